@@ -1,0 +1,5 @@
+"""``python -m streamtrain``."""
+
+from streamtrain.cli import main
+
+main()

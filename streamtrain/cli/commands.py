@@ -1,0 +1,170 @@
+"""The commands. Each parses, calls the function of the same name, and shows what it returned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+import streamtrain
+from streamtrain.cli import show
+from streamtrain.cli.progress import FitLine, RowsLine
+from streamtrain.errors import UsageError
+from streamtrain.inspection import inspect as inspect_data
+from streamtrain.job import Job, Settings
+from streamtrain.report import memory_dict
+
+app = typer.Typer(
+    name="streamtrain",
+    help="Train models on tables and arrays that do not fit in memory.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
+Target = Annotated[str, typer.Option(help="The column to predict.")]
+Features = Annotated[Optional[str], typer.Option(help="Columns to learn from, a,b,c. [default: all others]")]
+Exclude = Annotated[Optional[str], typer.Option(help="Columns to leave out, a,b,c.")]
+Weight = Annotated[Optional[str], typer.Option(help="The column of sample weights.")]
+Task = Annotated[Optional[str], typer.Option(help="classify or regress. [default: by the target's type]")]
+Classes = Annotated[Optional[str], typer.Option(help="The target's classes, a,b,c: spares the pass over the target.")]
+Learner = Annotated[str, typer.Option(help="The learner: linear.")]
+Loss = Annotated[Optional[str], typer.Option(help="logistic, softmax or squared. [default: by the task]")]
+Rule = Annotated[str, typer.Option(help="The update rule: nag, sgd or adam.")]
+Step = Annotated[Optional[float], typer.Option(help="The rule's step. [default: by rule and loss]")]
+L1 = Annotated[float, typer.Option(help="L1 penalty.")]
+L2 = Annotated[float, typer.Option(help="L2 penalty.")]
+Average = Annotated[bool, typer.Option("--average/--no-average", help="Predict by averaged weights.")]
+Memory = Annotated[
+    Optional[str],
+    typer.Option(help="Budget for the whole process: 512MB, 2GiB. [default: half of what is available]"),
+]
+Epochs = Annotated[int, typer.Option(help="Passes over the data.")]
+BatchSize = Annotated[Optional[int], typer.Option(help="Rows a step. [default: by the number of rows, 16 to 1024]")]
+WindowRows = Annotated[Optional[int], typer.Option(help="Rows shuffled together. [default: by the data and --memory]")]
+NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the data.")]
+Seed = Annotated[int, typer.Option(help="Seed of the order.")]
+Workers = Annotated[Optional[int], typer.Option(help="Reads at the same time. [default: 2]")]
+Holdout = Annotated[float, typer.Option(help="Share of rows that are scored, never learned.")]
+Validate = Annotated[Optional[str], typer.Option(metavar="DATA2", help="Other data, scored after each epoch.")]
+MissingChunks = Annotated[str, typer.Option(help="An absent Zarr chunk: error, or fill (its fill value).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """The settings among a command's parameters."""
+    options["features"], options["classes"] = _names(options["features"]), _names(options["classes"])
+    options["exclude"] = _names(options["exclude"]) or ()
+    options["shuffle"] = not options.pop("no_shuffle")
+    return Settings(**{name: options[name] for name in Settings.__dataclass_fields__})
+
+
+def _print(result: dict[str, Any], as_json: bool, people: Any) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        people(result)
+
+
+@app.command()
+def inspect(data: Data, target: Annotated[Optional[str], typer.Option(help="The column to look at.")] = None,
+            missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
+    """Schema, rows, chunks and sizes; with a target: its classes and how clustered they are."""
+    _print(inspect_data(data, target=target, missing_chunks=missing_chunks), json, show.inspection)
+
+
+@app.command()
+def plan(
+    data: Data, target: Target, features: Features = None, exclude: Exclude = None, weight: Weight = None,
+    task: Task = None, classes: Classes = None, learner: Learner = "linear", loss: Loss = None, rule: Rule = "nag",
+    step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
+    batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
+    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error", json: Json = False,
+) -> int:  # fmt: skip
+    """What a fit would do and take. Reads metadata and the target only. Exits 3 if it does not fit."""
+    made = Job.open(data, _settings(dict(locals()))).plan
+    result = {
+        "rows": made.rows,
+        "memory": memory_dict(made, {}, None),
+        "plan": made.as_dict(),
+        "fits": made.fits,
+        "warnings": made.warnings,
+    }
+    _print(result, json, show.plan)
+    if not made.fits:
+        made.require_fits()
+    return 0
+
+
+@app.command()
+def fit(
+    data: Data, target: Target, features: Features = None, exclude: Exclude = None, weight: Weight = None,
+    task: Task = None, classes: Classes = None, learner: Learner = "linear", loss: Loss = None, rule: Rule = "nag",
+    step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
+    batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
+    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
+    validate: Validate = None, out: Annotated[Optional[str], typer.Option(help="Folder for the run.")] = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Train."""
+    options = dict(locals())
+    settings = _settings(options)
+    with FitLine() as line:
+        chosen = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+        result = streamtrain.fit(data, validate=validate, out=out, progress=line, **chosen)
+    for warning in result.report.plan.warnings:
+        show.warn(warning)
+    _print(result.as_dict(), json, show.fit)
+
+
+@app.command()
+def evaluate(run: Run, data: Data, memory: Memory = None, workers: Workers = None,
+             missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
+    """Metrics of a run on other data."""
+    result = streamtrain.evaluate(run, data, memory=memory, workers=workers, missing_chunks=missing_chunks)
+    _print(result, json, show.evaluation)
+
+
+@app.command()
+def predict(run: Run, data: Data, out: Annotated[str, typer.Option(help="The Parquet file to write.")],
+            memory: Memory = None, workers: Workers = None, missing_chunks: MissingChunks = "error",
+            json: Json = False) -> None:  # fmt: skip
+    """Predictions for each row of the data, in its order, streamed in constant memory."""
+    result = streamtrain.predict(run, data, out=out, memory=memory, workers=workers, missing_chunks=missing_chunks)
+    _print(result, json, show.prediction)
+
+
+@app.command()
+def make(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="clicks, clusters or regression.")],
+    rows: Annotated[int, typer.Option(help="Rows to make.")],
+    out: Annotated[str, typer.Option(help="The folder to write.")],
+    format: Annotated[str, typer.Option(help="parquet or zarr.")] = "parquet",
+    columns: Annotated[Optional[int], typer.Option(help="Features. [default: 40]")] = None,
+    sorted: Annotated[bool, typer.Option("--sorted", help="Group the rows by target.")] = False,
+    files: Annotated[Optional[int], typer.Option(help="Parquet files.")] = None,
+    chunk_rows: Annotated[Optional[int], typer.Option(help="Rows a chunk. [default: about 10 MB]")] = None,
+    compression: Annotated[str, typer.Option(help="zstd, snappy, none, ...")] = "zstd",
+    seed: Seed = 0, json: Json = False,
+) -> None:  # fmt: skip
+    """Write data with a known truth, to try things out: as many rows as the disk holds."""
+    from streamtrain.synthetic import make as make_data
+
+    if not Path(out).absolute().parent.exists():
+        raise UsageError(f"--out {out}: {Path(out).absolute().parent} does not exist")
+    with RowsLine("rows made", rows) as line:
+        result = make_data(
+            name, rows=rows, out=out, format=format, columns=columns, sorted=sorted, files=files,
+            chunk_rows=chunk_rows, compression=compression, seed=seed, progress=line,
+        )  # fmt: skip
+    _print(result, json, show.made)

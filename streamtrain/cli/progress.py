@@ -1,0 +1,85 @@
+"""The live line on a terminal: on stderr, and only where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from streamtrain.memory import format_bytes
+from streamtrain.trainer import Progress
+
+__all__ = ["FitLine", "RowsLine"]
+
+
+class _Line:
+    def __init__(self) -> None:
+        self._live = (
+            Live(console=Console(stderr=True), transient=True, auto_refresh=False) if sys.stderr.isatty() else None
+        )
+
+    def __enter__(self) -> _Line:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, text: str) -> None:
+        if self._live is not None:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def _left(done: int, total: int, seconds: float) -> str:
+    """Time left at the speed so far."""
+    if not done:
+        return ""
+    left = int(seconds * max(0, total - done) / done)
+    return f"{left // 60}:{left % 60:02d} left"
+
+
+class FitLine(_Line):
+    """Rows, speed, time left, loss, memory of the budget."""
+
+    def __enter__(self) -> FitLine:
+        super().__enter__()
+        self.show("reading metadata and the target")
+        return self
+
+    def __call__(self, now: Progress) -> None:
+        speed = now.rows_seen / now.seconds if now.seconds else 0.0
+        parts = [
+            f"epoch {now.epoch + 1}",
+            f"{100 * now.rows_seen / max(1, now.rows_total):3.0f} %",
+            f"{now.rows_seen:,} rows",
+            f"{speed:,.0f} rows/s",
+            _left(now.rows_seen, now.rows_total, now.seconds),
+            "" if now.loss is None else f"loss {now.loss:.4f}",
+            "" if now.resident_bytes is None
+            else f"{format_bytes(now.resident_bytes)} of {format_bytes(now.budget_bytes)}",
+        ]  # fmt: skip
+        self.show("  ".join(part for part in parts if part))
+
+
+class RowsLine(_Line):
+    """Rows done of rows to do."""
+
+    def __init__(self, what: str, total: int) -> None:
+        super().__init__()
+        self._what, self._total, self._started = what, total, time.perf_counter()
+
+    def __enter__(self) -> RowsLine:
+        super().__enter__()
+        return self
+
+    def __call__(self, done: int) -> None:
+        left = _left(done, self._total, time.perf_counter() - self._started)
+        self.show(f"{done:,} of {self._total:,} {self._what}  {left}")

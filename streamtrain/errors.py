@@ -1,0 +1,110 @@
+"""Every error that streamtrain raises on purpose.
+
+The tree::
+
+    StreamtrainError
+    ├── UsageError (ValueError)          a setting that cannot be: unknown rule, batch size 0
+    │   └── SizeError                    a size in bytes that does not parse
+    ├── DataError (ValueError)           data that cannot be used as asked
+    │   ├── NotFoundError (FileNotFoundError)   no such path, nothing in it
+    │   ├── ColumnError (KeyError)       a column that is not there, or of a type that cannot be used
+    │   ├── SchemaError                  files or arrays that do not fit together
+    │   ├── CorruptError (OSError)       bytes that do not decode, counts that do not agree
+    │   └── BadValueError                a null, a NaN or an unknown label in the rows
+    ├── RunError (ValueError)            a run folder that cannot be used
+    └── BudgetError (MemoryError)        memory
+        ├── BudgetRefused                the plan does not fit; nothing was read
+        └── BudgetExceeded               the process went over its budget while running
+
+Each is also the fitting builtin, so ``except FileNotFoundError`` works. A message names what was asked (with the value),
+which limit it broke (with the value) and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "BadValueError",
+    "BudgetError",
+    "BudgetExceeded",
+    "BudgetRefused",
+    "ColumnError",
+    "CorruptError",
+    "DataError",
+    "NotFoundError",
+    "RunError",
+    "SchemaError",
+    "SizeError",
+    "StreamtrainError",
+    "UsageError",
+]
+
+
+class StreamtrainError(Exception):
+    """The root: everything that streamtrain raises on purpose."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of its argument
+        return str(self.args[0]) if self.args else ""
+
+
+class UsageError(StreamtrainError, ValueError):
+    """A setting that cannot be."""
+
+
+class SizeError(UsageError):
+    """A size in bytes that does not parse."""
+
+
+class DataError(StreamtrainError, ValueError):
+    """Data that cannot be used as asked."""
+
+
+class NotFoundError(DataError, FileNotFoundError):
+    """No such path, or nothing in it."""
+
+
+class ColumnError(DataError, KeyError):
+    """A column that is not there, or of a type that cannot be used."""
+
+
+class SchemaError(DataError):
+    """Files or arrays that do not fit together."""
+
+
+class CorruptError(DataError, OSError):
+    """Bytes that do not decode, or counts that do not agree."""
+
+
+class BadValueError(DataError):
+    """A value in the rows that cannot be learned from.
+
+    ``row`` and ``column`` are positions in the array that was being looked at, for a caller who can name them.
+    """
+
+    def __init__(self, message: str, *, row: int | None = None, column: int | None = None) -> None:
+        super().__init__(message)
+        self.row, self.column = row, column
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_bad_value, (self.args[0], self.row, self.column))
+
+
+def _bad_value(message: str, row: int | None, column: int | None) -> BadValueError:
+    return BadValueError(message, row=row, column=column)
+
+
+class RunError(StreamtrainError, ValueError):
+    """A run folder that cannot be used."""
+
+
+class BudgetError(StreamtrainError, MemoryError):
+    """Memory: what was planned or measured does not fit the budget."""
+
+
+class BudgetRefused(BudgetError):
+    """The plan does not fit the budget; nothing was read."""
+
+
+class BudgetExceeded(BudgetError):
+    """The process went over its budget while running."""

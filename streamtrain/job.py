@@ -1,0 +1,148 @@
+"""What was asked, made precise: settings are checked, columns chosen, the target surveyed, the plan made.
+
+In this order, so that nothing is read for a budget that cannot be met: settings, then metadata, then a plan; only when
+that fits the target, then the plan again, now that the classes and so the learner's bytes are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streamtrain.errors import UsageError
+from streamtrain.learn import LOSSES, RULES, Learner
+from streamtrain.load import Source
+from streamtrain.model import LinearSettings, Model
+from streamtrain.plan import Plan
+from streamtrain.storage.arrow import near_names
+from streamtrain.target import Target
+
+__all__ = ["Job", "Settings", "make_plan"]
+
+_LEARNERS = ("linear",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that `fit` can be asked, with its defaults. Raises UsageError for what cannot be, before any I/O."""
+
+    target: str
+    features: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    weight: str | None = None
+    task: str | None = None
+    classes: Sequence[str] | None = None
+    learner: str | Learner = "linear"
+    loss: str | None = None
+    rule: str = "nag"
+    step: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+    average: bool = True
+    memory: int | str | None = None
+    epochs: int = 1
+    batch_size: int | None = None
+    window_rows: int | None = None
+    shuffle: bool = True
+    seed: int = 0
+    workers: int | None = None
+    holdout: float = 0.0
+    missing_chunks: str = "error"
+
+    def __post_init__(self) -> None:
+        _choose("--learner", self.learner if isinstance(self.learner, str) else "linear", _LEARNERS)
+        _choose("--rule", self.rule, sorted(RULES))
+        if self.loss is not None:
+            _choose("--loss", self.loss, sorted(LOSSES))
+        for flag, number in (("--epochs", self.epochs), ("--batch-size", self.batch_size),
+                             ("--window-rows", self.window_rows), ("--workers", self.workers)):  # fmt: skip
+            if number is not None and number < 1:
+                raise UsageError(f"{flag} {number}: must be at least 1")
+        if not 0 <= self.holdout < 1:
+            raise UsageError(f"--holdout {self.holdout}: must be at least 0 and below 1")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: must not be negative")
+        self.linear.make(1, 3 if self.loss == "softmax" else 0 if self.loss == "squared" else 2)  # checks step, l1, l2
+
+    @property
+    def linear(self) -> LinearSettings:
+        return LinearSettings(self.loss, self.rule, self.step, self.l1, self.l2, self.average)
+
+
+def _choose(flag: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{flag} {value}: {near_names(value, known)}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A source, a fresh model for it, and the plan."""
+
+    source: Source
+    model: Model
+    plan: Plan
+    settings: Settings
+
+    @classmethod
+    def open(cls, data: Any, settings: Settings, *, survey: bool = True, extra_bytes: int = 0) -> Job:
+        """Open the data, plan, survey the target, plan again. A plan that does not fit is left for the caller to
+        refuse (`Plan.require_fits`); then, or without ``survey``, the target was not read."""
+        source = Source.open(
+            data, target=settings.target, features=settings.features, exclude=settings.exclude,
+            weight=settings.weight, task=settings.task, missing_chunks=settings.missing_chunks,
+        )  # fmt: skip
+        job = cls._planned(source, settings, extra_bytes)
+        if not survey or not job.plan.fits:
+            return job
+        return cls._planned(source.surveyed(classes=settings.classes, task=settings.task), settings, extra_bytes)
+
+    @classmethod
+    def _planned(cls, source: Source, settings: Settings, extra_bytes: int) -> Job:
+        target = source.layout.target
+        assert target is not None
+        known = replace(target, classes=(0, 1)) if target.task == "classify" and not target.classes else target
+        _require_loss_fits(settings, known)
+        model = _make_model(replace(source, layout=replace(source.layout, target=known)), settings)
+        plan = source.plan(
+            memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
+            workers=settings.workers, shuffle=settings.shuffle,
+            learner_bytes=model.learner.state_bytes, preparation_bytes=model.preparation.state_bytes + extra_bytes,
+        )  # fmt: skip
+        return cls(source, model, plan, settings)
+
+
+def _make_model(source: Source, settings: Settings) -> Model:
+    layout, target = source.layout, source.layout.target
+    assert target is not None
+    if isinstance(settings.learner, str):
+        return Model(layout, settings.linear.make(layout.width, len(target.classes)), settings.linear)
+    return Model(layout, settings.learner, None)
+
+
+def _require_loss_fits(settings: Settings, target: Target) -> None:
+    if settings.loss is None:
+        return
+    regression = settings.loss == "squared"
+    if regression and target.task == "classify":
+        raise UsageError(f"--loss squared is for regression, but target {target.name!r} is classes: add --task regress")
+    if not regression and target.task == "regress":
+        raise UsageError(
+            f"--loss {settings.loss} is for classes, but target {target.name!r} is numbers: add --task classify, "
+            "or use --loss squared"
+        )
+    if settings.loss == "logistic" and len(target.classes) > 2:
+        raise UsageError(
+            f"--loss logistic is for two classes, target {target.name!r} has {len(target.classes)}: use softmax"
+        )
+
+
+def make_plan(data: Any, *, target: str, **settings: Any) -> Plan:
+    """What `fit` with these settings would do and take. Reads metadata, and the target if the plan fits.
+
+    >>> import numpy as np
+    >>> plan = make_plan({"x": np.arange(5000.0), "y": np.arange(5000) % 2}, target="y")
+    >>> plan.rows, plan.windows, plan.window_rows, plan.batch_size, plan.fits
+    (5000, 1, 5000, 16, True)
+    """
+    return Job.open(data, Settings(target, **settings)).plan

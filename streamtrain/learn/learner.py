@@ -1,0 +1,40 @@
+"""What a learner is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.batch import Batch
+
+__all__ = ["Learner"]
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A model that learns from one batch at a time.
+
+    Deterministic: the same batches in the same order give the same bits. Nothing depends on how many rows are still to come.
+    """
+
+    def learn(self, batch: Batch) -> None:
+        """Update the model from a batch. Must not change its arrays."""
+
+    def predict(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict from X, shape (rows, features), float32, which is left as it is.
+
+        Regression: shape (rows,). Two classes: shape (rows,), the probability of the second. More: shape (rows, classes).
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that learning changes, as arrays and numbers by name; copies."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned, to the same bits."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the learner's state takes in memory, known before the first row."""

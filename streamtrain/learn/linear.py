@@ -1,0 +1,173 @@
+"""Linear models: any loss, any update rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.batch import Batch
+from streamtrain.errors import UsageError
+from streamtrain.learn.losses import Loss, get_loss
+from streamtrain.learn.penalties import shrink
+from streamtrain.learn.rules import Clock, Rule, get_rule
+
+__all__ = ["Linear"]
+
+Floats = NDArray[np.float32]
+
+_FORGET = 4.0  # of the average: weights count by about (batch number)^(_FORGET - 1), so early steps are forgotten
+
+
+class Linear:
+    """A linear model: ``margin = X @ weights + intercept``, learned by mini-batch gradients of the mean loss.
+
+    features: columns of X. classes: 0 for regression. loss: a name of ``LOSSES`` or a ``Loss``; by default squared,
+    logistic or softmax, by the number of classes. rule: a name of ``RULES`` or a ``Rule``. step: of the rule; by default
+    what suits rule and loss. l1, l2: added to the mean loss, ``l1 * |w| + l2 / 2 * w^2``; the intercept is
+    not penalised. average: predict by a running average of the weights, ``A += (W - A) * min(1, 4 / (n + 3))`` at batch
+    n (polynomial-decay averaging, Shamir & Zhang 2013).
+
+    Columns should have comparable scales: see ``prepare.Standardize``.
+
+    >>> X = np.array([[-1.0], [1.0]], np.float32)
+    >>> model = Linear(1, 2)
+    >>> for _ in range(100):
+    ...     model.learn(Batch(X, np.array([0, 1], np.int32), None, np.arange(2)))
+    >>> (model.predict(X) > 0.5).tolist()
+    [False, True]
+    """
+
+    def __init__(
+        self,
+        features: int,
+        classes: int = 0,
+        *,
+        loss: str | Loss | None = None,
+        rule: str | Rule = "nag",
+        step: float | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        average: bool = True,
+    ) -> None:
+        for name, value, least in (("features", features, 1), ("classes", classes, 0), ("l1", l1, 0), ("l2", l2, 0)):
+            if not (value >= least and math.isfinite(value)):
+                raise UsageError(f"{name} is {value}; wanted at least {least}")
+        if step is not None and not 0 < step < math.inf:
+            raise UsageError(f"step is {step}; wanted a number above 0")
+        self.features, self.classes = features, classes
+        self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"))
+        self.rule = get_rule(rule)
+        self.step = self.rule.default_step(self.loss) if step is None else step
+        self.l1, self.l2 = l1, l2
+        outputs = self.loss.outputs(classes)
+        # The intercept is the last row, so that one call updates everything; one output is a vector, for gemv.
+        shape: tuple[int, ...] = (features + 1,) if outputs == 1 else (features + 1, outputs)
+        self._weights = np.zeros(shape, np.float32)
+        self._average = np.zeros(shape, np.float32) if average else self._weights
+        self._gradient = np.zeros(shape, np.float32)
+        self._rule_state = self.rule.init(shape)
+        self._penalty = np.zeros((2 if l1 else 0, features, *shape[1:]), np.float32)  # owed and paid
+        self._ones = np.ones(0, np.float32)
+        self._clock = Clock()
+
+    @property
+    def weights(self) -> Floats:
+        """The weights that predict, shape (features,) or (features, classes), float32."""
+        return self._average[:-1]
+
+    @property
+    def intercept(self) -> Floats:
+        """The intercept that predicts, shape () or (classes,), float32."""
+        return np.asarray(self._average[-1])
+
+    def predict(self, X: Floats) -> Floats:
+        """Predictions for X, shape (rows, features): see ``Learner.predict``."""
+        return self.loss.predict(_margin(X, self._average))
+
+    def learn(self, batch: Batch) -> None:
+        """Take one step down the gradient of the batch's mean loss, weighted by the batch's weights if it has them."""
+        X, rows = batch.features, len(batch)
+        if not rows:
+            return
+        slope: NDArray[Any] = self.loss.gradient(_margin(X, self._weights), batch.targets)
+        if len(self._ones) != rows:
+            self._ones = np.ones(rows, np.float32)
+        total = float(rows)
+        if batch.weights is not None:
+            slope *= batch.weights if slope.ndim == 1 else batch.weights[:, None]
+            total = float(np.add.reduce(batch.weights, dtype=np.float64))
+            if not total > 0:
+                return
+        gradient, weights = self._gradient, self._weights
+        np.dot(X.T, slope, out=gradient[:-1])
+        gradient[-1] = np.dot(self._ones, slope)
+        gradient *= np.array(1 / total, np.float32)
+        if self.l2:
+            gradient[:-1] += np.float32(self.l2) * weights[:-1]
+        clock = self._tick(X)
+        rate = self.rule.update(gradient, self._rule_state, self.step, clock)
+        weights -= gradient
+        if self.l1:
+            by = np.float32(self.l1) * (rate[:-1] if isinstance(rate, np.ndarray) else rate)
+            shrink(weights[:-1], by, *self._penalty)
+        if self._average is not weights:
+            np.subtract(weights, self._average, out=gradient)
+            gradient *= np.array(min(1.0, _FORGET / (clock.batches + _FORGET - 1)), np.float32)
+            self._average += gradient
+            if self.l1:
+                self._average[:-1] *= weights[:-1] != 0
+
+    def _tick(self, X: Floats) -> Clock:
+        """Count the batch, and measure its power if it is one of the first or an eighth: a pass over X costs a fifth."""
+        clock = self._clock
+        clock.rows += len(X)
+        clock.batches += 1
+        if clock.batches <= 32 or clock.batches % 8 == 0:
+            clock.measured += len(X)
+            clock.power += (float(np.vdot(X, X)) / len(X) + 1 - clock.power) * len(X) / clock.measured
+        return clock
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of weights, their average, the gradient, what the rule remembers, and what penalties need for a step."""
+        arrays = {id(array): array.nbytes for array in (self._weights, self._average, self._gradient)}
+        passing = self._weights.nbytes * (5 if self.l1 else 1 if self.l2 else 0)
+        kept = self._penalty.nbytes + sum(array.nbytes for array in self._rule_state.values())
+        return sum(arrays.values()) + kept + passing
+
+    def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
+        """Weights, average, what the rule remembers (``rule.*``) and the clock; copies."""
+        clock = self._clock
+        state: dict[str, NDArray[Any] | int | float] = {
+            f"rule.{name}": array.copy() for name, array in self._rule_state.items()
+        }
+        if self._average is not self._weights:
+            state["average"] = self._average.copy()
+        state["weights"] = self._weights.copy()
+        if self.l1:
+            state["penalty"] = self._penalty.copy()
+        return state | asdict(clock)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned."""
+        self._weights[...] = state["weights"]
+        if self._average is not self._weights:
+            self._average[...] = state["average"]
+        if self.l1:
+            self._penalty[...] = state["penalty"]
+        for name, array in self._rule_state.items():
+            array[...] = state[f"rule.{name}"]
+        rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
+        self._clock = Clock(rows, batches, measured, float(state["power"]))
+
+
+def _margin(X: Floats, weights: Floats) -> Floats:
+    """X @ weights + intercept, a new array."""
+    margin: Floats = np.dot(X, weights[:-1])
+    margin += weights[-1]
+    return margin

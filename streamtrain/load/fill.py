@@ -1,0 +1,145 @@
+"""The background half of the loader: one thread that fills windows in order, one after the other, ahead of the learner."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
+from typing import Any
+
+from streamtrain.load.read import PieceReader, Stopped, load_chunk
+from streamtrain.load.schedule import ClusterScheduler, make_scheduler
+from streamtrain.load.source import Source
+from streamtrain.load.window import Window
+from streamtrain.memory import ByteGate, steady_allocators
+from streamtrain.plan import Plan
+from streamtrain.shuffle import Piece, windows
+
+__all__ = ["Filler"]
+
+_POLL_SECONDS = 0.2  # how long any wait goes on before it looks whether it was stopped
+_STOP_SECONDS = 10.0
+
+
+class Filler:
+    """Fills windows from ``window`` of ``epoch`` on; `next` gives them in order, `free` takes back those used up.
+
+    The windows in flight are the buffers that exist: filling waits for a free one. An error arrives in its place.
+    """
+
+    def __init__(
+        self, source: Source, plan: Plan, scheduler: Any, *, seed: int, holdout: float, epoch: int, window: int,
+        epochs: int | None,
+    ) -> None:  # fmt: skip
+        self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
+        self._where, self._epochs = (epoch, window), epochs
+        self._stack = ExitStack()
+        self._scheduler = make_scheduler(scheduler, plan.workers)
+        self.gate = ByteGate(max(1, plan.read_bytes))
+        self.reader = PieceReader(
+            source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
+            gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.workers, plan.chunks)),
+        )  # fmt: skip
+        self._free: queue.SimpleQueue[Window] = queue.SimpleQueue()
+        rows = min(plan.window_rows, plan.rows)
+        buffers = [Window(source.layout, rows) for _ in range(min(plan.windows_in_flight, max(1, plan.windows)))]
+        self.buffer_bytes = sum(w.arrays.nbytes + 8 * rows for w in buffers)
+        for buffer in buffers:
+            self._free.put(buffer)
+        self._ready: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._stack.enter_context(steady_allocators(plan.workers))
+        self._thread = threading.Thread(target=self._run, name="streamtrain-fill", daemon=True)
+        self._thread.start()
+
+    def next(self) -> Window | None:
+        """The next window, or None at the end of an epoch. Raises what went wrong in filling it."""
+        while True:
+            try:
+                item = self._ready.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if not self._thread.is_alive() and self._ready.empty():
+                    raise RuntimeError("the loader's thread is gone without a word") from None
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            return item
+
+    def release(self, window: Window) -> None:
+        """Take back a window whose rows have been handed out."""
+        self._free.put(window)
+
+    def stop(self) -> None:
+        """Stop reading and give back threads; what is being read is abandoned."""
+        self._stopped.set()
+        self.reader.stopped = True
+        self.gate.close()
+        self._thread.join(_STOP_SECONDS)
+        self._scheduler.close()
+        self._stack.close()
+
+    def _run(self) -> None:
+        try:
+            epoch, first = self._where
+            for number in count(epoch) if self._epochs is None else range(epoch, self._epochs):
+                self._run_epoch(number, first if number == epoch else 0)
+        except Stopped:
+            return
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _run_epoch(self, epoch: int, first: int) -> None:
+        plan, table = self._plan, self._source.table
+        order = windows(table.rows, plan.window_rows, seed=self._seed, epoch=epoch, shuffle=plan.shuffle)
+        for number, pieces in enumerate(order):
+            if number >= first:
+                window = self._take_free()
+                rows = window.begin(pieces, epoch=epoch, number=number)
+                self._fill(window, pieces)
+                window.arrange(rows, table.starts, seed=self._seed, shuffle=plan.shuffle, holdout=self._holdout)
+                self._ready.put(window)
+        self._ready.put(None)
+
+    def _take_free(self) -> Window:
+        while True:
+            try:
+                return self._free.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if self._stopped.is_set():
+                    raise Stopped from None
+
+    def _fill(self, window: Window, pieces: list[Piece]) -> None:
+        placed = list(zip(pieces, window.offsets, strict=True))
+        if isinstance(self._scheduler, ClusterScheduler):
+            placed = self._fill_from_cluster(self._scheduler, window, placed)
+        tasks = [(partial(self.reader.read, piece, window.arrays, at),) for piece, at in placed]
+        if isinstance(self._scheduler, ClusterScheduler):
+            for (task,) in tasks:
+                task()
+        else:
+            for _ in self._scheduler.run(tasks):
+                pass
+
+    def _fill_from_cluster(
+        self, scheduler: ClusterScheduler, window: Window, placed: list[tuple[Piece, int]]
+    ) -> list[tuple[Piece, int]]:
+        """Have the cluster read the whole chunks; the pieces that are left are streams, and belong to this process."""
+        whole = [(piece, at) for piece, at in placed if self.reader.is_whole(piece)]
+        chunks = [self._source.table[piece.chunk] for piece, _ in whole]
+        tasks = [(load_chunk, *self._shared, chunk, self.reader.groups) for chunk in chunks]
+        for i, arrays in scheduler.run(tasks):
+            window.arrays.copy_from(arrays, whole[i][1])
+            if self._stopped.is_set():
+                raise Stopped
+        return [(piece, at) for piece, at in placed if not self.reader.is_whole(piece)]
+
+    @property
+    def _shared(self) -> tuple[Any, Any]:
+        """Reader and layout, on every worker of the cluster; sent once."""
+        if not hasattr(self, "_sent"):
+            scheduler = self._scheduler
+            assert isinstance(scheduler, ClusterScheduler)
+            self._sent = scheduler.share(self._source.reader), scheduler.share(self._source.layout)
+        return self._sent

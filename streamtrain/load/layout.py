@@ -1,0 +1,197 @@
+"""Which columns are read, and where each lands in the rows of a window: from Arrow columns to one float32 matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamtrain.errors import BadValueError, ColumnError, SchemaError
+from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
+from streamtrain.target import Target, as_numbers
+
+__all__ = ["Layout", "choose_features"]
+
+_BLOCK_ROWS = 8192  # rows turned at a time: the block stays in the cache while all columns are written to it
+
+
+def choose_features(
+    schema: pa.Schema,
+    *,
+    target: str | None = None,
+    weight: str | None = None,
+    features: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> list[str]:
+    """The feature columns: those named, or all but the target, the weight and the excluded. Raises ColumnError."""
+    for name in (*(features or ()), *exclude):
+        pick(schema, name, "features")
+    taken = {target, weight, *exclude}
+    chosen = list(features) if features is not None else [n for n in schema.names if n not in taken]
+    if target in chosen:
+        raise ColumnError(f"{target!r} is both the target and a feature: leave it out of --features")
+    if len(set(chosen)) < len(chosen):
+        raise ColumnError("--features names a column twice")
+    if not chosen:
+        raise ColumnError("no feature is left: the data has no other column than those taken or excluded")
+    refused = [n for n in chosen if not is_number(schema.field(n).type)]
+    if refused:
+        shown = ", ".join(f"{n!r} ({schema.field(n).type})" for n in refused[:5])
+        more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
+        raise ColumnError(
+            f"not numbers: {shown}{more}: only columns of numbers can be features for now; "
+            f"leave them out with --exclude {','.join(refused)}"
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where columns land. A row of a window is ``width`` numbers, a target and a weight.
+
+    types: the Arrow type of each feature. origins: what is subtracted from each column before it is rounded to float32
+    (64-bit columns: dates as numbers, large ids), one for each feature; 0 for none.
+    """
+
+    features: tuple[str, ...]
+    types: tuple[pa.DataType, ...]
+    target: Target | None = None
+    weight: str | None = None
+    origins: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, schema: pa.Schema, features: Sequence[str], target: Target | None, weight: str | None) -> Layout:
+        if weight is not None and not is_number(pick(schema, weight, "weights").type):
+            raise ColumnError(f"--weight {weight}: the column is {schema.field(weight).type}, not a number")
+        return cls(tuple(features), tuple(schema.field(n).type for n in features), target, weight)
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Every column that is read: features, then target and weight."""
+        extra = [self.target.name] if self.target else []
+        return [*self.features, *extra, *([self.weight] if self.weight else [])]
+
+    @cached_property
+    def starts(self) -> dict[str, int]:
+        """The first slot of each feature in a row."""
+        return dict(zip(self.features, [0, *accumulate(map(width, self.types))], strict=False))
+
+    @cached_property
+    def width(self) -> int:
+        """Numbers in a row."""
+        return sum(map(width, self.types))
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """What a window holds: float32, or uint8 where every feature is (a quarter of the memory)."""
+        return np.dtype(np.uint8 if all(value_type(t) == pa.uint8() for t in self.types) else np.float32)
+
+    @property
+    def row_bytes(self) -> int:
+        """One row in a window."""
+        return self.width * self.dtype.itemsize + (4 if self.target else 0) + (4 if self.weight else 0)
+
+    @cached_property
+    def slots(self) -> list[str]:
+        """The name of every number of a row: ``x``, or ``X[3]`` and ``X[2,5]`` for the entries of a tensor."""
+        names: list[str] = []
+        for name, kind in zip(self.features, self.types, strict=True):
+            shape = tuple(kind.shape) if isinstance(kind, pa.FixedShapeTensorType) else None
+            entries = [""] if shape is None else [f"[{','.join(map(str, at))}]" for at in np.ndindex(*shape)]
+            names += [name + entry for entry in entries]
+        return names
+
+    def groups(self, share: float) -> list[list[str]]:
+        """The columns in groups that make up at most ``share`` of their bytes each, at least one column a group."""
+        kinds = dict(zip(self.features, self.types, strict=True))
+        sizes = [(name, bytes_per_row(kinds[name]) if name in kinds else 8.0) for name in self.columns]
+        most, groups, held = share * sum(size for _, size in sizes) * 1.001, [[sizes[0][0]]], sizes[0][1]
+        for name, size in sizes[1:]:
+            if held + size > most:
+                groups, held = [*groups, []], 0.0
+            groups[-1].append(name)
+            held += size
+        return groups
+
+    def write(self, batch: pa.RecordBatch, into: WindowArrays, at: int, where: str) -> None:
+        """Write the columns of a record batch to the rows from ``at`` on. ``where`` names the chunk in errors.
+
+        Raises BadValueError for nulls, and for targets that cannot be learned.
+        """
+        rows = slice(at, at + batch.num_rows)
+        found: list[tuple[int, NDArray[Any]]] = []
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            if name in self.starts:
+                found.append((self.starts[name], self._feature(name, values, where)))
+            elif self.target is not None and name == self.target.name:
+                into.targets[rows] = self.target.encode(values, where)
+            elif into.weights is not None:
+                into.weights[rows] = _weights(name, values, where)
+        matrix = into.features[rows]
+        for start in range(0, batch.num_rows, _BLOCK_ROWS):
+            block = matrix[start : start + _BLOCK_ROWS]
+            for slot, numbers in found:
+                part = numbers[start : start + _BLOCK_ROWS]
+                if part.ndim == 1:
+                    block[:, slot] = part
+                else:
+                    block[:, slot : slot + part.shape[1]] = part
+
+    def _feature(self, name: str, values: pa.Array, where: str) -> NDArray[Any]:
+        kind, origin = self._expected[name]
+        if values.type != kind:
+            raise SchemaError(f"{where}: column {name!r} is {values.type}, but {kind} was expected")
+        if values.null_count:
+            raise BadValueError(
+                f"feature {name!r} has {values.null_count:,} nulls in {where}: leave it out with --exclude {name}"
+            )
+        numbers = as_numbers(values)
+        return numbers - origin if origin else numbers
+
+    @cached_property
+    def _expected(self) -> dict[str, tuple[pa.DataType, float]]:
+        origins = self.origins or (0.0,) * len(self.features)
+        return dict(zip(self.features, zip(self.types, origins, strict=True), strict=True))
+
+    def with_origins(self, origins: Sequence[float]) -> Layout:
+        return replace(self, origins=tuple(origins))
+
+
+@dataclass
+class WindowArrays:
+    """Where `Layout.write` writes. features: shape (rows, width); targets, weights: shape (rows,)."""
+
+    features: NDArray[Any]
+    targets: NDArray[Any]
+    weights: NDArray[np.float32] | None
+
+    @classmethod
+    def empty(cls, layout: Layout, rows: int) -> WindowArrays:
+        targets = np.empty(rows, layout.target.dtype) if layout.target else np.empty(0, np.float32)
+        weights = np.empty(rows, np.float32) if layout.weight else None
+        return cls(np.empty((rows, layout.width), layout.dtype), targets, weights)
+
+    def copy_from(self, other: WindowArrays, at: int) -> None:
+        rows = slice(at, at + len(other.features))
+        self.features[rows] = other.features
+        if len(self.targets):
+            self.targets[rows] = other.targets
+        if self.weights is not None:
+            self.weights[rows] = other.weights
+
+    @property
+    def nbytes(self) -> int:
+        return self.features.nbytes + self.targets.nbytes + (0 if self.weights is None else self.weights.nbytes)
+
+
+def _weights(name: str, values: pa.Array, where: str) -> NDArray[np.float32]:
+    numbers = as_numbers(values).astype(np.float32) if not values.null_count else np.array([np.nan], np.float32)
+    if len(numbers) and not (np.isfinite(numbers).all() and float(numbers.min()) >= 0):
+        raise BadValueError(f"weight {name!r} has a value that is null, NaN, infinite or negative in {where}")
+    return numbers

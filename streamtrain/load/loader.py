@@ -1,0 +1,170 @@
+"""The loader: windows are filled in the background, batches of exactly the asked size are cut in the foreground.
+
+One batch, walked through: `shuffle.windows` says which pieces make up the next window; a background thread (`fill`)
+hands them to the scheduler, one dask task a piece; each task reads its chunk inside the byte gate and writes the numbers
+into a free window buffer (`read`, `layout`); the full window gets the order of its rows and waits its turn; ``next()``
+gathers the next ``batch_size`` rows into the batch buffer (`cut`); the buffer of a used-up window is filled again.
+
+State is a few integers: nothing that is in a buffer is part of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from streamtrain.batch import Batch
+from streamtrain.errors import UsageError
+from streamtrain.load.cut import BatchBuffer
+from streamtrain.load.fill import Filler
+from streamtrain.load.source import Source
+from streamtrain.load.window import Window
+from streamtrain.plan import Plan
+
+__all__ = ["Loader"]
+
+
+class Loader:
+    """Batches of exactly ``plan.batch_size`` rows, each training row once an epoch; the last of an epoch may be smaller.
+
+    Iterating runs to the end of the current epoch; iterating again runs the next one. Held-out rows arrive as batches of
+    their own (``batch.held_out``), once the rows of their window have been handed out. Close it, or use it in ``with``.
+
+    source, plan: what to read, and how (`Source.plan`). seed: of the order. holdout: the share of rows for scoring only.
+    scheduler: ``"threads"`` or a ``distributed.Client``. epochs: how many there will be; None for no end (the first
+    windows of the next epoch are then read ahead).
+
+    >>> import numpy as np
+    >>> from streamtrain.load import Source
+    >>> source = Source.open({"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y").surveyed()
+    >>> with Loader(source, source.plan(batch_size=40), epochs=1) as loader:
+    ...     [len(batch) for batch in loader]
+    [40, 40, 20]
+    """
+
+    def __init__(
+        self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, scheduler: Any = None,
+        epochs: int | None = None,
+    ) -> None:  # fmt: skip
+        if not 0 <= holdout < 1:
+            raise UsageError(f"--holdout {holdout}: must be at least 0 and below 1")
+        if seed < 0:
+            raise UsageError(f"--seed {seed}: must not be negative")
+        self.source, self.plan = source, plan
+        self._options = {"scheduler": scheduler, "seed": seed, "holdout": holdout, "epochs": epochs}
+        self._training = BatchBuffer(source.layout, plan.batch_size)
+        self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
+        self._cursor = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0}
+        self._filler: Filler | None = None
+        self._window: Window | None = None
+        self._row = 0  # of the window: the next to gather
+        self._reads_over = self._ended = False
+        self.wait_seconds = 0.0  # how long `next` waited for windows
+
+    def state_dict(self) -> dict[str, int]:
+        """The cursor: epoch, window and row to hand out next, rows seen; window and row held out."""
+        return dict(self._cursor)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Stand where another loader of the same source, plan and seed stood."""
+        if set(state) != set(self._cursor):
+            raise UsageError(f"the state of a loader has {sorted(self._cursor)}, not {sorted(state)}")
+        self.close()
+        self._cursor = {name: int(state[name]) for name in self._cursor}
+        self._reads_over = self._ended = False
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch belongs to."""
+        return self._cursor["epoch"]
+
+    @property
+    def rows_seen(self) -> int:
+        """Rows handed out to be learned, over all epochs."""
+        return self._cursor["rows_seen"]
+
+    @property
+    def read_seconds(self) -> float:
+        """Time spent in reads, over all workers."""
+        return self._filler.reader.seconds if self._filler else 0.0
+
+    def measured_bytes(self) -> dict[str, int]:
+        """What terms of the plan really took: buffers by their size, reads by the most that the gate held."""
+        batches = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0)
+        if self._filler is None:
+            return {"windows": 0, "reads": 0, "batches": batches}
+        return {"windows": self._filler.buffer_bytes, "reads": self._filler.gate.peak_bytes, "batches": batches}
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._ended = False
+        return self
+
+    def __next__(self) -> Batch:
+        if self._ended:
+            raise StopIteration
+        filler = self._start()
+        while (window := self._current(filler)) is not None:
+            taken = window.order[self._row : self._row + self._training.rows - self._training.filled]
+            if len(taken):
+                self._training.gather(window, taken, self.source.table.starts)
+                self._row += len(taken)
+                if self._training.filled == self._training.rows:
+                    return self._hand_out(window.number)
+            elif (batch := self._next_held(window)) is not None:
+                return batch
+            else:
+                self._last, self._row, self._window = window.number, 0, None
+                filler.release(window)
+        if self._training.filled:
+            return self._hand_out(self._last + 1)
+        self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0}
+        self._reads_over, self._ended = False, True
+        raise StopIteration
+
+    def _start(self) -> Filler:
+        if self._filler is None:
+            where = {"epoch": self._cursor["epoch"], "window": self._cursor["window"]}
+            self._filler = Filler(self.source, self.plan, **self._options, **where)
+            self._row, self._last = self._cursor["row"], self._cursor["window"] - 1
+        return self._filler
+
+    def _current(self, filler: Filler) -> Window | None:
+        """The window that rows are taken from; None at the end of the epoch."""
+        if self._window is None and not self._reads_over:
+            started = time.perf_counter()
+            self._window = filler.next()
+            self._reads_over = self._window is None
+            self.wait_seconds += time.perf_counter() - started
+        return self._window
+
+    def _hand_out(self, window: int) -> Batch:
+        seen = self.rows_seen + self._training.filled
+        self._cursor |= {"window": window, "row": self._row, "rows_seen": seen}
+        return self._training.batch()
+
+    def _next_held(self, window: Window) -> Batch | None:
+        """The next held-out rows of the window, unless they have been handed out."""
+        if self._scoring is None or self._cursor["held_window"] > window.number:
+            return None
+        row = self._cursor["held_row"] if self._cursor["held_window"] == window.number else 0
+        taken = window.held[row : row + self._scoring.rows]
+        done = row + len(taken) >= len(window.held)
+        self._cursor |= {"held_window": window.number + done, "held_row": 0 if done else row + len(taken)}
+        if not len(taken):
+            return None
+        self._scoring.gather(window, taken, self.source.table.starts)
+        return self._scoring.batch(held_out=True)
+
+    def close(self) -> None:
+        """Stop reading and give back threads and buffers. The state stays: iterating goes on from there."""
+        if self._filler is not None:
+            self._filler.stop()
+        self._filler = self._window = None
+        self._training.batch()  # rows gathered for a batch that was not handed out are gathered again
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

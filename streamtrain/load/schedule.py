@@ -1,0 +1,98 @@
+"""Who computes: each window is one low-level dask graph of one task a piece, run by dask's threaded scheduler, or its
+whole chunks by the workers of a ``distributed.Client``. Never a whole epoch at once: with a slow learner dask would load
+everything ahead of it. What is computed, and in which order it is learned, is decided elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import dask.threaded
+
+from streamtrain.errors import UsageError
+
+__all__ = ["ClusterScheduler", "Scheduler", "ThreadScheduler", "make_scheduler"]
+
+Task = tuple[Callable[..., Any], *tuple[Any, ...]]
+
+
+class Scheduler(Protocol):
+    """Runs the tasks of one window."""
+
+    remote: bool
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        """Run the tasks; (number, result) of each, as they are ready."""
+
+    def close(self) -> None:
+        """Give back threads."""
+
+
+class ThreadScheduler:
+    """dask's threaded scheduler on a pool of our own."""
+
+    remote = False
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="streamtrain-read")
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        graph = {f"read-{i}": task for i, task in enumerate(tasks)}
+        yield from enumerate(dask.threaded.get(graph, list(graph), pool=self._pool))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class ClusterScheduler:
+    """The workers of a ``distributed.Client``: they read and return arrays, a few at a time."""
+
+    remote = True
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        from distributed import as_completed
+
+        waiting = list(enumerate(tasks))[::-1]
+        numbers: dict[str, int] = {}
+        ready = as_completed(with_results=False)
+        for _ in range(2 * max(1, sum(self._client.nthreads().values()))):
+            self._submit(waiting, numbers, ready)
+        while numbers:
+            future = next(ready)
+            result = future.result()
+            number = numbers.pop(future.key)
+            future.release()
+            self._submit(waiting, numbers, ready)
+            yield number, result
+
+    def _submit(self, waiting: list[tuple[int, Task]], numbers: dict[str, int], ready: Any) -> None:
+        if waiting:
+            number, (function, *arguments) = waiting.pop()
+            future = self._client.submit(function, *arguments, pure=False)
+            numbers[future.key] = number
+            ready.add(future)
+
+    def share(self, value: Any) -> Any:
+        """Send a value to every worker once."""
+        return self._client.scatter(value, broadcast=True, hash=False)
+
+    def close(self) -> None:
+        """The client belongs to whoever made it."""
+
+
+def make_scheduler(scheduler: Any, workers: int) -> ThreadScheduler | ClusterScheduler:
+    """``"threads"`` (or None) or a ``distributed.Client``. Raises UsageError for anything else."""
+    if scheduler in (None, "threads"):
+        return ThreadScheduler(workers)
+    if hasattr(scheduler, "submit") and hasattr(scheduler, "scatter"):
+        return ClusterScheduler(scheduler)
+    if scheduler == "processes":
+        raise UsageError(
+            "scheduler 'processes': every result would be pickled back through one pipe, and the memory of the worker "
+            "processes belongs to no budget; use 'threads', or a distributed.Client"
+        )
+    raise UsageError(f"scheduler {scheduler!r}: use 'threads' or a distributed.Client")

@@ -1,0 +1,144 @@
+"""What is read: a reader, the columns chosen from it, the target; and the plan that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamtrain.batch import Batch
+from streamtrain.errors import BadValueError, NotFoundError
+from streamtrain.load.layout import Layout, choose_features
+from streamtrain.memory import available_bytes, parse_bytes, resident_bytes
+from streamtrain.plan import Demand, Plan, solve
+from streamtrain.storage import open_reader
+from streamtrain.storage.arrow import as_batches, bytes_per_row, pick, value_type
+from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.target import Target, as_numbers, resolve_task, survey
+
+__all__ = ["Source"]
+
+_ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
+_ASSUMED_AVAILABLE_BYTES = 4 * 10**9
+_LEARNER_COPIES = 3  # of a batch: the learner's temporaries, beside the buffers of the loader
+_ORIGIN_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Source:
+    """A reader and what is taken from it. `Source.open` reads metadata only; `surveyed` reads the target."""
+
+    reader: Reader
+    table: ChunkTable
+    layout: Layout
+
+    @classmethod
+    def open(
+        cls, data: Any, *, target: str | None = None, features: Sequence[str] | None = None,
+        exclude: Sequence[str] = (), weight: str | None = None, task: str | None = None,
+        missing_chunks: str = "error",
+    ) -> Source:  # fmt: skip
+        """Choose the columns. The target's classes are not known yet. Raises DataError of every kind."""
+        reader = open_reader(data, missing_chunks=missing_chunks)
+        table = ChunkTable.of(reader.chunks())
+        if table.total_rows == 0:
+            raise NotFoundError(f"{data if isinstance(data, str) else 'the data'}: has no rows")
+        found = None
+        if target is not None:
+            field = pick(reader.schema, target, "target")
+            found = Target(target, resolve_task(field, task))
+        chosen = choose_features(reader.schema, target=target, weight=weight, features=features, exclude=exclude)
+        return cls(reader, table, Layout.of(reader.schema, chosen, found, weight))
+
+    def surveyed(self, *, classes: Sequence[str] | None = None, task: str | None = None) -> Source:
+        """With the target's classes known (see `target.survey`) and the origins of the columns."""
+        target = self.layout.target
+        if target is not None:
+            target = survey(self.reader, self.table, target.name, task=task, classes=classes)
+        return self.with_layout(replace(self.layout, target=target).with_origins(self._origins()))
+
+    def with_layout(self, layout: Layout) -> Source:
+        return replace(self, layout=layout)
+
+    def _origins(self) -> list[float]:
+        """What to subtract from each column of wide numbers before it becomes float32: the median of the first rows,
+        where that is far larger than their spread (dates as numbers, large ids); otherwise nothing."""
+        chunk = next(c for c in self.table if c.rows)
+        origins = []
+        for name, kind in zip(self.layout.features, self.layout.types, strict=True):
+            wide = value_type(kind).bit_width > 16 and kind != pa.float32() and value_type(kind) == kind
+            if not wide:
+                origins.append(0.0)
+                continue
+            parts = (
+                self.reader.stream(chunk, [name], _ORIGIN_ROWS)
+                if isinstance(self.reader, Streams)
+                else [self.reader.read(chunk, [name])]
+            )
+            first = next(b for part in parts for b in as_batches(part) if b.num_rows).slice(0, _ORIGIN_ROWS)
+            values = first.column(0).drop_null() if first.column(0).null_count else first.column(0)
+            origins.append(_origin(as_numbers(values)))
+        return origins
+
+    @cached_property
+    def _shares(self) -> tuple[float, float, float]:
+        """Bytes a row of the columns read; their share of all columns; the share of the widest."""
+        schema = self.reader.schema
+        sizes = {f.name: bytes_per_row(f.type) for f in schema}
+        everything = max(sum(sizes.values()), 1e-9)
+        read = [sizes[n] for n in self.layout.columns]
+        return sum(read), sum(read) / everything, max(read) / everything
+
+    def plan(
+        self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
+        workers: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
+        window_bytes: int | None = None,
+    ) -> Plan:  # fmt: skip
+        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`."""
+        budget = parse_bytes(memory) if memory is not None else (available_bytes() or _ASSUMED_AVAILABLE_BYTES) // 2
+        row_bytes, share, widest = self._shares
+        reader, table = self.reader, self.table
+        streams = reader if isinstance(reader, Streams) else None
+        demand = Demand(
+            table=table,
+            decoded_row_bytes=row_bytes,
+            window_row_bytes=self.layout.row_bytes,
+            batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES),
+            baseline_bytes=resident_bytes() or _ASSUMED_BASELINE_BYTES,
+            column_share=share,
+            largest_column_share=widest,
+            learner_bytes=learner_bytes,
+            preparation_bytes=preparation_bytes,
+            open_bytes=getattr(reader, "open_bytes", 0),
+            stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
+        )
+        return solve(
+            demand, budget_bytes=budget, budget_given=memory is not None, batch_size=batch_size,
+            window_rows=window_rows, workers=workers or 2, shuffle=shuffle, window_bytes=window_bytes,
+        )  # fmt: skip
+
+    def located(self, error: BadValueError, batch: Batch) -> BadValueError:
+        """The same error with the place of the row and the name of the column."""
+        if error.row is None:
+            return error
+        position = int(batch.rows[error.row])
+        chunk = int(np.searchsorted(self.table.starts, position, side="right")) - 1
+        where = f"row {position - int(self.table.starts[chunk]):,} of {self.table[chunk].key}"
+        if error.column is None:
+            return BadValueError(f"{where}: {error}")
+        slot = self.layout.slots[error.column]
+        value = batch.features[error.row, error.column]
+        column = next(n for n in reversed(self.layout.features) if self.layout.starts[n] <= error.column)
+        return BadValueError(f"feature {slot!r} is {value} in {where}: leave it out with --exclude {column}")
+
+
+def _origin(numbers: np.ndarray[Any, Any]) -> float:
+    finite = numbers[np.isfinite(numbers)].astype(np.float64)
+    if not len(finite):
+        return 0.0
+    low, middle, high = np.quantile(finite, [0.1, 0.5, 0.9])
+    return float(middle) if abs(middle) > max(16 * (high - low), 65_536) else 0.0

@@ -1,0 +1,218 @@
+"""Raw numeric columns -> columns of comparable scale, by statistics that run with the stream.
+
+A linear model learns fastest when every column has about the same spread and no offset. Columns that hold only two
+values are indicators: they become 0/1, because dividing a rare indicator by its small deviation would blow it up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.errors import BadValueError, UsageError
+
+__all__ = ["Standardize"]
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+_TILE = 1 << 16  # elements; 256 kB stays in the cache, and a constant repeated for many rows saves the slow broadcast
+_REFRESH = (
+    32  # the map is renewed when 1 / 32 more rows were seen: log(rows) times, and at once when a column changes kind
+)
+_ARRAYS = ("mean", "m2", "block", "low", "high", "map")
+_VARIANCES = (1e-24, 1e24)  # outside of these, float32 squares would lose digits: sum in float64
+
+
+class _Work:
+    """Views of the tiles and room for so many rows; making them anew for each small batch would cost more than the sums."""
+
+    def __init__(self, tiles: Floats) -> None:
+        self.centre, self.shift, self.scale = tiles
+        self.rows = len(self.centre)
+        self.buffer = np.empty_like(self.centre, order="C")
+        self.ones = np.ones(self.rows, np.float32)
+
+
+class Standardize:
+    """A running affine map of columns: ``(X - shift) * scale``, where the statistics come from the rows seen so far.
+
+    A column in which only one value was seen maps to 0; one with two values maps to 0 and 1; any other to mean 0 and
+    standard deviation 1. Sums are taken about a running centre, so an offset of a million deviations costs no digits
+    beyond those that float32 input has lost already; batches are merged in float64 by Chan, Golub & LeVeque,
+    "Algorithms for computing the sample variance", 1983.
+
+    >>> columns = Standardize(2)
+    >>> X = np.array([[7, 100], [9, 200], [7, 300]], np.float32)
+    >>> columns.observe(X)
+    >>> columns.transform(X.copy()).astype(float).round(2).tolist()
+    [[0.0, -1.22], [1.0, 0.0], [0.0, 1.22]]
+    """
+
+    def __init__(self, features: int) -> None:
+        if features < 1:
+            raise UsageError(f"features is {features}; wanted at least 1")
+        self.features = features
+        self._rows = 0  # rows in the merged statistics
+        self._mean, self._m2 = np.zeros(features), np.zeros(features)
+        self._block_rows = 0  # rows since the last refresh
+        self._block = np.zeros((2, features))  # their sum and sum of squares about the centre
+        self._low = np.full(features, np.inf, np.float32)
+        self._high = np.full(features, -np.inf, np.float32)
+        self._few = np.arange(features)  # columns in which at most two values were seen
+        self._map = np.zeros((3, features), np.float32)  # centre, shift, scale
+        self._wide = True  # sum in float64
+        self._tiles = np.zeros((3, 0, features), np.float32)  # the map, repeated for many rows
+        self._work = _Work(self._tiles)
+
+    @property
+    def shift(self) -> Floats:
+        """What is subtracted from each column, shape (features,), float32."""
+        shift: Floats = self._map[1]
+        return shift
+
+    @property
+    def scale(self) -> Floats:
+        """What each column is multiplied by afterwards, shape (features,), float32."""
+        scale: Floats = self._map[2]
+        return scale
+
+    def observe(self, X: Floats) -> None:
+        """Update the statistics from X, shape (rows, features), float32, C-contiguous.
+
+        Raises BadValueError with ``row`` and ``column``, and changes nothing, if a value is not finite.
+        """
+        if X.ndim != 2 or X.shape[1] != self.features:
+            raise UsageError(f"X has shape {X.shape}; wanted (rows, {self.features})")
+        if not len(X):
+            return
+        if not self._rows:
+            self._map[0] = X[0]  # any value of the column will do as the first centre
+        sums = self._sums(X, self._wide)
+        if not self._wide and not _finite(sums):  # the squares may have overflowed float32
+            sums = self._sums(X, wide=True)
+        if not _finite(sums):
+            if not self._rows:
+                self._map[0] = 0
+            raise _bad_value(X)
+        changed = False
+        if self._few.size:
+            for part, _ in self._parts(X):
+                changed |= self._watch(part)
+        self._block += sums
+        self._block_rows += len(X)
+        if changed or self._block_rows * _REFRESH >= self._rows:
+            self._refresh()
+
+    def transform(self, X: Floats) -> Floats:
+        """Map X, shape (rows, features), float32, C-contiguous, **in place**, and return it."""
+        for part, work in self._parts(X):
+            np.subtract(part, work.shift, out=part)
+            np.multiply(part, work.scale, out=part)
+        return X
+
+    def _parts(self, X: Floats) -> list[tuple[Floats, _Work]]:
+        """X in parts no longer than the tiles, which are grown to the rows that are asked for, up to ``_TILE``."""
+        rows = len(X)
+        if rows == self._work.rows:  # the usual case: batches all have the same size
+            return [(X, self._work)]
+        longest = min(rows, max(1, _TILE // self.features))
+        if self._tiles.shape[1] < longest:
+            self._tiles = np.repeat(self._map[:, None, :], longest, axis=1)
+        if self._work.rows != longest:  # always so after the tiles have grown
+            self._work = _Work(self._tiles[:, :longest])
+        parts = [(X[start : start + longest], self._work) for start in range(0, rows, longest)]
+        if parts and rows % longest:
+            parts[-1] = parts[-1][0], _Work(self._tiles[:, : rows % longest])
+        return parts
+
+    def _sums(self, X: Floats, wide: bool) -> NDArray[Any]:
+        """Sum and sum of squares about the centre, shape (2, features); products in float64 if ``wide``, else float32."""
+        sums = np.zeros((2, self.features), np.float64 if wide else np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what is not finite
+            for part, work in self._parts(X):
+                if wide:
+                    centred: NDArray[Any] = part - self._map[0].astype(np.float64)
+                else:
+                    centred = np.subtract(part, work.centre, out=work.buffer)
+                sums[0] += np.dot(work.ones, centred)
+                sums[1] += np.dot(work.ones, np.multiply(centred, centred, out=centred))
+        return sums
+
+    def _watch(self, X: Floats) -> bool:
+        """Follow the columns that may hold only two values; True if one got a new value."""
+        few = self._few
+        values, low, high = X[:, few], self._low[few], self._high[few]
+        if ((values == low) | (values == high)).all():
+            return False
+        self._low[few] = np.minimum(low, values.min(axis=0))
+        self._high[few] = np.maximum(high, values.max(axis=0))
+        # What was the low or the high value may now lie between them: that is a third value.
+        values = np.concatenate([values, low[None], high[None]]) if np.isfinite(low).all() else values
+        two = ((values == self._low[few]) | (values == self._high[few])).all(axis=0)
+        self._few = few[two]
+        return True
+
+    def _refresh(self) -> None:
+        """Merge the rows since the last refresh into the statistics and renew the map."""
+        n, rows = self._block_rows, self._rows + self._block_rows
+        means = self._block / n  # of the deviation from the centre, and of its square
+        delta = self._map[0] + means[0] - self._mean
+        self._m2 += np.maximum(means[1] - means[0] ** 2, 0) * n + delta**2 * (self._rows * n / rows)
+        self._mean += delta * (n / rows)
+        self._rows, self._block_rows = rows, 0
+        self._block[:] = 0
+        variance = self._m2 / rows
+        self._map[0] = self._map[1] = self._mean
+        self._map[2] = _inverse(np.sqrt(variance))
+        few = self._few
+        self._map[1, few] = self._low[few]
+        self._map[2, few] = _inverse(self._high[few].astype(np.float64) - self._low[few])
+        spread = variance[variance > 0]
+        self._wide = bool(spread.size) and not (_VARIANCES[0] < spread.min() and spread.max() < _VARIANCES[1])
+        self._tiles[:] = self._map[:, None, :]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the state and of the tiles and the buffer, once they have grown to their full size."""
+        state = sum(value.nbytes for value in self.state_dict().values() if isinstance(value, np.ndarray))
+        return state + 20 * max(_TILE, self.features)
+
+    def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
+        """The state: copies of all arrays."""
+        few = np.zeros(self.features, np.bool_)
+        few[self._few] = True
+        state: dict[str, NDArray[Any] | int | float] = {name: getattr(self, f"_{name}").copy() for name in _ARRAYS}
+        return state | {"rows": self._rows, "block_rows": self._block_rows, "wide": int(self._wide), "few": few}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned."""
+        for name in _ARRAYS:
+            getattr(self, f"_{name}")[...] = state[name]
+        self._rows, self._block_rows, self._wide = int(state["rows"]), int(state["block_rows"]), bool(state["wide"])
+        self._few = np.flatnonzero(state["few"])
+        self._tiles[:] = self._map[:, None, :]
+
+
+def _finite(sums: NDArray[Any]) -> bool:
+    """Whether all values were finite: squares cannot cancel, so one that is not shows in the total of their sums."""
+    with np.errstate(over="ignore"):
+        return math.isfinite(np.add.reduce(sums[1]))
+
+
+def _inverse(spread: Doubles) -> Doubles:
+    """1 / spread, and 0 where the spread is 0: a column without one maps to 0, whatever comes later."""
+    inverse = np.zeros_like(spread)
+    np.divide(1, spread, out=inverse, where=spread > 0)
+    return np.minimum(inverse, np.finfo(np.float32).max)
+
+
+def _bad_value(X: Floats) -> BadValueError:
+    row, column = (int(place) for place in np.argwhere(~np.isfinite(X))[0])
+    return BadValueError(
+        f"the value at row {row}, column {column} is {X[row, column]}; wanted a finite number", row=row, column=column
+    )

@@ -1,0 +1,95 @@
+"""What a run did: rows a second, where the time went, memory planned and measured, scores. One object, as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamtrain.memory import format_bytes
+from streamtrain.plan import Plan, sorted_terms
+
+__all__ = ["Report", "memory_dict", "memory_table"]
+
+
+@dataclass
+class Report:
+    """The report of a fit. ``as_dict`` has the keys that scripts rely on."""
+
+    plan: Plan
+    learner: str
+    loss: str
+    task: str
+    classes: list[Any] | None
+    rows: int = 0
+    rows_seen: int = 0
+    batches: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    loop_seconds: float = 0.0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    measured_terms: dict[str, int] = field(default_factory=dict)
+    measured_peak_bytes: int | None = None
+    time: dict[str, float] = field(default_factory=dict)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    run: str | None = None
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows_seen / self.loop_seconds if self.loop_seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "rows_seen": self.rows_seen,
+            "batches": self.batches,
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 4),
+            "rows_per_second": round(self.rows_per_second, 1),
+            "learner": self.learner,
+            "loss": self.loss,
+            "task": self.task,
+            "classes": self.classes,
+            "batch_size": self.plan.batch_size,
+            "metrics": self.metrics,
+            "memory": memory_dict(self.plan, self.measured_terms, self.measured_peak_bytes),
+            "plan": self.plan.as_dict(),
+            "time": {name: round(seconds, 4) for name, seconds in self.time.items()},
+            "warnings": self.plan.warnings,
+            "skipped": self.skipped,
+            "run": self.run,
+        }
+
+
+def memory_dict(plan: Plan, measured: dict[str, int], peak_bytes: int | None) -> dict[str, Any]:
+    """The ``memory`` object of the reports: planned against measured."""
+    return {
+        "budget_bytes": plan.budget_bytes,
+        "budget_given": plan.budget_given,
+        "baseline_bytes": plan.terms["baseline"],
+        "planned_peak_bytes": plan.peak_bytes,
+        "measured_peak_bytes": peak_bytes,
+        "terms": {
+            name: {"planned_bytes": size, "measured_bytes": measured.get(name)} for name, size in plan.terms.items()
+        },
+    }
+
+
+def memory_table(memory: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows for people: (term, planned, measured), largest first; then the peak and the budget.
+
+    >>> memory_table({"terms": {"windows": {"planned_bytes": 2000, "measured_bytes": None}}, "planned_peak_bytes": 2000,
+    ...               "measured_peak_bytes": 1500, "budget_bytes": 3000})
+    [('windows', '2 kB', ''), ('peak', '2 kB', '1.5 kB'), ('budget', '3 kB', '')]
+    """
+
+    def shown(size: int | None) -> str:
+        return "" if size is None else format_bytes(size)
+
+    planned = {name: term["planned_bytes"] for name, term in memory["terms"].items()}
+    rows = [
+        (name, shown(size), shown(memory["terms"][name]["measured_bytes"]))
+        for name, size in sorted_terms(planned)
+        if size or memory["terms"][name]["measured_bytes"]
+    ]
+    rows.append(("peak", shown(memory["planned_peak_bytes"]), shown(memory["measured_peak_bytes"])))
+    return [*rows, ("budget", shown(memory["budget_bytes"]), "")]

@@ -1,0 +1,170 @@
+"""The order of the rows: pure functions of (seed, epoch, chunk table, window rows), nothing else.
+
+Chunks are permuted, gathered into windows of about ``window_rows`` rows, and the rows of a window are permuted. A chunk
+with more rows than a quarter of a window is *streamed*: up to `lanes` such chunks are open at once and every window
+takes a piece of each, so that a window never holds the rows of one chunk alone. Memory is O(chunks), never O(rows).
+
+Everything random comes from ``numpy.random.Philox`` seeded with the integers named, so an order can be made again
+anywhere, at any point, without what came before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_order", "windows"]
+
+# What a random stream is for. Part of the order: never renumber.
+_CHUNKS, _ROWS = 1, 2
+_MOST_LANES, _LANE_ROWS = 4, 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows ``start`` to ``stop`` of chunk number ``chunk``."""
+
+    chunk: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+WindowPlan = list[Piece]
+
+
+def _generator(seed: int, purpose: int, *where: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose, *where])))
+
+
+def chunk_order(chunks: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch visits the chunks; shape (chunks,).
+
+    >>> chunk_order(5, seed=0, epoch=0).tolist() == chunk_order(5, seed=0, epoch=0).tolist()
+    True
+    """
+    return _generator(seed, _CHUNKS, epoch).permutation(chunks)
+
+
+def row_order(rows: int, *, seed: int, epoch: int, window: int) -> NDArray[np.int64]:
+    """The order of the rows of one window; shape (rows,)."""
+    return _generator(seed, _ROWS, epoch, window).permutation(rows)
+
+
+def lanes(window_rows: int) -> int:
+    """How many streamed chunks are open at once: one for each 65,536 rows of a window, between 1 and 4.
+
+    >>> lanes(1000), lanes(200_000), lanes(10**7)
+    (1, 3, 4)
+    """
+    return max(1, min(_MOST_LANES, window_rows // _LANE_ROWS))
+
+
+def streamed(rows: NDArray[np.int64], window_rows: int) -> NDArray[np.bool_]:
+    """Which chunks are streamed, in pieces, over several windows; shape (chunks,)."""
+    if int(rows.sum()) <= window_rows:
+        return np.zeros(len(rows), bool)
+    return np.asarray(rows > window_rows // 4)
+
+
+def windows(
+    rows: NDArray[np.int64], window_rows: int, *, seed: int, epoch: int, shuffle: bool = True
+) -> Iterator[WindowPlan]:
+    """The windows of one epoch, in order: each a list of pieces of at most ``window_rows`` rows together.
+
+    rows: rows of each chunk, shape (chunks,). Every row is in exactly one piece.
+
+    >>> [[(p.chunk, p.start, p.stop) for p in w] for w in windows(np.array([2, 2, 9]), 4, seed=0, epoch=0, shuffle=False)]
+    [[(0, 0, 2), (1, 0, 2)], [(2, 0, 4)], [(2, 4, 8)], [(2, 8, 9)]]
+    """
+    if not shuffle:
+        return _in_file_order(rows, window_rows)
+    return _shuffled(rows, window_rows, chunk_order(len(rows), seed=seed, epoch=epoch))
+
+
+def _in_file_order(rows: NDArray[np.int64], window_rows: int) -> Iterator[WindowPlan]:
+    window: WindowPlan = []
+    room = window_rows
+    for chunk, n in enumerate(rows.tolist()):
+        if room < n <= window_rows:  # whole in the next window, rather than cut
+            yield window
+            window, room = [], window_rows
+        start = 0
+        while start < n:
+            stop = min(n, start + room)
+            window.append(Piece(chunk, start, stop))
+            room -= stop - start
+            start = stop
+            if room == 0:
+                yield window
+                window, room = [], window_rows
+    if window:
+        yield window
+
+
+def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64]) -> Iterator[WindowPlan]:
+    large = streamed(rows, window_rows)
+    whole = deque((int(c), int(rows[c])) for c in order if not large[c] and rows[c])
+    streams = _Lanes(deque((int(c), int(rows[c])) for c in order if large[c]), lanes(window_rows))
+    whole_left = sum(n for _, n in whole)
+    while whole or streams.left:
+        # Windows of even size: what is left, dealt to as few windows as can hold it. Streamed and whole chunks enter
+        # each window in the proportion in which they are left, so that neither kind waits for the end.
+        left = whole_left + streams.left
+        target = -(-left // -(-left // window_rows))
+        window = streams.take(target * streams.left // left if whole else target)
+        used = sum(p.rows for p in window)
+        while whole and used < target and (not used or used + whole[0][1] <= window_rows):
+            chunk, n = whole.popleft()
+            window.append(Piece(chunk, 0, n))
+            used, whole_left = used + n, whole_left - n
+        yield window
+
+
+class _Lanes:
+    """The streamed chunks: at most ``most`` are open, and each gives an equal share of what is taken."""
+
+    def __init__(self, waiting: deque[tuple[int, int]], most: int) -> None:
+        self._waiting, self._most = waiting, most
+        self._open: list[list[int]] = []  # [chunk, next row, rows]
+        self.left = sum(n for _, n in waiting)
+
+    def take(self, rows: int) -> WindowPlan:
+        taken: dict[int, list[int]] = {}
+        rows = min(rows, self.left)
+        self.left -= rows
+        while rows:
+            while self._waiting and len(self._open) < self._most:
+                chunk, n = self._waiting.popleft()
+                self._open.append([chunk, 0, n])
+            share = max(1, rows // len(self._open))
+            for lane in self._open:
+                step = min(share, lane[2] - lane[1], rows)
+                if step:
+                    taken.setdefault(lane[0], [lane[1], lane[1]])[1] += step
+                lane[1] += step
+                rows -= step
+            self._open = [lane for lane in self._open if lane[1] < lane[2]]
+        return [Piece(chunk, start, stop) for chunk, (start, stop) in taken.items()]
+
+
+def held_out(positions: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
+    """Which rows are held out: a hash of the row's position in the data, nothing else; shape as ``positions``, bool.
+
+    The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), read as a fraction of 2^64.
+
+    >>> bool(abs(held_out(np.arange(100_000), 0.1).mean() - 0.1) < 0.005)
+    True
+    """
+    z = positions.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return np.asarray(z < np.uint64(int(fraction * 2**64)))

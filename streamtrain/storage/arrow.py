@@ -1,0 +1,91 @@
+"""Small facts about Arrow data that every stage needs: sizes of types, and batches of whatever a reader returned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from streamtrain.errors import ColumnError, DataError
+
+__all__ = ["as_batches", "bytes_per_row", "is_number", "near_names", "pick", "value_type", "width"]
+
+_STRING_BYTES = 32  # nominal: a footer does not say how long strings are
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether values of this type are numbers: integers, floats, booleans, decimals (in a dictionary or tensor too)."""
+    kind = value_type(kind)
+    t = pa.types
+    return bool(t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind))
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of one value: what a dictionary, a tensor or a run-length encoding holds."""
+    if isinstance(kind, (pa.DictionaryType, pa.FixedShapeTensorType, pa.RunEndEncodedType)):
+        return value_type(kind.value_type)
+    return kind
+
+
+def width(kind: pa.DataType) -> int:
+    """How many numbers one row of a column holds: the entries of a tensor, otherwise 1.
+
+    >>> width(pa.fixed_shape_tensor(pa.uint8(), [28, 28])), width(pa.int64())
+    (784, 1)
+    """
+    return math.prod(kind.shape) if isinstance(kind, pa.FixedShapeTensorType) else 1
+
+
+def bytes_per_row(kind: pa.DataType) -> float:
+    """Bytes of one decoded row; nominal for strings and binary, whose length no metadata tells.
+
+    >>> bytes_per_row(pa.float32()), bytes_per_row(pa.bool_()), bytes_per_row(pa.fixed_shape_tensor(pa.uint8(), [8, 8]))
+    (4.0, 0.125, 64.0)
+    """
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return width(kind) * bytes_per_row(kind.value_type)
+    if isinstance(kind, pa.DictionaryType):
+        return bytes_per_row(kind.index_type)
+    if isinstance(kind, pa.FixedSizeListType):
+        return float(kind.list_size * bytes_per_row(kind.value_type))
+    if isinstance(kind, pa.StructType):
+        return sum(bytes_per_row(field.type) for field in kind)
+    try:
+        return float(kind.bit_width / 8)
+    except ValueError:
+        return float(_STRING_BYTES)
+
+
+def as_batches(data: Any) -> Iterable[pa.RecordBatch]:
+    """Record batches of whatever a reader returned, without a copy."""
+    if isinstance(data, pa.RecordBatch):
+        return [data]
+    if isinstance(data, pa.Table):
+        return list(data.to_batches())
+    if hasattr(data, "__arrow_c_array__"):
+        return [pa.record_batch(data)]
+    if hasattr(data, "__arrow_c_stream__"):
+        reader: Iterable[pa.RecordBatch] = pa.RecordBatchReader.from_stream(data)
+        return reader
+    raise DataError(
+        f"a reader returned {type(data).__name__}: return a pyarrow.RecordBatch, or anything with an Arrow C interface"
+    )
+
+
+def near_names(name: str, names: Sequence[str]) -> str:
+    """Names to offer for one that is unknown."""
+    import difflib
+
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {', '.join(map(repr, close))}?"
+    return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
+
+
+def pick(schema: pa.Schema, name: str, what: str) -> pa.Field:
+    """The field of that name; ColumnError with the near names where there is none."""
+    if name not in schema.names:
+        raise ColumnError(f"no column {name!r} for the {what}: {near_names(name, schema.names)}")
+    return schema.field(name)

@@ -1,0 +1,86 @@
+"""Which files a target names: one file, a glob or a directory; and the columns that Hive partitions spell in paths."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from streamtrain.errors import NotFoundError, SchemaError
+
+__all__ = ["list_files", "partition_columns"]
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def list_files(target: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
+    """The root and the data files below it, relative and sorted.
+
+    In a directory (or through a glob) names that begin with ``_`` or ``.``, checksum files and empty files are not
+    data; where some files have one of the ``suffixes``, only those are. Raises NotFoundError.
+    """
+    path = Path(target)
+    if path.is_file():
+        return path.parent, [path.name]
+    if path.is_dir():
+        root, found = path, [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    elif glob.has_magic(target):
+        root = _static_prefix(path)
+        matches = [Path(match) for match in glob.glob(target, recursive=True)]
+        found = [f for match in matches for f in ([match] if match.is_file() else match.rglob("*")) if f.is_file()]
+    else:
+        raise NotFoundError(f"{target}: no such file or directory")
+    relative = sorted({f.relative_to(root) for f in found})
+    data = [r for r in relative if _is_data(r) and (root / r).stat().st_size > 0]
+    data = [r for r in data if r.suffix in suffixes] or data
+    if not data:
+        seen = f"{len(relative)} files there, none of them data" if relative else "nothing there"
+        raise NotFoundError(f"{target}: no data files ({seen}): name files, a glob or a directory that holds some")
+    return root, [r.as_posix() for r in data]
+
+
+def _static_prefix(path: Path) -> Path:
+    """The part of a glob before its first wildcard."""
+    parts: list[str] = []
+    for part in path.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _is_data(relative: Path) -> bool:
+    hidden = any(part.startswith(("_", ".")) and "=" not in part for part in relative.parts)
+    return not hidden and relative.suffix != ".crc"
+
+
+def partition_columns(files: Iterable[str]) -> dict[str, pa.Array]:
+    """One array for each ``key=value`` folder name: the value for each file, in order.
+
+    Integers become int64, everything else dictionary-encoded strings; ``__HIVE_DEFAULT_PARTITION__`` is null.
+
+    >>> partition_columns(["year=2024/a.parquet", "year=2025/b.parquet"])["year"].to_pylist()
+    [2024, 2025]
+    """
+    names = list(files)
+    pairs = [[part.split("=", 1) for part in name.split("/")[:-1] if "=" in part] for name in names]
+    keys = [key for key, _ in pairs[0]] if pairs else []
+    for name, found in zip(names, pairs, strict=True):
+        if [key for key, _ in found] != keys:
+            raise SchemaError(
+                f"{name}: partition folders {[k for k, _ in found]}, but {names[0]} has {keys}: "
+                "every file must lie under the same key=value folders"
+            )
+    return {key: _typed([unquote(found[i][1]) for found in pairs]) for i, key in enumerate(keys)}
+
+
+def _typed(values: list[str]) -> pa.Array:
+    present = [None if value == _NULL else value for value in values]
+    try:
+        return pa.array([None if v is None else int(v) for v in present], pa.int64())
+    except (ValueError, OverflowError):
+        return pa.array(present, pa.dictionary(pa.int32(), pa.string()))

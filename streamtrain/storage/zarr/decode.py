@@ -1,0 +1,110 @@
+"""Rows of one array, decoded by zarr, with as few copies and as little in flight as its public interface allows."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.buffer import cpu
+
+from streamtrain.storage.zarr.grid import Column
+
+__all__ = ["LastBlock", "read_rows"]
+
+Box = tuple[slice, ...]
+
+
+class _Target(cpu.NDBuffer):
+    """Where zarr puts what it decoded. If that is one piece it is taken as it is: zarr's own target would copy it, on
+    the one thread that all reads of a process share. Memory is allocated only where pieces must be put together."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], least_bytes: int) -> None:
+        stand_in: Any = np.broadcast_to(np.zeros((), dtype), shape)  # of the right shape and type, takes no memory
+        super().__init__(stand_in)
+        self._least_bytes = least_bytes
+        self._result: NDArray[Any] | None = None
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        piece = value.as_numpy_array() if isinstance(value, cpu.NDBuffer) else None
+        if self._result is None and piece is not None and self._can_be_taken(piece):
+            self._result = piece
+        else:
+            self._memory()[key] = value if piece is None else piece
+
+    def _can_be_taken(self, piece: NDArray[Any]) -> bool:
+        whole = piece.shape == self.shape and piece.dtype == self.dtype and piece.nbytes >= self._least_bytes
+        return whole and piece.flags.c_contiguous and piece.flags.aligned
+
+    def _memory(self) -> NDArray[Any]:
+        if self._result is None:
+            self._result = np.empty(self.shape, self.dtype)
+        return self._result
+
+    def as_ndarray_like(self) -> Any:
+        return self._memory()
+
+    def as_numpy_array(self) -> NDArray[Any]:
+        return self._memory()
+
+
+def read_rows(array: Any, column: Column, start: int, stop: int) -> NDArray[Any]:
+    """Rows ``start`` to ``stop``, shape (stop - start, ...), of native byte order. What zarr raises passes through."""
+    shape = (stop - start, *column.shape[1:])
+    boxes = list(_boxes(column, start, stop))
+    if len(boxes) == 1:
+        # a piece pins the chunk it was cut from: take it only where it is at least half of it
+        target = _Target(shape, column.dtype, column.unit_bytes // 2 if column.dtype.kind != "T" else 0)
+        array.get_basic_selection(boxes[0], out=target)
+        return target.as_numpy_array()
+    out = np.empty(shape, column.dtype)
+    for box in boxes:
+        place = (slice(box[0].start - start, box[0].stop - start), *box[1:])
+        array.get_basic_selection(box, out=cpu.NDBuffer.from_numpy_array(out[place]))
+    return out
+
+
+def _boxes(column: Column, start: int, stop: int) -> Iterator[Box]:
+    """What zarr is asked for at a time. It decodes up to ten chunks of a request at once: `READ_BYTES` bounds that."""
+    others = [[slice(0, n)] for n in column.shape[1:]]
+    if column.box_is_chunk:
+        others = [_cuts(0, n, u) for n, u in zip(column.shape[1:], column.unit[1:], strict=True)]
+    yield from itertools.product(_cuts(start, stop, column.box_rows), *others)
+
+
+def _cuts(start: int, stop: int, step: int) -> list[slice]:
+    """From start to stop, cut at the multiples of step."""
+    borders = [start, *range((start // step + 1) * step, stop, step), stop]
+    return [slice(a, b) for a, b in itertools.pairwise(borders)]
+
+
+class LastBlock:
+    """The block that a column was last read from, for columns whose chunks are longer than a run.
+
+    One reader at a time: the others would decode the same block again, each into memory of its own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at = -1
+        self._block: NDArray[Any] | None = None
+
+    def read(self, array: Any, column: Column, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop``, copied: a view would keep the whole block alive for as long as the rows are."""
+        out = np.empty((stop - start, *column.shape[1:]), column.dtype)
+        with self._lock:
+            for piece in _cuts(start, stop, column.unit[0]):
+                at = piece.start // column.unit[0] * column.unit[0]
+                block = self._get(array, column, at)
+                out[piece.start - start : piece.stop - start] = block[piece.start - at : piece.stop - at]
+        return out
+
+    def _get(self, array: Any, column: Column, at: int) -> NDArray[Any]:
+        if self._at != at or self._block is None:
+            self._at, self._block = -1, None  # let go of the old block before the new one is decoded
+            self._block = read_rows(array, column, at, min(at + column.unit[0], column.shape[0]))
+            self._at = at
+        return self._block

@@ -1,0 +1,185 @@
+"""The files of a store, in a directory or a zip: which arrays are there, which chunk files, and their sizes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from streamtrain.errors import CorruptError, NotFoundError
+
+__all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup")
+_CHUNK_NAME = re.compile(r"c|\d+([./]\d+)*")
+
+
+class Files(Protocol):
+    """Keys are relative and use ``/``, as Zarr's own do."""
+
+    root: Path
+
+    def read(self, key: str) -> bytes | None: ...
+    def head(self, key: str, count: int) -> bytes:
+        """The first ``count`` bytes of a file that exists."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of a file, None where there is none."""
+
+    def children(self, prefix: str) -> list[str]:
+        """Names of the folders directly under ``prefix``, sorted."""
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Every file under ``prefix`` with its bytes, hidden ones excepted, in no particular order."""
+
+
+class Directory:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def head(self, key: str, count: int) -> bytes:
+        with open(os.path.join(self.root, key), "rb") as file:
+            return file.read(count)
+
+    def size(self, key: str) -> int | None:
+        try:
+            found = os.stat(os.path.join(self.root, key))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def children(self, prefix: str) -> list[str]:
+        with os.scandir(self.root / prefix) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        with os.scandir(self.root / prefix) as entries:
+            for entry in entries:
+                key = f"{prefix}/{entry.name}" if prefix else entry.name
+                if entry.name.startswith("."):  # .DS_Store and the like differ between copies
+                    continue
+                if entry.is_dir():
+                    yield from self.sizes(key)
+                else:
+                    yield key, entry.stat().st_size
+
+
+class Zip:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with zipfile.ZipFile(root) as archive:
+            self._sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+
+    def read(self, key: str) -> bytes | None:
+        if key not in self._sizes:
+            return None
+        with zipfile.ZipFile(self.root) as archive:
+            return archive.read(key)
+
+    def head(self, key: str, count: int) -> bytes:
+        with zipfile.ZipFile(self.root) as archive, archive.open(key) as file:
+            return file.read(count)
+
+    def size(self, key: str) -> int | None:
+        return self._sizes.get(key)
+
+    def children(self, prefix: str) -> list[str]:
+        below = f"{prefix}/" if prefix else ""
+        rest = (key[len(below) :] for key in self._sizes if key.startswith(below))
+        return sorted({name.split("/", 1)[0] for name in rest if "/" in name and not name.startswith(".")})
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        below = f"{prefix}/" if prefix else ""
+        for key, size in self._sizes.items():
+            if key.startswith(below) and not key.rsplit("/", 1)[-1].startswith("."):
+                yield key, size
+
+
+def open_files(path: Path) -> Files:
+    """Raises NotFoundError where there is no Zarr store."""
+    if not path.exists():
+        raise NotFoundError(f"{path}: no such Zarr store")
+    if path.is_dir():
+        files: Files = Directory(path)
+    elif zipfile.is_zipfile(path):
+        files = Zip(path)
+    else:
+        raise NotFoundError(f"{path} is not a Zarr store: it is neither a directory nor a zip file")
+    if not any(files.size(name) is not None for name in _METADATA):
+        raise NotFoundError(
+            f"{path} is not a Zarr store: it has none of {', '.join(_METADATA)}; give the folder that holds one of them"
+        )
+    return files
+
+
+def list_arrays(files: Files, prefix: str = "") -> Iterator[tuple[str, Literal[2, 3]]]:
+    """Path and Zarr format of every array at or below ``prefix``, sorted: a directory lists its entries in any order.
+
+    The documents themselves are looked at, not consolidated metadata, which may be older than the arrays.
+    """
+    kind, version = _node(files, prefix)
+    if kind == "array":
+        yield prefix, version
+    elif kind == "group":
+        for name in files.children(prefix):
+            yield from list_arrays(files, _join(prefix, name))
+    elif any(_CHUNK_NAME.fullmatch(key[len(prefix) + 1 :].split("/")[0]) for key, _ in files.sizes(prefix)):
+        raise CorruptError(
+            f"{files.root}: {prefix!r} holds chunk files but no metadata (zarr.json or .zarray): restore it, or remove "
+            f"the folder"
+        )
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _node(files: Files, prefix: str) -> tuple[str, Literal[2, 3]]:
+    document = files.read(_join(prefix, "zarr.json"))
+    if document is not None:
+        kind = _parse(files, _join(prefix, "zarr.json"), document).get("node_type")
+        if kind not in ("array", "group"):
+            raise CorruptError(
+                f"{files.root}: {_join(prefix, 'zarr.json')} has node_type {kind!r}, not array or group; restore it"
+            )
+        return str(kind), 3
+    if files.size(_join(prefix, ".zarray")) is not None:
+        return "array", 2
+    return ("group" if files.size(_join(prefix, ".zgroup")) is not None else "none"), 2
+
+
+def _parse(files: Files, key: str, document: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(document)
+    except ValueError as error:
+        raise CorruptError(f"{files.root}: {key} is not JSON ({error}); restore it from a copy") from None
+    if not isinstance(parsed, dict):
+        raise CorruptError(
+            f"{files.root}: {key} holds a {type(parsed).__name__}, not an object; restore it from a copy"
+        )
+    return parsed
+
+
+def fingerprint(files: Files, arrays: list[str]) -> str:
+    """Hash of every array's metadata document and of the names and sizes of its chunk files."""
+    digest = hashlib.sha256()
+    for path in arrays:
+        document = files.read(_join(path, "zarr.json")) or files.read(_join(path, ".zarray")) or b""
+        digest.update(f"{path}\0{len(document)}\0".encode())
+        digest.update(document)
+        for key, size in sorted(files.sizes(path)):
+            if not key.endswith("zarr.json"):
+                digest.update(f"{key}\0{size}\n".encode())
+    return f"zarr-{digest.hexdigest()}"

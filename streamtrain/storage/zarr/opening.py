@@ -1,0 +1,127 @@
+"""From the metadata documents of a store to its columns."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import zarr
+import zarr.storage
+
+from streamtrain.errors import ColumnError, CorruptError, NotFoundError, SchemaError
+from streamtrain.storage.arrays import arrow_type
+from streamtrain.storage.zarr.decode import LastBlock
+from streamtrain.storage.zarr.files import Files, Zip, list_arrays, open_files
+from streamtrain.storage.zarr.grid import Column, Grid, make_grid
+
+__all__ = ["Opened", "open_store"]
+
+#: codecs whose decoders grow a second buffer of the decoded size
+_GROWING = ("gzip", "zlib", "bz2", "lzma")
+_CHECKSUMS = ("crc32", "adler32", "fletcher32", "jenkins")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store that was opened: its files, what is read when, zarr's arrays and the blocks that are kept, by column."""
+
+    files: Files
+    grid: Grid
+    arrays: dict[str, Any]
+    columns: dict[str, Column]
+    last: dict[str, LastBlock]
+
+
+def open_store(path: Path) -> Opened:
+    """Raises NotFoundError, SchemaError, CorruptError or ColumnError, as `ZarrReader` says."""
+    files = open_files(path)
+    store: Any = (
+        zarr.storage.ZipStore(path, mode="r")
+        if isinstance(files, Zip)
+        else zarr.storage.LocalStore(path, read_only=True)
+    )
+    arrays, columns = {}, {}
+    for at, version in list_arrays(files):
+        name = at or _root_name(path)
+        arrays[name] = _open_array(path, store, at, version)
+        columns[name] = _describe(name, at, arrays[name])
+    _check(path, list(columns.values()))
+    grid = make_grid(list(columns.values()))
+    last = {c.name: LastBlock() for c in grid.readable if grid.keeps(c)}
+    return Opened(files, grid, arrays, columns, last)
+
+
+def _root_name(path: Path) -> str:
+    """A single array is named by the group around it, if there is one: a bare folder is renamed by every copy."""
+    in_group = any((path.absolute().parent / name).is_file() for name in ("zarr.json", ".zgroup"))
+    return path.absolute().name if in_group else "X"
+
+
+def _open_array(path: Path, store: Any, at: str, version: Literal[2, 3]) -> Any:
+    try:
+        with warnings.catch_warnings():  # that a type is not in the specification yet is no concern of who reads it
+            warnings.simplefilter("ignore")
+            return zarr.open_array(store, path=at, mode="r", zarr_format=version)
+    except Exception as error:  # zarr raises a dozen types for documents it cannot make sense of
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        document = f"{at}/{'zarr.json' if version == 3 else '.zarray'}".lstrip("/")
+        raise CorruptError(
+            f"{path}: {document} cannot be understood ({type(error).__name__}: {reason}); restore it, or install the "
+            f"codec or zarr version that it asks for"
+        ) from None
+
+
+def _describe(name: str, at: str, array: Any) -> Column:
+    shape = tuple(array.shape)
+    dtype = array.dtype.newbyteorder("=") if array.dtype.kind not in "OVT" else array.dtype
+    try:
+        if not shape:
+            raise ColumnError(f"array {name!r} has no dimension, so no rows; leave it out")
+        problem, kind = "", arrow_type(name, dtype, shape[1:])
+    except ColumnError as error:
+        problem, kind = str(error), pa.null()
+    unit = tuple(array.chunks)
+    file = tuple(array.shards or unit)
+    codecs = [_codec_name(codec) for codec in array.compressors]
+    blosc = file == unit and codecs[-1:] == ["blosc"]
+    return Column(name, at, shape, dtype, unit, file, _copies(array, codecs), kind, problem, blosc)
+
+
+def _copies(array: Any, codecs: list[str]) -> int:
+    """Whole decoded copies beside the result, from the names of the codecs."""
+    compressors = [name for name in codecs if not name.startswith(_CHECKSUMS)]
+    copies = len(tuple(array.filters)) + max(0, len(compressors) - 1)
+    copies += any(name.startswith(_GROWING) for name in compressors)
+    swapped = array.dtype.kind in "iufcMm" and not array.dtype.isnative
+    if array.metadata.zarr_format == 3:  # there the order of bytes is the codec's, not the type's
+        endian = getattr(array.serializer, "endian", None)
+        swapped = swapped or (endian is not None and endian.value != sys.byteorder)
+    return int(copies + bool(swapped) + (array.order == "F"))
+
+
+def _codec_name(codec: Any) -> str:
+    """``zstd`` of v2's ``{"id": "zstd"}`` and of v3's ``{"name": "numcodecs.zstd"}``."""
+    if hasattr(codec, "get_config"):
+        return str(codec.get_config()["id"])
+    return str(codec.to_dict()["name"]).removeprefix("numcodecs.")
+
+
+def _check(path: Path, columns: list[Column]) -> None:
+    readable = [c for c in columns if not c.problem]
+    if not columns:
+        raise NotFoundError(f"{path}: the Zarr group is empty; give a group with arrays in it")
+    if not readable:
+        raise ColumnError(f"{path}: no array can be read: {columns[0].problem}")
+    first = readable[0]
+    for other in readable[1:]:
+        if other.shape[0] != first.shape[0]:
+            raise SchemaError(
+                f"{path}: arrays {first.name!r} and {other.name!r} have {first.shape[0]} and {other.shape[0]} rows; "
+                f"columns must share axis 0: give the group (or array) that holds one of them, e.g. {path / first.path}"
+            )
+    if first.shape[0] == 0:
+        raise NotFoundError(f"{path}: the arrays have 0 rows; give a store with rows in it")

@@ -1,0 +1,167 @@
+"""Zarr stores as a reader: the arrays of a group that share axis 0 are the columns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from streamtrain.errors import ColumnError, StreamtrainError, UsageError
+from streamtrain.storage.arrays import to_arrow
+from streamtrain.storage.arrow import pick
+from streamtrain.storage.reader import Chunk, ChunkTable
+from streamtrain.storage.zarr.decode import read_rows
+from streamtrain.storage.zarr.files import fingerprint
+from streamtrain.storage.zarr.grid import Column, Grid
+from streamtrain.storage.zarr.missing import broken, check_files
+from streamtrain.storage.zarr.opening import Opened, open_store
+
+__all__ = ["ZarrReader"]
+
+
+class ZarrReader:
+    """A reader of a local Zarr store, version 2 or 3, sharded or not, in a directory or a zip file.
+
+    Columns are the arrays of the group and of the groups in it (``sub/X``), sorted by name; they must share axis 0. A
+    single array is one column: under its own name where it lies in a group, otherwise ``X``. Rows of more than one
+    dimension are fixed-shape tensors. An array that cannot be a column (complex, structured, no dimension) is listed
+    with type null and raises ColumnError when it is read.
+
+    A chunk is a run of whole Zarr chunks of the widest array (`make_grid`). An array whose own chunks are longer than a
+    run keeps its last decoded block, which ``read_peak_bytes`` includes.
+
+    path: a directory with ``zarr.json``, ``.zgroup`` or ``.zarray`` in it, or a zip of one.
+    missing_chunks: ``"error"`` or ``"fill"``: what a chunk file that is not there means. zarr does not write chunks
+        that are all fill value, so an absent one may be meant or may be lost, and only the user knows.
+
+    Raises NotFoundError where there is no store or nothing in it, SchemaError where first axes differ, CorruptError for
+    metadata that do not parse; ``read`` raises CorruptError for chunks that are absent or do not decode.
+    """
+
+    def __init__(self, path: str | Path, *, missing_chunks: str = "error") -> None:
+        if missing_chunks not in ("error", "fill"):
+            raise UsageError(f"missing_chunks={missing_chunks!r}: must be 'error' or 'fill'")
+        self._path, self._missing = Path(path), missing_chunks
+        self._lock = threading.Lock()
+        self._opened: Opened | None = None
+        self._open()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _closed, (self._path, self._missing)
+
+    def _open(self) -> Opened:
+        with self._lock:
+            if self._opened is None:
+                self._opened = open_store(self._path)
+            return self._opened
+
+    @property
+    def schema(self) -> pa.Schema:
+        """One field an array; the metadata of a field that cannot be read say why under ``problem``."""
+        return pa.schema(
+            [
+                pa.field(c.name, c.type, metadata={"problem": c.problem} if c.problem else None)
+                for c in self._open().grid.columns
+            ]
+        )
+
+    def chunks(self) -> ChunkTable:
+        grid = self._open().grid
+        rows = np.full(len(grid), grid.run_rows, np.int64)
+        rows[-1] = grid.rows_of(len(grid) - 1)
+        sizes = {n: (grid.decoded_bytes(n), grid.read_peak_bytes(n)) for n in {int(rows[0]), int(rows[-1])}}
+        decoded, peak = (np.full(len(grid), sizes[int(rows[0])][k], np.int64) for k in (0, 1))
+        decoded[-1], peak[-1] = sizes[int(rows[-1])]
+        return ChunkTable(_Keys(grid.run_rows, grid.rows), rows, decoded, peak)
+
+    def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
+        """The named columns of one chunk as a ``pyarrow.RecordBatch``. Thread-safe and deterministic."""
+        opened, start = self._find(chunk, columns)
+        return self._batch(opened, start, start + chunk.rows, columns)
+
+    def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[Any]:
+        """The chunk in slices of at most ``rows`` rows. Each Zarr chunk is decoded once; slices are views of it, so one
+        that is kept keeps its Zarr chunk."""
+        if rows < 1:
+            raise UsageError(f"slices of {rows} rows: must be at least 1")
+        opened, start = self._find(chunk, columns)
+        return self._slices(opened, start, start + chunk.rows, columns, rows)
+
+    def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
+        """The most memory that one open stream of all columns takes, the slice that is held included."""
+        return self._open().grid.stream_peak_bytes(chunk.rows, rows)
+
+    def fingerprint(self) -> str:
+        """Hash of the arrays' metadata documents and of the names and sizes of their chunk files."""
+        opened = self._open()
+        return fingerprint(opened.files, [c.path for c in opened.grid.columns])
+
+    def _slices(self, opened: Opened, start: int, stop: int, columns: Sequence[str], rows: int) -> Iterator[Any]:
+        step = opened.grid.block_rows(rows)
+        for at in range(start, stop, step):
+            batch = self._batch(opened, at, min(at + step, stop), columns)
+            for first in range(0, batch.num_rows, rows):
+                yield batch.slice(first, rows)
+            del batch  # before the next block is decoded
+
+    def _batch(self, opened: Opened, start: int, stop: int, columns: Sequence[str]) -> Any:
+        arrays = [self._column(opened, opened.columns[name], start, stop) for name in columns]
+        return pa.RecordBatch.from_arrays(arrays, names=list(columns))
+
+    def _column(self, opened: Opened, column: Column, start: int, stop: int) -> Any:
+        array, last, fill = opened.arrays[column.name], opened.last.get(column.name), self._missing == "fill"
+        check_files(opened.files, array, column, start, stop, fill=fill)
+        try:
+            values = (
+                last.read(array, column, start, stop) if last is not None else read_rows(array, column, start, stop)
+            )
+        except (StreamtrainError, MemoryError):
+            raise
+        except Exception as error:  # whatever a codec raises
+            raise broken(opened.files, array, column, start, stop, error) from None
+        # once more: a file that is there now was there while it was read
+        if not fill:
+            check_files(opened.files, array, column, start, stop, fill=False)
+        return to_arrow(column.name, values)
+
+    def _find(self, chunk: Chunk, columns: Sequence[str]) -> tuple[Opened, int]:
+        opened = self._open()
+        start = _start(chunk, opened.grid)
+        if not columns:
+            raise UsageError("no columns named; name at least one")
+        for name in columns:
+            pick(self.schema, name, "read")
+            if opened.columns[name].problem:
+                raise ColumnError(opened.columns[name].problem)
+        return opened, start
+
+
+def _closed(path: Path, missing: str) -> ZarrReader:
+    """A reader that opens its store when it is first used: where a pickle is loaded nothing may be readable yet."""
+    reader = ZarrReader.__new__(ZarrReader)
+    reader._path, reader._missing, reader._lock, reader._opened = path, missing, threading.Lock(), None
+    return reader
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    run_rows: int
+    rows: int
+
+    def __call__(self, i: int) -> str:
+        return f"rows[{i * self.run_rows}:{min((i + 1) * self.run_rows, self.rows)}]"
+
+
+def _start(chunk: Chunk, grid: Grid) -> int:
+    first = chunk.key.removeprefix("rows[").split(":")[0]
+    i = int(first) // grid.run_rows if first.isdecimal() else -1
+    if not 0 <= i < len(grid) or _Keys(grid.run_rows, grid.rows)(i) != chunk.key or chunk.rows != grid.rows_of(i):
+        raise UsageError(
+            f"chunk {chunk.key!r} of {chunk.rows} rows is not one of this store's; take chunks from chunks()"
+        )
+    return i * grid.run_rows

@@ -1,0 +1,200 @@
+"""The loop: predict, score, learn; and what stands around it: plan before, report after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from streamtrain.batch import Batch
+from streamtrain.errors import BadValueError, BudgetExceeded
+from streamtrain.inference import Scorer
+from streamtrain.job import Job, Settings
+from streamtrain.load import Loader
+from streamtrain.memory import format_bytes, peak_bytes, reset_peak, resident_bytes
+from streamtrain.metrics import Metrics, make_metrics
+from streamtrain.model import Model
+from streamtrain.report import Report
+from streamtrain.run import RunFolder
+
+__all__ = ["FitResult", "Progress", "fit"]
+
+_TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fit is: what a progress line shows."""
+
+    rows_seen: int
+    rows_total: int
+    epoch: int
+    seconds: float
+    loss: float | None
+    resident_bytes: int | None
+    budget_bytes: int
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns: the model, ready to predict, and the report."""
+
+    model: Model
+    report: Report
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as the command line prints it."""
+        return self.report.as_dict()
+
+
+def fit(
+    data: Any, *, target: str, out: str | Path | None = None, validate: Any = None, scheduler: Any = None,
+    progress: Callable[[Progress], object] | None = None, **settings: Any,
+) -> FitResult:  # fmt: skip
+    """Train on data of any size within a memory budget.
+
+    data: a path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. target: its column.
+    out: a folder for the run, new or empty. validate: other data, scored at the end of each epoch. scheduler:
+    ``"threads"`` or a ``distributed.Client``, which then reads. progress: called a few times a second.
+    The other settings are those of the command line: see `streamtrain.job.Settings`.
+
+    Raises UsageError and DataError for what cannot be, BudgetRefused before a feature is read if the plan does not fit,
+    BudgetExceeded if the process went over its budget.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=20_000)
+    >>> result = fit({"x": x, "y": (x > 0).astype(int)}, target="y", seed=1)
+    >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
+    (20000, True)
+    """
+    started = time.perf_counter()
+    asked = Settings(target, **settings)
+    folder = RunFolder(out) if out is not None else None
+    reset_peak()
+    validation = Scorer.planned(validate, asked) if validate is not None else None
+    job = Job.open(data, asked, extra_bytes=validation.bytes if validation else 0)
+    job.plan.require_fits()
+    trainer = _Trainer(job, validation, progress)
+    report = trainer.run(scheduler)
+    report.seconds = time.perf_counter() - started
+    if folder is not None:
+        report.run = str(out)
+        folder.write(job.model, report, trainer.history)
+    return FitResult(job.model, report)
+
+
+@dataclass
+class _Trainer:
+    """One fit under way."""
+
+    job: Job
+    validation: Scorer | None
+    progress: Callable[[Progress], object] | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.model, self.settings, self.plan = self.job.model, self.job.settings, self.job.plan
+        self.target = self.model.target
+        self.progressive, self.holdout = self._metrics(), self._metrics()
+        self.batches = self.held_rows = 0
+        self.learn_seconds = 0.0
+        self.baseline = resident_bytes()
+        self.next_tick = 0.0
+
+    def _metrics(self) -> Metrics:
+        return make_metrics(self.target.task, len(self.target.classes))
+
+    def run(self, scheduler: Any) -> Report:
+        settings = self.settings
+        loader = Loader(
+            self.job.source, self.plan, seed=settings.seed, holdout=settings.holdout, scheduler=scheduler,
+            epochs=settings.epochs,
+        )  # fmt: skip
+        self.started = time.perf_counter()
+        # The learner's BLAS runs on one thread: the cores belong to the reads, and its sums do not depend on their number.
+        with threadpool_limits(1, "blas"), loader:
+            for epoch in range(settings.epochs):
+                self.holdout, self.held_rows = self._metrics(), 0
+                for batch in loader:
+                    self._step(batch)
+                    if time.perf_counter() > self.next_tick:
+                        self._tick(loader, epoch)
+                self._end_epoch(loader, epoch)
+            return self._report(loader)
+
+    def _step(self, batch: Batch) -> None:
+        began = time.perf_counter()
+        try:
+            if batch.held_out:
+                self.holdout.update(batch.targets, self.model.predict(batch), batch.weights)
+                self.held_rows += len(batch)
+            else:
+                self.model.prepare(batch)
+                self.progressive.update(batch.targets, self.model.predict_prepared(batch), batch.weights)
+                self.model.learn_prepared(batch)
+                self.batches += 1
+        except BadValueError as error:
+            raise self.job.source.located(error, batch) from error
+        self.learn_seconds += time.perf_counter() - began
+
+    def _tick(self, loader: Loader, epoch: int) -> None:
+        now = time.perf_counter()
+        self.next_tick = now + _TICK_SECONDS
+        self._require_budget()
+        if self.progress is not None:
+            loss = self.progressive.result()["loss"]
+            total = self.plan.rows * self.settings.epochs
+            self.progress(
+                Progress(
+                    loader.rows_seen, total, epoch, now - self.started, loss, resident_bytes(), self.plan.budget_bytes
+                )
+            )
+
+    def _require_budget(self) -> None:
+        measured = peak_bytes()
+        if measured is not None and measured > self.plan.budget_bytes:
+            raise BudgetExceeded(
+                f"the process took {format_bytes(measured)}, more than the budget {format_bytes(self.plan.budget_bytes)} "
+                f"(planned: {format_bytes(self.plan.peak_bytes)}): give more, or report it if nothing else in this "
+                "process takes memory"
+            )
+
+    def _end_epoch(self, loader: Loader, epoch: int) -> None:
+        scores = {"progressive": self.progressive.result(), "holdout": None, "validation": None}
+        if self.settings.holdout:
+            scores["holdout"] = self.holdout.result()
+        if self.validation is not None:
+            scores["validation"] = self.validation.score(self.model)
+        seconds = time.perf_counter() - self.started
+        self.history.append({"epoch": epoch, "rows_seen": loader.rows_seen, "seconds": round(seconds, 3)} | scores)
+        self._tick(loader, epoch)
+
+    def _report(self, loader: Loader) -> Report:
+        seconds = time.perf_counter() - self.started
+        measured: dict[str, int] = loader.measured_bytes() | {"learner": self.model.learner.state_bytes}
+        if self.baseline is not None:
+            measured["baseline"] = self.baseline
+        self._require_budget()
+        waited, learned = loader.wait_seconds, self.learn_seconds
+        return Report(
+            plan=self.plan,
+            learner=self.settings.learner
+            if isinstance(self.settings.learner, str)
+            else type(self.model.learner).__name__,
+            loss=getattr(getattr(self.model.learner, "loss", None), "name", "unknown"),
+            task=self.target.task,
+            classes=list(self.target.classes) or None,
+            rows=self.plan.rows - self.held_rows,
+            rows_seen=loader.rows_seen,
+            batches=self.batches,
+            epochs=self.settings.epochs,
+            loop_seconds=seconds,
+            metrics={name: self.history[-1][name] for name in ("progressive", "holdout", "validation")},
+            measured_terms=measured,
+            measured_peak_bytes=peak_bytes(),
+            time={"read": loader.read_seconds, "wait": waited, "learn": learned, "other": seconds - waited - learned},
+        )
