@@ -1,7 +1,7 @@
 """Running metrics: what is kept does not grow with the rows.
 
 Rows are collected into blocks, because a few large numpy calls cost less than many small ones. Sums are taken block by
-block in float64, so what comes out does not depend on how the rows were cut into batches, nor on when the result was asked for.
+block in float64: neither the cut into batches nor a look at the result changes a bit of what comes out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Metrics(Protocol):
     def update(
         self, targets: NDArray[Any], predictions: NDArray[np.float32], weights: NDArray[Any] | None = None
     ) -> None:
-        """Count rows: targets of shape (rows,); predictions as ``Learner.predict`` gives them; weights of shape (rows,)."""
+        """Count rows: targets of shape (rows,); predictions as of ``Learner.predict``; weights of shape (rows,)."""
 
     def result(self) -> dict[str, float | None]:
         """The metrics of all rows so far; None where they are undefined (no rows, one class only)."""
@@ -43,7 +43,7 @@ class Metrics(Protocol):
 
 
 class _Blocks:
-    """Collects three values a row, the last its weight, into blocks of ``_BLOCK`` rows, and adds up what ``_score`` makes of each block."""
+    """Collects three values a row, the last its weight, and adds up what ``_score`` makes of each ``_BLOCK`` rows."""
 
     def __init__(self, totals: int) -> None:
         self._pending = np.zeros((3, _BLOCK), np.float32)
@@ -89,9 +89,9 @@ class _Blocks:
 class Classification(_Blocks):
     """Mean log-loss (natural logarithm), accuracy and, for two classes, the area under the ROC curve.
 
-    Two classes: a probability of one half or more is a vote for the second. The area comes from a histogram of the logits
-    in 8,192 bins, 1/256 wide: pairs of rows in the same bin count one half, so it is wrong by at most half the share of
-    (first, second) pairs that share a bin: ``auc_error()``.
+    Two classes: a probability of one half or more is a vote for the second. The area comes from a histogram of the
+    logits in 8,192 bins, 1/256 wide: pairs of rows in the same bin count one half, so it is wrong by at most
+    half the share of (first, second) pairs that share a bin: ``auc_error()``.
 
     >>> metrics = Classification(2)
     >>> metrics.update(np.array([0, 0, 1]), np.array([0.1, 0.6, 0.8], np.float32))
@@ -151,7 +151,7 @@ class Classification(_Blocks):
 class Regression(_Blocks):
     """Mean squared error (``loss``), its root, mean absolute error, and the share of variance explained (``r2``).
 
-    The target's variance is merged block by block about block means (Chan, Golub & LeVeque 1983): an offset does no harm.
+    The target's variance is merged block by block (Chan, Golub & LeVeque 1983): an offset does no harm.
 
     >>> metrics = Regression()
     >>> metrics.update(np.array([1, 2, 3], np.float32), np.array([1, 2, 5], np.float32))

@@ -253,11 +253,9 @@ class _Tally:
 
     def target(self) -> Target:
         if self._bad:
-            total, places = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
+            bad, places = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
             more = f" and {len(self._bad) - 3} more" if len(self._bad) > 3 else ""
-            raise BadValueError(
-                _bad_message(self._name, total, "null, NaN or infinite values", ", ".join(places) + more)
-            )
+            raise BadValueError(_bad_message(self._name, bad, "null, NaN or infinite values", ", ".join(places) + more))
         if self._task == "regress":
             total, squares, between = self._moments.tolist()
             variance = squares - total * total / max(1, self._rows)

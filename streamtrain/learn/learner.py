@@ -17,7 +17,7 @@ __all__ = ["Learner"]
 class Learner(Protocol):
     """A model that learns from one batch at a time.
 
-    Deterministic: the same batches in the same order give the same bits. Nothing depends on how many rows are still to come.
+    Deterministic: the same batches in the same order give the same bits. Nothing depends on how much is still to come.
     """
 
     def learn(self, batch: Batch) -> None:
@@ -26,7 +26,8 @@ class Learner(Protocol):
     def predict(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predict from X, shape (rows, features), float32, which is left as it is.
 
-        Regression: shape (rows,). Two classes: shape (rows,), the probability of the second. More: shape (rows, classes).
+        Regression: shape (rows,). Two classes: shape (rows,), the probability of the second. More:
+        shape (rows, classes).
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Linear:
     """A linear model: ``margin = X @ weights + intercept``, learned by mini-batch gradients of the mean loss.
 
     features: columns of X. classes: 0 for regression. loss: a name of ``LOSSES`` or a ``Loss``; by default squared,
-    logistic or softmax, by the number of classes. rule: a name of ``RULES`` or a ``Rule``. step: of the rule; by default
+    logistic or softmax, by the number of classes. rule: a name of ``RULES`` or a ``Rule``. step: of the rule; default:
     what suits rule and loss. l1, l2: added to the mean loss, ``l1 * |w| + l2 / 2 * w^2``; the intercept is
     not penalised. average: predict by a running average of the weights, ``A += (W - A) * min(1, 4 / (n + 3))`` at batch
     n (polynomial-decay averaging, Shamir & Zhang 2013).
@@ -123,7 +123,7 @@ class Linear:
                 self._average[:-1] *= weights[:-1] != 0
 
     def _tick(self, X: Floats) -> Clock:
-        """Count the batch, and measure its power if it is one of the first or an eighth: a pass over X costs a fifth."""
+        """Count the batch, and measure its power, of the first and every eighth: a pass over X costs a fifth."""
         clock = self._clock
         clock.rows += len(X)
         clock.batches += 1
@@ -134,7 +134,7 @@ class Linear:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of weights, their average, the gradient, what the rule remembers, and what penalties need for a step."""
+        """Bytes of weights, their average, the gradient, what the rule remembers, and what penalties need."""
         arrays = {id(array): array.nbytes for array in (self._weights, self._average, self._gradient)}
         passing = self._weights.nbytes * (5 if self.l1 else 1 if self.l2 else 0)
         kept = self._penalty.nbytes + sum(array.nbytes for array in self._rule_state.values())

@@ -13,11 +13,11 @@ Floats = NDArray[np.float32]
 def shrink(weights: Floats, by: Floats | np.float32, owed: Floats, paid: Floats) -> None:
     """Move weights towards 0, and no further, by the whole penalty that they owe so far. Changes all arrays in place.
 
-    weights, owed, paid: of the same shape; owed and paid start at 0 and are kept from step to step. by: l1 times the rate
-    of this step, for all or per weight.
+    weights, owed, paid: of the same shape; owed and paid start at 0 and are kept from step to step. by: l1 times the
+    rate of this step, for all or per weight.
 
-    The plain proximal step lets the noise of a single gradient lift a useless weight off zero. With the cumulative penalty
-    (Tsuruoka, Tsujii & Ananiadou 2009) a weight that rested at zero first pays what it was spared there.
+    The plain proximal step lets the noise of a single gradient lift a useless weight off zero. With the cumulative
+    penalty (Tsuruoka, Tsujii & Ananiadou 2009) a weight that rested at zero first pays what it was spared there.
 
     >>> weights, owed, paid = (np.zeros(2, np.float32) for _ in range(3))
     >>> for _ in range(3):

@@ -25,7 +25,8 @@ State = dict[str, Floats]
 class Clock:
     """What a rule may know of the stream so far: never how much is still to come.
 
-    rows, batches: learned so far, this batch included. measured: rows that went into power. power: mean squared length of a row, intercept included; the
+    rows, batches: learned so far, this batch included. measured: rows that went into power.
+    power: mean squared length of a row, intercept included; the
     curvature of a loss along its gradient grows with it, so a stable step shrinks with it.
     """
 
@@ -63,8 +64,8 @@ class Nag:
     """Normalised adaptive gradient (Ross, Mineiro & Langford, "Normalized online learning", 2013), by mini-batch.
 
     ``w -= step / sqrt(power) * g / sqrt(sum of g^2)``: the adaptive sum takes out the scale of each gradient, and the
-    mean squared length of a row their number. The normalisation of each column is left to ``prepare.Standardize``, which
-    also takes out offsets; a rule cannot.
+    mean squared length of a row their number. The normalisation of each column is left to ``prepare.Standardize``,
+    which also takes out offsets; a rule cannot.
 
     >>> rule, g = Nag(), np.array([3.0, -4.0], np.float32)
     >>> _ = rule.update(g, rule.init((2,)), step=1.0, clock=Clock(rows=1, batches=1, power=4.0))

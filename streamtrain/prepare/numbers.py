@@ -6,14 +6,14 @@ values are indicators: they become 0/1, because dividing a rare indicator by its
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.errors import BadValueError, UsageError
+from streamtrain.errors import UsageError
+from streamtrain.prepare.sums import Work, bad_value, finite, inverse
 
 __all__ = ["Standardize"]
 
@@ -26,16 +26,6 @@ _REFRESH = (
 )
 _ARRAYS = ("mean", "m2", "block", "low", "high", "map")
 _VARIANCES = (1e-24, 1e24)  # outside of these, float32 squares would lose digits: sum in float64
-
-
-class _Work:
-    """Views of the tiles and room for so many rows; making them anew for each small batch would cost more than the sums."""
-
-    def __init__(self, tiles: Floats) -> None:
-        self.centre, self.shift, self.scale = tiles
-        self.rows = len(self.centre)
-        self.buffer = np.empty_like(self.centre, order="C")
-        self.ones = np.ones(self.rows, np.float32)
 
 
 class Standardize:
@@ -67,7 +57,7 @@ class Standardize:
         self._map = np.zeros((3, features), np.float32)  # centre, shift, scale
         self._wide = True  # sum in float64
         self._tiles = np.zeros((3, 0, features), np.float32)  # the map, repeated for many rows
-        self._work = _Work(self._tiles)
+        self._work = Work(self._tiles)
 
     @property
     def shift(self) -> Floats:
@@ -93,12 +83,12 @@ class Standardize:
         if not self._rows:
             self._map[0] = X[0]  # any value of the column will do as the first centre
         sums = self._sums(X, self._wide)
-        if not self._wide and not _finite(sums):  # the squares may have overflowed float32
+        if not self._wide and not finite(sums):  # the squares may have overflowed float32
             sums = self._sums(X, wide=True)
-        if not _finite(sums):
+        if not finite(sums):
             if not self._rows:
                 self._map[0] = 0
-            raise _bad_value(X)
+            raise bad_value(X)
         changed = False
         if self._few.size:
             for part, _ in self._parts(X):
@@ -115,7 +105,7 @@ class Standardize:
             np.multiply(part, work.scale, out=part)
         return X
 
-    def _parts(self, X: Floats) -> list[tuple[Floats, _Work]]:
+    def _parts(self, X: Floats) -> list[tuple[Floats, Work]]:
         """X in parts no longer than the tiles, which are grown to the rows that are asked for, up to ``_TILE``."""
         rows = len(X)
         if rows == self._work.rows:  # the usual case: batches all have the same size
@@ -124,14 +114,14 @@ class Standardize:
         if self._tiles.shape[1] < longest:
             self._tiles = np.repeat(self._map[:, None, :], longest, axis=1)
         if self._work.rows != longest:  # always so after the tiles have grown
-            self._work = _Work(self._tiles[:, :longest])
+            self._work = Work(self._tiles[:, :longest])
         parts = [(X[start : start + longest], self._work) for start in range(0, rows, longest)]
         if parts and rows % longest:
-            parts[-1] = parts[-1][0], _Work(self._tiles[:, : rows % longest])
+            parts[-1] = parts[-1][0], Work(self._tiles[:, : rows % longest])
         return parts
 
     def _sums(self, X: Floats, wide: bool) -> NDArray[Any]:
-        """Sum and sum of squares about the centre, shape (2, features); products in float64 if ``wide``, else float32."""
+        """Sum and sum of squares about the centre, shape (2, features); float64 products if ``wide``, else float32."""
         sums = np.zeros((2, self.features), np.float64 if wide else np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what is not finite
             for part, work in self._parts(X):
@@ -168,10 +158,10 @@ class Standardize:
         self._block[:] = 0
         variance = self._m2 / rows
         self._map[0] = self._map[1] = self._mean
-        self._map[2] = _inverse(np.sqrt(variance))
+        self._map[2] = inverse(np.sqrt(variance))
         few = self._few
         self._map[1, few] = self._low[few]
-        self._map[2, few] = _inverse(self._high[few].astype(np.float64) - self._low[few])
+        self._map[2, few] = inverse(self._high[few].astype(np.float64) - self._low[few])
         spread = variance[variance > 0]
         self._wide = bool(spread.size) and not (_VARIANCES[0] < spread.min() and spread.max() < _VARIANCES[1])
         self._tiles[:] = self._map[:, None, :]
@@ -196,23 +186,3 @@ class Standardize:
         self._rows, self._block_rows, self._wide = int(state["rows"]), int(state["block_rows"]), bool(state["wide"])
         self._few = np.flatnonzero(state["few"])
         self._tiles[:] = self._map[:, None, :]
-
-
-def _finite(sums: NDArray[Any]) -> bool:
-    """Whether all values were finite: squares cannot cancel, so one that is not shows in the total of their sums."""
-    with np.errstate(over="ignore"):
-        return math.isfinite(np.add.reduce(sums[1]))
-
-
-def _inverse(spread: Doubles) -> Doubles:
-    """1 / spread, and 0 where the spread is 0: a column without one maps to 0, whatever comes later."""
-    inverse = np.zeros_like(spread)
-    np.divide(1, spread, out=inverse, where=spread > 0)
-    return np.minimum(inverse, np.finfo(np.float32).max)
-
-
-def _bad_value(X: Floats) -> BadValueError:
-    row, column = (int(place) for place in np.argwhere(~np.isfinite(X))[0])
-    return BadValueError(
-        f"the value at row {row}, column {column} is {X[row, column]}; wanted a finite number", row=row, column=column
-    )

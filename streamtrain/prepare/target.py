@@ -19,8 +19,8 @@ Floats = NDArray[np.float32]
 class TargetScale:
     """Map targets to mean 0 and standard deviation 1, and predictions back.
 
-    The mean and the sum of squared deviations are merged batch by batch in float64 (Chan, Golub & LeVeque 1983). A target
-    that never changed maps to 0 and back to itself.
+    The mean and the sum of squared deviations are merged batch by batch in float64 (Chan, Golub & LeVeque 1983). A
+    target that never changed maps to 0 and back to itself.
 
     >>> scale = TargetScale()
     >>> y = np.array([10, 20, 30, 40], np.float32)

@@ -97,6 +97,6 @@ def _remove(folder: Path) -> None:
     """
     for _ in range(10):
         shutil.rmtree(folder, ignore_errors=True)
-        pass
+        time.sleep(0.2)
         if not folder.exists():
             return

@@ -21,7 +21,7 @@ READ_BYTES = 2_000_000
 #: event loop, its threads, decoder state and Python objects of one read; measured 3 to 5 MB
 _FLOOR_BYTES = 4_500_000
 #: zarr decodes on up to a dozen threads, whose malloc arenas keep part of what they freed: passing buffers of
-#: successive calls add up. Measured: twice what is alive at once, three times in shards, whose chunks are put together twice
+#: successive calls add up. Measured: twice what is alive at once, three times in shards, which are put together twice
 _ARENAS, _ARENAS_SHARDED = 2, 3
 
 
