@@ -47,6 +47,9 @@ class StreamtrainError(Exception):
     def __str__(self) -> str:  # KeyError would print the repr of its argument
         return str(self.args[0]) if self.args else ""
 
+    def __reduce__(self) -> tuple[Any, ...]:  # without it dask cannot send an error that is also an OSError
+        return type(self), self.args
+
 
 class UsageError(StreamtrainError, ValueError):
     """A setting that cannot be."""

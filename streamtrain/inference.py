@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, RunError, UsageError
+from streamtrain.errors import BadValueError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
+from streamtrain.memory import parse_bytes
 from streamtrain.metrics import make_metrics
 from streamtrain.model import Model, load_model
 from streamtrain.plan import Plan
@@ -39,6 +40,14 @@ def _plan(source: Source, memory: int | str | None, workers: int | None) -> Plan
     return source.plan(memory=memory, batch_size=batch, workers=workers, shuffle=False, window_bytes=_WINDOW_BYTES)
 
 
+def _check(memory: int | str | None, workers: int | None) -> None:
+    """Settings first, before any I/O."""
+    if memory is not None:
+        parse_bytes(memory)
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: must be at least 1")
+
+
 def _predicted(source: Source, plan: Plan, model: Model) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
     with threadpool_limits(1, "blas"), Loader(source, plan, epochs=1) as loader:
         for batch in loader:
@@ -56,6 +65,7 @@ def evaluate(
 
     Returns ``{"rows", "metrics"}``. Raises RunError for a folder that holds no model, and what `fit` raises for data.
     """
+    _check(memory, workers)
     model = run if isinstance(run, Model) else load_model(run)
     source = _open(data, model, with_target=True, missing_chunks=missing_chunks)
     plan = _plan(source, memory, workers)
@@ -102,13 +112,13 @@ def predict(
 
     Columns: ``prediction``, and for classes ``probability_<class>`` for each. Returns ``{"rows", "out"}``.
     """
+    _check(memory, workers)
     model = run if isinstance(run, Model) else load_model(run)
     path = Path(out)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
     source = _open(data, model, with_target=False, missing_chunks=missing_chunks)
-    if isinstance(data, (str, Path)) and path.exists() and path.samefile(data):
-        raise UsageError(f"--out {out}: is the data itself: name another file")
+    _require_apart(path, data, source)
     plan = _plan(source, memory, workers)
     plan.require_fits()
     from streamtrain.storage.parquet_writer import ParquetTableWriter
@@ -118,9 +128,20 @@ def predict(
         with ParquetTableWriter(path, schema, chunk_rows=65_536) as writer:
             for _, predictions in _predicted(source, plan, model):
                 writer.write(_table(model, predictions, schema))
-    except PermissionError as error:
+    except OSError as error:
+        if isinstance(error, StreamtrainError):
+            raise
         raise RunError(f"--out {out}: cannot be written: {error}") from error
     return {"rows": plan.rows, "out": str(out)}
+
+
+def _require_apart(out: Path, data: Any, source: Source) -> None:
+    """Predictions may neither replace the data nor lie among them, where the next one who reads them would find them."""
+    if not isinstance(data, (str, Path)):
+        return
+    own = [Path(data), *getattr(source.reader, "paths", [])]
+    if any(path.resolve() in (out.resolve(), *out.resolve().parents) for path in own):
+        raise UsageError(f"--out {out}: lies in the data that are read: name a file elsewhere")
 
 
 def _prediction_schema(model: Model) -> pa.Schema:

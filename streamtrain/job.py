@@ -13,6 +13,7 @@ from typing import Any
 from streamtrain.errors import UsageError
 from streamtrain.learn import LOSSES, RULES, Learner
 from streamtrain.load import Source
+from streamtrain.memory import parse_bytes
 from streamtrain.model import LinearSettings, Model
 from streamtrain.plan import Plan
 from streamtrain.storage.arrow import near_names
@@ -63,6 +64,10 @@ class Settings:
             raise UsageError(f"--holdout {self.holdout}: must be at least 0 and below 1")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: must not be negative")
+        if self.memory is not None:
+            parse_bytes(self.memory)
+        if self.weight == self.target:
+            raise UsageError(f"--weight {self.weight}: is the target")
         self.linear.make(1, 3 if self.loss == "softmax" else 0 if self.loss == "squared" else 2)  # checks step, l1, l2
 
     @property

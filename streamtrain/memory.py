@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,7 +54,7 @@ def parse_bytes(size: int | str) -> int:
     unit = match[2].lower() if match else "?"
     if match is None or unit not in _UNITS:
         raise SizeError(f"{size!r} is not a size: write a number with a unit, as in 512MB (10^6) or 2GiB (2^30)")
-    number = int(float(match[1]) * _UNITS[unit])
+    number = int(Fraction(match[1]) * _UNITS[unit])  # exact: a float holds 53 bits
     if number < 1:
         raise SizeError(f"{size!r} is less than one byte: write a positive size, as in 512MB")
     return number
@@ -110,36 +111,48 @@ def reset_peak() -> None:
         return
 
 
-def available_bytes() -> int | None:
-    """Memory that this process could still take: the machine's, or less where a cgroup (v1 or v2) allows less."""
+def available_bytes(root: str | Path = "/") -> int | None:
+    """Memory that this process could still take: the machine's, or less where a cgroup (v1 or v2) allows less.
+
+    root: where ``proc`` and ``sys`` are.
+    """
+    proc, groups_at = Path(root) / "proc", Path(root) / "sys/fs/cgroup"
     try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        fields = dict(line.split(":") for line in (proc / "meminfo").read_text().splitlines())
         free = [int(fields["MemAvailable"].split()[0]) * 1024]
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        groups = (proc / "self/cgroup").read_text().splitlines()
     except (OSError, KeyError, ValueError):
         return None
     for group in groups:
         _, controllers, path = group.split(":", 2)
         if controllers == "":
-            free += _cgroup_room(Path("/sys/fs/cgroup"), path, "memory.max", "memory.current")
+            free += _cgroup_room(groups_at, path, "memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            root = Path("/sys/fs/cgroup/memory")
-            free += _cgroup_room(root, path, "memory.limit_in_bytes", "memory.usage_in_bytes")
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            free += _cgroup_room(groups_at / "memory", path, *names)
     return max(0, min(free))
 
 
-def _cgroup_room(root: Path, path: str, limit: str, usage: str) -> list[int]:
-    """What is left under the limit of a cgroup and of each group above it."""
+def _cgroup_room(root: Path, path: str, limit: str, usage: str, cache: str) -> list[int]:
+    """What is left under the limit of a cgroup and of each group above it. Cached pages of files that nobody reads now
+    count as used there, but are given up on demand: after one pass over large data they would be all that is left."""
     group, room = root / path.lstrip("/"), []
     while group.is_relative_to(root):
         try:
             most, used = (group / limit).read_text().strip(), (group / usage).read_text()
             if most != "max":
-                room.append(int(most) - int(used))
+                room.append(int(most) - int(used) + _cached_bytes(group / "memory.stat", cache))
         except (OSError, ValueError):
             pass  # the root group has no limit, and inside a container the path may not be visible
         group = group.parent
     return room
+
+
+def _cached_bytes(stat: Path, name: str) -> int:
+    try:
+        return int(dict(line.split() for line in stat.read_text().splitlines())[name])
+    except (OSError, KeyError, ValueError):
+        return 0
 
 
 @contextmanager

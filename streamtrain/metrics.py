@@ -18,10 +18,13 @@ from streamtrain.errors import UsageError
 __all__ = ["Classification", "Metrics", "Regression", "make_metrics"]
 
 Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
 
-_BLOCK = 4096  # rows
+_BLOCK = 16384  # rows
 _EPS = float(np.finfo(np.float32).eps)  # probabilities are clipped to [eps, 1 - eps], as scikit-learn does for float32
-_BINS = 8192  # of the logit of a score, over [-16, 16]; clipped probabilities lie within
+_BINS = 8192  # of the odds of a score, over 2^-32 to 2^32; clipped probabilities lie within
+_BIN_SHIFT = 16  # leaves sign, exponent and 7 bits of the fraction: 128 bins for each doubling
+_BIN_OF_ONE = int(np.float32(1).view(np.int32)) >> _BIN_SHIFT
 
 
 class Metrics(Protocol):
@@ -46,7 +49,8 @@ class _Blocks:
     """Collects three values a row, the last its weight, and adds up what ``_score`` makes of each ``_BLOCK`` rows."""
 
     def __init__(self, totals: int) -> None:
-        self._pending = np.zeros((3, _BLOCK), np.float32)
+        self._pending = np.ones((3, _BLOCK), np.float32)
+        self._weighted = False  # whether any pending row may weigh other than one
         self._filled = 0
         self._totals = np.zeros(totals)
 
@@ -58,18 +62,21 @@ class _Blocks:
             return
         self._pending[0, start:stop] = first
         self._pending[1, start:stop] = second
-        self._pending[2, start:stop] = 1 if weights is None else weights
+        if weights is not None or self._weighted:
+            self._weighted = True
+            self._pending[2, start:stop] = 1 if weights is None else weights
         self._filled = stop
         if stop == _BLOCK:
             self._totals, self._filled = self._all(), 0
 
     def _all(self) -> Doubles:
         """The totals with the pending rows; changes nothing."""
-        return (
-            self._merge(self._totals, self._score(*self._pending[:, : self._filled])) if self._filled else self._totals
-        )
+        if not self._filled:
+            return self._totals
+        first, second, weights = self._pending[:, : self._filled]
+        return self._merge(self._totals, self._score(first, second, weights if self._weighted else None))
 
-    def _score(self, *columns: NDArray[np.float32]) -> Doubles:
+    def _score(self, first: Floats, second: Floats, weights: Floats | None) -> Doubles:
         raise NotImplementedError
 
     def _merge(self, totals: Doubles, block: Doubles) -> Doubles:
@@ -84,13 +91,14 @@ class _Blocks:
         self._totals = np.array(state["totals"], np.float64)
         self._filled = state["pending"].shape[1]
         self._pending[:, : self._filled] = state["pending"]
+        self._weighted = bool((self._pending[2, : self._filled] != 1).any())
 
 
 class Classification(_Blocks):
     """Mean log-loss (natural logarithm), accuracy and, for two classes, the area under the ROC curve.
 
     Two classes: a probability of one half or more is a vote for the second. The area comes from a histogram of the
-    logits in 8,192 bins, 1/256 wide: pairs of rows in the same bin count one half, so it is wrong by at most
+    odds in 8,192 bins, 128 for each doubling: pairs of rows in the same bin count one half, so it is wrong by at most
     half the share of (first, second) pairs that share a bin: ``auc_error()``.
 
     >>> metrics = Classification(2)
@@ -115,18 +123,19 @@ class Classification(_Blocks):
             hit = predictions.argmax(axis=1) == targets
             self._push(hit, predictions[np.arange(len(targets)), targets], weights)
 
-    def _score(self, *columns: NDArray[np.float32]) -> Doubles:
+    def _score(self, first: Floats, second: Floats, weights: Floats | None) -> Doubles:
         """Two classes: log-likelihood, then the weight in each bin by class. More: log-likelihood, hits, weight."""
-        first, score, weights = columns
-        score = np.clip(score, np.float32(_EPS), np.float32(1 - _EPS))
+        score = np.clip(second, np.float32(_EPS), np.float32(1 - _EPS))
         if self.classes > 2:
-            wide = weights.astype(np.float64)
-            return np.array([np.dot(np.log(score), wide), np.dot(first, wide), wide.sum()])
-        other = np.log(1 - score)
-        logit = np.log(score) - other
-        likelihood = np.dot((other + first * logit).astype(np.float64), weights)
-        bins = np.floor(logit * np.float32(_BINS / 32)).astype(np.int64) + _BINS // 2
-        bins += first.astype(np.int64) * _BINS
+            return np.array([_total(np.log(score), weights), _total(first, weights), _weight(first, weights)])
+        other = 1 - score
+        likelihood = _total(np.log(np.where(first > 0, score, other)), weights)
+        # The bits of a positive float are in the order of the floats, and the upper ones tell its logarithm.
+        bins = np.divide(score, other, out=other).view(np.int32)
+        bins >>= _BIN_SHIFT
+        bins -= _BIN_OF_ONE - _BINS // 2
+        np.clip(bins, 0, _BINS - 1, out=bins)
+        bins += first.astype(np.int32) * _BINS
         return np.concatenate([[likelihood], np.bincount(bins, weights, minlength=2 * _BINS)])
 
     def result(self) -> dict[str, float | None]:
@@ -168,13 +177,13 @@ class Regression(_Blocks):
         """Count rows: targets and predictions of shape (rows,), in the same unit."""
         self._push(targets, predictions, weights)
 
-    def _score(self, *columns: NDArray[np.float32]) -> Doubles:
+    def _score(self, first: Floats, second: Floats, weights: Floats | None) -> Doubles:
         """Weight, sums of squared and absolute errors, the targets' mean and sum of squared deviations."""
-        targets, predictions, weights = (column.astype(np.float64) for column in columns)
-        error, weight = targets - predictions, weights.sum()
-        mean = np.dot(targets, weights) / weight if weight else 0.0
-        deviations = np.dot((targets - mean) ** 2, weights)
-        return np.array([weight, np.dot(error**2, weights), np.dot(np.abs(error), weights), mean, deviations])
+        targets, weight = first.astype(np.float64), _weight(first, weights)
+        error = targets - second
+        mean = _total(targets, weights) / weight if weight else 0.0
+        deviations = _total((targets - mean) ** 2, weights)
+        return np.array([weight, _total(error**2, weights), _total(np.abs(error), weights), mean, deviations])
 
     def _merge(self, totals: Doubles, block: Doubles) -> Doubles:
         merged = totals + block
@@ -194,6 +203,17 @@ class Regression(_Blocks):
             "mae": _ratio(absolute, weight),
             "r2": None if unexplained is None else 1 - unexplained,
         }
+
+
+def _total(values: NDArray[Any], weights: Floats | None) -> float:
+    """The weighted sum, in float64."""
+    if weights is None:
+        return float(np.add.reduce(values, dtype=np.float64))
+    return float(np.dot(values.astype(np.float64), weights.astype(np.float64)))
+
+
+def _weight(values: NDArray[Any], weights: Floats | None) -> float:
+    return float(len(values)) if weights is None else float(np.add.reduce(weights, dtype=np.float64))
 
 
 def make_metrics(task: str, classes: int = 0) -> Classification | Regression:

@@ -1,14 +1,15 @@
 """A model: which columns, how they are prepared, the learner, and what its numbers mean; and the files that hold it.
 
 ``model.safetensors`` holds every array and number that learning changes, ``model.json`` everything that is text. Neither
-can run code, and identical weights give identical bytes.
+can run code, identical weights give identical bytes, and a bit that flipped since is noticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +69,44 @@ class Model:
         """The classes, in the order of their probabilities; empty for regression."""
         return self.target.classes
 
-    def prepare(self, batch: Batch) -> None:
-        """Update the preparation from a batch that is to be learned, and prepare its features in place."""
+    def train(self, batch: Batch) -> NDArray[np.float32]:
+        """Predict, then learn, a batch as the loader gives it, whose features are prepared in place.
+
+        Returns the predictions that were made before anything was learned from the targets (see `predict`).
+        Raises BadValueError for features that are not finite.
+        """
+        maps = self.preparation.maps
+        if maps is not None and isinstance(self.learner, Linear) and self.learner.fuses:
+            return self._train_fused(self.learner, batch, maps)
         self.preparation.observe(batch.features)
         self.preparation.transform(batch.features)
-
-    def predict_prepared(self, batch: Batch) -> NDArray[np.float32]:
-        """Predictions for a prepared batch, in the target's unit: shape (rows,) for regression, and for two classes the
-        probability of the second; (rows, classes) for more."""
-        predictions = self.learner.predict(batch.features)
-        return predictions if self._scale is None else self._scale.inverse(predictions)
-
-    def learn_prepared(self, batch: Batch) -> None:
-        """Learn from a prepared batch."""
+        predictions = self._predict_prepared(batch.features)
         if self._scale is not None:
             self._scale.observe(batch.targets)
-            batch = Batch(batch.features, self._scale.transform(batch.targets), batch.weights, batch.positions)
+            batch = replace(batch, targets=self._scale.transform(batch.targets))
         self.learner.learn(batch)
+        return predictions
+
+    def _train_fused(self, learner: Linear, batch: Batch, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`train` in one pass over the rows, by maps that do not know this batch yet."""
+        targets, scale = batch.targets, self._scale
+        if scale is not None:
+            batch = replace(batch, targets=scale.transform(targets))
+        predictions, sums = learner.step(batch, maps)
+        self.preparation.absorb(sums, batch.features)
+        if scale is None:
+            return predictions
+        predictions = scale.inverse(predictions)
+        scale.observe(targets)
+        return predictions
+
+    def _predict_prepared(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        predictions = self.learner.predict(features)
+        return predictions if self._scale is None else self._scale.inverse(predictions)
 
     def predict(self, batch: Batch) -> NDArray[np.float32]:
-        """Predictions for a batch as the loader gives it, whose features are prepared in place.
+        """Predictions for a batch as the loader gives it, whose features are prepared in place: in the target's unit,
+        shape (rows,), for regression; shape (rows,), the probability of the second class, for two; (rows, classes).
 
         Raises BadValueError for features that are not finite.
         """
@@ -96,7 +115,7 @@ class Model:
             row, column = (int(i) for i in np.argwhere(~finite)[0])
             raise BadValueError(f"a feature is {batch.features[row, column]}", row=row, column=column)
         self.preparation.transform(batch.features)
-        return self.predict_prepared(batch)
+        return self._predict_prepared(batch.features)
 
     def layout_for(self, schema: pa.Schema, *, with_target: bool) -> Layout:
         """The same columns in other data. Raises ColumnError where they are not there, or of another width."""
@@ -129,12 +148,14 @@ class Model:
         passed in: only its owner knows how to make it again."""
         if self.settings is None:
             raise RunError("a learner that was passed in cannot be saved: keep its state_dict() yourself")
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file({name: np.asarray(value) for name, value in self.state_dict().items()}, folder / "model.safetensors")
+        tensors = save({name: np.asarray(value) for name, value in self.state_dict().items()})
+        (folder / "model.safetensors").write_bytes(tensors)
         layout, target = self.layout, self.target
         description = {
             "format": _FORMAT,
+            "sha256": hashlib.sha256(tensors).hexdigest(),
             "learner": "linear",
             "settings": asdict(self.settings),
             "target": {"name": target.name, "task": target.task, "classes": list(target.classes)},
@@ -149,7 +170,7 @@ class Model:
 def load_model(run: str | Path) -> Model:
     """The model of a run folder. Raises RunError for a folder that holds none, or one that was damaged."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     folder = Path(run)
     if not (folder / "model.json").is_file():
@@ -166,7 +187,10 @@ def load_model(run: str | Path) -> Model:
         settings = LinearSettings(**description["settings"])
         layout = Layout(names, types, target, None, origins)
         model = Model(layout, settings.make(layout.width, len(target.classes)), settings)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        tensors = (folder / "model.safetensors").read_bytes()
+        if hashlib.sha256(tensors).hexdigest() != description["sha256"]:
+            raise RunError(f"{run}: model.safetensors is not the file that was written: its checksum differs")
+        model.load_state_dict(load(tensors))
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         if isinstance(error, RunError):
             raise

@@ -5,14 +5,17 @@ constants only. The *knobs* (windows in flight, workers, columns a read, rows a 
 the order; they are solved for against what the process really takes: the best setting that fits wins.
 
 The default window: the whole set where that decodes to at most 256 MB; otherwise the larger of 16 chunks and 5 % of the
-rows, at most 256 MB decoded. An explicit budget caps it at 30 % of what the budget leaves above 100 MB and the learner.
+rows, at most 256 MB decoded. An explicit budget makes it smaller, a tenth at a time, until a window takes at most 30 % of
+what the budget leaves above 100 MB and the learner, and the knobs that take least leave a quarter of that free.
 The default batch: the power of two at or below rows / 1000, between 16 and 1024.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -30,6 +33,8 @@ _WINDOW_BYTES = 256 * MB  # the most that a default window decodes to
 _WINDOW_CHUNKS, _WINDOW_SHARE = 16, 20
 _NOMINAL_PROCESS_BYTES = 100 * MB  # nominal: what the process takes before any data
 _NOMINAL_WINDOW_SHARE = 0.3  # of what is left, for one window
+_NOMINAL_FREE_SHARE = 0.25  # of what is left, for a process that takes more than that
+_MOST_COUNTED_WINDOWS = 10_000
 _ORDER_BYTES_PER_ROW = 8  # a window's permutation, int64
 _ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
 _READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # what one read may take, best first
@@ -67,6 +72,8 @@ class Plan:
     """The order's parameters, the knobs, and the bytes of every term.
 
     read_share: the share of a chunk's columns that one read takes at most (1.0: all at once).
+    enough_bytes, enough_window_rows: a budget, and a window for this budget, with which the plan would fit; None where
+    it does already, or where no window is small enough.
     """
 
     rows: int
@@ -85,6 +92,8 @@ class Plan:
     shuffle: bool
     terms: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+    enough_bytes: int | None = None
+    enough_window_rows: int | None = None
 
     @property
     def peak_bytes(self) -> int:
@@ -120,11 +129,9 @@ class Plan:
         )
 
     def _advice(self) -> str:
-        advice = [f"--memory {-(-self.peak_bytes // MB) + 1}MB or more"]
-        window = self.terms["windows"]
-        if window and self.peak_bytes - window < self.budget_bytes:
-            smaller = int(self.window_rows * (self.budget_bytes - self.peak_bytes + window) / window)
-            advice.append(f"--window-rows {smaller} or fewer")
+        advice = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
+        if self.enough_window_rows is not None:
+            advice.append(f"--window-rows {self.enough_window_rows}")
         if self.terms["reads"] + self.terms["streams"] > 0.3 * self.budget_bytes:
             advice.append("smaller chunks")
         advice.append("fewer columns (--features, --exclude)")
@@ -177,19 +184,19 @@ def solve(
             raise UsageError(f"{name} {value}: must be at least 1")
     rows = demand.table.total_rows
     batch = batch_size or default_batch_size(rows)
-    window = (
-        min(rows, window_rows) if window_rows else _window(demand, budget_bytes if budget_given else None, window_bytes)
-    )
+    choice = _Windows(demand, batch, shuffle, window_rows, window_bytes)
+    window = choice.within(budget_bytes) if budget_given else choice.rows[0]
     knobs = product((2, 1), _halved(workers), zip(_READ_BYTES, (*_SLICE_ROWS, 1_024, 1_024), strict=True))
     for in_flight, readers, (read_bytes, slice_rows) in knobs:
         terms, share = _terms(demand, batch, window, in_flight, readers, read_bytes, slice_rows, shuffle)
         if predicted_peak(terms) <= budget_bytes:
             break
-    large = streamed(demand.table.rows, window) if shuffle else demand.table.rows > window
+    large = streamed(demand.table.rows, window, shuffle=shuffle)
+    fits = predicted_peak(terms) <= budget_bytes
     return Plan(
         rows=rows,
         chunks=len(demand.table),
-        windows=sum(1 for _ in windows(demand.table.rows, window, seed=0, epoch=0, shuffle=shuffle)),
+        windows=_count_windows(demand.table, window, shuffle),
         window_rows=window,
         batch_size=batch,
         windows_in_flight=in_flight,
@@ -203,7 +210,17 @@ def solve(
         shuffle=shuffle,
         terms=terms,
         warnings=_warnings(demand, window, int(large.sum())) if shuffle else [],
+        enough_bytes=None if fits else choice.enough_bytes(demand.baseline_bytes),
+        enough_window_rows=None if fits else choice.enough_rows(demand.baseline_bytes, window, budget_bytes),
     )
+
+
+def _count_windows(table: ChunkTable, window: int, shuffle: bool) -> int:
+    """Of an epoch: counted, or, where there are very many, as many as can hold the rows (they are of even size)."""
+    least = -(-table.total_rows // window)
+    if least > _MOST_COUNTED_WINDOWS:
+        return least
+    return sum(1 for _ in windows(table.rows, window, seed=0, epoch=0, shuffle=shuffle))
 
 
 def _halved(workers: int) -> Iterator[int]:
@@ -213,15 +230,61 @@ def _halved(workers: int) -> Iterator[int]:
     yield 1
 
 
-def _window(demand: Demand, budget_bytes: int | None, window_bytes: int | None) -> int:
-    row_bytes = max(demand.decoded_row_bytes, demand.window_row_bytes)
-    window = default_window_rows(demand.table.total_rows, max(1, len(demand.table)), row_bytes)
-    if window_bytes is not None:
-        window = max(1, min(window, int(window_bytes / row_bytes)))
-    if budget_bytes is None:
-        return window
-    room = max(0, budget_bytes - _NOMINAL_PROCESS_BYTES - demand.learner_bytes) * _NOMINAL_WINDOW_SHARE
-    return max(1, min(window, int(room / (demand.window_row_bytes + _ORDER_BYTES_PER_ROW))))
+class _Windows:
+    """The windows that one is chosen from, and the least that each of them takes. They are the same for any budget, so
+    a larger budget never gives a smaller window."""
+
+    def __init__(self, demand: Demand, batch: int, shuffle: bool, asked: int | None, window_bytes: int | None) -> None:
+        self._demand = replace(demand, baseline_bytes=_NOMINAL_PROCESS_BYTES)
+        self._batch, self._shuffle = batch, shuffle
+        row_bytes = max(demand.decoded_row_bytes, demand.window_row_bytes)
+        total = demand.table.total_rows
+        most = asked or default_window_rows(total, max(1, len(demand.table)), row_bytes)
+        if window_bytes is not None and not asked:
+            most = max(1, min(most, int(window_bytes / row_bytes)))
+        self.rows = [min(total, most)] if asked else list(_smaller(most, batch))
+        self.least_bytes = cache(self._least_bytes)
+
+    def _least_bytes(self, rows: int) -> int:
+        """The predicted peak of a process of nominal size, with the knobs that take least."""
+        least = 1, 1, _READ_BYTES[-1], _SLICE_ROWS[-1]
+        return predicted_peak(_terms(self._demand, self._batch, rows, *least, self._shuffle)[0])
+
+    def within(self, budget_bytes: int) -> int:
+        """The largest window for a budget, by nominal constants alone; where there is none, the one that takes least."""
+        room = max(0, budget_bytes - _NOMINAL_PROCESS_BYTES - self._demand.learner_bytes)
+        row_bytes = self._demand.window_row_bytes + _ORDER_BYTES_PER_ROW
+        for rows in self.rows:
+            small = rows * row_bytes <= _NOMINAL_WINDOW_SHARE * room
+            if small and self.least_bytes(rows) <= budget_bytes - _NOMINAL_FREE_SHARE * room:
+                return rows
+        return min(self.rows, key=self.least_bytes)
+
+    def enough_bytes(self, baseline_bytes: int) -> int:
+        """A budget that fits a process of this size, in whole MB: a larger one may mean a larger window, which is why
+        the peak of a plan that does not fit need not be enough."""
+        budget = MB
+        while (peak := self._peak(self.within(budget), baseline_bytes + 2 * MB)) > budget:
+            budget = MB * -(-peak // MB)
+        return budget
+
+    def enough_rows(self, baseline_bytes: int, window: int, budget_bytes: int) -> int | None:
+        """A smaller window that fits the budget."""
+        fitting = (n for n in _smaller(window, self._batch) if self._peak(n, baseline_bytes) <= budget_bytes)
+        return next(fitting, None)
+
+    def _peak(self, rows: int, baseline_bytes: int) -> int:
+        more = (1 + _MARGIN_SHARE) * (baseline_bytes - _NOMINAL_PROCESS_BYTES)
+        return self.least_bytes(rows) + math.ceil(more) + 1
+
+
+def _smaller(window: int, least: int) -> Iterator[int]:
+    """Window sizes from the largest down, a tenth at a time, to ``least``."""
+    least = min(window, least)
+    while window > least:
+        yield window
+        window = window * 9 // 10
+    yield least
 
 
 def _terms(
@@ -230,16 +293,16 @@ def _terms(
 ) -> tuple[dict[str, int], float]:  # fmt: skip
     """The bytes of every term for one setting of the knobs, and the share of the columns that one read takes."""
     table, share = demand.table, demand.column_share
-    large = streamed(table.rows, window) if shuffle else table.rows > window
+    large = streamed(table.rows, window, shuffle=shuffle)
     read_peak = float(np.max(table.read_peak_bytes, where=~large, initial=0)) * share
     least = demand.largest_column_share / share if share else 1.0
     fraction = min(1.0, max(least, read_bytes / read_peak if read_peak else 1.0))
     held = min(in_flight, max(1, -(-table.total_rows // window)))
     # In file order one chunk is cut at the border of each window; in shuffled order the lanes are open side by side.
-    opened = min(int(large.sum()), lanes(window)) if shuffle else int(window < table.total_rows)
+    opened = min(int(large.sum()), lanes(window) if shuffle else 1)
     streams = 0
     if opened:
-        widest = int(np.argmax(table.decoded_bytes))
+        widest = int(np.argmax(np.where(large, table.decoded_bytes, 0)))
         one = demand.stream_bytes(widest, slice_rows) if demand.stream_bytes else int(table.read_peak_bytes[widest])
         streams = int(one * share) * opened
     terms = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +13,24 @@ from streamtrain.errors import RunError
 from streamtrain.model import Model
 from streamtrain.report import Report
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "to_json"]
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every parser takes: what is not finite becomes null.
+
+    >>> to_json({"loss": float("nan"), "rows": [1]})
+    '{"loss": null, "rows": [1]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class RunFolder:
@@ -26,8 +43,10 @@ class RunFolder:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunError(f"--out {path}: exists and is not a run of streamtrain: name a new or an empty folder")
         parent = next(p for p in self.path.absolute().parents if p.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise RunError(f"--out {path}: {parent} cannot be written: name a folder elsewhere")
+        try:
+            tempfile.TemporaryFile(dir=parent).close()  # nothing else tells for every file system and every user
+        except OSError as error:
+            raise RunError(f"--out {path}: {parent} cannot be written: name a folder elsewhere") from error
 
     def write(self, model: Model, report: Report, history: list[dict[str, Any]]) -> None:
         """Write every file to a folder beside, then give it its name."""
@@ -36,9 +55,9 @@ class RunFolder:
             staging = Path(tempfile.mkdtemp(prefix=f".{self.path.name}-", dir=self.path.parent))
             try:
                 model.save(staging)
-                lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
+                lines = "".join(to_json(epoch) + "\n" for epoch in history)
                 (staging / "metrics.jsonl").write_text(lines, encoding="utf-8")
-                (staging / "report.json").write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+                (staging / "report.json").write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
                 staging.chmod(0o755)
                 staging.replace(self.path)
             finally:

@@ -10,14 +10,13 @@ anywhere, at any point, without what came before.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_order", "windows"]
+__all__ = ["Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_places", "streamed", "windows"]
 
 # What a random stream is for. Part of the order: never renumber.
 _CHUNKS, _ROWS = 1, 2
@@ -53,8 +52,8 @@ def chunk_order(chunks: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     return _generator(seed, _CHUNKS, epoch).permutation(chunks)
 
 
-def row_order(rows: int, *, seed: int, epoch: int, window: int) -> NDArray[np.int64]:
-    """The order of the rows of one window; shape (rows,)."""
+def row_places(rows: int, *, seed: int, epoch: int, window: int) -> NDArray[np.int64]:
+    """Where each row of a window stands in the order of learning: a permutation, shape (rows,)."""
     return _generator(seed, _ROWS, epoch, window).permutation(rows)
 
 
@@ -67,8 +66,10 @@ def lanes(window_rows: int) -> int:
     return max(1, min(_MOST_LANES, window_rows // _LANE_ROWS))
 
 
-def streamed(rows: NDArray[np.int64], window_rows: int) -> NDArray[np.bool_]:
+def streamed(rows: NDArray[np.int64], window_rows: int, *, shuffle: bool = True) -> NDArray[np.bool_]:
     """Which chunks are streamed, in pieces, over several windows; shape (chunks,)."""
+    if not shuffle:
+        return np.asarray(rows > window_rows)
     if int(rows.sum()) <= window_rows:
         return np.zeros(len(rows), bool)
     return np.asarray(rows > window_rows // 4)
@@ -111,39 +112,41 @@ def _in_file_order(rows: NDArray[np.int64], window_rows: int) -> Iterator[Window
 
 def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64]) -> Iterator[WindowPlan]:
     large = streamed(rows, window_rows)
-    whole = deque((int(c), int(rows[c])) for c in order if not large[c] and rows[c])
-    streams = _Lanes(deque((int(c), int(rows[c])) for c in order if large[c]), lanes(window_rows))
-    whole_left = sum(n for _, n in whole)
-    while whole or streams.left:
+    whole = order[~large[order] & (rows[order] > 0)]
+    streams = _Lanes(order[large[order]], rows, lanes(window_rows))
+    whole_left, at = int(rows[whole].sum()), 0
+    while whole_left or streams.left:
         # Windows of even size: what is left, dealt to as few windows as can hold it. Streamed and whole chunks enter
         # each window in the proportion in which they are left, so that neither kind waits for the end.
         left = whole_left + streams.left
         target = -(-left // -(-left // window_rows))
-        window = streams.take(target * streams.left // left if whole else target)
+        window = streams.take(target * streams.left // left if whole_left else target)
         used = sum(p.rows for p in window)
-        while whole and used < target and (not used or used + whole[0][1] <= window_rows):
-            chunk, n = whole.popleft()
+        while whole_left and used < target and (not used or used + rows[whole[at]] <= window_rows):
+            chunk, n = int(whole[at]), int(rows[whole[at]])
             window.append(Piece(chunk, 0, n))
-            used, whole_left = used + n, whole_left - n
+            used, whole_left, at = used + n, whole_left - n, at + 1
         yield window
 
 
 class _Lanes:
     """The streamed chunks: at most ``most`` are open, and each gives an equal share of what is taken."""
 
-    def __init__(self, waiting: deque[tuple[int, int]], most: int) -> None:
-        self._waiting, self._most = waiting, most
+    def __init__(self, chunks: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> None:
+        self._chunks, self._rows, self._most = chunks, rows, most
+        self._opened = 0  # how many of the chunks have been
         self._open: list[list[int]] = []  # [chunk, next row, rows]
-        self.left = sum(n for _, n in waiting)
+        self.left = int(rows[chunks].sum())
 
     def take(self, rows: int) -> WindowPlan:
         taken: dict[int, list[int]] = {}
         rows = min(rows, self.left)
         self.left -= rows
         while rows:
-            while self._waiting and len(self._open) < self._most:
-                chunk, n = self._waiting.popleft()
-                self._open.append([chunk, 0, n])
+            while self._opened < len(self._chunks) and len(self._open) < self._most:
+                chunk = int(self._chunks[self._opened])
+                self._open.append([chunk, 0, int(self._rows[chunk])])
+                self._opened += 1
             share = max(1, rows // len(self._open))
             for lane in self._open:
                 step = min(share, lane[2] - lane[1], rows)

@@ -88,12 +88,19 @@ class Target:
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        values = np.asarray(self.classes)
+        # numpy makes floats, which round, of integers that only uint64 can hold
+        huge = all(isinstance(c, int) for c in self.classes) and max(self.classes) > np.iinfo(np.int64).max
+        values = np.asarray(self.classes, np.uint64 if huge else None)
         order = np.argsort(values)
         return values[order], order.astype(np.int32)
 
     def _position(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
         values, order = self._sorted
+        ascending = values.dtype.kind == "i" and bool((order[1:] > order[:-1]).all())
+        consecutive = ascending and int(values[-1]) - int(values[0]) == len(values) - 1
+        whole = consecutive and numbers.dtype.kind in "iu" and len(numbers) > 0
+        if whole and values[0] <= numbers.min() and numbers.max() <= values[-1]:  # spares the search
+            return numbers.astype(np.int32) - np.int32(values[0])
         if values.dtype.kind in "US":
             raise DataError(f"target {self.name!r} holds numbers, but the known classes are text")
         at = np.minimum(np.searchsorted(values, numbers), len(values) - 1)
@@ -179,8 +186,9 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str]) -> tuple[
             values = {int(c) if pa.types.is_integer(kind) else float(c) for c in classes}
         else:
             values = {str(c) for c in classes}
-    except (ValueError, KeyError) as error:
-        raise UsageError(f"--classes: {error} is not a value of {field.name!r}, which is {field.type}") from None
+    except (ValueError, KeyError):
+        given = ", ".join(map(repr, classes))
+        raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
     if len(values) < 2:
         raise UsageError(f"--classes: {len(values)} class given, at least two are needed")
     return tuple(sorted(values))

@@ -133,9 +133,7 @@ class _Trainer:
                 self.holdout.update(batch.targets, self.model.predict(batch), batch.weights)
                 self.held_rows += len(batch)
             else:
-                self.model.prepare(batch)
-                self.progressive.update(batch.targets, self.model.predict_prepared(batch), batch.weights)
-                self.model.learn_prepared(batch)
+                self.progressive.update(batch.targets, self.model.train(batch), batch.weights)
                 self.batches += 1
         except BadValueError as error:
             raise self.job.source.located(error, batch) from error

@@ -11,10 +11,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
-from streamtrain.errors import BudgetExceeded, BudgetRefused, StreamtrainError
+from streamtrain.cli.text import printable
+from streamtrain.errors import BudgetRefused, StreamtrainError
 
 __all__ = ["main"]
 
@@ -24,9 +26,9 @@ _REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names are whatever people wrote, terminals are not
     code = _run(arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
     if code == 130:
         os._exit(code)  # a read that is under way would hold the process until it is done
     sys.exit(code)
@@ -44,26 +46,32 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     try:
         code = app(args=arguments, standalone_mode=False)
+        print(end="", flush=True)
         return code if isinstance(code, int) else 0
-    except StreamtrainError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3 if isinstance(error, BudgetRefused) else 4 if isinstance(error, BudgetExceeded) else 2
+    except BudgetRefused as error:
+        print(f"error: {error}", file=sys.stderr)  # every term on a line of its own
+        return 3
+    except (StreamtrainError, MemoryError) as error:
+        _say(str(error) or "out of memory")
+        return 4 if isinstance(error, MemoryError) else 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read stdout has seen enough
         return 0
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # bad usage, as the command line's library found it
-            print(f"error: {error.format_message()}", file=sys.stderr)
+            _say(error.format_message())
             return 2
         if type(error).__name__ == "Abort":
             return 130
         traceback.print_exc()
-        print(
-            f"error: this is a bug in streamtrain; please report it with the lines above: {_REPORT_AT}", file=sys.stderr
-        )
+        _say(f"this is a bug in streamtrain; please report it with the lines above: {_REPORT_AT}")
         return 1
+
+
+def _say(text: str) -> None:
+    print(f"error: {printable(text)}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -11,15 +10,16 @@ import typer
 import streamtrain
 from streamtrain.cli import show
 from streamtrain.cli.progress import FitLine, RowsLine
+from streamtrain.cli.text import split_names
 from streamtrain.errors import UsageError
 from streamtrain.inspection import inspect as inspect_data
 from streamtrain.job import Job, Settings
 from streamtrain.report import memory_dict
+from streamtrain.run import to_json
 
 app = typer.Typer(
     name="streamtrain",
     help="Train models on tables and arrays that do not fit in memory.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -29,8 +29,8 @@ app = typer.Typer(
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
 Target = Annotated[str, typer.Option(help="The column to predict.")]
-Features = Annotated[Optional[str], typer.Option(help="Columns to learn from, a,b,c. [default: all others]")]
-Exclude = Annotated[Optional[str], typer.Option(help="Columns to leave out, a,b,c.")]
+Features = Annotated[Optional[str], typer.Option(help='Columns to learn from: a,b,"c,d". [default: all others]')]
+Exclude = Annotated[Optional[str], typer.Option(help='Columns to leave out: a,b,"c,d".')]
 Weight = Annotated[Optional[str], typer.Option(help="The column of sample weights.")]
 Task = Annotated[Optional[str], typer.Option(help="classify or regress. [default: by the target's type]")]
 Classes = Annotated[Optional[str], typer.Option(help="The target's classes, a,b,c: spares the pass over the target.")]
@@ -58,7 +58,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    return None if text is None else split_names(text)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -71,9 +71,25 @@ def _settings(options: dict[str, Any]) -> Settings:
 
 def _print(result: dict[str, Any], as_json: bool, people: Any) -> None:
     if as_json:
-        typer.echo(json.dumps(result))
+        print(to_json(result))
     else:
         people(result)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(streamtrain.__version__)
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def no_command(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Train models on tables and arrays that do not fit in memory."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -100,9 +116,9 @@ def plan(
         "fits": made.fits,
         "warnings": made.warnings,
     }
-    _print(result, json, show.plan)
-    if not made.fits:
-        made.require_fits()
+    if made.fits or json:  # otherwise the refusal lists the same terms
+        _print(result, json, show.plan)
+    made.require_fits()
     return 0
 
 

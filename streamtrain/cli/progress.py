@@ -39,15 +39,15 @@ class _Line:
 
 
 def _left(done: int, total: int, seconds: float) -> str:
-    """Time left at the speed so far."""
-    if not done:
+    """Time left at the speed so far, once there is one."""
+    if not done or seconds < 1:
         return ""
     left = int(seconds * max(0, total - done) / done)
     return f"{left // 60}:{left % 60:02d} left"
 
 
 class FitLine(_Line):
-    """Rows, speed, time left, loss, memory of the budget."""
+    """Share done, speed, time left, loss, memory of the budget: within 80 columns."""
 
     def __enter__(self) -> FitLine:
         super().__enter__()
@@ -59,7 +59,6 @@ class FitLine(_Line):
         parts = [
             f"epoch {now.epoch + 1}",
             f"{100 * now.rows_seen / max(1, now.rows_total):3.0f} %",
-            f"{now.rows_seen:,} rows",
             f"{speed:,.0f} rows/s",
             _left(now.rows_seen, now.rows_total, now.seconds),
             "" if now.loss is None else f"loss {now.loss:.4f}",

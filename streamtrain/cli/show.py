@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from streamtrain.cli.text import printable
 from streamtrain.memory import format_bytes
 from streamtrain.report import memory_table
 
@@ -18,17 +19,22 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def _table(*columns: str, rows: list[tuple[Any, ...]]) -> None:
+def _table(*columns: str, rows: list[tuple[Any, ...]], numbers: bool = True) -> None:
     table = Table(box=None, pad_edge=False, show_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="right" if numbers and i else "left")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))  # Text: names of columns may look like markup
+        table.add_row(*(Text(printable(str(cell))) for cell in row))  # Text: names may look like markup
     _console().print(table)
 
 
 def _line(text: str) -> None:
+    """Lines of ours; what people named is made `printable` before."""
     _console().print(Text(text))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def warn(text: str) -> None:
@@ -38,22 +44,27 @@ def warn(text: str) -> None:
 def inspection(result: dict[str, Any]) -> None:
     stored = result["stored_bytes"]
     sizes = f"{format_bytes(result['decoded_bytes'])} decoded" + (f", {format_bytes(stored)} stored" if stored else "")
-    _line(f"{result['rows']:,} rows in {result['chunks']:,} chunks, {len(result['columns'])} columns, {sizes}\n")
-    _table("column", "type", rows=[(c["name"], c["type"]) for c in result["columns"]])
+    rows, chunks = _count(result["rows"], "row"), _count(result["chunks"], "chunk")
+    _line(f"{rows} in {chunks}, {_count(len(result['columns']), 'column')}, {sizes}\n")
+    _table("column", "type", rows=[(c["name"], c["type"]) for c in result["columns"]], numbers=False)
     if result["target"]:
         _target(result["target"])
 
 
 def _target(target: dict[str, Any]) -> None:
     clustering = "" if target["clustering"] is None else f"; clustering {target['clustering']:.3f} (0 mixed, 1 sorted)"
-    _line(f"\ntarget {target['name']}: {target['task']}{clustering}")
+    _line(f"\ntarget {printable(target['name'])}: {target['task']}{clustering}")
     if target["classes"]:
         counts = target["counts"] or [""] * len(target["classes"])
         _table("class", "rows", rows=[(c, f"{n:,}") for c, n in zip(target["classes"], counts, strict=True)])
 
 
 def _memory(memory: dict[str, Any]) -> None:
-    _table("memory", "planned", "measured", rows=list(memory_table(memory)))
+    rows = memory_table(memory)
+    if memory["measured_peak_bytes"] is None:
+        _table("memory", "planned", rows=[(name, planned) for name, planned, _ in rows])
+    else:
+        _table("memory", "planned", "measured", rows=list(rows))
     if not memory["budget_given"]:
         _line("the budget is half of the memory that is available now; --memory sets it")
 
@@ -61,9 +72,9 @@ def _memory(memory: dict[str, Any]) -> None:
 def plan(result: dict[str, Any]) -> None:
     chosen = result["plan"]
     _line(
-        f"{result['rows']:,} rows in {chosen['chunks']:,} chunks; {chosen['windows']} windows of at most "
-        f"{chosen['window_rows']:,} rows, {chosen['windows_in_flight']} at a time; batches of {chosen['batch_size']}; "
-        f"{chosen['workers']} reads at a time\n"
+        f"{_count(result['rows'], 'row')} in {_count(chosen['chunks'], 'chunk')}; {_count(chosen['windows'], 'window')} "
+        f"of at most {_count(chosen['window_rows'], 'row')}, {chosen['windows_in_flight']} at a time; "
+        f"batches of {chosen['batch_size']}; {_count(chosen['workers'], 'read')} at a time\n"
     )
     _memory(result["memory"])
     for warning in result["warnings"]:
@@ -77,7 +88,7 @@ def _metrics(metrics: dict[str, Any]) -> str:
 def fit(result: dict[str, Any]) -> None:
     _line(
         f"{result['rows_seen']:,} rows learned in {result['seconds']:.1f} s ({result['rows_per_second']:,.0f} rows/s): "
-        f"{result['learner']}, {result['loss']} loss, batches of {result['batch_size']}, {result['epochs']} epoch(s)"
+        f"{result['learner']}, {result['loss']} loss, batches of {result['batch_size']}, {_count(result['epochs'], 'epoch')}"
     )
     for name, metrics in result["metrics"].items():
         if metrics is not None:
@@ -86,7 +97,7 @@ def fit(result: dict[str, Any]) -> None:
     _line(f"{'time':<12} {spent}\n")
     _memory(result["memory"])
     if result["run"]:
-        _line(f"\nrun {result['run']}")
+        _line(f"\nrun {printable(result['run'])}")
 
 
 def evaluation(result: dict[str, Any]) -> None:
@@ -94,11 +105,11 @@ def evaluation(result: dict[str, Any]) -> None:
 
 
 def prediction(result: dict[str, Any]) -> None:
-    _line(f"{result['rows']:,} predictions in {result['out']}")
+    _line(f"{result['rows']:,} predictions in {printable(result['out'])}")
 
 
 def made(result: dict[str, Any]) -> None:
     _line(
-        f"{result['rows']:,} rows of {result['columns']} columns in {result['path']}: target {result['target']} "
+        f"{result['rows']:,} rows of {result['columns']} columns in {printable(result['path'])}: target {result['target']} "
         f"({result['task']}), best possible loss {result['best_loss']:.4f}"
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
+from streamtrain.kernels import linear_step
 from streamtrain.learn.losses import Loss, get_loss
 from streamtrain.learn.penalties import shrink
 from streamtrain.learn.rules import Clock, Rule, get_rule
@@ -62,7 +63,7 @@ class Linear:
         self.features, self.classes = features, classes
         self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"))
         self.rule = get_rule(rule)
-        self.step = self.rule.default_step(self.loss) if step is None else step
+        self.step_size = self.rule.default_step(self.loss) if step is None else step
         self.l1, self.l2 = l1, l2
         outputs = self.loss.outputs(classes)
         # The intercept is the last row, so that one call updates everything; one output is a vector, for gemv.
@@ -103,14 +104,48 @@ class Linear:
             total = float(np.add.reduce(batch.weights, dtype=np.float64))
             if not total > 0:
                 return
-        gradient, weights = self._gradient, self._weights
+        gradient = self._gradient
         np.dot(X.T, slope, out=gradient[:-1])
         gradient[-1] = np.dot(self._ones, slope)
+        clock = self._tick(rows)
+        if _measures(clock):  # a pass over X costs a fifth
+            clock.measure(float(np.vdot(X, X)), rows)
+        self._descend(total)
+
+    @property
+    def fuses(self) -> bool:
+        """Whether `step` can do the work of preparation, `predict` and `learn` in one pass over the rows."""
+        return self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
+
+    def step(self, batch: Batch, maps: Floats) -> tuple[Floats, Floats]:
+        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.linear_step`).
+
+        maps: centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
+        Returns the predictions from before the step, shape (rows,), and the sums of the raw rows about the centre.
+        Learns nothing from rows that are not finite: the sums tell.
+        """
+        rows, weights = len(batch), batch.weights
+        targets = batch.targets.astype(np.float32, copy=False)
+        logistic = self.loss.name == "logistic"
+        scores, gradient, sums = linear_step(
+            batch.features, maps, targets, weights, self._average, self._weights, logistic=logistic
+        )
+        total = float(rows) if weights is None else float(np.add.reduce(weights, dtype=np.float64))
+        if total > 0 and math.isfinite(np.add.reduce(gradient)):
+            clock = self._tick(rows)
+            if _measures(clock):
+                clock.measure(float(np.dot(sums[1], np.square(maps[2], dtype=np.float64))), rows)
+            self._gradient[:] = gradient
+            self._descend(total)
+        return scores, sums
+
+    def _descend(self, total: float) -> None:
+        """Turn the summed gradient into a step; ``total`` is the weight of the rows."""
+        gradient, weights, clock = self._gradient, self._weights, self._clock
         gradient *= np.array(1 / total, np.float32)
         if self.l2:
             gradient[:-1] += np.float32(self.l2) * weights[:-1]
-        clock = self._tick(X)
-        rate = self.rule.update(gradient, self._rule_state, self.step, clock)
+        rate = self.rule.update(gradient, self._rule_state, self.step_size, clock)
         weights -= gradient
         if self.l1:
             by = np.float32(self.l1) * (rate[:-1] if isinstance(rate, np.ndarray) else rate)
@@ -122,14 +157,11 @@ class Linear:
             if self.l1:
                 self._average[:-1] *= weights[:-1] != 0
 
-    def _tick(self, X: Floats) -> Clock:
-        """Count the batch, and measure its power, of the first and every eighth: a pass over X costs a fifth."""
+    def _tick(self, rows: int) -> Clock:
+        """Count the batch."""
         clock = self._clock
-        clock.rows += len(X)
+        clock.rows += rows
         clock.batches += 1
-        if clock.batches <= 32 or clock.batches % 8 == 0:
-            clock.measured += len(X)
-            clock.power += (float(np.vdot(X, X)) / len(X) + 1 - clock.power) * len(X) / clock.measured
         return clock
 
     @property
@@ -164,6 +196,11 @@ class Linear:
             array[...] = state[f"rule.{name}"]
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
         self._clock = Clock(rows, batches, measured, float(state["power"]))
+
+
+def _measures(clock: Clock) -> bool:
+    """Whether this batch's mean squared length is measured: of the first and every eighth."""
+    return clock.batches <= 32 or clock.batches % 8 == 0
 
 
 def _margin(X: Floats, weights: Floats) -> Floats:

@@ -131,7 +131,7 @@ class Softmax:
     """
 
     name: str = "softmax"
-    pace: float = 3.0
+    pace: float = 2.0
     curvature: float = 0.5
 
     def outputs(self, classes: int) -> int:

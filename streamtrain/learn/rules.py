@@ -35,6 +35,11 @@ class Clock:
     measured: int = 0
     power: float = 0.0
 
+    def measure(self, squares: float, rows: int) -> None:
+        """Take ``rows`` rows, whose squared lengths add up to ``squares``, into the power."""
+        self.measured += rows
+        self.power += (squares / rows + 1 - self.power) * rows / self.measured
+
 
 class Rule(Protocol):
     """One update rule.

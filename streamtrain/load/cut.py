@@ -1,8 +1,7 @@
-"""Batches cut from windows: rows gathered, in their order, into buffers that are used again and again."""
+"""Batches cut from windows: a view where all its rows stand in one window, a copy where they do not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,52 +10,57 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.load.layout import Layout
-from streamtrain.load.window import Window
+from streamtrain.load.window import Locator, Window
 
 __all__ = ["BatchBuffer"]
 
 
 class BatchBuffer:
-    """Room for one batch. Rows may come from several windows."""
+    """Cuts batches of ``rows`` rows, and holds the rows of one that began in a window that is used up."""
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.rows = rows
         self._features = np.empty((rows, layout.width), np.float32)
-        self._raw = None if layout.dtype == np.float32 else np.empty((rows, layout.width), layout.dtype)
-        self._targets: NDArray[Any] = np.empty(rows, layout.target.dtype if layout.target else np.float32)
+        self._targets: NDArray[Any] = np.empty(
+            rows if layout.target else 0, layout.target.dtype if layout.target else "f4"
+        )
         self._weights = np.empty(rows, np.float32) if layout.weight else None
-        self._has_target = layout.target is not None
-        self._places: list[Callable[[], NDArray[np.int64]]] = []
+        self._views = layout.dtype == np.float32
+        self._places: list[partial[NDArray[np.int64]]] = []
         self.filled = 0
 
-    def gather(self, window: Window, taken: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
-        """Append the rows at ``taken`` of the window. mode="clip" spares numpy a pass over the indices; they are ours."""
-        rows, arrays = slice(self.filled, self.filled + len(taken)), window.arrays
-        into = self._features if self._raw is None else self._raw
-        np.take(arrays.features, taken, axis=0, out=into[rows], mode="clip")
-        if self._raw is not None:
-            self._features[rows] = self._raw[rows]
-        if self._has_target:
-            np.take(arrays.targets, taken, out=self._targets[rows], mode="clip")
+    def view(self, window: Window, locator: Locator, first: int, last: int, *, held_out: bool = False) -> Batch | None:
+        """Rows ``first`` to ``last`` of the window as a batch, without a copy; None where a copy is needed."""
+        if self.filled or not self._views or (last - first < self.rows and not held_out):
+            return None
+        arrays, rows = window.arrays, slice(first, last)
+        weights = None if arrays.weights is None else arrays.weights[rows]
+        return Batch(arrays.features[rows], arrays.targets[rows], weights, partial(locator, first, last), held_out)
+
+    def gather(self, window: Window, locator: Locator, first: int, last: int) -> None:
+        """Append rows ``first`` to ``last`` of the window."""
+        into, rows, arrays = slice(self.filled, self.filled + last - first), slice(first, last), window.arrays
+        self._features[into] = arrays.features[rows]
+        if len(self._targets):
+            self._targets[into] = arrays.targets[rows]
         if self._weights is not None and arrays.weights is not None:
-            np.take(arrays.weights, taken, out=self._weights[rows], mode="clip")
-        self._places.append(partial(window.locator(starts), taken))
-        self.filled = rows.stop
+            self._weights[into] = arrays.weights[rows]
+        self._places.append(partial(locator, first, last))
+        self.filled = into.stop
 
     def batch(self, *, held_out: bool = False) -> Batch:
         """What was gathered, as a batch; the buffer starts again."""
         n, places = self.filled, self._places
         self.filled, self._places = 0, []
-        targets = self._targets[:n] if self._has_target else self._targets[:0]
         weights = None if self._weights is None else self._weights[:n]
-        return Batch(self._features[:n], targets, weights, partial(_positions, places), held_out)
+        return Batch(self._features[:n], self._targets[:n], weights, partial(_positions, places), held_out)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers."""
-        arrays = (self._features, self._raw, self._targets, self._weights)
-        return sum(a.nbytes for a in arrays if a is not None)
+        weights = 0 if self._weights is None else self._weights.nbytes
+        return self._features.nbytes + self._targets.nbytes + weights
 
 
-def _positions(places: list[Callable[[], NDArray[np.int64]]]) -> NDArray[np.int64]:
+def _positions(places: list[partial[NDArray[np.int64]]]) -> NDArray[np.int64]:
     return np.concatenate([place() for place in places])

@@ -9,18 +9,18 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from streamtrain.load.read import PieceReader, Stopped, load_chunk
+from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
 from streamtrain.load.schedule import ClusterScheduler, make_scheduler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
 from streamtrain.memory import ByteGate, steady_allocators
 from streamtrain.plan import Plan
-from streamtrain.shuffle import Piece, windows
+from streamtrain.shuffle import streamed, windows
 
 __all__ = ["Filler"]
 
 _POLL_SECONDS = 0.2  # how long any wait goes on before it looks whether it was stopped
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 1.0  # how long to wait for a read that is under way before it is abandoned
 
 
 class Filler:
@@ -40,9 +40,10 @@ class Filler:
         self.gate = ByteGate(max(1, plan.read_bytes))
         self.reader = PieceReader(
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
+            streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
             gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.workers, plan.chunks)),
         )  # fmt: skip
-        self._free: queue.SimpleQueue[Window] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
         rows = min(plan.window_rows, plan.rows)
         buffers = [Window(source.layout, rows) for _ in range(min(plan.windows_in_flight, max(1, plan.windows)))]
         self.buffer_bytes = sum(w.arrays.nbytes + 8 * rows for w in buffers)
@@ -64,6 +65,7 @@ class Filler:
                     raise RuntimeError("the loader's thread is gone without a word") from None
                 continue
             if isinstance(item, BaseException):
+                self._ready.put(item)  # there is nothing after it, however often one asks
                 raise item
             return item
 
@@ -76,6 +78,7 @@ class Filler:
         self._stopped.set()
         self.reader.stopped = True
         self.gate.close()
+        self._free.put(None)
         self._thread.join(_STOP_SECONDS)
         self._scheduler.close()
         self._stack.close()
@@ -96,44 +99,43 @@ class Filler:
         for number, pieces in enumerate(order):
             if number >= first:
                 window = self._take_free()
-                rows = window.begin(pieces, epoch=epoch, number=number)
-                self._fill(window, pieces)
-                window.arrange(rows, table.starts, seed=self._seed, shuffle=plan.shuffle, holdout=self._holdout)
+                window.begin(
+                    pieces, table.starts, epoch=epoch, number=number, seed=self._seed, shuffle=plan.shuffle,
+                    holdout=self._holdout,
+                )  # fmt: skip
+                self._fill(window)
                 self._ready.put(window)
         self._ready.put(None)
 
     def _take_free(self) -> Window:
-        while True:
-            try:
-                return self._free.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                if self._stopped.is_set():
-                    raise Stopped from None
+        window = self._free.get()
+        if window is None or self._stopped.is_set():
+            raise Stopped
+        return window
 
-    def _fill(self, window: Window, pieces: list[Piece]) -> None:
-        placed = list(zip(pieces, window.offsets, strict=True))
+    def _fill(self, window: Window) -> None:
+        ends = [*window.offsets[1:], window.rows]
+        places = [window.places[start:end] for start, end in zip(window.offsets, ends, strict=True)]
+        placed = list(zip(window.pieces, places, strict=True))
         if isinstance(self._scheduler, ClusterScheduler):
-            placed = self._fill_from_cluster(self._scheduler, window, placed)
-        tasks = [(partial(self.reader.read, piece, window.arrays, at),) for piece, at in placed]
-        if isinstance(self._scheduler, ClusterScheduler):
-            for (task,) in tasks:
-                task()
+            self._fill_from_cluster(self._scheduler, window, placed)
         else:
+            tasks = [(partial(self.reader.read_lane, lane, window.arrays),) for lane in self.reader.lanes(placed)]
             for _ in self._scheduler.run(tasks):
                 pass
 
-    def _fill_from_cluster(
-        self, scheduler: ClusterScheduler, window: Window, placed: list[tuple[Piece, int]]
-    ) -> list[tuple[Piece, int]]:
-        """Have the cluster read the whole chunks; the pieces that are left are streams, and belong to this process."""
-        whole = [(piece, at) for piece, at in placed if self.reader.is_whole(piece)]
+    def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, placed: list[Placed]) -> None:
+        """Have the cluster read the whole chunks; pieces of streamed chunks are read here, where their streams are."""
+        whole = [(piece, places) for piece, places in placed if self.reader.is_whole(piece)]
         chunks = [self._source.table[piece.chunk] for piece, _ in whole]
         tasks = [(load_chunk, *self._shared, chunk, self.reader.groups) for chunk in chunks]
         for i, arrays in scheduler.run(tasks):
-            window.arrays.copy_from(arrays, whole[i][1])
+            window.arrays.scatter_from(arrays, whole[i][1])
             if self._stopped.is_set():
                 raise Stopped
-        return [(piece, at) for piece, at in placed if not self.reader.is_whole(piece)]
+        for piece, places in placed:
+            if not self.reader.is_whole(piece):
+                self.reader.read(piece, window.arrays, places)
 
     @property
     def _shared(self) -> tuple[Any, Any]:

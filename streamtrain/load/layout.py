@@ -13,12 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.errors import BadValueError, ColumnError, SchemaError
+from streamtrain.kernels import scatter_columns, scatter_rows
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 from streamtrain.target import Target, as_numbers
 
 __all__ = ["Layout", "choose_features"]
-
-_BLOCK_ROWS = 8192  # rows turned at a time: the block stays in the cache while all columns are written to it
 
 
 def choose_features(
@@ -119,29 +118,27 @@ class Layout:
             held += size
         return groups
 
-    def write(self, batch: pa.RecordBatch, into: WindowArrays, at: int, where: str) -> None:
-        """Write the columns of a record batch to the rows from ``at`` on. ``where`` names the chunk in errors.
+    def write(self, batch: pa.RecordBatch, into: WindowArrays, places: NDArray[np.int64], where: str) -> None:
+        """Write each row of a record batch to its place, shape (rows,). ``where`` names the chunk in errors.
 
         Raises BadValueError for nulls, and for targets that cannot be learned.
         """
-        rows = slice(at, at + batch.num_rows)
-        found: list[tuple[int, NDArray[Any]]] = []
+        columns: list[NDArray[np.float32]] = []
+        slots: list[int] = []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             if name in self.starts:
-                found.append((self.starts[name], self._feature(name, values, where)))
-            elif self.target is not None and name == self.target.name:
-                into.targets[rows] = self.target.encode(values, where)
-            elif into.weights is not None:
-                into.weights[rows] = _weights(name, values, where)
-        matrix = into.features[rows]
-        for start in range(0, batch.num_rows, _BLOCK_ROWS):
-            block = matrix[start : start + _BLOCK_ROWS]
-            for slot, numbers in found:
-                part = numbers[start : start + _BLOCK_ROWS]
-                if part.ndim == 1:
-                    block[:, slot] = part
+                numbers = self._feature(name, values, where)
+                if numbers.ndim == 2 or self.dtype != np.float32:
+                    rows = np.ascontiguousarray(numbers.reshape(len(numbers), -1), self.dtype)
+                    scatter_rows(rows, into.features, self.starts[name], places)
                 else:
-                    block[:, slot : slot + part.shape[1]] = part
+                    columns.append(np.ascontiguousarray(numbers, np.float32))
+                    slots.append(self.starts[name])
+            elif self.target is not None and name == self.target.name:
+                scatter_rows(self.target.encode(values, where)[:, None], into.targets[:, None], 0, places)
+            elif into.weights is not None:
+                scatter_rows(_weights(name, values, where)[:, None], into.weights[:, None], 0, places)
+        scatter_columns(columns, np.array(slots, np.int64), into.features, places)
 
     def _feature(self, name: str, values: pa.Array, where: str) -> NDArray[Any]:
         kind, origin = self._expected[name]
@@ -177,13 +174,13 @@ class WindowArrays:
         weights = np.empty(rows, np.float32) if layout.weight else None
         return cls(np.empty((rows, layout.width), layout.dtype), targets, weights)
 
-    def copy_from(self, other: WindowArrays, at: int) -> None:
-        rows = slice(at, at + len(other.features))
-        self.features[rows] = other.features
+    def scatter_from(self, other: WindowArrays, places: NDArray[np.int64]) -> None:
+        """Write each row of ``other`` to its place."""
+        scatter_rows(other.features, self.features, 0, places)
         if len(self.targets):
-            self.targets[rows] = other.targets
-        if self.weights is not None:
-            self.weights[rows] = other.weights
+            scatter_rows(other.targets[:, None], self.targets[:, None], 0, places)
+        if self.weights is not None and other.weights is not None:
+            scatter_rows(other.weights[:, None], self.weights[:, None], 0, places)
 
     @property
     def nbytes(self) -> int:

@@ -2,8 +2,8 @@
 
 One batch, walked through: `shuffle.windows` says which pieces make up the next window; a background thread (`fill`)
 hands them to the scheduler, one dask task a piece; each task reads its chunk inside the byte gate and writes the numbers
-into a free window buffer (`read`, `layout`); the full window gets the order of its rows and waits its turn; ``next()``
-gathers the next ``batch_size`` rows into the batch buffer (`cut`); the buffer of a used-up window is filled again.
+into a free window buffer, each row at the place at which it will be learned (`read`, `layout`, `window`); the full window
+waits its turn; ``next()`` cuts the next ``batch_size`` rows off it (`cut`); the buffer of a used-up window is filled again.
 
 State is a few integers: nothing that is in a buffer is part of it.
 """
@@ -101,23 +101,27 @@ class Loader:
         return self
 
     def __next__(self) -> Batch:
-        if self._ended:
+        epochs = self._options["epochs"]
+        if self._ended or (epochs is not None and self.epoch >= epochs):
             raise StopIteration
         filler = self._start()
         while (window := self._current(filler)) is not None:
-            taken = window.order[self._row : self._row + self._training.rows - self._training.filled]
-            if len(taken):
-                self._training.gather(window, taken, self.source.table.starts)
-                self._row += len(taken)
+            first = self._row
+            last = min(window.training, first + self._training.rows - self._training.filled)
+            if first < last:
+                self._row = last
+                if (batch := self._training.view(window, self._locator, first, last)) is not None:
+                    return self._hand_out(batch, window.number)
+                self._training.gather(window, self._locator, first, last)
                 if self._training.filled == self._training.rows:
-                    return self._hand_out(window.number)
+                    return self._hand_out(self._training.batch(), window.number)
             elif (batch := self._next_held(window)) is not None:
                 return batch
             else:
                 self._last, self._row, self._window = window.number, 0, None
                 filler.release(window)
         if self._training.filled:
-            return self._hand_out(self._last + 1)
+            return self._hand_out(self._training.batch(), self._last + 1)
         self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0}
         self._reads_over, self._ended = False, True
         raise StopIteration
@@ -134,26 +138,30 @@ class Loader:
         if self._window is None and not self._reads_over:
             started = time.perf_counter()
             self._window = filler.next()
+            if self._window is not None:
+                self._locator = self._window.locator(self.source.table.starts)
             self._reads_over = self._window is None
             self.wait_seconds += time.perf_counter() - started
         return self._window
 
-    def _hand_out(self, window: int) -> Batch:
-        seen = self.rows_seen + self._training.filled
-        self._cursor |= {"window": window, "row": self._row, "rows_seen": seen}
-        return self._training.batch()
+    def _hand_out(self, batch: Batch, window: int) -> Batch:
+        self._cursor |= {"window": window, "row": self._row, "rows_seen": self.rows_seen + len(batch)}
+        return batch
 
     def _next_held(self, window: Window) -> Batch | None:
         """The next held-out rows of the window, unless they have been handed out."""
         if self._scoring is None or self._cursor["held_window"] > window.number:
             return None
         row = self._cursor["held_row"] if self._cursor["held_window"] == window.number else 0
-        taken = window.held[row : row + self._scoring.rows]
-        done = row + len(taken) >= len(window.held)
-        self._cursor |= {"held_window": window.number + done, "held_row": 0 if done else row + len(taken)}
-        if not len(taken):
+        first = window.training + row
+        last = min(window.rows, first + self._scoring.rows)
+        done = last == window.rows
+        self._cursor |= {"held_window": window.number + done, "held_row": 0 if done else row + last - first}
+        if first == last:
             return None
-        self._scoring.gather(window, taken, self.source.table.starts)
+        if (batch := self._scoring.view(window, self._locator, first, last, held_out=True)) is not None:
+            return batch
+        self._scoring.gather(window, self._locator, first, last)
         return self._scoring.batch(held_out=True)
 
     def close(self) -> None:
@@ -161,6 +169,7 @@ class Loader:
         if self._filler is not None:
             self._filler.stop()
         self._filler = self._window = None
+        self._reads_over = False
         self._training.batch()  # rows gathered for a batch that was not handed out are gathered again
 
     def __enter__(self) -> Loader:

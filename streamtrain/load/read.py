@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from streamtrain.errors import CorruptError, SchemaError, StreamtrainError
+from streamtrain.errors import CorruptError, DataError, SchemaError, StreamtrainError
 from streamtrain.load.layout import Layout, WindowArrays
 from streamtrain.memory import ByteGate
 from streamtrain.shuffle import Piece
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
-__all__ = ["PieceReader", "Stopped", "load_chunk", "read_columns"]
+__all__ = ["PieceReader", "Placed", "Stopped", "load_chunk", "read_columns"]
+
+#: a piece, and the places of its rows in the window, shape (rows,)
+Placed = tuple[Piece, NDArray[np.int64]]
 
 
 class Stopped(Exception):
@@ -26,45 +32,68 @@ class Stopped(Exception):
 def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The named columns of a chunk, checked: the names asked for, the rows declared. Raises CorruptError, SchemaError."""
     rows = 0
-    for batch in as_batches(reader.read(chunk, columns)):
+    for batch in _batches(reader.read(chunk, columns), chunk, columns):
         rows += batch.num_rows
         if rows <= chunk.rows:
-            yield _named(batch, chunk, columns)
+            yield batch
     if rows != chunk.rows:
         raise CorruptError(f"{chunk.key}: gave {rows:,} rows, but {chunk.rows:,} were declared: the data has changed")
 
 
-def _named(batch: pa.RecordBatch, chunk: Chunk, columns: Sequence[str]) -> pa.RecordBatch:
-    if batch.schema.names != list(columns):
-        raise SchemaError(f"{chunk.key}: gave columns {batch.schema.names}, but {list(columns)} were asked for")
-    return batch
+def _batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of what a reader returned, each with the columns that were asked for."""
+    try:
+        batches = as_batches(data)
+    except DataError as error:
+        raise DataError(f"{chunk.key}: {error}") from None
+    for batch in batches:
+        if batch.schema.names != list(columns):
+            raise SchemaError(f"{chunk.key}: gave columns {batch.schema.names}, but {list(columns)} were asked for")
+        yield batch
+
+
+@contextmanager
+def _naming(chunk: Chunk) -> Iterator[None]:
+    """Whatever a reader of somebody else's raises, the error names the chunk."""
+    try:
+        yield
+    except (StreamtrainError, Stopped, MemoryError):
+        raise
+    except Exception as error:
+        raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
 
 
 def load_chunk(reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]]) -> WindowArrays:
     """A whole chunk as arrays of its own: what a worker of a cluster returns."""
     arrays = WindowArrays.empty(layout, chunk.rows)
-    _write_chunk(reader, layout, chunk, groups, arrays, 0)
+    with _naming(chunk):
+        for columns in groups:
+            write_columns(reader, layout, chunk, columns, arrays, np.arange(chunk.rows))
     return arrays
 
 
-def _write_chunk(
-    reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]], into: WindowArrays, at: int
+def write_columns(
+    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, places: NDArray[np.int64]
 ) -> None:
-    for columns in groups:
-        row = at
-        for batch in read_columns(reader, chunk, columns):
-            layout.write(batch, into, row, chunk.key)
-            row += batch.num_rows
+    """Read some columns of a whole chunk and write each row to its place."""
+    row = 0
+    for batch in read_columns(reader, chunk, columns):
+        layout.write(batch, into, places[row : row + batch.num_rows], chunk.key)
+        row += batch.num_rows
 
 
 class PieceReader:
-    """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that draw from them."""
+    """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that draw from them.
+
+    streamed: which chunks are read in slices, even where one piece takes all of their rows: the plan has no memory for
+    the whole of them; shape (chunks,).
+    """
 
     def __init__(
-        self, reader: Reader, table: ChunkTable, layout: Layout, *, share: float, slice_rows: int, gate: ByteGate,
-        read_bytes: int,
+        self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_], share: float,
+        slice_rows: int, gate: ByteGate, read_bytes: int,
     ) -> None:  # fmt: skip
-        self._reader, self._table, self._layout = reader, table, layout
+        self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self.groups = layout.groups(share)
         self._slice_rows, self._gate, self._read_bytes = slice_rows, gate, read_bytes
         self._streams: dict[int, _Stream] = {}
@@ -73,42 +102,56 @@ class PieceReader:
         self.stopped = False
 
     def is_whole(self, piece: Piece) -> bool:
-        return piece.rows == int(self._table.rows[piece.chunk])
+        return not self._streamed[piece.chunk]
 
-    def read(self, piece: Piece, into: WindowArrays, at: int) -> None:
-        """Write the rows of a piece to the window from row ``at`` on."""
+    def lanes(self, placed: Iterable[Placed]) -> list[list[Placed]]:
+        """Pieces in groups that are read one after the other: a stream opens once the one before it has ended, so that
+        no more are open at a time than the plan has memory for."""
+        lanes: list[list[Placed]] = []
+        ended: list[list[Placed]] = []
+        for piece, places in placed:
+            follows = bool(ended) and piece.start == 0 and not self.is_whole(piece)
+            lane = ended.pop() if follows else []
+            lane.append((piece, places))
+            if not follows:
+                lanes.append(lane)
+            if not self.is_whole(piece) and piece.stop == int(self._table.rows[piece.chunk]):
+                ended.append(lane)
+        return lanes
+
+    def read_lane(self, lane: Sequence[Placed], into: WindowArrays) -> None:
+        """`read` each of the pieces, in order."""
+        for piece, places in lane:
+            self.read(piece, into, places)
+
+    def read(self, piece: Piece, into: WindowArrays, places: NDArray[np.int64]) -> None:
+        """Write each row of a piece to its place in the window."""
         started = time.perf_counter()
         chunk = self._table[piece.chunk]
-        try:
-            if self.is_whole(piece) and piece.chunk not in self._streams:
+        with _naming(chunk):
+            if self.is_whole(piece):
                 with self._gate.hold(self._read_bytes):
-                    self._read_whole(chunk, into, at)
+                    self._read_whole(chunk, into, places)
             else:
-                self._read_slices(piece, chunk, into, at)
-        except (StreamtrainError, Stopped):
-            raise
-        except MemoryError:
-            raise
-        except Exception as error:  # a reader of somebody else's: the chunk must be named
-            raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
+                self._read_slices(piece, chunk, into, places)
         with self._lock:
             self.seconds += time.perf_counter() - started
 
-    def _read_whole(self, chunk: Chunk, into: WindowArrays, at: int) -> None:
+    def _read_whole(self, chunk: Chunk, into: WindowArrays, places: NDArray[np.int64]) -> None:
         for columns in self.groups:
             self._check_stopped()
-            _write_chunk(self._reader, self._layout, chunk, [columns], into, at)
+            write_columns(self._reader, self._layout, chunk, columns, into, places)
 
-    def _read_slices(self, piece: Piece, chunk: Chunk, into: WindowArrays, at: int) -> None:
+    def _read_slices(self, piece: Piece, chunk: Chunk, into: WindowArrays, places: NDArray[np.int64]) -> None:
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
-            stream = _Stream(self._open(chunk), chunk)
+            stream = _Stream(self._open(chunk), chunk, self._layout.columns)
         while stream.position < piece.stop:
             self._check_stopped()
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
-                self._layout.write(batch, into, at, chunk.key)
-                at += batch.num_rows
+                self._layout.write(batch, into, places[: batch.num_rows], chunk.key)
+                places = places[batch.num_rows :]
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:
@@ -128,8 +171,8 @@ class PieceReader:
 class _Stream:
     """One open stream of slices: where it stands, and the rest of the slice that a piece did not need."""
 
-    def __init__(self, slices: Iterator[Any], chunk: Chunk) -> None:
-        self._batches = (_named_batch for part in slices for _named_batch in as_batches(part))
+    def __init__(self, slices: Iterator[Any], chunk: Chunk, columns: Sequence[str]) -> None:
+        self._batches = (batch for part in slices for batch in _batches(part, chunk, columns))
         self._chunk = chunk
         self._held: pa.RecordBatch | None = None
         self.position = 0  # of the first row that was not handed out
@@ -151,6 +194,5 @@ class _Stream:
 
     def finish(self) -> None:
         """Read to the end, so that the rows are counted."""
-        left = next(self._batches, None)
-        if self._held is not None or (left is not None and left.num_rows):
+        if self._held is not None or any(batch.num_rows for batch in self._batches):
             raise CorruptError(f"{self._chunk.key}: gave more than the {self._chunk.rows:,} rows that were declared")

@@ -99,7 +99,9 @@ class Source:
         window_bytes: int | None = None,
     ) -> Plan:  # fmt: skip
         """The plan for this process as it is now. It may not fit: see `Plan.require_fits`."""
-        budget = parse_bytes(memory) if memory is not None else (available_bytes() or _ASSUMED_AVAILABLE_BYTES) // 2
+        available = available_bytes()
+        half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
+        budget = half if memory is None else parse_bytes(memory)
         row_bytes, share, widest = self._shares
         reader, table = self.reader, self.table
         streams = reader if isinstance(reader, Streams) else None

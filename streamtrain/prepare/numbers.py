@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
-from streamtrain.prepare.sums import Work, bad_value, finite, inverse
+from streamtrain.kernels import affine, sums
+from streamtrain.prepare.sums import bad_value, finite, inverse
 
 __all__ = ["Standardize"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-_TILE = 1 << 16  # elements; 256 kB stays in the cache, and a constant repeated for many rows saves the slow broadcast
 _REFRESH = (
     32  # the map is renewed when 1 / 32 more rows were seen: log(rows) times, and at once when a column changes kind
 )
+_SETTLED_ROWS = 2048  # seen before the map is trusted with rows that it has not seen
 _ARRAYS = ("mean", "m2", "block", "low", "high", "map")
 _VARIANCES = (1e-24, 1e24)  # outside of these, float32 squares would lose digits: sum in float64
 
@@ -56,8 +57,6 @@ class Standardize:
         self._few = np.arange(features)  # columns in which at most two values were seen
         self._map = np.zeros((3, features), np.float32)  # centre, shift, scale
         self._wide = True  # sum in float64
-        self._tiles = np.zeros((3, 0, features), np.float32)  # the map, repeated for many rows
-        self._work = Work(self._tiles)
 
     @property
     def shift(self) -> Floats:
@@ -82,56 +81,50 @@ class Standardize:
             return
         if not self._rows:
             self._map[0] = X[0]  # any value of the column will do as the first centre
-        sums = self._sums(X, self._wide)
-        if not self._wide and not finite(sums):  # the squares may have overflowed float32
-            sums = self._sums(X, wide=True)
-        if not finite(sums):
+        found = self._sums(X, self._wide)
+        if not self._wide and not finite(found):  # the squares may have overflowed float32
+            found = self._sums(X, wide=True)
+        if not finite(found):
             if not self._rows:
                 self._map[0] = 0
             raise bad_value(X)
-        changed = False
-        if self._few.size:
-            for part, _ in self._parts(X):
-                changed |= self._watch(part)
-        self._block += sums
-        self._block_rows += len(X)
+        self._take(found, len(X), changed=self._watch(X) if self._few.size else False)
+
+    @property
+    def maps(self) -> Floats | None:
+        """Centre, shift and scale, shape (3, features), float32, once they hold for rows to come: when no column can
+        turn out to be an indicator any more, and float32 sums will do. None before."""
+        return None if self._few.size or self._wide or self._rows < _SETTLED_ROWS else self._map
+
+    def absorb(self, found: NDArray[Any], prepared: Floats) -> None:
+        """Update the statistics from rows that were prepared by `maps` already, shape (rows, features), given their
+        sums about the centre, shape (2, features). Raises BadValueError as `observe` does."""
+        if not finite(found):
+            if not np.isfinite(prepared).all():
+                raise bad_value(prepared)
+            with np.errstate(divide="ignore", invalid="ignore"):  # the squares overflowed float32: rebuild them
+                centred = np.where(self._map[2] > 0, prepared / self._map[2].astype(np.float64), 0)
+            found = np.array([np.add.reduce(centred), np.add.reduce(centred * centred)])
+        self._take(found, len(prepared), changed=False)
+
+    def _take(self, found: NDArray[Any], rows: int, *, changed: bool) -> None:
+        self._block += found
+        self._block_rows += rows
         if changed or self._block_rows * _REFRESH >= self._rows:
             self._refresh()
 
     def transform(self, X: Floats) -> Floats:
         """Map X, shape (rows, features), float32, C-contiguous, **in place**, and return it."""
-        for part, work in self._parts(X):
-            np.subtract(part, work.shift, out=part)
-            np.multiply(part, work.scale, out=part)
+        affine(X, self._map[1], self._map[2])
         return X
 
-    def _parts(self, X: Floats) -> list[tuple[Floats, Work]]:
-        """X in parts no longer than the tiles, which are grown to the rows that are asked for, up to ``_TILE``."""
-        rows = len(X)
-        if rows == self._work.rows:  # the usual case: batches all have the same size
-            return [(X, self._work)]
-        longest = min(rows, max(1, _TILE // self.features))
-        if self._tiles.shape[1] < longest:
-            self._tiles = np.repeat(self._map[:, None, :], longest, axis=1)
-        if self._work.rows != longest:  # always so after the tiles have grown
-            self._work = Work(self._tiles[:, :longest])
-        parts = [(X[start : start + longest], self._work) for start in range(0, rows, longest)]
-        if parts and rows % longest:
-            parts[-1] = parts[-1][0], Work(self._tiles[:, : rows % longest])
-        return parts
-
-    def _sums(self, X: Floats, wide: bool) -> NDArray[Any]:
-        """Sum and sum of squares about the centre, shape (2, features); float64 products if ``wide``, else float32."""
-        sums = np.zeros((2, self.features), np.float64 if wide else np.float32)
+    def _sums(self, X: Floats, wide: bool) -> Doubles:
+        """Sum and sum of squares about the centre, shape (2, features); differences in float64 if ``wide``."""
+        if not wide:
+            return sums(X, self._map[0])
+        centred = X - self._map[0].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what is not finite
-            for part, work in self._parts(X):
-                if wide:
-                    centred: NDArray[Any] = part - self._map[0].astype(np.float64)
-                else:
-                    centred = np.subtract(part, work.centre, out=work.buffer)
-                sums[0] += np.dot(work.ones, centred)
-                sums[1] += np.dot(work.ones, np.multiply(centred, centred, out=centred))
-        return sums
+            return np.array([np.add.reduce(centred), np.add.reduce(centred * centred)])
 
     def _watch(self, X: Floats) -> bool:
         """Follow the columns that may hold only two values; True if one got a new value."""
@@ -164,13 +157,12 @@ class Standardize:
         self._map[2, few] = inverse(self._high[few].astype(np.float64) - self._low[few])
         spread = variance[variance > 0]
         self._wide = bool(spread.size) and not (_VARIANCES[0] < spread.min() and spread.max() < _VARIANCES[1])
-        self._tiles[:] = self._map[:, None, :]
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the state and of the tiles and the buffer, once they have grown to their full size."""
+        """Bytes of the state, and of what a refresh needs for a moment."""
         state = sum(value.nbytes for value in self.state_dict().values() if isinstance(value, np.ndarray))
-        return state + 20 * max(_TILE, self.features)
+        return state + 6 * 8 * self.features
 
     def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
         """The state: copies of all arrays."""
@@ -185,4 +177,3 @@ class Standardize:
             getattr(self, f"_{name}")[...] = state[name]
         self._rows, self._block_rows, self._wide = int(state["rows"]), int(state["block_rows"]), bool(state["wide"])
         self._few = np.flatnonzero(state["few"])
-        self._tiles[:] = self._map[:, None, :]

@@ -1,4 +1,4 @@
-"""Small pieces of the running sums: room to work in, and what to do where values are not finite or have no spread."""
+"""Small pieces of the running sums: what to do where values are not finite or have no spread."""
 
 from __future__ import annotations
 
@@ -10,19 +10,9 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import BadValueError
 
-__all__ = ["Work", "bad_value", "finite", "inverse"]
+__all__ = ["bad_value", "finite", "inverse"]
 
 Floats = NDArray[np.float32]
-
-
-class Work:
-    """Views of the tiles and room for so many rows; made once, because for small batches that would cost the most."""
-
-    def __init__(self, tiles: Floats) -> None:
-        self.centre, self.shift, self.scale = tiles
-        self.rows = len(self.centre)
-        self.buffer = np.empty_like(self.centre, order="C")
-        self.ones = np.ones(self.rows, np.float32)
 
 
 def finite(sums: NDArray[Any]) -> bool:

@@ -78,7 +78,8 @@ def near_names(name: str, names: Sequence[str]) -> str:
     """Names to offer for one that is unknown."""
     import difflib
 
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    by_lower = {known.lower(): known for known in reversed(names)}
+    close = [by_lower[low] for low in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
     if close:
         return f"did you mean {', '.join(map(repr, close))}?"
     return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"

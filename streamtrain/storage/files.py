@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,32 +16,59 @@ from streamtrain.errors import NotFoundError, SchemaError
 __all__ = ["list_files", "partition_columns"]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
+_INTEGER = re.compile(r"-?[0-9]{1,18}")  # what int() takes beside is text: 1_000, or a digit of another script
 
 
 def list_files(target: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
     """The root and the data files below it, relative and sorted.
 
     In a directory (or through a glob) names that begin with ``_`` or ``.``, checksum files and empty files are not
-    data; where some files have one of the ``suffixes``, only those are. Raises NotFoundError.
+    data; where some files have one of the ``suffixes``, only those are. Linked folders are followed.
+    Raises NotFoundError, also for a folder that cannot be listed and a link to nothing: they may be data.
     """
     path = Path(target)
     if path.is_file():
         return path.parent, [path.name]
     if path.is_dir():
-        root, found = path, [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+        root, found = path, set(_walk(path))
     elif glob.has_magic(target):
         root = _static_prefix(path)
         matches = [Path(match) for match in glob.glob(target, recursive=True)]
-        found = [f for match in matches for f in ([match] if match.is_file() else match.rglob("*")) if f.is_file()]
+        found = {f for match in matches for f in (_walk(match) if match.is_dir() else [match])}
     else:
         raise NotFoundError(f"{target}: no such file or directory")
-    relative = sorted({f.relative_to(root) for f in found})
-    data = [r for r in relative if _is_data(r) and (root / r).stat().st_size > 0]
-    data = [r for r in data if r.suffix in suffixes] or data
+    relative = sorted(f.relative_to(root) for f in found)
+    data = [r for r in relative if _is_data(r) and _size(root / r) > 0]
+    data = [r for r in data if r.suffix.lower() in suffixes] or data
     if not data:
-        seen = f"{len(relative)} files there, none of them data" if relative else "nothing there"
+        files = f"{len(relative):,} files" if len(relative) > 1 else "one file"
+        seen = f"{files} there, none of them data" if relative else "nothing there"
         raise NotFoundError(f"{target}: no data files ({seen}): name files, a glob or a directory that holds some")
     return root, [r.as_posix() for r in data]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in those below it, each folder once, whatever links lead to it."""
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, onerror=_unlisted, followlinks=True):
+        place = os.path.realpath(at)
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = [name for name in folders if _is_data(Path(name))]
+        yield from (Path(at) / name for name in names)
+
+
+def _unlisted(error: OSError) -> None:
+    raise NotFoundError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise NotFoundError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _static_prefix(path: Path) -> Path:
@@ -67,20 +95,22 @@ def partition_columns(files: Iterable[str]) -> dict[str, pa.Array]:
     [2024, 2025]
     """
     names = list(files)
-    pairs = [[part.split("=", 1) for part in name.split("/")[:-1] if "=" in part] for name in names]
+    parts = ([part.partition("=") for part in name.split("/")[:-1] if "=" in part] for name in names)
+    pairs = [[(unquote(key), unquote(value)) for key, _, value in found] for found in parts]
     keys = [key for key, _ in pairs[0]] if pairs else []
+    if len(set(keys)) < len(keys):
+        raise SchemaError(f"{names[0]}: two partition folders have the same key")
     for name, found in zip(names, pairs, strict=True):
         if [key for key, _ in found] != keys:
             raise SchemaError(
                 f"{name}: partition folders {[k for k, _ in found]}, but {names[0]} has {keys}: "
                 "every file must lie under the same key=value folders"
             )
-    return {key: _typed([unquote(found[i][1]) for found in pairs]) for i, key in enumerate(keys)}
+    return {key: _typed([found[i][1] for found in pairs]) for i, key in enumerate(keys)}
 
 
 def _typed(values: list[str]) -> pa.Array:
     present = [None if value == _NULL else value for value in values]
-    try:
+    if all(v is None or _INTEGER.fullmatch(v) for v in present):
         return pa.array([None if v is None else int(v) for v in present], pa.int64())
-    except (ValueError, OverflowError):
-        return pa.array(present, pa.dictionary(pa.int32(), pa.string()))
+    return pa.array(present, pa.dictionary(pa.int32(), pa.string()))

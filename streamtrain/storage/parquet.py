@@ -15,24 +15,32 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamtrain.errors import ColumnError, CorruptError, DataError, SchemaError
-from streamtrain.storage.arrow import bytes_per_row
+from streamtrain.errors import CorruptError, DataError
 from streamtrain.storage.files import list_files, partition_columns
+from streamtrain.storage.parquet_footer import (
+    READ_ERRORS,
+    as_codes,
+    file_schema,
+    first_line,
+    is_text,
+    read_schema,
+    require_counts,
+    require_same,
+)
+from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Sizes
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
-_PAGE_BYTES = 1 << 20  # the page size that writers default to, and the buffer that a stream reads through
 _IDLE_HANDLES = 16
 _FOOTERS_BYTES = 32 << 20  # footers kept for files that are not being read
 _FOOTER_ENTRY_BYTES = 1000  # a footer in memory, for each column of each row group
-_READ_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
 
 
 class ParquetReader:
@@ -54,26 +62,27 @@ class ParquetReader:
         stored: list[int] = []
         for i, name in enumerate(self._files):
             footer = self._handles.footer(name)
-            found = _schema(footer, name)
+            found = read_schema(footer, name)
             if i == 0:
                 self._file_schema = found
             else:
-                _require_same(self._file_schema, found, name, self._files[0])
+                require_same(self._file_schema, found, name, self._files[0])
             groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
-            _require_counts(name, footer.num_rows, [g.num_rows for g in groups])
+            require_counts(name, footer.num_rows, [g.num_rows for g in groups])
             file_of += [i] * len(groups)
             group_of += range(len(groups))
             rows += [g.num_rows for g in groups]
             stored += [max(0, g.total_byte_size) for g in groups]
         self._file_of, self._group_of = np.asarray(file_of, np.int32), np.asarray(group_of, np.int32)
-        self._rows, self._encoded_bytes = np.asarray(rows, np.int64), np.asarray(stored, np.int64)
+        self._rows = np.asarray(rows, np.int64)
         self.schema = _with_partitions(self._file_schema, self._partitions)
+        self._sizes = Sizes.of(self.schema, rows, stored, self._handles.footer(self._files[0]).num_columns)
         self._numbers = {name: i for i, name in enumerate(self._files)}
 
     @property
-    def files(self) -> list[str]:
-        """The data files, relative to where they were found."""
-        return list(self._files)
+    def paths(self) -> list[Path]:
+        """The data files."""
+        return [self._root / name for name in self._files]
 
     @property
     def stored_bytes(self) -> int:
@@ -88,11 +97,7 @@ class ParquetReader:
         return most + min(len(self._rows) * per_group, _FOOTERS_BYTES)
 
     def chunks(self) -> ChunkTable:
-        row_bytes = sum(bytes_per_row(field.type) for field in self.schema)
-        decoded = np.maximum(np.ceil(self._rows * row_bytes), self._encoded_bytes).astype(np.int64)
-        # One read holds what it decoded, the raw column chunks, and a decompressed page of each column.
-        pages = np.minimum(self._encoded_bytes, len(self._file_schema) * _PAGE_BYTES)
-        return ChunkTable(self._key, self._rows, decoded, decoded + self._encoded_bytes + pages)
+        return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
 
     def _key(self, i: int) -> str:
         return f"{self._files[self._file_of[i]]}:{self._group_of[i]}"
@@ -102,47 +107,67 @@ class ParquetReader:
         return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches, self._schema_of(columns))
 
     def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        return self._slices(chunk, columns, rows, buffer_size=_PAGE_BYTES)
+        return self._slices(chunk, columns, rows, buffer_size=STREAM_BUFFER_BYTES)
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
-        row_bytes = chunk.decoded_bytes / max(1, chunk.rows)
-        buffers = min(2 * len(self._file_schema) * _PAGE_BYTES, 2 * chunk.decoded_bytes)
-        return int(2 * min(rows, chunk.rows) * row_bytes) + buffers
+        return self._sizes.stream_peak_bytes(self._place(chunk), min(rows, chunk.rows))
+
+    def _place(self, chunk: Chunk) -> int:
+        """The number of a chunk."""
+        name, group = chunk.key.rsplit(":", 1)
+        return int(np.searchsorted(self._file_of, self._numbers[name])) + int(group)
 
     def _slices(self, chunk: Chunk, columns: Sequence[str], rows: int, *, buffer_size: int) -> Iterator[pa.RecordBatch]:
         name, group = chunk.key.rsplit(":", 1)
         stored = [c for c in columns if c in self._file_schema.names]
         found = 0
+        if not stored:
+            for start in range(0, chunk.rows, rows):
+                yield self._assembled(None, columns, name, min(rows, chunk.rows - start))
+            return
         try:
-            with self._handles.lend(name, buffer_size) as file:
-                for batch in file.iter_batches(rows, [int(group)], stored, use_threads=False):
+            try:
+                for batch in self._batches(name, group, stored, rows, _Mode(buffer_size)):
                     found += batch.num_rows
                     yield self._assembled(batch, columns, name)
-        except DataError:
+            except OSError as error:
+                if "not yet implemented" not in str(error).lower():
+                    raise
+                # pyarrow makes no codes of text in a delta encoding: on without them
+                plain = self._batches(name, group, stored, rows, _Mode(buffer_size, text_as_codes=False))
+                for batch in _after(found, plain):
+                    found += batch.num_rows
+                    yield self._assembled(batch, columns, name)
+        except (DataError, MemoryError):
             raise
-        except _READ_ERRORS as error:
-            raise CorruptError(f"{self._root / name}: row group {group} cannot be read: {_line(error)}") from error
-        if not stored:
-            yield self._assembled(None, columns, name, chunk.rows)
-        elif found != chunk.rows:
+        except READ_ERRORS as error:
+            raise CorruptError(f"{self._root / name}: row group {group} cannot be read: {first_line(error)}") from error
+        if found != chunk.rows:
             raise CorruptError(
                 f"{self._root / name}: row group {group} gave {found:,} rows, but its footer says {chunk.rows:,}"
             )
+
+    def _batches(
+        self, name: str, group: str, columns: Sequence[str], rows: int, mode: _Mode
+    ) -> Iterator[pa.RecordBatch]:
+        with self._handles.lend(name, mode) as file:
+            yield from file.iter_batches(rows, [int(group)], columns, use_threads=False)
 
     def _assembled(
         self, batch: pa.RecordBatch | None, columns: Sequence[str], file: str, rows: int = 0
     ) -> pa.RecordBatch:
         """The columns in the order asked for, those of the partition folders added."""
-        if batch is not None and batch.schema.names == list(columns):
+        wanted = self._schema_of(columns)
+        if batch is not None and batch.schema.equals(wanted):
             return batch
         rows = rows if batch is None else batch.num_rows
         arrays = [
             _constant(self._partitions[c], self._numbers[file], rows)
             if batch is None or c not in batch.schema.names
-            else batch.column(c)
+            else as_codes(batch.column(c))
             for c in columns
         ]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema_of(columns))
+        return pa.RecordBatch.from_arrays(arrays, schema=wanted)
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(c) for c in columns])
@@ -167,13 +192,20 @@ class ParquetReader:
         self.__dict__.update(state, _handles=_Handles(state["_root"]))
 
 
+class _Mode(NamedTuple):
+    """How a file is open: with a buffer, or without for 0; and whether text comes as codes into a dictionary."""
+
+    buffer_size: int
+    text_as_codes: bool = True
+
+
 class _Handles:
     """Open files, each lent to one read at a time; the last few are kept. Footers are shared."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.Lock()
-        self._idle: OrderedDict[int, tuple[str, int, Any]] = OrderedDict()
+        self._idle: OrderedDict[int, tuple[str, _Mode, Any]] = OrderedDict()
         self._footers: OrderedDict[str, tuple[Any, int]] = OrderedDict()
 
     def footer(self, name: str) -> Any:
@@ -186,8 +218,8 @@ class _Handles:
             footer = pq.read_metadata(str(path))
         except FileNotFoundError as error:
             raise CorruptError(f"{path}: the file is gone since it was listed") from error
-        except _READ_ERRORS as error:
-            raise CorruptError(f"{path}: not a Parquet file, or damaged: {_line(error)}") from error
+        except READ_ERRORS as error:
+            raise CorruptError(f"{path}: not a Parquet file, or damaged: {first_line(error)}") from error
         size = footer.num_row_groups * footer.num_columns * _FOOTER_ENTRY_BYTES
         with self._lock:
             self._footers[name] = footer, size
@@ -196,70 +228,44 @@ class _Handles:
         return footer
 
     @contextmanager
-    def lend(self, name: str, buffer_size: int) -> Iterator[Any]:
-        file = self._take(name, buffer_size)
+    def lend(self, name: str, mode: _Mode) -> Iterator[Any]:
+        file = self._take(name, mode)
         if file is None:
-            # Checksums are verified where the writer left them.
-            file = pq.ParquetFile(
-                str(self._root / name),
-                metadata=self.footer(name),
-                buffer_size=buffer_size,
-                pre_buffer=False,
-                page_checksum_verification=True,
-            )
+            file = self._open(name, mode)
         try:
             yield file
         except BaseException:
             file.close(force=True)
             raise
-        self._keep(name, buffer_size, file)
+        self._keep(name, mode, file)
 
-    def _take(self, name: str, buffer_size: int) -> Any:
+    def _open(self, name: str, mode: _Mode) -> Any:
+        footer = self.footer(name)
+        # Given a path, pyarrow reads into another pool than the one that was set. Checksums are verified where there are any.
+        source = pa.OSFile(str(self._root / name), memory_pool=pa.default_memory_pool())
+        return pq.ParquetFile(
+            source,
+            metadata=footer,
+            read_dictionary=[f.name for f in file_schema(footer) if is_text(f.type)] if mode.text_as_codes else None,
+            buffer_size=mode.buffer_size,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+
+    def _take(self, name: str, mode: _Mode) -> Any:
         with self._lock:
-            for key, (held, size, file) in self._idle.items():
-                if (held, size) == (name, buffer_size):
+            for key, (*held, file) in self._idle.items():
+                if held == [name, mode]:
                     del self._idle[key]
                     return file
         return None
 
-    def _keep(self, name: str, buffer_size: int, file: Any) -> None:
+    def _keep(self, name: str, mode: _Mode, file: Any) -> None:
         with self._lock:
-            self._idle[id(file)] = name, buffer_size, file
+            self._idle[id(file)] = name, mode, file
             dropped = [self._idle.popitem(last=False)[1][2]] if len(self._idle) > _IDLE_HANDLES else []
         for old in dropped:
             old.close(force=True)
-
-
-def _schema(footer: Any, name: str) -> pa.Schema:
-    try:
-        schema = footer.schema.to_arrow_schema().remove_metadata()
-    except _READ_ERRORS as error:
-        raise CorruptError(f"{name}: its schema cannot be read: {_line(error)}") from error
-    twice = {n for n in schema.names if schema.names.count(n) > 1} if len(set(schema.names)) < len(schema) else set()
-    if twice:
-        raise SchemaError(f"{name}: more than one column is named {sorted(twice)[0]!r}: names must be unique")
-    return schema
-
-
-def _require_same(expected: pa.Schema, found: pa.Schema, name: str, first: str) -> None:
-    if found.equals(expected):
-        return
-    for field in expected:
-        if field.name not in found.names:
-            raise SchemaError(f"{name}: no column {field.name!r}, which {first} has: all files must have one schema")
-        kind = found.field(field.name).type
-        if kind != field.type:
-            raise SchemaError(f"{name}: column {field.name!r} is {kind}, but {field.type} in {first}")
-    for extra in found.names:
-        if extra not in expected.names:
-            raise SchemaError(f"{name}: a column {extra!r}, which {first} has not: all files must have one schema")
-
-
-def _require_counts(name: str, total: int, groups: list[int]) -> None:
-    if min(groups, default=0) < 0:
-        raise CorruptError(f"{name}: a row group says that it has {min(groups):,} rows: the footer is damaged")
-    if total not in (0, sum(groups)):  # some writers leave 0 in the file's count
-        raise CorruptError(f"{name}: the footer says {total:,} rows, its row groups {sum(groups):,}: it is damaged")
 
 
 def _with_partitions(schema: pa.Schema, partitions: dict[str, pa.Array]) -> pa.Schema:
@@ -267,6 +273,14 @@ def _with_partitions(schema: pa.Schema, partitions: dict[str, pa.Array]) -> pa.S
         if key not in schema.names:
             schema = schema.append(pa.field(key, values.type))
     return schema
+
+
+def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """What follows the first ``rows`` rows."""
+    for batch in batches:
+        if batch.num_rows > rows:
+            yield batch.slice(rows)
+        rows = max(0, rows - batch.num_rows)
 
 
 def _constant(values: pa.Array, file: int, rows: int) -> pa.Array:
@@ -277,15 +291,3 @@ def _constant(values: pa.Array, file: int, rows: int) -> pa.Array:
         return pa.DictionaryArray.from_arrays(indices, values.dictionary)
     value = values[file]
     return pa.nulls(rows, values.type) if not value.is_valid else pa.array(np.full(rows, value.as_py(), np.int64))
-
-
-def _line(error: BaseException) -> str:
-    """The first line of a library's message."""
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__
-
-
-def require_scalar(field: pa.Field) -> None:
-    """Refuse a nested column by name."""
-    if pa.types.is_nested(field.type) and not isinstance(field.type, pa.DictionaryType):
-        raise ColumnError(f"column {field.name!r} is nested ({field.type}): flatten it, or leave it out with --exclude")

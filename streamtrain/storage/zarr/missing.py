@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from ...errors import CorruptError
-from .files import Files
-from .grid import Column
+from streamtrain.errors import CorruptError
+from streamtrain.storage.zarr.files import Files
+from streamtrain.storage.zarr.grid import Column
 
 __all__ = ["broken", "check_files"]
 

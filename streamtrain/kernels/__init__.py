@@ -1,0 +1,203 @@
+"""The loops that touch every number of every row: compiled where a C compiler was found at installation, numpy otherwise.
+
+``COMPILED`` tells which. Moves, `sums` and `affine` give the same bits either way; `linear_step` adds up in another order
+than numpy's BLAS does, so it differs in the last bits, as it would between two versions of BLAS.
+Arrays must be C-contiguous; nothing is checked here, callers own their arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["COMPILED", "affine", "linear_step", "scatter_columns", "scatter_rows", "sums"]
+
+Floats = NDArray[np.float32]
+
+_BYTE = ctypes.c_char  # its from_buffer is the cheapest way to an address
+_BLOCK_ROWS = 2048  # numpy turns this many rows at a time: the block stays in the cache
+_SUM_ROWS = 4096  # float32 sums no more rows than this
+
+
+def _load() -> ctypes.CDLL | None:
+    folder = Path(__file__).parent
+    try:
+        library = ctypes.CDLL(str(folder / "_kernels.so"))
+        if library.st_has_avx2() and (folder / "_kernels_avx2.so").exists():
+            library = ctypes.CDLL(str(folder / "_kernels_avx2.so"))
+    except OSError:  # there was no compiler, or the file is of another kind of machine
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.st_scatter_columns.argtypes = [pointer, pointer, number, number, pointer, number, pointer]
+    library.st_scatter_rows.argtypes = [pointer, number, number, pointer, number, number, pointer]
+    library.st_sums.argtypes = [pointer, number, number, pointer, pointer]
+    library.st_affine.argtypes = [pointer, number, number, pointer, pointer]
+    library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 3]
+    for name in ("st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
+        getattr(library, name).restype = None
+    return library
+
+
+_library = _load()
+COMPILED = _library is not None
+
+
+def _address(array: NDArray[Any]) -> int:
+    if array.flags.writeable and array.size:
+        return ctypes.addressof(_BYTE.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
+    return array.ctypes.data
+
+
+def scatter_columns(
+    columns: Sequence[Floats], slots: NDArray[np.int64], window: Floats, places: NDArray[np.int64]
+) -> None:
+    """Columns to rows: ``window[places[r], slots[j]] = columns[j][r]``.
+
+    columns: each of shape (rows,), float32. slots: ascending, shape (columns,). window: shape (window rows, width).
+    places: shape (rows,), int64, all different.
+
+    >>> window = np.zeros((2, 2), np.float32)
+    >>> scatter_columns([np.array([1, 2], np.float32)], np.array([1]), window, np.array([1, 0]))
+    >>> window.tolist()
+    [[0.0, 2.0], [0.0, 1.0]]
+    """
+    if not columns:
+        return
+    if _library is not None:
+        pointers = (ctypes.c_void_p * len(columns))(*[_address(column) for column in columns])
+        _library.st_scatter_columns(
+            pointers, _address(slots), len(columns), len(places), _address(window), window.shape[1], _address(places)
+        )
+        return
+    block = np.empty((min(_BLOCK_ROWS, len(places)), len(columns)), np.float32)
+    for start in range(0, len(places), _BLOCK_ROWS):
+        part = places[start : start + _BLOCK_ROWS]
+        for j, column in enumerate(columns):
+            block[: len(part), j] = column[start : start + len(part)]
+        window[part[:, None], slots] = block[: len(part)]
+
+
+def scatter_rows(source: NDArray[Any], window: NDArray[Any], slot: int, places: NDArray[np.int64]) -> None:
+    """Rows to rows: ``window[places[r], slot : slot + entries] = source[r]``; both of one dtype.
+
+    source: shape (rows, entries). window: shape (window rows, width).
+
+    >>> window = np.zeros((2, 3), np.float32)
+    >>> scatter_rows(np.array([[1, 2], [3, 4]], np.float32), window, 1, np.array([1, 0]))
+    >>> window.tolist()
+    [[0.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
+    """
+    if _library is None:
+        window[places, slot : slot + source.shape[1]] = source
+        return
+    item = source.itemsize
+    _library.st_scatter_rows(
+        _address(source), source.shape[1] * item, len(places), _address(window), window.shape[1] * item, slot * item,
+        _address(places),
+    )  # fmt: skip
+
+
+def sums(rows: Floats, centre: Floats) -> NDArray[np.float64]:
+    """Sums, and sums of squares, of each column about its centre; shape (2, width).
+
+    rows: shape (rows, width). Up to 4,096 rows are summed in float32, one after the other; these sums in float64.
+
+    >>> sums(np.array([[1, 5], [3, 5]], np.float32), np.array([2, 5], np.float32)).tolist()
+    [[0.0, 0.0], [2.0, 0.0]]
+    """
+    total = np.zeros((2, rows.shape[1]))
+    for start in range(0, len(rows), _SUM_ROWS):
+        total += _sums(rows[start : start + _SUM_ROWS], centre)
+    return total
+
+
+def _sums(rows: Floats, centre: Floats) -> Floats:
+    found = np.empty((2, rows.shape[1]), np.float32)
+    if _library is not None:
+        _library.st_sums(_address(rows), *rows.shape, _address(centre), _address(found))
+        return found
+    with np.errstate(over="ignore", invalid="ignore"):
+        about = rows - centre
+        found[0] = _one_by_one(about)
+        np.multiply(about, about, out=about)
+        found[1] = _one_by_one(about)
+    return found
+
+
+def _one_by_one(rows: Floats) -> Floats:
+    """The sum of the rows, added one after the other; numpy would add a single column up in pairs."""
+    total: Floats = np.add.accumulate(rows)[-1] if rows.shape[1] == 1 else np.add.reduce(rows)
+    return total
+
+
+def affine(rows: Floats, shift: Floats, scale: Floats) -> None:
+    """``rows = (rows - shift) * scale``, in place; rows of shape (rows, width), shift and scale of shape (width,).
+
+    >>> rows = np.array([[1, 5], [3, 5]], np.float32)
+    >>> affine(rows, np.array([1, 5], np.float32), np.array([2, 1], np.float32))
+    >>> rows.tolist()
+    [[0.0, 0.0], [4.0, 0.0]]
+    """
+    if _library is not None:
+        _library.st_affine(_address(rows), *rows.shape, _address(shift), _address(scale))
+        return
+    np.subtract(rows, shift, out=rows)
+    np.multiply(rows, scale, out=rows)
+
+
+def linear_step(
+    rows: Floats,
+    maps: Floats,
+    targets: Floats,
+    weights: Floats | None,
+    scoring: Floats,
+    learning: Floats,
+    *,
+    logistic: bool,
+) -> tuple[Floats, Floats, Floats]:
+    """Everything that a step of a linear model with one output does to each row.
+
+    rows: raw features, shape (rows, width), **prepared in place**: ``(rows - shift) * scale``. maps: centre, shift and
+    scale, shape (3, width). targets, weights: shape (rows,). scoring, learning: two sets of weights, each of shape
+    (width + 1,), the intercept last. logistic: whether a prediction is the sigmoid of its margin, or the margin itself.
+
+    Returns the predictions of the scoring weights, shape (rows,); the sum over the rows of
+    ``weight * (prediction of the learning weights - target) * (row, 1)``, shape (width + 1,); and the sums of the raw
+    rows about the centre, shape (2, width), as float32 (see `sums`; meant for a few thousand rows).
+
+    >>> rows = np.array([[1, 5], [3, 5]], np.float32)
+    >>> one, maps = np.ones(2, np.float32), np.array([[2, 5], [2, 5], [1, 1]], np.float32)
+    >>> zero = np.zeros(3, np.float32)
+    >>> [found.tolist() for found in linear_step(rows, maps, one, None, zero, zero, logistic=True)]
+    [[0.5, 0.5], [0.0, 0.0, -1.0], [[0.0, 0.0], [2.0, 0.0]]]
+    """
+    count, width = rows.shape
+    scores = np.empty(count, np.float32)
+    gradient, found = np.empty(width + 1, np.float32), np.empty((2, width), np.float32)
+    if _library is not None:
+        centre, size = _address(maps), 4 * width
+        _library.st_linear_step(
+            _address(rows), count, width, centre + size, centre + 2 * size, centre, _address(targets),
+            None if weights is None else _address(weights), _address(scoring), _address(learning), logistic,
+            _address(scores), _address(gradient), _address(found),
+        )  # fmt: skip
+        return scores, gradient, found
+    found[:] = _sums(rows, maps[0])
+    affine(rows, maps[1], maps[2])
+    np.add(np.dot(rows, scoring[:-1]), scoring[-1], out=scores)
+    slope = np.dot(rows, learning[:-1]) + learning[-1]
+    if logistic:
+        for margin in (scores, slope):  # (1 + tanh(m / 2)) / 2 cannot overflow
+            np.tanh(np.multiply(margin, np.float32(0.5), out=margin), out=margin)
+            np.multiply(np.add(margin, np.float32(1), out=margin), np.float32(0.5), out=margin)
+    slope -= targets
+    if weights is not None:
+        slope *= weights
+    np.dot(rows.T, slope, out=gradient[:-1])
+    gradient[-1] = np.add.reduce(slope)
+    return scores, gradient, found

@@ -1,0 +1,570 @@
+"""The loader: exact batches, each row once an epoch, the same bytes whoever reads, and a state that can be taken anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamtrain.batch import Batch
+from streamtrain.errors import BadValueError, CorruptError, DataError, SchemaError, UsageError
+from streamtrain.load import Loader, Source
+from streamtrain.plan import Plan
+from streamtrain.shuffle import held_out, streamed, windows
+from streamtrain.storage.memory import MemoryReader
+from streamtrain.storage.parquet_writer import ParquetTableWriter
+from streamtrain.storage.reader import Chunk
+
+WAIT = 30.0  # seconds that any wait may take before the test fails
+KEYS = {"epoch", "window", "row", "rows_seen", "held_window", "held_row"}
+
+
+def columns(start: int, rows: int) -> dict[str, Any]:
+    """What row number ``i`` holds is a function of i; float32 holds these exactly."""
+    i = np.arange(start, start + rows)
+    return {"x": i.astype(np.float32), "z": -i.astype(np.int64), "y": i % 3, "w": i.astype(np.float32) / 2}
+
+
+class Rows:
+    """A reader in memory with chunks of the given sizes; ``change`` may spoil what it returns."""
+
+    schema = pa.record_batch(columns(0, 0)).schema
+
+    def __init__(self, sizes: Sequence[int], change: Callable[[Chunk, pa.RecordBatch], Any] | None = None) -> None:
+        self._sizes, self._change, self._lock = list(sizes), change, threading.Lock()
+        self.read_rows, self.reads, self.open, self.most_open = 0, 0, 0, 0
+
+    def chunks(self) -> list[Chunk]:
+        return [Chunk(f"part-{i}", n, 24 * n, 48 * n + 100) for i, n in enumerate(self._sizes)]
+
+    def _rows(self, chunk: Chunk, names: Sequence[str], first: int, last: int) -> Any:
+        start = sum(self._sizes[: int(chunk.key.removeprefix("part-"))])
+        batch = pa.record_batch(columns(start + first, last - first)).select(list(names))
+        with self._lock:
+            self.read_rows, self.reads = self.read_rows + batch.num_rows, self.reads + 1
+        return batch if self._change is None else self._change(chunk, batch)
+
+    def read(self, chunk: Chunk, names: Sequence[str]) -> Any:
+        return self._rows(chunk, names, 0, chunk.rows)
+
+    def fingerprint(self) -> str:
+        return str(self._sizes)
+
+
+class StreamedRows(Rows):
+    """The same, with streams, which it counts."""
+
+    def stream(self, chunk: Chunk, names: Sequence[str], rows: int) -> Iterator[Any]:
+        with self._lock:
+            self.open += 1
+            self.most_open = max(self.open, self.most_open)
+        try:
+            for first in range(0, chunk.rows, rows):
+                yield self._rows(chunk, names, first, min(first + rows, chunk.rows))
+                yield self._rows(chunk, names, first, first)  # an empty slice is no end
+        finally:
+            with self._lock:
+                self.open -= 1
+
+    def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
+        return 48 * min(rows, chunk.rows)
+
+
+def opened(data: Any, **chosen: Any) -> Source:
+    source = Source.open(data, **({"target": "y", "weight": "w"} | chosen))
+    return source.surveyed(classes=["0", "1", "2"]) if source.layout.target else source
+
+
+def planned(source: Source, **asked: Any) -> Plan:
+    knobs = {name: asked.pop(name) for name in ("read_share", "slice_rows", "windows_in_flight") if name in asked}
+    return replace(source.plan(memory=10**9, **asked), **knobs)
+
+
+Taken = tuple[bool, bytes, bytes, bytes, list[int]]
+
+
+def take(batch: Batch) -> Taken:
+    """What a batch holds, copied."""
+    weights = b"" if batch.weights is None else batch.weights.tobytes()
+    return batch.held_out, batch.features.tobytes(), batch.targets.tobytes(), weights, batch.rows.tolist()
+
+
+def taken(source: Source, plan: Plan, *, epochs: int = 1, **options: Any) -> list[list[Taken]]:
+    """The batches of each epoch."""
+    with Loader(source, plan, epochs=epochs, **options) as loader:
+        return [[take(batch) for batch in loader] for _ in range(epochs)]
+
+
+def require_true(batch: Batch) -> None:
+    """The batch holds what its positions say."""
+    expected = columns(0, int(batch.rows.max()) + 1)
+    np.testing.assert_array_equal(batch.features[:, 0], expected["x"][batch.rows])
+    np.testing.assert_array_equal(batch.features[:, 1], expected["z"][batch.rows].astype(np.float32))
+    np.testing.assert_array_equal(batch.targets, expected["y"][batch.rows])
+    assert (batch.features.dtype, batch.targets.dtype) == (np.float32, np.int32)
+    assert batch.features.flags.c_contiguous
+    if batch.weights is not None:
+        np.testing.assert_array_equal(batch.weights, expected["w"][batch.rows])
+
+
+def no_threads_left() -> bool:
+    """Whether the threads of every loader are gone, within a bounded wait."""
+    end = time.monotonic() + WAIT
+    while [t for t in threading.enumerate() if t.name.startswith("streamtrain")]:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+MIXED = [50, 0, 7, 120, 1, 64, 300, 0, 33, 9]  # 584 rows
+READERS = {"whole": Rows, "streams": StreamedRows}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any),
+    st.integers(1, 90),
+    st.integers(1, 200),
+    st.integers(0, 2**31),
+    st.booleans(),
+    st.sampled_from(["whole", "streams"]),
+    st.sampled_from([0.0, 0.3]),
+)
+def test_batches_are_of_the_exact_size_and_hold_each_row_once(
+    sizes: list[int], batch_size: int, window_rows: int, seed: int, shuffle: bool, kind: str, holdout: float
+) -> None:
+    source = opened(READERS[kind](sizes))
+    plan = planned(source, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, slice_rows=7)
+    out = held_out(np.arange(sum(sizes)), holdout)
+    with Loader(source, plan, seed=seed, holdout=holdout, epochs=2) as loader:
+        for epoch in range(2):
+            assert loader.epoch == epoch
+            learned: list[NDArray[np.int64]] = []
+            scored: list[NDArray[np.int64]] = []
+            for batch in loader:
+                require_true(batch)
+                assert 0 < len(batch) <= batch_size
+                (scored if batch.held_out else learned).append(batch.rows)
+            assert all(len(rows) == batch_size for rows in learned[:-1])
+            assert sorted(np.concatenate([*learned, *scored]).tolist()) == list(range(sum(sizes)))
+            assert not any(out[rows].any() for rows in learned) and all(out[rows].all() for rows in scored)
+            assert loader.rows_seen == (epoch + 1) * int((~out).sum())
+        assert list(loader) == []  # as many epochs as were asked for, and no more
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_rows_of_a_window_are_handed_out_together_and_file_order_is_file_order(shuffle: bool) -> None:
+    source = opened(StreamedRows(MIXED))
+    plan = planned(source, batch_size=13, window_rows=100, shuffle=shuffle)
+    found = [row for batch in taken(source, plan, seed=5)[0] for row in batch[4]]
+    starts = source.table.starts
+    for window in windows(source.table.rows, 100, seed=5, epoch=0, shuffle=shuffle):
+        rows = [starts[p.chunk] + i for p in window for i in range(p.start, p.stop)]
+        assert sorted(found[: len(rows)]) == sorted(rows)
+        assert (found[: len(rows)] == rows) is not shuffle
+        found = found[len(rows) :]
+    assert found == []
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    source = opened(Rows(MIXED))
+    plan = planned(source, batch_size=64, window_rows=200)
+    first, second = taken(source, plan, epochs=2)
+    other = taken(source, plan, seed=1)[0]
+    assert first != second and first != other and second != other
+    assert taken(source, plan, epochs=2) == [first, second]
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files of 400 rows, row groups of 90."""
+    folder = tmp_path_factory.mktemp("parquet")
+    for i in range(2):
+        with ParquetTableWriter(folder / f"{i}.parquet", Rows.schema, chunk_rows=90) as writer:
+            writer.write(columns(400 * i, 400))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["parquet", "whole", "streams", "memory"])
+def source(request: pytest.FixtureRequest, parquet: Path) -> Source:
+    if request.param == "memory":
+        return opened(MemoryReader(columns(0, 70_000)))
+    return opened(str(parquet) if request.param == "parquet" else READERS[request.param](MIXED))
+
+
+KNOBS: list[dict[str, Any]] = [
+    {"workers": 1},
+    {"workers": 4},
+    {"read_share": 0.01},
+    {"read_share": 0.4, "workers": 3},
+    {"slice_rows": 1_000, "windows_in_flight": 1},
+    {"slice_rows": 11, "workers": 4},
+    {"windows_in_flight": 3},
+]
+
+
+@pytest.mark.parametrize("window", [0.15, 0.7, 1.0])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_are_the_same_bytes_whatever_the_knobs(source: Source, shuffle: bool, window: float) -> None:
+    rows = source.table.total_rows
+    asked = {"batch_size": max(32, rows // 20), "window_rows": int(window * rows), "shuffle": shuffle}
+    expected = taken(source, planned(source, workers=2, **asked), holdout=0.2, seed=3)
+    assert sum(len(batch[4]) for batch in expected[0]) == rows
+    for knobs in KNOBS:
+        assert taken(source, planned(source, **asked, **knobs), holdout=0.2, seed=3) == expected, knobs
+
+
+@contextmanager
+def connected(*, processes: bool) -> Iterator[Any]:
+    """A client of a cluster of two workers on this machine."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=processes, protocol="tcp", host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster, timeout=WAIT) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["threads", "processes"])
+def client(request: pytest.FixtureRequest) -> Iterator[Any]:
+    with connected(processes=request.param) as client:
+        yield client
+
+
+@pytest.mark.parametrize("window_rows", [150, 400, 800])
+def test_a_cluster_gives_the_same_batches(client: Any, parquet: Path, window_rows: int) -> None:
+    source = opened(str(parquet))
+    plan = planned(source, batch_size=60, window_rows=window_rows, read_share=0.5)
+    options = {"epochs": 2, "holdout": 0.1}
+    assert taken(source, plan, scheduler=client, **options) == taken(source, plan, **options)
+
+
+def test_an_error_on_a_cluster_names_the_chunk(client: Any, parquet: Path, tmp_path: Path) -> None:
+    with ParquetTableWriter(tmp_path / "a.parquet", Rows.schema, chunk_rows=90) as writer:
+        writer.write(columns(0, 400))
+    source = opened(str(tmp_path))
+    broken = bytearray((tmp_path / "a.parquet").read_bytes())
+    broken[200] ^= 1  # a bit of the first column
+    (tmp_path / "a.parquet").write_bytes(broken)
+    with pytest.raises(CorruptError, match=r"a\.parquet"):
+        taken(source, planned(source, batch_size=60, window_rows=400), scheduler=client)
+
+
+class Unlucky(Rows):
+    """Travels to the workers, and fails there."""
+
+    def read(self, chunk: Chunk, names: Sequence[str]) -> Any:
+        raise ZeroDivisionError("out of luck")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_sizes": self._sizes}
+
+
+def test_a_foreign_error_on_a_cluster_names_the_chunk() -> None:
+    source = replace(opened(Rows([20] * 4)), reader=Unlucky([20] * 4))
+    plan = planned(source, batch_size=10)
+    with connected(processes=False) as client, pytest.raises(CorruptError, match=r"part-\d: .*out of luck"):
+        taken(source, plan, scheduler=client)
+
+
+@pytest.mark.parametrize(
+    ("kind", "holdout", "shuffle", "batch_size", "window_rows"),
+    [
+        ("whole", 0.0, True, 64, 240),
+        ("streams", 0.3, True, 70, 90),
+        ("streams", 0.3, False, 64, 110),
+        ("whole", 0.5, True, 40, 584),
+        ("streams", 0.9, True, 16, 200),
+    ],
+)
+def test_the_state_can_be_taken_before_every_batch(
+    kind: str, holdout: float, shuffle: bool, batch_size: int, window_rows: int
+) -> None:
+    source = opened(READERS[kind](MIXED))
+    plan = planned(source, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, slice_rows=16)
+    options: dict[str, Any] = {"holdout": holdout, "seed": 9, "epochs": 2}
+    states, expected = [], []
+    with Loader(source, plan, **options) as loader:
+        for _ in range(2):
+            states.append(loader.state_dict())
+            for batch in loader:
+                expected.append(take(batch))
+                states.append(loader.state_dict())
+    assert len(states) == len(expected) + 2 and len(expected) > 12
+    ends = [i for i, state in enumerate(states) if state["epoch"] != states[max(0, i - 1)]["epoch"]]
+    assert len(ends) == 1  # the state behind the last batch of an epoch is still in it
+    places = [*range(ends[0]), *range(ends[0] - 1, len(expected) + 1)]
+    for state, place in zip(states, places, strict=True):
+        assert set(state) == KEYS and all(type(value) is int for value in state.values())
+        with Loader(source, plan, **options) as loader:
+            loader.load_state_dict(state)
+            assert loader.state_dict() == state
+            found = [take(batch) for batch in itertools.chain(loader, loader, loader)]
+        assert found == expected[place:], (state, place)
+
+
+def test_a_state_can_be_loaded_into_a_loader_that_runs() -> None:
+    source = opened(StreamedRows(MIXED))
+    plan = planned(source, batch_size=50, window_rows=150)
+    with Loader(source, plan, holdout=0.2) as loader:
+        start = loader.state_dict()
+        first = [take(batch) for batch in loader]
+        next(iter(loader))
+        loader.load_state_dict(start)
+        assert [take(batch) for batch in loader] == first
+        loader.load_state_dict(start)
+        for _ in range(3):
+            next(loader)
+        loader.load_state_dict(start)
+        assert [take(batch) for batch in loader] == first
+        with pytest.raises(UsageError, match="the state of a loader has"):
+            loader.load_state_dict({"epoch": 0})
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.3])
+def test_a_closed_loader_goes_on_from_its_state(holdout: float) -> None:
+    source = opened(StreamedRows(MIXED))
+    plan = planned(source, batch_size=50, window_rows=150)
+    expected = [batch for epoch in taken(source, plan, epochs=2, holdout=holdout) for batch in epoch]
+    loader, found = Loader(source, plan, epochs=2, holdout=holdout), []
+    while len(found) < len(expected):  # closed behind every batch, the last of an epoch included
+        batch = next(iter(loader), None)
+        if batch is not None:
+            found.append(take(batch))
+            loader.close()
+    assert found == expected
+    assert list(loader) == []
+    loader.close()
+    loader.close()
+    assert no_threads_left()
+
+
+def test_closing_leaves_no_threads() -> None:
+    source = opened(Rows([100] * 50))
+    pool = pa.default_memory_pool().backend_name
+    with Loader(source, planned(source, batch_size=10, window_rows=500, workers=4)) as loader:
+        for batch in itertools.islice(loader, 7):
+            require_true(batch)
+        assert any(t.name.startswith("streamtrain") for t in threading.enumerate())
+    assert no_threads_left()
+    assert pa.default_memory_pool().backend_name == pool
+
+
+@pytest.mark.parametrize("kind", ["whole", "streams"])
+def test_a_slow_read_does_not_hold_up_closing(kind: str) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def change(chunk: Chunk, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if reader.read_rows > 200:  # beyond the first window
+            began.set()
+            assert go_on.wait(WAIT)
+        return batch
+
+    reader = READERS[kind]([100] * 40, change)
+    source = replace(opened(Rows([100] * 40)), reader=reader)
+    loader = Loader(source, planned(source, batch_size=10, window_rows=200, workers=1))
+    require_true(next(loader))
+    assert began.wait(WAIT)
+    closer = threading.Thread(target=loader.close, daemon=True)
+    closer.start()
+    closer.join(WAIT / 3)  # the read goes on for longer
+    closed = not closer.is_alive()
+    go_on.set()
+    closer.join(WAIT)
+    assert closed
+    assert no_threads_left()
+
+
+def test_no_more_windows_are_read_than_are_planned() -> None:
+    reader = Rows([100] * 40)
+    source = opened(reader)
+    for in_flight in (1, 2, 3):
+        with Loader(
+            source, planned(source, batch_size=100, window_rows=400, workers=4, windows_in_flight=in_flight)
+        ) as loader:
+            reader.read_rows = 0
+            for windows_used in range(4):
+                for _ in range(4):
+                    next(loader)
+                allowed = 400 * (windows_used + in_flight)
+                end = time.monotonic() + WAIT
+                while reader.read_rows < allowed and time.monotonic() < end:
+                    time.sleep(0.005)
+                time.sleep(0.05)  # whoever reads too much would have begun
+                assert reader.read_rows == allowed
+            assert loader.measured_bytes()["windows"] == in_flight * (loader.plan.window_rows * (8 + 4 + 4 + 8))
+
+
+def test_streams_are_read_as_slices_and_few_are_open_at_a_time() -> None:
+    sizes = [150_000] * 6 + [1_000] * 30
+    reader = StreamedRows(sizes)
+    source = opened(reader)
+    plan = planned(source, batch_size=50_000, window_rows=140_000, workers=4, slice_rows=10_000)
+    assert plan.streamed_chunks == 6
+    biggest = [0]
+
+    def change(chunk: Chunk, batch: pa.RecordBatch) -> pa.RecordBatch:
+        biggest[0] = max(biggest[0], batch.num_rows)
+        return batch
+
+    reader._change, reader.read_rows = change, 0
+    found = [row for batch in taken(source, plan)[0] for row in batch[4]]
+    assert sorted(found) == list(range(sum(sizes)))
+    assert reader.most_open == 2 and reader.open == 0  # lanes(140_000)
+    assert biggest[0] == 10_000
+    assert reader.read_rows == sum(sizes)  # nothing was read twice
+
+
+def test_a_chunk_that_is_streamed_is_never_read_whole() -> None:
+    """A window may hold all rows of a chunk that the plan has no memory to read at once."""
+    sizes = [100] * 20
+    reader = StreamedRows(sizes)
+    source = opened(reader)
+    plan = planned(source, batch_size=50, window_rows=300, slice_rows=20)
+    assert streamed(source.table.rows, 300).all()
+    pieces = [p for window in windows(source.table.rows, 300, seed=0, epoch=0) for p in window]
+    assert any(p.rows == 100 for p in pieces)
+    reader.read = None  # type: ignore[assignment, method-assign]
+    assert sorted(row for batch in taken(source, plan)[0] for row in batch[4]) == list(range(2_000))
+
+
+def spoilt(kind: str, key: str, change: Callable[[pa.RecordBatch], Any], sizes: Sequence[int] = (40,) * 30) -> Source:
+    """A source whose chunk ``key`` is spoilt, after the target was surveyed."""
+    reader = READERS[kind](sizes, lambda chunk, batch: change(batch) if chunk.key == key else batch)
+    return replace(opened(Rows(sizes)), reader=reader)
+
+
+def failing(batch: pa.RecordBatch) -> Any:
+    raise OSError("the disk is on fire")
+
+
+@pytest.mark.parametrize(("kind", "window_rows"), [("whole", 200), ("streams", 100), ("whole", 100)])
+def test_an_error_arrives_in_its_place(kind: str, window_rows: int) -> None:
+    source = spoilt(kind, "part-17", failing)
+    plan = planned(source, batch_size=20, window_rows=window_rows)
+    good = opened(Rows([40] * 30))
+    order = list(windows(good.table.rows, window_rows, seed=0, epoch=0))
+    at = next(i for i, window in enumerate(order) if any(p.chunk == 17 for p in window))
+    before = sum(p.rows for window in order[:at] for p in window)
+    expected = taken(good, plan)[0]
+    with Loader(source, plan) as loader:
+        assert [take(next(loader)) for _ in range(before // 20)] == expected[: before // 20]
+        with pytest.raises(CorruptError, match=r"part-17: .*the disk is on fire") as caught:
+            next(loader)
+        assert at > 0 and isinstance(caught.value.__cause__, OSError)
+        with pytest.raises(CorruptError, match="part-17"):  # however often one asks
+            next(loader)
+        # the state stands where the error was: once the disk is well, it goes on
+        loader.close()
+        loader.source = good
+        assert [take(batch) for batch in loader] == expected[before // 20 :]
+    assert no_threads_left()
+
+
+def column(batch: pa.RecordBatch, name: str, values: Any) -> pa.RecordBatch:
+    if name not in batch.schema.names:
+        return batch
+    return batch.set_column(batch.schema.names.index(name), name, values)
+
+
+def nulled(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return column(
+        batch, "x", pa.array([None] * 2 + [1.0] * (batch.num_rows - 2), pa.float32()) if batch.num_rows else []
+    )
+
+
+SPOILT: list[tuple[Callable[[pa.RecordBatch], Any], type[Exception], str]] = [
+    (lambda b: b.slice(1), CorruptError, r"part-3.*but 40 were declared"),
+    (lambda b: pa.concat_batches([b, b]), CorruptError, r"part-3.*40 .*declared"),
+    (lambda b: b.rename_columns([n.upper() for n in b.schema.names]), SchemaError, r"part-3: gave columns"),
+    (lambda b: b.select(b.schema.names[::-1]), SchemaError, r"part-3: gave columns .* asked for"),
+    (lambda b: b.select(b.schema.names[:-1]), SchemaError, r"part-3: gave columns"),
+    (lambda b: column(b, "x", pa.array([0.5] * b.num_rows)), SchemaError, r"part-3: column 'x' is double, but float"),
+    (lambda b: b.to_pydict(), DataError, r"part-3: a reader returned dict"),
+    (lambda b: None, DataError, r"part-3: a reader returned NoneType"),
+    (nulled, BadValueError, r"feature 'x' has [\d,]+ nulls in part-3: .*--exclude x"),
+    (lambda b: column(b, "y", pa.array([7] * b.num_rows, pa.int64())), BadValueError, r"'y' is 7 in part-3.*--classes"),
+    (lambda b: column(b, "w", pa.array([-1.0] * b.num_rows, pa.float32())), BadValueError, r"weight 'w'.* in part-3"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), SPOILT, ids=range(len(SPOILT)))
+@pytest.mark.parametrize("kind", ["whole", "streams"])
+def test_wrong_rows_columns_and_types_are_named(
+    kind: str, change: Callable[[pa.RecordBatch], Any], error: type[Exception], message: str
+) -> None:
+    source = spoilt(kind, "part-3", change)
+    with pytest.raises(error, match=message):
+        taken(source, planned(source, batch_size=20, window_rows=100 if kind == "streams" else 200, slice_rows=64))
+
+
+def test_weights_and_targets_may_be_absent() -> None:
+    plain = opened(Rows(MIXED), weight=None, exclude=["w"])
+    for batch in Loader(plain, planned(plain, batch_size=100), epochs=1):
+        require_true(batch)
+        assert batch.weights is None
+    source = opened(Rows(MIXED), target=None, features=["x"])
+    with Loader(source, planned(source, batch_size=100), epochs=1) as loader:
+        for batch in loader:
+            assert batch.targets.shape == (0,) and batch.features.shape == (len(batch), 1)
+            assert batch.weights is not None
+            np.testing.assert_array_equal(batch.weights * 2, batch.features[:, 0])
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_tensors_of_uint8_stay_small_in_a_window_and_arrive_as_float32(shuffle: bool) -> None:
+    images = np.arange(700 * 6, dtype=np.int64).reshape(700, 2, 3) % 251
+    source = opened({"X": images.astype(np.uint8), "y": np.arange(700) % 3}, weight=None)
+    plan = planned(source, batch_size=64, window_rows=150, shuffle=shuffle)
+    seen = []
+    with Loader(source, plan, epochs=1, holdout=0.1) as loader:
+        for batch in loader:
+            assert batch.features.dtype == np.float32 and batch.features.flags.c_contiguous
+            np.testing.assert_array_equal(batch.features, images.reshape(700, 6)[batch.rows])
+            np.testing.assert_array_equal(batch.targets, batch.rows % 3)
+            seen += batch.rows.tolist()
+        assert loader.measured_bytes()["windows"] == 2 * 150 * (6 + 4 + 8)
+    assert sorted(seen) == list(range(700))
+
+
+def test_features_beside_tensors() -> None:
+    tensor = np.arange(300 * 4, dtype=np.float64).reshape(300, 4)
+    source = opened({"a": np.arange(300, dtype=np.uint8), "X": tensor, "y": np.arange(300) % 3}, weight=None)
+    with Loader(source, planned(source, batch_size=70, window_rows=200, read_share=0.1), epochs=1) as loader:
+        for batch in loader:
+            np.testing.assert_array_equal(batch.features[:, 0], (batch.rows % 256).astype(np.float32))
+            np.testing.assert_array_equal(batch.features[:, 1:], tensor[batch.rows])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheduler": "processes"}, "pickled.*use 'threads', or a distributed.Client"),
+        ({"scheduler": "magic"}, "scheduler 'magic': use"),
+        ({"holdout": 1.0}, "--holdout 1.0"),
+        ({"holdout": -0.1}, "--holdout -0.1"),
+        ({"seed": -1}, "--seed -1"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    source = opened(Rows([10]))
+    with pytest.raises(UsageError, match=message), Loader(source, planned(source), **options) as loader:
+        next(loader)
+    assert no_threads_left()

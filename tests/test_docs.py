@@ -1,0 +1,132 @@
+"""docs/command-line.md against the commands themselves: every flag as ``--help`` has it, every key of their JSON.
+
+``python tests/test_docs.py`` writes the tables of flags anew, from the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+import streamtrain
+from streamtrain.cli.commands import app
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/command-line.md"
+DIGITS = str(ROOT / "data/digits.parquet")
+COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+_TABLE = re.compile(r"^\| flag .*\n(?:\|.*\n)+", re.MULTILINE)
+_JSON = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def sections() -> dict[str, str]:
+    """The text under each heading of the second level."""
+    parts = re.split(r"^## (.*)\n", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def flag_table(command: Any) -> str:
+    """The flags of a command as Markdown."""
+    lines = ["| flag | default | what |", "| --- | --- | --- |"]
+    for flag in command.params:
+        if not flag.opts[0].startswith("-"):
+            continue
+        text, _, stated = (flag.help or "").partition("[default: ")
+        names = ", ".join(f"`{name}`" for name in [*flag.opts, *flag.secondary_opts])
+        lines.append(f"| {names} | {stated.rstrip(']') or _default(flag)} | {text.strip()} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(flag: Any) -> str:
+    if flag.required:
+        return "required"
+    if flag.default is None or flag.default is False:
+        return ""
+    return f"`{flag.opts[0] if flag.default is True else flag.default}`"
+
+
+def shape(value: Any) -> Any:
+    """The keys of an object and of the objects in it; of a list, those of its first entry; otherwise None."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    return shape(value[0]) if isinstance(value, list) and value and isinstance(value[0], dict) else None
+
+
+def test_the_path_of_the_data_names_every_module() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", readme.partition("## The path of the data")[2], re.MULTILINE)
+    named = sorted(re.findall(r"`(\w+)`", " ".join(rows)))
+    modules = [m.name for m in pkgutil.iter_modules(streamtrain.__path__) if not m.name.startswith("_")]
+    assert named == sorted(modules)
+
+
+def test_every_command_has_its_section() -> None:
+    assert [name for name in sections() if name in COMMANDS] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_flags_are_those_of_the_command(name: str) -> None:
+    assert _TABLE.findall(sections()[name]) == [flag_table(COMMANDS[name])], "run: python tests/test_docs.py"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_every_flag_that_is_documented(name: str) -> None:
+    printed = CliRunner().invoke(app, [name, "--help"]).output
+    flags = re.findall(r"`(--[a-z0-9-]+)`", "".join(_TABLE.findall(sections()[name])))
+    assert flags
+    assert [flag for flag in flags if flag not in printed] == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("inspect", [DIGITS, "--target", "digit"]),
+        ("plan", [DIGITS, "--target", "digit"]),
+        ("fit", [DIGITS, "--target", "digit", "--holdout", "0.2", "--validate", DIGITS, "--out", "run"]),
+        ("evaluate", ["run", DIGITS]),
+        ("predict", ["run", DIGITS, "--out", "p.parquet"]),
+        ("make", ["clicks", "--rows", "1000", "--out", "clicks"]),
+    ],
+)
+def test_json_has_the_keys_that_are_documented(folder: Path, name: str, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "streamtrain", name, *arguments, "--json"]
+    printed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout)
+    (documented,) = _JSON.findall(sections()[name])
+    assert shape(printed) == shape(json.loads(documented))
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (0, ["plan", DIGITS, "--target", "digit"]),
+        (2, ["plan", DIGITS, "--target", "no such column"]),
+        (2, ["plan", DIGITS, "--no-such-flag"]),
+        (3, ["plan", DIGITS, "--target", "digit", "--memory", "20MB"]),
+    ],
+)
+def test_exit_codes_are_those_documented(code: int, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "streamtrain", *arguments]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == code
+    assert f"| {code} |" in sections()["Exit codes"]
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text(encoding="utf-8")
+    for name, text in sections().items():
+        if name in COMMANDS:
+            page = page.replace(text, _TABLE.sub(lambda _, name=name: flag_table(COMMANDS[name]), text))
+    PAGE.write_text(page, encoding="utf-8")
