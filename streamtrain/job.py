@@ -70,6 +70,14 @@ class Settings:
             raise UsageError(f"--weight {self.weight}: is the target")
         self.linear.make(1, 3 if self.loss == "softmax" else 0 if self.loss == "squared" else 2)  # checks step, l1, l2
 
+    @classmethod
+    def of(cls, target: str, settings: dict[str, Any]) -> Settings:
+        """Settings by name, as keyword arguments give them."""
+        for name in settings:
+            if name not in cls.__dataclass_fields__:
+                raise UsageError(f"no setting {name!r}: {near_names(name, list(cls.__dataclass_fields__))}")
+        return cls(target, **settings)
+
     @property
     def linear(self) -> LinearSettings:
         return LinearSettings(self.loss, self.rule, self.step, self.l1, self.l2, self.average)
@@ -150,4 +158,4 @@ def make_plan(data: Any, *, target: str, **settings: Any) -> Plan:
     >>> plan.rows, plan.windows, plan.window_rows, plan.batch_size, plan.fits
     (5000, 1, 5000, 16, True)
     """
-    return Job.open(data, Settings(target, **settings)).plan
+    return Job.open(data, Settings.of(target, settings)).plan

@@ -16,8 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
-from streamtrain.storage.arrow import as_batches, is_number, pick, value_type, width
-from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.storage.arrow import is_number, pick, value_type, width
+from streamtrain.storage.checked import open_stream, read_columns
+from streamtrain.storage.reader import ChunkTable, Reader
 
 __all__ = ["Target", "as_numbers", "survey"]
 
@@ -197,12 +198,11 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str]) -> tuple[
 def _slices(reader: Reader, table: ChunkTable, name: str) -> Iterator[tuple[str, pa.Array]]:
     """The target's values in blocks of at most 8,192 rows, each with the key of its chunk."""
     for chunk in table:
-        long = isinstance(reader, Streams) and chunk.rows > 100 * _BLOCK_ROWS
-        parts = reader.stream(chunk, [name], 16 * _BLOCK_ROWS) if long else [reader.read(chunk, [name])]  # type: ignore[attr-defined]
-        for part in parts:
-            for batch in as_batches(part):
-                for start in range(0, batch.num_rows, _BLOCK_ROWS):
-                    yield chunk.key, batch.column(0).slice(start, _BLOCK_ROWS)
+        long = chunk.rows > 100 * _BLOCK_ROWS
+        batches = open_stream(reader, chunk, [name], 16 * _BLOCK_ROWS) if long else read_columns(reader, chunk, [name])
+        for batch in batches:
+            for start in range(0, batch.num_rows, _BLOCK_ROWS):
+                yield chunk.key, batch.column(0).slice(start, _BLOCK_ROWS)
 
 
 class _Tally:

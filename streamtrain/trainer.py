@@ -72,7 +72,7 @@ def fit(
     (20000, True)
     """
     started = time.perf_counter()
-    asked = Settings(target, **settings)
+    asked = Settings.of(target, settings)
     folder = RunFolder(out) if out is not None else None
     reset_peak()
     validation = Scorer.planned(validate, asked) if validate is not None else None

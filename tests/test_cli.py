@@ -276,9 +276,9 @@ BAD = [
     ("predict r ok.parquet --out /proc/p.parquet", ["--out /proc/p.parquet: cannot be written"]),
     ("predict r ok.parquet --out ok.parquet", ["--out ok.parquet: lies in the data"]),
     ("predict r differ --out differ/p.parquet", ["b.parquet: column 'x'"]),
-    ("fit ok.parquet --target y --seed -1", ["--seed -1"]),
-    ("fit ok.parquet --target y --holdout 1.5", ["--holdout 1.5"]),
-    ("fit ok.parquet --target y --holdout nan", ["--holdout nan"]),
+    ("fit nope --target y --seed -1", ["--seed -1"]),
+    ("fit nope --target y --holdout 1.5", ["--holdout 1.5"]),
+    ("fit nope --target y --holdout nan", ["--holdout nan"]),
     ("fit ok.parquet --target y --epochs 0", ["--epochs 0"]),
     ("fit ok.parquet --target y --window-rows -3", ["--window-rows -3"]),
     ("fit ok.parquet --target y --workers 0", ["--workers 0"]),
@@ -416,11 +416,12 @@ def test_a_process_that_fails(tmp_path: Path) -> None:
     assert process.returncode == 2 and out == "" and err == "error: nope: no such file or directory\n"
 
 
-def test_nobody_reads_stdout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_nobody_reads_stdout(tmp_path: Path, flags: tuple[str, ...]) -> None:
     write(str(tmp_path / "d.parquet"))
     reader, writer = os.pipe()
     os.close(reader)
-    process = command("inspect", "d.parquet", cwd=tmp_path, stdout=writer)
+    process = command("inspect", "d.parquet", *flags, cwd=tmp_path, stdout=writer)
     os.close(writer)
     _, err = process.communicate(timeout=60)
     assert err == ""

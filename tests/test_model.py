@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from streamtrain import fit, load_model
+from streamtrain import evaluate, fit, load_model
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, ColumnError, RunError
 from streamtrain.inference import predict
@@ -51,6 +51,15 @@ def test_a_loaded_model_predicts_the_same_bits(tmp_path: Path, kind: str, settin
     assert (loaded.task, loaded.settings, loaded.layout.features) == (model.task, model.settings, model.layout.features)
     assert loaded.layout.slots == ["X[0]", "X[1]", "X[2]"] and loaded.layout.origins == model.layout.origins
     assert len(np.unique(predictions(model))) > 100
+
+
+def test_columns_far_from_zero_keep_their_origin(tmp_path: Path) -> None:
+    seconds = 1_700_000_000_000 + (1000 * X[:, 0]).astype(np.int64)
+    data = {"when": seconds, "y": (X[:, 0] > 0).astype(int)}
+    result = fit(data, target="y", out=tmp_path / "r")
+    assert result.model.layout.origins[0] == pytest.approx(1.7e12)
+    assert evaluate(tmp_path / "r", data) == evaluate(result.model, data)
+    assert evaluate(tmp_path / "r", data)["metrics"]["accuracy"] > 0.95
 
 
 def test_identical_weights_identical_bytes(tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def test_each_row_is_in_one_window_and_a_chunk_is_read_from_its_start_to_its_end
     np.testing.assert_array_equal(reached, rows)
 
 
+def test_chunks_of_more_than_a_quarter_of_a_window_are_streamed() -> None:
+    rows = np.array([0, 1, 25, 26, 100, 101])
+    assert streamed(rows, 100).tolist() == [False, False, False, True, True, True]
+    assert streamed(rows, 100, shuffle=False).tolist() == [False, False, False, False, False, True]
+    assert not streamed(rows, int(rows.sum())).any()  # one window holds all
+    assert [lanes(n) for n in (1, 131_071, 131_072, 200_000, 262_144, 10**9)] == [1, 1, 2, 3, 4, 4]
+
+
 @quick
 @given(**orders)
 def test_only_streamed_chunks_are_cut_and_few_of_them_are_open_at_a_time(

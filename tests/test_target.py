@@ -221,7 +221,7 @@ def test_columns_and_tasks_that_cannot_be(values: pa.Array, task: str, error: ty
 
 def test_a_target_that_is_not_there() -> None:
     reader = OneColumn(pa.array([1]))
-    with pytest.raises(ColumnError, match="no column 'Y' for the target: there are 'y'"):
+    with pytest.raises(ColumnError, match="no column 'Y' for the target: did you mean 'y'"):
         survey(reader, ChunkTable.of(reader.chunks()), "Y")
 
 

@@ -57,9 +57,9 @@ class Linear:
     ) -> None:
         for name, value, least in (("features", features, 1), ("classes", classes, 0), ("l1", l1, 0), ("l2", l2, 0)):
             if not (value >= least and math.isfinite(value)):
-                raise UsageError(f"{name} is {value}; wanted at least {least}")
+                raise UsageError(f"{name} is {value}: must be at least {least}, and finite")
         if step is not None and not 0 < step < math.inf:
-            raise UsageError(f"step is {step}; wanted a number above 0")
+            raise UsageError(f"step is {step}: must be above 0, and finite")
         self.features, self.classes = features, classes
         self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"))
         self.rule = get_rule(rule)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import CorruptError, DataError, SchemaError, StreamtrainError
+from streamtrain.errors import CorruptError
 from streamtrain.load.layout import Layout, WindowArrays
 from streamtrain.memory import ByteGate
 from streamtrain.shuffle import Piece
-from streamtrain.storage.arrow import as_batches
+from streamtrain.storage.checked import open_stream, read_columns
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
-__all__ = ["PieceReader", "Placed", "Stopped", "load_chunk", "read_columns"]
+__all__ = ["PieceReader", "Placed", "Stopped", "load_chunk"]
 
 #: a piece, and the places of its rows in the window, shape (rows,)
 Placed = tuple[Piece, NDArray[np.int64]]
@@ -29,46 +27,11 @@ class Stopped(Exception):
     """The loader was closed while a read was under way."""
 
 
-def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The named columns of a chunk, checked: the names asked for, the rows declared. Raises CorruptError, SchemaError."""
-    rows = 0
-    for batch in _batches(reader.read(chunk, columns), chunk, columns):
-        rows += batch.num_rows
-        if rows <= chunk.rows:
-            yield batch
-    if rows != chunk.rows:
-        raise CorruptError(f"{chunk.key}: gave {rows:,} rows, but {chunk.rows:,} were declared: the data has changed")
-
-
-def _batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The batches of what a reader returned, each with the columns that were asked for."""
-    try:
-        batches = as_batches(data)
-    except DataError as error:
-        raise DataError(f"{chunk.key}: {error}") from None
-    for batch in batches:
-        if batch.schema.names != list(columns):
-            raise SchemaError(f"{chunk.key}: gave columns {batch.schema.names}, but {list(columns)} were asked for")
-        yield batch
-
-
-@contextmanager
-def _naming(chunk: Chunk) -> Iterator[None]:
-    """Whatever a reader of somebody else's raises, the error names the chunk."""
-    try:
-        yield
-    except (StreamtrainError, Stopped, MemoryError):
-        raise
-    except Exception as error:
-        raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
-
-
 def load_chunk(reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]]) -> WindowArrays:
     """A whole chunk as arrays of its own: what a worker of a cluster returns."""
     arrays = WindowArrays.empty(layout, chunk.rows)
-    with _naming(chunk):
-        for columns in groups:
-            write_columns(reader, layout, chunk, columns, arrays, np.arange(chunk.rows))
+    for columns in groups:
+        write_columns(reader, layout, chunk, columns, arrays, np.arange(chunk.rows))
     return arrays
 
 
@@ -128,12 +91,11 @@ class PieceReader:
         """Write each row of a piece to its place in the window."""
         started = time.perf_counter()
         chunk = self._table[piece.chunk]
-        with _naming(chunk):
-            if self.is_whole(piece):
-                with self._gate.hold(self._read_bytes):
-                    self._read_whole(chunk, into, places)
-            else:
-                self._read_slices(piece, chunk, into, places)
+        if self.is_whole(piece):
+            with self._gate.hold(self._read_bytes):
+                self._read_whole(chunk, into, places)
+        else:
+            self._read_slices(piece, chunk, into, places)
         with self._lock:
             self.seconds += time.perf_counter() - started
 
@@ -145,7 +107,7 @@ class PieceReader:
     def _read_slices(self, piece: Piece, chunk: Chunk, into: WindowArrays, places: NDArray[np.int64]) -> None:
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
-            stream = _Stream(self._open(chunk), chunk, self._layout.columns)
+            stream = _Stream(open_stream(self._reader, chunk, self._layout.columns, self._slice_rows), chunk)
         while stream.position < piece.stop:
             self._check_stopped()
             batch = stream.take(max(piece.start, stream.position), piece.stop)
@@ -157,12 +119,6 @@ class PieceReader:
         else:
             stream.finish()
 
-    def _open(self, chunk: Chunk) -> Iterator[Any]:
-        stream = getattr(self._reader, "stream", None)
-        if stream is not None:
-            return iter(stream(chunk, self._layout.columns, self._slice_rows))
-        return iter([self._reader.read(chunk, self._layout.columns)])
-
     def _check_stopped(self) -> None:
         if self.stopped:
             raise Stopped
@@ -171,8 +127,8 @@ class PieceReader:
 class _Stream:
     """One open stream of slices: where it stands, and the rest of the slice that a piece did not need."""
 
-    def __init__(self, slices: Iterator[Any], chunk: Chunk, columns: Sequence[str]) -> None:
-        self._batches = (batch for part in slices for batch in _batches(part, chunk, columns))
+    def __init__(self, batches: Iterator[pa.RecordBatch], chunk: Chunk) -> None:
+        self._batches = batches
         self._chunk = chunk
         self._held: pa.RecordBatch | None = None
         self.position = 0  # of the first row that was not handed out

@@ -13,10 +13,11 @@ import pyarrow as pa
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, NotFoundError
 from streamtrain.load.layout import Layout, choose_features
-from streamtrain.memory import available_bytes, parse_bytes, resident_bytes
+from streamtrain.memory import available_bytes, parse_bytes, release_freed_memory, resident_bytes
 from streamtrain.plan import Demand, Plan, solve
 from streamtrain.storage import open_reader
-from streamtrain.storage.arrow import as_batches, bytes_per_row, pick, value_type
+from streamtrain.storage.arrow import bytes_per_row, pick, value_type
+from streamtrain.storage.checked import first_rows
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 from streamtrain.target import Target, as_numbers, resolve_task, survey
 
@@ -25,7 +26,8 @@ __all__ = ["Source"]
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
 _LEARNER_COPIES = 3  # of a batch: the learner's temporaries, beside the buffers of the loader
-_ORIGIN_ROWS = 1024
+_ORIGIN_ROWS, _ORIGIN_BYTES = 1024, 16 * 10**6
+_SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: libraries, pieces of freed memory
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Source:
         target = self.layout.target
         if target is not None:
             target = survey(self.reader, self.table, target.name, task=task, classes=classes)
-        return self.with_layout(replace(self.layout, target=target).with_origins(self._origins()))
+        origins = self._origins()
+        release_freed_memory()
+        return self.with_layout(replace(self.layout, target=target).with_origins(origins))
 
     def with_layout(self, layout: Layout) -> Source:
         return replace(self, layout=layout)
@@ -67,22 +71,19 @@ class Source:
     def _origins(self) -> list[float]:
         """What to subtract from each column of wide numbers before it becomes float32: the median of the first rows,
         where that is far larger than their spread (dates as numbers, large ids); otherwise nothing."""
+        wide = [
+            name
+            for name, kind in zip(self.layout.features, self.layout.types, strict=True)
+            if kind != pa.float32() and kind == value_type(kind) and kind.bit_width > 16
+        ]
+        origins = dict.fromkeys(self.layout.features, 0.0)
         chunk = next(c for c in self.table if c.rows)
-        origins = []
-        for name, kind in zip(self.layout.features, self.layout.types, strict=True):
-            wide = value_type(kind).bit_width > 16 and kind != pa.float32() and value_type(kind) == kind
-            if not wide:
-                origins.append(0.0)
-                continue
-            parts = (
-                self.reader.stream(chunk, [name], _ORIGIN_ROWS)
-                if isinstance(self.reader, Streams)
-                else [self.reader.read(chunk, [name])]
-            )
-            first = next(b for part in parts for b in as_batches(part) if b.num_rows).slice(0, _ORIGIN_ROWS)
-            values = first.column(0).drop_null() if first.column(0).null_count else first.column(0)
-            origins.append(_origin(as_numbers(values)))
-        return origins
+        at_once = len(wide) if chunk.decoded_bytes <= _ORIGIN_BYTES else 1
+        for start in range(0, len(wide), max(1, at_once)):
+            rows = first_rows(self.reader, chunk, wide[start : start + at_once], _ORIGIN_ROWS)
+            for name, values in zip(rows.schema.names, rows.columns, strict=True):
+                origins[name] = _origin(as_numbers(values.drop_null() if values.null_count else values))
+        return list(origins.values())
 
     @cached_property
     def _shares(self) -> tuple[float, float, float]:
@@ -110,7 +111,8 @@ class Source:
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
             batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES),
-            baseline_bytes=resident_bytes() or _ASSUMED_BASELINE_BYTES,
+            baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES)
+            + (0 if self.layout.origins else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,
             learner_bytes=learner_bytes,

@@ -44,7 +44,7 @@ def test_what_is_no_data_in_a_directory(tmp_path: Path) -> None:
 
 
 def test_without_the_suffix_all_files_are_data(tmp_path: Path) -> None:
-    assert listed(write(tmp_path, "part-0", "part-1", "_SUCCESS")) == ["part-0", "part-1"]
+    assert listed(write(tmp_path, "part-0", "part-1", "part-0.crc", "_SUCCESS")) == ["part-0", "part-1"]
 
 
 def test_globs(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_flipped_bit_in_a_page_is_noticed(tmp_path: Path) -> None:
             ask(ParquetReader(path))
 
 
-def test_partitions_become_columns(tmp_path: Path) -> None:
+def test_partitions_become_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for year in (2024, 2025):
         for kind in ("a%20b", "__HIVE_DEFAULT_PARTITION__"):
             write(tmp_path / f"year={year}" / f"kind={kind}" / "f.parquet", pa.table({"x": [float(year), 0.5]}))
@@ -108,6 +108,7 @@ def test_partitions_become_columns(tmp_path: Path) -> None:
     assert [r["year"] for r in found] == [2024] * 4 + [2025] * 4
     # alone they cost no file, and a stream cuts them as it cuts others
     chunk = reader.chunks()[2]
+    monkeypatch.setattr(reader._handles, "lend", lambda *_: pytest.fail("a file was opened"))
     assert reader.read(chunk, ["kind", "year"]).to_pydict() == {"kind": [None] * 2, "year": [2025] * 2}
     assert [b.to_pydict() for b in reader.stream(chunk, ["year"], 1)] == [{"year": [2025]}] * 2
 
@@ -382,6 +383,16 @@ def test_eight_threads(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(one, range(400), timeout=60))
     assert len(reader._handles._idle) <= 16
+
+
+def test_a_handle_is_lent_to_one_read_at_a_time(tmp_path: Path) -> None:
+    reader = ParquetReader(write(tmp_path / "a.parquet"))
+    read(reader)
+    mode = next(iter(reader._handles._idle.values()))[1]
+    with reader._handles.lend("a.parquet", mode) as first, reader._handles.lend("a.parquet", mode) as second:
+        assert first is not second
+    with reader._handles.lend("a.parquet", mode) as third:
+        assert third is first or third is second
 
 
 def test_text_that_is_in_a_dictionary_first_and_delta_encoded_then(tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""Reads that are checked: what a reader promised is what arrives, and whatever goes wrong names the chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from streamtrain.errors import CorruptError, DataError, SchemaError, StreamtrainError
+from streamtrain.storage.arrow import as_batches
+from streamtrain.storage.reader import Chunk, Reader
+
+__all__ = ["checked_batches", "first_rows", "naming", "open_stream", "read_columns"]
+
+_END = object()  # None is something that a wrong reader may give
+
+
+@contextmanager
+def naming(chunk: Chunk) -> Iterator[None]:
+    """Whatever a reader of somebody else's raises, the error names the chunk."""
+    try:
+        yield
+    except (StreamtrainError, MemoryError):
+        raise
+    except Exception as error:
+        raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
+
+
+def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The named columns of a chunk: the names asked for, the rows declared. Raises CorruptError, SchemaError."""
+    rows = 0
+    with naming(chunk):
+        data = reader.read(chunk, columns)
+    for batch in checked_batches(data, chunk, columns):
+        rows += batch.num_rows
+        if rows <= chunk.rows:
+            yield batch
+    if rows != chunk.rows:
+        raise CorruptError(f"{chunk.key}: gave {rows:,} rows, but {chunk.rows:,} were declared: the data has changed")
+
+
+def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """A chunk from its start in slices of at most ``rows`` rows; in one where the reader has no streams."""
+    stream = getattr(reader, "stream", None)
+    if stream is None:
+        yield from read_columns(reader, chunk, columns)
+        return
+    with naming(chunk):
+        slices = iter(stream(chunk, columns, rows))
+    while True:
+        with naming(chunk):
+            data = next(slices, _END)
+        if data is _END:
+            return
+        yield from checked_batches(data, chunk, columns)
+
+
+def checked_batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The batches of what a reader returned, each with the columns that were asked for."""
+    try:
+        batches = iter(as_batches(data))
+    except DataError as error:
+        raise DataError(f"{chunk.key}: {error}") from None
+    while True:
+        with naming(chunk):
+            batch = next(batches, _END)
+        if batch is _END:
+            return
+        if batch.schema.names != list(columns):
+            raise SchemaError(f"{chunk.key}: gave columns {batch.schema.names}, but {list(columns)} were asked for")
+        yield batch
+
+
+def first_rows(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> pa.RecordBatch:
+    """At most ``rows`` rows from the start of a chunk that has some."""
+    slices = open_stream(reader, chunk, columns, rows)
+    try:
+        return next(batch for batch in slices if batch.num_rows).slice(0, rows)
+    except StopIteration:
+        raise CorruptError(f"{chunk.key}: gave no rows, but {chunk.rows:,} were declared") from None
