@@ -1,5 +1,10 @@
 """Train models on tables and arrays that do not fit in memory."""
 
+import os
+
+# Arrow reads this once, when it is imported: its other pools keep much of what is freed (see memory.steady_allocators).
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 from streamtrain.batch import Batch
 from streamtrain.errors import BudgetExceeded, BudgetRefused, DataError, StreamtrainError, UsageError
 from streamtrain.inference import evaluate, predict

@@ -34,6 +34,7 @@ __all__ = [
     "steady_allocators",
 ]
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt, <malloc.h>
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECASE)
@@ -157,15 +158,21 @@ def _cached_bytes(stat: Path, name: str) -> int:
 
 @contextmanager
 def steady_allocators(threads: int) -> Iterator[None]:
-    """Allocators that give back what was freed: Arrow on malloc (its own pools keep twice a row group), and few malloc
-    arenas, so that many threads do not multiply what is retained. Arrow's pool is restored at the end."""
+    """Allocators whose memory follows what is in use, for the block.
+
+    Arrow allocates through malloc: its own pools keep twice a row group. (What Arrow allocates for itself, page buffers
+    among it, goes the same way: ``streamtrain`` sets ARROW_DEFAULT_MEMORY_POOL before Arrow is imported.) There are few
+    malloc arenas, so that many threads do not multiply what is retained; and what a thread freed it keeps for its next
+    read, because fresh pages from the system cost as much as decoding into them. All of it is given back at the end.
+    """
     before = pa.default_memory_pool()
-    _malloc_option(-8, threads + 1)  # M_ARENA_MAX
+    _malloc_options({_ARENA_MAX: threads + 1, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 128 << 20})
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield
     finally:
         pa.set_memory_pool(before)
+        _malloc_options({_MMAP_THRESHOLD: 128 << 10, _TRIM_THRESHOLD: 128 << 10})
         release_freed_memory()
 
 
@@ -178,11 +185,12 @@ def release_freed_memory() -> None:
             trim(0)
 
 
-def _malloc_option(option: int, value: int) -> None:
+def _malloc_options(options: Mapping[int, int]) -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
-            mallopt(option, value)
+            for option, value in options.items():
+                mallopt(option, value)
 
 
 class ByteGate:

@@ -313,7 +313,8 @@ def _terms(
         "order": len(table) * _ORDER_BYTES_PER_CHUNK,
         "reads": int(read_peak * fraction) * min(workers, max(1, len(table))),
         "streams": streams,
-        "windows": int(held * window * (demand.window_row_bytes + _ORDER_BYTES_PER_ROW)),
+        "windows": int(held * window * (demand.window_row_bytes + _ORDER_BYTES_PER_ROW))
+        + window * _ORDER_BYTES_PER_ROW,
         "batches": int(batch * demand.batch_row_bytes),
     }
     terms["margin"] = int(_MARGIN_BYTES + _MARGIN_SHARE * predicted_peak(terms))

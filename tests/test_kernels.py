@@ -77,8 +77,9 @@ def test_a_linear_step_is_what_numpy_makes_of_it(shape: tuple[int, int, int], lo
     weights = rng.random(count).astype(np.float32) if weighted else None
     scoring, learning = rng.normal(size=(2, width + 1)).astype(np.float32)
     compiled, plain = rows.copy(), rows.copy()
-    found = kernels.linear_step(compiled, maps, targets, weights, scoring, learning, logistic=logistic)
-    wanted = in_numpy(kernels.linear_step, plain, maps, targets, weights, scoring, learning, logistic=logistic)
+    step, other_step = (kernels.LinearStep(maps, scoring, learning, logistic=logistic) for _ in range(2))
+    found = step(compiled, targets, weights)
+    wanted = in_numpy(other_step, plain, targets, weights)
     np.testing.assert_array_equal(compiled, plain)
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * count)
@@ -89,7 +90,7 @@ def test_the_sigmoid_holds_everywhere() -> None:
     rows, one = margins[:, None].copy(), np.ones(2, np.float32)
     maps = np.array([[0], [0], [1]], np.float32)
     one[1] = 0
-    scores, _, _ = kernels.linear_step(rows, maps, np.zeros(len(margins), np.float32), None, one, one, logistic=True)
+    scores, _, _ = kernels.LinearStep(maps, one, one, logistic=True)(rows, np.zeros(len(margins), np.float32), None)
     with np.errstate(over="ignore"):
         wanted = 1 / (1 + np.exp(-margins.astype(np.float64)))
     np.testing.assert_allclose(scores, wanted, rtol=2e-6, atol=1e-34)

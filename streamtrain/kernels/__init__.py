@@ -1,6 +1,6 @@
 """The loops that touch every number of every row: compiled where a C compiler was found at installation, numpy otherwise.
 
-``COMPILED`` tells which. Moves, `sums` and `affine` give the same bits either way; `linear_step` adds up in another order
+``COMPILED`` tells which. Moves, `sums` and `affine` give the same bits either way; `LinearStep` adds up in another order
 than numpy's BLAS does, so it differs in the last bits, as it would between two versions of BLAS.
 Arrays must be C-contiguous; nothing is checked here, callers own their arrays.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COMPILED", "affine", "linear_step", "scatter_columns", "scatter_rows", "sums"]
+__all__ = ["COMPILED", "LinearStep", "affine", "scatter_columns", "scatter_rows", "sums"]
 
 Floats = NDArray[np.float32]
 
@@ -150,54 +150,59 @@ def affine(rows: Floats, shift: Floats, scale: Floats) -> None:
     np.multiply(rows, scale, out=rows)
 
 
-def linear_step(
-    rows: Floats,
-    maps: Floats,
-    targets: Floats,
-    weights: Floats | None,
-    scoring: Floats,
-    learning: Floats,
-    *,
-    logistic: bool,
-) -> tuple[Floats, Floats, Floats]:
-    """Everything that a step of a linear model with one output does to each row.
+class LinearStep:
+    """Everything that a step of a linear model with one output does to each row, in one pass over the rows.
 
-    rows: raw features, shape (rows, width), **prepared in place**: ``(rows - shift) * scale``. maps: centre, shift and
-    scale, shape (3, width). targets, weights: shape (rows,). scoring, learning: two sets of weights, each of shape
-    (width + 1,), the intercept last. logistic: whether a prediction is the sigmoid of its margin, or the margin itself.
+    maps: centre, shift and scale, shape (3, width). scoring, learning: two sets of weights, each of shape (width + 1,),
+    the intercept last. All of them float32, and looked at anew at each call: change them in place. logistic: whether a
+    prediction is the sigmoid of its margin, or the margin itself.
 
-    Returns the predictions of the scoring weights, shape (rows,); the sum over the rows of
-    ``weight * (prediction of the learning weights - target) * (row, 1)``, shape (width + 1,); and the sums of the raw
-    rows about the centre, shape (2, width), as float32 (see `sums`; meant for a few thousand rows).
-
+    >>> maps, zero = np.array([[2, 5], [2, 5], [1, 1]], np.float32), np.zeros(3, np.float32)
+    >>> step = LinearStep(maps, zero, zero, logistic=True)
     >>> rows = np.array([[1, 5], [3, 5]], np.float32)
-    >>> one, maps = np.ones(2, np.float32), np.array([[2, 5], [2, 5], [1, 1]], np.float32)
-    >>> zero = np.zeros(3, np.float32)
-    >>> [found.tolist() for found in linear_step(rows, maps, one, None, zero, zero, logistic=True)]
+    >>> [found.tolist() for found in step(rows, np.ones(2, np.float32), None)]
     [[0.5, 0.5], [0.0, 0.0, -1.0], [[0.0, 0.0], [2.0, 0.0]]]
     """
-    count, width = rows.shape
-    scores = np.empty(count, np.float32)
-    gradient, found = np.empty(width + 1, np.float32), np.empty((2, width), np.float32)
-    if _library is not None:
+
+    def __init__(self, maps: Floats, scoring: Floats, learning: Floats, *, logistic: bool) -> None:
+        self.maps, self.scoring, self.learning, self.logistic = maps, scoring, learning, logistic
+        width = maps.shape[1]
+        self._gradient, self._sums = np.empty(width + 1, np.float32), np.empty((2, width), np.float32)
+        # An address costs as much as a small sum: those of arrays that stay are looked up once.
         centre, size = _address(maps), 4 * width
+        self._maps = centre + size, centre + 2 * size, centre
+        self._weights = _address(scoring), _address(learning)
+        self._found = _address(self._gradient), _address(self._sums)
+
+    def __call__(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
+        """rows: raw features, shape (rows, width), **prepared in place**: ``(rows - shift) * scale``. targets, weights:
+        shape (rows,), float32.
+
+        Returns the predictions of the scoring weights, shape (rows,); the sum over the rows of
+        ``weight * (prediction of the learning weights - target) * (row, 1)``, shape (width + 1,); and the sums of the
+        raw rows about the centre, shape (2, width), in float32 (see `sums`; meant for a few thousand rows). The last
+        two are valid until the next call.
+        """
+        if _library is None:
+            return self._in_numpy(rows, targets, weights)
+        scores = np.empty(len(rows), np.float32)
         _library.st_linear_step(
-            _address(rows), count, width, centre + size, centre + 2 * size, centre, _address(targets),
-            None if weights is None else _address(weights), _address(scoring), _address(learning), logistic,
-            _address(scores), _address(gradient), _address(found),
+            _address(rows), *rows.shape, *self._maps, _address(targets), None if weights is None else _address(weights),
+            *self._weights, self.logistic, _address(scores), *self._found,
         )  # fmt: skip
-        return scores, gradient, found
-    found[:] = _sums(rows, maps[0])
-    affine(rows, maps[1], maps[2])
-    np.add(np.dot(rows, scoring[:-1]), scoring[-1], out=scores)
-    slope = np.dot(rows, learning[:-1]) + learning[-1]
-    if logistic:
-        for margin in (scores, slope):  # (1 + tanh(m / 2)) / 2 cannot overflow
+        return scores, self._gradient, self._sums
+
+    def _in_numpy(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
+        self._sums[:] = _sums(rows, self.maps[0])
+        affine(rows, self.maps[1], self.maps[2])
+        scores = np.dot(rows, self.scoring[:-1]) + self.scoring[-1]
+        slope = np.dot(rows, self.learning[:-1]) + self.learning[-1]
+        for margin in (scores, slope) if self.logistic else ():  # (1 + tanh(m / 2)) / 2 cannot overflow
             np.tanh(np.multiply(margin, np.float32(0.5), out=margin), out=margin)
             np.multiply(np.add(margin, np.float32(1), out=margin), np.float32(0.5), out=margin)
-    slope -= targets
-    if weights is not None:
-        slope *= weights
-    np.dot(rows.T, slope, out=gradient[:-1])
-    gradient[-1] = np.add.reduce(slope)
-    return scores, gradient, found
+        slope -= targets
+        if weights is not None:
+            slope *= weights
+        np.dot(rows.T, slope, out=self._gradient[:-1])
+        self._gradient[-1] = np.add.reduce(slope)
+        return scores, self._gradient, self._sums

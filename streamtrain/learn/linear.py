@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
-from streamtrain.kernels import linear_step
+from streamtrain.kernels import LinearStep
 from streamtrain.learn.losses import Loss, get_loss
 from streamtrain.learn.penalties import shrink
 from streamtrain.learn.rules import Clock, Rule, get_rule
@@ -75,6 +75,7 @@ class Linear:
         self._penalty = np.zeros((2 if l1 else 0, features, *shape[1:]), np.float32)  # owed and paid
         self._ones = np.ones(0, np.float32)
         self._clock = Clock()
+        self._fused: LinearStep | None = None
 
     @property
     def weights(self) -> Floats:
@@ -118,7 +119,7 @@ class Linear:
         return self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
 
     def step(self, batch: Batch, maps: Floats) -> tuple[Floats, Floats]:
-        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.linear_step`).
+        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.LinearStep`).
 
         maps: centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
         Returns the predictions from before the step, shape (rows,), and the sums of the raw rows about the centre.
@@ -126,10 +127,9 @@ class Linear:
         """
         rows, weights = len(batch), batch.weights
         targets = batch.targets.astype(np.float32, copy=False)
-        logistic = self.loss.name == "logistic"
-        scores, gradient, sums = linear_step(
-            batch.features, maps, targets, weights, self._average, self._weights, logistic=logistic
-        )
+        if self._fused is None or self._fused.maps is not maps:
+            self._fused = LinearStep(maps, self._average, self._weights, logistic=self.loss.name == "logistic")
+        scores, gradient, sums = self._fused(batch.features, targets, weights)
         total = float(rows) if weights is None else float(np.add.reduce(weights, dtype=np.float64))
         if total > 0 and math.isfinite(np.add.reduce(gradient)):
             clock = self._tick(rows)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.load.layout import Layout
-from streamtrain.load.window import Locator, Window
+from streamtrain.load.window import Window
 
 __all__ = ["BatchBuffer"]
 
@@ -29,15 +29,21 @@ class BatchBuffer:
         self._places: list[partial[NDArray[np.int64]]] = []
         self.filled = 0
 
-    def view(self, window: Window, locator: Locator, first: int, last: int, *, held_out: bool = False) -> Batch | None:
+    def view(self, window: Window, first: int, last: int, *, held_out: bool = False) -> Batch | None:
         """Rows ``first`` to ``last`` of the window as a batch, without a copy; None where a copy is needed."""
         if self.filled or not self._views or (last - first < self.rows and not held_out):
             return None
         arrays, rows = window.arrays, slice(first, last)
         weights = None if arrays.weights is None else arrays.weights[rows]
-        return Batch(arrays.features[rows], arrays.targets[rows], weights, partial(locator, first, last), held_out)
+        return Batch(
+            arrays.features[rows],
+            arrays.targets[rows],
+            weights,
+            partial(window.arrangement.origins, first, last),
+            held_out,
+        )
 
-    def gather(self, window: Window, locator: Locator, first: int, last: int) -> None:
+    def gather(self, window: Window, first: int, last: int) -> None:
         """Append rows ``first`` to ``last`` of the window."""
         into, rows, arrays = slice(self.filled, self.filled + last - first), slice(first, last), window.arrays
         self._features[into] = arrays.features[rows]
@@ -45,7 +51,7 @@ class BatchBuffer:
             self._targets[into] = arrays.targets[rows]
         if self._weights is not None and arrays.weights is not None:
             self._weights[into] = arrays.weights[rows]
-        self._places.append(partial(locator, first, last))
+        self._places.append(partial(window.arrangement.origins, first, last))
         self.filled = into.stop
 
     def batch(self, *, held_out: bool = False) -> Batch:

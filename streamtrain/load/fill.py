@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -12,7 +15,7 @@ from typing import Any
 from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
 from streamtrain.load.schedule import ClusterScheduler, make_scheduler
 from streamtrain.load.source import Source
-from streamtrain.load.window import Window
+from streamtrain.load.window import Arrangement, Window
 from streamtrain.memory import ByteGate, steady_allocators
 from streamtrain.plan import Plan
 from streamtrain.shuffle import streamed, windows
@@ -51,6 +54,7 @@ class Filler:
             self._free.put(buffer)
         self._ready: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._orders = ThreadPoolExecutor(1, thread_name_prefix="streamtrain-order")
         self._stack.enter_context(steady_allocators(plan.workers))
         self._thread = threading.Thread(target=self._run, name="streamtrain-fill", daemon=True)
         self._thread.start()
@@ -81,6 +85,7 @@ class Filler:
         self._free.put(None)
         self._thread.join(_STOP_SECONDS)
         self._scheduler.close()
+        self._orders.shutdown(wait=False, cancel_futures=True)
         self._stack.close()
 
     def _run(self) -> None:
@@ -94,18 +99,35 @@ class Filler:
             self._ready.put(error)
 
     def _run_epoch(self, epoch: int, first: int) -> None:
+        ahead: deque[Future[Arrangement]] = deque()  # the order of the next window is made while this one is read
+        for arrangement in self._arrangements(epoch, first):
+            ahead.append(arrangement)
+            if len(ahead) > 1:
+                self._fill_next(ahead)
+        while ahead:
+            self._fill_next(ahead)
+        self._ready.put(None)
+
+    def _arrangements(self, epoch: int, first: int) -> Iterator[Future[Arrangement]]:
         plan, table = self._plan, self._source.table
+        arrange = partial(
+            Arrangement.of,
+            starts=table.starts,
+            epoch=epoch,
+            seed=self._seed,
+            shuffle=plan.shuffle,
+            holdout=self._holdout,
+        )
         order = windows(table.rows, plan.window_rows, seed=self._seed, epoch=epoch, shuffle=plan.shuffle)
         for number, pieces in enumerate(order):
             if number >= first:
-                window = self._take_free()
-                window.begin(
-                    pieces, table.starts, epoch=epoch, number=number, seed=self._seed, shuffle=plan.shuffle,
-                    holdout=self._holdout,
-                )  # fmt: skip
-                self._fill(window)
-                self._ready.put(window)
-        self._ready.put(None)
+                yield self._orders.submit(arrange, list(pieces), number=number)
+
+    def _fill_next(self, ahead: deque[Future[Arrangement]]) -> None:
+        window = self._take_free()
+        window.arrangement = ahead.popleft().result()
+        self._fill(window)
+        self._ready.put(window)
 
     def _take_free(self) -> Window:
         window = self._free.get()
@@ -114,9 +136,7 @@ class Filler:
         return window
 
     def _fill(self, window: Window) -> None:
-        ends = [*window.offsets[1:], window.rows]
-        places = [window.places[start:end] for start, end in zip(window.offsets, ends, strict=True)]
-        placed = list(zip(window.pieces, places, strict=True))
+        placed = window.arrangement.placed()
         if isinstance(self._scheduler, ClusterScheduler):
             self._fill_from_cluster(self._scheduler, window, placed)
         else:

@@ -107,18 +107,18 @@ class Loader:
         filler = self._start()
         while (window := self._current(filler)) is not None:
             first = self._row
-            last = min(window.training, first + self._training.rows - self._training.filled)
+            last = min(window.arrangement.training, first + self._training.rows - self._training.filled)
             if first < last:
                 self._row = last
-                if (batch := self._training.view(window, self._locator, first, last)) is not None:
-                    return self._hand_out(batch, window.number)
-                self._training.gather(window, self._locator, first, last)
+                if (batch := self._training.view(window, first, last)) is not None:
+                    return self._hand_out(batch, window.arrangement.number)
+                self._training.gather(window, first, last)
                 if self._training.filled == self._training.rows:
-                    return self._hand_out(self._training.batch(), window.number)
+                    return self._hand_out(self._training.batch(), window.arrangement.number)
             elif (batch := self._next_held(window)) is not None:
                 return batch
             else:
-                self._last, self._row, self._window = window.number, 0, None
+                self._last, self._row, self._window = window.arrangement.number, 0, None
                 filler.release(window)
         if self._training.filled:
             return self._hand_out(self._training.batch(), self._last + 1)
@@ -138,8 +138,6 @@ class Loader:
         if self._window is None and not self._reads_over:
             started = time.perf_counter()
             self._window = filler.next()
-            if self._window is not None:
-                self._locator = self._window.locator(self.source.table.starts)
             self._reads_over = self._window is None
             self.wait_seconds += time.perf_counter() - started
         return self._window
@@ -150,18 +148,18 @@ class Loader:
 
     def _next_held(self, window: Window) -> Batch | None:
         """The next held-out rows of the window, unless they have been handed out."""
-        if self._scoring is None or self._cursor["held_window"] > window.number:
+        if self._scoring is None or self._cursor["held_window"] > window.arrangement.number:
             return None
-        row = self._cursor["held_row"] if self._cursor["held_window"] == window.number else 0
-        first = window.training + row
-        last = min(window.rows, first + self._scoring.rows)
-        done = last == window.rows
-        self._cursor |= {"held_window": window.number + done, "held_row": 0 if done else row + last - first}
+        row = self._cursor["held_row"] if self._cursor["held_window"] == window.arrangement.number else 0
+        first = window.arrangement.training + row
+        last = min(window.arrangement.rows, first + self._scoring.rows)
+        done = last == window.arrangement.rows
+        self._cursor |= {"held_window": window.arrangement.number + done, "held_row": 0 if done else row + last - first}
         if first == last:
             return None
-        if (batch := self._scoring.view(window, self._locator, first, last, held_out=True)) is not None:
+        if (batch := self._scoring.view(window, first, last, held_out=True)) is not None:
             return batch
-        self._scoring.gather(window, self._locator, first, last)
+        self._scoring.gather(window, first, last)
         return self._scoring.batch(held_out=True)
 
     def close(self) -> None:

@@ -17,8 +17,7 @@ Floats = NDArray[np.float32]
 
 def finite(sums: NDArray[Any]) -> bool:
     """Whether all values were finite: squares cannot cancel, so one that is not shows in the total of their sums."""
-    with np.errstate(over="ignore"):
-        return math.isfinite(np.add.reduce(sums[1]))
+    return math.isfinite(np.add.reduce(sums[1], dtype=np.float64))
 
 
 def inverse(spread: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -65,7 +65,7 @@ def checked_batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator
         raise DataError(f"{chunk.key}: {error}") from None
     while True:
         with naming(chunk):
-            batch = next(batches, _END)
+            batch: Any = next(batches, _END)
         if batch is _END:
             return
         if batch.schema.names != list(columns):

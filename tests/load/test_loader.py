@@ -158,6 +158,7 @@ def test_batches_are_of_the_exact_size_and_hold_each_row_once(
                 require_true(batch)
                 assert 0 < len(batch) <= batch_size
                 (scored if batch.held_out else learned).append(batch.rows)
+                assert len(learned) + len(scored) <= sum(sizes)  # an end, whatever is broken
             assert all(len(rows) == batch_size for rows in learned[:-1])
             assert sorted(np.concatenate([*learned, *scored]).tolist()) == list(range(sum(sizes)))
             assert not any(out[rows].any() for rows in learned) and all(out[rows].all() for rows in scored)
@@ -306,6 +307,7 @@ def test_the_state_can_be_taken_before_every_batch(
             states.append(loader.state_dict())
             for batch in loader:
                 expected.append(take(batch))
+                assert len(expected) <= 2 * sum(MIXED)  # an end, whatever is broken
                 states.append(loader.state_dict())
     assert len(states) == len(expected) + 2 and len(expected) > 12
     ends = [i for i, state in enumerate(states) if state["epoch"] != states[max(0, i - 1)]["epoch"]]
