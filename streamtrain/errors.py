@@ -12,6 +12,7 @@ The tree::
     │   ├── CorruptError (OSError)       bytes that do not decode, counts that do not agree
     │   └── BadValueError                a null, a NaN or an unknown label in the rows
     ├── RunError (ValueError)            a run folder that cannot be used
+    ├── DivergedError (ArithmeticError)  the model's numbers ran out of bounds while learning
     └── BudgetError (MemoryError)        memory
         ├── BudgetRefused                the plan does not fit; nothing was read
         └── BudgetExceeded               the process went over its budget while running
@@ -32,6 +33,7 @@ __all__ = [
     "ColumnError",
     "CorruptError",
     "DataError",
+    "DivergedError",
     "NotFoundError",
     "RunError",
     "SchemaError",
@@ -99,6 +101,10 @@ def _bad_value(message: str, row: int | None, column: int | None) -> BadValueErr
 
 class RunError(StreamtrainError, ValueError):
     """A run folder that cannot be used."""
+
+
+class DivergedError(StreamtrainError, ArithmeticError):
+    """The model's numbers ran out of bounds while learning."""
 
 
 class BudgetError(StreamtrainError, MemoryError):

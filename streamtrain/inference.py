@@ -99,6 +99,10 @@ class Scorer:
         needed = sum(plan.terms[name] for name in ("footers", "order", "reads", "streams", "windows", "batches"))
         return cls(data, settings.missing_chunks, needed)
 
+    def require_columns(self, model: Model) -> None:
+        """Raise now what `score` would raise of columns after the first epoch. Reads metadata."""
+        _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
+
     def score(self, model: Model) -> dict[str, Any]:
         source = _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
         return _score(source, _plan(source, None, 1), model)

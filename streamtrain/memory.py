@@ -166,7 +166,7 @@ def steady_allocators(threads: int) -> Iterator[None]:
     read, because fresh pages from the system cost as much as decoding into them. All of it is given back at the end.
     """
     before = pa.default_memory_pool()
-    _malloc_options({_ARENA_MAX: threads + 1, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 128 << 20})
+    _malloc_options({_ARENA_MAX: threads + 1, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
     pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield

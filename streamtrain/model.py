@@ -18,14 +18,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, ColumnError, RunError
+from streamtrain.errors import BadValueError, ColumnError, DivergedError, RunError
 from streamtrain.learn import Learner, Linear
 from streamtrain.load import Layout
 from streamtrain.prepare import Standardize, TargetScale
 from streamtrain.storage.arrow import pick, width
 from streamtrain.target import Target
 
-__all__ = ["LinearSettings", "Model", "load_model"]
+__all__ = ["LinearSettings", "Model", "diverged", "load_model"]
 
 _FORMAT = 1
 
@@ -94,6 +94,8 @@ class Model:
             batch = replace(batch, targets=scale.transform(targets))
         predictions, sums = learner.step(batch, maps)
         self.preparation.absorb(sums, batch.features)
+        if learner.diverged:
+            raise diverged("the gradient")
         if scale is None:
             return predictions
         predictions = scale.inverse(predictions)
@@ -165,6 +167,11 @@ class Model:
             ],
         }
         (folder / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+
+def diverged(what: str) -> DivergedError:
+    """The error for numbers that ran out of bounds while learning."""
+    return DivergedError(f"the model diverged: {what} is not finite any more: give a smaller --step, or use --rule nag")
 
 
 def load_model(run: str | Path) -> Model:

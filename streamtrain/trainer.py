@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
@@ -17,7 +19,7 @@ from streamtrain.job import Job, Settings
 from streamtrain.load import Loader
 from streamtrain.memory import format_bytes, peak_bytes, reset_peak, resident_bytes
 from streamtrain.metrics import Metrics, make_metrics
-from streamtrain.model import Model
+from streamtrain.model import Model, diverged
 from streamtrain.report import Report
 from streamtrain.run import RunFolder
 
@@ -78,6 +80,8 @@ def fit(
     validation = Scorer.planned(validate, asked) if validate is not None else None
     job = Job.open(data, asked, extra_bytes=validation.bytes if validation else 0)
     job.plan.require_fits()
+    if validation is not None:
+        validation.require_columns(job.model)
     trainer = _Trainer(job, validation, progress)
     report = trainer.run(scheduler)
     report.seconds = time.perf_counter() - started
@@ -116,7 +120,8 @@ class _Trainer:
         )  # fmt: skip
         self.started = time.perf_counter()
         # The learner's BLAS runs on one thread: the cores belong to the reads, and its sums do not depend on their number.
-        with threadpool_limits(1, "blas"), loader:
+        # Numbers out of bounds are looked for, and are an error: numpy need not warn of them.
+        with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"), loader:
             for epoch in range(settings.epochs):
                 self.holdout, self.held_rows = self._metrics(), 0
                 for batch in loader:
@@ -143,8 +148,10 @@ class _Trainer:
         now = time.perf_counter()
         self.next_tick = now + _TICK_SECONDS
         self._require_budget()
+        loss = self.progressive.result()["loss"]
+        if loss is not None and not math.isfinite(loss):
+            raise diverged("the progressive loss")
         if self.progress is not None:
-            loss = self.progressive.result()["loss"]
             total = self.plan.rows * self.settings.epochs
             self.progress(
                 Progress(

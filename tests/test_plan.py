@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from streamtrain.errors import BudgetRefused, UsageError
 from streamtrain.memory import format_bytes, parse_bytes
-from streamtrain.plan import Demand, Plan, default_batch_size, default_window_rows, solve
+from streamtrain.plan import Plan, default_batch_size, solve
 from streamtrain.shuffle import windows
 from streamtrain.storage.reader import ChunkTable
+from streamtrain.terms import Demand, default_window_rows
 
 quick = settings(deadline=None, max_examples=60)
 

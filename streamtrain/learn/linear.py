@@ -76,6 +76,7 @@ class Linear:
         self._ones = np.ones(0, np.float32)
         self._clock = Clock()
         self._fused: LinearStep | None = None
+        self.diverged = False
 
     @property
     def weights(self) -> Floats:
@@ -123,7 +124,8 @@ class Linear:
 
         maps: centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
         Returns the predictions from before the step, shape (rows,), and the sums of the raw rows about the centre.
-        Learns nothing from rows that are not finite: the sums tell.
+        Where the gradient is not finite nothing is learned and ``diverged`` is set: unless the sums say that the rows
+        are to blame, the weights are.
         """
         rows, weights = len(batch), batch.weights
         targets = batch.targets.astype(np.float32, copy=False)
@@ -131,7 +133,8 @@ class Linear:
             self._fused = LinearStep(maps, self._average, self._weights, logistic=self.loss.name == "logistic")
         scores, gradient, sums = self._fused(batch.features, targets, weights)
         total = float(rows) if weights is None else float(np.add.reduce(weights, dtype=np.float64))
-        if total > 0 and math.isfinite(np.add.reduce(gradient)):
+        self.diverged = not math.isfinite(np.add.reduce(gradient))
+        if total > 0 and not self.diverged:
             clock = self._tick(rows)
             if _measures(clock):
                 clock.measure(float(np.dot(sums[1], np.square(maps[2], dtype=np.float64))), rows)

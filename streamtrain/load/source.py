@@ -14,12 +14,13 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, NotFoundError
 from streamtrain.load.layout import Layout, choose_features
 from streamtrain.memory import available_bytes, parse_bytes, release_freed_memory, resident_bytes
-from streamtrain.plan import Demand, Plan, solve
+from streamtrain.plan import Plan, solve
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import bytes_per_row, pick, value_type
 from streamtrain.storage.checked import first_rows
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 from streamtrain.target import Target, as_numbers, resolve_task, survey
+from streamtrain.terms import Demand
 
 __all__ = ["Source"]
 

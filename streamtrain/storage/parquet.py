@@ -91,10 +91,10 @@ class ParquetReader:
 
     @property
     def open_bytes(self) -> int:
-        """Memory that footers and handles take while reading."""
+        """Memory that footers will take while reading, beyond those that are kept already: of two files at a time."""
         per_group = _FOOTER_ENTRY_BYTES * max(1, len(self._file_schema))
         most = int(np.bincount(self._file_of).max(initial=0)) * per_group
-        return most + min(len(self._rows) * per_group, _FOOTERS_BYTES)
+        return 2 * most if len(self._rows) * per_group > _FOOTERS_BYTES and len(self._files) > 1 else 0
 
     def chunks(self) -> ChunkTable:
         return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
