@@ -35,7 +35,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
             build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
     def _compile(self, compiler: str, folder: Path, name: str, extra: list[str]) -> bool:
-        command = [compiler, *FLAGS, *extra, "-o", str(folder / name), str(folder / "kernels.c")]
+        command = [compiler, *FLAGS, *extra, "-o", str(folder / name), str(folder / "kernels.c"), "-lm"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             self.app.display_warning(f"{name} was not compiled, numpy does its work: {result.stderr.strip()}")

@@ -37,6 +37,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.features)
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Rows ``start`` to ``stop``, without a copy."""
+        weights = None if self.weights is None else self.weights[start:stop]
+        features, targets = self.features[start:stop], self.targets[start:stop]
+        return Batch(features, targets, weights, lambda: self.rows[start:stop], self.held_out)
+
     @property
     def rows(self) -> NDArray[np.int64]:
         """The position of each row in the data, shape (rows,); 0 is the first row of the first chunk."""

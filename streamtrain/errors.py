@@ -91,6 +91,11 @@ class BadValueError(DataError):
         super().__init__(message)
         self.row, self.column = row, column
 
+    def further(self, rows: int) -> BadValueError:
+        """The same error, of rows that stand ``rows`` rows further on than was thought."""
+        row = None if self.row is None else self.row + rows
+        return BadValueError(str(self), row=row, column=self.column)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_bad_value, (self.args[0], self.row, self.column))
 

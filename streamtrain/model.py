@@ -69,12 +69,50 @@ class Model:
         """The classes, in the order of their probabilities; empty for regression."""
         return self.target.classes
 
-    def train(self, batch: Batch) -> NDArray[np.float32]:
-        """Predict, then learn, a batch as the loader gives it, whose features are prepared in place.
+    def train(self, batch: Batch, size: int | None = None) -> NDArray[np.float32]:
+        """Predict, then learn, rows as the loader gives them, whose features are prepared in place.
 
-        Returns the predictions that were made before anything was learned from the targets (see `predict`).
-        Raises BadValueError for features that are not finite.
+        size: rows of one batch, where these are several that stand one after the other.
+        Returns the predictions that were made before anything was learned from a batch's targets (see `predict`).
+        Raises BadValueError for features that are not finite, DivergedError where the model's numbers are not.
         """
+        size, found, start = size or len(batch), [], 0
+        while start < len(batch):
+            stop = min(len(batch), start + size * self._batches_at_once(batch, size))
+            part = batch if stop - start == len(batch) else batch.part(start, stop)
+            try:
+                found.append(self._train_run(part, size) if stop - start > size else self._train_one(part))
+            except BadValueError as error:
+                raise error.further(start) from None
+            start += len(found[-1])
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _batches_at_once(self, batch: Batch, size: int) -> int:
+        """How many batches can be learned in one call: as many as the preparation stays the same for."""
+        learner = self.learner
+        if self._scale is not None or batch.weights is not None or self.preparation.maps is None:
+            return 1
+        if not (isinstance(learner, Linear) and learner.runs):
+            return 1
+        return max(1, -(-self.preparation.rows_to_renewal // size))
+
+    def _train_run(self, batch: Batch, size: int) -> NDArray[np.float32]:
+        """Learn several batches in one call; fewer where one of them has to be looked at."""
+        learner, maps = self.learner, self.preparation.maps
+        assert isinstance(learner, Linear) and maps is not None
+        done, predictions, sums = learner.run(batch, size, maps, self.preparation.block)
+        learned = min(len(batch), done * size)
+        self.preparation.added(learned)
+        if sums is not None:
+            try:
+                self.preparation.absorb(sums, batch.features[learned : len(predictions)])
+            except BadValueError as error:
+                raise error.further(learned) from None
+            if learner.diverged:
+                raise diverged("the gradient")
+        return predictions
+
+    def _train_one(self, batch: Batch) -> NDArray[np.float32]:
         maps = self.preparation.maps
         if maps is not None and isinstance(self.learner, Linear) and self.learner.fuses:
             return self._train_fused(self.learner, batch, maps)

@@ -26,6 +26,7 @@ from streamtrain.run import RunFolder
 __all__ = ["FitResult", "Progress", "fit"]
 
 _TICK_SECONDS = 0.2
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 16_384, 16 * 10**6
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,17 @@ class _Trainer:
         with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"), loader:
             for epoch in range(settings.epochs):
                 self.holdout, self.held_rows = self._metrics(), 0
-                for batch in loader:
+                for batch in loader.runs(self._batches_at_once()):
                     self._step(batch)
                     if time.perf_counter() > self.next_tick:
                         self._tick(loader, epoch)
                 self._end_epoch(loader, epoch)
             return self._report(loader)
+
+    def _batches_at_once(self) -> int:
+        """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
+        rows = min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, self.job.source.layout.row_bytes))
+        return max(1, rows // self.plan.batch_size)
 
     def _step(self, batch: Batch) -> None:
         began = time.perf_counter()
@@ -138,8 +144,9 @@ class _Trainer:
                 self.holdout.update(batch.targets, self.model.predict(batch), batch.weights)
                 self.held_rows += len(batch)
             else:
-                self.progressive.update(batch.targets, self.model.train(batch), batch.weights)
-                self.batches += 1
+                predictions = self.model.train(batch, self.plan.batch_size)
+                self.progressive.update(batch.targets, predictions, batch.weights)
+                self.batches += -(-len(batch) // self.plan.batch_size)
         except BadValueError as error:
             raise self.job.source.located(error, batch) from error
         self.learn_seconds += time.perf_counter() - began

@@ -38,6 +38,9 @@ def _load() -> ctypes.CDLL | None:
     library.st_sums.argtypes = [pointer, number, number, pointer, pointer]
     library.st_affine.argtypes = [pointer, number, number, pointer, pointer]
     library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 3]
+    numbers = [ctypes.c_double] * 3
+    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 5
+    library.st_linear_run.restype = number
     for name in ("st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
         getattr(library, name).restype = None
     return library
@@ -206,3 +209,24 @@ class LinearStep:
         np.dot(rows.T, slope, out=self._gradient[:-1])
         self._gradient[-1] = np.add.reduce(slope)
         return scores, self._gradient, self._sums
+
+    def run(
+        self, rows: Floats, batch: int, targets: Floats, squares: Floats, clock: NDArray[np.float64],
+        block: NDArray[np.float64], *, step: float, l2: float, forget: float,
+    ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
+        """Batch after batch: this step, and the update of the normalised adaptive gradient and of the average, to the
+        same bits as one by one. Only where ``COMPILED``; the scoring weights are the average.
+
+        rows, targets: of all batches, each of ``batch`` rows. squares: of the rule, shape (width + 1,). clock: rows,
+        batches, rows measured, power. block: gets the sums of each batch, shape (2, width). All are changed in place.
+
+        Returns the batches learned and their predictions, shape (rows,). Where that is not all of them the next one was
+        predicted, but its gradient or its sums, which are returned too, are not finite.
+        """
+        assert _library is not None
+        scores = np.empty(len(rows), np.float32)
+        done = _library.st_linear_run(
+            _address(rows), *rows.shape, batch, *self._maps, _address(targets), *self._weights, _address(squares),
+            self.logistic, step, l2, forget, _address(clock), _address(block), _address(scores), *self._found,
+        )  # fmt: skip
+        return done, scores, self._gradient, self._sums

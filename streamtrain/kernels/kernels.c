@@ -2,6 +2,7 @@
  * allocation. Each has a twin in numpy (see __init__.py) that gives the same bits: floating-point operations stand in the
  * same order, and contraction to fused multiply-add is off. */
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -265,6 +266,56 @@ void st_linear_step(float *rows, int64_t count, int64_t width, const float *shif
     }
     for (int k = 0; k < LANES; k++)
         gradient[width] += total[k];
+}
+
+static int finite_sum(const float *values, int64_t count)
+{
+    double sum = 0;
+    for (int64_t j = 0; j < count; j++)
+        sum += values[j];
+    return sum - sum == 0;
+}
+
+/* Batch after batch: st_linear_step, then the step of the normalised adaptive gradient and of the average, as Nag.update
+ * and Linear._descend do them, operation for operation. clock: rows, batches, rows measured, power; as in learn.Clock.
+ * block, shape (2, width), gets the sums of each batch. Stops before the update of a batch whose sums or gradient are not
+ * finite; returns the number of batches learned. */
+int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, const float *shift, const float *scale,
+                      const float *centre, const float *targets, float *average, float *learning, float *squares,
+                      int64_t logistic, double step, double l2, double forget, double *clock, double *block,
+                      float *scores, float *gradient, float *sums)
+{
+    int64_t done = 0;
+    for (int64_t start = 0; start < count; start += batch, done++) {
+        const int64_t n = start + batch < count ? batch : count - start;
+        st_linear_step(rows + start * width, n, width, shift, scale, centre, targets + start, 0, average, learning,
+                       logistic, scores + start, gradient, sums);
+        if (!finite_sum(gradient, width + 1) || !finite_sum(sums + width, width))
+            return done;
+        for (int64_t j = 0; j < 2 * width; j++)
+            block[j] += sums[j];
+        clock[0] += (double)n;
+        clock[1] += 1;
+        if (clock[1] <= 32 || (int64_t)clock[1] % 8 == 0) {
+            double power = 0;
+            for (int64_t j = 0; j < width; j++)
+                power += (double)sums[width + j] * ((double)scale[j] * (double)scale[j]);
+            clock[2] += (double)n;
+            clock[3] += (power / (double)n + 1 - clock[3]) * (double)n / clock[2];
+        }
+        const float share = (float)(1 / (double)n), decay = (float)l2, rate = (float)(step / sqrt(clock[3]));
+        const double nearer = forget / (clock[1] + forget - 1);
+        const float factor = (float)(nearer < 1 ? nearer : 1);
+        for (int64_t j = 0; j <= width; j++) {
+            float g = gradient[j] * share;
+            if (l2 != 0 && j < width)
+                g += decay * learning[j];
+            squares[j] += g * g;
+            learning[j] -= g * (rate / sqrtf(squares[j]));
+            average[j] += (learning[j] - average[j]) * factor;
+        }
+    }
+    return done;
 }
 
 /* Whether the library that was compiled for AVX2 can run here. */

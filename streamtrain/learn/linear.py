@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
-from streamtrain.kernels import LinearStep
+from streamtrain.kernels import COMPILED, LinearStep
 from streamtrain.learn.losses import Loss, get_loss
 from streamtrain.learn.penalties import shrink
-from streamtrain.learn.rules import Clock, Rule, get_rule
+from streamtrain.learn.rules import Clock, Nag, Rule, get_rule
 
 __all__ = ["Linear"]
 
@@ -129,18 +129,58 @@ class Linear:
         """
         rows, weights = len(batch), batch.weights
         targets = batch.targets.astype(np.float32, copy=False)
-        if self._fused is None or self._fused.maps is not maps:
-            self._fused = LinearStep(maps, self._average, self._weights, logistic=self.loss.name == "logistic")
-        scores, gradient, sums = self._fused(batch.features, targets, weights)
+        scores, gradient, sums = self._fused_for(maps)(batch.features, targets, weights)
         total = float(rows) if weights is None else float(np.add.reduce(weights, dtype=np.float64))
         self.diverged = not math.isfinite(np.add.reduce(gradient))
         if total > 0 and not self.diverged:
-            clock = self._tick(rows)
-            if _measures(clock):
-                clock.measure(float(np.dot(sums[1], np.square(maps[2], dtype=np.float64))), rows)
-            self._gradient[:] = gradient
-            self._descend(total)
+            self._learn(gradient, sums, maps, rows, total)
         return scores, sums
+
+    def _learn(self, gradient: Floats, sums: Floats, maps: Floats, rows: int, total: float) -> None:
+        """What is left of a step once the rows have been looked at."""
+        clock = self._tick(rows)
+        if _measures(clock):
+            squares = sums[1] * np.square(maps[2], dtype=np.float64)
+            clock.measure(float(np.add.accumulate(squares)[-1]), rows)  # one by one, as `run` does
+        self._gradient[:] = gradient
+        self._descend(total)
+
+    @property
+    def runs(self) -> bool:
+        """Whether `run` can take many batches at a time."""
+        averaged = self._average is not self._weights
+        return COMPILED and self.fuses and isinstance(self.rule, Nag) and averaged and not self.l1
+
+    def run(
+        self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
+    ) -> tuple[int, Floats, Floats | None]:
+        """`step` for many batches of ``size`` rows that stand one after the other, without weights; to the same bits.
+
+        block: gets the sums of each batch, shape (2, features), float64. Returns the batches learned, their predictions,
+        and None; or, where a batch had sums or a gradient that are not finite, its predictions too and its sums, which
+        are not in ``block``. It is learned from, unless ``diverged``.
+        """
+        clock = self._clock
+        counts = np.array([clock.rows, clock.batches, clock.measured, clock.power])
+        targets = batch.targets.astype(np.float32, copy=False)
+        done, scores, gradient, sums = self._fused_for(maps).run(
+            batch.features, size, targets, self._rule_state["squares"], counts, block,
+            step=self.step_size, l2=self.l2, forget=_FORGET,
+        )  # fmt: skip
+        rows, batches, measured, power = counts.tolist()
+        self._clock = Clock(int(rows), int(batches), int(measured), power)
+        if done * size >= len(batch):
+            return done, scores, None
+        odd = min(size, len(batch) - done * size)
+        self.diverged = not math.isfinite(np.add.reduce(gradient))
+        if not self.diverged:
+            self._learn(gradient, sums, maps, odd, float(odd))
+        return done, scores[: done * size + odd], sums
+
+    def _fused_for(self, maps: Floats) -> LinearStep:
+        if self._fused is None or self._fused.maps is not maps:
+            self._fused = LinearStep(maps, self._average, self._weights, logistic=self.loss.name == "logistic")
+        return self._fused
 
     def _descend(self, total: float) -> None:
         """Turn the summed gradient into a step; ``total`` is the weight of the rows."""
@@ -179,7 +219,7 @@ class Linear:
         """Weights, average, what the rule remembers (``rule.*``) and the clock; copies."""
         clock = self._clock
         state: dict[str, NDArray[Any] | int | float] = {
-            f"rule.{name}": array.copy() for name, array in self._rule_state.items()
+            f"rule.{name}": array.copy() for name, array in self._rule_state.items() if not name.startswith("_")
         }
         if self._average is not self._weights:
             state["average"] = self._average.copy()
@@ -196,7 +236,8 @@ class Linear:
         if self.l1:
             self._penalty[...] = state["penalty"]
         for name, array in self._rule_state.items():
-            array[...] = state[f"rule.{name}"]
+            if not name.startswith("_"):
+                array[...] = state[f"rule.{name}"]
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
         self._clock = Clock(rows, batches, measured, float(state["power"]))
 

@@ -54,7 +54,8 @@ class Rule(Protocol):
         """The step that suits a loss."""
 
     def init(self, shape: tuple[int, ...]) -> State:
-        """What the rule remembers, for weights of that shape, before the first batch."""
+        """What the rule remembers, for weights of that shape, before the first batch; room to work in under names that
+        begin with ``_``, which is not part of the state."""
 
     def update(self, gradient: Floats, state: State, step: float, clock: Clock) -> Floats | np.float32:
         """Turn the gradient into what is to be subtracted from the weights, **in place**, and change the state.
@@ -86,11 +87,11 @@ class Nag:
 
     def init(self, shape: tuple[int, ...]) -> State:
         """The sums of squared gradients, and room for the rate."""
-        return {"squares": np.full(shape, 1e-30, np.float32), "rate": np.zeros(shape, np.float32)}
+        return {"squares": np.full(shape, 1e-30, np.float32), "_rate": np.zeros(shape, np.float32)}
 
     def update(self, gradient: Floats, state: State, step: float, clock: Clock) -> Floats:
         """See the class."""
-        squares, rate = state["squares"], state["rate"]
+        squares, rate = state["squares"], state["_rate"]
         np.multiply(gradient, gradient, out=rate)
         squares += rate
         np.sqrt(squares, out=rate)
@@ -141,11 +142,11 @@ class Adam:
 
     def init(self, shape: tuple[int, ...]) -> State:
         """The two running means, and room for the rate."""
-        return {name: np.zeros(shape, np.float32) for name in ("mean", "squares", "rate")}
+        return {name: np.zeros(shape, np.float32) for name in ("mean", "squares", "_rate")}
 
     def update(self, gradient: Floats, state: State, step: float, clock: Clock) -> Floats:
         """See the class."""
-        mean, squares, rate = state["mean"], state["squares"], state["rate"]
+        mean, squares, rate = state["mean"], state["squares"], state["_rate"]
         np.multiply(gradient, gradient, out=rate)
         rate -= squares
         rate *= np.float32(1 - self.beta2)

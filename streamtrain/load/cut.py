@@ -25,13 +25,13 @@ class BatchBuffer:
             rows if layout.target else 0, layout.target.dtype if layout.target else "f4"
         )
         self._weights = np.empty(rows, np.float32) if layout.weight else None
-        self._views = layout.dtype == np.float32
+        self.views = layout.dtype == np.float32
         self._places: list[partial[NDArray[np.int64]]] = []
         self.filled = 0
 
     def view(self, window: Window, first: int, last: int, *, held_out: bool = False) -> Batch | None:
         """Rows ``first`` to ``last`` of the window as a batch, without a copy; None where a copy is needed."""
-        if self.filled or not self._views or (last - first < self.rows and not held_out):
+        if self.filled or not self.views or (last - first < self.rows and not held_out):
             return None
         arrays, rows = window.arrays, slice(first, last)
         weights = None if arrays.weights is None else arrays.weights[rows]

@@ -60,6 +60,7 @@ class Loader:
         self._window: Window | None = None
         self._row = 0  # of the window: the next to gather
         self._reads_over = self._ended = False
+        self._most = 1
         self.wait_seconds = 0.0  # how long `next` waited for windows
 
     def state_dict(self) -> dict[str, int]:
@@ -97,7 +98,12 @@ class Loader:
         return {"windows": self._filler.buffer_bytes, "reads": self._filler.gate.peak_bytes, "batches": batches}
 
     def __iter__(self) -> Iterator[Batch]:
-        self._ended = False
+        return self.runs(1)
+
+    def runs(self, most: int) -> Iterator[Batch]:
+        """As iterating, but up to ``most`` batches that stand one after the other in a window arrive as one, for those
+        who learn from many at a time. The last of them may be smaller only where a batch would be."""
+        self._ended, self._most = False, most if self._training.views else 1
         return self
 
     def __next__(self) -> Batch:
@@ -106,8 +112,10 @@ class Loader:
             raise StopIteration
         filler = self._start()
         while (window := self._current(filler)) is not None:
-            first = self._row
-            last = min(window.arrangement.training, first + self._training.rows - self._training.filled)
+            first, rows = self._row, self._training.rows
+            last = min(window.arrangement.training, first + rows - self._training.filled)
+            if not self._training.filled and last - first == rows:
+                last += min(self._most - 1, (window.arrangement.training - last) // rows) * rows
             if first < last:
                 self._row = last
                 if (batch := self._training.view(window, first, last)) is not None:

@@ -107,7 +107,21 @@ class Standardize:
             found = np.array([np.add.reduce(centred), np.add.reduce(centred * centred)])
         self._take(found, len(prepared), changed=False)
 
-    def _take(self, found: NDArray[Any], rows: int, *, changed: bool) -> None:
+    @property
+    def block(self) -> Doubles:
+        """The sums since the map was last renewed, shape (2, features): for who adds to them and tells `added`."""
+        return self._block
+
+    @property
+    def rows_to_renewal(self) -> int:
+        """Rows that can still be added before the map is renewed."""
+        return max(0, -(-self._rows // _REFRESH) - self._block_rows)
+
+    def added(self, rows: int) -> None:
+        """Rows whose sums were added to `block`."""
+        self._take(0, rows, changed=False)
+
+    def _take(self, found: NDArray[Any] | int, rows: int, *, changed: bool) -> None:
         self._block += found
         self._block_rows += rows
         if changed or self._block_rows * _REFRESH >= self._rows:

@@ -1,0 +1,55 @@
+"""Many batches in one call: the same bits as one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamtrain.batch import Batch
+from streamtrain.errors import BadValueError
+from streamtrain.kernels import COMPILED
+from streamtrain.learn import Linear
+from streamtrain.load import Layout
+from streamtrain.model import Model
+from streamtrain.target import Target
+
+
+@pytest.mark.skipif(not COMPILED, reason="only compiled kernels take many batches at a time")
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(16, 40), (32, 7), (100, 3)]), st.sampled_from([0.0, 0.01]))
+@settings(max_examples=20)
+def test_a_run_gives_the_same_bits_as_its_batches(seed: int, shape: tuple[int, int], l2: float) -> None:
+    size, width = shape
+    rng = np.random.default_rng(seed)
+    X = (rng.normal(size=(size * 60 + 5, width)) * 100 + 7).astype(np.float32)
+    y = (X[:, 0] + 50 * rng.normal(size=len(X)) > 7).astype(np.int32)
+    target = Target("y", "classify", (0, 1))
+    layout = Layout(tuple(f"x{i}" for i in range(width)), (pa.float32(),) * width, target)
+    models = [Model(layout, Linear(width, 2, l2=l2), None) for _ in range(2)]
+    found = []
+    for model, rows in zip(models, (len(X), size), strict=True):
+        batches = [
+            Batch(X[i : i + rows].copy(), y[i : i + rows], None, np.arange(rows)) for i in range(0, len(X), rows)
+        ]
+        found.append(np.concatenate([model.train(batch, size) for batch in batches]))
+    np.testing.assert_array_equal(*found)
+    for name, value in models[0].state_dict().items():
+        np.testing.assert_array_equal(value, models[1].state_dict()[name], name)
+
+
+@pytest.mark.skipif(not COMPILED, reason="only compiled kernels take many batches at a time")
+def test_a_run_stops_at_rows_that_are_not_finite_and_survives_squares_that_are_not() -> None:
+    target = Target("y", "classify", (0, 1))
+    layout = Layout(("a", "b"), (pa.float32(),) * 2, target)
+    X = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(np.int32)
+    X[15_000, 1] = 1e25  # its square is more than float32 holds
+    model = Model(layout, Linear(2, 2), None)
+    assert len(model.train(Batch(X.copy(), y, None, np.arange(len(X))), 32)) == len(X)
+    X[15_000, 1] = np.inf
+    model = Model(layout, Linear(2, 2), None)
+    with pytest.raises(BadValueError) as error:
+        model.train(Batch(X, y, None, np.arange(len(X))), 32)
+    assert (error.value.row, error.value.column) == (15_000, 1)
