@@ -1,5 +1,5 @@
 """Compiles the kernels when the package is built, where there is a C compiler. Without one everything still works, in
-numpy, slower: the same results."""
+numpy, slower."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ that fits the target, then the plan again, now that the classes and so the learn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,6 +78,11 @@ class Settings:
                 raise UsageError(f"no setting {name!r}: {near_names(name, list(cls.__dataclass_fields__))}")
         return cls(target, **settings)
 
+    def as_dict(self) -> dict[str, Any]:
+        """What was asked, for the report."""
+        asked = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return asked | {"learner": self.learner if isinstance(self.learner, str) else type(self.learner).__name__}
+
     @property
     def linear(self) -> LinearSettings:
         return LinearSettings(self.loss, self.rule, self.step, self.l1, self.l2, self.average)
@@ -98,20 +103,25 @@ class Job:
     settings: Settings
 
     @classmethod
-    def open(cls, data: Any, settings: Settings, *, survey: bool = True, extra_bytes: int = 0) -> Job:
+    def open(cls, data: Any, settings: Settings, *, extra_terms: Mapping[str, int] | None = None) -> Job:
         """Open the data, plan, survey the target, plan again. A plan that does not fit is left for the caller to
-        refuse (`Plan.require_fits`); then, or without ``survey``, the target was not read."""
+        refuse (`Plan.require_fits`); where it is the first one, the target was not read."""
         source = Source.open(
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
             weight=settings.weight, task=settings.task, missing_chunks=settings.missing_chunks,
         )  # fmt: skip
-        job = cls._planned(source, settings, extra_bytes)
-        if not survey or not job.plan.fits:
+        job = cls._planned(source, settings, extra_terms)
+        if not job.plan.fits:
             return job
-        return cls._planned(source.surveyed(classes=settings.classes, task=settings.task), settings, extra_bytes)
+        return cls._planned(source.surveyed(classes=settings.classes, task=settings.task), settings, extra_terms)
+
+    def ready(self) -> Job:
+        """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`)."""
+        source = self.source.with_origins()
+        return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod
-    def _planned(cls, source: Source, settings: Settings, extra_bytes: int) -> Job:
+    def _planned(cls, source: Source, settings: Settings, extra_terms: Mapping[str, int] | None) -> Job:
         target = source.layout.target
         assert target is not None
         known = replace(target, classes=(0, 1)) if target.task == "classify" and not target.classes else target
@@ -120,7 +130,8 @@ class Job:
         plan = source.plan(
             memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
             workers=settings.workers, shuffle=settings.shuffle,
-            learner_bytes=model.learner.state_bytes, preparation_bytes=model.preparation.state_bytes + extra_bytes,
+            learner_bytes=model.learner.state_bytes, preparation_bytes=model.preparation.state_bytes,
+            extra_terms=extra_terms,
         )  # fmt: skip
         return cls(source, model, plan, settings)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -29,6 +30,7 @@ __all__ = [
     "peak_bytes",
     "predicted_peak",
     "release_freed_memory",
+    "require_within",
     "reset_peak",
     "resident_bytes",
     "steady_allocators",
@@ -112,6 +114,16 @@ def reset_peak() -> None:
         return
 
 
+def require_within(budget_bytes: int, planned_bytes: int) -> None:
+    """Raise BudgetExceeded if the process took more than the budget since `reset_peak`."""
+    measured = peak_bytes()
+    if measured is not None and measured > budget_bytes:
+        raise BudgetExceeded(
+            f"the process took {format_bytes(measured)}, more than the budget {format_bytes(budget_bytes)} (planned: "
+            f"{format_bytes(planned_bytes)}): give more, or report it if nothing else in this process takes memory"
+        )
+
+
 def available_bytes(root: str | Path = "/") -> int | None:
     """Memory that this process could still take: the machine's, or less where a cgroup (v1 or v2) allows less.
 
@@ -165,15 +177,23 @@ def steady_allocators(threads: int) -> Iterator[None]:
     malloc arenas, so that many threads do not multiply what is retained; and what a thread freed it keeps for its next
     read, because fresh pages from the system cost as much as decoding into them. All of it is given back at the end.
     """
-    before = pa.default_memory_pool()
-    _malloc_options({_ARENA_MAX: threads + 1, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
-    pa.set_memory_pool(pa.system_memory_pool())
+    with _steady_lock:
+        _steady.append(pa.default_memory_pool())
+        _malloc_options({_ARENA_MAX: threads + 1, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
+        pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield
     finally:
-        pa.set_memory_pool(before)
-        _malloc_options({_MMAP_THRESHOLD: 128 << 10, _TRIM_THRESHOLD: 128 << 10})
+        with _steady_lock:
+            before = _steady.pop()
+            if not _steady:  # the last of several at the same time
+                pa.set_memory_pool(before)
+                _malloc_options({_MMAP_THRESHOLD: 128 << 10, _TRIM_THRESHOLD: 128 << 10})
         release_freed_memory()
+
+
+_steady: list[Any] = []  # Arrow's pool before each of the blocks that are open
+_steady_lock = threading.Lock()
 
 
 def release_freed_memory() -> None:

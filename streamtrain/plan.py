@@ -55,6 +55,7 @@ class Plan:
     terms: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     enough_bytes: int | None = None
+    read_so_far: str = "Nothing was read."
     enough_window_rows: int | None = None
 
     @property
@@ -97,7 +98,7 @@ class Plan:
         if self.terms["reads"] + self.terms["streams"] > 0.3 * self.budget_bytes:
             advice.append("smaller chunks")
         advice.append("fewer columns (--features, --exclude)")
-        return f"What would help: {', or '.join(advice)}. Nothing was read."
+        return f"What would help: {', or '.join(advice)}. {self.read_so_far}"
 
 
 def sorted_terms(terms: dict[str, int]) -> list[tuple[str, int]]:
@@ -124,6 +125,7 @@ def solve(
     workers: int = 2,
     shuffle: bool = True,
     window_bytes: int | None = None,
+    read_so_far: str = "Nothing was read.",
 ) -> Plan:
     """The best plan that fits the budget, or the smallest one where none does (see `Plan.fits`).
 
@@ -160,6 +162,7 @@ def solve(
         shuffle=shuffle,
         terms=terms,
         warnings=_warnings(demand, window, int(large.sum())) if shuffle else [],
+        read_so_far=read_so_far,
         enough_bytes=None if fits else choice.enough_bytes(demand.baseline_bytes),
         enough_window_rows=None if fits else choice.enough_rows(demand.baseline_bytes, window, budget_bytes),
     )

@@ -16,6 +16,7 @@ class Report:
     """The report of a fit. ``as_dict`` has the keys that scripts rely on."""
 
     plan: Plan
+    settings: dict[str, Any]
     learner: str
     loss: str
     task: str
@@ -32,6 +33,7 @@ class Report:
     time: dict[str, float] = field(default_factory=dict)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     run: str | None = None
+    fingerprint: str | None = None  # of the data; known where a run folder is written
 
     @property
     def rows_per_second(self) -> float:
@@ -57,6 +59,8 @@ class Report:
             "warnings": self.plan.warnings,
             "skipped": self.skipped,
             "run": self.run,
+            "settings": self.settings,
+            "fingerprint": self.fingerprint,
         }
 
 

@@ -22,7 +22,8 @@ from streamtrain.storage.reader import ChunkTable, Reader
 
 __all__ = ["Target", "as_numbers", "survey"]
 
-_MOST_CLASSES = 1000
+_MOST_CLASSES = 1000  # of an integer that nobody called a class
+_MOST_COUNTED = 10_000  # of anything: what is counted is held in memory
 _BLOCK_ROWS = 8192
 _TASKS = ("classify", "regress")
 
@@ -62,11 +63,14 @@ class Target:
         if values.null_count:
             raise BadValueError(_bad_message(self.name, values.null_count, "nulls", where))
         if self.task == "regress":
-            numbers = as_numbers(values)
+            with np.errstate(over="ignore"):
+                numbers = as_numbers(values).astype(np.float32)
             bad = _not_finite(numbers)
             if bad:
-                raise BadValueError(_bad_message(self.name, bad, "values that are NaN or infinite", where))
-            return numbers.astype(np.float32)
+                raise BadValueError(
+                    _bad_message(self.name, bad, "values that are NaN, infinite or too large for float32", where)
+                )
+            return numbers
         plain = _plain(values)
         if isinstance(plain, pa.DictionaryArray):
             codes = np.array([self._places.get(v, -1) for v in plain.dictionary.to_pylist()] or [-1], np.int32)
@@ -225,7 +229,8 @@ class _Tally:
             return
         self._rows += len(values)
         if self._task == "regress":
-            self._add_numbers(as_numbers(values).astype(np.float64), where)
+            with np.errstate(over="ignore"):
+                self._add_numbers(as_numbers(values).astype(np.float32).astype(np.float64), where)
         else:
             self._add_classes(values, where)
 
@@ -253,6 +258,11 @@ class _Tally:
         for value, n in pairs:
             self._counts[value] += n
             self._squares[value] += n * n / len(values)
+        if len(self._counts) > _MOST_COUNTED:
+            raise DataError(
+                f"target {self._name!r} has more than {_MOST_COUNTED:,} distinct values: too many classes; numbers can be "
+                "learned with --task regress"
+            )
         if self._refuse_many and len(self._counts) > _MOST_CLASSES and not isinstance(pairs[0][0], str):
             raise DataError(
                 f"target {self._name!r} is an integer with more than {_MOST_CLASSES:,} distinct values: "

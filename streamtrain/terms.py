@@ -7,8 +7,8 @@ every machine and in every process, whatever they really take.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -62,6 +62,7 @@ class Demand:
     largest_column_share: float = 1.0
     learner_bytes: int = 0
     preparation_bytes: int = 0
+    extra_terms: Mapping[str, int] = field(default_factory=dict)
     open_bytes: int = 0
     stream_bytes: Callable[[int, int], int] | None = None
 
@@ -100,6 +101,7 @@ def term_bytes(
         "baseline": demand.baseline_bytes,
         "learner": demand.learner_bytes,
         "preparation": demand.preparation_bytes,
+        **demand.extra_terms,
         "footers": demand.open_bytes,
         "order": len(table) * _ORDER_BYTES_PER_CHUNK,
         "reads": int(read_peak * fraction) * min(workers, max(1, len(table))),

@@ -13,11 +13,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, BudgetExceeded
+from streamtrain.errors import BadValueError
 from streamtrain.inference import Scorer
 from streamtrain.job import Job, Settings
-from streamtrain.load import Loader
-from streamtrain.memory import format_bytes, peak_bytes, reset_peak, resident_bytes
+from streamtrain.load import Loader, for_scheduler
+from streamtrain.memory import peak_bytes, require_within, reset_peak, resident_bytes
 from streamtrain.metrics import Metrics, make_metrics
 from streamtrain.model import Model, diverged
 from streamtrain.report import Report
@@ -75,21 +75,21 @@ def fit(
     (20000, True)
     """
     started = time.perf_counter()
-    asked = Settings.of(target, settings)
+    asked = Settings.of(target, for_scheduler(settings, scheduler))
     folder = RunFolder(out) if out is not None else None
     reset_peak()
     validation = Scorer.planned(validate, asked) if validate is not None else None
-    job = Job.open(data, asked, extra_bytes=validation.bytes if validation else 0)
+    job = Job.open(data, asked, extra_terms={"validation": validation.bytes} if validation else None)
     job.plan.require_fits()
     if validation is not None:
         validation.require_columns(job.model)
-    trainer = _Trainer(job, validation, progress)
+    trainer = _Trainer(job.ready(), validation, progress)
     report = trainer.run(scheduler)
     report.seconds = time.perf_counter() - started
     if folder is not None:
-        report.run = str(out)
-        folder.write(job.model, report, trainer.history)
-    return FitResult(job.model, report)
+        report.run, report.fingerprint = str(out), job.source.reader.fingerprint()
+        folder.write(trainer.model, report, trainer.history)
+    return FitResult(trainer.model, report)
 
 
 @dataclass
@@ -105,7 +105,7 @@ class _Trainer:
         self.model, self.settings, self.plan = self.job.model, self.job.settings, self.job.plan
         self.target = self.model.target
         self.progressive, self.holdout = self._metrics(), self._metrics()
-        self.batches = self.held_rows = 0
+        self.batches = self.held_rows = self.held_total = 0
         self.learn_seconds = 0.0
         self.baseline = resident_bytes()
         self.next_tick = 0.0
@@ -143,6 +143,7 @@ class _Trainer:
             if batch.held_out:
                 self.holdout.update(batch.targets, self.model.predict(batch), batch.weights)
                 self.held_rows += len(batch)
+                self.held_total += len(batch)
             else:
                 predictions = self.model.train(batch, self.plan.batch_size)
                 self.progressive.update(batch.targets, predictions, batch.weights)
@@ -154,7 +155,7 @@ class _Trainer:
     def _tick(self, loader: Loader, epoch: int) -> None:
         now = time.perf_counter()
         self.next_tick = now + _TICK_SECONDS
-        self._require_budget()
+        require_within(self.plan.budget_bytes, self.plan.peak_bytes)
         loss = self.progressive.result()["loss"]
         if loss is not None and not math.isfinite(loss):
             raise diverged("the progressive loss")
@@ -162,17 +163,14 @@ class _Trainer:
             total = self.plan.rows * self.settings.epochs
             self.progress(
                 Progress(
-                    loader.rows_seen, total, epoch, now - self.started, loss, resident_bytes(), self.plan.budget_bytes
+                    loader.rows_seen + self.held_total,
+                    total,
+                    epoch,
+                    now - self.started,
+                    loss,
+                    resident_bytes(),
+                    self.plan.budget_bytes,
                 )
-            )
-
-    def _require_budget(self) -> None:
-        measured = peak_bytes()
-        if measured is not None and measured > self.plan.budget_bytes:
-            raise BudgetExceeded(
-                f"the process took {format_bytes(measured)}, more than the budget {format_bytes(self.plan.budget_bytes)} "
-                f"(planned: {format_bytes(self.plan.peak_bytes)}): give more, or report it if nothing else in this "
-                "process takes memory"
             )
 
     def _end_epoch(self, loader: Loader, epoch: int) -> None:
@@ -190,10 +188,11 @@ class _Trainer:
         measured: dict[str, int] = loader.measured_bytes() | {"learner": self.model.learner.state_bytes}
         if self.baseline is not None:
             measured["baseline"] = self.baseline
-        self._require_budget()
+        require_within(self.plan.budget_bytes, self.plan.peak_bytes)
         waited, learned = loader.wait_seconds, self.learn_seconds
         return Report(
             plan=self.plan,
+            settings=self.settings.as_dict(),
             learner=self.settings.learner
             if isinstance(self.settings.learner, str)
             else type(self.model.learner).__name__,

@@ -171,7 +171,7 @@ def make(
     files: Annotated[Optional[int], typer.Option(help="Parquet files.")] = None,
     chunk_rows: Annotated[Optional[int], typer.Option(help="Rows a chunk. [default: about 10 MB]")] = None,
     compression: Annotated[str, typer.Option(help="zstd, snappy, none, ...")] = "zstd",
-    seed: Seed = 0, json: Json = False,
+    seed: Annotated[int, typer.Option(help="Seed of the data.")] = 0, json: Json = False,
 ) -> None:  # fmt: skip
     """Write data with a known truth, to try things out: as many rows as the disk holds."""
     from streamtrain.synthetic import make as make_data

@@ -1,6 +1,6 @@
 /* The loops that touch every number of every row. Plain C, called through ctypes: no Python in here, no state, no
- * allocation. Each has a twin in numpy (see __init__.py) that gives the same bits: floating-point operations stand in the
- * same order, and contraction to fused multiply-add is off. */
+ * allocation. Each has a twin in numpy (see __init__.py). Floating-point operations stand in one order whatever the machine, and
+ * contraction to fused multiply-add is off, so that results do not depend on what a processor can do. */
 
 #include <math.h>
 #include <stdint.h>

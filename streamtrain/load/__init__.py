@@ -3,6 +3,7 @@
 
 from streamtrain.load.layout import Layout
 from streamtrain.load.loader import Loader
+from streamtrain.load.schedule import for_scheduler
 from streamtrain.load.source import Source
 
-__all__ = ["Layout", "Loader", "Source"]
+__all__ = ["Layout", "Loader", "Source", "for_scheduler"]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
@@ -157,11 +157,9 @@ class Filler:
             if not self.reader.is_whole(piece):
                 self.reader.read(piece, window.arrays, places)
 
-    @property
+    @cached_property
     def _shared(self) -> tuple[Any, Any]:
         """Reader and layout, on every worker of the cluster; sent once."""
-        if not hasattr(self, "_sent"):
-            scheduler = self._scheduler
-            assert isinstance(scheduler, ClusterScheduler)
-            self._sent = scheduler.share(self._source.reader), scheduler.share(self._source.layout)
-        return self._sent
+        scheduler = self._scheduler
+        assert isinstance(scheduler, ClusterScheduler)
+        return scheduler.share(self._source.reader), scheduler.share(self._source.layout)

@@ -132,7 +132,8 @@ class Layout:
                     rows = np.ascontiguousarray(numbers.reshape(len(numbers), -1), self.dtype)
                     scatter_rows(rows, into.features, self.starts[name], places)
                 else:
-                    columns.append(np.ascontiguousarray(numbers, np.float32))
+                    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is found later
+                        columns.append(np.ascontiguousarray(numbers, np.float32))
                     slots.append(self.starts[name])
             elif self.target is not None and name == self.target.name:
                 scatter_rows(self.target.encode(values, where)[:, None], into.targets[:, None], 0, places)

@@ -6,33 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import dask.threaded
 
 from streamtrain.errors import UsageError
 
-__all__ = ["ClusterScheduler", "Scheduler", "ThreadScheduler", "make_scheduler"]
+__all__ = ["ClusterScheduler", "ThreadScheduler", "for_scheduler", "make_scheduler"]
 
 Task = tuple[Callable[..., Any], *tuple[Any, ...]]
 
 
-class Scheduler(Protocol):
-    """Runs the tasks of one window."""
-
-    remote: bool
-
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        """Run the tasks; (number, result) of each, as they are ready."""
-
-    def close(self) -> None:
-        """Give back threads."""
-
-
 class ThreadScheduler:
     """dask's threaded scheduler on a pool of our own."""
-
-    remote = False
 
     def __init__(self, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="streamtrain-read")
@@ -48,10 +34,8 @@ class ThreadScheduler:
 class ClusterScheduler:
     """The workers of a ``distributed.Client``: they read and return arrays, a few at a time."""
 
-    remote = True
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, workers: int) -> None:
+        self._client, self._workers = client, workers
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         from distributed import as_completed
@@ -59,7 +43,7 @@ class ClusterScheduler:
         waiting = list(enumerate(tasks))[::-1]
         numbers: dict[str, int] = {}
         ready = as_completed(with_results=False)
-        for _ in range(2 * max(1, sum(self._client.nthreads().values()))):
+        for _ in range(self._workers):
             self._submit(waiting, numbers, ready)
         while numbers:
             future = next(ready)
@@ -88,11 +72,23 @@ def make_scheduler(scheduler: Any, workers: int) -> ThreadScheduler | ClusterSch
     """``"threads"`` (or None) or a ``distributed.Client``. Raises UsageError for anything else."""
     if scheduler in (None, "threads"):
         return ThreadScheduler(workers)
-    if hasattr(scheduler, "submit") and hasattr(scheduler, "scatter"):
-        return ClusterScheduler(scheduler)
+    if _is_client(scheduler):
+        return ClusterScheduler(scheduler, workers)
     if scheduler == "processes":
         raise UsageError(
             "scheduler 'processes': every result would be pickled back through one pipe, and the memory of the worker "
             "processes belongs to no budget; use 'threads', or a distributed.Client"
         )
     raise UsageError(f"scheduler {scheduler!r}: use 'threads' or a distributed.Client")
+
+
+def _is_client(scheduler: Any) -> bool:
+    return hasattr(scheduler, "submit") and hasattr(scheduler, "scatter")
+
+
+def for_scheduler(settings: dict[str, Any], scheduler: Any) -> dict[str, Any]:
+    """The settings with a read for each thread of a cluster, unless they say how many ``workers``; checks the scheduler."""
+    make_scheduler(scheduler, 1).close()
+    if settings.get("workers") is None and _is_client(scheduler):
+        return settings | {"workers": max(1, sum(scheduler.nthreads().values()))}
+    return settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -33,11 +33,13 @@ _SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: librar
 
 @dataclass(frozen=True)
 class Source:
-    """A reader and what is taken from it. `Source.open` reads metadata only; `surveyed` reads the target."""
+    """A reader and what is taken from it. `Source.open` reads metadata only, `surveyed` the target, `with_origins` the first
+    rows of some features."""
 
     reader: Reader
     table: ChunkTable
     layout: Layout
+    is_surveyed: bool = False
 
     @classmethod
     def open(
@@ -58,16 +60,19 @@ class Source:
         return cls(reader, table, Layout.of(reader.schema, chosen, found, weight))
 
     def surveyed(self, *, classes: Sequence[str] | None = None, task: str | None = None) -> Source:
-        """With the target's classes known (see `target.survey`) and the origins of the columns."""
+        """With the target's classes known (see `target.survey`): its column alone is read."""
         target = self.layout.target
         if target is not None:
             target = survey(self.reader, self.table, target.name, task=task, classes=classes)
-        origins = self._origins()
         release_freed_memory()
-        return self.with_layout(replace(self.layout, target=target).with_origins(origins))
+        return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def with_layout(self, layout: Layout) -> Source:
         return replace(self, layout=layout)
+
+    def with_origins(self) -> Source:
+        """With what is subtracted from the columns of wide numbers; reads the first rows of these."""
+        return self.with_layout(self.layout.with_origins(self._origins()))
 
     def _origins(self) -> list[float]:
         """What to subtract from each column of wide numbers before it becomes float32: the median of the first rows,
@@ -98,7 +103,7 @@ class Source:
     def plan(
         self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         workers: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
-        window_bytes: int | None = None,
+        window_bytes: int | None = None, extra_terms: Mapping[str, int] | None = None,
     ) -> Plan:  # fmt: skip
         """The plan for this process as it is now. It may not fit: see `Plan.require_fits`."""
         available = available_bytes()
@@ -112,18 +117,19 @@ class Source:
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
             batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES),
-            baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES)
-            + (0 if self.layout.origins else _SURVEY_BYTES),
+            baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,
             learner_bytes=learner_bytes,
             preparation_bytes=preparation_bytes,
+            extra_terms=extra_terms or {},
             open_bytes=getattr(reader, "open_bytes", 0),
             stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
         )
         return solve(
             demand, budget_bytes=budget, budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, workers=workers or 2, shuffle=shuffle, window_bytes=window_bytes,
+            read_so_far="Only the target was read." if self.is_surveyed else "Nothing was read.",
         )  # fmt: skip
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
@@ -138,7 +144,8 @@ class Source:
         slot = self.layout.slots[error.column]
         value = batch.features[error.row, error.column]
         column = next(n for n in reversed(self.layout.features) if self.layout.starts[n] <= error.column)
-        return BadValueError(f"feature {slot!r} is {value} in {where}: leave it out with --exclude {column}")
+        what = "infinite, or too large for float32," if np.isinf(value) else "NaN"
+        return BadValueError(f"feature {slot!r} is {what} in {where}: leave it out with --exclude {column}")
 
 
 def _origin(numbers: np.ndarray[Any, Any]) -> float:

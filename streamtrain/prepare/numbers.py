@@ -136,8 +136,8 @@ class Standardize:
         """Sum and sum of squares about the centre, shape (2, features); differences in float64 if ``wide``."""
         if not wide:
             return sums(X, self._map[0])
-        centred = X - self._map[0].astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at what is not finite
+            centred = X - self._map[0].astype(np.float64)
             return np.array([np.add.reduce(centred), np.add.reduce(centred * centred)])
 
     def _watch(self, X: Floats) -> bool:
