@@ -1,19 +1,22 @@
 """Train models on tables and arrays that do not fit in memory."""
 
+import importlib
 import os
+import typing
 
 # Arrow reads this once, when it is imported: its other pools keep much of what is freed (see memory.steady_allocators).
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
-from streamtrain.batch import Batch
-from streamtrain.errors import BudgetExceeded, BudgetRefused, DataError, StreamtrainError, UsageError
-from streamtrain.inference import evaluate, predict
-from streamtrain.job import make_plan
-from streamtrain.load import Loader, Source
-from streamtrain.model import Model, load_model
-from streamtrain.plan import Plan
-from streamtrain.storage import Chunk, ChunkTable, Reader, open_reader, register_scheme
-from streamtrain.trainer import fit
+if typing.TYPE_CHECKING:
+    from streamtrain.batch import Batch
+    from streamtrain.errors import BudgetExceeded, BudgetRefused, DataError, StreamtrainError, UsageError
+    from streamtrain.inference import evaluate, predict
+    from streamtrain.job import make_plan
+    from streamtrain.load import Loader, Source
+    from streamtrain.model import Model, load_model
+    from streamtrain.plan import Plan
+    from streamtrain.storage import Chunk, ChunkTable, Reader, open_reader, register_scheme
+    from streamtrain.trainer import fit
 
 __all__ = [
     "Batch",
@@ -39,3 +42,29 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "batch": ("Batch",),
+    "errors": ("BudgetExceeded", "BudgetRefused", "DataError", "StreamtrainError", "UsageError"),
+    "inference": ("evaluate", "predict"),
+    "job": ("make_plan",),
+    "load": ("Loader", "Source"),
+    "model": ("Model", "load_model"),
+    "plan": ("Plan",),
+    "storage": ("Chunk", "ChunkTable", "Reader", "open_reader", "register_scheme"),
+    "trainer": ("fit",),
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Public names are imported when they are first used: what is not used costs no memory and no time."""
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"streamtrain.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'streamtrain' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

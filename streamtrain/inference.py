@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
-from streamtrain.memory import parse_bytes
+from streamtrain.memory import parse_bytes, require_within, reset_peak
 from streamtrain.metrics import make_metrics
 from streamtrain.model import Model, load_model
 from streamtrain.plan import Plan
@@ -23,7 +23,7 @@ from streamtrain.plan import Plan
 __all__ = ["Scorer", "evaluate", "predict"]
 
 _BATCH_ROWS = 8192
-_WINDOW_BYTES = 32 * 10**6
+_WINDOW_BYTES, _BATCH_BYTES, _OUTPUT_BYTES = 32 * 10**6, 2 * 10**6, 8 * 10**6
 
 
 def _open(data: Any, model: Model, *, with_target: bool, missing_chunks: str) -> Source:
@@ -34,10 +34,26 @@ def _open(data: Any, model: Model, *, with_target: bool, missing_chunks: str) ->
     return source.with_layout(model.layout_for(source.reader.schema, with_target=with_target))
 
 
-def _plan(source: Source, memory: int | str | None, workers: int | None) -> Plan:
-    """Rows in file order: the window is a matter of memory only, so it is small."""
-    batch = max(1, min(_BATCH_ROWS, _WINDOW_BYTES // (16 * max(1, source.layout.row_bytes))))
-    return source.plan(memory=memory, batch_size=batch, workers=workers, shuffle=False, window_bytes=_WINDOW_BYTES)
+def _plan(
+    source: Source, model: Model | None, memory: int | str | None, workers: int | None, *, written: bool = False
+) -> Plan:
+    """Rows in file order: the window is a matter of memory only, so it is small. ``written``: for predictions, too."""
+    outputs = _output_bytes(model)
+    batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * source.layout.width + outputs)))
+    extra = {"outputs": batch * outputs + (2 * _chunk_rows(model) * outputs if written else 0)}
+    return source.plan(
+        memory=memory, batch_size=batch, workers=workers, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
+    )  # fmt: skip
+
+
+def _output_bytes(model: Model | None) -> int:
+    """Bytes of the predictions for one row: margins, probabilities and what is written of them."""
+    return 32 + (16 * len(model.classes) if model else 0)
+
+
+def _chunk_rows(model: Model | None) -> int:
+    """Rows of a row group of predictions: about 8 MB of them."""
+    return max(1024, min(65_536, _OUTPUT_BYTES // _output_bytes(model)))
 
 
 def _check(memory: int | str | None, workers: int | None) -> None:
@@ -51,6 +67,7 @@ def _check(memory: int | str | None, workers: int | None) -> None:
 def _predicted(source: Source, plan: Plan, model: Model) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
     with threadpool_limits(1, "blas"), Loader(source, plan, epochs=1) as loader:
         for batch in loader:
+            require_within(plan.budget_bytes, plan.peak_bytes)
             try:
                 yield batch, model.predict(batch)
             except BadValueError as error:
@@ -66,9 +83,10 @@ def evaluate(
     Returns ``{"rows", "metrics"}``. Raises RunError for a folder that holds no model, and what `fit` raises for data.
     """
     _check(memory, workers)
+    reset_peak()
     model = run if isinstance(run, Model) else load_model(run)
     source = _open(data, model, with_target=True, missing_chunks=missing_chunks)
-    plan = _plan(source, memory, workers)
+    plan = _plan(source, model, memory, workers)
     plan.require_fits()
     return {"rows": plan.rows, "metrics": _score(source, plan, model)}
 
@@ -76,8 +94,11 @@ def evaluate(
 def _score(source: Source, plan: Plan, model: Model) -> dict[str, Any]:
     metrics = make_metrics(model.task, len(model.classes))
     for batch, predictions in _predicted(source, plan, model):
-        metrics.update(batch.targets, predictions)
+        metrics.update(batch.targets, predictions, batch.weights)
     return metrics.result()
+
+
+_OWN_TERMS = ("footers", "order", "reads", "streams", "windows", "batches", "outputs")
 
 
 @dataclass
@@ -95,17 +116,22 @@ class Scorer:
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
             task=settings.task, missing_chunks=settings.missing_chunks,
         )  # fmt: skip
-        plan = _plan(source, None, 1)
-        needed = sum(plan.terms[name] for name in ("footers", "order", "reads", "streams", "windows", "batches"))
-        return cls(data, settings.missing_chunks, needed)
+        plan = cls._least(source, None)
+        return cls(data, settings.missing_chunks, sum(plan.terms[name] for name in _OWN_TERMS))
+
+    @staticmethod
+    def _least(source: Source, model: Model | None) -> Plan:
+        """The smallest plan, whatever memory there is: what it takes is part of another plan, and so of its order."""
+        return _plan(source, model, 1, 1)
 
     def require_columns(self, model: Model) -> None:
         """Raise now what `score` would raise of columns after the first epoch. Reads metadata."""
         _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
 
-    def score(self, model: Model) -> dict[str, Any]:
+    def score(self, model: Model, budget_bytes: int) -> dict[str, Any]:
+        """The metrics of the model on this data, within the budget of the whole fit."""
         source = _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
-        return _score(source, _plan(source, None, 1), model)
+        return _score(source, replace(self._least(source, model), budget_bytes=budget_bytes), model)
 
 
 def predict(
@@ -117,19 +143,20 @@ def predict(
     Columns: ``prediction``, and for classes ``probability_<class>`` for each. Returns ``{"rows", "out"}``.
     """
     _check(memory, workers)
+    reset_peak()
     model = run if isinstance(run, Model) else load_model(run)
-    path = Path(out)
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    path = Path(out).resolve()
+    if (path.exists() and not path.is_file()) or not path.parent.is_dir():
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
     source = _open(data, model, with_target=False, missing_chunks=missing_chunks)
-    _require_apart(path, data, source)
-    plan = _plan(source, memory, workers)
+    _require_apart(path, out, data, source)
+    plan = _plan(source, model, memory, workers, written=True)
     plan.require_fits()
     from streamtrain.storage.parquet_writer import ParquetTableWriter
 
     schema = _prediction_schema(model)
     try:
-        with ParquetTableWriter(path, schema, chunk_rows=65_536) as writer:
+        with ParquetTableWriter(path, schema, chunk_rows=_chunk_rows(model)) as writer:
             for _, predictions in _predicted(source, plan, model):
                 writer.write(_table(model, predictions, schema))
     except OSError as error:
@@ -139,29 +166,30 @@ def predict(
     return {"rows": plan.rows, "out": str(out)}
 
 
-def _require_apart(out: Path, data: Any, source: Source) -> None:
+def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> None:
     """Predictions may neither replace the data nor lie among them, where the next one who reads them would find them."""
     if not isinstance(data, (str, Path)):
         return
     own = [Path(data), *getattr(source.reader, "paths", [])]
-    if any(path.resolve() in (out.resolve(), *out.resolve().parents) for path in own):
+    if any(one.resolve() in (path, *path.parents) for one in own):
         raise UsageError(f"--out {out}: lies in the data that are read: name a file elsewhere")
 
 
 def _prediction_schema(model: Model) -> pa.Schema:
     if model.task == "regress":
-        return pa.schema([("prediction", pa.float32())])
-    kind = pa.array(list(model.classes)).type
+        return pa.schema([("prediction", pa.float64() if model.target.origin else pa.float32())])
+    kind = model.target.labels.type
     probabilities = [(f"probability_{c}", pa.float32()) for c in model.classes]
     return pa.schema([("prediction", kind), *probabilities])
 
 
 def _table(model: Model, predictions: NDArray[np.float32], schema: pa.Schema) -> pa.RecordBatch:
     if model.task == "regress":
-        return pa.record_batch([pa.array(predictions)], schema=schema)
+        values = predictions + np.float64(model.target.origin) if model.target.origin else predictions
+        return pa.record_batch([pa.array(values)], schema=schema)
     if predictions.ndim == 1:  # two classes: the probability of the second
         predictions = np.stack([1 - predictions, predictions], axis=1)
     best = np.argmax(predictions, axis=1)
-    labels = pa.array(list(model.classes)).take(pa.array(best))
+    labels = model.target.labels.take(pa.array(best))
     columns = [pa.array(np.ascontiguousarray(predictions[:, i])) for i in range(predictions.shape[1])]
     return pa.record_batch([labels, *columns], schema=schema)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from streamtrain.errors import UsageError
 from streamtrain.learn import LOSSES, RULES, Learner
 from streamtrain.load import Source
@@ -52,6 +54,8 @@ class Settings:
     missing_chunks: str = "error"
 
     def __post_init__(self) -> None:
+        _require_names(self)
+        _require_kinds(self)
         _choose("--learner", self.learner if isinstance(self.learner, str) else "linear", _LEARNERS)
         _choose("--rule", self.rule, sorted(RULES))
         if self.loss is not None:
@@ -86,6 +90,32 @@ class Settings:
     @property
     def linear(self) -> LinearSettings:
         return LinearSettings(self.loss, self.rule, self.step, self.l1, self.l2, self.average)
+
+
+def _require_names(asked: Settings) -> None:
+    """The settings that name something do so."""
+    for name in ("features", "exclude", "classes"):
+        if isinstance(getattr(asked, name), (str, bytes)):
+            raise UsageError(f"{name}={getattr(asked, name)!r}: give a list of names")
+    for name in ("target", "weight", "loss", "rule", "task"):
+        if not isinstance(getattr(asked, name), str | None) or (name == "target" and not asked.target):
+            raise UsageError(f"{name}={getattr(asked, name)!r}: must be a name")
+
+
+def _require_kinds(asked: Settings) -> None:
+    """Switches are switches, counts are whole numbers, a learner is one."""
+    for name in ("average", "shuffle"):
+        if not isinstance(getattr(asked, name), (bool, np.bool_)):
+            raise UsageError(f"{name}={getattr(asked, name)!r}: must be True or False")
+    for name in ("epochs", "batch_size", "window_rows", "workers", "seed"):
+        value = getattr(asked, name)
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole and (value is not None or name in ("epochs", "seed")):
+            raise UsageError(f"{name}={value!r}: must be a whole number")
+    if not isinstance(asked.learner, str) and (
+        isinstance(asked.learner, type) or not isinstance(asked.learner, Learner)
+    ):
+        raise UsageError(f"learner={asked.learner!r}: must be a name, or an object with the members of Learner")
 
 
 def _choose(flag: str, value: str, known: Sequence[str]) -> None:

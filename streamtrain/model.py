@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, ColumnError, DivergedError, RunError
+from streamtrain.errors import BadValueError, ColumnError, DataError, DivergedError, RunError
 from streamtrain.learn import Learner, Linear
 from streamtrain.load import Layout
 from streamtrain.prepare import Standardize, TargetScale
@@ -142,7 +142,17 @@ class Model:
 
     def _predict_prepared(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         predictions = self.learner.predict(features)
+        if len(self.classes) == 2 and np.ndim(predictions) == 2:
+            predictions = np.ascontiguousarray(predictions[:, 1])
+        if not isinstance(self.learner, Linear):
+            _require_predictions(predictions, len(features), len(self.classes))
         return predictions if self._scale is None else self._scale.inverse(predictions)
+
+    def require_finite(self) -> None:
+        """Raise DivergedError if a number of the learner's state is not finite."""
+        for name, value in self.learner.state_dict().items():
+            if np.asarray(value).dtype.kind == "f" and not np.isfinite(value).all():
+                raise diverged(f"the learner's {name}")
 
     def predict(self, batch: Batch) -> NDArray[np.float32]:
         """Predictions for a batch as the loader gives it, whose features are prepared in place: in the target's unit,
@@ -166,7 +176,8 @@ class Model:
         found = Layout.of(schema, self.layout.features, None, None)
         if with_target:
             pick(schema, self.target.name, "target")
-            found = Layout.of(schema, self.layout.features, self.target, None)
+            weight = self.layout.weight if self.layout.weight in schema.names else None
+            found = Layout.of(schema, self.layout.features, self.target, weight)
         return found.with_origins(self.layout.origins)
 
     # -- files ---------------------------------------------------------------------------------------------------------
@@ -198,13 +209,26 @@ class Model:
             "sha256": hashlib.sha256(tensors).hexdigest(),
             "learner": "linear",
             "settings": asdict(self.settings),
-            "target": {"name": target.name, "task": target.task, "classes": list(target.classes)},
+            "target": {
+                "name": target.name,
+                "task": target.task,
+                "classes": list(target.classes),
+                "origin": target.origin,
+            },
+            "weight": layout.weight,
             "features": [
                 {"name": name, "type": str(kind), "shape": _shape(kind), "origin": origin}
                 for name, kind, origin in zip(layout.features, layout.types, layout.origins, strict=True)
             ],
         }
         (folder / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+
+def _require_predictions(predictions: Any, rows: int, classes: int) -> None:
+    """What a learner of somebody else's predicts has the shape that the protocol says."""
+    wanted = (rows, classes) if classes > 2 else (rows,)
+    if np.shape(predictions) != wanted:
+        raise DataError(f"the learner predicted an array of shape {np.shape(predictions)}; wanted {wanted}")
 
 
 def diverged(what: str) -> DivergedError:
@@ -230,7 +254,7 @@ def load_model(run: str | Path) -> Model:
             *((f["name"], _kind(f["shape"]), f["origin"]) for f in description["features"]), strict=True
         )
         settings = LinearSettings(**description["settings"])
-        layout = Layout(names, types, target, None, origins)
+        layout = Layout(names, types, target, description["weight"], origins)
         model = Model(layout, settings.make(layout.width, len(target.classes)), settings)
         tensors = (folder / "model.safetensors").read_bytes()
         if hashlib.sha256(tensors).hexdigest() != description["sha256"]:

@@ -37,7 +37,7 @@ class RunFolder:
     """A folder for a run to come. Raises RunError, before anything is done, where it cannot be written."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()
         if self.path.is_dir() and (self.path / "report.json").exists():
             raise RunError(f"--out {path}: holds a run already: name another folder, or remove it first")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):

@@ -34,7 +34,8 @@ class Target:
 
     classes: the distinct values, sorted; empty for regression. counts: rows of each, or empty where the pass was
     skipped. clustering: 0 where every block of 8,192 rows has the same mix of targets, 1 where each block holds only
-    one value: the variance between blocks over the variance of all rows; None where the pass was skipped.
+    one value: the variance between blocks over the variance of all rows; None where the pass was skipped. origin: what is
+    subtracted from a regression target before it becomes float32, where its values are far larger than their spread.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Target:
     counts: tuple[int, ...] = ()
     rows: int = 0
     clustering: float | None = None
+    origin: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -64,7 +66,7 @@ class Target:
             raise BadValueError(_bad_message(self.name, values.null_count, "nulls", where))
         if self.task == "regress":
             with np.errstate(over="ignore"):
-                numbers = as_numbers(values).astype(np.float32)
+                numbers = (as_numbers(values) - self.origin if self.origin else as_numbers(values)).astype(np.float32)
             bad = _not_finite(numbers)
             if bad:
                 raise BadValueError(
@@ -86,6 +88,12 @@ class Target:
                 row=row,
             )
         return found
+
+    @cached_property
+    def labels(self) -> pa.Array:
+        """The classes as Arrow holds them."""
+        large = any(isinstance(c, int) and c >= 2**63 for c in self.classes)
+        return pa.array(list(self.classes), pa.uint64() if large else None)
 
     @cached_property
     def _places(self) -> dict[Any, int]:
@@ -229,13 +237,13 @@ class _Tally:
             return
         self._rows += len(values)
         if self._task == "regress":
-            with np.errstate(over="ignore"):
-                self._add_numbers(as_numbers(values).astype(np.float32).astype(np.float64), where)
+            self._add_numbers(as_numbers(values).astype(np.float64), where)
         else:
             self._add_classes(values, where)
 
     def _add_numbers(self, numbers: NDArray[np.float64], where: str) -> None:
-        bad = _not_finite(numbers)
+        with np.errstate(over="ignore"):
+            bad = _not_finite(numbers.astype(np.float32))
         if bad:
             self._bad[where] += bad
         elif numbers.size:
@@ -273,12 +281,23 @@ class _Tally:
         if self._bad:
             bad, places = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
             more = f" and {len(self._bad) - 3} more" if len(self._bad) > 3 else ""
-            raise BadValueError(_bad_message(self._name, bad, "null, NaN or infinite values", ", ".join(places) + more))
+            raise BadValueError(
+                _bad_message(
+                    self._name,
+                    bad,
+                    "null, NaN or infinite values (or too large for float32)",
+                    ", ".join(places) + more,
+                )
+            )
         if self._task == "regress":
             total, squares, between = self._moments.tolist()
             variance = squares - total * total / max(1, self._rows)
             clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
-            return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering))
+            deviation, origin = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._origin or 0.0
+            far = abs(origin) > max(1e4 * deviation, 65_536)
+            return Target(
+                self._name, "regress", rows=self._rows, clustering=_unit(clustering), origin=origin if far else 0.0
+            )
         if len(self._counts) < 2:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
             raise DataError(f"target {self._name!r} has one class ({only}): there is nothing to learn to tell apart")

@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError
+from streamtrain.errors import BadValueError, DataError, UsageError
 from streamtrain.inference import Scorer
 from streamtrain.job import Job, Settings
 from streamtrain.load import Loader, for_scheduler
@@ -77,6 +77,8 @@ def fit(
     started = time.perf_counter()
     asked = Settings.of(target, for_scheduler(settings, scheduler))
     folder = RunFolder(out) if out is not None else None
+    if folder is not None and not isinstance(asked.learner, str):
+        raise UsageError("out: a learner that was passed in cannot be saved: keep its state_dict() yourself")
     reset_peak()
     validation = Scorer.planned(validate, asked) if validate is not None else None
     job = Job.open(data, asked, extra_terms={"validation": validation.bytes} if validation else None)
@@ -174,11 +176,15 @@ class _Trainer:
             )
 
     def _end_epoch(self, loader: Loader, epoch: int) -> None:
-        scores = {"progressive": self.progressive.result(), "holdout": None, "validation": None}
+        progressive = self.progressive.result()
+        scores = {"progressive": progressive, "holdout": None, "validation": None}
+        if progressive["loss"] is None:
+            raise DataError("nothing was learned: every row is held out, or weighs nothing")
+        self.model.require_finite()
         if self.settings.holdout:
             scores["holdout"] = self.holdout.result()
         if self.validation is not None:
-            scores["validation"] = self.validation.score(self.model)
+            scores["validation"] = self.validation.score(self.model, self.plan.budget_bytes)
         seconds = time.perf_counter() - self.started
         self.history.append({"epoch": epoch, "rows_seen": loader.rows_seen, "seconds": round(seconds, 3)} | scores)
         self._tick(loader, epoch)

@@ -183,7 +183,7 @@ def test_a_budget_that_cannot_be_met(run: Run, command: str, monkeypatch: pytest
         first, *terms, advice = done.err.splitlines()
         assert first.startswith("error: the plan needs") and "60 MB" in first
         assert {"baseline", "learner", "preparation", "footers", "order", "reads", "streams", "windows", "batches",
-                "margin"} == {t.split()[0] for t in terms}  # fmt: skip
+                "margin"} <= {t.split()[0] for t in terms}  # fmt: skip
         sizes = [float(t.split()[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[t.split()[2]] for t in terms]
         assert sizes == sorted(sizes, reverse=True)
         assert "--memory" in advice and "Nothing was read" in advice

@@ -20,23 +20,28 @@ from streamtrain.errors import BudgetRefused, StreamtrainError
 
 __all__ = ["main"]
 
+_received: list[int] = []  # signals
+
 _REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names are whatever people wrote, terminals are not
     code = _run(arguments)
     if code == 130:
+        code = 128 + _received[-1] if _received else code
         os._exit(code)  # a read that is under way would hold the process until it is done
     sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """Acknowledge at once; a second Ctrl-C does not wait for anything."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _received.append(number)
+    signal.signal(number, signal.SIG_DFL)
     print("\ninterrupted", file=sys.stderr, flush=True)
     raise KeyboardInterrupt
 

@@ -19,7 +19,9 @@ __all__ = ["FitLine", "RowsLine"]
 class _Line:
     def __init__(self) -> None:
         self._live = (
-            Live(console=Console(stderr=True), transient=True, auto_refresh=False) if sys.stderr.isatty() else None
+            Live(console=Console(stderr=True), transient=True, auto_refresh=False)
+            if sys.stderr is not None and sys.stderr.isatty()
+            else None
         )
 
     def __enter__(self) -> _Line:

@@ -41,13 +41,24 @@ def choose_features(
         raise ColumnError("no feature is left: the data has no other column than those taken or excluded")
     refused = [n for n in chosen if not is_number(schema.field(n).type)]
     if refused:
-        shown = ", ".join(f"{n!r} ({schema.field(n).type})" for n in refused[:5])
+        shown = ", ".join(f"{n!r} ({_kind(schema.field(n))})" for n in refused[:5])
         more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
         raise ColumnError(
             f"not numbers: {shown}{more}: only columns of numbers can be features for now; "
-            f"leave them out with --exclude {','.join(refused)}"
+            f"leave them out with --exclude {_listed(refused)}"
         )
     return chosen
+
+
+def _kind(field: pa.Field) -> str:
+    """The type of a column, or why it has none."""
+    problem = (field.metadata or {}).get(b"problem")
+    return str(field.type) if problem is None else problem.decode()
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as --exclude takes them: those with a comma in quotes."""
+    return ",".join(f'"{name}"' if "," in name else name for name in names)
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,12 @@ class Layout:
                 f"feature {name!r} has {values.null_count:,} nulls in {where}: leave it out with --exclude {name}"
             )
         numbers = as_numbers(values)
-        return numbers - origin if origin else numbers
+        if not origin:
+            return numbers
+        if isinstance(origin, int) and numbers.dtype.kind in "iu":  # exact, and right around 2^63 too
+            wide = numbers.astype(np.uint64) - np.uint64(origin % 2**64)
+            return wide.view(np.int64)
+        return numbers - origin
 
     @cached_property
     def _expected(self) -> dict[str, tuple[pa.DataType, float]]:

@@ -70,6 +70,12 @@ class ZarrReader:
             ]
         )
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all chunk files."""
+        opened = self._open()
+        return sum(size for c in opened.grid.columns for _, size in opened.files.sizes(c.path))
+
     def chunks(self) -> ChunkTable:
         grid = self._open().grid
         rows = np.full(len(grid), grid.run_rows, np.int64)
