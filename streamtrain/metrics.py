@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.kernels import binary_scores
 
 __all__ = ["Classification", "Metrics", "Regression", "make_metrics"]
 
@@ -128,15 +129,14 @@ class Classification(_Blocks):
         score = np.clip(second, np.float32(_EPS), np.float32(1 - _EPS))
         if self.classes > 2:
             return np.array([_total(np.log(score), weights), _total(first, weights), _weight(first, weights)])
-        other = 1 - score
-        likelihood = _total(np.log(np.where(first > 0, score, other)), weights)
-        # The bits of a positive float are in the order of the floats, and the upper ones tell its logarithm.
-        bins = np.divide(score, other, out=other).view(np.int32)
-        bins >>= _BIN_SHIFT
-        bins -= _BIN_OF_ONE - _BINS // 2
-        np.clip(bins, 0, _BINS - 1, out=bins)
-        bins += first.astype(np.int32) * _BINS
-        return np.concatenate([[likelihood], np.bincount(bins, weights, minlength=2 * _BINS)])
+        first_bin, counts = _BIN_OF_ONE - _BINS // 2, np.zeros((2, _BINS), np.int64)
+        if weights is None:
+            likelihood = binary_scores(first, second, counts, least=_EPS, shift=_BIN_SHIFT, first_bin=first_bin)
+            return np.concatenate([[likelihood], counts.ravel()])
+        likelihood = _total(np.log(np.where(first > 0, score, 1 - score)), weights)
+        places = ((score / (1 - score)).view(np.int32) >> _BIN_SHIFT) - first_bin
+        places = np.clip(places, 0, _BINS - 1) + (first > 0) * _BINS
+        return np.concatenate([[likelihood], np.bincount(places, weights, minlength=2 * _BINS)])
 
     def result(self) -> dict[str, float | None]:
         """loss, accuracy and, for two classes, auc."""

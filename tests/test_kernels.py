@@ -101,3 +101,16 @@ def _compiled_again() -> Iterator[None]:
     library = kernels._library
     yield
     kernels._library = library
+
+
+@given(st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_binary_scores_are_what_numpy_makes_of_them(rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 2, rows).astype(np.float32)
+    scores = rng.choice([0.0, 1.0, 0.5, 1e-9, 0.3, 0.999999], rows).astype(np.float32)
+    found = [np.zeros((2, 64), np.int64) for _ in range(2)]
+    options = {"least": 1.2e-7, "shift": 23, "first_bin": 95}
+    compiled = kernels.binary_scores(targets, scores, found[0], **options)
+    plain = in_numpy(kernels.binary_scores, targets, scores, found[1], **options)
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-5)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COMPILED", "LinearStep", "affine", "scatter_columns", "scatter_rows", "sums"]
+__all__ = ["COMPILED", "LinearStep", "affine", "binary_scores", "scatter_columns", "scatter_rows", "sums"]
 
 Floats = NDArray[np.float32]
 
@@ -41,6 +41,8 @@ def _load() -> ctypes.CDLL | None:
     numbers = [ctypes.c_double] * 3
     library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 5
     library.st_linear_run.restype = number
+    library.st_binary_scores.argtypes = [pointer, pointer, number, ctypes.c_float, number, number, number, pointer]
+    library.st_binary_scores.restype = ctypes.c_double
     for name in ("st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
         getattr(library, name).restype = None
     return library
@@ -151,6 +153,38 @@ def affine(rows: Floats, shift: Floats, scale: Floats) -> None:
         return
     np.subtract(rows, shift, out=rows)
     np.multiply(rows, scale, out=rows)
+
+
+def binary_scores(
+    targets: Floats, scores: Floats, counts: NDArray[np.int64], *, least: float, shift: int, first_bin: int
+) -> float:
+    """Scores of two classes: the log-likelihood, and each row counted by its class and the bin of its odds.
+
+    targets: 0 or 1; scores: probabilities of the second class, taken to be between ``least`` and ``1 - least``; both of
+    shape (rows,), float32. counts: shape (2, bins), int64, changed in place: the bits of the odds, shifted by ``shift``,
+    less ``first_bin``.
+
+    >>> counts = np.zeros((2, 4), np.int64)
+    >>> targets, scores = np.array([0, 1], np.float32), np.array([0.5, 0.75], np.float32)
+    >>> round(binary_scores(targets, scores, counts, least=1e-6, shift=23, first_bin=125), 4)
+    -0.9808
+    >>> counts.tolist()
+    [[0, 0, 1, 0], [0, 0, 0, 1]]
+    """
+    bins = counts.shape[1]
+    if _library is not None:
+        found: float = _library.st_binary_scores(
+            _address(targets), _address(scores), len(scores), least, shift, first_bin, bins, _address(counts)
+        )
+        return found
+    score = np.clip(scores, np.float32(least), np.float32(1 - least))
+    other = 1 - score
+    likelihood = float(np.add.reduce(np.log(np.where(targets > 0, score, other)), dtype=np.float64))
+    # The bits of a positive float are in the order of the floats, and the upper ones tell its logarithm.
+    places = (np.divide(score, other, out=other).view(np.int32) >> shift) - first_bin
+    places = np.clip(places, 0, bins - 1) + (targets > 0) * bins
+    counts += np.bincount(places, minlength=2 * bins).reshape(2, bins)
+    return likelihood
 
 
 class LinearStep:

@@ -318,6 +318,31 @@ int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, 
     return done;
 }
 
+/* Scores of two classes. Counts each row in counts[class of its target][bin of its odds], as metrics.Classification does;
+ * returns the log-likelihood. The logarithm is taken of products of 32 probabilities, which a double holds. */
+double st_binary_scores(const float *targets, const float *scores, int64_t count, float least, int64_t shift,
+                        int64_t first_bin, int64_t bins, int64_t *counts)
+{
+    double sum = 0, product = 1;
+    for (int64_t r = 0; r < count; r++) {
+        float score = scores[r] < least ? least : scores[r];
+        score = score > 1 - least ? 1 - least : score;
+        const float other = 1 - score, odds = score / other;
+        const int second = targets[r] > 0;
+        int32_t bits;
+        memcpy(&bits, &odds, sizeof bits);
+        int64_t bin = (bits >> shift) - first_bin;
+        bin = bin < 0 ? 0 : bin >= bins ? bins - 1 : bin;
+        counts[bin + second * bins]++;
+        product *= second ? score : other;
+        if (r % 32 == 31) {
+            sum += log(product);
+            product = 1;
+        }
+    }
+    return sum + log(product);
+}
+
 /* Whether the library that was compiled for AVX2 can run here. */
 int st_has_avx2(void)
 {

@@ -60,7 +60,6 @@ class Loader:
         self._window: Window | None = None
         self._row = 0  # of the window: the next to gather
         self._reads_over = self._ended = False
-        self._most = 1
         self.wait_seconds = 0.0  # how long `next` waited for windows
 
     def state_dict(self) -> dict[str, int]:
@@ -98,24 +97,33 @@ class Loader:
         return {"windows": self._filler.buffer_bytes, "reads": self._filler.gate.peak_bytes, "batches": batches}
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.runs(1)
+        self._ended = False
+        return self
 
     def runs(self, most: int) -> Iterator[Batch]:
         """As iterating, but up to ``most`` batches that stand one after the other in a window arrive as one, for those
         who learn from many at a time. The last of them may be smaller only where a batch would be."""
-        self._ended, self._most = False, most if self._training.views else 1
-        return self
+        self._ended = False
+        while (batch := self._next(most if self._training.views else 1)) is not None:
+            yield batch
 
     def __next__(self) -> Batch:
+        batch = self._next(1)
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def _next(self, most: int) -> Batch | None:
+        """Up to ``most`` batches; None at the end of the epoch."""
         epochs = self._options["epochs"]
         if self._ended or (epochs is not None and self.epoch >= epochs):
-            raise StopIteration
+            return None
         filler = self._start()
         while (window := self._current(filler)) is not None:
             first, rows = self._row, self._training.rows
             last = min(window.arrangement.training, first + rows - self._training.filled)
             if not self._training.filled and last - first == rows:
-                last += min(self._most - 1, (window.arrangement.training - last) // rows) * rows
+                last += min(most - 1, (window.arrangement.training - last) // rows) * rows
             if first < last:
                 self._row = last
                 if (batch := self._training.view(window, first, last)) is not None:
@@ -132,7 +140,7 @@ class Loader:
             return self._hand_out(self._training.batch(), self._last + 1)
         self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0}
         self._reads_over, self._ended = False, True
-        raise StopIteration
+        return None
 
     def _start(self) -> Filler:
         if self._filler is None:
