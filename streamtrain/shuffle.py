@@ -4,7 +4,7 @@ Chunks are permuted, gathered into windows of about ``window_rows`` rows, and th
 with more rows than a quarter of a window is *streamed*: up to `lanes` such chunks are open at once and every window
 takes a piece of each, so that a window never holds the rows of one chunk alone. Memory is O(chunks), never O(rows).
 
-Everything random comes from ``numpy.random.Philox`` seeded with the integers named, so an order can be made again
+Everything random comes from ``numpy.random.PCG64`` seeded with the integers named, so an order can be made again
 anywhere, at any point, without what came before.
 """
 
@@ -40,7 +40,7 @@ WindowPlan = list[Piece]
 
 
 def _generator(seed: int, purpose: int, *where: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose, *where])))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, purpose, *where])))
 
 
 def chunk_order(chunks: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
