@@ -15,7 +15,9 @@ __all__ = ["broken", "check_files"]
 
 def check_files(files: Files, array: Any, column: Column, start: int, stop: int, *, fill: bool) -> None:
     """Raises CorruptError for what zarr would read without a word: a chunk file that is absent (as the fill value,
-    which is right if ``fill``), an empty shard (likewise), a truncated Blosc buffer (as whatever lies behind it)."""
+    which is right if ``fill``), an empty shard (likewise), a truncated Blosc buffer (as whatever lies behind it).
+    Inner chunks that are missing from a shard are known only to the shard's index, which is not looked at.
+    """
     absent = []
     for key, _ in _chunk_files(array, column, start, stop):
         size = files.size(key)
