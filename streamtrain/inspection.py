@@ -6,7 +6,7 @@ from typing import Any
 
 from streamtrain.storage import ChunkTable, open_reader
 from streamtrain.storage.arrow import value_type, width
-from streamtrain.target import survey
+from streamtrain.survey import survey
 
 __all__ = ["inspect"]
 

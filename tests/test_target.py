@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.reader import Chunk, ChunkTable
-from streamtrain.target import Target, survey
+from streamtrain.survey import survey
+from streamtrain.target import Target
 
 
 class OneColumn:

@@ -19,7 +19,8 @@ from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import bytes_per_row, pick, value_type
 from streamtrain.storage.checked import first_rows
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
-from streamtrain.target import Target, as_numbers, resolve_task, survey
+from streamtrain.survey import survey
+from streamtrain.target import Target, as_numbers, resolve_task
 from streamtrain.terms import Demand
 
 __all__ = ["Source"]
@@ -60,7 +61,7 @@ class Source:
         return cls(reader, table, Layout.of(reader.schema, chosen, found, weight))
 
     def surveyed(self, *, classes: Sequence[str] | None = None, task: str | None = None) -> Source:
-        """With the target's classes known (see `target.survey`): its column alone is read."""
+        """With the target's classes known (see `survey`): its column alone is read."""
         target = self.layout.target
         if target is not None:
             target = survey(self.reader, self.table, target.name, task=task, classes=classes)
