@@ -70,7 +70,7 @@ class Model:
         return self.target.classes
 
     def train(self, batch: Batch, size: int | None = None) -> NDArray[np.float32]:
-        """Predict, then learn, rows as the loader gives them, whose features are prepared in place.
+        """Predict, then learn, rows as the loader gives them, whose features may be prepared in place.
 
         size: rows of one batch, where these are several that stand one after the other.
         Returns the predictions that were made before anything was learned from a batch's targets (see `predict`).

@@ -4,8 +4,9 @@ Chunks are permuted, gathered into windows of about ``window_rows`` rows, and th
 with more rows than a quarter of a window is *streamed*: up to `lanes` such chunks are open at once and every window
 takes a piece of each, so that a window never holds the rows of one chunk alone. Memory is O(chunks), never O(rows).
 
-Everything random comes from ``numpy.random.PCG64`` seeded with the integers named, so an order can be made again
-anywhere, at any point, without what came before.
+Everything random comes from ``numpy.random.PCG64`` seeded with the integers named: the order of the chunks itself, and
+the keys of the permutation of a window's rows, which is computed row by row where it is needed. So an order can be made
+again anywhere, at any point, without what came before.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_places", "streamed", "windows"]
+from streamtrain.kernels import permuted
+
+__all__ = ["Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_keys", "row_places", "streamed", "windows"]
 
 # What a random stream is for. Part of the order: never renumber.
 _CHUNKS, _ROWS = 1, 2
 _MOST_LANES, _LANE_ROWS = 4, 65_536
+_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,20 @@ def chunk_order(chunks: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     return _generator(seed, _CHUNKS, epoch).permutation(chunks)
 
 
-def row_places(rows: int, *, seed: int, epoch: int, window: int) -> NDArray[np.int64]:
-    """Where each row of a window stands in the order of learning: a permutation, shape (rows,)."""
-    return _generator(seed, _ROWS, epoch, window).permutation(rows)
+def row_keys(*, seed: int, epoch: int, window: int) -> NDArray[np.uint32]:
+    """What chooses the permutation of a window's rows, for `row_places`; shape (8,)."""
+    return _generator(seed, _ROWS, epoch, window).integers(0, 2**32, _ROUNDS, np.uint32)
+
+
+def row_places(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where rows ``first`` to ``last`` of a window of ``rows`` stand in the order of learning: part of a permutation of
+    0 to ``rows - 1``, shape (last - first,).
+
+    >>> keys = row_keys(seed=0, epoch=0, window=0)
+    >>> sorted(row_places(0, 6, 6, keys).tolist())
+    [0, 1, 2, 3, 4, 5]
+    """
+    return permuted(first, last, rows, keys)
 
 
 def lanes(window_rows: int) -> int:

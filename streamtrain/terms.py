@@ -34,7 +34,7 @@ WINDOW_CHUNKS, WINDOW_SHARE = 16, 20
 _NOMINAL_PROCESS_BYTES = 100 * MB  # nominal: what the process takes before any data
 _NOMINAL_WINDOW_SHARE = 0.3  # of what is left, for one window
 _NOMINAL_FREE_SHARE = 0.25  # of what is left, for a process that takes more than that
-_ORDER_BYTES_PER_ROW = 8  # a window's permutation, int64
+_PLACE_BYTES = 8  # a row of a read: where it stands in its window, int64
 _ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # what one read may take, best first
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
@@ -92,11 +92,12 @@ def term_bytes(
     held = min(in_flight, max(1, -(-table.total_rows // window)))
     # In file order one chunk is cut at the border of each window; in shuffled order the lanes are open side by side.
     opened = min(int(large.sum()), lanes(window) if shuffle else 1)
+    places = _PLACE_BYTES * int(np.max(table.rows, where=~large, initial=0))
     streams = 0
     if opened:
         widest = int(np.argmax(np.where(large, table.decoded_bytes, 0)))
         one = demand.stream_bytes(widest, slice_rows) if demand.stream_bytes else int(table.read_peak_bytes[widest])
-        streams = int(one * share) * opened
+        streams = (int(one * share) + _PLACE_BYTES * slice_rows) * opened
     terms = {
         "baseline": demand.baseline_bytes,
         "learner": demand.learner_bytes,
@@ -104,10 +105,9 @@ def term_bytes(
         **demand.extra_terms,
         "footers": demand.open_bytes,
         "order": len(table) * _ORDER_BYTES_PER_CHUNK,
-        "reads": int(read_peak * fraction) * min(workers, max(1, len(table))),
+        "reads": (int(read_peak * fraction) + places) * min(workers, max(1, len(table))),
         "streams": streams,
-        "windows": int(held * window * (demand.window_row_bytes + _ORDER_BYTES_PER_ROW))
-        + window * _ORDER_BYTES_PER_ROW,
+        "windows": int(held * window * demand.window_row_bytes),
         "batches": int(batch * demand.batch_row_bytes),
     }
     terms["margin"] = int(_MARGIN_BYTES + _MARGIN_SHARE * predicted_peak(terms))
@@ -137,9 +137,8 @@ class Windows:
     def within(self, budget_bytes: int) -> int:
         """The largest window for a budget, by nominal constants alone; where there is none, the one that takes least."""
         room = max(0, budget_bytes - _NOMINAL_PROCESS_BYTES - self._demand.learner_bytes)
-        row_bytes = self._demand.window_row_bytes + _ORDER_BYTES_PER_ROW
         for rows in self.rows:
-            small = rows * row_bytes <= _NOMINAL_WINDOW_SHARE * room
+            small = rows * self._demand.window_row_bytes <= _NOMINAL_WINDOW_SHARE * room
             if small and self.least_bytes(rows) <= budget_bytes - _NOMINAL_FREE_SHARE * room:
                 return rows
         return min(self.rows, key=self.least_bytes)

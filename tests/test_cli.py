@@ -246,7 +246,7 @@ BAD = [
     ("fit words.parquet --target l --features x", ["target 'l' is list"]),
     ("fit bad_y --target y", ["target 'y' has 2 ", "b.parquet:0 (2)"]),
     ("fit null_y.parquet --target y", ["target 'y' has 3 ", "null_y.parquet:0 (3)"]),
-    ("fit nan.parquet --target y", ["'x' is nan in row 7 of nan.parquet:0", "--exclude x"]),
+    ("fit nan.parquet --target y", ["'x' is nan in row 8 of nan.parquet:0", "--exclude x"]),
     ("fit null.parquet --target y", ["'x' has 2 nulls in null.parquet:0", "--exclude x"]),
     ("fit one.parquet --target y", ["one class (only 1)"]),
     ("fit float.parquet --target y --loss logistic", ["--loss logistic", "--loss squared"]),

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamtrain.shuffle import Piece, chunk_order, held_out, lanes, streamed, windows
+from streamtrain.shuffle import Piece, chunk_order, held_out, lanes, row_keys, row_places, streamed, windows
 
 quick = settings(deadline=None, max_examples=150)
 
@@ -172,3 +172,42 @@ def test_the_memory_of_an_order_grows_with_chunks_and_not_with_rows(rows_each: i
         tracemalloc.stop()
         assert pieces >= 300
         assert peak < 60 * len(rows) + 100_000
+
+
+def places(rows: int, window: int, seed: int = 0) -> NDArray[np.int64]:
+    return row_places(0, rows, rows, row_keys(seed=seed, epoch=0, window=window))
+
+
+def test_the_places_of_rows_depend_on_seed_epoch_and_window() -> None:
+    keys = [row_keys(seed=s, epoch=e, window=w) for s in (0, 1) for e in (0, 1) for w in (0, 1)]
+    orders = {tuple(row_places(0, 50, 50, k).tolist()) for k in keys}
+    assert len(orders) == 8
+
+
+@pytest.mark.parametrize("rows", [2, 3, 7, 100, 1_000])
+def test_every_row_comes_to_stand_everywhere_equally_often(rows: int) -> None:
+    """Chi-squared over (row, tenth of the window) for many windows; bounds five standard deviations wide."""
+    windows_made, parts = 4_000 if rows <= 100 else 400, min(rows, 10)
+    counts = np.zeros((rows, parts))
+    for window in range(windows_made):
+        counts[np.arange(rows), places(rows, window) * parts // rows] += 1
+    expected = windows_made * np.bincount(np.arange(rows) * parts // rows, minlength=parts) / rows
+    chi = ((counts - expected) ** 2 / expected).sum()
+    freedom = (rows - 1) * (parts - 1)
+    assert abs(chi - freedom) < 5 * np.sqrt(2 * freedom) + 5
+
+
+@pytest.mark.parametrize("rows", [100, 1_000, 65_536, 100_003])
+def test_neighbours_are_torn_apart_as_in_a_random_permutation(rows: int) -> None:
+    """Distances of rows that were d apart, the halves of a Feistel network among them, are those of random pairs: the
+    mean is rows / 3, the standard deviation of one distance rows / sqrt(18)."""
+    side = int(np.ceil(np.sqrt(rows)))
+    for apart in (1, 2, side - 1, side, side + 1, rows // 2):
+        found = np.concatenate([np.abs(np.diff(places(rows, w)[:: max(1, apart)])) for w in range(20)])
+        assert abs(found.mean() / rows - 1 / 3) < 5 / np.sqrt(18 * len(found)) + 1 / rows
+
+
+def test_the_order_of_three_rows_is_each_of_six_equally_often() -> None:
+    found = [tuple(places(3, w).tolist()) for w in range(6_000)]
+    assert all(abs(found.count(order) - 1_000) < 5 * np.sqrt(1_000) for order in set(found))
+    assert len(set(found)) == 6

@@ -8,6 +8,7 @@ Arrays must be C-contiguous; nothing is checked here, callers own their arrays.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COMPILED", "LinearStep", "affine", "binary_scores", "scatter_columns", "scatter_rows", "sums"]
+__all__ = ["COMPILED", "LinearStep", "affine", "binary_scores", "permuted", "scatter_columns", "scatter_rows", "sums"]
 
 Floats = NDArray[np.float32]
 
 _BYTE = ctypes.c_char  # its from_buffer is the cheapest way to an address
 _BLOCK_ROWS = 2048  # numpy turns this many rows at a time: the block stays in the cache
+_SCRATCH_ROWS = 64  # BLOCK in kernels.c
+_SCRATCH_WIDTH = 1024  # rows of up to so many numbers are prepared beside the window: a block of 64 fits the cache
 _SUM_ROWS = 4096  # float32 sums no more rows than this
 
 
@@ -33,17 +36,18 @@ def _load() -> ctypes.CDLL | None:
     except OSError:  # there was no compiler, or the file is of another kind of machine
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.st_places.argtypes = [number] * 5 + [pointer, number, pointer]
     library.st_scatter_columns.argtypes = [pointer, pointer, number, number, pointer, number, pointer]
     library.st_scatter_rows.argtypes = [pointer, number, number, pointer, number, number, pointer]
     library.st_sums.argtypes = [pointer, number, number, pointer, pointer]
     library.st_affine.argtypes = [pointer, number, number, pointer, pointer]
-    library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 3]
+    library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 4]
     numbers = [ctypes.c_double] * 3
-    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 5
+    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 6
     library.st_linear_run.restype = number
     library.st_binary_scores.argtypes = [pointer, pointer, number, ctypes.c_float, number, number, number, pointer]
     library.st_binary_scores.restype = ctypes.c_double
-    for name in ("st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
+    for name in ("st_places", "st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
         getattr(library, name).restype = None
     return library
 
@@ -56,6 +60,51 @@ def _address(array: NDArray[Any]) -> int:
     if array.flags.writeable and array.size:
         return ctypes.addressof(_BYTE.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
     return array.ctypes.data
+
+
+def permuted(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where the numbers from ``first`` to ``last`` go in a permutation of 0 to ``rows - 1`` that ``keys`` choose; shape
+    (last - first,). Nothing is stored: any part of it can be had at any time.
+
+    keys: shape (rounds,), an even number of them. The numbers are cells of a grid, about square, of at least ``rows``
+    cells; in each round row or column moves by a hash of the other and a key: a Feistel network (Black & Rogaway 2002,
+    "Ciphers with arbitrary finite domains"). What lands beyond ``rows`` goes through again. The hash is lowbias32
+    (Wellons 2018).
+
+    >>> keys = np.arange(8, dtype=np.uint32)
+    >>> sorted(permuted(0, 10, 10, keys).tolist()), permuted(3, 5, 10, keys).tolist() == permuted(0, 10, 10, keys)[3:5].tolist()
+    ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], True)
+    """
+    high = math.isqrt(max(0, rows - 1)) + 1  # high * wide is at least rows
+    wide = max(1, -(-rows // high))
+    if _library is not None:
+        found = np.empty(last - first, np.int64)
+        _library.st_places(first, last - first, rows, high, wide, _address(keys), len(keys), _address(found))
+        return found
+    found = np.arange(first, last)
+    away = np.ones(len(found), bool)
+    while away.any():
+        found[away] = _feistel(found[away], high, wide, keys)
+        away = found >= rows
+    return found
+
+
+def _feistel(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    halves, sizes = list(np.divmod(numbers, wide)), (high, wide)
+    for k, key in enumerate(keys.tolist()):
+        moved = (_hashed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
+        halves[k % 2] = (halves[k % 2] + moved) % sizes[k % 2]
+    return np.asarray(halves[0] * wide + halves[1])
+
+
+def _hashed(x: NDArray[np.int64]) -> NDArray[np.int64]:
+    """lowbias32 of the lower 32 bits."""
+    h = x.astype(np.uint32)
+    h ^= h >> 16
+    h *= np.uint32(0x7FEB352D)
+    h ^= h >> 15
+    h *= np.uint32(0x846CA68B)
+    return (h ^ h >> 16).astype(np.int64)
 
 
 def scatter_columns(
@@ -209,11 +258,13 @@ class LinearStep:
         centre, size = _address(maps), 4 * width
         self._maps = centre + size, centre + 2 * size, centre
         self._weights = _address(scoring), _address(learning)
+        self._scratch = np.empty((_SCRATCH_ROWS, width) if width <= _SCRATCH_WIDTH else 0, np.float32)
+        self._block = _address(self._scratch) if self._scratch.size else None
         self._found = _address(self._gradient), _address(self._sums)
 
     def __call__(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
-        """rows: raw features, shape (rows, width), **prepared in place**: ``(rows - shift) * scale``. targets, weights:
-        shape (rows,), float32.
+        """rows: raw features, shape (rows, width), **may be prepared in place**, ``(rows - shift) * scale``. targets,
+        weights: shape (rows,), float32.
 
         Returns the predictions of the scoring weights, shape (rows,); the sum over the rows of
         ``weight * (prediction of the learning weights - target) * (row, 1)``, shape (width + 1,); and the sums of the
@@ -225,7 +276,7 @@ class LinearStep:
         scores = np.empty(len(rows), np.float32)
         _library.st_linear_step(
             _address(rows), *rows.shape, *self._maps, _address(targets), None if weights is None else _address(weights),
-            *self._weights, self.logistic, _address(scores), *self._found,
+            *self._weights, self.logistic, self._block, _address(scores), *self._found,
         )  # fmt: skip
         return scores, self._gradient, self._sums
 
@@ -261,6 +312,6 @@ class LinearStep:
         scores = np.empty(len(rows), np.float32)
         done = _library.st_linear_run(
             _address(rows), *rows.shape, batch, *self._maps, _address(targets), *self._weights, _address(squares),
-            self.logistic, step, l2, forget, _address(clock), _address(block), _address(scores), *self._found,
+            self.logistic, step, l2, forget, _address(clock), _address(block), self._block, _address(scores), *self._found,
         )  # fmt: skip
         return done, scores, self._gradient, self._sums

@@ -46,6 +46,62 @@ static inline void transpose(lanes *t)
     }
 }
 
+static inline uint32_t hashed(uint32_t x)
+{
+    x ^= x >> 16;
+    x *= 0x7feb352dU;
+    x ^= x >> 15;
+    x *= 0x846ca68bU;
+    return x ^ x >> 16;
+}
+
+/* One half, below size, moved by the other; the upper bits of the hash times size choose by how much. */
+static inline void feistel_round(uint32_t *restrict half, const uint32_t *restrict other, int64_t count, uint32_t size, uint32_t key)
+{
+    for (int64_t r = 0; r < count; r++) {
+        const uint32_t moved = half[r] + (uint32_t)((uint64_t)hashed(other[r] + key) * size >> 32);
+        half[r] = moved >= size ? moved - size : moved;
+    }
+}
+
+static inline void feistel(uint32_t *left, uint32_t *right, int64_t count, uint32_t high, uint32_t wide,
+                           const uint32_t *keys, int64_t rounds)
+{
+    for (int64_t k = 0; k < rounds; k += 2) {
+        feistel_round(left, right, count, high, keys[k]);
+        feistel_round(right, left, count, wide, keys[k + 1]);
+    }
+}
+
+/* A permutation of 0 .. rows - 1 that is computed, not stored: where each of count values from first on goes. A value is
+ * written as (left, right) on a grid of high x wide cells, at least rows of them; in turn each half is moved by a hash of
+ * the other and a key, a Feistel network on halves of any size (Black & Rogaway 2002); what lands on a cell beyond rows
+ * goes through again. The hash is lowbias32 (Wellons 2018). */
+void st_places(int64_t first, int64_t count, int64_t rows, int64_t high, int64_t wide, const uint32_t *keys,
+               int64_t rounds, int64_t *places)
+{
+    uint32_t left[BLOCK], right[BLOCK];
+    const uint32_t a = (uint32_t)high, b = (uint32_t)wide;
+    uint32_t row = (uint32_t)(first / wide), column = (uint32_t)(first % wide);
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        const int64_t n = start + BLOCK < count ? BLOCK : count - start;
+        for (int64_t r = 0; r < n; r++) {
+            left[r] = row;
+            right[r] = column;
+            column = column + 1 == b ? 0 : column + 1;
+            row += column == 0;
+        }
+        for (int64_t r = n; r < BLOCK; r++)
+            left[r] = right[r] = 0;
+        feistel(left, right, BLOCK, a, b, keys, rounds);
+        for (int64_t r = 0; r < n; r++) {
+            while ((int64_t)left[r] * wide + right[r] >= rows)
+                feistel(left + r, right + r, 1, a, b, keys, rounds);
+            places[start + r] = (int64_t)left[r] * wide + right[r];
+        }
+    }
+}
+
 /* Columns to rows: value r of column j goes to window[places[r] * width + slots[j]].
  *
  * Block by block, so that the rows being written stay in the first cache, and eight columns at a time: columns tend to
@@ -156,16 +212,16 @@ void st_affine(float *rows, int64_t count, int64_t width, const float *shift, co
     }
 }
 
-/* One row: (row - shift) * scale in place, and its products with two vectors. Eight partial sums each, whatever the
- * machine, so that the order of additions is always the same. */
-static inline void prepare_row(float *row, int64_t width, const float *shift, const float *scale, const float *u,
-                               const float *v, float *by_u, float *by_v)
+/* One row: (row - shift) * scale, and its products with two vectors. Eight partial sums each, whatever the machine, so
+ * that the order of additions is always the same. */
+static inline void prepare_row(const float *row, float *prepared, int64_t width, const float *shift,
+                               const float *scale, const float *u, const float *v, float *by_u, float *by_v)
 {
     lanes sum_u = {0}, sum_v = {0};
     int64_t j = 0;
     for (; j + LANES <= width; j += LANES) {
         const lanes x = (load(row + j) - load(shift + j)) * load(scale + j);
-        store(row + j, x);
+        store(prepared + j, x);
         sum_u += x * load(u + j);
         sum_v += x * load(v + j);
     }
@@ -175,9 +231,10 @@ static inline void prepare_row(float *row, int64_t width, const float *shift, co
         b += sum_v[k];
     }
     for (; j < width; j++) {
-        row[j] = (row[j] - shift[j]) * scale[j];
-        a += row[j] * u[j];
-        b += row[j] * v[j];
+        const float x = (row[j] - shift[j]) * scale[j];
+        prepared[j] = x;
+        a += x * u[j];
+        b += x * v[j];
     }
     *by_u = a;
     *by_v = b;
@@ -230,13 +287,14 @@ static void add_products(const float *rows, int64_t count, int64_t width, const 
     }
 }
 
-/* A step of a linear model with one output, all but the update: rows are prepared in place; scores gets what the weights
- * u predict; gradient, shape (width + 1,), the sum of slope * row and of slope, where slope is what the weights v predict
+/* A step of a linear model with one output, all but the update. The rows are prepared a block at a time in scratch, shape
+ * (64, width), or in place where that is 0: rows that are not written to need not go back to memory. scores gets what the
+ * weights u predict; gradient, shape (width + 1,), the sum of slope * row and of slope, where slope is what the weights v predict
  * less the target, times the row's weight; sums the statistics of the raw rows, as in st_sums. logistic: whether a
  * prediction is the sigmoid of the margin, or the margin itself. The intercepts follow the weights in u and v. */
 void st_linear_step(float *rows, int64_t count, int64_t width, const float *shift, const float *scale,
                     const float *centre, const float *targets, const float *weights, const float *u, const float *v,
-                    int64_t logistic, float *scores, float *gradient, float *sums)
+                    int64_t logistic, float *scratch, float *scores, float *gradient, float *sums)
 {
     float slope[BLOCK] = {0}, score[BLOCK] = {0};
     lanes total = {0};
@@ -244,10 +302,10 @@ void st_linear_step(float *rows, int64_t count, int64_t width, const float *shif
     memset(gradient, 0, (size_t)(width + 1) * sizeof(float));
     for (int64_t start = 0; start < count; start += BLOCK) {
         const int64_t n = start + BLOCK < count ? BLOCK : count - start;
-        float *block = rows + start * width;
+        float *block = rows + start * width, *prepared = scratch ? scratch : block;
         add_sums(block, n, width, centre, sums);
         for (int64_t r = 0; r < n; r++) {
-            prepare_row(block + r * width, width, shift, scale, u, v, score + r, slope + r);
+            prepare_row(block + r * width, prepared + r * width, width, shift, scale, u, v, score + r, slope + r);
             score[r] += u[width];
             slope[r] += v[width];
         }
@@ -262,7 +320,7 @@ void st_linear_step(float *rows, int64_t count, int64_t width, const float *shif
             slope[r] = 0;
         for (int64_t r = 0; r < BLOCK; r += LANES)
             total += load(slope + r);
-        add_products(block, n, width, slope, gradient);
+        add_products(prepared, n, width, slope, gradient);
     }
     for (int k = 0; k < LANES; k++)
         gradient[width] += total[k];
@@ -283,13 +341,13 @@ static int finite_sum(const float *values, int64_t count)
 int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, const float *shift, const float *scale,
                       const float *centre, const float *targets, float *average, float *learning, float *squares,
                       int64_t logistic, double step, double l2, double forget, double *clock, double *block,
-                      float *scores, float *gradient, float *sums)
+                      float *scratch, float *scores, float *gradient, float *sums)
 {
     int64_t done = 0;
     for (int64_t start = 0; start < count; start += batch, done++) {
         const int64_t n = start + batch < count ? batch : count - start;
         st_linear_step(rows + start * width, n, width, shift, scale, centre, targets + start, 0, average, learning,
-                       logistic, scores + start, gradient, sums);
+                       logistic, scratch, scores + start, gradient, sums);
         if (!finite_sum(gradient, width + 1) || !finite_sum(sums + width, width))
             return done;
         for (int64_t j = 0; j < 2 * width; j++)

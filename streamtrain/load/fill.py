@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property, partial
 from itertools import count
@@ -49,12 +46,11 @@ class Filler:
         self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
         rows = min(plan.window_rows, plan.rows)
         buffers = [Window(source.layout, rows) for _ in range(min(plan.windows_in_flight, max(1, plan.windows)))]
-        self.buffer_bytes = sum(w.arrays.nbytes + 8 * rows for w in buffers)
+        self.buffer_bytes = sum(w.arrays.nbytes for w in buffers)
         for buffer in buffers:
             self._free.put(buffer)
         self._ready: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._orders = ThreadPoolExecutor(1, thread_name_prefix="streamtrain-order")
         self._stack.enter_context(steady_allocators(plan.workers))
         self._thread = threading.Thread(target=self._run, name="streamtrain-fill", daemon=True)
         self._thread.start()
@@ -85,7 +81,6 @@ class Filler:
         self._free.put(None)
         self._thread.join(_STOP_SECONDS)
         self._scheduler.close()
-        self._orders.shutdown(wait=False, cancel_futures=True)
         self._stack.close()
 
     def _run(self) -> None:
@@ -99,35 +94,18 @@ class Filler:
             self._ready.put(error)
 
     def _run_epoch(self, epoch: int, first: int) -> None:
-        ahead: deque[Future[Arrangement]] = deque()  # the order of the next window is made while this one is read
-        for arrangement in self._arrangements(epoch, first):
-            ahead.append(arrangement)
-            if len(ahead) > 1:
-                self._fill_next(ahead)
-        while ahead:
-            self._fill_next(ahead)
-        self._ready.put(None)
-
-    def _arrangements(self, epoch: int, first: int) -> Iterator[Future[Arrangement]]:
         plan, table = self._plan, self._source.table
-        arrange = partial(
-            Arrangement.of,
-            starts=table.starts,
-            epoch=epoch,
-            seed=self._seed,
-            shuffle=plan.shuffle,
-            holdout=self._holdout,
-        )
         order = windows(table.rows, plan.window_rows, seed=self._seed, epoch=epoch, shuffle=plan.shuffle)
         for number, pieces in enumerate(order):
             if number >= first:
-                yield self._orders.submit(arrange, list(pieces), number=number)
-
-    def _fill_next(self, ahead: deque[Future[Arrangement]]) -> None:
-        window = self._take_free()
-        window.arrangement = ahead.popleft().result()
-        self._fill(window)
-        self._ready.put(window)
+                window = self._take_free()
+                window.arrangement = Arrangement.of(
+                    list(pieces), table.starts, epoch=epoch, number=number, seed=self._seed, shuffle=plan.shuffle,
+                    holdout=self._holdout,
+                )  # fmt: skip
+                self._fill(window)
+                self._ready.put(window)
+        self._ready.put(None)
 
     def _take_free(self) -> Window:
         window = self._free.get()
@@ -150,7 +128,7 @@ class Filler:
         chunks = [self._source.table[piece.chunk] for piece, _ in whole]
         tasks = [(load_chunk, *self._shared, chunk, self.reader.groups) for chunk in chunks]
         for i, arrays in scheduler.run(tasks):
-            window.arrays.scatter_from(arrays, whole[i][1])
+            window.arrays.scatter_from(arrays, whole[i][1](0, whole[i][0].rows))
             if self._stopped.is_set():
                 raise Stopped
         for piece, places in placed:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import CorruptError
 from streamtrain.load.layout import Layout, WindowArrays
+from streamtrain.load.window import Places
 from streamtrain.memory import ByteGate
 from streamtrain.shuffle import Piece
 from streamtrain.storage.checked import open_stream, read_columns
@@ -19,8 +20,8 @@ from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
 __all__ = ["PieceReader", "Placed", "Stopped", "load_chunk"]
 
-#: a piece, and the places of its rows in the window, shape (rows,)
-Placed = tuple[Piece, NDArray[np.int64]]
+#: a piece, and the places of its rows in the window
+Placed = tuple[Piece, Places]
 
 
 class Stopped(Exception):
@@ -31,17 +32,17 @@ def load_chunk(reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Se
     """A whole chunk as arrays of its own: what a worker of a cluster returns."""
     arrays = WindowArrays.empty(layout, chunk.rows)
     for columns in groups:
-        write_columns(reader, layout, chunk, columns, arrays, np.arange(chunk.rows))
+        write_columns(reader, layout, chunk, columns, arrays, np.arange)
     return arrays
 
 
 def write_columns(
-    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, places: NDArray[np.int64]
+    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, places: Places
 ) -> None:
     """Read some columns of a whole chunk and write each row to its place."""
     row = 0
     for batch in read_columns(reader, chunk, columns):
-        layout.write(batch, into, places[row : row + batch.num_rows], chunk.key)
+        layout.write(batch, into, places(row, row + batch.num_rows), chunk.key)
         row += batch.num_rows
 
 
@@ -87,7 +88,7 @@ class PieceReader:
         for piece, places in lane:
             self.read(piece, into, places)
 
-    def read(self, piece: Piece, into: WindowArrays, places: NDArray[np.int64]) -> None:
+    def read(self, piece: Piece, into: WindowArrays, places: Places) -> None:
         """Write each row of a piece to its place in the window."""
         started = time.perf_counter()
         chunk = self._table[piece.chunk]
@@ -99,12 +100,12 @@ class PieceReader:
         with self._lock:
             self.seconds += time.perf_counter() - started
 
-    def _read_whole(self, chunk: Chunk, into: WindowArrays, places: NDArray[np.int64]) -> None:
+    def _read_whole(self, chunk: Chunk, into: WindowArrays, places: Places) -> None:
         for columns in self.groups:
             self._check_stopped()
             write_columns(self._reader, self._layout, chunk, columns, into, places)
 
-    def _read_slices(self, piece: Piece, chunk: Chunk, into: WindowArrays, places: NDArray[np.int64]) -> None:
+    def _read_slices(self, piece: Piece, chunk: Chunk, into: WindowArrays, places: Places) -> None:
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
             stream = _Stream(open_stream(self._reader, chunk, self._layout.columns, self._slice_rows), chunk)
@@ -112,8 +113,8 @@ class PieceReader:
             self._check_stopped()
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
-                self._layout.write(batch, into, places[: batch.num_rows], chunk.key)
-                places = places[batch.num_rows :]
+                last = stream.position - piece.start
+                self._layout.write(batch, into, places(last - batch.num_rows, last), chunk.key)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:

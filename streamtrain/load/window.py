@@ -3,60 +3,94 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.load.layout import Layout, WindowArrays
-from streamtrain.shuffle import Piece, held_out, row_places
+from streamtrain.shuffle import Piece, held_out, row_keys, row_places
 
-__all__ = ["Arrangement", "Window"]
+__all__ = ["Arrangement", "Places", "Window"]
+
+_COUNTED_ROWS = 65_536  # rows hashed at a time
+
+
+class Places(Protocol):
+    """Where rows ``first`` to ``last`` of a piece stand in the window; shape (last - first,), int64."""
+
+    def __call__(self, first: int, last: int, /) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
 class Arrangement:
     """Where the rows of a window stand: in the order of learning, first those to learn, ``training`` of them, then those
-    to score only, in the order of the data.
+    to score only, in the order of the data. It is computed where it is needed, and held nowhere.
 
-    places: of the rows in the order of the pieces, shape (rows,), int64: where in the window each stands.
-    offsets: the first row of each piece. starts: the position in the data of each chunk's first row.
+    offsets: the first row of each piece, rows counted over the pieces; and of their end. held: likewise, held-out rows.
+    bases: the position in the data of each piece's first row. keys: of the permutation; None for the order of the data.
     """
 
     epoch: int
     number: int
     pieces: list[Piece]
     offsets: list[int]
-    starts: NDArray[np.int64]
-    places: NDArray[np.int64]
-    training: int
+    held: list[int]
+    bases: list[int]
+    keys: NDArray[np.uint32] | None
+    holdout: float
 
     @classmethod
     def of(
         cls, pieces: list[Piece], starts: NDArray[np.int64], *, epoch: int, number: int, seed: int, shuffle: bool,
         holdout: float,
     ) -> Arrangement:  # fmt: skip
-        ends = [0, *np.cumsum([p.rows for p in pieces]).tolist()]
-        rows = ends[-1]
-        places = row_places(rows, seed=seed, epoch=epoch, window=number) if shuffle else np.arange(rows)
-        training = rows
-        if holdout:
-            out = held_out(_positions(pieces, ends[:-1], starts, np.arange(rows)), holdout)
-            places, training = _held_out_last(places, out)
-        return cls(epoch, number, pieces, ends[:-1], starts, places, training)
+        """starts: the position in the data of each chunk's first row."""
+        bases = [int(starts[p.chunk]) + p.start for p in pieces]
+        held = [_count_held(base, p.rows, holdout) for base, p in zip(bases, pieces, strict=True)]
+        keys = row_keys(seed=seed, epoch=epoch, window=number) if shuffle else None
+        offsets = [0, *accumulate(p.rows for p in pieces)]
+        return cls(epoch, number, pieces, offsets, [0, *accumulate(held)], bases, keys, holdout)
 
     @property
     def rows(self) -> int:
-        return len(self.places)
+        return self.offsets[-1]
 
-    def placed(self) -> list[tuple[Piece, NDArray[np.int64]]]:
+    @property
+    def training(self) -> int:
+        return self.rows - self.held[-1]
+
+    def placed(self) -> list[tuple[Piece, Places]]:
         """Each piece with the places of its rows."""
-        ends = [*self.offsets[1:], self.rows]
-        return [(p, self.places[a:b]) for p, a, b in zip(self.pieces, self.offsets, ends, strict=True)]
+        return [(piece, partial(self.places, i)) for i, piece in enumerate(self.pieces)]
+
+    def places(self, piece: int, first: int, last: int) -> NDArray[np.int64]:
+        """Where rows ``first`` to ``last`` of a piece, by number, stand; shape (last - first,)."""
+        if not self.holdout:
+            return self._learned(self.offsets[piece] + first, self.offsets[piece] + last)
+        base = self.bases[piece]
+        before = self.held[piece] + _count_held(base, first, self.holdout)
+        out = held_out(np.arange(base + first, base + last), self.holdout)
+        count = int(np.count_nonzero(out))
+        start = self.offsets[piece] + first - before  # rows to learn that stand before, in the order of the data
+        places = np.empty(last - first, np.int64)
+        places[out] = np.arange(count) + self.training + before
+        places[~out] = self._learned(start, start + len(out) - count)
+        return places
+
+    def _learned(self, first: int, last: int) -> NDArray[np.int64]:
+        return np.arange(first, last) if self.keys is None else row_places(first, last, self.training, self.keys)
 
     def origins(self, first: int, last: int) -> NDArray[np.int64]:
         """The positions in the data of the rows that stand from ``first`` to ``last``."""
-        rows = np.flatnonzero((self.places >= first) & (self.places < last))
-        return _positions(self.pieces, self.offsets, self.starts, rows[np.argsort(self.places[rows])])
+        found = np.empty(last - first, np.int64)
+        for i, piece in enumerate(self.pieces):
+            places = self.places(i, 0, piece.rows)
+            rows = np.flatnonzero((places >= first) & (places < last))
+            found[places[rows] - first] = rows + self.bases[i]
+        return found
 
 
 class Window:
@@ -70,20 +104,11 @@ class Window:
         self.arrangement: Arrangement  # of the rows that it holds now
 
 
-def _held_out_last(places: NDArray[np.int64], out: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
-    """Close the gaps that the held-out rows leave, and put these behind the others, in the order of the data."""
-    taken = np.zeros(len(places), bool)
-    taken[places[~out]] = True
-    rank = np.cumsum(taken) - 1
-    training = int(taken.sum())
-    moved = rank[places]
-    moved[out] = np.arange(training, len(places))
-    return moved, training
-
-
-def _positions(
-    pieces: list[Piece], offsets: list[int], starts: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The position in the data of rows of the window, both in the order of the data within each piece."""
-    base = np.array([starts[p.chunk] + p.start for p in pieces]) - np.asarray(offsets)
-    return np.asarray(rows + base[np.searchsorted(offsets, rows, side="right") - 1])
+def _count_held(base: int, rows: int, holdout: float) -> int:
+    """How many rows from position ``base`` on are held out."""
+    if not holdout:
+        return 0
+    return sum(
+        int(np.count_nonzero(held_out(np.arange(start, min(start + _COUNTED_ROWS, base + rows)), holdout)))
+        for start in range(base, base + rows, _COUNTED_ROWS)
+    )

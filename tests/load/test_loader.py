@@ -412,7 +412,7 @@ def test_no_more_windows_are_read_than_are_planned() -> None:
                     time.sleep(0.005)
                 time.sleep(0.05)  # whoever reads too much would have begun
                 assert reader.read_rows == allowed
-            assert loader.measured_bytes()["windows"] == in_flight * (loader.plan.window_rows * (8 + 4 + 4 + 8))
+            assert loader.measured_bytes()["windows"] == in_flight * (loader.plan.window_rows * (8 + 4 + 4))
 
 
 def test_streams_are_read_as_slices_and_few_are_open_at_a_time() -> None:
@@ -544,7 +544,7 @@ def test_tensors_of_uint8_stay_small_in_a_window_and_arrive_as_float32(shuffle: 
             np.testing.assert_array_equal(batch.features, images.reshape(700, 6)[batch.rows])
             np.testing.assert_array_equal(batch.targets, batch.rows % 3)
             seen += batch.rows.tolist()
-        assert loader.measured_bytes()["windows"] == 2 * 150 * (6 + 4 + 8)
+        assert loader.measured_bytes()["windows"] == 2 * 150 * (6 + 4)
     assert sorted(seen) == list(range(700))
 
 
