@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
-from streamtrain.memory import parse_bytes, require_within, reset_peak
+from streamtrain.memory import parse_bytes, reset_peak
 from streamtrain.metrics import make_metrics
 from streamtrain.model import Model, load_model
+from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
 
 __all__ = ["Scorer", "evaluate", "predict"]
@@ -64,10 +65,12 @@ def _check(memory: int | str | None, workers: int | None) -> None:
         raise UsageError(f"--workers {workers}: must be at least 1")
 
 
-def _predicted(source: Source, plan: Plan, model: Model) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
-    with threadpool_limits(1, "blas"), Loader(source, plan, epochs=1) as loader:
+def _predicted(
+    source: Source, plan: Plan, model: Model, monitor: Monitor
+) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
+    with threadpool_limits(1, "blas"), Loader(source, plan, epochs=1, monitor=monitor) as loader:
         for batch in loader:
-            require_within(plan.budget_bytes, plan.peak_bytes)
+            monitor.check()
             try:
                 yield batch, model.predict(batch)
             except BadValueError as error:
@@ -88,12 +91,13 @@ def evaluate(
     source = _open(data, model, with_target=True, missing_chunks=missing_chunks)
     plan = _plan(source, model, memory, workers)
     plan.require_fits()
-    return {"rows": plan.rows, "metrics": _score(source, plan, model)}
+    with Monitor(plan.budget_bytes, plan.terms) as monitor:
+        return {"rows": plan.rows, "metrics": _score(source, plan, model, monitor)}
 
 
-def _score(source: Source, plan: Plan, model: Model) -> dict[str, Any]:
+def _score(source: Source, plan: Plan, model: Model, monitor: Monitor) -> dict[str, Any]:
     metrics = make_metrics(model.task, len(model.classes))
-    for batch, predictions in _predicted(source, plan, model):
+    for batch, predictions in _predicted(source, plan, model, monitor):
         metrics.update(batch.targets, predictions, batch.weights)
     return metrics.result()
 
@@ -128,10 +132,10 @@ class Scorer:
         """Raise now what `score` would raise of columns after the first epoch. Reads metadata."""
         _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
 
-    def score(self, model: Model, budget_bytes: int) -> dict[str, Any]:
-        """The metrics of the model on this data, within the budget of the whole fit."""
+    def score(self, model: Model, monitor: Monitor) -> dict[str, Any]:
+        """The metrics of the model on this data, within the budget that the monitor of the whole fit holds."""
         source = _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
-        return _score(source, replace(self._least(source, model), budget_bytes=budget_bytes), model)
+        return _score(source, self._least(source, model), model, monitor)
 
 
 def predict(
@@ -156,8 +160,11 @@ def predict(
 
     schema = _prediction_schema(model)
     try:
-        with ParquetTableWriter(path, schema, chunk_rows=_chunk_rows(model)) as writer:
-            for _, predictions in _predicted(source, plan, model):
+        with (
+            Monitor(plan.budget_bytes, plan.terms) as monitor,
+            ParquetTableWriter(path, schema, chunk_rows=_chunk_rows(model)) as writer,
+        ):
+            for _, predictions in _predicted(source, plan, model, monitor):
                 writer.write(_table(model, predictions, schema))
     except OSError as error:
         if isinstance(error, StreamtrainError):

@@ -6,7 +6,7 @@ that fits the target, then the plan again, now that the classes and so the learn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from streamtrain.learn import LOSSES, RULES, Learner
 from streamtrain.load import Source
 from streamtrain.memory import parse_bytes
 from streamtrain.model import LinearSettings, Model
+from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
 from streamtrain.storage.arrow import near_names
 from streamtrain.target import Target
@@ -24,6 +25,7 @@ from streamtrain.target import Target
 __all__ = ["Job", "Settings", "make_plan"]
 
 _LEARNERS = ("linear",)
+_ON_OVERRUN = ("raise", "warn")
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class Settings:
     workers: int | None = None
     holdout: float = 0.0
     missing_chunks: str = "error"
+    on_overrun: str = "raise"
 
     def __post_init__(self) -> None:
         _require_names(self)
         _require_kinds(self)
         _choose("--learner", self.learner if isinstance(self.learner, str) else "linear", _LEARNERS)
         _choose("--rule", self.rule, sorted(RULES))
+        _choose("--on-overrun", self.on_overrun, _ON_OVERRUN)
         if self.loss is not None:
             _choose("--loss", self.loss, sorted(LOSSES))
         for flag, number in (("--epochs", self.epochs), ("--batch-size", self.batch_size),
@@ -143,11 +147,19 @@ class Job:
         job = cls._planned(source, settings, extra_terms)
         if not job.plan.fits:
             return job
-        return cls._planned(source.surveyed(classes=settings.classes, task=settings.task), settings, extra_terms)
+        with job.monitor():
+            surveyed = source.surveyed(classes=settings.classes, task=settings.task)
+        return cls._planned(surveyed, settings, extra_terms)
+
+    def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
+        """What holds the process to the plan's budget (see `Monitor`)."""
+        stops = self.settings.on_overrun == "raise"
+        return Monitor(self.plan.budget_bytes, self.plan.terms, measured=measured, stops=stops)
 
     def ready(self) -> Job:
         """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`)."""
-        source = self.source.with_origins()
+        with self.monitor():
+            source = self.source.with_origins()
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod

@@ -9,10 +9,11 @@ this way, and the functions return None.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -26,19 +27,24 @@ __all__ = [
     "ByteGate",
     "available_bytes",
     "format_bytes",
+    "mapped_data_bytes",
+    "never",
     "parse_bytes",
     "peak_bytes",
     "predicted_peak",
     "release_freed_memory",
-    "require_within",
     "reset_peak",
     "resident_bytes",
+    "resident_now",
+    "sorted_terms",
     "steady_allocators",
 ]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt, <malloc.h>
+_NEAR_SECONDS = 0.05  # how often a read that waits looks whether the process is near its budget still
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
+_PAGE_BYTES = mmap.PAGESIZE
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECASE)
 
 
@@ -86,6 +92,11 @@ def predicted_peak(terms: Mapping[str, int]) -> int:
     return sum(terms.values())
 
 
+def sorted_terms(terms: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Terms with their bytes, largest first."""
+    return sorted(terms.items(), key=lambda item: -item[1])
+
+
 def _status(field: str) -> int | None:
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -101,6 +112,21 @@ def resident_bytes() -> int | None:
     return _status("VmRSS")
 
 
+def resident_now() -> tuple[int, int] | None:
+    """Resident memory of this process, and how much of it belongs to no file: `resident_bytes` at a third of its cost."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            _, resident, shared = file.read().split()[:3]
+    except (OSError, ValueError):
+        return None
+    return int(resident) * _PAGE_BYTES, (int(resident) - int(shared)) * _PAGE_BYTES
+
+
+def mapped_data_bytes() -> int | None:
+    """Private writable memory that is mapped, resident or not: what ``RLIMIT_DATA`` limits."""
+    return _status("VmData")
+
+
 def peak_bytes() -> int | None:
     """The most resident memory of this process since `reset_peak`, or since it started."""
     return _status("VmHWM")
@@ -112,16 +138,6 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return
-
-
-def require_within(budget_bytes: int, planned_bytes: int) -> None:
-    """Raise BudgetExceeded if the process took more than the budget since `reset_peak`."""
-    measured = peak_bytes()
-    if measured is not None and measured > budget_bytes:
-        raise BudgetExceeded(
-            f"the process took {format_bytes(measured)}, more than the budget {format_bytes(budget_bytes)} (planned: "
-            f"{format_bytes(planned_bytes)}): give more, or report it if nothing else in this process takes memory"
-        )
 
 
 def available_bytes(root: str | Path = "/") -> int | None:
@@ -213,8 +229,12 @@ def _malloc_options(options: Mapping[int, int]) -> None:
                 mallopt(option, value)
 
 
+def never() -> bool:
+    return False
+
+
 class ByteGate:
-    """Admits work while the bytes that it declares fit under a limit together.
+    """Admits work while the bytes that it declares fit under a limit together; one at a time while ``near()`` is true.
 
     >>> gate = ByteGate(100)
     >>> with gate.hold(60):
@@ -224,10 +244,11 @@ class ByteGate:
     (0, 60)
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, near: Callable[[], bool] = never) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         self.peak_bytes = 0
+        self._near = near
         self._changed = threading.Condition()
         self._closed = False
 
@@ -240,7 +261,8 @@ class ByteGate:
                 "for reads: give a larger --memory, or use smaller chunks"
             )
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self.held_bytes + size_bytes <= self.limit_bytes)
+            while not self._admits(size_bytes):
+                self._changed.wait(_NEAR_SECONDS)
             self.held_bytes += size_bytes
             self.peak_bytes = max(self.peak_bytes, self.held_bytes)
         try:
@@ -249,6 +271,11 @@ class ByteGate:
             with self._changed:
                 self.held_bytes -= size_bytes
                 self._changed.notify_all()
+
+    def _admits(self, size_bytes: int) -> bool:
+        if self._closed or not self.held_bytes:  # one at a time goes on, or nothing would ever be read
+            return True
+        return self.held_bytes + size_bytes <= self.limit_bytes and not self._near()
 
     def close(self) -> None:
         """Let everyone through who still waits: the run is over."""

@@ -18,12 +18,12 @@ from itertools import product
 from typing import Any
 
 from streamtrain.errors import BudgetRefused, UsageError
-from streamtrain.memory import format_bytes, predicted_peak
+from streamtrain.memory import format_bytes, predicted_peak, sorted_terms
 from streamtrain.shuffle import lanes, streamed, windows
 from streamtrain.storage.reader import ChunkTable
 from streamtrain.terms import READ_BYTES, SLICE_ROWS, WINDOW_CHUNKS, WINDOW_SHARE, Demand, Windows, term_bytes
 
-__all__ = ["Plan", "default_batch_size", "solve", "sorted_terms"]
+__all__ = ["Plan", "default_batch_size", "solve"]
 
 MB = 10**6
 _MOST_COUNTED_WINDOWS = 10_000
@@ -99,11 +99,6 @@ class Plan:
             advice.append("smaller chunks")
         advice.append("fewer columns (--features, --exclude)")
         return f"What would help: {', or '.join(advice)}. {self.read_so_far}"
-
-
-def sorted_terms(terms: dict[str, int]) -> list[tuple[str, int]]:
-    """Terms with their bytes, largest first."""
-    return sorted(terms.items(), key=lambda item: -item[1])
 
 
 def default_batch_size(rows: int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamtrain.memory import format_bytes
-from streamtrain.plan import Plan, sorted_terms
+from streamtrain.memory import format_bytes, sorted_terms
+from streamtrain.plan import Plan
 
 __all__ = ["Report", "memory_dict", "memory_table"]
 
@@ -32,6 +32,7 @@ class Report:
     measured_peak_bytes: int | None = None
     time: dict[str, float] = field(default_factory=dict)
     skipped: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # of the run; those of the plan are its own
     run: str | None = None
     fingerprint: str | None = None  # of the data; known where a run folder is written
 
@@ -56,7 +57,7 @@ class Report:
             "memory": memory_dict(self.plan, self.measured_terms, self.measured_peak_bytes),
             "plan": self.plan.as_dict(),
             "time": {name: round(seconds, 4) for name, seconds in self.time.items()},
-            "warnings": self.plan.warnings,
+            "warnings": [*self.plan.warnings, *self.warnings],
             "skipped": self.skipped,
             "run": self.run,
             "settings": self.settings,

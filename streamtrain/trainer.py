@@ -17,13 +17,13 @@ from streamtrain.errors import BadValueError, DataError, UsageError
 from streamtrain.inference import Scorer
 from streamtrain.job import Job, Settings
 from streamtrain.load import Loader, for_scheduler
-from streamtrain.memory import peak_bytes, require_within, reset_peak, resident_bytes
+from streamtrain.memory import peak_bytes, reset_peak, resident_bytes
 from streamtrain.metrics import Metrics, make_metrics
 from streamtrain.model import Model, diverged
 from streamtrain.report import Report
 from streamtrain.run import RunFolder
 
-__all__ = ["FitResult", "Progress", "fit"]
+__all__ = ["FitResult", "Progress", "Trainer", "fit"]
 
 _TICK_SECONDS = 0.2
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 16_384, 16 * 10**6
@@ -85,7 +85,7 @@ def fit(
     job.plan.require_fits()
     if validation is not None:
         validation.require_columns(job.model)
-    trainer = _Trainer(job.ready(), validation, progress)
+    trainer = Trainer(job.ready(), validation, progress)
     report = trainer.run(scheduler)
     report.seconds = time.perf_counter() - started
     if folder is not None:
@@ -95,7 +95,7 @@ def fit(
 
 
 @dataclass
-class _Trainer:
+class Trainer:
     """One fit under way."""
 
     job: Job
@@ -111,31 +111,49 @@ class _Trainer:
         self.learn_seconds = 0.0
         self.baseline = resident_bytes()
         self.next_tick = 0.0
+        self.monitor = self.job.monitor(self._measured)
 
     def _metrics(self) -> Metrics:
         return make_metrics(self.target.task, len(self.target.classes))
 
-    def run(self, scheduler: Any) -> Report:
-        settings = self.settings
-        loader = Loader(
-            self.job.source, self.plan, seed=settings.seed, holdout=settings.holdout, scheduler=scheduler,
-            epochs=settings.epochs,
-        )  # fmt: skip
-        self.started = time.perf_counter()
+    def run(self, scheduler: Any, enough: Callable[[int, float], bool] | None = None) -> Report:
+        """Train, to the end or until ``enough(rows seen, seconds)``, which is asked a few times a second."""
+        self.loader, self.started = self._loader(scheduler), time.perf_counter()
         # The learner's BLAS runs on one thread: the cores belong to the reads, and its sums do not depend on their number.
         # Numbers out of bounds are looked for, and are an error: numpy need not warn of them.
-        with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"), loader:
-            for epoch in range(settings.epochs):
+        quiet = np.errstate(over="ignore", invalid="ignore")
+        with threadpool_limits(1, "blas"), quiet, self.loader, self.monitor:
+            for epoch in range(self.settings.epochs):
                 self.holdout, self.held_rows = self._metrics(), 0
-                for batch in loader.runs(self._batches_at_once()):
-                    self._step(batch)
-                    if time.perf_counter() > self.next_tick:
-                        self._tick(loader, epoch)
-                self._end_epoch(loader, epoch)
-            return self._report(loader)
+                stopped = self._run_epoch(epoch, enough)
+                self._end_epoch(epoch)
+                if stopped:
+                    break
+            return self._report(epoch + 1)
+
+    def _loader(self, scheduler: Any) -> Loader:
+        asked = self.settings
+        return Loader(
+            self.job.source, self.plan, seed=asked.seed, holdout=asked.holdout, scheduler=scheduler,
+            epochs=asked.epochs, monitor=self.monitor,
+        )  # fmt: skip
+
+    def _run_epoch(self, epoch: int, enough: Callable[[int, float], bool] | None) -> bool:
+        """Whether it was stopped before its end."""
+        for batch in self.loader.runs(self._batches_at_once()):
+            self._step(batch)
+            if self.monitor.over():
+                self.monitor.check()
+            if time.perf_counter() > self.next_tick:
+                self._tick(epoch)
+                if enough is not None and enough(self.loader.rows_seen, time.perf_counter() - self.started):
+                    return True
+        return False
 
     def _batches_at_once(self) -> int:
         """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
+        if not isinstance(self.settings.learner, str):  # who knows what it takes
+            return 1
         rows = min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, self.job.source.layout.row_bytes))
         return max(1, rows // self.plan.batch_size)
 
@@ -154,10 +172,10 @@ class _Trainer:
             raise self.job.source.located(error, batch) from error
         self.learn_seconds += time.perf_counter() - began
 
-    def _tick(self, loader: Loader, epoch: int) -> None:
+    def _tick(self, epoch: int) -> None:
         now = time.perf_counter()
         self.next_tick = now + _TICK_SECONDS
-        require_within(self.plan.budget_bytes, self.plan.peak_bytes)
+        self.monitor.check()
         loss = self.progressive.result()["loss"]
         if loss is not None and not math.isfinite(loss):
             raise diverged("the progressive loss")
@@ -165,7 +183,7 @@ class _Trainer:
             total = self.plan.rows * self.settings.epochs
             self.progress(
                 Progress(
-                    loader.rows_seen + self.held_total,
+                    self.loader.rows_seen + self.held_total,
                     total,
                     epoch,
                     now - self.started,
@@ -175,7 +193,7 @@ class _Trainer:
                 )
             )
 
-    def _end_epoch(self, loader: Loader, epoch: int) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         progressive = self.progressive.result()
         scores = {"progressive": progressive, "holdout": None, "validation": None}
         if progressive["loss"] is None:
@@ -184,17 +202,19 @@ class _Trainer:
         if self.settings.holdout:
             scores["holdout"] = self.holdout.result()
         if self.validation is not None:
-            scores["validation"] = self.validation.score(self.model, self.plan.budget_bytes)
+            scores["validation"] = self.validation.score(self.model, self.monitor)
         seconds = time.perf_counter() - self.started
-        self.history.append({"epoch": epoch, "rows_seen": loader.rows_seen, "seconds": round(seconds, 3)} | scores)
-        self._tick(loader, epoch)
+        self.history.append({"epoch": epoch, "rows_seen": self.loader.rows_seen, "seconds": round(seconds, 3)} | scores)
+        self._tick(epoch)
 
-    def _report(self, loader: Loader) -> Report:
-        seconds = time.perf_counter() - self.started
-        measured: dict[str, int] = loader.measured_bytes() | {"learner": self.model.learner.state_bytes}
-        if self.baseline is not None:
-            measured["baseline"] = self.baseline
-        require_within(self.plan.budget_bytes, self.plan.peak_bytes)
+    def _measured(self) -> dict[str, int]:
+        """What terms of the plan really took."""
+        sizes = self.loader.measured_bytes() | {"learner": self.model.learner.state_bytes}
+        return sizes if self.baseline is None else sizes | {"baseline": self.baseline}
+
+    def _report(self, epochs: int) -> Report:
+        loader, seconds = self.loader, time.perf_counter() - self.started
+        self.monitor.check()
         waited, learned = loader.wait_seconds, self.learn_seconds
         return Report(
             plan=self.plan,
@@ -205,13 +225,14 @@ class _Trainer:
             loss=getattr(getattr(self.model.learner, "loss", None), "name", "unknown"),
             task=self.target.task,
             classes=list(self.target.classes) or None,
-            rows=self.plan.rows - self.held_rows,
+            rows=min(loader.rows_seen, self.plan.rows - self.held_rows),
             rows_seen=loader.rows_seen,
             batches=self.batches,
-            epochs=self.settings.epochs,
+            epochs=epochs,
             loop_seconds=seconds,
             metrics={name: self.history[-1][name] for name in ("progressive", "holdout", "validation")},
-            measured_terms=measured,
+            measured_terms=self._measured(),
+            warnings=self.monitor.warnings,
             measured_peak_bytes=peak_bytes(),
             time={"read": loader.read_seconds, "wait": waited, "learn": learned, "other": seconds - waited - learned},
         )

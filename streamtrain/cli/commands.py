@@ -54,6 +54,7 @@ Workers = Annotated[Optional[int], typer.Option(help="Reads at the same time. [d
 Holdout = Annotated[float, typer.Option(help="Share of rows that are scored, never learned.")]
 Validate = Annotated[Optional[str], typer.Option(metavar="DATA2", help="Other data, scored after each epoch.")]
 MissingChunks = Annotated[str, typer.Option(help="An absent Zarr chunk: error, or fill (its fill value).")]
+OnOverrun = Annotated[str, typer.Option(help="Over the budget while running: raise (exit 4), or warn.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -66,7 +67,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     options["features"], options["classes"] = _names(options["features"]), _names(options["classes"])
     options["exclude"] = _names(options["exclude"]) or ()
     options["shuffle"] = not options.pop("no_shuffle")
-    return Settings(**{name: options[name] for name in Settings.__dataclass_fields__})
+    return Settings(**{name: options[name] for name in Settings.__dataclass_fields__ if name in options})
 
 
 def _print(result: dict[str, Any], as_json: bool, people: Any) -> None:
@@ -129,7 +130,8 @@ def fit(
     step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
     workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
-    validate: Validate = None, out: Annotated[Optional[str], typer.Option(help="Folder for the run.")] = None,
+    on_overrun: OnOverrun = "raise", validate: Validate = None,
+    out: Annotated[Optional[str], typer.Option(help="Folder for the run.")] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train."""
@@ -138,7 +140,7 @@ def fit(
     with FitLine() as line:
         chosen = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
         result = streamtrain.fit(data, validate=validate, out=out, progress=line, **chosen)
-    for warning in result.report.plan.warnings:
+    for warning in result.as_dict()["warnings"]:
         show.warn(warning)
     _print(result.as_dict(), json, show.fit)
 

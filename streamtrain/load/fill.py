@@ -13,7 +13,8 @@ from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
 from streamtrain.load.schedule import ClusterScheduler, make_scheduler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Arrangement, Window
-from streamtrain.memory import ByteGate, steady_allocators
+from streamtrain.memory import ByteGate, never, steady_allocators
+from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
 from streamtrain.shuffle import streamed, windows
 
@@ -31,13 +32,13 @@ class Filler:
 
     def __init__(
         self, source: Source, plan: Plan, scheduler: Any, *, seed: int, holdout: float, epoch: int, window: int,
-        epochs: int | None,
+        epochs: int | None, monitor: Monitor | None,
     ) -> None:  # fmt: skip
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
         self._where, self._epochs = (epoch, window), epochs
         self._stack = ExitStack()
         self._scheduler = make_scheduler(scheduler, plan.workers)
-        self.gate = ByteGate(max(1, plan.read_bytes))
+        self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
         self.reader = PieceReader(
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
             streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),

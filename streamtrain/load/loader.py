@@ -20,6 +20,7 @@ from streamtrain.load.cut import BatchBuffer
 from streamtrain.load.fill import Filler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
+from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
 
 __all__ = ["Loader"]
@@ -33,7 +34,8 @@ class Loader:
 
     source, plan: what to read, and how (`Source.plan`). seed: of the order. holdout: the share of rows for scoring only.
     scheduler: ``"threads"`` or a ``distributed.Client``. epochs: how many there will be; None for no end (the first
-    windows of the next epoch are then read ahead).
+    windows of the next epoch are then read ahead). monitor: reads go one at a time while it says that the process is near
+    its budget.
 
     >>> import numpy as np
     >>> from streamtrain.load import Source
@@ -45,14 +47,20 @@ class Loader:
 
     def __init__(
         self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, scheduler: Any = None,
-        epochs: int | None = None,
+        epochs: int | None = None, monitor: Monitor | None = None,
     ) -> None:  # fmt: skip
         if not 0 <= holdout < 1:
             raise UsageError(f"--holdout {holdout}: must be at least 0 and below 1")
         if seed < 0:
             raise UsageError(f"--seed {seed}: must not be negative")
         self.source, self.plan = source, plan
-        self._options = {"scheduler": scheduler, "seed": seed, "holdout": holdout, "epochs": epochs}
+        self._options: dict[str, Any] = {
+            "scheduler": scheduler,
+            "seed": seed,
+            "holdout": holdout,
+            "epochs": epochs,
+            "monitor": monitor,
+        }
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
         self._cursor = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0}
@@ -144,8 +152,8 @@ class Loader:
 
     def _start(self) -> Filler:
         if self._filler is None:
-            where = {"epoch": self._cursor["epoch"], "window": self._cursor["window"]}
-            self._filler = Filler(self.source, self.plan, **self._options, **where)
+            epoch, window = self._cursor["epoch"], self._cursor["window"]
+            self._filler = Filler(self.source, self.plan, **self._options, epoch=epoch, window=window)
             self._row, self._last = self._cursor["row"], self._cursor["window"] - 1
         return self._filler
 
