@@ -15,6 +15,8 @@ if typing.TYPE_CHECKING:
     from streamtrain.load import Loader, Source
     from streamtrain.model import Model, load_model
     from streamtrain.plan import Plan
+    from streamtrain.profiling import profile
+    from streamtrain.rechunking import rechunk
     from streamtrain.storage import Chunk, ChunkTable, Reader, open_reader, register_scheme
     from streamtrain.trainer import fit
 
@@ -38,6 +40,8 @@ __all__ = [
     "make_plan",
     "open_reader",
     "predict",
+    "profile",
+    "rechunk",
     "register_scheme",
 ]
 
@@ -51,6 +55,8 @@ _HOMES = {
     "load": ("Loader", "Source"),
     "model": ("Model", "load_model"),
     "plan": ("Plan",),
+    "profiling": ("profile",),
+    "rechunking": ("rechunk",),
     "storage": ("Chunk", "ChunkTable", "Reader", "open_reader", "register_scheme"),
     "trainer": ("fit",),
 }

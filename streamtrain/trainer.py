@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def fit(
     job.plan.require_fits()
     if validation is not None:
         validation.require_columns(job.model)
-    trainer = Trainer(job.ready(), validation, progress)
-    report = trainer.run(scheduler)
+    trainer = Trainer(job.ready(), validation, progress, scheduler)
+    report = trainer.run()
     report.seconds = time.perf_counter() - started
     if folder is not None:
         report.run, report.fingerprint = str(out), job.source.reader.fingerprint()
@@ -101,6 +101,7 @@ class Trainer:
     job: Job
     validation: Scorer | None
     progress: Callable[[Progress], object] | None
+    scheduler: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -112,13 +113,14 @@ class Trainer:
         self.baseline = resident_bytes()
         self.next_tick = 0.0
         self.monitor = self.job.monitor(self._measured)
+        self.loader = self._loader()
 
     def _metrics(self) -> Metrics:
         return make_metrics(self.target.task, len(self.target.classes))
 
-    def run(self, scheduler: Any, enough: Callable[[int, float], bool] | None = None) -> Report:
+    def run(self, enough: Callable[[int, float], bool] | None = None) -> Report:
         """Train, to the end or until ``enough(rows seen, seconds)``, which is asked a few times a second."""
-        self.loader, self.started = self._loader(scheduler), time.perf_counter()
+        self.started = time.perf_counter()
         # The learner's BLAS runs on one thread: the cores belong to the reads, and its sums do not depend on their number.
         # Numbers out of bounds are looked for, and are an error: numpy need not warn of them.
         quiet = np.errstate(over="ignore", invalid="ignore")
@@ -131,10 +133,10 @@ class Trainer:
                     break
             return self._report(epoch + 1)
 
-    def _loader(self, scheduler: Any) -> Loader:
+    def _loader(self) -> Loader:
         asked = self.settings
         return Loader(
-            self.job.source, self.plan, seed=asked.seed, holdout=asked.holdout, scheduler=scheduler,
+            self.job.source, self.plan, seed=asked.seed, holdout=asked.holdout, scheduler=self.scheduler,
             epochs=asked.epochs, monitor=self.monitor,
         )  # fmt: skip
 
@@ -211,6 +213,10 @@ class Trainer:
         """What terms of the plan really took."""
         sizes = self.loader.measured_bytes() | {"learner": self.model.learner.state_bytes}
         return sizes if self.baseline is None else sizes | {"baseline": self.baseline}
+
+    def now(self) -> Mapping[str, int]:
+        """What a profile records of this moment, from another thread."""
+        return {"rows": self.loader.rows_seen, **self.loader.held_bytes()}
 
     def _report(self, epochs: int) -> Report:
         loader, seconds = self.loader, time.perf_counter() - self.started

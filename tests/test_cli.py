@@ -17,7 +17,8 @@ import pytest
 import zarr
 
 from streamtrain.cli import main
-from streamtrain.cli.text import printable, split_names
+from streamtrain.cli.text import split_names
+from streamtrain.text import printable
 
 ROWS = 1000
 

@@ -97,6 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("inspect", [DIGITS, "--target", "digit"]),
         ("plan", [DIGITS, "--target", "digit"]),
         ("fit", [DIGITS, "--target", "digit", "--holdout", "0.2", "--validate", DIGITS, "--out", "run"]),
+        ("profile", [DIGITS, "--target", "digit"]),
         ("evaluate", ["run", DIGITS]),
         ("predict", ["run", DIGITS, "--out", "p.parquet"]),
         ("make", ["clicks", "--rows", "1000", "--out", "clicks"]),
@@ -106,6 +107,10 @@ def test_json_has_the_keys_that_are_documented(folder: Path, name: str, argument
     command = [sys.executable, "-m", "streamtrain", name, *arguments, "--json"]
     printed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout)
     (documented,) = _JSON.findall(sections()[name])
+    if name == "profile":  # those of fit, and its own
+        (of_fit,) = _JSON.findall(sections()["fit"])
+        assert printed.keys() == (json.loads(of_fit) | json.loads(documented)).keys()
+        printed = {key: printed[key] for key in json.loads(documented)}
     assert shape(printed) == shape(json.loads(documented))
 
 

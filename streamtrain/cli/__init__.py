@@ -15,8 +15,8 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
-from streamtrain.cli.text import printable
-from streamtrain.errors import BudgetRefused, StreamtrainError
+from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError
+from streamtrain.text import printable
 
 __all__ = ["main"]
 
@@ -53,9 +53,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = app(args=arguments, standalone_mode=False)
         print(end="", flush=True)
         return code if isinstance(code, int) else 0
-    except BudgetRefused as error:
-        print(f"error: {error}", file=sys.stderr)  # every term on a line of its own
-        return 3
+    except BudgetError as error:
+        print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # a line for every term
+        return 3 if isinstance(error, BudgetRefused) else 4
     except (StreamtrainError, MemoryError) as error:
         _say(str(error) or "out of memory")
         return 4 if isinstance(error, MemoryError) else 2

@@ -146,6 +146,41 @@ def fit(
 
 
 @app.command()
+def profile(
+    data: Data, target: Target, features: Features = None, exclude: Exclude = None, weight: Weight = None,
+    task: Task = None, classes: Classes = None, learner: Learner = "linear", loss: Loss = None, rule: Rule = "nag",
+    step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
+    batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
+    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
+    on_overrun: OnOverrun = "raise",
+    seconds: Annotated[float, typer.Option(help="Train for so long, or to the end.")] = 10.0,
+    rows: Annotated[Optional[int], typer.Option(help="Train for so many rows, if they come first.")] = None,
+    plot: Annotated[Optional[str], typer.Option(metavar="F.png", help="Draw it: .png, .svg or .pdf.")] = None,
+    html: Annotated[Optional[str], typer.Option(metavar="F.html", help="Write it as one page.")] = None,
+    json: Json = False,
+) -> None:  # fmt: skip
+    """Train for a while and show memory by stage and over time, planned against measured, and what to change."""
+    from streamtrain.profiling.place import require_file
+    from streamtrain.profiling.plot import require_plot
+
+    settings = _settings(dict(locals()))
+    chosen = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+    if html is not None:
+        require_file(html)
+    if plot is not None:
+        require_plot(plot)
+    with FitLine() as line:
+        found = streamtrain.profile(data, seconds=seconds, rows=rows, progress=line, **chosen)
+    if plot is not None:
+        found.plot(plot)
+    if html is not None:
+        found.html(html)
+    for warning in found.report.as_dict()["warnings"]:
+        show.warn(warning)
+    _print(found.as_dict(), json, show.profile)
+
+
+@app.command()
 def evaluate(run: Run, data: Data, memory: Memory = None, workers: Workers = None,
              missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Metrics of a run on other data."""

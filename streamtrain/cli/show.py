@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamtrain.cli.text import printable
 from streamtrain.memory import format_bytes
 from streamtrain.report import memory_table
+from streamtrain.text import printable
 
-__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "warn"]
+__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "warn"]
 
 
 def _console() -> Console:
@@ -98,6 +98,33 @@ def fit(result: dict[str, Any]) -> None:
     _memory(result["memory"])
     if result["run"]:
         _line(f"\nrun {printable(result['run'])}")
+
+
+def profile(result: dict[str, Any]) -> None:
+    memory = result["memory"]
+    _line(
+        f"{_count(result['rows_seen'], 'row')} learned in {result['seconds']:.1f} s ({result['rows_per_second']:,.0f} rows/s)\n"
+    )
+    rows = []
+    for name, stage in result["stages"].items():
+        measured, share = stage["measured_bytes"], stage["share"]
+        took = ("", "") if measured is None else (format_bytes(measured), "" if share is None else f"{share:.0%}")
+        rows.append((name, format_bytes(stage["planned_bytes"]), *took))
+    peak = memory["measured_peak_bytes"]
+    took = ("", "") if peak is None else (format_bytes(peak), "100%")
+    rows.append(("peak", format_bytes(memory["planned_peak_bytes"]), *took))
+    rows.append(("budget", format_bytes(memory["budget_bytes"]), "", ""))
+    _table("memory", "planned", "measured", "share", rows=rows)
+    spent = result["time"]
+    loop = spent["wait"] + spent["learn"] + spent["other"]
+    shares = "  ".join(
+        f"{name} {spent[name]:.1f} s ({spent[name] / loop:.0%})" for name in ("wait", "learn", "other") if loop
+    )
+    _line(
+        f"\ntime      {shares}; reads, beside it, {spent['read']:.1f} s over {_count(result['plan']['workers'], 'thread')}"
+    )
+    for sentence in result["advice"]:
+        _line(f"advice    {printable(sentence)}")
 
 
 def evaluation(result: dict[str, Any]) -> None:

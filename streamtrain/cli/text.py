@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["printable", "split_names"]
+__all__ = ["split_names"]
 
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*))\s*(?:,|$)')
-
-
-def printable(text: str) -> str:
-    """One line: what would break it, or drive the terminal, is escaped.
-
-    >>> print(printable("two\\nlines"))
-    two\\nlines
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def split_names(text: str) -> list[str]:

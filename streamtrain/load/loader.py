@@ -104,6 +104,13 @@ class Loader:
             return {"windows": 0, "reads": 0, "batches": batches}
         return {"windows": self._filler.buffer_bytes, "reads": self._filler.gate.peak_bytes, "batches": batches}
 
+    def held_bytes(self) -> dict[str, int]:
+        """Bytes at this moment: of the window buffers, and what the gate admitted."""
+        filler = self._filler
+        if filler is None:
+            return {"window_bytes": 0, "reading_bytes": 0}
+        return {"window_bytes": filler.buffer_bytes, "reading_bytes": filler.gate.held_bytes}
+
     def __iter__(self) -> Iterator[Batch]:
         self._ended = False
         return self

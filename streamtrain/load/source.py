@@ -101,6 +101,11 @@ class Source:
         read = [sizes[n] for n in self.layout.columns]
         return sum(read), sum(read) / everything, max(read) / everything
 
+    @property
+    def row_bytes(self) -> float:
+        """One row of the columns that are read, decoded."""
+        return self._shares[0]
+
     def plan(
         self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         workers: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
