@@ -9,6 +9,7 @@ this way, and the functions return None.
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import re
 import sys
@@ -133,7 +134,10 @@ def peak_bytes() -> int | None:
 
 
 def reset_peak() -> None:
-    """Let `peak_bytes` start again from what is resident now (Linux; elsewhere it does nothing)."""
+    """Let `peak_bytes` start again from what is resident now (Linux; elsewhere it does nothing). Garbage is collected first:
+    what an earlier run left in cycles, an error with its frames, is not this one's."""
+    gc.collect()
+    release_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

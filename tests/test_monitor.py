@@ -200,3 +200,16 @@ def test_a_read_that_waits_goes_on_when_the_process_is_near_no_more() -> None:
         near.clear()
         assert entered.wait(WAIT)
     thread.join(WAIT)
+
+
+def test_what_an_earlier_run_left_in_cycles_does_not_count() -> None:
+    code = """
+    def leaky(self): self.held.append(np.ones(1_000_000))
+    try:
+        streamtrain.fit(Reader(), target="y", memory="250MB", learner=Learner(leaky))
+    except streamtrain.BudgetExceeded as error:
+        error.again = error
+    run("200MB")
+    """
+    found = run(code)
+    assert found["error"] is None and found["peak"] <= 200 * MB
