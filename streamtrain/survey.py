@@ -14,13 +14,22 @@ from streamtrain.errors import BadValueError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, pick, value_type
 from streamtrain.storage.checked import open_stream, read_columns
 from streamtrain.storage.reader import ChunkTable, Reader
-from streamtrain.target import Target, as_numbers, bad_message, not_finite, plain_values, resolve_task
+from streamtrain.target import (
+    Target,
+    as_numbers,
+    bad_message,
+    named_values,
+    not_finite,
+    plain_values,
+    resolve_task,
+)
 
 __all__ = ["survey"]
 
 _MOST_CLASSES = 1000  # of an integer that nobody called a class
 _MOST_COUNTED = 10_000  # of anything: what is counted is held in memory
 _BLOCK_ROWS = 8192
+_SLICE_ROWS = 8 * _BLOCK_ROWS  # of a chunk that has more: the pass must take less than the training that is planned
 
 
 def survey(
@@ -63,8 +72,8 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str]) -> tuple[
 def _slices(reader: Reader, table: ChunkTable, name: str) -> Iterator[tuple[str, pa.Array]]:
     """The target's values in blocks of at most 8,192 rows, each with the key of its chunk."""
     for chunk in table:
-        long = chunk.rows > 100 * _BLOCK_ROWS
-        batches = open_stream(reader, chunk, [name], 16 * _BLOCK_ROWS) if long else read_columns(reader, chunk, [name])
+        long = chunk.rows > _SLICE_ROWS
+        batches = open_stream(reader, chunk, [name], _SLICE_ROWS) if long else read_columns(reader, chunk, [name])
         for batch in batches:
             for start in range(0, batch.num_rows, _BLOCK_ROWS):
                 yield chunk.key, batch.column(0).slice(start, _BLOCK_ROWS)
@@ -108,8 +117,8 @@ class _Tally:
     def _add_classes(self, values: pa.Array, where: str) -> None:
         plain = plain_values(values)
         if isinstance(plain, pa.DictionaryArray):
-            found = np.bincount(plain.indices.to_numpy(zero_copy_only=False), minlength=len(plain.dictionary))
-            pairs = [(v, int(n)) for v, n in zip(plain.dictionary.to_pylist(), found, strict=True) if n]
+            named, codes = named_values(plain)
+            pairs = [(v, n) for v, n in zip(named, np.bincount(codes, minlength=len(named)).tolist(), strict=True) if n]
         else:
             distinct, counted = np.unique(as_numbers(plain), return_counts=True)
             if distinct.dtype.kind == "f" and not np.isfinite(distinct).all():

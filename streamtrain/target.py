@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 
-__all__ = ["Target", "as_numbers", "bad_message", "not_finite", "plain_values", "resolve_task"]
+__all__ = ["Target", "as_numbers", "bad_message", "named_values", "not_finite", "plain_values", "resolve_task"]
 
 _TASKS = ("classify", "regress")
 
@@ -68,8 +68,8 @@ class Target:
             return numbers
         plain = plain_values(values)
         if isinstance(plain, pa.DictionaryArray):
-            codes = np.array([self._places.get(v, -1) for v in plain.dictionary.to_pylist()] or [-1], np.int32)
-            found: NDArray[np.int32] = codes[plain.indices.to_numpy(zero_copy_only=False)]
+            named, codes = named_values(plain)
+            found: NDArray[np.int32] = np.array([self._places.get(v, -1) for v in named] or [-1], np.int32)[codes]
         else:
             found = self._position(as_numbers(plain))
         if len(found) and int(found.min()) < 0:
@@ -143,6 +143,16 @@ def plain_values(values: pa.Array) -> pa.Array:
     if is_number(values.type):
         return values if not isinstance(values, pa.DictionaryArray) else pa.array(as_numbers(values))
     return values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
+
+
+def named_values(values: pa.DictionaryArray) -> tuple[list[Any], NDArray[Any]]:
+    """The values of a dictionary, and of each row which of them it is, shape (rows,). Where the dictionary holds more than
+    there are rows only those that are named: a row group's may hold a million, and these are a few rows of it."""
+    codes = values.indices.to_numpy(zero_copy_only=False)
+    if len(values.dictionary) <= len(codes):
+        return values.dictionary.to_pylist(), codes
+    used, codes = np.unique(codes, return_inverse=True)
+    return [values.dictionary[i].as_py() for i in used.tolist()], codes
 
 
 def bad_message(name: str, count: int, what: str, where: str) -> str:

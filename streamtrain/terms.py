@@ -35,6 +35,7 @@ _NOMINAL_PROCESS_BYTES = 100 * MB  # nominal: what the process takes before any 
 _NOMINAL_WINDOW_SHARE = 0.3  # of what is left, for one window
 _NOMINAL_FREE_SHARE = 0.25  # of what is left, for a process that takes more than that
 _PLACE_BYTES = 8  # a row of a read: where it stands in its window, int64
+_TARGET_BYTES = 12  # by how much target and weight may be larger decoded than in a window
 _ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # what one read may take, best first
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
@@ -50,7 +51,8 @@ class Demand:
     column_share: of the bytes of all columns, how much the columns read make up; largest_column_share likewise, for the
     widest of them, which is the least that one read can take.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
-    open_bytes: footers and handles that are not open yet. baseline_bytes: the process as it is now.
+    open_bytes: footer and handle of each file that is open, beyond those that are already. baseline_bytes: the process
+    as it is now.
     """
 
     table: ChunkTable
@@ -65,6 +67,13 @@ class Demand:
     extra_terms: Mapping[str, int] = field(default_factory=dict)
     open_bytes: int = 0
     stream_bytes: Callable[[int, int], int] | None = None
+
+    @property
+    def converted_row_bytes(self) -> float:
+        """What the loader makes of a row that was decoded before it writes it to the window: nothing of columns that a
+        window holds as they are, and then a row takes as much there, but for the target and the weight."""
+        as_it_is = abs(self.decoded_row_bytes - self.window_row_bytes) <= _TARGET_BYTES
+        return 0.0 if as_it_is else self.window_row_bytes
 
 
 def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
@@ -86,7 +95,9 @@ def term_bytes(
     """The bytes of every term for one setting of the knobs, and the share of the columns that one read takes."""
     table, share = demand.table, demand.column_share
     large = streamed(table.rows, window, shuffle=shuffle)
-    read_peak = float(np.max(table.read_peak_bytes, where=~large, initial=0)) * share
+    converted = demand.converted_row_bytes
+    peaks = table.read_peak_bytes * share + table.rows * converted
+    read_peak = float(np.max(peaks, where=~large, initial=0))
     least = demand.largest_column_share / share if share else 1.0
     fraction = min(1.0, max(least, read_bytes / read_peak if read_peak else 1.0))
     held = min(in_flight, max(1, -(-table.total_rows // window)))
@@ -97,13 +108,13 @@ def term_bytes(
     if opened:
         widest = int(np.argmax(np.where(large, table.decoded_bytes, 0)))
         one = demand.stream_bytes(widest, slice_rows) if demand.stream_bytes else int(table.read_peak_bytes[widest])
-        streams = (int(one * share) + _PLACE_BYTES * slice_rows) * opened
+        streams = (int(one * share) + int((_PLACE_BYTES + converted) * slice_rows)) * opened
     terms = {
         "baseline": demand.baseline_bytes,
         "learner": demand.learner_bytes,
         "preparation": demand.preparation_bytes,
         **demand.extra_terms,
-        "footers": demand.open_bytes,
+        "footers": demand.open_bytes * (min(workers, len(table)) + opened),
         "order": len(table) * _ORDER_BYTES_PER_CHUNK,
         "reads": (int(read_peak * fraction) + places) * min(workers, max(1, len(table))),
         "streams": streams,

@@ -101,6 +101,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("evaluate", ["run", DIGITS]),
         ("predict", ["run", DIGITS, "--out", "p.parquet"]),
         ("make", ["clicks", "--rows", "1000", "--out", "clicks"]),
+        ("rechunk", [DIGITS, "--out", "rechunked", "--chunk-rows", "500"]),
     ],
 )
 def test_json_has_the_keys_that_are_documented(folder: Path, name: str, arguments: list[str]) -> None:

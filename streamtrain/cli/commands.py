@@ -221,3 +221,20 @@ def make(
             chunk_rows=chunk_rows, compression=compression, seed=seed, progress=line,
         )  # fmt: skip
     _print(result, json, show.made)
+
+
+@app.command()
+def rechunk(
+    data: Data, out: Annotated[str, typer.Option(help="The folder to write.")],
+    chunk_rows: Annotated[int, typer.Option(help="Rows a chunk.")],
+    format: Annotated[Optional[str], typer.Option(help="parquet or zarr. [default: that of the data]")] = None,
+    memory: Memory = None, compression: Annotated[str, typer.Option(help="zstd, lz4, none, ...")] = "zstd",
+    missing_chunks: MissingChunks = "error", json: Json = False,
+) -> None:  # fmt: skip
+    """A copy with better chunks, streamed: the same rows, in the same order, of the same types."""
+    with RowsLine("rows copied") as line:
+        result = streamtrain.rechunk(
+            data, out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression,
+            missing_chunks=missing_chunks, progress=line,
+        )  # fmt: skip
+    _print(result, json, show.rechunked)

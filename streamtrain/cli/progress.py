@@ -71,9 +71,9 @@ class FitLine(_Line):
 
 
 class RowsLine(_Line):
-    """Rows done of rows to do."""
+    """Rows done of rows to do, which may be told later."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int = 0) -> None:
         super().__init__()
         self._what, self._total, self._started = what, total, time.perf_counter()
 
@@ -81,6 +81,7 @@ class RowsLine(_Line):
         super().__enter__()
         return self
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, done: int, total: int | None = None) -> None:
+        self._total = total or self._total
         left = _left(done, self._total, time.perf_counter() - self._started)
         self.show(f"{done:,} of {self._total:,} {self._what}  {left}")

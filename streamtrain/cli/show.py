@@ -140,3 +140,12 @@ def made(result: dict[str, Any]) -> None:
         f"{result['rows']:,} rows of {result['columns']} columns in {printable(result['path'])}: target {result['target']} "
         f"({result['task']}), best possible loss {result['best_loss']:.4f}"
     )
+
+
+def rechunked(result: dict[str, Any]) -> None:
+    rows, columns = _count(result["rows"], "row"), _count(result["columns"], "column")
+    _line(
+        f"{rows} of {columns} in {printable(result['path'])}: {_count(result['chunks'], 'chunk')} of "
+        f"{_count(result['chunk_rows'], 'row')}, {result['format']}, {format_bytes(result['stored_bytes'])}\n"
+    )
+    _memory(result["memory"])

@@ -26,21 +26,21 @@ from streamtrain.storage.files import list_files, partition_columns
 from streamtrain.storage.parquet_footer import (
     READ_ERRORS,
     as_codes,
-    file_schema,
     first_line,
+    first_page,
     is_text,
     read_schema,
     require_counts,
     require_same,
 )
-from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Sizes
+from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Page, Sizes
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
 _IDLE_HANDLES = 16
-_FOOTERS_BYTES = 32 << 20  # footers kept for files that are not being read
-_FOOTER_ENTRY_BYTES = 1000  # a footer in memory, for each column of each row group
+_FOOTERS_BYTES = 4 << 20  # footers kept for files that are not being read: few, so that many files take what some do
+_ENTRY_BYTES, _COLUMN_BYTES = 950, 1_300  # a footer in memory: for each column of each row group, and for each column
 
 
 class ParquetReader:
@@ -60,9 +60,11 @@ class ParquetReader:
         group_of: list[int] = []
         rows: list[int] = []
         stored: list[int] = []
+        page = Page()
         for i, name in enumerate(self._files):
-            footer = self._handles.footer(name)
-            found = read_schema(footer, name)
+            footer, stored_schema = self._handles.footer(name)
+            page = page.larger(first_page(self._root / name, footer.created_by or ""))
+            found = read_schema(stored_schema, name)
             if i == 0:
                 self._file_schema = found
             else:
@@ -76,8 +78,9 @@ class ParquetReader:
         self._file_of, self._group_of = np.asarray(file_of, np.int32), np.asarray(group_of, np.int32)
         self._rows = np.asarray(rows, np.int64)
         self.schema = _with_partitions(self._file_schema, self._partitions)
-        self._sizes = Sizes.of(self.schema, rows, stored, self._handles.footer(self._files[0]).num_columns)
+        self._sizes = Sizes.of(self.schema, rows, stored, footer.num_columns, page)
         self._numbers = {name: i for i, name in enumerate(self._files)}
+        self._stored_names = frozenset(self._file_schema.names)
 
     @property
     def paths(self) -> list[Path]:
@@ -91,10 +94,10 @@ class ParquetReader:
 
     @property
     def open_bytes(self) -> int:
-        """Memory that footers will take while reading, beyond those that are kept already: of two files at a time."""
-        per_group = _FOOTER_ENTRY_BYTES * max(1, len(self._file_schema))
-        most = int(np.bincount(self._file_of).max(initial=0)) * per_group
-        return 2 * most if len(self._rows) * per_group > _FOOTERS_BYTES and len(self._files) > 1 else 0
+        """Memory that the footer of each file that is read takes, beyond those that are kept: of the largest."""
+        groups, columns = np.bincount(self._file_of, minlength=1), len(self._file_schema)
+        kept = len(groups) == 1 or sum(_footer_bytes(n, columns) for n in groups.tolist()) <= _FOOTERS_BYTES
+        return 0 if kept else _footer_bytes(int(groups.max()), columns)
 
     def chunks(self) -> ChunkTable:
         return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
@@ -119,7 +122,7 @@ class ParquetReader:
 
     def _slices(self, chunk: Chunk, columns: Sequence[str], rows: int, *, buffer_size: int) -> Iterator[pa.RecordBatch]:
         name, group = chunk.key.rsplit(":", 1)
-        stored = [c for c in columns if c in self._file_schema.names]
+        stored = [c for c in columns if c in self._stored_names]
         found = 0
         if not stored:
             for start in range(0, chunk.rows, rows):
@@ -199,54 +202,105 @@ class _Mode(NamedTuple):
     text_as_codes: bool = True
 
 
+class _Footer(NamedTuple):
+    """What a file says of itself. The schema is asked of the open file: the footer's own would keep it in a cycle, so in
+    memory until Python looks for those."""
+
+    metadata: Any
+    schema: pa.Schema
+
+    @property
+    def nbytes(self) -> int:
+        return _footer_bytes(self.metadata.num_row_groups, self.metadata.num_columns)
+
+
 class _Handles:
-    """Open files, each lent to one read at a time; the last few are kept. Footers are shared."""
+    """Open files, each lent to one read at a time, and their footers, which the handles of a file share. The last few are
+    kept: handles by their number, footers by their bytes (but as many as there were reads at a time, which the plan has
+    memory for), and no handle longer than its footer."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, tuple[str, _Mode, Any]] = OrderedDict()
-        self._footers: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._footers: OrderedDict[str, _Footer] = OrderedDict()
+        self._footers_bytes = self._largest_bytes = self._coming = 0
+        self._lent = self._most_lent = 0
 
-    def footer(self, name: str) -> Any:
+    def footer(self, name: str) -> _Footer:
         with self._lock:
             if name in self._footers:
                 self._footers.move_to_end(name)
-                return self._footers[name][0]
+                return self._footers[name]
+            self._coming += 1
+            dropped = self._forget()  # before there is one more
+        for file in dropped:
+            file.close(force=True)
+        footer = None
+        try:
+            footer = self._read_footer(name)
+        finally:
+            with self._lock:
+                self._coming -= 1
+                if footer is not None and name not in self._footers:
+                    self._footers[name] = footer
+                    self._footers_bytes += footer.nbytes
+                    self._largest_bytes = max(self._largest_bytes, footer.nbytes)
+        return footer
+
+    def _read_footer(self, name: str) -> _Footer:
         path = self._root / name
         try:
-            footer = pq.read_metadata(str(path))
+            with pa.OSFile(str(path), memory_pool=pa.default_memory_pool()) as source:
+                file = pq.ParquetFile(source, pre_buffer=False)
+                try:
+                    return _Footer(file.metadata, file.schema_arrow.remove_metadata())
+                except READ_ERRORS as error:
+                    raise CorruptError(f"{path}: its schema cannot be read: {first_line(error)}") from error
         except FileNotFoundError as error:
             raise CorruptError(f"{path}: the file is gone since it was listed") from error
+        except DataError:
+            raise
         except READ_ERRORS as error:
             raise CorruptError(f"{path}: not a Parquet file, or damaged: {first_line(error)}") from error
-        size = footer.num_row_groups * footer.num_columns * _FOOTER_ENTRY_BYTES
-        with self._lock:
-            self._footers[name] = footer, size
-            while len(self._footers) > 1 and sum(s for _, s in self._footers.values()) > _FOOTERS_BYTES:
-                self._footers.popitem(last=False)
-        return footer
+
+    def _forget(self) -> list[Any]:
+        """Drop the footers that were not used for longest, if with those that are coming there would be too many, and return
+        the handles that hold them."""
+        forgotten = set()
+        most, coming_bytes = max(1, self._most_lent), self._coming * self._largest_bytes
+        while self._footers and len(self._footers) + self._coming > most:
+            if self._footers_bytes + coming_bytes <= _FOOTERS_BYTES:
+                break
+            name, footer = self._footers.popitem(last=False)
+            self._footers_bytes -= footer.nbytes
+            forgotten.add(name)
+        gone = [key for key, (name, *_) in self._idle.items() if name in forgotten]
+        return [self._idle.pop(key)[2] for key in gone]
 
     @contextmanager
     def lend(self, name: str, mode: _Mode) -> Iterator[Any]:
         file = self._take(name, mode)
-        if file is None:
-            file = self._open(name, mode)
         try:
+            if file is None:
+                file = self._open(name, mode)
             yield file
         except BaseException:
-            file.close(force=True)
+            with self._lock:
+                self._lent -= 1
+            if file is not None:
+                file.close(force=True)
             raise
         self._keep(name, mode, file)
 
     def _open(self, name: str, mode: _Mode) -> Any:
-        footer = self.footer(name)
+        footer, schema = self.footer(name)
         # Given a path, pyarrow reads into another pool than the one that was set. Checksums are verified where there are any.
         source = pa.OSFile(str(self._root / name), memory_pool=pa.default_memory_pool())
         return pq.ParquetFile(
             source,
             metadata=footer,
-            read_dictionary=[f.name for f in file_schema(footer) if is_text(f.type)] if mode.text_as_codes else None,
+            read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
             buffer_size=mode.buffer_size,
             pre_buffer=False,
             page_checksum_verification=True,
@@ -254,6 +308,8 @@ class _Handles:
 
     def _take(self, name: str, mode: _Mode) -> Any:
         with self._lock:
+            self._lent += 1
+            self._most_lent = max(self._most_lent, self._lent)
             for key, (*held, file) in self._idle.items():
                 if held == [name, mode]:
                     del self._idle[key]
@@ -262,10 +318,17 @@ class _Handles:
 
     def _keep(self, name: str, mode: _Mode, file: Any) -> None:
         with self._lock:
-            self._idle[id(file)] = name, mode, file
-            dropped = [self._idle.popitem(last=False)[1][2]] if len(self._idle) > _IDLE_HANDLES else []
+            self._lent -= 1
+            dropped = [file]
+            if name in self._footers:  # otherwise it would be all that holds its footer
+                self._idle[id(file)] = name, mode, file
+                dropped = [self._idle.popitem(last=False)[1][2]] if len(self._idle) > _IDLE_HANDLES else []
         for old in dropped:
             old.close(force=True)
+
+
+def _footer_bytes(groups: int, columns: int) -> int:
+    return columns * (groups * _ENTRY_BYTES + _COLUMN_BYTES)
 
 
 def _with_partitions(schema: pa.Schema, partitions: dict[str, pa.Array]) -> pa.Schema:

@@ -1,9 +1,12 @@
-"""What reading a row group takes, from what a footer says without naming columns: rows, types, encoded bytes.
+"""What reading a row group takes, from what can be known without naming columns: rows, types, encoded bytes, and how large
+the first page is.
 
 The constants were measured (tests/storage/test_parquet.py measures again). A read holds the raw column chunks, what it
-decoded, two bytes of definition level a value, and for each column a page and perhaps a dictionary, raw and decoded.
-A stream holds a buffer instead of the raw column chunk, and its slices several times over: the one that is filled (whose
-buffers grow by doubling), the one before it, and what the allocators keep.
+decoded, two bytes of definition level a value of each column that may have nulls, numbers as they are stored where that is
+not how Arrow holds them (an int8 is stored in four bytes), and for each column a page and perhaps a dictionary, raw and
+decoded. A stream holds a buffer instead of the raw column chunk, and its slices several times over: the one that is filled
+(whose buffers grow by doubling), the one before it, and what the allocators keep. Its buffers are small, so that chunks of
+all sizes take blocks of the same size, which are used again.
 """
 
 from __future__ import annotations
@@ -17,33 +20,77 @@ from numpy.typing import NDArray
 
 from streamtrain.storage.arrow import bytes_per_row, value_type
 
-__all__ = ["STREAM_BUFFER_BYTES", "Sizes"]
+__all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes"]
 
-STREAM_BUFFER_BYTES = 1 << 20
-_PAGE_BYTES = 400_000
+STREAM_BUFFER_BYTES = 1 << 18  # for each column
+_PAGE_BYTES = 1 << 20  # what writers cut pages at, unless one that was seen is larger
+_SMALL_PAGE_BYTES = 1 << 18  # a page up to this is held three times: raw, decompressed, and what the allocator rounds
+_COLUMN_BYTES = 2_000  # a column's own objects
 _DICTIONARY_BYTES = 1 << 20  # where writers give up on a dictionary
 _LEVEL_BYTES = 2
-_READ_SLACK, _STREAM_SLACK = 1.3, 1.1  # allocators
-_SLICES_HELD = 7
+_SLACK = 1.25  # allocators
+_STREAM_SLACK = 2.2  # the same, where buffers, pages and slices of all columns take turns for long: blocks get split
+_SLICES_HELD = 6
 _TEXT_COPIES = 4  # text that is made into a dictionary: itself, a hash table, and both again as they grow
 _TEXT_COPIES_STREAMED = 6  # and what the slice before names
 
 
 @dataclass(frozen=True)
+class Page:
+    """The largest data page that was seen: its values, and its bytes once decompressed; zeros where none was. What pages of
+    other columns hold follows from it: writers cut them at a number of rows, or of bytes."""
+
+    values: int = 0
+    nbytes: int = 0
+
+    def bytes_of(self, width: NDArray[Any]) -> NDArray[Any]:
+        """The bytes of a page of columns whose values take ``width`` bytes.
+
+        >>> widths = np.array([4.0, 8.0])
+        >>> [page.bytes_of(widths).tolist() for page in (Page(20_000, 80_000), Page(10**6, 4 * 10**6), Page())]
+        [[80000.0, 160000.0], [4000000.0, 4000000.0], [1048576.0, 1048576.0]]
+        """
+        if not self.values:
+            return np.full(len(width), float(_PAGE_BYTES))
+        nbytes: NDArray[Any] = np.maximum(self.nbytes, np.minimum(self.values * width, _PAGE_BYTES)).astype(np.float64)
+        return nbytes
+
+    def larger(self, other: Page) -> Page:
+        return Page(max(self.values, other.values), max(self.nbytes, other.nbytes))
+
+
+@dataclass(frozen=True)
 class Sizes:
-    """Sums over row groups: every array has one entry for each."""
+    """Sums over row groups: every array has one entry for each.
+
+    row_bytes: of a row once decoded. stored_row_bytes: as it is stored without a dictionary. scratch_row_bytes: of the
+    columns that Arrow holds otherwise than they are stored. level_columns: how many may have nulls.
+    """
 
     rows: NDArray[np.int64]
     encoded_bytes: NDArray[np.int64]
     stored_columns: int
     row_bytes: float
+    stored_row_bytes: float
+    scratch_row_bytes: float
+    level_columns: int
     has_text: bool
+    page: Page
 
     @classmethod
-    def of(cls, schema: pa.Schema, rows: Any, encoded_bytes: Any, stored_columns: int) -> Sizes:
-        row_bytes = sum(bytes_per_row(field.type) for field in schema)
-        text = any(_has_no_width(value_type(field.type)) for field in schema)
-        return cls(np.asarray(rows, np.int64), np.asarray(encoded_bytes, np.int64), stored_columns, row_bytes, text)
+    def of(cls, schema: pa.Schema, rows: Any, encoded_bytes: Any, stored_columns: int, page: Page) -> Sizes:
+        kinds = [value_type(field.type) for field in schema]
+        return cls(
+            rows=np.asarray(rows, np.int64),
+            encoded_bytes=np.asarray(encoded_bytes, np.int64),
+            stored_columns=stored_columns,
+            row_bytes=sum(bytes_per_row(field.type) for field in schema),
+            stored_row_bytes=sum(_stored_width(field.type) for field in schema),
+            scratch_row_bytes=sum(map(_scratch_width, kinds)),
+            level_columns=stored_columns - sum(not f.nullable and not pa.types.is_nested(f.type) for f in schema),
+            has_text=any(map(_has_no_width, kinds)),
+            page=page,
+        )
 
     def decoded_bytes(self) -> NDArray[np.int64]:
         plain = np.ceil(self.rows * self.row_bytes).astype(np.int64)
@@ -51,28 +98,40 @@ class Sizes:
         return decoded
 
     def read_peak_bytes(self) -> NDArray[np.int64]:
-        levels = self.rows * (_LEVEL_BYTES * self.stored_columns)
-        held = self.decoded_bytes() + self.encoded_bytes + levels + self._pages() + _TEXT_COPIES * self._text()
-        peak: NDArray[np.int64] = (_READ_SLACK * held).astype(np.int64)
+        values = self.rows * (_LEVEL_BYTES * self.level_columns + self.scratch_row_bytes)
+        small = 3 * self.stored_columns * np.minimum(self._page(), _SMALL_PAGE_BYTES)
+        held = self.decoded_bytes() + self.encoded_bytes + values + small + self._pages() + _TEXT_COPIES * self._text()
+        peak: NDArray[np.int64] = (_SLACK * held).astype(np.int64)
         return peak
 
     def stream_peak_bytes(self, i: int, rows: int) -> int:
         one = replace(self, rows=self.rows[i : i + 1], encoded_bytes=self.encoded_bytes[i : i + 1])
         buffers = np.minimum(one.encoded_bytes, self.stored_columns * STREAM_BUFFER_BYTES)
-        slices = _SLICES_HELD * rows * (self.row_bytes + _LEVEL_BYTES * self.stored_columns)
-        held = _STREAM_SLACK * (buffers + one._pages() + _TEXT_COPIES_STREAMED * one._text()) + slices
+        row_bytes = self.row_bytes + _LEVEL_BYTES * self.level_columns
+        slices = min(_SLICES_HELD * rows, int(one.rows[0])) * row_bytes + rows * self.scratch_row_bytes
+        small = buffers + 2 * self.stored_columns * np.minimum(one._page(), _SMALL_PAGE_BYTES)
+        held = _STREAM_SLACK * small + _SLACK * (one._pages() + _TEXT_COPIES_STREAMED * one._text()) + slices
         return int(min(held[0], one.read_peak_bytes()[0]))
 
+    def _page(self) -> NDArray[Any]:
+        """A page of the mean column, of values or of their codes, as far as the column fills it."""
+        column = self.encoded_bytes / max(1, self.stored_columns)
+        width = np.minimum(self.stored_row_bytes / max(1, self.stored_columns), column / np.maximum(1, self.rows))
+        page: NDArray[Any] = np.minimum(self.page.bytes_of(width), column)
+        return page
+
     def _pages(self) -> NDArray[Any]:
-        """A page of each column, and twice its dictionary. Plain columns take what their types take; more means that
-        dictionaries were given up when they were full; less, that codes of so many bits name the values."""
+        """What the columns hold beside a small page each: more of a large one, and twice their dictionaries. Plain columns
+        take what their types take; more means that dictionaries were given up when they were full; less, that codes of so
+        many bits name the values."""
         columns, encoded = max(1, self.stored_columns), self.encoded_bytes
-        plain = np.maximum(1, self.rows * self.row_bytes)
+        plain = np.maximum(1, self.rows * self.stored_row_bytes)
         code_bits = np.minimum(30, np.ceil(8 * encoded / np.maximum(1, self.rows * columns)))
         named = 8 * 2.0 ** (code_bits + 2)
         dictionary = np.where(encoded < plain, np.minimum(named, _DICTIONARY_BYTES), _DICTIONARY_BYTES)
         dictionary = np.where(np.abs(encoded - plain) <= 0.02 * plain, 0, np.minimum(dictionary, plain / columns))
-        pages: NDArray[Any] = np.minimum(encoded, columns * _PAGE_BYTES) + 2 * columns * dictionary
+        large = np.maximum(0, self._page() - _SMALL_PAGE_BYTES)
+        pages: NDArray[Any] = columns * (large + 2 * dictionary + _COLUMN_BYTES)
         return pages
 
     def _text(self) -> NDArray[Any]:
@@ -80,6 +139,26 @@ class Sizes:
         if not self.has_text:
             return np.zeros(len(self.rows))
         return np.maximum(0.0, self.encoded_bytes - self.rows * self.row_bytes)
+
+
+def _is_narrow(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) and kind.bit_width < 32)
+
+
+def _stored_width(kind: pa.DataType) -> float:
+    """Bytes of a value in a plain page; of text, of its code."""
+    return 4.0 if _is_narrow(value_type(kind)) else bytes_per_row(kind)
+
+
+def _scratch_width(kind: pa.DataType) -> float:
+    """Bytes of a value as the decoder writes it, where Arrow holds it otherwise; 0 where that is the same."""
+    if _is_narrow(kind) or pa.types.is_date64(kind):
+        return 4.0
+    if pa.types.is_boolean(kind):
+        return 1.0
+    if _has_no_width(kind):
+        return 2.0  # the codes of text are collected in a buffer that grows by doubling
+    return float(kind.byte_width) if pa.types.is_decimal(kind) or pa.types.is_float16(kind) else 0.0
 
 
 def _has_no_width(kind: pa.DataType) -> bool:

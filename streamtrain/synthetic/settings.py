@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamtrain.errors import UsageError
+from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
 from streamtrain.synthetic.problems import PROBLEMS
 
 __all__ = ["Settings", "default_chunk_rows", "default_files"]
 
 CHUNK_BYTES = 10 * 2**20
-MAX_CHUNK_ROWS = 1 << 26  # the largest row group that pyarrow writes
-#: by format; kept here because knowing what the writers take would mean importing them
-COMPRESSIONS = {
-    "parquet": ("zstd", "snappy", "lz4", "gzip", "brotli", "none"),
-    "zarr": ("zstd", "gzip", "lz4", "none"),
-}
 
 
 def default_chunk_rows(columns: int) -> int:

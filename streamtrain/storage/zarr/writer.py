@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,9 +16,12 @@ import zarr.codecs
 import zarr.storage
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from streamtrain.errors import SchemaError, UsageError
+from streamtrain.errors import ColumnError, SchemaError, UsageError
+from streamtrain.storage.formats import COMPRESSIONS
 
-__all__ = ["ZarrWriter"]
+__all__ = ["Notes", "ZarrWriter", "check_names", "write_peak_bytes"]
+
+Columns = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
 _COMPRESSORS: dict[str, list[Any]] = {
     "zstd": [zarr.codecs.ZstdCodec()],
@@ -24,6 +29,18 @@ _COMPRESSORS: dict[str, list[Any]] = {
     "lz4": [zarr.codecs.BloscCodec(cname="lz4")],
     "none": [],
 }
+assert tuple(_COMPRESSORS) == COMPRESSIONS["zarr"]
+_WRITER_BYTES, _ARRAY_BYTES = 3_000_000, 4_000  # threads and buffers of zarr, and an open array; measured
+_ENCODED_TEXT_BYTES = 250  # of a string while its chunk is encoded: an object of Python's, and the bytes twice
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What stands in the metadata of an array or a group beside its values."""
+
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    dimension_names: tuple[str | None, ...] | None = None
+    fill_value: Any = None
 
 
 class ZarrWriter:
@@ -32,8 +49,11 @@ class ZarrWriter:
     Every chunk is written, those that are all zero too, so that an absent file always means a lost one, and carries a
     CRC32C, so that a flipped bit is an error. Memory: one chunk of all columns, and one column's chunk encoded.
 
-    path: a directory that does not exist or is empty. columns: name -> (shape of a row, dtype). rows: of the whole
-    store; exactly so many must be written before ``close``. compression: zstd, gzip, lz4 or none.
+    path: a directory that does not exist or is empty. columns: name -> (shape of a row, dtype); ``sub/X`` is the array X
+    in the group sub. rows: of the whole store; exactly so many must be written before ``close``. compression: zstd,
+    gzip, lz4 or none. notes: by the path of an array or a group ("" is the outermost).
+
+    Raises UsageError for settings, ColumnError for a name or a type that a store cannot have.
 
     >>> import tempfile
     >>> with ZarrWriter(tempfile.mkdtemp(), {"X": ((2,), "f4"), "y": ((), "i8")}, rows=5, chunk_rows=2) as writer:
@@ -44,14 +64,15 @@ class ZarrWriter:
     def __init__(
         self,
         path: str | Path,
-        columns: Mapping[str, tuple[tuple[int, ...], DTypeLike]],
+        columns: Columns,
         rows: int,
         chunk_rows: int,
         compression: str = "zstd",
+        notes: Mapping[str, Notes] | None = None,
     ) -> None:
         _check(Path(path), columns, rows, chunk_rows, compression)
         self._rows, self._chunk_rows = rows, min(chunk_rows, rows)
-        self._arrays = _create(Path(path), columns, rows, self._chunk_rows, compression)
+        self._arrays = _create(Path(path), columns, rows, self._chunk_rows, compression, notes or {})
         self._buffers: dict[str, NDArray[Any]] = {
             name: np.empty((self._chunk_rows, *shape), dtype) for name, (shape, dtype) in columns.items()
         }
@@ -88,7 +109,10 @@ class ZarrWriter:
         if not self._held:
             return
         for name, array in self._arrays.items():
-            array[self._written : self._written + self._held] = self._buffers[name][: self._held]
+            buffer = self._buffers[name]
+            array[self._written : self._written + self._held] = buffer[: self._held]
+            if buffer.dtype.kind == "T":  # overwritten text leaves holes where it was
+                self._buffers[name] = np.empty_like(buffer)
         self._written, self._held = self._written + self._held, 0
 
     def _fitting(self, columns: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
@@ -110,35 +134,78 @@ class ZarrWriter:
         return arrays
 
 
-def _check(path: Path, columns: Mapping[str, Any], rows: int, chunk_rows: int, compression: str) -> None:
+def _check(path: Path, columns: Columns, rows: int, chunk_rows: int, compression: str) -> None:
     if not columns:
         raise UsageError("no columns to write; give at least one")
     if rows < 1 or chunk_rows < 1:
         raise UsageError(f"rows={rows}, chunk_rows={chunk_rows}: both must be at least 1")
     if compression not in _COMPRESSORS:
         raise UsageError(f"compression={compression!r}: must be one of {', '.join(_COMPRESSORS)}")
+    check_names(columns)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not an empty directory; remove it, or write elsewhere")
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raise ColumnError for a name that would be no array of a store, or another one: names are paths in it.
+
+    >>> check_names(["a", "a/b"])
+    Traceback (most recent call last):
+    streamtrain.errors.ColumnError: columns 'a' and 'a/b': in Zarr an array cannot lie within another; rename one of them
+    """
+    known = set(names)
+    for name in known:
+        parts = name.split("/")
+        bad = [p for p in parts if not p or p.startswith((".", "__")) or p == "zarr.json" or len(p.encode()) > 255]
+        if bad or "\\" in name or "\0" in name:
+            raise ColumnError(
+                f"column {name!r} cannot be the name of a Zarr array: parts between / may not be empty, begin with . or "
+                f"__, hold a backslash, or be longer than 255 bytes; rename it"
+            )
+        for i in range(1, len(parts)):
+            if (outer := "/".join(parts[:i])) in known:
+                raise ColumnError(
+                    f"columns {outer!r} and {name!r}: in Zarr an array cannot lie within another; rename one of them"
+                )
+
+
+def write_peak_bytes(columns: Columns, chunk_rows: int, text_bytes: int = 0) -> int:
+    """The most memory that a `ZarrWriter` takes: a chunk of all columns, a column's chunk twice while it is encoded, and
+    the arrays. text_bytes: of all strings of variable length of a chunk."""
+    sizes = [chunk_rows * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in columns.values()]
+    strings = any(np.dtype(dtype).kind == "T" for _, dtype in columns.values())
+    encoding = max(2 * max(sizes), strings * chunk_rows * _ENCODED_TEXT_BYTES)
+    return sum(sizes) + encoding + 4 * text_bytes + _WRITER_BYTES + _ARRAY_BYTES * len(columns)
+
+
 def _create(
-    path: Path, columns: Mapping[str, tuple[tuple[int, ...], DTypeLike]], rows: int, chunk_rows: int, compression: str
+    path: Path, columns: Columns, rows: int, chunk_rows: int, compression: str, notes: Mapping[str, Notes]
 ) -> dict[str, Any]:
     codecs = [*_COMPRESSORS[compression], zarr.codecs.Crc32cCodec()]
+    arrays: dict[str, Any] = {}
     with (
         warnings.catch_warnings()
     ):  # strings and times are not in the v3 specification yet, but zarr-python writes them
         warnings.simplefilter("ignore")
-        group = zarr.create_group(zarr.storage.LocalStore(path), zarr_format=3)
+        outermost = dict(notes.get("", Notes()).attributes)
+        group = zarr.create_group(zarr.storage.LocalStore(path), zarr_format=3, attributes=outermost)
+        for at in sorted({"/".join(name.split("/")[:i]) for name in columns for i in range(1, name.count("/") + 1)}):
+            group.create_group(at, attributes=dict(notes.get(at, Notes()).attributes))
         # the arrays are kept as created: that every chunk is written is a setting of the object, not of the store
-        return {
-            name: group.create_array(
-                name,
-                shape=(rows, *shape),
-                dtype=np.dtype(dtype),
-                chunks=(chunk_rows, *shape),
-                compressors=codecs,
-                config={"write_empty_chunks": True},
-            )
-            for name, (shape, dtype) in columns.items()
-        }
+        for name, (shape, dtype) in columns.items():
+            noted = notes.get(name, Notes())
+            try:
+                arrays[name] = group.create_array(
+                    name,
+                    shape=(rows, *shape),
+                    dtype=np.dtype(dtype),
+                    chunks=(chunk_rows, *shape),
+                    compressors=codecs,
+                    config={"write_empty_chunks": True},
+                    attributes=dict(noted.attributes),
+                    dimension_names=noted.dimension_names,
+                    **({} if noted.fill_value is None else {"fill_value": noted.fill_value}),
+                )
+            except (TypeError, ValueError, NotImplementedError) as error:
+                raise ColumnError(f"column {name!r} is {dtype}, which zarr cannot write: {error}") from error
+    return arrays

@@ -1,0 +1,206 @@
+"""The data of the memory matrix: large to read, small on disk, quick to make.
+
+One file (or one chunk of each Zarr array) is written, and the others are hard links to it: to a reader they are files
+like any others. The numbers are random, so that what is stored is about as large as what is decoded, but for the
+dictionaries of `group-4M` and `strings`, where a low entropy is what is meant.
+
+    python tests/memory/matrix_data.py LAYOUT FOLDER BYTES
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["LAYOUTS", "Layout", "make"]
+
+COLUMNS = 40
+Block = dict[str, Any]  # column name -> values
+
+
+def numbers(rows: int, columns: int, *, distinct: int = 0) -> Block:
+    """Float32 columns x0, x1, ...: random, or with so many distinct values."""
+    rng = np.random.default_rng(0)
+    if distinct:
+        values = rng.normal(size=distinct).astype(np.float32)
+        return {f"x{i}": values[rng.integers(0, distinct, rows, dtype=np.int16)] for i in range(columns)}
+    return {f"x{i}": rng.standard_normal(rows, np.float32) for i in range(columns)}
+
+
+def targets(rows: int) -> Block:
+    """A target for each learner: two classes, a hundred, and numbers."""
+    rng = np.random.default_rng(1)
+    two, hundred = rng.integers(0, 2, rows, np.int8), (np.arange(rows) % 100).astype(np.int16)
+    return {"two": two, "hundred": hundred, "number": rng.standard_normal(rows, np.float32)}
+
+
+def texts(rows: int) -> Block:
+    """Labels as text, some of them long, and a column of text that nobody reads."""
+    rng = np.random.default_rng(2)
+    names = np.array([f"category {i:03d} " + "of many " * (i % 5) for i in range(100)])
+    return {
+        "two": np.array(["absent", "present"])[rng.integers(0, 2, rows)],
+        "hundred": names[np.arange(rows) % 100],
+        "remark": np.char.add("remark number ", rng.integers(0, 50_000, rows).astype(str)),
+    }
+
+
+def link(first: Path, copies: int) -> None:
+    """``copies`` files in all that hold what the first does: part-00000.parquet is the first."""
+    for i in range(1, copies):
+        os.link(first, first.with_name(f"part-{i:05d}.parquet"))
+
+
+def write(path: Path, blocks: Iterator[Block] | list[Block], **options: Any) -> Path:
+    """A Parquet file of a row group a block."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = None
+    for block in blocks:
+        table = pa.table(block)
+        writer = writer or pq.ParquetWriter(path, table.schema, **options)
+        writer.write_table(table, row_group_size=table.num_rows)
+    assert writer is not None
+    writer.close()
+    return path
+
+
+def parquet(
+    folder: Path, least_bytes: int, *, groups: int, rows: int, columns: int = COLUMNS, distinct: int = 0, text: bool = False,
+    files: int = 0, **options: Any,
+) -> None:  # fmt: skip
+    """Files of so many row groups of so many rows: as many files as decode to ``least_bytes``, or ``files``."""
+    if files:
+        rows = -(-least_bytes // (files * 4 * columns))
+    block = numbers(rows, columns, distinct=distinct) | targets(rows) | (texts(rows) if text else {})
+    first = write(folder / "part-00000.parquet", [block] * groups, **options)
+    link(first, files or -(-least_bytes // (groups * rows * columns * 4)))
+
+
+def one_file(folder: Path, least_bytes: int) -> None:
+    rows = 122_880
+    block = numbers(rows, COLUMNS) | targets(rows)
+    groups = -(-least_bytes // (rows * COLUMNS * 4))
+    write(folder / "part-00000.parquet", (block for _ in range(groups)), compression="none", use_dictionary=False)
+
+
+def zarr(folder: Path, *, chunks: int, rows: int, columns: int, inner: int = 0) -> None:
+    """A group of X, shape (chunks * rows, columns), and the targets: one chunk (or shard, of chunks of ``inner`` rows)
+    is written as `ZarrWriter` does, the shape is raised, the other chunks are links."""
+    rng = np.random.default_rng(0)
+    block: Block = {"X": rng.standard_normal((rows, columns), np.float32)} | targets(rows)
+    (write_shards if inner else write_chunks)(folder, block, inner or rows)
+    for name, values in block.items():
+        document = folder / name / "zarr.json"
+        described = json.loads(document.read_text())
+        described["shape"][0] = chunks * rows
+        document.write_text(json.dumps(described))
+        at = folder / name / "c"
+        for i in range(1, chunks):
+            if values.ndim == 1:
+                os.link(at / "0", at / str(i))
+            else:
+                (at / str(i)).mkdir()
+                os.link(at / "0" / "0", at / str(i) / "0")
+
+
+def write_chunks(folder: Path, block: Block, chunk_rows: int) -> None:
+    from streamtrain.storage.zarr import ZarrWriter
+
+    rows = len(block["X"])
+    columns = {name: (values.shape[1:], values.dtype) for name, values in block.items()}
+    with ZarrWriter(folder, columns, rows=rows, chunk_rows=chunk_rows) as writer:
+        writer.write(block)
+
+
+def write_shards(folder: Path, block: Block, chunk_rows: int) -> None:
+    import zarr as library
+
+    codecs = [library.codecs.ZstdCodec(), library.codecs.Crc32cCodec()]
+    group = library.create_group(library.storage.LocalStore(folder), zarr_format=3)
+    for name, values in block.items():
+        group.create_array(
+            name, shape=values.shape, dtype=values.dtype, chunks=(chunk_rows, *values.shape[1:]), shards=values.shape,
+            compressors=codecs, config={"write_empty_chunks": True},
+        )[...] = values  # fmt: skip
+
+
+def zarr_chunks(rows: int, columns: int = COLUMNS, inner: int = 0) -> Callable[[Path, int], None]:
+    def make_them(folder: Path, least_bytes: int) -> None:
+        zarr(folder, chunks=-(-least_bytes // (rows * columns * 4)), rows=rows, columns=columns, inner=inner)
+
+    return make_them
+
+
+def tiny_chunks(folder: Path, least_bytes: int) -> None:
+    zarr(folder, chunks=50_000, rows=100, columns=COLUMNS)
+
+
+def giant_group(folder: Path, least_bytes: int) -> None:
+    rows = 2_000_000
+    block = numbers(rows, 50) | targets(rows)
+    write(folder / "part-00000.parquet", [block], compression="snappy", use_dictionary=False)
+
+
+def described(folder: Path, least_bytes: int) -> None:
+    """Nothing but a number of rows: the reader makes them (see `matrix_child.TileReader`)."""
+    folder.mkdir(parents=True)
+    (folder / "rows").write_text(str(-(-least_bytes // (4 * COLUMNS))))
+
+
+def files_of(**options: Any) -> Callable[[Path, int], None]:
+    return lambda folder, least_bytes: parquet(folder, least_bytes, **options)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """make: (folder, decoded bytes at least). columns: features. any_size: one set does for all budgets. few: it may hold
+    less than five times the budget."""
+
+    make: Callable[[Path, int], None]
+    columns: int = COLUMNS
+    any_size: bool = False
+    few: bool = False
+    scheme: str = ""
+
+
+PLAIN = {"use_dictionary": False, "write_page_checksum": True}
+LAYOUTS = {
+    "groups-1k": Layout(files_of(groups=20, rows=1_000, compression="snappy", **PLAIN)),
+    "groups-100k": Layout(files_of(groups=10, rows=100_000, compression="zstd", **PLAIN)),
+    "group-4M": Layout(files_of(groups=1, rows=4_000_000, columns=20, distinct=1000, compression="snappy"), 20),
+    "columns-5000": Layout(files_of(groups=2, rows=2_000, columns=5000, compression="none", **PLAIN), 5000),
+    "one-file": Layout(one_file),
+    "files-2000": Layout(files_of(groups=1, rows=0, files=2000, compression="snappy", **PLAIN)),
+    "strings": Layout(files_of(groups=10, rows=100_000, columns=20, distinct=200, text=True, compression="zstd"), 20),
+    "zarr-100": Layout(tiny_chunks, any_size=True, few=True),
+    "zarr-500k": Layout(zarr_chunks(500_000, 20), 20),
+    "zarr-sharded": Layout(zarr_chunks(100_000, inner=5_000)),
+    "custom": Layout(described, scheme="tiles://"),
+    # not in the covering array
+    "group-2M": Layout(giant_group, 50, any_size=True, few=True),
+    "small-groups": Layout(files_of(groups=10, rows=50_000, compression="none", **PLAIN)),
+}
+
+
+def make(layout: str, folder: Path, least_bytes: int) -> None:
+    """Write the data of a layout to a new folder; nothing is left of it where that fails."""
+    try:
+        LAYOUTS[layout].make(folder, least_bytes)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,40 @@
+"""The table of the memory matrix, as bench/MEMORY.md holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matrix_cases import MB
+from matrix_run import Row
+
+__all__ = ["line", "write"]
+
+PAGE = Path(__file__).parents[2] / "bench" / "MEMORY.md"
+BEGIN, END = "<!-- the matrix: written by python tests/memory -->", "<!-- end of the matrix -->"
+_NAMES = (
+    "layout, learner, workers asked and used, pace, budget MB, planned MB, measured MB, planned / measured, windows, "
+    "seconds, outcome"
+)
+HEAD = f"| {_NAMES.replace(', ', ' | ')} |\n|{' --- |' * len(_NAMES.split(', '))}"
+
+
+def line(row: Row) -> str:
+    """A case as a line of the table."""
+    case, found = row.case, row.found
+    budget = f"{row.budget / MB:.0f}" + ("" if isinstance(case.budget, int) else " (smallest)")
+    cells = [
+        case.layout, case.learner, f"{case.workers}, {found['workers']}", case.pace, budget,
+        f"{found['planned'] / MB:.0f}", f"{found['peak'] / MB:.0f}", f"{row.ratio:.2f}" + (" (!)" if row.dishonest() else ""),
+        str(found["windows"]), f"{found['seconds']:.1f}", row.outcome,
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def write(rows: Sequence[Row]) -> None:
+    """Put the table into the page, in place of the one that is there."""
+    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else f"# Memory, measured\n\n{BEGIN}\n{END}\n"
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    table = "\n".join([HEAD, *map(line, rows)])
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
