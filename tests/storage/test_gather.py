@@ -49,6 +49,7 @@ def values() -> dict[str, Any]:
         "codes": pa.DictionaryArray.from_arrays(codes, words),
         "text": pa.DictionaryArray.from_arrays(codes, words),
         "ordered": pa.DictionaryArray.from_arrays(codes, words, ordered=True),
+        "codes of 64 bits": pa.DictionaryArray.from_arrays(codes.cast(pa.uint64()), words),
         "numbers by code": pa.DictionaryArray.from_arrays(codes, pa.array([5, 6, 7, 8])),
     }
 
@@ -117,11 +118,12 @@ def test_text_is_held_once_however_often_it_occurs() -> None:
     texts = [f"{i:04d}" * 200 for i in range(100)]
     gather = Gather(coded(texts).schema, 100_000, frozenset({"s"}))
     sizes = []
-    for _ in range(1000):
-        gather.add(coded(texts))
+    for i in range(1000):
+        gather.add(coded(texts, texts[i % 7 :] + texts[: i % 7]))  # each time in another order
         sizes.append(gather.held_bytes - 100_000 * 4)
     assert max(sizes) < 2.5e6  # its dictionaries alone would be 80 MB
-    assert len(gather.take()["s"].dictionary) == 100
+    found = gather.take()["s"]
+    assert len(found.dictionary) == 100 and found.to_pylist() == texts * 1000
 
 
 @pytest.mark.parametrize("text", [True, False])

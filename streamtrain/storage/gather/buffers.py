@@ -66,7 +66,7 @@ class Validity:
     """Which rows are not null; allocated when the first null arrives."""
 
     def __init__(self, rows: int) -> None:
-        self._rows, self._nulls = rows, 0
+        self._rows = rows
         self._bits: _Bits | None = None
 
     @property
@@ -74,17 +74,14 @@ class Validity:
         return self._bits.held_bytes if self._bits is not None else 0
 
     def put(self, at: int, values: Any) -> None:
-        if at == 0:
-            self._nulls = 0
-        if values.null_count and not self._nulls:
-            self._bits = self._bits or _Bits(self._rows)
+        if self._bits is None and values.null_count:
+            self._bits = _Bits(self._rows)
             self._bits.put(0, np.ones(at, np.bool_))
-        self._nulls += values.null_count
-        if self._nulls and self._bits is not None:
+        if self._bits is not None:
             self._bits.put(at, valid(values))
 
     def take(self) -> Any:
-        return self._bits.take() if self._nulls and self._bits is not None else None
+        return None if self._bits is None else self._bits.take()
 
 
 class Fixed:
