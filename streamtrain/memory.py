@@ -189,17 +189,17 @@ def _cached_bytes(stat: Path, name: str) -> int:
 
 
 @contextmanager
-def steady_allocators(threads: int) -> Iterator[None]:
+def steady_allocators() -> Iterator[None]:
     """Allocators whose memory follows what is in use, for the block.
 
     Arrow allocates through malloc: its own pools keep twice a row group. (What Arrow allocates for itself, page buffers
-    among it, goes the same way: ``streamtrain`` sets ARROW_DEFAULT_MEMORY_POOL before Arrow is imported.) There are few
-    malloc arenas, so that many threads do not multiply what is retained; and what a thread freed it keeps for its next
-    read, because fresh pages from the system cost as much as decoding into them. All of it is given back at the end.
+    among it, goes the same way: ``streamtrain`` sets ARROW_DEFAULT_MEMORY_POOL before Arrow is imported.) All threads share
+    one malloc arena: each of several would retain what was freed in it while others take their turn. What was freed is kept
+    for the next read, because fresh pages from the system cost as much as decoding into them, and given back at the end.
     """
     with _steady_lock:
         _steady.append(pa.default_memory_pool())
-        _malloc_options({_ARENA_MAX: threads + 1, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
+        _malloc_options({_ARENA_MAX: 1, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
         pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield

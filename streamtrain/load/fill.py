@@ -52,7 +52,7 @@ class Filler:
             self._free.put(buffer)
         self._ready: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._stack.enter_context(steady_allocators(plan.workers))
+        self._stack.enter_context(steady_allocators())
         self._thread = threading.Thread(target=self._run, name="streamtrain-fill", daemon=True)
         self._thread.start()
 

@@ -41,7 +41,7 @@ def copy_rows(reader: Reader, table: ChunkTable, plan: CopyPlan, sink: Sink, don
     Raises CorruptError for rows that are not those declared, BudgetExceeded where the process takes more than planned.
     """
     copied = 0
-    with Monitor(plan.budget_bytes, plan.terms) as monitor, steady_allocators(1):
+    with Monitor(plan.budget_bytes, plan.terms) as monitor, steady_allocators():
         try:
             for chunk in table:
                 for batch in _batches(reader, chunk, plan):

@@ -473,7 +473,7 @@ import json, sys
 from streamtrain.memory import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
 from streamtrain.storage.parquet import ParquetReader
 path, small, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
-with steady_allocators(2):
+with steady_allocators():
     first = ParquetReader(small)
     for _ in first.stream(first.chunks()[0], first.schema.names, 100): first.read(first.chunks()[0], first.schema.names)
     reader = ParquetReader(path)
