@@ -99,6 +99,15 @@ def test_large_chunks_are_streamed_in_slices_that_fit() -> None:
     assert not refused.fits and refused.terms["reads"] == int(1.02 * (20 * MB + 256 * 1000))
 
 
+def test_rows_that_may_be_larger_than_metadata_tell_are_read_a_few_at_a_time() -> None:
+    streams = lambda chunk, rows: 1 * MB + 100 * rows  # noqa: E731
+    small, large = Chunk("small", 1000, 8000, MB), Chunk("large", 10**5, 8 * 10**5, 2 * MB)
+    for stream_bytes, loose, wanted in ((streams, True, 1024), (streams, False, None), (None, True, None)):
+        made = demand([1000, 10**5], [MB, 2 * MB], stream_bytes=stream_bytes, loose=loose)
+        plan = solve(made, chunk_rows=1000, budget_bytes=10**9, budget_given=True)
+        assert [plan.slice_rows(chunk) for chunk in (small, large)] == [None, wanted]
+
+
 def test_a_refusal_lists_every_term_and_what_would_help(tmp_path: Path) -> None:
     reader = Unreadable(pa.schema([("x", pa.int64())]), rows=10**8, peak=10**6)
     with pytest.raises(BudgetRefused) as refused:
@@ -181,6 +190,11 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     X = rng.random((800_000, 40), np.float32)
     y = {"data": np.arange(800_000), "chunks": (400_000,)}
     group(root / "giant.zarr", X={"data": X, "chunks": (400_000, 40)}, y=y)
+    photos = pa.array([rng.bytes(2000) for _ in range(100)])
+    some = pa.array(np.arange(300_000, dtype=np.int32) % 100)
+    table = pa.table({"photo": pa.DictionaryArray.from_arrays(some, photos)})
+    with pq.ParquetWriter(root / "photos.parquet", table.schema, store_schema=False) as writer:
+        writer.write_table(table, row_group_size=300_000)  # a file of 500 kB, read as 600 MB
     integers = {f"x{i}": rng.integers(0, 2**60, 300_000) for i in range(10)}
     write(root / "integers.parquet", pa.table(integers), row_group_size=300_000, compression="none")
     return root
@@ -253,6 +267,15 @@ def test_text_that_is_longer_than_metadata_tell(tmp_path: Path) -> None:
         assert peak <= 200 * MB
     store: Any = zarr.open_group(tmp_path / "b", mode="r")
     assert store["s"][-20:].tolist() == texts.to_pylist() and store["s"].shape == (20_000,)
+
+
+@linux
+def test_bytes_that_repeat(layouts: Path, tmp_path: Path) -> None:
+    """Arrow has them written out, so they are read a few at a time, whatever metadata say."""
+    options: dict[str, Any] = {"data": layouts / "photos.parquet", "out": tmp_path / "out", "chunk_rows": 2000}
+    assert least_budget(**options) < 150 * MB
+    done, peak = fresh(**options, memory="160MB")
+    assert done["chunks"] == 150 and peak <= 160 * MB
 
 
 def test_the_report_has_the_shape_of_the_others(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from streamtrain.rechunking.plan import CopyPlan, Demand, solve
 from streamtrain.rechunking.settings import Settings, staged
 from streamtrain.report import memory_dict
 from streamtrain.storage import open_reader
+from streamtrain.storage.gather import is_loose
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 
 __all__ = ["rechunk"]
@@ -151,6 +152,7 @@ def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings)
         opened_bytes=0 if opened is None else max(0, opened - baseline),
         open_bytes=getattr(reader, "open_bytes", 0),
         stream_bytes=reader.stream_peak_bytes if isinstance(reader, Streams) else None,
+        loose=any(is_loose(kind) for kind in reader.schema.types),
     )
     given = settings.memory is not None
     budget = half if settings.memory is None else parse_bytes(settings.memory)

@@ -4,7 +4,8 @@ One chunk is read at a time, whole or as a stream of slices, while the rows of o
 
     peak = baseline + footers + reads + chunk + writes + margin
 
-``reads`` is solved for: what one read may take. A chunk whose read takes more is streamed, in slices as large as fit.
+``reads`` is solved for: what one read may take. A chunk whose read takes more is streamed, in slices as large as fit; so are
+chunks whose rows may be far larger than metadata tell (binary, lists), in small slices.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ MB = 10**6
 #: what the read of a whole chunk may take, and the rows of the slices of others, best first
 _READ_BYTES = (64 * MB, 32 * MB, 16 * MB, 8 * MB, 4 * MB)
 _SLICE_ROWS = (65_536, 16_384, 4_096, 1_024, 256)
+_LOOSE_ROWS = 1_024  # of a slice whose rows may be far larger than metadata tell
 _SLACK = 1.02  # where slices make little of a difference, many small ones would take long
 _MARGIN_BYTES, _MARGIN_SHARE = 8 * MB, 0.04  # as for training
 _COUNTED_CHUNKS = 2_000  # whose streams are asked for one by one
@@ -35,7 +37,7 @@ class Demand:
 
     baseline_bytes: the process as it is now. opened_bytes: what it took beyond that while the data were opened, and will
     take again. open_bytes: what the reader says of that. stream_bytes: (chunk, rows a slice) -> memory of the open
-    stream; None where the reader has no streams. output: rows of an output chunk -> the terms ``footers``, ``chunk`` and
+    stream; None where the reader has no streams. loose: whether rows may take more than metadata tell. output: rows of an output chunk -> the terms ``footers``, ``chunk`` and
     ``writes``.
     """
 
@@ -45,6 +47,7 @@ class Demand:
     opened_bytes: int = 0
     open_bytes: int = 0
     stream_bytes: Callable[[Chunk, int], int] | None = None
+    loose: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class CopyPlan:
     budget_given: bool
     terms: dict[str, int]
     stream_bytes: Callable[[Chunk, int], int] | None
+    loose: bool = False
     enough_chunk_rows: int | None = None
 
     @property
@@ -82,12 +86,15 @@ class CopyPlan:
     def slice_rows(self, chunk: Chunk) -> int | None:
         """Rows of the slices that a chunk is read in; None: it is read whole. Raises BudgetExceeded where neither fits,
         which the plan rules out unless the data changed."""
-        limit = self.terms["reads"]
-        if chunk.read_peak_bytes <= limit:
+        limit, most = self.terms["reads"], _LOOSE_ROWS if self.loose else chunk.rows
+        whole = chunk.read_peak_bytes <= limit
+        if whole and chunk.rows <= most:
             return None
-        for rows in _SLICE_ROWS if self.stream_bytes else ():
-            if self.stream_bytes is not None and self.stream_bytes(chunk, rows) <= limit:
+        for rows in _SLICE_ROWS:
+            if self.stream_bytes is not None and rows <= most and self.stream_bytes(chunk, rows) <= limit:
                 return rows
+        if whole:
+            return None
         raise BudgetExceeded(
             f"{chunk.key}: reading it takes more than the {format_bytes(limit)} planned: give more memory"
         )
@@ -124,7 +131,7 @@ def solve(demand: Demand, *, chunk_rows: int, budget_bytes: int, budget_given: b
         smaller = (chunk_rows >> power for power in range(1, chunk_rows.bit_length()))
         fitting = (n for n in smaller if predicted_peak(_best(demand, n, reads, budget_bytes)) <= budget_bytes)
         enough = next(fitting, None)
-    return CopyPlan(budget_bytes, budget_given, terms, demand.stream_bytes, enough)
+    return CopyPlan(budget_bytes, budget_given, terms, demand.stream_bytes, demand.loose, enough)
 
 
 def _best(demand: Demand, chunk_rows: int, reads: list[int], budget_bytes: int) -> dict[str, int]:

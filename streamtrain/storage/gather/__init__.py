@@ -14,7 +14,7 @@ from streamtrain.errors import SchemaError
 from streamtrain.storage.gather.buffers import Column, Extension, Fixed, Lists, Pieces, has_width
 from streamtrain.storage.gather.codes import Codes
 
-__all__ = ["Gather", "gathered_bits"]
+__all__ = ["Gather", "gathered_bits", "is_loose"]
 
 
 class Gather:
@@ -81,6 +81,19 @@ def gathered_bits(kind: pa.DataType) -> int:
     if isinstance(kind, pa.FixedSizeListType):
         return 1 + int(kind.list_size) * gathered_bits(kind.value_type)
     return 1 + (int(kind.bit_width) if has_width(kind) else 0)
+
+
+def is_loose(kind: pa.DataType) -> bool:
+    """Whether nothing but the values tells how many bytes they take.
+
+    >>> is_loose(pa.binary()), is_loose(pa.dictionary(pa.int8(), pa.string())), is_loose(pa.list_(pa.int8(), 3))
+    (True, False, False)
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return is_loose(kind.storage_type)
+    if isinstance(kind, pa.FixedSizeListType):
+        return is_loose(kind.value_type)
+    return not isinstance(kind, pa.DictionaryType) and not has_width(kind)
 
 
 def _gathered(kind: pa.DataType) -> pa.DataType:
