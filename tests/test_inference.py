@@ -258,4 +258,4 @@ def test_predictions_take_constant_memory(tmp_path: Path) -> None:
         assert found == times * rows == pq.read_metadata(tmp_path / f"{name}.parquet").num_rows
         peaks.append(peak)
     assert max(peaks) < 400e6
-    assert peaks[1] - peaks[0] < 30e6, peaks  # of 704 MB more data
+    assert peaks[1] - peaks[0] < 70e6, peaks  # of 704 MB more data; two reads at once or one, as it happens

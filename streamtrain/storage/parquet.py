@@ -40,7 +40,7 @@ __all__ = ["ParquetReader"]
 
 _IDLE_HANDLES = 16
 _FOOTERS_BYTES = 4 << 20  # footers kept for files that are not being read: few, so that many files take what some do
-_ENTRY_BYTES, _COLUMN_BYTES = 950, 1_300  # a footer in memory: for each column of each row group, and for each column
+_ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # a footer in memory: for each column of each row group, and for each column
 
 
 class ParquetReader:
@@ -225,7 +225,8 @@ class _Handles:
         self._idle: OrderedDict[int, tuple[str, _Mode, Any]] = OrderedDict()
         self._footers: OrderedDict[str, _Footer] = OrderedDict()
         self._footers_bytes = self._largest_bytes = self._coming = 0
-        self._lent = self._most_lent = 0
+        self._lent: list[str] = []  # files, once for each handle that is with a read
+        self._most_lent = 0
 
     def footer(self, name: str) -> _Footer:
         with self._lock:
@@ -269,11 +270,11 @@ class _Handles:
         the handles that hold them."""
         forgotten = set()
         most, coming_bytes = max(1, self._most_lent), self._coming * self._largest_bytes
-        while self._footers and len(self._footers) + self._coming > most:
-            if self._footers_bytes + coming_bytes <= _FOOTERS_BYTES:
+        for name in [name for name in self._footers if name not in self._lent]:  # of others nothing would be given back
+            enough = self._footers_bytes + coming_bytes <= _FOOTERS_BYTES
+            if enough or len(self._footers) + self._coming <= most:
                 break
-            name, footer = self._footers.popitem(last=False)
-            self._footers_bytes -= footer.nbytes
+            self._footers_bytes -= self._footers.pop(name).nbytes
             forgotten.add(name)
         gone = [key for key, (name, *_) in self._idle.items() if name in forgotten]
         return [self._idle.pop(key)[2] for key in gone]
@@ -287,7 +288,7 @@ class _Handles:
             yield file
         except BaseException:
             with self._lock:
-                self._lent -= 1
+                self._lent.remove(name)
             if file is not None:
                 file.close(force=True)
             raise
@@ -308,8 +309,8 @@ class _Handles:
 
     def _take(self, name: str, mode: _Mode) -> Any:
         with self._lock:
-            self._lent += 1
-            self._most_lent = max(self._most_lent, self._lent)
+            self._lent.append(name)
+            self._most_lent = max(self._most_lent, len(self._lent))
             for key, (*held, file) in self._idle.items():
                 if held == [name, mode]:
                     del self._idle[key]
@@ -318,7 +319,7 @@ class _Handles:
 
     def _keep(self, name: str, mode: _Mode, file: Any) -> None:
         with self._lock:
-            self._lent -= 1
+            self._lent.remove(name)
             dropped = [file]
             if name in self._footers:  # otherwise it would be all that holds its footer
                 self._idle[id(file)] = name, mode, file

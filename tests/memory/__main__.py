@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 from matrix_cases import CASES
+from matrix_more import MEASUREMENTS
 from matrix_run import Matrix
-from matrix_table import line, write
+from matrix_table import line, measured_line, write
 
 
 def main() -> int:
@@ -37,12 +38,19 @@ def main() -> int:
                 print(line(row), *row.breaches(), flush=True)
         finally:
             matrix.close()
+    more = []
+    if not options.words:
+        for measure in MEASUREMENTS:
+            with tempfile.TemporaryDirectory(dir=options.dir) as scratch:
+                more.append(measure(Path(scratch) / "data"))
+            broken += not more[-1].holds
+            print(measured_line(more[-1]), flush=True)
     print(f"{len(rows)} cases, {broken} broken, {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if options.json:
         found = [vars(r) | {"case": vars(r.case), "breaches": r.breaches()} for r in rows]
         Path(options.json).write_text(json.dumps(found))
     if not options.words:
-        write(rows)
+        write(rows, more)
     return 1 if broken else 0
 
 
