@@ -26,6 +26,7 @@ __all__ = ["Job", "Settings", "make_plan"]
 
 _LEARNERS = ("linear",)
 _ON_OVERRUN = ("raise", "warn")
+_STATE_COPIES = 3  # of everything that learning changes, while it is written: the arrays, their bytes, and the file
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Job:
             memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
             workers=settings.workers, shuffle=settings.shuffle,
             learner_bytes=model.learner.state_bytes, preparation_bytes=model.preparation.state_bytes,
-            extra_terms=extra_terms,
+            extra_terms={"checkpoint": _copy_bytes(model)} | (extra_terms or {}),
         )  # fmt: skip
         return cls(source, model, plan, settings)
 
@@ -184,6 +185,12 @@ def _make_model(source: Source, settings: Settings) -> Model:
     if isinstance(settings.learner, str):
         return Model(layout, settings.linear.make(layout.width, len(target.classes)), settings.linear)
     return Model(layout, settings.learner, None)
+
+
+def _copy_bytes(model: Model) -> int:
+    """What copies of the state take: one is looked at, and what can be saved is in memory three times meanwhile."""
+    state = model.learner.state_bytes + model.preparation.state_bytes
+    return state if model.settings is None else _STATE_COPIES * state
 
 
 def _require_loss_fits(settings: Settings, target: Target) -> None:

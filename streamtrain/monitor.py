@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from streamtrain.errors import BudgetError, BudgetExceeded
 from streamtrain.memory import (
     format_bytes,
@@ -32,6 +34,7 @@ _NEAR_SHARE = 0.98  # of the budget: from here on reads go one at a time
 _TRIM_SECONDS = 0.5  # between two times that freed memory is given back
 _JOIN_SECONDS = 1.0
 _STACKS_BYTES = 16 * (8 << 20)  # the stacks of threads count where they are mapped, not where they are used
+_BLAS_BYTES = 2 * (32 << 20)  # likewise the buffers that BLAS maps for each further thread that is in it at the same time
 
 
 class Monitor:
@@ -140,6 +143,8 @@ class _DataLimit:
 
     def lower(self, monitor: Monitor, budget_bytes: int) -> None:
         """Leave room for as much more data as the budget has."""
+        square = np.zeros((256, 256), np.float32)
+        square @ square  # BLAS maps its buffer at its first use, and where it cannot, it ends the process
         mapped, resident = mapped_data_bytes(), resident_now()
         if mapped is None or resident is None:  # not Linux
             return
@@ -148,7 +153,7 @@ class _DataLimit:
         with self._lock:
             if not self._asked:
                 self._before = resource.getrlimit(resource.RLIMIT_DATA)
-            self._asked[monitor] = mapped + max(0, budget_bytes - resident[0]) + _STACKS_BYTES
+            self._asked[monitor] = mapped + max(0, budget_bytes - resident[0]) + _STACKS_BYTES + _BLAS_BYTES
             self._apply()
 
     def restore(self, monitor: Monitor) -> None:

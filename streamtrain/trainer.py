@@ -27,6 +27,7 @@ __all__ = ["FitResult", "Progress", "Trainer", "fit"]
 
 _TICK_SECONDS = 0.2
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 16_384, 16 * 10**6
+_OUTPUT_BYTES = 4 * 8  # a prediction, for each class; so that those of several batches take a few MB at most
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,9 @@ class Trainer:
         """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
         if not isinstance(self.settings.learner, str):  # who knows what it takes
             return 1
-        rows = min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // max(1, self.job.source.layout.row_bytes))
-        return max(1, rows // self.plan.batch_size)
+        layout = self.job.source.layout
+        row_bytes = max(1, layout.row_bytes, _OUTPUT_BYTES * layout.outputs)
+        return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // row_bytes) // self.plan.batch_size)
 
     def _step(self, batch: Batch) -> None:
         began = time.perf_counter()

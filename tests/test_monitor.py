@@ -202,6 +202,37 @@ def test_a_read_that_waits_goes_on_when_the_process_is_near_no_more() -> None:
     thread.join(WAIT)
 
 
+def test_blas_works_under_the_limit_however_little_is_left() -> None:
+    """It ends the process where it cannot have its buffer."""
+    code = """
+        from threading import Thread
+        from threadpoolctl import threadpool_limits
+        from streamtrain.memory import mapped_data_bytes, resident_bytes
+        from streamtrain import monitor
+        def work():
+            for _ in range(20): np.ones((300, 300)) @ np.ones((300, 300))
+        # only just enough for the stacks of the threads
+        monitor._STACKS_BYTES = 5 * (8 << 20) + (4 << 20)
+        with threadpool_limits(1, "blas"), monitor.Monitor(resident_bytes(), {}) as under:
+            threads = [Thread(target=work) for _ in range(2)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+        print(json.dumps({"restored": True}))
+    """
+    run(code)
+
+
+def test_many_classes_are_in_the_plan() -> None:
+    code = """
+        rng = np.random.default_rng(0)
+        data = {"x": rng.normal(size=200_000).astype("f4"), "y": rng.integers(0, 1000, 200_000)}
+        done = streamtrain.fit(data, target="y", memory="250MB", batch_size=512)
+        print(json.dumps(done.as_dict()["memory"] | {"restored": True}))
+    """
+    memory = run(code)
+    assert memory["measured_peak_bytes"] <= memory["planned_peak_bytes"]
+
+
 def test_what_an_earlier_run_left_in_cycles_does_not_count() -> None:
     code = """
     def leaky(self): self.held.append(np.ones(1_000_000))

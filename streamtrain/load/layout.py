@@ -107,6 +107,12 @@ class Layout:
         """One row in a window."""
         return self.width * self.dtype.itemsize + (4 if self.target else 0) + (4 if self.weight else 0)
 
+    @property
+    def outputs(self) -> int:
+        """Numbers of a prediction: one, or one for each of more than two classes."""
+        classes = len(self.target.classes) if self.target else 0
+        return classes if classes > 2 else 1
+
     @cached_property
     def slots(self) -> list[str]:
         """The name of every number of a row: ``x``, or ``X[3]`` and ``X[2,5]`` for the entries of a tensor."""

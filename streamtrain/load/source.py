@@ -28,6 +28,7 @@ __all__ = ["Source"]
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
 _LEARNER_COPIES = 3  # of a batch: the learner's temporaries, beside the buffers of the loader
+_CLASS_BYTES = 4 * 6  # for each row of a batch and class: margin, prediction, gradient, and what the scores make of them
 _ORIGIN_ROWS, _ORIGIN_BYTES = 1024, 16 * 10**6
 _SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: libraries, pieces of freed memory
 
@@ -122,7 +123,7 @@ class Source:
             table=table,
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
-            batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES),
+            batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES) + _CLASS_BYTES * self.layout.outputs,
             baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,

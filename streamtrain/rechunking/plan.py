@@ -37,8 +37,8 @@ class Demand:
 
     baseline_bytes: the process as it is now. opened_bytes: what it took beyond that while the data were opened, and will
     take again. open_bytes: what the reader says of that. stream_bytes: (chunk, rows a slice) -> memory of the open
-    stream; None where the reader has no streams. loose: whether rows may take more than metadata tell. output: rows of an output chunk -> the terms ``footers``, ``chunk`` and
-    ``writes``.
+    stream; None where the reader has no streams. loose: whether rows may take more than metadata tell. output: rows of an
+    output chunk -> the terms ``footers``, ``chunk`` and ``writes``.
     """
 
     table: ChunkTable

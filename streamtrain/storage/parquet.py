@@ -10,16 +10,12 @@ from ``total_byte_size``.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from streamtrain.errors import CorruptError, DataError
 from streamtrain.storage.files import list_files, partition_columns
@@ -28,19 +24,15 @@ from streamtrain.storage.parquet_footer import (
     as_codes,
     first_line,
     first_page,
-    is_text,
     read_schema,
     require_counts,
     require_same,
 )
+from streamtrain.storage.parquet_handles import KEPT_FOOTERS_BYTES, Handles, Mode, footer_bytes
 from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Page, Sizes
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
-
-_IDLE_HANDLES = 16
-_FOOTERS_BYTES = 4 << 20  # footers kept for files that are not being read: few, so that many files take what some do
-_ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # a footer in memory: for each column of each row group, and for each column
 
 
 class ParquetReader:
@@ -51,7 +43,7 @@ class ParquetReader:
 
     def __init__(self, target: str | Path) -> None:
         self._root, self._files = list_files(str(target), (".parquet", ".parq", ".pq"))
-        self._handles = _Handles(self._root)
+        self._handles = Handles(self._root)
         self._partitions = partition_columns(self._files)
         self._open_footers()
 
@@ -96,8 +88,8 @@ class ParquetReader:
     def open_bytes(self) -> int:
         """Memory that the footer of each file that is read takes, beyond those that are kept: of the largest."""
         groups, columns = np.bincount(self._file_of, minlength=1), len(self._file_schema)
-        kept = len(groups) == 1 or sum(_footer_bytes(n, columns) for n in groups.tolist()) <= _FOOTERS_BYTES
-        return 0 if kept else _footer_bytes(int(groups.max()), columns)
+        kept = len(groups) == 1 or sum(footer_bytes(n, columns) for n in groups.tolist()) <= KEPT_FOOTERS_BYTES
+        return 0 if kept else footer_bytes(int(groups.max()), columns)
 
     def chunks(self) -> ChunkTable:
         return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
@@ -130,14 +122,14 @@ class ParquetReader:
             return
         try:
             try:
-                for batch in self._batches(name, group, stored, rows, _Mode(buffer_size)):
+                for batch in self._batches(name, group, stored, rows, Mode(buffer_size)):
                     found += batch.num_rows
                     yield self._assembled(batch, columns, name)
             except OSError as error:
                 if "not yet implemented" not in str(error).lower():
                     raise
                 # pyarrow makes no codes of text in a delta encoding: on without them
-                plain = self._batches(name, group, stored, rows, _Mode(buffer_size, text_as_codes=False))
+                plain = self._batches(name, group, stored, rows, Mode(buffer_size, text_as_codes=False))
                 for batch in _after(found, plain):
                     found += batch.num_rows
                     yield self._assembled(batch, columns, name)
@@ -151,7 +143,7 @@ class ParquetReader:
             )
 
     def _batches(
-        self, name: str, group: str, columns: Sequence[str], rows: int, mode: _Mode
+        self, name: str, group: str, columns: Sequence[str], rows: int, mode: Mode
     ) -> Iterator[pa.RecordBatch]:
         with self._handles.lend(name, mode) as file:
             yield from file.iter_batches(rows, [int(group)], columns, use_threads=False)
@@ -192,144 +184,7 @@ class ParquetReader:
         return self.__dict__ | {"_handles": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _handles=_Handles(state["_root"]))
-
-
-class _Mode(NamedTuple):
-    """How a file is open: with a buffer, or without for 0; and whether text comes as codes into a dictionary."""
-
-    buffer_size: int
-    text_as_codes: bool = True
-
-
-class _Footer(NamedTuple):
-    """What a file says of itself. The schema is asked of the open file: the footer's own would keep it in a cycle, so in
-    memory until Python looks for those."""
-
-    metadata: Any
-    schema: pa.Schema
-
-    @property
-    def nbytes(self) -> int:
-        return _footer_bytes(self.metadata.num_row_groups, self.metadata.num_columns)
-
-
-class _Handles:
-    """Open files, each lent to one read at a time, and their footers, which the handles of a file share. The last few are
-    kept: handles by their number, footers by their bytes (but as many as there were reads at a time, which the plan has
-    memory for), and no handle longer than its footer."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._lock = threading.Lock()
-        self._idle: OrderedDict[int, tuple[str, _Mode, Any]] = OrderedDict()
-        self._footers: OrderedDict[str, _Footer] = OrderedDict()
-        self._footers_bytes = self._largest_bytes = self._coming = 0
-        self._lent: list[str] = []  # files, once for each handle that is with a read
-        self._most_lent = 0
-
-    def footer(self, name: str) -> _Footer:
-        with self._lock:
-            if name in self._footers:
-                self._footers.move_to_end(name)
-                return self._footers[name]
-            self._coming += 1
-            dropped = self._forget()  # before there is one more
-        for file in dropped:
-            file.close(force=True)
-        footer = None
-        try:
-            footer = self._read_footer(name)
-        finally:
-            with self._lock:
-                self._coming -= 1
-                if footer is not None and name not in self._footers:
-                    self._footers[name] = footer
-                    self._footers_bytes += footer.nbytes
-                    self._largest_bytes = max(self._largest_bytes, footer.nbytes)
-        return footer
-
-    def _read_footer(self, name: str) -> _Footer:
-        path = self._root / name
-        try:
-            with pa.OSFile(str(path), memory_pool=pa.default_memory_pool()) as source:
-                file = pq.ParquetFile(source, pre_buffer=False)
-                try:
-                    return _Footer(file.metadata, file.schema_arrow.remove_metadata())
-                except READ_ERRORS as error:
-                    raise CorruptError(f"{path}: its schema cannot be read: {first_line(error)}") from error
-        except FileNotFoundError as error:
-            raise CorruptError(f"{path}: the file is gone since it was listed") from error
-        except DataError:
-            raise
-        except READ_ERRORS as error:
-            raise CorruptError(f"{path}: not a Parquet file, or damaged: {first_line(error)}") from error
-
-    def _forget(self) -> list[Any]:
-        """Drop the footers that were not used for longest, if with those that are coming there would be too many, and return
-        the handles that hold them."""
-        forgotten = set()
-        most, coming_bytes = max(1, self._most_lent), self._coming * self._largest_bytes
-        for name in [name for name in self._footers if name not in self._lent]:  # of others nothing would be given back
-            enough = self._footers_bytes + coming_bytes <= _FOOTERS_BYTES
-            if enough or len(self._footers) + self._coming <= most:
-                break
-            self._footers_bytes -= self._footers.pop(name).nbytes
-            forgotten.add(name)
-        gone = [key for key, (name, *_) in self._idle.items() if name in forgotten]
-        return [self._idle.pop(key)[2] for key in gone]
-
-    @contextmanager
-    def lend(self, name: str, mode: _Mode) -> Iterator[Any]:
-        file = self._take(name, mode)
-        try:
-            if file is None:
-                file = self._open(name, mode)
-            yield file
-        except BaseException:
-            with self._lock:
-                self._lent.remove(name)
-            if file is not None:
-                file.close(force=True)
-            raise
-        self._keep(name, mode, file)
-
-    def _open(self, name: str, mode: _Mode) -> Any:
-        footer, schema = self.footer(name)
-        # Given a path, pyarrow reads into another pool than the one that was set. Checksums are verified where there are any.
-        source = pa.OSFile(str(self._root / name), memory_pool=pa.default_memory_pool())
-        return pq.ParquetFile(
-            source,
-            metadata=footer,
-            read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
-            buffer_size=mode.buffer_size,
-            pre_buffer=False,
-            page_checksum_verification=True,
-        )
-
-    def _take(self, name: str, mode: _Mode) -> Any:
-        with self._lock:
-            self._lent.append(name)
-            self._most_lent = max(self._most_lent, len(self._lent))
-            for key, (*held, file) in self._idle.items():
-                if held == [name, mode]:
-                    del self._idle[key]
-                    return file
-        return None
-
-    def _keep(self, name: str, mode: _Mode, file: Any) -> None:
-        with self._lock:
-            self._lent.remove(name)
-            dropped = [file]
-            if name in self._footers:  # otherwise it would be all that holds its footer
-                self._idle[id(file)] = name, mode, file
-                dropped = [self._idle.popitem(last=False)[1][2]] if len(self._idle) > _IDLE_HANDLES else []
-        for old in dropped:
-            old.close(force=True)
-
-
-def _footer_bytes(groups: int, columns: int) -> int:
-    return columns * (groups * _ENTRY_BYTES + _COLUMN_BYTES)
+        self.__dict__.update(state, _handles=Handles(state["_root"]))
 
 
 def _with_partitions(schema: pa.Schema, partitions: dict[str, pa.Array]) -> pa.Schema:
