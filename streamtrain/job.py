@@ -174,7 +174,7 @@ class Job:
             memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
             workers=settings.workers, shuffle=settings.shuffle,
             learner_bytes=model.learner.state_bytes, preparation_bytes=model.preparation.state_bytes,
-            extra_terms={"checkpoint": _copy_bytes(model)} | (extra_terms or {}),
+            extra_terms={"checkpoint": _copy_bytes(model)} | dict(extra_terms or {}),
         )  # fmt: skip
         return cls(source, model, plan, settings)
 

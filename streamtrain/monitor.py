@@ -34,7 +34,9 @@ _NEAR_SHARE = 0.98  # of the budget: from here on reads go one at a time
 _TRIM_SECONDS = 0.5  # between two times that freed memory is given back
 _JOIN_SECONDS = 1.0
 _STACKS_BYTES = 16 * (8 << 20)  # the stacks of threads count where they are mapped, not where they are used
-_BLAS_BYTES = 2 * (32 << 20)  # likewise the buffers that BLAS maps for each further thread that is in it at the same time
+_BLAS_BYTES = 2 * (
+    32 << 20
+)  # likewise the buffers that BLAS maps for each further thread that is in it at the same time
 
 
 class Monitor:

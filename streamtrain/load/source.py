@@ -28,7 +28,9 @@ __all__ = ["Source"]
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
 _LEARNER_COPIES = 3  # of a batch: the learner's temporaries, beside the buffers of the loader
-_CLASS_BYTES = 4 * 6  # for each row of a batch and class: margin, prediction, gradient, and what the scores make of them
+_CLASS_BYTES = (
+    4 * 6
+)  # for each row of a batch and class: margin, prediction, gradient, and what the scores make of them
 _ORIGIN_ROWS, _ORIGIN_BYTES = 1024, 16 * 10**6
 _SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: libraries, pieces of freed memory
 

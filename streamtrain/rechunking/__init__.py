@@ -114,9 +114,9 @@ def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
     from streamtrain.storage.parquet_types import declared_schema
 
     assert isinstance(reader, ParquetReader)
-    paths, closed = reader.paths, pickle.dumps(reader)
+    (place, names), closed = reader.files, pickle.dumps(reader)
     del reader  # with its footers: they would be in memory twice
-    stored, again = declared_schema(paths), pickle.loads(closed)
+    stored, again = declared_schema(place, names), pickle.loads(closed)
     for field in again.schema:
         if field.name not in stored.names:
             coded = isinstance(field.type, pa.DictionaryType)

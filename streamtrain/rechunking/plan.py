@@ -86,9 +86,9 @@ class CopyPlan:
     def slice_rows(self, chunk: Chunk) -> int | None:
         """Rows of the slices that a chunk is read in; None: it is read whole. Raises BudgetExceeded where neither fits,
         which the plan rules out unless the data changed."""
-        limit, most = self.terms["reads"], _LOOSE_ROWS if self.loose else chunk.rows
+        limit, most = self.terms["reads"], _LOOSE_ROWS if self.loose else _SLICE_ROWS[0]
         whole = chunk.read_peak_bytes <= limit
-        if whole and chunk.rows <= most:
+        if whole and not (self.loose and chunk.rows > most):
             return None
         for rows in _SLICE_ROWS:
             if self.stream_bytes is not None and rows <= most and self.stream_bytes(chunk, rows) <= limit:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError
-from streamtrain.storage.files import list_files, partition_columns
+from streamtrain.storage.files import partition_columns
 from streamtrain.storage.parquet_footer import (
     READ_ERRORS,
     as_codes,
@@ -30,6 +30,7 @@ from streamtrain.storage.parquet_footer import (
 )
 from streamtrain.storage.parquet_handles import KEPT_FOOTERS_BYTES, Handles, Mode, footer_bytes
 from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Page, Sizes
+from streamtrain.storage.place import Place, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
@@ -42,8 +43,9 @@ class ParquetReader:
     """
 
     def __init__(self, target: str | Path) -> None:
-        self._root, self._files = list_files(str(target), (".parquet", ".parq", ".pq"))
-        self._handles = Handles(self._root)
+        self._place, self._files = locate(str(target), (".parquet", ".parq", ".pq"))
+        self._stats = [self._place.stat(name) for name in self._files]
+        self._handles = Handles(self._place, dict(zip(self._files, self._stats, strict=True)))
         self._partitions = partition_columns(self._files)
         self._open_footers()
 
@@ -55,7 +57,7 @@ class ParquetReader:
         page = Page()
         for i, name in enumerate(self._files):
             footer, stored_schema = self._handles.footer(name)
-            page = page.larger(first_page(self._root / name, footer.created_by or ""))
+            page = page.larger(first_page(self._place, name, footer.created_by or ""))
             found = read_schema(stored_schema, name)
             if i == 0:
                 self._file_schema = found
@@ -75,14 +77,14 @@ class ParquetReader:
         self._stored_names = frozenset(self._file_schema.names)
 
     @property
-    def paths(self) -> list[Path]:
-        """The data files."""
-        return [self._root / name for name in self._files]
+    def files(self) -> tuple[Place, list[str]]:
+        """The data files: where, and which."""
+        return self._place, self._files
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of all files on disk."""
-        return sum((self._root / name).stat().st_size for name in self._files)
+        return sum(stat.nbytes for stat in self._stats)
 
     @property
     def open_bytes(self) -> int:
@@ -105,9 +107,9 @@ class ParquetReader:
         return self._slices(chunk, columns, rows, buffer_size=STREAM_BUFFER_BYTES)
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
-        return self._sizes.stream_peak_bytes(self._place(chunk), min(rows, chunk.rows))
+        return self._sizes.stream_peak_bytes(self._number(chunk), min(rows, chunk.rows))
 
-    def _place(self, chunk: Chunk) -> int:
+    def _number(self, chunk: Chunk) -> int:
         """The number of a chunk."""
         name, group = chunk.key.rsplit(":", 1)
         return int(np.searchsorted(self._file_of, self._numbers[name])) + int(group)
@@ -136,11 +138,19 @@ class ParquetReader:
         except (DataError, MemoryError):
             raise
         except READ_ERRORS as error:
-            raise CorruptError(f"{self._root / name}: row group {group} cannot be read: {first_line(error)}") from error
+            self._verify(name)
+            raise CorruptError(
+                f"{self._place.shown(name)}: row group {group} cannot be read: {first_line(error)}"
+            ) from error
+        self._verify(name)
         if found != chunk.rows:
             raise CorruptError(
-                f"{self._root / name}: row group {group} gave {found:,} rows, but its footer says {chunk.rows:,}"
+                f"{self._place.shown(name)}: row group {group} gave {found:,} rows, but its footer says {chunk.rows:,}"
             )
+
+    def _verify(self, name: str) -> None:
+        """Raises CorruptError where a file has changed since it was opened."""
+        self._place.verify(name, self._stats[self._numbers[name]])
 
     def _batches(
         self, name: str, group: str, columns: Sequence[str], rows: int, mode: Mode
@@ -171,12 +181,10 @@ class ParquetReader:
         """SHA-256 of the files' names, sizes, footers and row counts."""
         digest = hashlib.sha256(b"parquet")
         for name in self._files:
-            with (self._root / name).open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(max(0, size - 8))
-                footer = int.from_bytes(file.read(4), "little")
-                file.seek(max(0, size - 8 - footer))
-                digest.update(f"{name}\0{size}\0".encode() + file.read(footer))
+            size = self._place.stat(name).nbytes
+            footer = int.from_bytes(self._place.read(name, max(0, size - 8), size - 4), "little")
+            digest.update(f"{name}\0{size}\0".encode())
+            digest.update(self._place.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
         return digest.hexdigest()
 
@@ -184,7 +192,9 @@ class ParquetReader:
         return self.__dict__ | {"_handles": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _handles=Handles(state["_root"]))
+        self.__dict__.update(
+            state, _handles=Handles(state["_place"], dict(zip(state["_files"], state["_stats"], strict=True)))
+        )
 
 
 def _with_partitions(schema: pa.Schema, partitions: dict[str, pa.Array]) -> pa.Schema:

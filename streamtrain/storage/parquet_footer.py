@@ -3,7 +3,6 @@ its pages are."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow as pa
 from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage.arrow import value_type
 from streamtrain.storage.parquet_sizes import Page
+from streamtrain.storage.place import Place
 
 __all__ = [
     "READ_ERRORS",
@@ -81,19 +81,17 @@ _HEADER_BYTES = 256
 _UNCUT = ("DuckDB",)  # writers that put a column of a row group into one page
 
 
-def first_page(path: Path, writer: str) -> Page:
+def first_page(place: Place, name: str, writer: str) -> Page:
     """The first data page of a file, as its header describes it. No footer is needed: it stands at the beginning, perhaps
     behind a dictionary. Where there is none to be found, or it is encrypted, the page of zeros. writer: of the file."""
     try:
-        with path.open("rb") as file:
-            at, kind = len(b"PAR1"), _DICTIONARY_PAGE
-            while kind == _DICTIONARY_PAGE:
-                file.seek(at)
-                header, end = _thrift_struct(file.read(_HEADER_BYTES), 0)
-                kind, nbytes, stored = (int(header[field]) for field in (1, 2, 3))
-                at += end + stored
-                if min(end, stored) < 0 and kind == _DICTIONARY_PAGE:
-                    return Page()
+        at, kind = len(b"PAR1"), _DICTIONARY_PAGE
+        while kind == _DICTIONARY_PAGE:
+            header, end = _thrift_struct(place.read(name, at, at + _HEADER_BYTES), 0)
+            kind, nbytes, stored = (int(header[field]) for field in (1, 2, 3))
+            at += end + stored
+            if min(end, stored) < 0 and kind == _DICTIONARY_PAGE:
+                return Page()
         values = (header.get(5) or header[8])[1]  # of a data page, or one of version 2
     except (OSError, KeyError, IndexError, TypeError):
         return Page()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -14,11 +13,12 @@ import pyarrow.parquet as pq
 
 from streamtrain.errors import CorruptError, DataError
 from streamtrain.storage.parquet_footer import READ_ERRORS, first_line, is_text
+from streamtrain.storage.place import Place, Stat
 
 __all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode", "footer_bytes"]
 
 _IDLE_HANDLES = 16
-KEPT_FOOTERS_BYTES = 4 << 20  # of files that are not being read: few, so that many files take what some do
+KEPT_FOOTERS_BYTES = 2 << 20  # of files that are not being read: few, so that many files take what some do
 _ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # a footer in memory: for each column of each row group, and for each column
 
 
@@ -46,8 +46,8 @@ class Handles:
     kept: handles by their number, footers by their bytes (but as many as there were reads at a time, which the plan has
     memory for), and no handle longer than its footer."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, place: Place, stats: Mapping[str, Stat]) -> None:
+        self._place, self._stats = place, stats
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, tuple[str, Mode, Any]] = OrderedDict()
         self._footers: OrderedDict[str, Footer] = OrderedDict()
@@ -77,19 +77,18 @@ class Handles:
         return footer
 
     def _read_footer(self, name: str) -> Footer:
-        path = self._root / name
+        path = self._place.shown(name)
         try:
-            with pa.OSFile(str(path), memory_pool=pa.default_memory_pool()) as source:
+            with self._place.open(name, self._stats[name]) as source:
                 file = pq.ParquetFile(source, pre_buffer=False)
                 try:
                     return Footer(file.metadata, file.schema_arrow.remove_metadata())
                 except READ_ERRORS as error:
                     raise CorruptError(f"{path}: its schema cannot be read: {first_line(error)}") from error
-        except FileNotFoundError as error:
-            raise CorruptError(f"{path}: the file is gone since it was listed") from error
         except DataError:
             raise
         except READ_ERRORS as error:
+            self._place.verify(name, self._stats[name])
             raise CorruptError(f"{path}: not a Parquet file, or damaged: {first_line(error)}") from error
 
     def _forget(self) -> list[Any]:
@@ -123,10 +122,9 @@ class Handles:
 
     def _open(self, name: str, mode: Mode) -> Any:
         footer, schema = self.footer(name)
-        # Given a path, pyarrow reads into another pool than the one that was set. Checksums are verified where there are any.
-        source = pa.OSFile(str(self._root / name), memory_pool=pa.default_memory_pool())
+        # Checksums are verified where there are any.
         return pq.ParquetFile(
-            source,
+            self._place.open(name, self._stats[name]),
             metadata=footer,
             read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
             buffer_size=mode.buffer_size,

@@ -69,7 +69,7 @@ def test_hundreds_of_files(tmp_path: Path) -> None:
     for i in range(300):
         write(tmp_path / f"d{i % 7}" / f"{i:03d}.parquet", pa.table({"i": [i, i]}))
     reader = ParquetReader(tmp_path)
-    assert len(reader.chunks()) == len(reader.paths) == 300
+    assert len(reader.chunks()) == len(reader.files[1]) == 300
     assert sorted(read(reader)["i"].to_pylist()) == sorted([*range(300), *range(300)])
 
 
@@ -557,3 +557,22 @@ def test_files_of_other_writers(path: Path) -> None:
         assert path.name in said and "\n" not in said
         damaged = path.parent.name == "bad_data" or "corrupt" in path.name or "encrypted" in path.name
         assert damaged or path.name == "incorrect_map_schema.parquet", said
+
+
+# -- files that change while they are read -------------------------------------------------------------------------------
+
+
+def test_a_file_that_changes_is_an_error_that_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", pa.table({"x": np.arange(1000.0)}), row_group_size=500)
+    reader = ParquetReader(tmp_path)
+    chunks = reader.chunks()
+    reader.read(chunks[0], ["x"])
+    write(tmp_path / "a.parquet", pa.table({"x": np.arange(1, 1001.0)}), row_group_size=500)
+    for chunk in chunks:
+        with pytest.raises(CorruptError, match=r"a\.parquet: the file has changed since it was opened"):
+            reader.read(chunk, ["x"])
+        with pytest.raises(CorruptError, match="has changed"):
+            list(reader.stream(chunk, ["x"], 100))
+    (tmp_path / "a.parquet").unlink()
+    with pytest.raises(CorruptError, match="gone since it was listed"):
+        reader.read(chunks[0], ["x"])
