@@ -10,6 +10,7 @@ The tree::
     │   ├── ColumnError (KeyError)       a column that is not there, or of a type that cannot be used
     │   ├── SchemaError                  files or arrays that do not fit together
     │   ├── CorruptError (OSError)       bytes that do not decode, counts that do not agree
+    │   │   └── ChangedError             a file that is not the one that was opened
     │   └── BadValueError                a null, a NaN or an unknown label in the rows
     ├── RunError (ValueError)            a run folder that cannot be used
     ├── DivergedError (ArithmeticError)  the model's numbers ran out of bounds while learning
@@ -30,6 +31,7 @@ __all__ = [
     "BudgetError",
     "BudgetExceeded",
     "BudgetRefused",
+    "ChangedError",
     "ColumnError",
     "CorruptError",
     "DataError",
@@ -79,6 +81,10 @@ class SchemaError(DataError):
 
 class CorruptError(DataError, OSError):
     """Bytes that do not decode, or counts that do not agree."""
+
+
+class ChangedError(CorruptError):
+    """A file that is not the one that was opened: no part of it belongs to what was read before."""
 
 
 class BadValueError(DataError):

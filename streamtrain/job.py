@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamtrain.errors import UsageError
 from streamtrain.learn import LOSSES, RULES, Learner
+from streamtrain.ledger import Ledger
 from streamtrain.load import Source
 from streamtrain.memory import parse_bytes
 from streamtrain.model import LinearSettings, Model
@@ -26,6 +28,7 @@ __all__ = ["Job", "Settings", "make_plan"]
 
 _LEARNERS = ("linear",)
 _ON_OVERRUN = ("raise", "warn")
+_ON_ERROR = ("raise", "skip")
 _STATE_COPIES = 3  # of everything that learning changes, while it is written: the arrays, their bytes, and the file
 
 
@@ -56,6 +59,8 @@ class Settings:
     holdout: float = 0.0
     missing_chunks: str = "error"
     on_overrun: str = "raise"
+    on_error: str = "raise"
+    max_skipped: float = 0.01
 
     def __post_init__(self) -> None:
         _require_names(self)
@@ -63,6 +68,7 @@ class Settings:
         _choose("--learner", self.learner if isinstance(self.learner, str) else "linear", _LEARNERS)
         _choose("--rule", self.rule, sorted(RULES))
         _choose("--on-overrun", self.on_overrun, _ON_OVERRUN)
+        _choose("--on-error", self.on_error, _ON_ERROR)
         if self.loss is not None:
             _choose("--loss", self.loss, sorted(LOSSES))
         for flag, number in (("--epochs", self.epochs), ("--batch-size", self.batch_size),
@@ -71,6 +77,8 @@ class Settings:
                 raise UsageError(f"{flag} {number}: must be at least 1")
         if not 0 <= self.holdout < 1:
             raise UsageError(f"--holdout {self.holdout}: must be at least 0 and below 1")
+        if not 0 <= self.max_skipped <= 1:
+            raise UsageError(f"--max-skipped {self.max_skipped}: must be a share of the rows, from 0 to 1")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: must not be negative")
         if self.memory is not None:
@@ -130,12 +138,13 @@ def _choose(flag: str, value: str, known: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """A source, a fresh model for it, and the plan."""
+    """A source, a fresh model for it, and the plan. ledger: of what is skipped; None where nothing may be."""
 
     source: Source
     model: Model
     plan: Plan
     settings: Settings
+    ledger: Ledger | None = None
 
     @classmethod
     def open(cls, data: Any, settings: Settings, *, extra_terms: Mapping[str, int] | None = None) -> Job:
@@ -148,9 +157,13 @@ class Job:
         job = cls._planned(source, settings, extra_terms)
         if not job.plan.fits:
             return job
+        ledger = None
+        if settings.on_error == "skip":
+            named = str(data) if isinstance(data, (str, Path)) else type(data).__name__
+            ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
         with job.monitor():
-            surveyed = source.surveyed(classes=settings.classes, task=settings.task)
-        return cls._planned(surveyed, settings, extra_terms)
+            surveyed = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger)
+        return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger)
 
     def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
         """What holds the process to the plan's budget (see `Monitor`)."""
@@ -160,7 +173,7 @@ class Job:
     def ready(self) -> Job:
         """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`)."""
         with self.monitor():
-            source = self.source.with_origins()
+            source = self.source.with_origins(self.ledger)
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import BadValueError, DataError, UsageError
+from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
+from streamtrain.ledger import Ledger
 from streamtrain.storage.arrow import is_number, pick, value_type
 from streamtrain.storage.checked import open_stream, read_columns
-from streamtrain.storage.reader import ChunkTable, Reader
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 from streamtrain.target import (
     Target,
     as_numbers,
@@ -22,6 +23,7 @@ from streamtrain.target import (
     not_finite,
     plain_values,
     resolve_task,
+    runs,
 )
 
 __all__ = ["survey"]
@@ -29,25 +31,48 @@ __all__ = ["survey"]
 _MOST_CLASSES = 1000  # of an integer that nobody called a class
 _MOST_COUNTED = 10_000  # of anything: what is counted is held in memory
 _BLOCK_ROWS = 8192
+_BAD_VALUES = "null, NaN or infinite values (or too large for float32)"
 _SLICE_ROWS = 8 * _BLOCK_ROWS  # of a chunk that has more: the pass must take less than the training that is planned
 
 
 def survey(
-    reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None
-) -> Target:
-    """Read the target's column alone and tell what is in it. With ``classes`` nothing is read.
+    reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
+    ledger: Ledger | None = None,
+) -> Target:  # fmt: skip
+    """Read the target's column alone and tell what is in it. With ``classes`` nothing is read, unless there is a
+    ``ledger``: then chunks that cannot be read, nulls and NaN are entered there and passed over.
 
     Raises ColumnError for a column that cannot be a target, BadValueError for nulls and NaN (how many, in which
     files), DataError for one class, or for more than 1,000 distinct integers while no ``task`` is given.
     """
     field = pick(reader.schema, name, "target")
     chosen = resolve_task(field, task)
-    if classes is not None:
-        return Target(name, chosen, _named_classes(field, chosen, classes), rows=table.total_rows)
+    named = None if classes is None else _named_classes(field, chosen, classes)
+    if named is not None and ledger is None:
+        return Target(name, chosen, named, rows=table.total_rows)
     tally = _Tally(name, chosen, refuse_many=task is None)
-    for where, values in _slices(reader, table, name):
-        tally.add(values, where)
-    return tally.target()
+    for number, chunk in enumerate(table):
+        try:
+            _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, chosen))
+        except (CorruptError, SchemaError) as error:
+            if ledger is None or isinstance(error, ChangedError):
+                raise
+            ledger.skip_chunk(number, chunk.key, chunk.rows, error)
+        if ledger is not None and (bad := tally.passed_over(chunk.key)):
+            ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
+    return tally.target() if named is None else Target(name, chosen, named, rows=table.total_rows)
+
+
+def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, passing: Target | None) -> None:
+    """passing: says which values are passed over; None: they are counted as bad."""
+    for values in _slices(reader, chunk, name):
+        good = None if passing is None else passing.usable(values)
+        if good is None:
+            tally.add(values, chunk.key)
+        else:
+            tally.pass_over(len(good) - int(np.count_nonzero(good)), chunk.key)
+            for first, last in runs(good):
+                tally.add(values.slice(first, last - first), chunk.key)
 
 
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str]) -> tuple[Any, ...]:
@@ -69,14 +94,13 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str]) -> tuple[
     return tuple(sorted(values))
 
 
-def _slices(reader: Reader, table: ChunkTable, name: str) -> Iterator[tuple[str, pa.Array]]:
-    """The target's values in blocks of at most 8,192 rows, each with the key of its chunk."""
-    for chunk in table:
-        long = chunk.rows > _SLICE_ROWS
-        batches = open_stream(reader, chunk, [name], _SLICE_ROWS) if long else read_columns(reader, chunk, [name])
-        for batch in batches:
-            for start in range(0, batch.num_rows, _BLOCK_ROWS):
-                yield chunk.key, batch.column(0).slice(start, _BLOCK_ROWS)
+def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
+    """The target's values of a chunk in blocks of at most 8,192 rows."""
+    long = chunk.rows > _SLICE_ROWS
+    batches = open_stream(reader, chunk, [name], _SLICE_ROWS) if long else read_columns(reader, chunk, [name])
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BLOCK_ROWS):
+            yield batch.column(0).slice(start, _BLOCK_ROWS)
 
 
 class _Tally:
@@ -89,6 +113,7 @@ class _Tally:
             float
         )  # for each class, the sum over blocks of (rows of it)^2 / rows
         self._bad: Counter[str] = Counter()
+        self._passed: Counter[str] = Counter()
         self._rows = 0
         self._moments = np.zeros(3)  # sum, sum of squares, sum over blocks of (sum)^2 / rows; about the first value
         self._origin: float | None = None
@@ -102,6 +127,14 @@ class _Tally:
             self._add_numbers(as_numbers(values).astype(np.float64), where)
         else:
             self._add_classes(values, where)
+
+    def pass_over(self, rows: int, where: str) -> None:
+        """So many values of a chunk are left out."""
+        self._passed[where] += rows
+
+    def passed_over(self, where: str) -> int:
+        """Values of a chunk that were left out."""
+        return self._passed[where]
 
     def _add_numbers(self, numbers: NDArray[np.float64], where: str) -> None:
         with np.errstate(over="ignore"):
@@ -147,7 +180,7 @@ class _Tally:
                 bad_message(
                     self._name,
                     bad,
-                    "null, NaN or infinite values (or too large for float32)",
+                    _BAD_VALUES,
                     ", ".join(places) + more,
                 )
             )

@@ -5,6 +5,7 @@ Only the target's column is read, slice by slice. Integers, booleans and strings
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 
-__all__ = ["Target", "as_numbers", "bad_message", "named_values", "not_finite", "plain_values", "resolve_task"]
+__all__ = ["Target", "as_numbers", "bad_message", "named_values", "not_finite", "plain_values", "resolve_task", "runs"]
 
 _TASKS = ("classify", "regress")
 
@@ -82,6 +83,19 @@ class Target:
             )
         return found
 
+    def usable(self, values: pa.Array) -> NDArray[np.bool_] | None:
+        """Which values are neither null nor NaN, infinite or too large for float32; shape (rows,). None where all are."""
+        good = np.ones(len(values), np.bool_)
+        if values.null_count:
+            good &= ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+        kind = value_type(values.type)
+        if pa.types.is_floating(kind) or self.task == "regress":
+            for first, last in runs(good):
+                with np.errstate(over="ignore"):
+                    numbers = as_numbers(values.slice(first, last - first)).astype(np.float32)
+                good[first:last] = np.isfinite(numbers)
+        return None if good.all() else good
+
     @cached_property
     def labels(self) -> pa.Array:
         """The classes as Arrow holds them."""
@@ -111,6 +125,16 @@ class Target:
             raise DataError(f"target {self.name!r} holds numbers, but the known classes are text")
         at = np.minimum(np.searchsorted(values, numbers), len(values) - 1)
         return np.where(values[at] == numbers, order[at], np.int32(-1)).astype(np.int32)
+
+
+def runs(good: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Where the runs of true values begin and end.
+
+    >>> list(runs(np.array([True, True, False, True])))
+    [(0, 2), (3, 4)]
+    """
+    borders = np.flatnonzero(np.diff(good, prepend=False, append=False)).tolist()
+    yield from zip(borders[::2], borders[1::2], strict=True)
 
 
 def as_numbers(values: pa.Array) -> NDArray[Any]:

@@ -109,7 +109,7 @@ class Trainer:
         self.model, self.settings, self.plan = self.job.model, self.job.settings, self.job.plan
         self.target = self.model.target
         self.progressive, self.holdout = self._metrics(), self._metrics()
-        self.batches = self.held_rows = self.held_total = 0
+        self.batches = self.rows = self.held_total = 0
         self.learn_seconds = 0.0
         self.baseline = resident_bytes()
         self.next_tick = 0.0
@@ -127,7 +127,7 @@ class Trainer:
         quiet = np.errstate(over="ignore", invalid="ignore")
         with threadpool_limits(1, "blas"), quiet, self.loader, self.monitor:
             for epoch in range(self.settings.epochs):
-                self.holdout, self.held_rows = self._metrics(), 0
+                self.holdout = self._metrics()
                 stopped = self._run_epoch(epoch, enough)
                 self._end_epoch(epoch)
                 if stopped:
@@ -138,7 +138,7 @@ class Trainer:
         asked = self.settings
         return Loader(
             self.job.source, self.plan, seed=asked.seed, holdout=asked.holdout, scheduler=self.scheduler,
-            epochs=asked.epochs, monitor=self.monitor,
+            epochs=asked.epochs, monitor=self.monitor, ledger=self.job.ledger,
         )  # fmt: skip
 
     def _run_epoch(self, epoch: int, enough: Callable[[int, float], bool] | None) -> bool:
@@ -166,7 +166,6 @@ class Trainer:
         try:
             if batch.held_out:
                 self.holdout.update(batch.targets, self.model.predict(batch), batch.weights)
-                self.held_rows += len(batch)
                 self.held_total += len(batch)
             else:
                 predictions = self.model.train(batch, self.plan.batch_size)
@@ -203,6 +202,7 @@ class Trainer:
         if progressive["loss"] is None:
             raise DataError("nothing was learned: every row is held out, or weighs nothing")
         self.model.require_finite()
+        self.rows = self.rows or self.loader.rows_seen  # of the first epoch: each once
         if self.settings.holdout:
             scores["holdout"] = self.holdout.result()
         if self.validation is not None:
@@ -233,13 +233,14 @@ class Trainer:
             loss=getattr(getattr(self.model.learner, "loss", None), "name", "unknown"),
             task=self.target.task,
             classes=list(self.target.classes) or None,
-            rows=min(loader.rows_seen, self.plan.rows - self.held_rows),
+            rows=self.rows,
             rows_seen=loader.rows_seen,
             batches=self.batches,
             epochs=epochs,
             loop_seconds=seconds,
             metrics={name: self.history[-1][name] for name in ("progressive", "holdout", "validation")},
             measured_terms=self._measured(),
+            skipped=self.job.ledger.entries() if self.job.ledger is not None else [],
             warnings=self.monitor.warnings,
             measured_peak_bytes=peak_bytes(),
             time={"read": loader.read_seconds, "wait": waited, "learn": learned, "other": seconds - waited - learned},

@@ -55,6 +55,8 @@ Holdout = Annotated[float, typer.Option(help="Share of rows that are scored, nev
 Validate = Annotated[Optional[str], typer.Option(metavar="DATA2", help="Other data, scored after each epoch.")]
 MissingChunks = Annotated[str, typer.Option(help="An absent Zarr chunk: error, or fill (its fill value).")]
 OnOverrun = Annotated[str, typer.Option(help="Over the budget while running: raise (exit 4), or warn.")]
+OnError = Annotated[str, typer.Option(help="A chunk that cannot be read, a row without a target: raise, or skip.")]
+MaxSkipped = Annotated[float, typer.Option(help="With skip: more than this share of the rows stops the run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -106,7 +108,8 @@ def plan(
     task: Task = None, classes: Classes = None, learner: Learner = "linear", loss: Loss = None, rule: Rule = "nag",
     step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
-    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error", json: Json = False,
+    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
+    on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, json: Json = False,
 ) -> int:  # fmt: skip
     """What a fit would do and take. Reads metadata and the target only. Exits 3 if it does not fit."""
     made = Job.open(data, _settings(dict(locals()))).plan
@@ -130,7 +133,7 @@ def fit(
     step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
     workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
-    on_overrun: OnOverrun = "raise", validate: Validate = None,
+    on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise", validate: Validate = None,
     out: Annotated[Optional[str], typer.Option(help="Folder for the run.")] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
@@ -152,7 +155,7 @@ def profile(
     step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
     workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
-    on_overrun: OnOverrun = "raise",
+    on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise",
     seconds: Annotated[float, typer.Option(help="Train for so long, or to the end.")] = 10.0,
     rows: Annotated[Optional[int], typer.Option(help="Train for so many rows, if they come first.")] = None,
     plot: Annotated[Optional[str], typer.Option(metavar="F.png", help="Draw it: .png, .svg or .pdf.")] = None,

@@ -15,6 +15,9 @@ from streamtrain.text import printable
 __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "warn"]
 
 
+_SHOWN_ENTRIES = 5  # of what was skipped
+
+
 def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
@@ -96,8 +99,19 @@ def fit(result: dict[str, Any]) -> None:
     spent = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in result["time"].items())
     _line(f"{'time':<12} {spent}\n")
     _memory(result["memory"])
+    _skipped(result["skipped"])
     if result["run"]:
         _line(f"\nrun {printable(result['run'])}")
+
+
+def _skipped(entries: list[dict[str, Any]]) -> None:
+    if entries:
+        rows, chunks = sum(entry["rows"] for entry in entries), len(entries)
+        _line(f"\nskipped      {_count(rows, 'row')} of {_count(chunks, 'chunk')}:")
+        for entry in entries[:_SHOWN_ENTRIES]:
+            _line(f"  {_count(entry['rows'], 'row')}: {printable(entry['error'])}")
+        if chunks > _SHOWN_ENTRIES:
+            _line(f"  and {_count(chunks - _SHOWN_ENTRIES, 'chunk')} more: --json has them all")
 
 
 def profile(result: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ class BatchBuffer:
             arrays.features[rows],
             arrays.targets[rows],
             weights,
-            partial(window.arrangement.origins, first, last),
+            partial(window.standing.origins, first, last),
             held_out,
         )
 
@@ -51,7 +51,7 @@ class BatchBuffer:
             self._targets[into] = arrays.targets[rows]
         if self._weights is not None and arrays.weights is not None:
             self._weights[into] = arrays.weights[rows]
-        self._places.append(partial(window.arrangement.origins, first, last))
+        self._places.append(partial(window.standing.origins, first, last))
         self.filled = into.stop
 
     def batch(self, *, held_out: bool = False) -> Batch:

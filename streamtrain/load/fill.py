@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
+from streamtrain.errors import DataError
+from streamtrain.ledger import Ledger
 from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
 from streamtrain.load.schedule import ClusterScheduler, make_scheduler
 from streamtrain.load.source import Source
@@ -32,10 +34,10 @@ class Filler:
 
     def __init__(
         self, source: Source, plan: Plan, scheduler: Any, *, seed: int, holdout: float, epoch: int, window: int,
-        epochs: int | None, monitor: Monitor | None,
+        epochs: int | None, monitor: Monitor | None, ledger: Ledger | None,
     ) -> None:  # fmt: skip
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
-        self._where, self._epochs = (epoch, window), epochs
+        self._where, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
         self._stack = ExitStack()
         self._scheduler = make_scheduler(scheduler, plan.workers)
         self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
@@ -43,6 +45,7 @@ class Filler:
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
             streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
             gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.workers, plan.chunks)),
+            ledger=ledger,
         )  # fmt: skip
         self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
         rows = min(plan.window_rows, plan.rows)
@@ -100,11 +103,13 @@ class Filler:
         for number, pieces in enumerate(order):
             if number >= first:
                 window = self._take_free()
-                window.arrangement = Arrangement.of(
+                arrangement = Arrangement.of(
                     list(pieces), table.starts, epoch=epoch, number=number, seed=self._seed, shuffle=plan.shuffle,
                     holdout=self._holdout,
                 )  # fmt: skip
+                window.begin(arrangement)
                 self._fill(window)
+                window.finish()
                 self._ready.put(window)
         self._ready.put(None)
 
@@ -119,22 +124,30 @@ class Filler:
         if isinstance(self._scheduler, ClusterScheduler):
             self._fill_from_cluster(self._scheduler, window, placed)
         else:
-            tasks = [(partial(self.reader.read_lane, lane, window.arrays),) for lane in self.reader.lanes(placed)]
+            tasks = [(partial(self.reader.read_lane, lane, window),) for lane in self.reader.lanes(placed)]
             for _ in self._scheduler.run(tasks):
                 pass
 
     def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, placed: list[Placed]) -> None:
         """Have the cluster read the whole chunks; pieces of streamed chunks are read here, where their streams are."""
+        placed = [(piece, places) for piece, places in placed if not self.reader.is_lost(piece, window, places)]
         whole = [(piece, places) for piece, places in placed if self.reader.is_whole(piece)]
         chunks = [self._source.table[piece.chunk] for piece, _ in whole]
-        tasks = [(load_chunk, *self._shared, chunk, self.reader.groups) for chunk in chunks]
-        for i, arrays in scheduler.run(tasks):
-            window.arrays.scatter_from(arrays, whole[i][1](0, whole[i][0].rows))
+        tasks = [(load_chunk, *self._shared, chunk, self.reader.groups, self._skips) for chunk in chunks]
+        for i, found in scheduler.run(tasks):
+            piece, places = whole[i]
+            if isinstance(found, DataError):
+                self.reader.lose(piece, window, places, found)
+            else:
+                arrays, lost = found
+                window.arrays.scatter_from(arrays, places(0, piece.rows))
+                for rows in lost:
+                    window.lose(places(0, piece.rows)[rows])
             if self._stopped.is_set():
                 raise Stopped
         for piece, places in placed:
             if not self.reader.is_whole(piece):
-                self.reader.read(piece, window.arrays, places)
+                self.reader.read(piece, window, places)
 
     @cached_property
     def _shared(self) -> tuple[Any, Any]:

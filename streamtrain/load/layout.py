@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from streamtrain.errors import BadValueError, ColumnError, SchemaError
 from streamtrain.kernels import scatter_columns, scatter_rows
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
-from streamtrain.target import Target, as_numbers
+from streamtrain.target import Target, as_numbers, runs
 
-__all__ = ["Layout", "choose_features"]
+__all__ = ["Layout", "WindowArrays", "choose_features"]
+
+_MOVED_ROWS = 8192  # at a time, where gaps are closed
 
 
 def choose_features(
@@ -135,11 +137,15 @@ class Layout:
             held += size
         return groups
 
-    def write(self, batch: pa.RecordBatch, into: WindowArrays, places: NDArray[np.int64], where: str) -> None:
+    def write(
+        self, batch: pa.RecordBatch, into: WindowArrays, places: NDArray[np.int64], where: str, *, skips: bool = False
+    ) -> NDArray[np.int64] | None:
         """Write each row of a record batch to its place, shape (rows,). ``where`` names the chunk in errors.
 
-        Raises BadValueError for nulls, and for targets that cannot be learned.
+        Raises BadValueError for nulls, and for targets that cannot be learned; ``skips``: returns the places of the rows
+        whose target is null or no finite number instead, None where there are none.
         """
+        lost = None
         columns: list[NDArray[np.float32]] = []
         slots: list[int] = []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
@@ -153,10 +159,15 @@ class Layout:
                         columns.append(np.ascontiguousarray(numbers, np.float32))
                     slots.append(self.starts[name])
             elif self.target is not None and name == self.target.name:
-                scatter_rows(self.target.encode(values, where)[:, None], into.targets[:, None], 0, places)
+                good = self.target.usable(values) if skips else None
+                for first, last in [(0, len(values))] if good is None else runs(good):
+                    encoded = self.target.encode(values.slice(first, last - first), where)
+                    scatter_rows(encoded[:, None], into.targets[:, None], 0, places[first:last])
+                lost = None if good is None else places[~good]
             elif into.weights is not None:
                 scatter_rows(_weights(name, values, where)[:, None], into.weights[:, None], 0, places)
         scatter_columns(columns, np.array(slots, np.int64), into.features, places)
+        return lost
 
     def _feature(self, name: str, values: pa.Array, where: str) -> NDArray[Any]:
         kind, origin = self._expected[name]
@@ -204,6 +215,18 @@ class WindowArrays:
             scatter_rows(other.targets[:, None], self.targets[:, None], 0, places)
         if self.weights is not None and other.weights is not None:
             scatter_rows(other.weights[:, None], self.weights[:, None], 0, places)
+
+    def close_gaps(self, lost: NDArray[np.int32], rows: int) -> None:
+        """Move the rows that are not at the places ``lost``, sorted, to the front, in their order. rows: there are."""
+        at = int(lost[0])
+        for first in range(at, rows, _MOVED_ROWS):
+            last = min(first + _MOVED_ROWS, rows)
+            gaps = lost[np.searchsorted(lost, first) : np.searchsorted(lost, last)]
+            kept = np.delete(np.arange(first, last), gaps - first)
+            for array in (self.features, self.targets, self.weights):
+                if array is not None and len(array):
+                    array[at : at + len(kept)] = array[kept]
+            at += len(kept)
 
     @property
     def nbytes(self) -> int:

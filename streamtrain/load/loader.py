@@ -16,6 +16,7 @@ from typing import Any
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
+from streamtrain.ledger import Ledger
 from streamtrain.load.cut import BatchBuffer
 from streamtrain.load.fill import Filler
 from streamtrain.load.source import Source
@@ -35,7 +36,8 @@ class Loader:
     source, plan: what to read, and how (`Source.plan`). seed: of the order. holdout: the share of rows for scoring only.
     scheduler: ``"threads"`` or a ``distributed.Client``. epochs: how many there will be; None for no end (the first
     windows of the next epoch are then read ahead). monitor: reads go one at a time while it says that the process is near
-    its budget.
+    its budget. ledger: where chunks that cannot be read and rows without a usable target are entered and left out: the
+    rows that remain stand in the order in which they would without them. None: these are errors.
 
     >>> import numpy as np
     >>> from streamtrain.load import Source
@@ -47,7 +49,7 @@ class Loader:
 
     def __init__(
         self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, scheduler: Any = None,
-        epochs: int | None = None, monitor: Monitor | None = None,
+        epochs: int | None = None, monitor: Monitor | None = None, ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         if not 0 <= holdout < 1:
             raise UsageError(f"--holdout {holdout}: must be at least 0 and below 1")
@@ -60,6 +62,7 @@ class Loader:
             "holdout": holdout,
             "epochs": epochs,
             "monitor": monitor,
+            "ledger": ledger,
         }
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
@@ -136,9 +139,9 @@ class Loader:
         filler = self._start()
         while (window := self._current(filler)) is not None:
             first, rows = self._row, self._training.rows
-            last = min(window.arrangement.training, first + rows - self._training.filled)
+            last = min(window.standing.training, first + rows - self._training.filled)
             if not self._training.filled and last - first == rows:
-                last += min(most - 1, (window.arrangement.training - last) // rows) * rows
+                last += min(most - 1, (window.standing.training - last) // rows) * rows
             if first < last:
                 self._row = last
                 if (batch := self._training.view(window, first, last)) is not None:
@@ -182,9 +185,9 @@ class Loader:
         if self._scoring is None or self._cursor["held_window"] > window.arrangement.number:
             return None
         row = self._cursor["held_row"] if self._cursor["held_window"] == window.arrangement.number else 0
-        first = window.arrangement.training + row
-        last = min(window.arrangement.rows, first + self._scoring.rows)
-        done = last == window.arrangement.rows
+        first = window.standing.training + row
+        last = min(window.standing.rows, first + self._scoring.rows)
+        done = last == window.standing.rows
         self._cursor |= {"held_window": window.arrangement.number + done, "held_row": 0 if done else row + last - first}
         if first == last:
             return None

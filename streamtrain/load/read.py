@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import CorruptError
+from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
+from streamtrain.ledger import Ledger
 from streamtrain.load.layout import Layout, WindowArrays
-from streamtrain.load.window import Places
+from streamtrain.load.window import Places, Window
 from streamtrain.memory import ByteGate
 from streamtrain.shuffle import Piece
 from streamtrain.storage.checked import open_stream, read_columns
@@ -22,44 +23,67 @@ __all__ = ["PieceReader", "Placed", "Stopped", "load_chunk"]
 
 #: a piece, and the places of its rows in the window
 Placed = tuple[Piece, Places]
+#: is told places at which there will be no row; shape (rows,)
+Lose = Callable[[NDArray[np.int64]], None]
 
 
 class Stopped(Exception):
     """The loader was closed while a read was under way."""
 
 
-def load_chunk(reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]]) -> WindowArrays:
-    """A whole chunk as arrays of its own: what a worker of a cluster returns."""
+def load_chunk(
+    reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]], skips: bool = False
+) -> tuple[WindowArrays, list[NDArray[np.int64]]]:
+    """A whole chunk as arrays of its own, and which of its rows have no usable target (``skips``; otherwise that is an
+    error): what a worker of a cluster returns."""
     arrays = WindowArrays.empty(layout, chunk.rows)
+    lost: list[NDArray[np.int64]] = []
     for columns in groups:
-        write_columns(reader, layout, chunk, columns, arrays, np.arange)
-    return arrays
+        write_columns(reader, layout, chunk, columns, arrays, np.arange, lost.append if skips else None)
+    return arrays, lost
 
 
 def write_columns(
-    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, places: Places
-) -> None:
-    """Read some columns of a whole chunk and write each row to its place."""
+    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, places: Places,
+    lose: Lose | None = None,
+) -> None:  # fmt: skip
+    """Read some columns of a whole chunk and write each row to its place. lose: told the places of rows without a usable
+    target, which are an error otherwise."""
     row = 0
     for batch in read_columns(reader, chunk, columns):
-        layout.write(batch, into, places(row, row + batch.num_rows), chunk.key)
+        _write(layout, batch, into, places(row, row + batch.num_rows), chunk, lose)
         row += batch.num_rows
+
+
+def _write(
+    layout: Layout,
+    batch: pa.RecordBatch,
+    into: WindowArrays,
+    places: NDArray[np.int64],
+    chunk: Chunk,
+    lose: Lose | None,
+) -> None:
+    lost = layout.write(batch, into, places, chunk.key, skips=lose is not None)
+    if lose is not None and lost is not None:
+        lose(lost)
 
 
 class PieceReader:
     """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that draw from them.
 
     streamed: which chunks are read in slices, even where one piece takes all of their rows: the plan has no memory for
-    the whole of them; shape (chunks,).
+    the whole of them; shape (chunks,). ledger: where chunks that cannot be read are entered, and rows without a usable
+    target left out; None where they are errors.
     """
 
     def __init__(
         self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_], share: float,
-        slice_rows: int, gate: ByteGate, read_bytes: int,
+        slice_rows: int, gate: ByteGate, read_bytes: int, ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self.groups = layout.groups(share)
         self._slice_rows, self._gate, self._read_bytes = slice_rows, gate, read_bytes
+        self._ledger = ledger
         self._streams: dict[int, _Stream] = {}
         self._lock = threading.Lock()
         self.seconds = 0.0
@@ -83,42 +107,74 @@ class PieceReader:
                 ended.append(lane)
         return lanes
 
-    def read_lane(self, lane: Sequence[Placed], into: WindowArrays) -> None:
+    def read_lane(self, lane: Sequence[Placed], window: Window) -> None:
         """`read` each of the pieces, in order."""
         for piece, places in lane:
-            self.read(piece, into, places)
+            self.read(piece, window, places)
 
-    def read(self, piece: Piece, into: WindowArrays, places: Places) -> None:
-        """Write each row of a piece to its place in the window."""
+    def read(self, piece: Piece, window: Window, places: Places) -> None:
+        """Write each row of a piece to its place in the window; or lose them, and enter the chunk in the ledger."""
         started = time.perf_counter()
-        chunk = self._table[piece.chunk]
-        if self.is_whole(piece):
-            with self._gate.hold(self._read_bytes):
-                self._read_whole(chunk, into, places)
-        else:
-            self._read_slices(piece, chunk, into, places)
+        try:
+            if not self.is_lost(piece, window, places):
+                self._read(piece, window, places)
+        except (CorruptError, SchemaError) as error:
+            self.lose(piece, window, places, error)
         with self._lock:
             self.seconds += time.perf_counter() - started
 
-    def _read_whole(self, chunk: Chunk, into: WindowArrays, places: Places) -> None:
-        for columns in self.groups:
-            self._check_stopped()
-            write_columns(self._reader, self._layout, chunk, columns, into, places)
+    def is_lost(self, piece: Piece, window: Window, places: Places) -> bool:
+        """Whether the piece is of a chunk that is skipped; its rows are lost then."""
+        if self._ledger is None or not self._ledger.is_lost(piece.chunk):
+            return False
+        window.lose(places(0, piece.rows))
+        return True
 
-    def _read_slices(self, piece: Piece, chunk: Chunk, into: WindowArrays, places: Places) -> None:
+    def lose(self, piece: Piece, window: Window, places: Places, error: DataError) -> None:
+        """Skip the chunk of a piece, where that was asked for; otherwise raise the error."""
+        if self._ledger is None or isinstance(error, ChangedError):
+            raise error
+        chunk = self._table[piece.chunk]
+        self._ledger.skip_chunk(piece.chunk, chunk.key, chunk.rows, error)
+        window.lose(places(0, piece.rows))
+
+    def _read(self, piece: Piece, window: Window, places: Places) -> None:
+        chunk, lose = self._table[piece.chunk], window.lose if self._ledger is not None else None
+        if not self.is_whole(piece):
+            self._read_slices(piece, chunk, window, places, lose)
+            return
+        with self._gate.hold(self._read_bytes):
+            for columns in self.groups:
+                self._check_stopped()
+                write_columns(self._reader, self._layout, chunk, columns, window.arrays, places, lose)
+
+    def _read_slices(self, piece: Piece, chunk: Chunk, window: Window, places: Places, lose: Lose | None) -> None:
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
-            stream = _Stream(open_stream(self._reader, chunk, self._layout.columns, self._slice_rows), chunk)
+            if self._ledger is not None:
+                self._require_readable(chunk)
+            stream = self._open(chunk)
         while stream.position < piece.stop:
             self._check_stopped()
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
                 last = stream.position - piece.start
-                self._layout.write(batch, into, places(last - batch.num_rows, last), chunk.key)
+                _write(self._layout, batch, window.arrays, places(last - batch.num_rows, last), chunk, lose)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:
             stream.finish()
+
+    def _open(self, chunk: Chunk) -> _Stream:
+        return _Stream(open_stream(self._reader, chunk, self._layout.columns, self._slice_rows), chunk)
+
+    def _require_readable(self, chunk: Chunk) -> None:
+        """Read a chunk to its end for its errors alone: what was learned of its first rows could not be taken back."""
+        stream = self._open(chunk)
+        while stream.position < chunk.rows:
+            self._check_stopped()
+            stream.take(stream.position, chunk.rows)
+        stream.finish()
 
     def _check_stopped(self) -> None:
         if self.stopped:

@@ -10,7 +10,7 @@ from typing import Any
 
 import dask.threaded
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import DataError, UsageError
 
 __all__ = ["ClusterScheduler", "ThreadScheduler", "for_scheduler", "make_scheduler"]
 
@@ -38,6 +38,7 @@ class ClusterScheduler:
         self._client, self._workers = client, workers
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        """The number and the result of each task, in any order; of one that fails for its data, the DataError."""
         from distributed import as_completed
 
         waiting = list(enumerate(tasks))[::-1]
@@ -47,7 +48,10 @@ class ClusterScheduler:
             self._submit(waiting, numbers, ready)
         while numbers:
             future = next(ready)
-            result = future.result()
+            try:
+                result = future.result()
+            except DataError as error:
+                result = error
             number = numbers.pop(future.key)
             future.release()
             self._submit(waiting, numbers, ready)

@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, NotFoundError
+from streamtrain.errors import BadValueError, ChangedError, CorruptError, NotFoundError, SchemaError
+from streamtrain.ledger import Ledger
 from streamtrain.load.layout import Layout, choose_features
 from streamtrain.memory import available_bytes, parse_bytes, release_freed_memory, resident_bytes
 from streamtrain.plan import Plan, solve
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import bytes_per_row, pick, value_type
 from streamtrain.storage.checked import first_rows
-from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
 from streamtrain.survey import survey
 from streamtrain.target import Target, as_numbers, resolve_task
 from streamtrain.terms import Demand
@@ -63,22 +64,34 @@ class Source:
         chosen = choose_features(reader.schema, target=target, weight=weight, features=features, exclude=exclude)
         return cls(reader, table, Layout.of(reader.schema, chosen, found, weight))
 
-    def surveyed(self, *, classes: Sequence[str] | None = None, task: str | None = None) -> Source:
+    def surveyed(
+        self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None
+    ) -> Source:
         """With the target's classes known (see `survey`): its column alone is read."""
         target = self.layout.target
         if target is not None:
-            target = survey(self.reader, self.table, target.name, task=task, classes=classes)
+            target = survey(self.reader, self.table, target.name, task=task, classes=classes, ledger=ledger)
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def with_layout(self, layout: Layout) -> Source:
         return replace(self, layout=layout)
 
-    def with_origins(self) -> Source:
-        """With what is subtracted from the columns of wide numbers; reads the first rows of these."""
-        return self.with_layout(self.layout.with_origins(self._origins()))
+    def with_origins(self, ledger: Ledger | None = None) -> Source:
+        """With what is subtracted from the columns of wide numbers; reads the first rows of these. ledger: where chunks
+        that cannot be read are entered, and the next one is taken; None: they are errors."""
+        for number, chunk in enumerate(self.table):
+            if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
+                continue
+            try:
+                return self.with_layout(self.layout.with_origins(self._origins(chunk)))
+            except (CorruptError, SchemaError) as error:
+                if ledger is None or isinstance(error, ChangedError):
+                    raise
+                ledger.skip_chunk(number, chunk.key, chunk.rows, error)
+        raise CorruptError("no chunk of the data can be read")
 
-    def _origins(self) -> list[float]:
+    def _origins(self, chunk: Chunk) -> list[float]:
         """What to subtract from each column of wide numbers before it becomes float32: the median of the first rows,
         where that is far larger than their spread (dates as numbers, large ids); otherwise nothing."""
         wide = [
@@ -87,7 +100,6 @@ class Source:
             if kind != pa.float32() and kind == value_type(kind) and kind.bit_width > 16
         ]
         origins = dict.fromkeys(self.layout.features, 0.0)
-        chunk = next(c for c in self.table if c.rows)
         at_once = len(wide) if chunk.decoded_bytes <= _ORIGIN_BYTES else 1
         for start in range(0, len(wide), max(1, at_once)):
             rows = first_rows(self.reader, chunk, wide[start : start + at_once], _ORIGIN_ROWS)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamtrain.load.layout import Layout, WindowArrays
 from streamtrain.shuffle import Piece, held_out, row_keys, row_places
 
-__all__ = ["Arrangement", "Places", "Window"]
+__all__ = ["Arrangement", "Places", "Standing", "Window"]
 
 _COUNTED_ROWS = 65_536  # rows hashed at a time
 
@@ -93,6 +93,29 @@ class Arrangement:
         return found
 
 
+@dataclass(frozen=True)
+class Standing:
+    """The rows that a full window holds: those of its arrangement, but for those that were lost, in the same order.
+
+    training: rows to learn; rows: all of them. gaps: for each row that was lost, how many of the others stand before it.
+    """
+
+    arrangement: Arrangement
+    training: int
+    rows: int
+    gaps: NDArray[np.int32] | None = None
+
+    def origins(self, first: int, last: int) -> NDArray[np.int64]:
+        """The positions in the data of the rows that stand from ``first`` to ``last``."""
+        if self.gaps is None or first == last:
+            return self.arrangement.origins(first, last)
+        now = np.arange(first, last)
+        places = now + np.searchsorted(self.gaps, now, side="right")
+        low = int(places[0])
+        found: NDArray[np.int64] = self.arrangement.origins(low, int(places[-1]) + 1)[places - low]
+        return found
+
+
 class Window:
     """A buffer that is filled again and again: fresh memory for each window would cost as much as the copy into it.
 
@@ -101,7 +124,29 @@ class Window:
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.arrays = WindowArrays.empty(layout, rows)
-        self.arrangement: Arrangement  # of the rows that it holds now
+        self.arrangement: Arrangement  # of the rows that it is filled with
+        self.standing: Standing  # once it is full
+        self._lost: list[NDArray[np.int32]] = []
+
+    def begin(self, arrangement: Arrangement) -> None:
+        """Make ready to be filled."""
+        self.arrangement, self._lost = arrangement, []
+
+    def lose(self, places: NDArray[np.int64]) -> None:
+        """There is no row at these places, shape (rows,). Called from several threads at once."""
+        self._lost.append(places.astype(np.int32))
+
+    def finish(self) -> None:
+        """All rows are in their places: close the gaps, so that the others stand as they would without the lost ones."""
+        training, rows = self.arrangement.training, self.arrangement.rows
+        self.standing = Standing(self.arrangement, training, rows)
+        if self._lost:
+            lost = np.unique(np.concatenate(self._lost))
+            self._lost = []
+            self.arrays.close_gaps(lost, rows)
+            gaps: NDArray[np.int32] = np.subtract(lost, np.arange(len(lost), dtype=np.int32))
+            training -= int(np.searchsorted(lost, training))
+            self.standing = Standing(self.arrangement, training, rows - len(lost), gaps)
 
 
 def _count_held(base: int, rows: int, holdout: float) -> int:

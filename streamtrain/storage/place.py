@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from streamtrain.errors import CorruptError
+from streamtrain.errors import ChangedError, CorruptError
 from streamtrain.storage.files import list_files
 
 __all__ = ["LocalPlace", "Place", "Stat", "locate", "require_unchanged"]
@@ -76,7 +76,7 @@ def require_unchanged(shown: str, before: Stat, now: Stat) -> None:
         what = (
             f"{before.nbytes:,} bytes then, {now.nbytes:,} now" if now.nbytes != before.nbytes else "of the same size"
         )
-        raise CorruptError(
+        raise ChangedError(
             f"{shown}: the file has changed since it was opened ({what}): what was read of it does not belong to what is "
             "there now. Start again, with data that nobody writes to meanwhile"
         )

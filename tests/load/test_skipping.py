@@ -1,0 +1,241 @@
+"""What is skipped, and that the rest is learned as it would be without it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import streamtrain
+from streamtrain.errors import ChangedError, CorruptError, DataError
+from streamtrain.ledger import Ledger
+from streamtrain.load import Loader, Source
+from streamtrain.storage import Chunk
+
+ROWS = 40
+
+
+class Damaged:
+    """Chunks of 40 rows: x is the position, y a class. bad: chunks that fail, by the row at which they do. nulls: positions
+    without a target."""
+
+    schema = pa.schema([("x", pa.float32()), ("z", pa.float32()), ("y", pa.int64())])
+
+    def __init__(
+        self, chunks: int, bad: dict[int, int], nulls: Sequence[int] = (), *, target_too: bool = False
+    ) -> None:
+        self.count, self.bad, self.nulls, self.target_too = chunks, bad, set(nulls), target_too
+
+    def chunks(self) -> list[Chunk]:
+        return [Chunk(f"part#{i}", ROWS, 16 * ROWS, 32 * ROWS) for i in range(self.count)]
+
+    def batch(self, first: int, rows: int, columns: Sequence[str]) -> pa.RecordBatch:
+        at = np.arange(first, first + rows)
+        y = pa.array([None if int(p) in self.nulls else int(p) % 2 for p in at], pa.int64())
+        whole = pa.record_batch({"x": at.astype("f4"), "z": at.astype("f4"), "y": y})
+        return whole.select(columns)
+
+    def fails(self, chunk: int, columns: Sequence[str]) -> bool:
+        return chunk in self.bad and (self.target_too or "z" in columns)
+
+    def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
+        i = int(chunk.key.split("#")[1])
+        if self.fails(i, columns):
+            raise OSError("the disk is on fire")
+        return self.batch(i * ROWS, ROWS, columns)
+
+    def fingerprint(self) -> str:
+        return "damaged"
+
+
+class Streamed(Damaged):
+    """The same, in slices: a chunk fails at the row given."""
+
+    def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[Any]:
+        i = int(chunk.key.split("#")[1])
+        for first in range(0, ROWS, rows):
+            if self.fails(i, columns) and first + rows > self.bad[i]:
+                raise OSError("the disk is on fire")
+            yield self.batch(i * ROWS + first, min(rows, ROWS - first), columns)
+
+    def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
+        return 100 * rows
+
+
+def batches(
+    reader: Any, ledger: Ledger | None, *, window_rows: int, holdout: float = 0.0, epochs: int = 2, workers: int = 2
+) -> list[tuple[bool, list[int]]]:
+    """The positions of each batch's rows; they must be what the features say, and the targets must fit them."""
+    source = Source.open(reader, target="y").surveyed(ledger=ledger).with_origins(ledger)
+    plan = source.plan(batch_size=16, window_rows=window_rows, workers=workers)
+    found = []
+    with Loader(source, plan, seed=3, holdout=holdout, epochs=epochs, ledger=ledger) as loader:
+        for _ in range(epochs):
+            for batch in loader:
+                assert batch.features[:, 0].tolist() == batch.features[:, 1].tolist() == batch.rows.tolist()
+                assert (batch.targets == batch.rows % 2).all()
+                found.append((batch.held_out, batch.rows.tolist()))
+    return found
+
+
+def without(found: list[tuple[bool, list[int]]], epochs: int, lost: set[int]) -> list[list[int]]:
+    """The rows of each epoch that are left, in order: those to learn and those held out."""
+    learned = [row for held, rows in found if not held for row in rows]
+    held = [row for is_held, rows in found if is_held for row in rows]
+    parts = []
+    for rows in (learned, held):
+        size = len(rows) // epochs
+        parts += [[row for row in rows[e * size : (e + 1) * size] if row not in lost] for e in range(epochs)]
+    return parts
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    chunks=st.integers(2, 12),
+    bad=st.dictionaries(st.integers(0, 11), st.integers(0, ROWS - 1), max_size=5),
+    nulls=st.lists(st.integers(0, 12 * ROWS - 1), max_size=9),
+    window_rows=st.sampled_from([30, 80, 200, 480]),
+    holdout=st.sampled_from([0.0, 0.3]),
+    kind=st.sampled_from([Damaged, Streamed]),
+    target_too=st.booleans(),
+)
+def test_the_rest_stands_as_it_would_without_what_is_skipped(
+    chunks: int, bad: dict[int, int], nulls: list[int], window_rows: int, holdout: float, kind: Any, target_too: bool
+) -> None:
+    bad = {i: row for i, row in bad.items() if i < chunks}
+    nulls = [p for p in nulls if p < chunks * ROWS]
+    lost = {p for i in bad for p in range(i * ROWS, (i + 1) * ROWS)} | set(nulls)
+    assume(len({p % 2 for p in range(chunks * ROWS) if p not in lost}) == 2)
+    ledger = Ledger("data", chunks * ROWS, most=1)
+    asked = {"window_rows": window_rows, "holdout": holdout}
+    found = batches(kind(chunks, bad, nulls, target_too=target_too), ledger, **asked)
+    expected = without(batches(Damaged(chunks, {}), None, **asked), 2, lost)
+    assert without(found, 2, set()) == expected
+    short = [rows for held, rows in found if not held and len(rows) != 16]
+    assert all(rows[-1] in expected[0][-1:] + expected[1][-1:] for rows in short)
+    counted = {e["chunk"]: e["rows"] for e in ledger.entries()}
+    partly = {i: sum(p // ROWS == i for p in set(nulls)) for i in range(chunks) if i not in bad}
+    assert counted == {f"part#{i}": ROWS for i in bad} | {f"part#{i}": n for i, n in partly.items() if n}
+    assert ledger.rows == len(lost)
+
+
+@pytest.mark.parametrize("kind", [Damaged, Streamed])
+def test_a_cursor_is_exact_where_rows_are_skipped(kind: Any) -> None:
+    reader = kind(9, {2: 30, 5: 0}, [3, 4, 300])
+
+    def loader() -> Loader:
+        ledger = Ledger("data", 9 * ROWS, most=1)
+        source = Source.open(reader, target="y").surveyed(ledger=ledger)
+        return Loader(source, source.plan(batch_size=16, window_rows=100), holdout=0.2, epochs=1, ledger=ledger)
+
+    with loader() as whole:
+        states, rows = [whole.state_dict()], []
+        for batch in whole:
+            rows.append(batch.rows.tolist())
+            states.append(whole.state_dict())
+    for i, state in enumerate(states):
+        with loader() as again:
+            again.load_state_dict(state)
+            assert [batch.rows.tolist() for batch in again] == rows[i:]
+
+
+def test_too_much_is_an_error_that_names_it() -> None:
+    with pytest.raises(CorruptError, match=r"80 of 400 rows would be skipped, more than --max-skipped 0.1") as caught:
+        batches(Damaged(10, {2: 0, 7: 0}), Ledger("data", 400, most=0.1), window_rows=400)
+    assert "part#2: 40 rows" in str(caught.value) and "the disk is on fire" in str(caught.value)
+    batches(Damaged(10, {2: 0, 7: 0}), Ledger("data", 400, most=0.2), window_rows=400)
+
+
+def test_a_file_that_changes_is_not_skipped() -> None:
+    class Changing(Damaged):
+        def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
+            if "z" in columns and chunk.key == "part#1":
+                raise ChangedError("part#1: the file has changed")
+            return super().read(chunk, columns)
+
+    with pytest.raises(ChangedError):
+        batches(Changing(4, {}), Ledger("data", 160, most=1), window_rows=160)
+
+
+def test_without_it_all_of_this_is_an_error() -> None:
+    with pytest.raises(CorruptError, match="part#1: cannot be read: OSError: the disk is on fire"):
+        batches(Damaged(4, {1: 0}), None, window_rows=160)
+    with pytest.raises(DataError, match="1 null"):
+        batches(Damaged(4, {}, [7]), None, window_rows=160)
+
+
+def test_the_ledger_goes_on_from_its_state() -> None:
+    ledger, again = (Ledger("data", 1000, most=1) for _ in range(2))
+    ledger.skip_chunk(3, "c", 40, CorruptError("gone"))
+    ledger.skip_rows(1, "a", 2, "nulls")
+    ledger.skip_rows(3, "c", 1, "of a chunk that is skipped whole")
+    again.load_state_dict(json.loads(json.dumps(ledger.state_dict())))
+    assert again.entries() == ledger.entries() and again.is_lost(3) and not again.is_lost(1)
+    assert [e["chunk"] for e in again.entries()] == ["a", "c"] and again.rows == 42
+
+
+# -- on the command line ---------------------------------------------------------------------------------------------------
+
+
+def parquet(folder: Path, *, damaged: Sequence[int]) -> Path:
+    """Ten files of one row group each, with checksums; in those damaged a byte of the first column's page is another."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        x = rng.normal(size=(500, 3)).astype("f4")
+        table = pa.table({f"x{k}": x[:, k] for k in range(3)} | {"y": (x.sum(axis=1) > 0).astype("i1")})
+        path = folder / f"{i}.parquet"
+        pq.write_table(table, path, write_page_checksum=True, use_dictionary=False, compression="none")
+        if i in damaged:
+            content = bytearray(path.read_bytes())
+            content[900] ^= 1
+            path.write_bytes(content)
+    return folder
+
+
+def command(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "streamtrain", "fit", *map(str, arguments), "--target", "y"]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("victim", [0, 4, 9])
+def test_a_damaged_file_is_skipped_on_every_repeat(tmp_path: Path, victim: int) -> None:
+    data, shas, reports = parquet(tmp_path / "data", damaged=[victim]), set(), []
+    for run, workers in (("a", 1), ("b", 3)):
+        asked: dict[str, Any] = {"on_error": "skip", "max_skipped": 0.1, "window_rows": 1500, "workers": workers}
+        report = streamtrain.fit(data, target="y", out=tmp_path / run, **asked).as_dict()
+        (entry,) = report["skipped"]
+        assert (entry["source"], entry["chunk"], entry["rows"]) == (str(data), f"{victim}.parquet:0", 500)
+        assert "crc" in entry["error"].lower()
+        assert report["rows"] == report["rows_seen"] == 4500
+        reports.append(report["metrics"])
+        shas.add(hashlib.sha256((tmp_path / run / "model.safetensors").read_bytes()).hexdigest())
+    assert len(shas) == 1 and reports[0] == reports[1]
+
+
+def test_what_is_skipped_is_shown(tmp_path: Path) -> None:
+    data = parquet(tmp_path / "data", damaged=[4])
+    refused = command(data, "--out", tmp_path / "no")
+    assert refused.returncode == 2 and "4.parquet" in refused.stderr and not refused.stdout
+    assert not (tmp_path / "no").exists()
+    few = command(data, "--on-error", "skip")
+    assert few.returncode == 2 and "more than --max-skipped 0.01" in few.stderr
+    shown = command(data, "--on-error", "skip", "--max-skipped", "0.1")
+    assert "skipped      500 rows of 1 chunk" in shown.stdout and "4.parquet" in shown.stdout
+
+
+def test_skipping_is_checked() -> None:
+    for wrong in ({"on_error": "ignore"}, {"max_skipped": 2.0}, {"max_skipped": float("nan")}):
+        with pytest.raises(streamtrain.UsageError, match=r"--on-error|--max-skipped"):
+            streamtrain.fit({"x": np.arange(9.0), "y": np.arange(9) % 2}, target="y", **wrong)
