@@ -70,7 +70,23 @@ def checked_batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator
             return
         if batch.schema.names != list(columns):
             raise SchemaError(f"{chunk.key}: gave columns {batch.schema.names}, but {list(columns)} were asked for")
+        _require_valid(batch, chunk)
         yield batch
+
+
+def _require_valid(batch: pa.RecordBatch, chunk: Chunk) -> None:
+    """Arrow takes over bytes that are no values of their type: text that is not UTF-8, decimals of too many digits, codes
+    behind the end of their dictionary. To look at all of it costs 5 microseconds a batch for numbers, 3 to 10 nanoseconds
+    a value for text and decimals."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                values.validate(full=True)
+            except pa.ArrowInvalid as found:
+                raise CorruptError(f"{chunk.key}: column {name!r} holds what is no {values.type}: {found}") from None
+        raise CorruptError(f"{chunk.key}: holds values that are not valid: {error}") from None
 
 
 def first_rows(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> pa.RecordBatch:

@@ -1,0 +1,66 @@
+"""Bytes that Arrow takes over without a word though they are no values of their type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamtrain.errors import CorruptError
+from streamtrain.storage import Chunk, open_reader
+from streamtrain.storage.checked import open_stream, read_columns
+
+TEXT = pa.Array.from_buffers(
+    pa.string(), 2, [None, pa.py_buffer(np.array([0, 2, 4], np.int32)), pa.py_buffer(b"ok\xff\xfe")]
+)
+CODES = pa.DictionaryArray.from_arrays(pa.array([0, 5], pa.int32()), pa.array(["a", "b"]), safe=False)
+DECIMAL = pa.Array.from_buffers(pa.decimal128(3, 0), 2, [None, pa.py_buffer((10**6).to_bytes(16, "little") * 2)])
+CASES = {
+    "text": (TEXT, "column 'bad' holds what is no string: .*UTF8"),
+    "text in a dictionary": (
+        pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), TEXT),
+        "column 'bad' holds what is no dictionary.*UTF8",
+    ),
+    "codes": (CODES, "column 'bad' holds what is no dictionary.*out of bounds"),
+    "decimal": (DECIMAL, r"column 'bad' holds what is no decimal128\(3, 0\).*precision"),
+}
+
+
+class Bad:
+    def __init__(self, values: pa.Array) -> None:
+        self.data = pa.record_batch({"good": pa.array([1, 2]), "bad": values})
+        self.schema = self.data.schema
+
+    def chunks(self) -> list[Chunk]:
+        return [Chunk("part#0", 2, 100, 100)]
+
+    def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
+        return self.data.select(columns)
+
+    def fingerprint(self) -> str:
+        return "bad"
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_values_that_are_none(kind: str) -> None:
+    values, message = CASES[kind]
+    reader = Bad(values)
+    (chunk,) = reader.chunks()
+    for read in (lambda names: read_columns(reader, chunk, names), lambda names: open_stream(reader, chunk, names, 1)):
+        with pytest.raises(CorruptError, match=f"part#0: {message}"):
+            list(read(["good", "bad"]))
+        assert next(iter(read(["good"]))).num_rows == 2  # found where it is used
+
+
+def test_text_that_is_not_utf8_in_a_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"s": ["ok", "??"]}), tmp_path / "b.parquet", use_dictionary=False, compression="none")
+    content = (tmp_path / "b.parquet").read_bytes().replace(b"??", b"\xff\xfe")
+    (tmp_path / "b.parquet").write_bytes(content)
+    reader = open_reader(tmp_path / "b.parquet")
+    with pytest.raises(CorruptError, match=r"b\.parquet:0: column 's' .*UTF8"):
+        list(read_columns(reader, reader.chunks()[0], ["s"]))
