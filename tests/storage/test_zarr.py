@@ -272,6 +272,28 @@ def test_chunks_that_were_never_written(tmp_path: Path) -> None:
         ZarrReader(path, missing_chunks="skip")
 
 
+@pytest.mark.parametrize("location", ["start", "end"])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_inner_chunks_that_are_absent_from_a_shard(tmp_path: Path, location: Any, checksum: bool) -> None:
+    index_codecs = [zarr.codecs.BytesCodec(), *([zarr.codecs.Crc32cCodec()] if checksum else [])]
+    codec = zarr.codecs.ShardingCodec(
+        chunk_shape=(10, 2), codecs=[zarr.codecs.BytesCodec()], index_codecs=index_codecs, index_location=location
+    )
+    array = zarr.create_array(
+        tmp_path / "s.zarr", name="X", shape=(95, 5), dtype="f4", chunks=(40, 6), filters=None, compressors=None,
+        serializer=codec, fill_value=7,
+    )  # fmt: skip
+    values = np.arange(95.0 * 5, dtype=np.float32).reshape(95, 5)
+    values[60:70, 2:4] = 7  # all of an inner chunk is the fill value: not written
+    array[...] = values
+    reader = ZarrReader(tmp_path / "s.zarr")
+    with pytest.raises(CorruptError, match=r"'X' has no inner chunk at \[60, 2\] in shard X/c/1/0: .*fill value 7.0"):
+        read_all(reader)
+    np.testing.assert_array_equal(read_all(ZarrReader(tmp_path / "s.zarr", missing_chunks="fill"))["X"], values)
+    array[60, 2] = 1
+    read_all(ZarrReader(tmp_path / "s.zarr"))  # those of the border, behind the last row and column, are nobody's
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "longer"])
 @pytest.mark.parametrize("layout", ["zstd", "raw", "sharded", "v2"])
 def test_bytes_that_do_not_decode(tmp_path: Path, damage: str, layout: str) -> None:

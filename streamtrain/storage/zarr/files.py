@@ -26,8 +26,8 @@ class Files(Protocol):
     root: Path
 
     def read(self, key: str) -> bytes | None: ...
-    def head(self, key: str, count: int) -> bytes:
-        """The first ``count`` bytes of a file that exists."""
+    def part(self, key: str, start: int, stop: int) -> bytes:
+        """The bytes from ``start`` to ``stop`` of a file that exists."""
 
     def size(self, key: str) -> int | None:
         """Bytes of a file, None where there is none."""
@@ -49,9 +49,10 @@ class Directory:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def head(self, key: str, count: int) -> bytes:
+    def part(self, key: str, start: int, stop: int) -> bytes:
         with open(os.path.join(self.root, key), "rb") as file:
-            return file.read(count)
+            file.seek(start)
+            return file.read(stop - start)
 
     def size(self, key: str) -> int | None:
         try:
@@ -88,9 +89,10 @@ class Zip:
         with zipfile.ZipFile(self.root) as archive:
             return archive.read(key)
 
-    def head(self, key: str, count: int) -> bytes:
+    def part(self, key: str, start: int, stop: int) -> bytes:
         with zipfile.ZipFile(self.root) as archive, archive.open(key) as file:
-            return file.read(count)
+            file.seek(start)
+            return file.read(stop - start)
 
     def size(self, key: str) -> int | None:
         return self._sizes.get(key)

@@ -6,39 +6,50 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from streamtrain.errors import CorruptError
 from streamtrain.storage.zarr.files import Files
 from streamtrain.storage.zarr.grid import Column
+from streamtrain.storage.zarr.shards import ShardIndexes
 
 __all__ = ["broken", "check_files"]
 
 
-def check_files(files: Files, array: Any, column: Column, start: int, stop: int, *, fill: bool) -> None:
+def check_files(
+    files: Files, array: Any, column: Column, shards: ShardIndexes | None, start: int, stop: int, *, fill: bool
+) -> None:
     """Raises CorruptError for what zarr would read without a word: a chunk file that is absent (as the fill value,
-    which is right if ``fill``), an empty shard (likewise), a truncated Blosc buffer (as whatever lies behind it).
-    Inner chunks that are missing from a shard are known only to the shard's index, which is not looked at.
+    which is right if ``fill``), an inner chunk that is absent from a shard (likewise), an empty shard (likewise), a
+    truncated Blosc buffer (as whatever lies behind it). shards: the indexes of the shards, where there are shards.
     """
     absent = []
-    for key, _ in _chunk_files(array, column, start, stop):
+    for key, box in _chunk_files(array, column, start, stop):
         size = files.size(key)
         if size is None:
-            absent.append(key)
+            absent.append(f"chunk file {key}")
         elif size == 0:
             raise _corrupt(files, column, f"chunk file {key}", "it is empty")
         elif column.blosc:
             _check_blosc(files, column, key, size)
+        elif shards is not None and not fill:
+            at = tuple(part.start // size for part, size in zip(box, column.file, strict=True))
+            place = shards.absent(key, size, at, start, stop)
+            if place is not None:
+                absent.append(f"inner chunk at {list(place)} in shard {key}")
     if absent and not fill:
+        value = np.asarray(array.fill_value).tolist()
         more = f" and {len(absent) - 1} more of rows {start} to {stop}" if len(absent) > 1 else ""
         raise CorruptError(
-            f"{files.root}: array {column.name!r} has no chunk file {absent[0]}{more}: it was lost, or never written "
-            f"because all of it is the fill value {array.fill_value!r}; restore it, or pass --missing-chunks fill "
+            f"{files.root}: array {column.name!r} has no {absent[0]}{more}: it was lost, or never written "
+            f"because all of it is the fill value {value!r}; restore it, or pass --missing-chunks fill "
             f"(Python: missing_chunks='fill') to read absent chunks as the fill value"
         )
 
 
 def _check_blosc(files: Files, column: Column, key: str, size: int) -> None:
     """Blosc's decoder trusts the length in the header (bytes 12 to 16) and reads beyond the end of a shorter buffer."""
-    wanted = int.from_bytes(files.head(key, 16)[12:], "little")
+    wanted = int.from_bytes(files.part(key, 12, 16), "little")
     if size < max(16, wanted):
         raise _corrupt(files, column, f"chunk file {key}", f"it has {size} bytes of {max(16, wanted)}")
 

@@ -17,6 +17,7 @@ from streamtrain.storage.arrays import arrow_type
 from streamtrain.storage.zarr.decode import LastBlock
 from streamtrain.storage.zarr.files import Files, Zip, list_arrays, open_files
 from streamtrain.storage.zarr.grid import Column, Grid, make_grid
+from streamtrain.storage.zarr.shards import ShardIndexes
 
 __all__ = ["Opened", "open_store"]
 
@@ -27,13 +28,15 @@ _CHECKSUMS = ("crc32", "adler32", "fletcher32", "jenkins")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A store that was opened: its files, what is read when, zarr's arrays and the blocks that are kept, by column."""
+    """A store that was opened: its files, what is read when; by column zarr's arrays, the blocks that are kept, and the
+    indexes of shards."""
 
     files: Files
     grid: Grid
     arrays: dict[str, Any]
     columns: dict[str, Column]
     last: dict[str, LastBlock]
+    shards: dict[str, ShardIndexes]
 
 
 def open_store(path: Path) -> Opened:
@@ -52,7 +55,8 @@ def open_store(path: Path) -> Opened:
     _check(path, list(columns.values()))
     grid = make_grid(list(columns.values()))
     last = {c.name: LastBlock() for c in grid.readable if grid.keeps(c)}
-    return Opened(files, grid, arrays, columns, last)
+    shards = {c.name: ShardIndexes(files, arrays[c.name], c) for c in grid.readable if c.sharded}
+    return Opened(files, grid, arrays, columns, last, shards)
 
 
 def _root_name(path: Path) -> str:

@@ -121,7 +121,8 @@ class ZarrReader:
 
     def _column(self, opened: Opened, column: Column, start: int, stop: int) -> Any:
         array, last, fill = opened.arrays[column.name], opened.last.get(column.name), self._missing == "fill"
-        check_files(opened.files, array, column, start, stop, fill=fill)
+        shards = opened.shards.get(column.name)
+        check_files(opened.files, array, column, shards, start, stop, fill=fill)
         try:
             values = (
                 last.read(array, column, start, stop) if last is not None else read_rows(array, column, start, stop)
@@ -132,7 +133,7 @@ class ZarrReader:
             raise broken(opened.files, array, column, start, stop, error) from None
         # once more: a file that is there now was there while it was read
         if not fill:
-            check_files(opened.files, array, column, start, stop, fill=False)
+            check_files(opened.files, array, column, shards, start, stop, fill=False)
         return to_arrow(column.name, values)
 
     def _find(self, chunk: Chunk, columns: Sequence[str]) -> tuple[Opened, int]:

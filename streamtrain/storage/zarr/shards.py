@@ -1,0 +1,81 @@
+"""Which inner chunks a shard has: its index, as the Zarr 3 specification of ``sharding_indexed`` describes it."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.storage.zarr.files import Files
+from streamtrain.storage.zarr.grid import Column
+
+__all__ = ["ShardIndexes"]
+
+_ENTRY = np.dtype([("offset", "<u8"), ("nbytes", "<u8")])
+_ABSENT = 2**64 - 1
+_CRC_BYTES = 4
+_KEPT = 256
+
+
+class ShardIndexes:
+    """The indexes of an array's shards: which inner chunks are absent. The last few are kept.
+
+    Only for indexes that are encoded as every known writer does, little-endian with a CRC32C or without; of others, and of
+    shards in shards, nothing is said.
+    """
+
+    def __init__(self, files: Files, array: Any, column: Column) -> None:
+        self._files, self._lock = files, Lock()
+        self._inner = tuple(s // u for s, u in zip(column.file, column.unit, strict=True))
+        self._unit, self._column = column.unit, column
+        self._kept: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
+        self._crc_bytes, self._at_end = -1, True
+        (first, *others) = array.metadata.to_dict()["codecs"]
+        if column.sharded and first["name"] == "sharding_indexed" and not others:
+            settings = first["configuration"]
+            names = [codec["name"] for codec in settings["index_codecs"]]
+            little = settings["index_codecs"][0].get("configuration", {}).get("endian", "little") == "little"
+            plain = all(codec["name"] != "sharding_indexed" for codec in settings["codecs"])
+            if little and plain and names in (["bytes"], ["bytes", "crc32c"]):
+                self._crc_bytes = _CRC_BYTES if "crc32c" in names else 0
+                self._at_end = settings.get("index_location", "end") == "end"
+
+    def absent(self, key: str, nbytes: int, at: tuple[int, ...], start: int, stop: int) -> tuple[int, ...] | None:
+        """Where in the array the first inner chunk begins that holds some of the rows and is not in the shard ``key``, a
+        file of ``nbytes`` bytes that stands at ``at`` of the grid of shards; None where all are there."""
+        if self._crc_bytes < 0 or nbytes < self._index_bytes:
+            return None  # nothing is known, or it is no shard: zarr says so when it reads it
+        missing = self._index(key, nbytes)
+        if not missing.any():
+            return None
+        for place in np.argwhere(missing).tolist():
+            begin = tuple(a * s + p * u for a, s, p, u in zip(at, self._column.file, place, self._unit, strict=True))
+            inside = all(b < n for b, n in zip(begin, self._column.shape, strict=True))
+            if inside and begin[0] < stop and begin[0] + self._unit[0] > start:
+                return begin
+        return None
+
+    @property
+    def _index_bytes(self) -> int:
+        return _ENTRY.itemsize * math.prod(self._inner) + max(0, self._crc_bytes)
+
+    def _index(self, key: str, nbytes: int) -> NDArray[np.bool_]:
+        """Which inner chunks are absent, in the shape of the shard's grid."""
+        with self._lock:
+            if key in self._kept:
+                return self._kept[key]
+        first = nbytes - self._index_bytes if self._at_end else 0
+        raw = self._files.part(key, first, first + _ENTRY.itemsize * math.prod(self._inner))
+        entries = np.frombuffer(raw, _ENTRY)
+        missing: NDArray[np.bool_] = ((entries["offset"] == _ABSENT) & (entries["nbytes"] == _ABSENT)).reshape(
+            self._inner
+        )
+        with self._lock:
+            self._kept[key] = missing
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return missing
