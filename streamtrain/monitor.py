@@ -81,8 +81,7 @@ class Monitor:
         message = self._message(f"the process took {taken} than the budget {format_bytes(self.budget_bytes)}")
         if self._stops:
             raise BudgetExceeded(message)
-        if not self.warnings:
-            self.warnings.append(message)
+        self.warnings[:] = [message]  # as large as the peak has become
 
     def __enter__(self) -> Self:
         if self._stops:

@@ -23,10 +23,12 @@ from streamtrain.shuffle import lanes, streamed, windows
 from streamtrain.storage.reader import ChunkTable
 from streamtrain.terms import READ_BYTES, SLICE_ROWS, WINDOW_CHUNKS, WINDOW_SHARE, Demand, Windows, term_bytes
 
-__all__ = ["Plan", "default_batch_size", "solve"]
+__all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", "solve"]
 
 MB = 10**6
 _MOST_COUNTED_WINDOWS = 10_000
+GOOD_CHUNK_BYTES = 10 * MB  # decoded
+_LARGE_READS_SHARE = 0.3  # of what the budget leaves beside the baseline: more, and smaller chunks would help
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Plan:
 
     read_share: the share of a chunk's columns that one read takes at most (1.0: all at once).
     enough_bytes, enough_window_rows: a budget, and a window for this budget, with which the plan would fit; None where
-    it does already, or where no window is small enough.
+    it does already, or where no window is small enough. good_chunk_rows: of chunks that are neither small nor large.
     """
 
     rows: int
@@ -57,6 +59,7 @@ class Plan:
     enough_bytes: int | None = None
     read_so_far: str = "Nothing was read."
     enough_window_rows: int | None = None
+    good_chunk_rows: int = 1 << 16
 
     @property
     def peak_bytes(self) -> int:
@@ -92,13 +95,24 @@ class Plan:
         )
 
     def _advice(self) -> str:
+        room = self.budget_bytes - self.terms["baseline"]
         advice = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
         if self.enough_window_rows is not None:
             advice.append(f"--window-rows {self.enough_window_rows}")
-        if self.terms["reads"] + self.terms["streams"] > 0.3 * self.budget_bytes:
-            advice.append("smaller chunks")
-        advice.append("fewer columns (--features, --exclude)")
+        if room > 0 and self.terms["reads"] + self.terms["streams"] > _LARGE_READS_SHARE * room:
+            advice.append(f"smaller chunks (`streamtrain rechunk --chunk-rows {self.good_chunk_rows}`)")
+        if room > 0:
+            advice.append("fewer columns (--features, --exclude)")
         return f"What would help: {', or '.join(advice)}. {self.read_so_far}"
+
+
+def good_chunk_rows(row_bytes: float) -> int:
+    """Rows of a chunk that is neither small nor large: the power of two that decodes to at most about 10 MB.
+
+    >>> good_chunk_rows(160.0), good_chunk_rows(50_000.0)
+    (32768, 128)
+    """
+    return 1 << max(0, int(GOOD_CHUNK_BYTES / max(1.0, row_bytes)).bit_length() - 1) if row_bytes else 1 << 16
 
 
 def default_batch_size(rows: int) -> int:
@@ -158,6 +172,7 @@ def solve(
         terms=terms,
         warnings=_warnings(demand, window, int(large.sum())) if shuffle else [],
         read_so_far=read_so_far,
+        good_chunk_rows=good_chunk_rows(demand.decoded_row_bytes),
         enough_bytes=None if fits else choice.enough_bytes(demand.baseline_bytes),
         enough_window_rows=None if fits else choice.enough_rows(demand.baseline_bytes, window, budget_bytes),
     )
@@ -185,7 +200,8 @@ def _warnings(demand: Demand, window: int, large: int) -> list[str]:
         found.append(
             f"{large} of {len(table)} chunks hold more than a quarter of a window ({window:,} rows) and are read in "
             f"slices: a window mixes the rows of {min(most, large)} of them at a time. Data that is sorted or grouped "
-            "across them is mixed no further: give more memory, or rewrite it with smaller chunks"
+            "across them is mixed no further: give more memory, or rewrite it in smaller chunks, with "
+            f"`streamtrain rechunk --chunk-rows {good_chunk_rows(demand.decoded_row_bytes)}`"
         )
     elif window < table.total_rows and window * WINDOW_SHARE < table.total_rows:
         inside = max(1, round(window * len(table) / table.total_rows))

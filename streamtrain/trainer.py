@@ -22,6 +22,7 @@ from streamtrain.metrics import Metrics, make_metrics
 from streamtrain.model import Model, diverged
 from streamtrain.report import Report
 from streamtrain.run import RunFolder
+from streamtrain.storage.place import traffic
 
 __all__ = ["FitResult", "Progress", "Trainer", "fit"]
 
@@ -120,7 +121,7 @@ class Trainer:
         return make_metrics(self.target.task, len(self.target.classes))
 
     def run(self, enough: Callable[[int, float], bool] | None = None) -> Report:
-        """Train, to the end or until ``enough(rows seen, seconds)``, which is asked a few times a second."""
+        """Train, to the end or until ``enough(rows seen, seconds)``, which is asked every few batches."""
         self.started = time.perf_counter()
         # The learner's BLAS runs on one thread: the cores belong to the reads, and its sums do not depend on their number.
         # Numbers out of bounds are looked for, and are an error: numpy need not warn of them.
@@ -147,10 +148,11 @@ class Trainer:
             self._step(batch)
             if self.monitor.over():
                 self.monitor.check()
-            if time.perf_counter() > self.next_tick:
+            now = time.perf_counter()
+            if now > self.next_tick:
                 self._tick(epoch)
-                if enough is not None and enough(self.loader.rows_seen, time.perf_counter() - self.started):
-                    return True
+            if enough is not None and enough(self.loader.rows_seen, now - self.started):
+                return True
         return False
 
     def _batches_at_once(self) -> int:
@@ -241,6 +243,7 @@ class Trainer:
             metrics={name: self.history[-1][name] for name in ("progressive", "holdout", "validation")},
             measured_terms=self._measured(),
             skipped=self.job.ledger.entries() if self.job.ledger is not None else [],
+            remote=traffic(self.job.source.reader),
             warnings=self.monitor.warnings,
             measured_peak_bytes=peak_bytes(),
             time={"read": loader.read_seconds, "wait": waited, "learn": learned, "other": seconds - waited - learned},

@@ -96,7 +96,7 @@ def columns(rows: int) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(
     rows=st.integers(1, 60), files=st.integers(1, 3), chunk=st.integers(1, 70), chunk_rows=st.integers(1, 70),
     source=st.sampled_from(["parquet", "zarr", "memory"]), target=st.sampled_from(["parquet", "zarr"]),
@@ -525,7 +525,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 HOSTILE = ["", "..", "a/../b", "/a", "a/", "__a", ".a", "a\\b", "zarr.json", "é" * 200]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(NAMES, min_size=1, max_size=3, unique=True))
 def test_parquet_takes_any_names(names: list[str]) -> None:
     table = pa.table([pa.array(["a", None, "b"])] * len(names), names=names)
@@ -534,7 +534,7 @@ def test_parquet_takes_any_names(names: list[str]) -> None:
         assert table_of(Path(folder) / "out").equals(table)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(NAMES | st.sampled_from([*HOSTILE, "a", "a/b", "a/b/c", "c"]), min_size=1, max_size=3, unique=True))
 def test_zarr_takes_names_or_refuses_them(names: list[str]) -> None:
     table = pa.table([pa.array([i, i]) for i in range(len(names))], names=names)

@@ -68,6 +68,10 @@ def _memory(memory: dict[str, Any]) -> None:
         _table("memory", "planned", rows=[(name, planned) for name, planned, _ in rows])
     else:
         _table("memory", "planned", "measured", rows=list(rows))
+    _say_half(memory)
+
+
+def _say_half(memory: dict[str, Any]) -> None:
     if not memory["budget_given"]:
         _line("the budget is half of the memory that is available now; --memory sets it")
 
@@ -129,6 +133,7 @@ def profile(result: dict[str, Any]) -> None:
     rows.append(("peak", format_bytes(memory["planned_peak_bytes"]), *took))
     rows.append(("budget", format_bytes(memory["budget_bytes"]), "", ""))
     _table("memory", "planned", "measured", "share", rows=rows)
+    _say_half(memory)
     spent = result["time"]
     loop = spent["wait"] + spent["learn"] + spent["other"]
     shares = "  ".join(

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamtrain.memory import format_bytes
+from streamtrain.plan import GOOD_CHUNK_BYTES, good_chunk_rows
 
 __all__ = ["advice"]
 
 MB = 10**6
 _TELLING_SECONDS = 1.0  # what took less was spent on getting started
 _BOUND_SHARE = 0.4  # of the loop's time: what it spends more on is what holds it up
-_TINY_CHUNK_BYTES, _GOOD_CHUNK_BYTES = MB, 10 * MB  # decoded
+_TINY_CHUNK_BYTES = MB  # decoded
 _READS_SHARE = 0.3  # of the planned peak
 _SLACK, _SPARE_BYTES = 1.5, 100 * MB
 _MIXED_SHARE = 0.02  # of the rows in a window: less mixes sorted data badly
@@ -75,7 +76,7 @@ def _tiny_chunks(profile: Mapping[str, Any]) -> str | None:
     wanted = _good_chunk_rows(profile)
     return (
         f"chunks are small, {format_bytes(int(decoded / chunks))} each: most of reading them is looking for them; "
-        f"`streamtrain rechunk --chunk-rows {wanted}` makes them about {format_bytes(_GOOD_CHUNK_BYTES)}"
+        f"`streamtrain rechunk --chunk-rows {wanted}` makes them about {format_bytes(GOOD_CHUNK_BYTES)}"
     )
 
 
@@ -104,13 +105,12 @@ def _spare_budget(profile: Mapping[str, Any]) -> str | None:
     needed = memory["planned_peak_bytes"]
     if peak is None or not memory["budget_given"] or budget < _SLACK * needed or budget - needed < _SPARE_BYTES:
         return None
-    return f"--memory {-(-needed // MB)}MB would do for the same windows"
+    rows = profile["plan"]["window_rows"]
+    return f"--memory {-(-needed * 51 // (50 * MB))}MB --window-rows {rows} would do for the same windows"
 
 
 def _good_chunk_rows(profile: Mapping[str, Any]) -> int:
-    """A power of two of rows that decode to about 10 MB."""
-    rows = profile["data_rows"] * _GOOD_CHUNK_BYTES // max(1, profile["decoded_bytes"])
-    return 1 << max(10, int(rows).bit_length() - 1)
+    return good_chunk_rows(profile["decoded_bytes"] / profile["data_rows"])
 
 
 _RULES: tuple[Callable[[Mapping[str, Any]], str | None], ...] = (

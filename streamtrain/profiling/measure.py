@@ -13,13 +13,15 @@ from streamtrain.job import Job, Settings
 from streamtrain.load import for_scheduler
 from streamtrain.memory import reset_peak
 from streamtrain.profiling.advice import advice
-from streamtrain.profiling.place import require_file
+from streamtrain.profiling.place import require_file, written
 from streamtrain.profiling.recorder import Recorder
 from streamtrain.report import Report
+from streamtrain.text import without_secrets
 from streamtrain.trainer import Progress, Trainer
 
-__all__ = ["Profile", "profile"]
+__all__ = ["PAGE_ENDINGS", "Profile", "profile"]
 
+PAGE_ENDINGS = (".html", ".htm")
 #: which terms of the plan a stage is made of; the rest is "other"
 _STAGES = {
     "baseline": ("baseline",),
@@ -62,10 +64,12 @@ class Profile:
         }
 
     def html(self, path: str | Path) -> None:
-        """Write one self-contained page. Raises UsageError where it cannot be written."""
+        """Write one self-contained page, ``.html``. Raises UsageError where it cannot be written."""
         from streamtrain.profiling.page import page  # what draws is imported after what was measured
 
-        require_file(path).write_text(page(self.as_dict()), encoding="utf-8")
+        text = page(self.as_dict())
+        with written(require_file(path, PAGE_ENDINGS)) as beside:
+            beside.write_text(text, encoding="utf-8")
 
     def plot(self, path: str | Path) -> None:
         """Draw the timeline and the stages: PNG, SVG or PDF, by the extension. Needs matplotlib.
@@ -107,7 +111,7 @@ def profile(
     report.seconds = time.perf_counter() - started
     row_bytes = job.source.row_bytes
     return Profile(
-        data=data if isinstance(data, str) else str(data) if isinstance(data, Path) else type(data).__name__,
+        data=without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__,
         data_rows=job.plan.rows,
         decoded_bytes=int(job.plan.rows * row_bytes),
         report=report,
@@ -125,7 +129,7 @@ def _stages(report: Report, recorder: Recorder) -> dict[str, dict[str, Any]]:
     planned["other"] = report.plan.peak_bytes - sum(planned.values())
     sizes, peak = report.measured_terms, report.measured_peak_bytes
     took: dict[str, int | None] = {name: sizes.get(name) for name in planned}
-    took["reading"] = recorder.most("arrow_bytes", "train")
+    took["reading"] = recorder.arrow_bytes
     known = sum(size for size in took.values() if size is not None)
     took["other"] = None if peak is None else max(0, peak - known)
     return {name: _stage(planned[name], took[name], peak) for name in planned}

@@ -53,8 +53,14 @@ def _section(title: str, content: Markup | None, kind: str | None = None) -> Mar
 
 
 def _list(texts: Iterable[str] | None) -> Markup | None:
-    items = [element("li", text) for text in texts or ()]
+    items = [element("li", *_lines(text)) for text in texts or ()]
     return element("ul", *items) if items else None
+
+
+def _lines(text: str) -> list[str | Markup]:
+    """The lines of a text, below one another; those after the first as they were set."""
+    first, *others = text.split("\n")
+    return [first, *(element("div", line, class_="line") for line in others)]
 
 
 def _headline(profile: Mapping[str, Any]) -> Markup:

@@ -16,7 +16,7 @@ from streamtrain.errors import UsageError
 from streamtrain.memory import format_bytes
 from streamtrain.profiling.axis import time_axis
 from streamtrain.profiling.picture import LIMITS, SERIES, Line, Timeline, runs, stages, verdict
-from streamtrain.profiling.place import require_file
+from streamtrain.profiling.place import require_file, written
 from streamtrain.profiling.text import shortened
 from streamtrain.text import printable
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["plot", "require_plot"]
 
-_FORMATS = ("png", "svg", "pdf")
+_ENDINGS = (".png", ".svg", ".pdf")
 _TEXT, _MUTED, _GRID, _BAND = "#1c2128", "#57606a", "#e6e9ed", "#f1f3f6"
 _FILL = "#7db3e0"
 _NAME_LETTERS, _STAGE_LETTERS = 80, 20
 _NAMED_SHARE = 0.035  # a narrower stage has no room for its name
 
 
-def require_plot(path: str | Path) -> Path:
+def require_plot(path: str | Path, data: Any = None) -> Path:
     """The path, if a picture can be drawn there: to be asked before a profile is taken, not after.
 
     Raises UsageError if the ending is none of .png, .svg and .pdf, if there is no such folder or it cannot be written,
@@ -42,12 +42,9 @@ def require_plot(path: str | Path) -> Path:
     >>> require_plot("memory.bmp")
     Traceback (most recent call last):
     ...
-    streamtrain.errors.UsageError: memory.bmp: a picture ends in .png, .svg or .pdf: name it so
+    streamtrain.errors.UsageError: memory.bmp: must end in .png, .svg or .pdf: name it so
     """
-    asked, place = printable(str(path)), Path(path)
-    if place.suffix.lower().removeprefix(".") not in _FORMATS:
-        raise UsageError(f"{asked}: a picture ends in .png, .svg or .pdf: name it so")
-    require_file(place)
+    asked, place = printable(str(path)), require_file(path, _ENDINGS, data)
     if find_spec("matplotlib") is None:
         raise UsageError(
             f'{asked}: pictures are drawn by matplotlib, which is missing: pip install "streamtrain[plot]"'
@@ -79,10 +76,8 @@ def plot(profile: Mapping[str, Any], path: str | Path) -> None:
     kind = place.suffix.lower().removeprefix(".")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)  # a box is drawn
-        try:
-            figure.savefig(place, format=kind, facecolor="white")
-        except OSError as error:
-            raise UsageError(f"{printable(str(path))}: cannot be written: {error.strerror or error}") from error
+        with written(place) as beside:
+            figure.savefig(beside, format=kind, facecolor="white")
 
 
 def _draw(figure: Figure, profile: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from streamtrain.memory import resident_now
 __all__ = ["Recorder"]
 
 _SECONDS = 0.02  # between two moments, at first
-_MOST = 2000  # moments; beyond that every second one is dropped, and the next come half as often
+_MOST = 2000  # moments; beyond that the smaller of every two is dropped, and the next come half as often
 _JOIN_SECONDS = 1.0
 
 
@@ -37,13 +37,15 @@ class Recorder:
         self.gauges: Callable[[], Mapping[str, int]] = dict
         self.started = time.perf_counter()
         self._every = _SECONDS
+        self._counted, self._most_arrow = pa.default_memory_pool().max_memory() or 0, 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamtrain-recorder", daemon=True)
 
-    def most(self, name: str, stage: str) -> int | None:
-        """The most of a size in a stage."""
-        sizes = [m[name] for m in self.moments if m["stage"] == stage and m[name] is not None]
-        return max(sizes, default=None)
+    @property
+    def arrow_bytes(self) -> int:
+        """The most that Arrow held: what its pool counted, where that was never more before; otherwise what was sampled."""
+        counted = pa.default_memory_pool().max_memory()
+        return int(counted) if counted is not None and counted > self._counted else self._most_arrow
 
     def __enter__(self) -> Self:
         self._record()
@@ -61,11 +63,14 @@ class Recorder:
         while not self._done.wait(self._every):
             self._record()
             if len(self.moments) >= _MOST:
-                self.moments = self.moments[::2]
+                pairs = zip(self.moments[::2], self.moments[1::2], strict=False)
+                self.moments = [max(pair, key=_resident_bytes) for pair in pairs]
                 self._every *= 2
 
     def _record(self) -> None:
         resident, anonymous = resident_now() or (None, None)
+        arrow = pa.default_memory_pool().bytes_allocated()
+        self._most_arrow = max(self._most_arrow, arrow)
         sizes = {"rows": 0, "window_bytes": 0, "reading_bytes": 0, **self.gauges()}
         self.moments.append(
             {
@@ -73,7 +78,11 @@ class Recorder:
                 "stage": self.stage,
                 "resident_bytes": resident,
                 "anonymous_bytes": anonymous,
-                "arrow_bytes": pa.default_memory_pool().bytes_allocated(),
+                "arrow_bytes": arrow,
             }
             | sizes
         )
+
+
+def _resident_bytes(moment: Mapping[str, Any]) -> int:
+    return int(moment["resident_bytes"] or 0)

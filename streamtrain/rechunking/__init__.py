@@ -28,6 +28,7 @@ from streamtrain.report import memory_dict
 from streamtrain.storage import open_reader
 from streamtrain.storage.gather import is_loose
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.text import without_secrets
 
 __all__ = ["rechunk"]
 
@@ -68,7 +69,7 @@ def rechunk(
     reader, declared = _open(data, missing_chunks)
     table = ChunkTable.of(reader.chunks())
     if not table.total_rows:
-        raise NotFoundError(f"{data if isinstance(data, str) else 'the data'}: has no rows")
+        raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
     written_as = format or _format_of(reader)
     settings.require_compression(written_as)
     output = _output(data, reader, declared, settings, written_as)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import RunError, StreamtrainError, UsageError
+from streamtrain.errors import NotFoundError, RunError, StreamtrainError, UsageError
 from streamtrain.memory import parse_bytes
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
 
@@ -72,6 +72,8 @@ class Settings:
         """The copy may not lie among the data, where the next one who reads them would find it."""
         if not isinstance(data, (str, Path)):
             return
+        if not str(data):
+            raise NotFoundError("the path of the data is empty")
         places = [self.path, *self.path.parents]
         pattern = os.path.abspath(data)
         deep = "**" in pattern and self.path.is_relative_to(pattern.partition("**")[0])

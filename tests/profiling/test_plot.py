@@ -15,6 +15,7 @@ import pytest
 
 from streamtrain.errors import UsageError
 from streamtrain.profiling.picture import LIMITS, SERIES
+from streamtrain.profiling.place import written
 from streamtrain.profiling.plot import plot, require_plot
 
 MakeProfile = Callable[..., dict[str, Any]]
@@ -100,12 +101,14 @@ def test_dollars_are_shown(profile: MakeProfile, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("memory.bmp", r"memory\.bmp: a picture ends in \.png, \.svg or \.pdf: name it so"),
-        ("memory", r"memory: a picture ends in"),
+        ("memory.bmp", r"memory\.bmp: must end in \.png, \.svg or \.pdf: name it so"),
+        ("memory", r"memory: must end in"),
         ("nowhere/memory.png", r"nowhere/memory\.png: there is no folder .*nowhere: make it first"),
-        ("folder.png", r"folder\.png: is a folder: name a file"),
+        ("folder.png", r"folder\.png: is there and is no file: name another"),
         ("file.txt/memory.png", r"there is no folder"),
-        ("two\nlines.bmp", r"two\\nlines\.bmp: a picture ends in"),
+        ("a" * 300 + ".png", r"a\.png: cannot be written: File name too long"),
+        ("", r"must end in \.png"),
+        ("two\nlines.bmp", r"two\\nlines\.bmp: must end in"),
     ],
 )
 def test_a_place_where_no_picture_can_be(profile: MakeProfile, tmp_path: Path, name: str, message: str) -> None:
@@ -131,10 +134,22 @@ def test_without_matplotlib_it_says_what_to_install(
 def test_a_disk_that_takes_nothing_is_said(profile: MakeProfile, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
-    link = tmp_path / "full.png"
-    link.symlink_to("/dev/full")
-    with pytest.raises(UsageError, match=r"full\.png: cannot be written: No space left"):
-        plot(profile(), link)
+    place = tmp_path / "full.png"
+    place.write_text("of yesterday")
+    with pytest.raises(UsageError, match=r"full\.png: cannot be written: No space left"), written(place) as beside:
+        beside.symlink_to("/dev/full")
+        beside.write_text("of today")
+    assert place.read_text() == "of yesterday" and list(tmp_path.iterdir()) == [place]
+    (tmp_path / "device.png").symlink_to("/dev/full")
+    with pytest.raises(UsageError, match=r"device\.png: is there and is no file"):
+        plot(profile(), tmp_path / "device.png")
+
+
+def test_nothing_is_written_among_the_data(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UsageError, match=r"part\.png: lies in the data that are read"):
+        require_plot(tmp_path / "data/part.png", tmp_path / "data")
+    require_plot(tmp_path / "part.png", tmp_path / "data")
 
 
 def test_the_settings_of_matplotlib_are_left_alone_and_do_not_matter(profile: MakeProfile, tmp_path: Path) -> None:
