@@ -17,7 +17,7 @@ if typing.TYPE_CHECKING:
     from streamtrain.plan import Plan
     from streamtrain.profiling import profile
     from streamtrain.rechunking import rechunk
-    from streamtrain.storage import Chunk, ChunkTable, Reader, open_reader, register_scheme
+    from streamtrain.storage import Chunk, ChunkTable, Reader, open_reader, reader_from, register_scheme
     from streamtrain.trainer import fit
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "open_reader",
     "predict",
     "profile",
+    "reader_from",
     "rechunk",
     "register_scheme",
 ]
@@ -57,7 +58,7 @@ _HOMES = {
     "plan": ("Plan",),
     "profiling": ("profile",),
     "rechunking": ("rechunk",),
-    "storage": ("Chunk", "ChunkTable", "Reader", "open_reader", "register_scheme"),
+    "storage": ("Chunk", "ChunkTable", "Reader", "open_reader", "reader_from", "register_scheme"),
     "trainer": ("fit",),
 }
 

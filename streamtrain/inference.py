@@ -20,7 +20,7 @@ from streamtrain.metrics import make_metrics
 from streamtrain.model import Model, load_model
 from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
-from streamtrain.storage.place import LocalPlace
+from streamtrain.storage.place import LocalPlace, Located
 
 __all__ = ["Scorer", "evaluate", "predict"]
 
@@ -178,7 +178,7 @@ def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> No
     """Predictions may neither replace the data nor lie among them, where the next one who reads them would find them."""
     if not isinstance(data, (str, Path)):
         return
-    place, names = getattr(source.reader, "files", (None, []))
+    place, names = source.reader.located if isinstance(source.reader, Located) else (None, [])
     own = [Path(data), *(place.root / name for name in names if isinstance(place, LocalPlace))]
     if any(one.resolve() in (path, *path.parents) for one in own):
         raise UsageError(f"--out {out}: lies in the data that are read: name a file elsewhere")

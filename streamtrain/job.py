@@ -23,6 +23,7 @@ from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
 from streamtrain.storage.arrow import near_names
 from streamtrain.target import Target
+from streamtrain.text import without_secrets
 
 __all__ = ["Job", "Settings", "make_plan"]
 
@@ -159,7 +160,7 @@ class Job:
             return job
         ledger = None
         if settings.on_error == "skip":
-            named = str(data) if isinstance(data, (str, Path)) else type(data).__name__
+            named = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
             ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
         with job.monitor():
             surveyed = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger)

@@ -33,10 +33,10 @@ _SAMPLE_SECONDS = 0.01
 _NEAR_SHARE = 0.98  # of the budget: from here on reads go one at a time
 _TRIM_SECONDS = 0.5  # between two times that freed memory is given back
 _JOIN_SECONDS = 1.0
-_STACKS_BYTES = 16 * (8 << 20)  # the stacks of threads count where they are mapped, not where they are used
-_BLAS_BYTES = 2 * (
-    32 << 20
-)  # likewise the buffers that BLAS maps for each further thread that is in it at the same time
+_STACK_BYTES = 2 << 20  # of a thread that is started meanwhile, instead of 8 MiB: stacks count where they are mapped
+_STACKS_BYTES = 24 * _STACK_BYTES
+_BLAS_BYTES = 40 << 20  # likewise the buffer that BLAS maps for a second thread that is in it at the same time
+_MAPPED_SHARE = 0.985  # of the budget: what may be mapped once the process is near it, with none of that on top
 
 
 class Monitor:
@@ -126,7 +126,11 @@ class Monitor:
             self._done.set()
             return
         resident, now = found[0], time.perf_counter()
-        self._near = resident > _NEAR_SHARE * self.budget_bytes
+        near = resident > _NEAR_SHARE * self.budget_bytes
+        if self._stops and near != self._near:
+            most = int(_MAPPED_SHARE * self.budget_bytes), 0
+            _limit.change(self, *(most if near else (self.budget_bytes, _STACKS_BYTES + _BLAS_BYTES)))
+        self._near = near
         if self._near and now - self._trimmed > _TRIM_SECONDS:
             self._trimmed = now
             release_freed_memory()
@@ -141,26 +145,37 @@ class _DataLimit:
         self._lock = threading.Lock()
         self._asked: dict[Monitor, int] = {}
         self._before = (-1, -1)
+        self._stack_bytes = 0
 
     def lower(self, monitor: Monitor, budget_bytes: int) -> None:
         """Leave room for as much more data as the budget has."""
         square = np.zeros((256, 256), np.float32)
         square @ square  # BLAS maps its buffer at its first use, and where it cannot, it ends the process
-        mapped, resident = mapped_data_bytes(), resident_now()
-        if mapped is None or resident is None:  # not Linux
+        if mapped_data_bytes() is None:  # not Linux
             return
         import resource
 
         with self._lock:
             if not self._asked:
                 self._before = resource.getrlimit(resource.RLIMIT_DATA)
-            self._asked[monitor] = mapped + max(0, budget_bytes - resident[0]) + _STACKS_BYTES + _BLAS_BYTES
-            self._apply()
+                self._stack_bytes = threading.stack_size(_STACK_BYTES)
+            self._asked[monitor] = resource.RLIM_INFINITY
+        self.change(monitor, budget_bytes, _STACKS_BYTES + _BLAS_BYTES)
+
+    def change(self, monitor: Monitor, budget_bytes: int, more_bytes: int) -> None:
+        """Leave room for as much more data as the budget has now, and ``more_bytes``."""
+        mapped, resident = mapped_data_bytes(), resident_now()
+        with self._lock:
+            if monitor in self._asked and mapped is not None and resident is not None:
+                self._asked[monitor] = mapped + max(0, budget_bytes - resident[0]) + more_bytes
+                self._apply()
 
     def restore(self, monitor: Monitor) -> None:
         with self._lock:
             if self._asked.pop(monitor, None) is not None:
                 self._apply()
+                if not self._asked:
+                    threading.stack_size(self._stack_bytes)
 
     def _apply(self) -> None:
         soft, hard = self._before

@@ -21,7 +21,16 @@ from streamtrain.errors import BudgetRefused, UsageError
 from streamtrain.memory import format_bytes, predicted_peak, sorted_terms
 from streamtrain.shuffle import lanes, streamed, windows
 from streamtrain.storage.reader import ChunkTable
-from streamtrain.terms import READ_BYTES, SLICE_ROWS, WINDOW_CHUNKS, WINDOW_SHARE, Demand, Windows, term_bytes
+from streamtrain.terms import (
+    FAR_READ_BYTES,
+    READ_BYTES,
+    SLICE_ROWS,
+    WINDOW_CHUNKS,
+    WINDOW_SHARE,
+    Demand,
+    Windows,
+    term_bytes,
+)
 
 __all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", "solve"]
 
@@ -147,7 +156,9 @@ def solve(
     batch = batch_size or default_batch_size(rows)
     choice = Windows(demand, batch, shuffle, window_rows, window_bytes)
     window = choice.within(budget_bytes) if budget_given else choice.rows[0]
-    knobs = product((2, 1), _halved(workers), zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True))
+    reads = [(FAR_READ_BYTES, SLICE_ROWS[0])] if demand.far else []
+    reads += zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True)
+    knobs = product((2, 1), _halved(workers), reads)
     for in_flight, readers, (read_bytes, slice_rows) in knobs:
         terms, share = term_bytes(demand, batch, window, in_flight, readers, read_bytes, slice_rows, shuffle)
         if predicted_peak(terms) <= budget_bytes:

@@ -32,6 +32,7 @@ class Report:
     measured_peak_bytes: int | None = None
     time: dict[str, float] = field(default_factory=dict)
     skipped: list[dict[str, Any]] = field(default_factory=list)
+    remote: dict[str, int] | None = None  # what was asked of a server
     warnings: list[str] = field(default_factory=list)  # of the run; those of the plan are its own
     run: str | None = None
     fingerprint: str | None = None  # of the data; known where a run folder is written
@@ -59,6 +60,7 @@ class Report:
             "time": {name: round(seconds, 4) for name, seconds in self.time.items()},
             "warnings": [*self.plan.warnings, *self.warnings],
             "skipped": self.skipped,
+            "remote": self.remote,
             "run": self.run,
             "settings": self.settings,
             "fingerprint": self.fingerprint,

@@ -60,6 +60,8 @@ def survey(
             ledger.skip_chunk(number, chunk.key, chunk.rows, error)
         if ledger is not None and (bad := tally.passed_over(chunk.key)):
             ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
+    if ledger is not None and ledger.rows == table.total_rows:
+        raise CorruptError(f"nothing is left: every row is skipped, the first for: {ledger.entries()[0]['error']}")
     return tally.target() if named is None else Target(name, chosen, named, rows=table.total_rows)
 
 

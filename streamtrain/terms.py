@@ -18,6 +18,7 @@ from streamtrain.shuffle import lanes, streamed
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = [
+    "FAR_READ_BYTES",
     "READ_BYTES",
     "SLICE_ROWS",
     "WINDOW_CHUNKS",
@@ -38,6 +39,7 @@ _PLACE_BYTES = 8  # a row of a read: where it stands in its window, int64
 _TARGET_BYTES = 12  # by how much target and weight may be larger decoded than in a window
 _ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # what one read may take, best first
+FAR_READ_BYTES = 128 * MB  # where each read is a request: fewer of them
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
 _MARGIN_BYTES, _MARGIN_SHARE = 8 * MB, 0.04  # interpreter and allocator noise; a stated guess, measured in bench/
 
@@ -67,6 +69,7 @@ class Demand:
     extra_terms: Mapping[str, int] = field(default_factory=dict)
     open_bytes: int = 0
     stream_bytes: Callable[[int, int], int] | None = None
+    far: bool = False
 
     @property
     def converted_row_bytes(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["printable", "without_secrets"]
 
 
 def printable(text: str) -> str:
@@ -13,3 +13,18 @@ def printable(text: str) -> str:
     two\\nlines \\udcff
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def without_secrets(target: str) -> str:
+    """The name of data for people and for reports: of a URL no password and no query, which may be a signature. In names of
+    buckets a ``?`` is part of a glob.
+
+    >>> without_secrets("https://user:word@host/a.csv?signature=x"), without_secrets("s3://bucket/part-?.csv")
+    ('https://host/a.csv', 's3://bucket/part-?.csv')
+    """
+    scheme, mark, rest = target.partition("://")
+    if not mark:
+        return target
+    host, slash, path = rest.partition("/")
+    shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    return shown if scheme in ("s3", "gs", "az", "memory") else shown.partition("?")[0]

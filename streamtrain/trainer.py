@@ -202,7 +202,7 @@ class Trainer:
         progressive = self.progressive.result()
         scores = {"progressive": progressive, "holdout": None, "validation": None}
         if progressive["loss"] is None:
-            raise DataError("nothing was learned: every row is held out, or weighs nothing")
+            raise DataError("nothing was learned: every row is held out, weighs nothing, or was skipped")
         self.model.require_finite()
         self.rows = self.rows or self.loader.rows_seen  # of the first epoch: each once
         if self.settings.holdout:

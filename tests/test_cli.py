@@ -297,7 +297,7 @@ BAD = [
     ("fit ok.parquet --target y --features x,y", ["both the target and a feature"]),
     ("fit ok.parquet --target y --missing-chunks hide", ["--missing-chunks hide"]),
     ("fit ok.parquet --target y --validate nope", ["nope: no such file"]),
-    ("fit s3://bucket/x --target y", ["no reader for s3://"]),
+    ("fit boxes://bucket/x --target y", ["no reader for boxes://"]),
     ("fit hostile.parquet --target y --features a,b", ["'a'", "'a,b'"]),
     ("fit hostile.parquet --target y", [r"'nl\nx'", r"--exclude nl\nx"]),
     ("fit ok.parquet", ["--target"]),
@@ -409,6 +409,17 @@ def command(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]
     full = [sys.executable, "-m", "streamtrain", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(full, cwd=cwd, text=True, **pipes)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_who_reads_stdout_may_leave(tmp_path: Path, more: list[str]) -> None:
+    data = Path(__file__).parent.parent / "data" / "digits.parquet"
+    reading, writing = os.pipe()
+    os.close(reading)  # before a word was said
+    process = command("plan", str(data), "--target", "digit", *more, cwd=tmp_path, stdout=writing)
+    os.close(writing)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
 
 
 def test_a_process_that_fails(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("predict", ["run", DIGITS, "--out", "p.parquet"]),
         ("make", ["clicks", "--rows", "1000", "--out", "clicks"]),
         ("rechunk", [DIGITS, "--out", "rechunked", "--chunk-rows", "500"]),
+        ("check-reader", [DIGITS]),
     ],
 )
 def test_json_has_the_keys_that_are_documented(folder: Path, name: str, arguments: list[str]) -> None:

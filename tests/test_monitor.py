@@ -212,7 +212,7 @@ def test_blas_works_under_the_limit_however_little_is_left() -> None:
         def work():
             for _ in range(20): np.ones((300, 300)) @ np.ones((300, 300))
         # only just enough for the stacks of the threads
-        monitor._STACKS_BYTES = 5 * (8 << 20) + (4 << 20)
+        monitor._STACKS_BYTES = 5 * monitor._STACK_BYTES
         with threadpool_limits(1, "blas"), monitor.Monitor(resident_bytes(), {}) as under:
             threads = [Thread(target=work) for _ in range(2)]
             for thread in threads: thread.start()

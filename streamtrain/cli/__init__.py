@@ -6,6 +6,7 @@ while running; 130 interrupted. With ``--json`` a command prints one JSON object
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError
+from streamtrain.kernels.crash import answer_crashes
 from streamtrain.text import printable
 
 __all__ = ["main"]
@@ -29,12 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names are whatever people wrote, terminals are not
     code = _run(arguments)
     if code == 130:
         code = 128 + _received[-1] if _received else code
         os._exit(code)  # a read that is under way would hold the process until it is done
+    if code:
+        logging.getLogger("asyncio").disabled = True  # reads of Zarr that nobody waits for any more are no news
     sys.exit(code)
 
 
@@ -47,35 +52,49 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    from streamtrain.cli.commands import app
-
     try:
+        from streamtrain.cli.commands import app
+
         code = app(args=arguments, standalone_mode=False)
         print(end="", flush=True)
         return code if isinstance(code, int) else 0
-    except BudgetError as error:
-        print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # a line for every term
-        return 3 if isinstance(error, BudgetRefused) else 4
-    except (StreamtrainError, MemoryError) as error:
-        _say(str(error) or "out of memory")
-        return 4 if isinstance(error, MemoryError) else 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read stdout has seen enough
-        return 0
-    except OSError as error:
+    except SystemExit as leaving:  # the libraries that print leave with 1 where a pipe is closed
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        return _let_go_of_stdout()
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong; the exit code of that."""
+    if _received or type(error).__name__ == "Abort":  # an interrupt of an import comes out as something else
+        return 130
+    if isinstance(error, BudgetError):
+        print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # a line for every term
+        return 3 if isinstance(error, BudgetRefused) else 4
+    if isinstance(error, MemoryError):
+        _say(str(error) or "out of memory")
+        return 4
+    if isinstance(error, BrokenPipeError):
+        return _let_go_of_stdout()
+    if isinstance(error, (StreamtrainError, OSError)):
         _say(str(error))
         return 2
-    except Exception as error:
-        if hasattr(error, "format_message"):  # bad usage, as the command line's library found it
-            _say(error.format_message())
-            return 2
-        if type(error).__name__ == "Abort":
-            return 130
-        traceback.print_exc()
-        _say(f"this is a bug in streamtrain; please report it with the lines above: {_REPORT_AT}")
-        return 1
+    if hasattr(error, "format_message"):  # bad usage, as the command line's library found it
+        _say(error.format_message())
+        return 2
+    traceback.print_exception(error)
+    _say(f"this is a bug in streamtrain; please report it with the lines above: {_REPORT_AT}")
+    return 1
+
+
+def _let_go_of_stdout() -> int:
+    """Whoever read it has seen enough: the exit code of that."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
+    return 0
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 import streamtrain
 from streamtrain.cli import show
+from streamtrain.cli.check import check_reader
 from streamtrain.cli.progress import FitLine, RowsLine
 from streamtrain.cli.text import split_names
 from streamtrain.errors import UsageError
@@ -157,21 +158,22 @@ def profile(
     workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
     on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise",
     seconds: Annotated[float, typer.Option(help="Train for so long, or to the end.")] = 10.0,
-    rows: Annotated[Optional[int], typer.Option(help="Train for so many rows, if they come first.")] = None,
+    rows: Annotated[Optional[int], typer.Option(help="Train for so many rows (or a bit more), if they come first.")] = None,
     plot: Annotated[Optional[str], typer.Option(metavar="F.png", help="Draw it: .png, .svg or .pdf.")] = None,
     html: Annotated[Optional[str], typer.Option(metavar="F.html", help="Write it as one page.")] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train for a while and show memory by stage and over time, planned against measured, and what to change."""
+    from streamtrain.profiling.measure import PAGE_ENDINGS
     from streamtrain.profiling.place import require_file
     from streamtrain.profiling.plot import require_plot
 
     settings = _settings(dict(locals()))
     chosen = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
     if html is not None:
-        require_file(html)
+        require_file(html, PAGE_ENDINGS, data)
     if plot is not None:
-        require_plot(plot)
+        require_plot(plot, data)
     with FitLine() as line:
         found = streamtrain.profile(data, seconds=seconds, rows=rows, progress=line, **chosen)
     if plot is not None:
@@ -241,3 +243,6 @@ def rechunk(
             missing_chunks=missing_chunks, progress=line,
         )  # fmt: skip
     _print(result, json, show.rechunked)
+
+
+app.command("check-reader")(check_reader)

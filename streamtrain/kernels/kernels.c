@@ -410,3 +410,5 @@ int st_has_avx2(void)
     return 0;
 #endif
 }
+
+#include "crash.c"

@@ -19,10 +19,12 @@ from streamtrain.plan import Plan, solve
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import bytes_per_row, pick, value_type
 from streamtrain.storage.checked import first_rows
+from streamtrain.storage.place import is_far
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
 from streamtrain.survey import survey
 from streamtrain.target import Target, as_numbers, resolve_task
 from streamtrain.terms import Demand
+from streamtrain.text import without_secrets
 
 __all__ = ["Source"]
 
@@ -56,7 +58,7 @@ class Source:
         reader = open_reader(data, missing_chunks=missing_chunks)
         table = ChunkTable.of(reader.chunks())
         if table.total_rows == 0:
-            raise NotFoundError(f"{data if isinstance(data, str) else 'the data'}: has no rows")
+            raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
         found = None
         if target is not None:
             field = pick(reader.schema, target, "target")
@@ -114,6 +116,8 @@ class Source:
         sizes = {f.name: bytes_per_row(f.type) for f in schema}
         everything = max(sum(sizes.values()), 1e-9)
         read = [sizes[n] for n in self.layout.columns]
+        if getattr(self.reader, "row_oriented", False):  # some columns cost as much as all
+            return sum(read), 1.0, 1.0
         return sum(read), sum(read) / everything, max(read) / everything
 
     @property
@@ -145,6 +149,7 @@ class Source:
             preparation_bytes=preparation_bytes,
             extra_terms=extra_terms or {},
             open_bytes=getattr(reader, "open_bytes", 0),
+            far=is_far(reader),
             stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
         )
         return solve(

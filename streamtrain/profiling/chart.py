@@ -90,7 +90,8 @@ def _percent(share: float) -> str:
 def _picture(timeline: Timeline, shown: Sequence[str]) -> Markup:
     top = timeline.axis(shown).top
     curves = [_curve(timeline, line, top) for line in SERIES if timeline.most(line.key) is not None]
-    limits = [_limit(line, timeline.limits[line.key], top) for line in _limits(timeline)]
+    # The budget's line first: the name of the plan may stand across it.
+    limits = [_limit(line, timeline.limits[line.key], top) for line in reversed(_limits(timeline))]
     frame = element(
         "svg", *curves, viewBox=f"0 0 {_FRAME} {_FRAME}", preserveAspectRatio="none", width="100%", height="100%",
         class_="curves",

@@ -145,7 +145,7 @@ def _name_limit(axes: Axes, line: Line, size: int) -> None:
     x, offset, side = (1, -6, "right") if line.key == "budget" else (0, 6, "left")
     axes.annotate(
         f"{line.name} {format_bytes(size)}", (x, size), (offset, 4), ("axes fraction", "data"), "offset points",
-        color=line.light, ha=side, fontsize=9,
+        color=line.light, ha=side, fontsize=9, zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
     from streamtrain.storage.parquet_types import declared_schema
 
     assert isinstance(reader, ParquetReader)
-    (place, names), closed = reader.files, pickle.dumps(reader)
+    (place, names), closed = reader.located, pickle.dumps(reader)
     del reader  # with its footers: they would be in memory twice
     stored, again = declared_schema(place, names), pickle.loads(closed)
     for field in again.schema:
@@ -135,7 +135,7 @@ def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, 
         return ParquetOutput(reader.schema, declared, settings.compression)
     from streamtrain.rechunking.to_zarr import ZarrOutput
 
-    if _is(reader, "zarr", "ZarrReader") and isinstance(data, (str, Path)):
+    if _is(reader, "zarr", "ZarrReader") and isinstance(data, (str, Path)) and "://" not in str(data):
         return ZarrOutput.like(reader.schema, Path(data), settings.compression)
     return ZarrOutput.of(reader.schema, declared, settings.compression)
 

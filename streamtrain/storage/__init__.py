@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import DataError, NotFoundError, UsageError
+from streamtrain.errors import NotFoundError, UsageError
+from streamtrain.kernels.crash import reading
+from streamtrain.storage.functions import reader_from
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
+from streamtrain.storage.registry import is_registered, open_url, register_scheme
+from streamtrain.storage.suffixes import file_reader
+from streamtrain.text import without_secrets
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "Streams", "open_reader", "register_scheme"]
+__all__ = ["Chunk", "ChunkTable", "Reader", "Streams", "open_reader", "reader_from", "register_scheme"]
 
+_REMOTE = ("s3", "gs", "az", "http", "https", "memory")
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
-_ENTRY_POINTS = "streamtrain.readers"
-_schemes: dict[str, Callable[[str], Reader]] = {}
-
-
-def register_scheme(scheme: str, opener: Callable[[str], Reader]) -> None:
-    """Let `open_reader` open ``scheme://...`` with ``opener(url)``. A package does the same for everybody with an entry
-    point of that name in the group ``streamtrain.readers``."""
-    _schemes[scheme] = opener
 
 
 def open_reader(target: Any, *, missing_chunks: str = "error") -> Reader:
@@ -38,7 +34,8 @@ def open_reader(target: Any, *, missing_chunks: str = "error") -> Reader:
     if missing_chunks not in ("error", "fill"):
         raise UsageError(f"--missing-chunks {missing_chunks}: there are error and fill")
     if isinstance(target, (str, Path)):
-        return _open_path(str(target), missing_chunks)
+        with reading(without_secrets(str(target))):
+            return _open_path(str(target), missing_chunks)
     if isinstance(target, Reader):
         return target
     from streamtrain.storage.memory import MemoryReader
@@ -50,32 +47,17 @@ def _open_path(target: str, missing_chunks: str) -> Reader:
     if not target:
         raise NotFoundError("the path of the data is empty")
     scheme, colon, _ = target.partition("://")
+    if colon and scheme in _REMOTE and not is_registered(scheme):
+        from streamtrain.storage.remote.opening import open_remote
+
+        return open_remote(target, missing_chunks)
     if colon:
-        return _opener(scheme, target)(target)
+        return open_url(scheme, target)
     if _is_zarr(target):
         from streamtrain.storage.zarr import ZarrReader
 
         return ZarrReader(target, missing_chunks="fill" if missing_chunks == "fill" else "error")
-    from streamtrain.storage.parquet import ParquetReader
-
-    return ParquetReader(target)
-
-
-def _opener(scheme: str, target: str) -> Callable[[str], Reader]:
-    if scheme in _schemes:
-        return _schemes[scheme]
-    found = [point for point in entry_points(group=_ENTRY_POINTS) if point.name == scheme]
-    if not found:
-        known = sorted({*_schemes, *(point.name for point in entry_points(group=_ENTRY_POINTS))})
-        raise NotFoundError(
-            f"{target}: no reader for {scheme}:// is installed ({', '.join(known) or 'none are'}): install a package "
-            f"that provides one (entry point {_ENTRY_POINTS}), or register it with streamtrain.register_scheme"
-        )
-    try:
-        opener: Callable[[str], Reader] = found[0].load()
-    except Exception as error:  # somebody else's package: whatever it raises, it is named
-        raise DataError(f"{target}: the reader {found[0].value!r} cannot be loaded: {error}") from error
-    return opener
+    return file_reader(target)
 
 
 def _is_zarr(target: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError, SchemaError, StreamtrainError
+from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, Reader
 
@@ -19,9 +20,10 @@ _END = object()  # None is something that a wrong reader may give
 
 @contextmanager
 def naming(chunk: Chunk) -> Iterator[None]:
-    """Whatever a reader of somebody else's raises, the error names the chunk."""
+    """Whatever a reader of somebody else's raises, the error names the chunk; also where it ends the process."""
     try:
-        yield
+        with reading(chunk.key):
+            yield
     except (StreamtrainError, MemoryError):
         raise
     except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from streamtrain.errors import NotFoundError, SchemaError
 
-__all__ = ["list_files", "partition_columns"]
+__all__ = ["data_files", "list_files", "partition_columns"]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile(r"-?[0-9]{1,18}")  # what int() takes beside is text: 1_000, or a digit of another script
@@ -37,14 +37,24 @@ def list_files(target: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]
         found = {f for match in matches for f in (_walk(match) if match.is_dir() else [match])}
     else:
         raise NotFoundError(f"{target}: no such file or directory")
-    relative = sorted(f.relative_to(root) for f in found)
-    data = [r for r in relative if _is_data(r) and _size(root / r) > 0]
-    data = [r for r in data if r.suffix.lower() in suffixes] or data
+    data = data_files([f.relative_to(root).as_posix() for f in found], suffixes, lambda name: _size(root / name))
     if not data:
-        files = f"{len(relative):,} files" if len(relative) > 1 else "one file"
-        seen = f"{files} there, none of them data" if relative else "nothing there"
+        files = f"{len(found):,} files" if len(found) > 1 else "one file"
+        seen = f"{files} there, none of them data" if found else "nothing there"
         raise NotFoundError(f"{target}: no data files ({seen}): name files, a glob or a directory that holds some")
-    return root, [r.as_posix() for r in data]
+    return root, data
+
+
+def data_files(names: Iterable[str], suffixes: tuple[str, ...], nbytes: Callable[[str], int]) -> list[str]:
+    """Which of the files in a folder are data, in order: folder by folder.
+
+    >>> data_files(["b/x.csv", "b-/x.csv", "_log", "a"], (".csv",), {"b/x.csv": 1, "b-/x.csv": 1, "a": 9}.__getitem__)
+    ['b/x.csv', 'b-/x.csv']
+    """
+    data = [
+        name for name in sorted(names, key=lambda name: name.split("/")) if _is_data(Path(name)) and nbytes(name) > 0
+    ]
+    return [name for name in data if Path(name).suffix.lower() in suffixes] or data
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -18,19 +18,22 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError
-from streamtrain.storage.files import partition_columns
+from streamtrain.kernels.crash import reading
+from streamtrain.storage.arrow import pick
 from streamtrain.storage.parquet_footer import (
     READ_ERRORS,
     as_codes,
     first_line,
     first_page,
+    is_text,
     read_schema,
     require_counts,
     require_same,
 )
-from streamtrain.storage.parquet_handles import KEPT_FOOTERS_BYTES, Handles, Mode, footer_bytes
-from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Page, Sizes
-from streamtrain.storage.place import Place, locate
+from streamtrain.storage.parquet_handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
+from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Page, Sizes, far_buffer_bytes
+from streamtrain.storage.partitions import Partitions
+from streamtrain.storage.place import Place, ahead, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
@@ -46,7 +49,7 @@ class ParquetReader:
         self._place, self._files = locate(str(target), (".parquet", ".parq", ".pq"))
         self._stats = [self._place.stat(name) for name in self._files]
         self._handles = Handles(self._place, dict(zip(self._files, self._stats, strict=True)))
-        self._partitions = partition_columns(self._files)
+        self._partitions = Partitions(self._files)
         self._open_footers()
 
     def _open_footers(self) -> None:
@@ -55,9 +58,9 @@ class ParquetReader:
         rows: list[int] = []
         stored: list[int] = []
         page = Page()
-        for i, name in enumerate(self._files):
-            footer, stored_schema = self._handles.footer(name)
-            page = page.larger(first_page(self._place, name, footer.created_by or ""))
+        looks = (ahead if self._place.far else map)(self._look, self._files)
+        for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, looks, strict=True)):
+            page = page.larger(first)
             found = read_schema(stored_schema, name)
             if i == 0:
                 self._file_schema = found
@@ -71,13 +74,20 @@ class ParquetReader:
             stored += [max(0, g.total_byte_size) for g in groups]
         self._file_of, self._group_of = np.asarray(file_of, np.int32), np.asarray(group_of, np.int32)
         self._rows = np.asarray(rows, np.int64)
-        self.schema = _with_partitions(self._file_schema, self._partitions)
-        self._sizes = Sizes.of(self.schema, rows, stored, footer.num_columns, page)
+        self.schema = self._partitions.added_to(self._file_schema)
+        buffer_bytes = far_buffer_bytes(footer.num_columns) if self._place.far else STREAM_BUFFER_BYTES
+        self._sizes = Sizes.of(self.schema, rows, stored, footer.num_columns, page, buffer_bytes)
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
 
+    def _look(self, name: str) -> tuple[Footer, Page]:
+        """What a file says of itself, and its first page."""
+        with reading(self._place.shown(name)):
+            footer = self._handles.footer(name)
+        return footer, first_page(self._place, name, footer.metadata.created_by or "")
+
     @property
-    def files(self) -> tuple[Place, list[str]]:
+    def located(self) -> tuple[Place, list[str]]:
         """The data files: where, and which."""
         return self._place, self._files
 
@@ -104,7 +114,7 @@ class ParquetReader:
         return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches, self._schema_of(columns))
 
     def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        return self._slices(chunk, columns, rows, buffer_size=STREAM_BUFFER_BYTES)
+        return self._slices(chunk, columns, rows, buffer_size=self._sizes.buffer_bytes)
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         return self._sizes.stream_peak_bytes(self._number(chunk), min(rows, chunk.rows))
@@ -117,24 +127,15 @@ class ParquetReader:
     def _slices(self, chunk: Chunk, columns: Sequence[str], rows: int, *, buffer_size: int) -> Iterator[pa.RecordBatch]:
         name, group = chunk.key.rsplit(":", 1)
         stored = [c for c in columns if c in self._stored_names]
+        for other in set(columns).difference(self.schema.names):
+            pick(self.schema, other, "read")  # raises
         found = 0
-        if not stored:
-            for start in range(0, chunk.rows, rows):
-                yield self._assembled(None, columns, name, min(rows, chunk.rows - start))
-            return
         try:
-            try:
-                for batch in self._batches(name, group, stored, rows, Mode(buffer_size)):
-                    found += batch.num_rows
-                    yield self._assembled(batch, columns, name)
-            except OSError as error:
-                if "not yet implemented" not in str(error).lower():
-                    raise
-                # pyarrow makes no codes of text in a delta encoding: on without them
-                plain = self._batches(name, group, stored, rows, Mode(buffer_size, text_as_codes=False))
-                for batch in _after(found, plain):
-                    found += batch.num_rows
-                    yield self._assembled(batch, columns, name)
+            for batch in self._batches(name, group, stored, rows, buffer_size) if stored else _empty(chunk.rows, rows):
+                found += batch.num_rows
+                yield self._partitions.assembled(
+                    batch if stored else None, batch.num_rows, columns, self.schema, self._numbers[name]
+                )
         except (DataError, MemoryError):
             raise
         except READ_ERRORS as error:
@@ -153,26 +154,26 @@ class ParquetReader:
         self._place.verify(name, self._stats[self._numbers[name]])
 
     def _batches(
+        self, name: str, group: str, columns: Sequence[str], rows: int, buffer_size: int
+    ) -> Iterator[pa.RecordBatch]:
+        """What the file holds, text as codes."""
+        found = 0
+        try:
+            for batch in self._decoded(name, group, columns, rows, Mode(buffer_size)):
+                found += batch.num_rows
+                yield _coded(batch)
+        except OSError as error:
+            if "not yet implemented" not in str(error).lower():
+                raise
+            # pyarrow makes no codes of text in a delta encoding: on without them
+            plain = self._decoded(name, group, columns, rows, Mode(buffer_size, text_as_codes=False))
+            yield from map(_coded, _after(found, plain))
+
+    def _decoded(
         self, name: str, group: str, columns: Sequence[str], rows: int, mode: Mode
     ) -> Iterator[pa.RecordBatch]:
         with self._handles.lend(name, mode) as file:
             yield from file.iter_batches(rows, [int(group)], columns, use_threads=False)
-
-    def _assembled(
-        self, batch: pa.RecordBatch | None, columns: Sequence[str], file: str, rows: int = 0
-    ) -> pa.RecordBatch:
-        """The columns in the order asked for, those of the partition folders added."""
-        wanted = self._schema_of(columns)
-        if batch is not None and batch.schema.equals(wanted):
-            return batch
-        rows = rows if batch is None else batch.num_rows
-        arrays = [
-            _constant(self._partitions[c], self._numbers[file], rows)
-            if batch is None or c not in batch.schema.names
-            else as_codes(batch.column(c))
-            for c in columns
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=wanted)
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(c) for c in columns])
@@ -197,13 +198,6 @@ class ParquetReader:
         )
 
 
-def _with_partitions(schema: pa.Schema, partitions: dict[str, pa.Array]) -> pa.Schema:
-    for key, values in partitions.items():
-        if key not in schema.names:
-            schema = schema.append(pa.field(key, values.type))
-    return schema
-
-
 def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """What follows the first ``rows`` rows."""
     for batch in batches:
@@ -212,11 +206,13 @@ def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBa
         rows = max(0, rows - batch.num_rows)
 
 
-def _constant(values: pa.Array, file: int, rows: int) -> pa.Array:
-    """A column that has one value throughout a file."""
-    if isinstance(values, pa.DictionaryArray):
-        index = values.indices[file].as_py()
-        indices = pa.nulls(rows, pa.int32()) if index is None else pa.array(np.full(rows, index, np.int32))
-        return pa.DictionaryArray.from_arrays(indices, values.dictionary)
-    value = values[file]
-    return pa.nulls(rows, values.type) if not value.is_valid else pa.array(np.full(rows, value.as_py(), np.int64))
+def _empty(total: int, rows: int) -> Iterator[pa.RecordBatch]:
+    """Slices without columns: of a read of partition folders alone."""
+    for start in range(0, total, rows):
+        yield pa.record_batch([pa.nulls(min(rows, total - start))], names=[""])
+
+
+def _coded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    if not any(map(is_text, batch.schema.types)):
+        return batch
+    return pa.RecordBatch.from_arrays([as_codes(values) for values in batch.columns], names=batch.schema.names)

@@ -128,7 +128,9 @@ class Handles:
             metadata=footer,
             read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
             buffer_size=mode.buffer_size,
-            pre_buffer=False,
+            # The columns of a row group in one request; but on threads of pyarrow's, for which the main thread would wait
+            # without a look at Ctrl-C.
+            pre_buffer=self._place.far and not mode.buffer_size and not _in_main_thread(),
             page_checksum_verification=True,
         )
 
@@ -146,11 +148,16 @@ class Handles:
         with self._lock:
             self._lent.remove(name)
             dropped = [file]
-            if name in self._footers:  # otherwise it would be all that holds its footer
+            # Otherwise it would be all that holds its footer; what it read ahead stays with it.
+            if name in self._footers and not self._place.far:
                 self._idle[id(file)] = name, mode, file
                 dropped = [self._idle.popitem(last=False)[1][2]] if len(self._idle) > _IDLE_HANDLES else []
         for old in dropped:
             old.close(force=True)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def footer_bytes(groups: int, columns: int) -> int:

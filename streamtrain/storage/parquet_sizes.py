@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from streamtrain.storage.arrow import bytes_per_row, value_type
 
-__all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes"]
+__all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes", "far_buffer_bytes"]
 
 STREAM_BUFFER_BYTES = 1 << 18  # for each column
+_FAR_BUFFERS_BYTES, _FAR_BUFFER_BYTES = 16 << 20, 2 << 20  # where each is a request: of all columns, and of one at most
 _PAGE_BYTES = 1 << 20  # what writers cut pages at, unless one that was seen is larger
 _SMALL_PAGE_BYTES = 1 << 18  # a page up to this is held three times: raw, decompressed, and what the allocator rounds
 _COLUMN_BYTES = 2_000  # a column's own objects
@@ -64,7 +65,8 @@ class Sizes:
     """Sums over row groups: every array has one entry for each.
 
     row_bytes: of a row once decoded. stored_row_bytes: as it is stored without a dictionary. scratch_row_bytes: of the
-    columns that Arrow holds otherwise than they are stored. level_columns: how many may have nulls.
+    columns that Arrow holds otherwise than they are stored. level_columns: how many may have nulls. buffer_bytes: what a
+    stream reads of a column at once.
     """
 
     rows: NDArray[np.int64]
@@ -76,9 +78,13 @@ class Sizes:
     level_columns: int
     has_text: bool
     page: Page
+    buffer_bytes: int = STREAM_BUFFER_BYTES
 
     @classmethod
-    def of(cls, schema: pa.Schema, rows: Any, encoded_bytes: Any, stored_columns: int, page: Page) -> Sizes:
+    def of(
+        cls, schema: pa.Schema, rows: Any, encoded_bytes: Any, stored_columns: int, page: Page,
+        buffer_bytes: int = STREAM_BUFFER_BYTES,
+    ) -> Sizes:  # fmt: skip
         kinds = [value_type(field.type) for field in schema]
         return cls(
             rows=np.asarray(rows, np.int64),
@@ -90,6 +96,7 @@ class Sizes:
             level_columns=stored_columns - sum(not f.nullable and not pa.types.is_nested(f.type) for f in schema),
             has_text=any(map(_has_no_width, kinds)),
             page=page,
+            buffer_bytes=buffer_bytes,
         )
 
     def decoded_bytes(self) -> NDArray[np.int64]:
@@ -106,7 +113,7 @@ class Sizes:
 
     def stream_peak_bytes(self, i: int, rows: int) -> int:
         one = replace(self, rows=self.rows[i : i + 1], encoded_bytes=self.encoded_bytes[i : i + 1])
-        buffers = np.minimum(one.encoded_bytes, self.stored_columns * STREAM_BUFFER_BYTES)
+        buffers = np.minimum(one.encoded_bytes, self.stored_columns * self.buffer_bytes)
         row_bytes = self.row_bytes + _LEVEL_BYTES * self.level_columns
         slices = min(_SLICES_HELD * rows, int(one.rows[0])) * row_bytes + rows * self.scratch_row_bytes
         small = buffers + 2 * self.stored_columns * np.minimum(one._page(), _SMALL_PAGE_BYTES)
@@ -139,6 +146,15 @@ class Sizes:
         if not self.has_text:
             return np.zeros(len(self.rows))
         return np.maximum(0.0, self.encoded_bytes - self.rows * self.row_bytes)
+
+
+def far_buffer_bytes(columns: int) -> int:
+    """What a stream reads of a column at once, where every read is a request.
+
+    >>> far_buffer_bytes(1), far_buffer_bytes(40), far_buffer_bytes(1000)
+    (2097152, 419430, 262144)
+    """
+    return max(STREAM_BUFFER_BYTES, min(_FAR_BUFFER_BYTES, _FAR_BUFFERS_BYTES // max(1, columns)))
 
 
 def _is_narrow(kind: pa.DataType) -> bool:

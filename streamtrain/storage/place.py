@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
 from streamtrain.errors import ChangedError, CorruptError
 from streamtrain.storage.files import list_files
 
-__all__ = ["LocalPlace", "Place", "Stat", "locate", "require_unchanged"]
+__all__ = ["LocalPlace", "Located", "Place", "Stat", "ahead", "is_far", "locate", "require_unchanged", "traffic"]
+
+_AT_ONCE = 8
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Stat(NamedTuple):
@@ -21,7 +29,12 @@ class Stat(NamedTuple):
 
 
 class Place(Protocol):
-    """A folder of files. Names are relative to it and use ``/``. Picklable; used by several threads at once."""
+    """A folder of files. Names are relative to it and use ``/``. Picklable; used by several threads at once.
+
+    far: whether each read is a request that takes its time, so that few large ones are better than many small ones.
+    """
+
+    far: bool
 
     def shown(self, name: str) -> str:
         """A file as people name it, for messages; without credentials."""
@@ -41,8 +54,19 @@ class Place(Protocol):
         """The bytes from ``start`` to ``stop``, fewer where the file ends before."""
 
 
+@runtime_checkable
+class Located(Protocol):
+    """What readers of files have beside the members of a reader."""
+
+    @property
+    def located(self) -> tuple[Place, list[str]]:
+        """The data files: where, and which."""
+
+
 class LocalPlace:
     """A folder of this machine."""
+
+    far = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -82,7 +106,46 @@ def require_unchanged(shown: str, before: Stat, now: Stat) -> None:
         )
 
 
+def is_far(reader: Any) -> bool:
+    """Whether what a reader reads comes from a server."""
+    return traffic(reader) is not None
+
+
+def traffic(reader: Any) -> dict[str, int] | None:
+    """What a reader has asked of a server: requests, those among them that were made again, and bytes; None where there is
+    no server, or the reader does not tell.
+
+    >>> traffic("no server")
+    """
+    counted: Any = getattr(reader.located[0] if isinstance(reader, Located) else reader, "traffic", None)
+    return dict(counted.as_dict()) if hasattr(counted, "as_dict") else None
+
+
+def ahead(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """What ``work`` makes of each item, in order, on a few threads, a few ahead of what is taken: of requests most is waiting.
+
+    >>> list(ahead(str, range(3)))
+    ['0', '1', '2']
+    """
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="streamtrain-ahead")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) == _AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
 def locate(target: str, suffixes: tuple[str, ...]) -> tuple[Place, list[str]]:
-    """The place of a file, a glob or a directory, and the names of its data files there, sorted (see `list_files`)."""
+    """The place of a file, a glob or a directory, and the names of its data files there, sorted (see `list_files`); of a
+    URL too."""
+    if "://" in target:
+        from streamtrain.storage.remote.place import locate_remote
+
+        return locate_remote(target, suffixes)
     root, names = list_files(target, suffixes)
     return LocalPlace(root), names

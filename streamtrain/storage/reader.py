@@ -64,9 +64,9 @@ class Reader(Protocol):
         """The named columns of one chunk, in the order named, as a ``pyarrow.RecordBatch`` of ``chunk.rows`` rows
         (or anything with ``__arrow_c_array__`` or ``__arrow_c_stream__``). Thread-safe and deterministic."""
 
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> str | None:
         """A hash of the content: names, sizes, row counts, metadata; not of modification times. A copy of the data
-        elsewhere has the same one."""
+        elsewhere has the same one. None where that cannot be told."""
 
 
 @runtime_checkable

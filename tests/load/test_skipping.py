@@ -74,13 +74,21 @@ class Streamed(Damaged):
 
 
 def batches(
-    reader: Any, ledger: Ledger | None, *, window_rows: int, holdout: float = 0.0, epochs: int = 2, workers: int = 2
+    reader: Any,
+    ledger: Ledger | None,
+    *,
+    window_rows: int,
+    holdout: float = 0.0,
+    epochs: int = 2,
+    workers: int = 2,
+    scheduler: Any = None,
 ) -> list[tuple[bool, list[int]]]:
     """The positions of each batch's rows; they must be what the features say, and the targets must fit them."""
     source = Source.open(reader, target="y").surveyed(ledger=ledger).with_origins(ledger)
     plan = source.plan(batch_size=16, window_rows=window_rows, workers=workers)
     found = []
-    with Loader(source, plan, seed=3, holdout=holdout, epochs=epochs, ledger=ledger) as loader:
+    options = {"seed": 3, "holdout": holdout, "epochs": epochs, "ledger": ledger, "scheduler": scheduler}
+    with Loader(source, plan, **options) as loader:
         for _ in range(epochs):
             for batch in loader:
                 assert batch.features[:, 0].tolist() == batch.features[:, 1].tolist() == batch.rows.tolist()
@@ -148,6 +156,26 @@ def test_a_cursor_is_exact_where_rows_are_skipped(kind: Any) -> None:
         with loader() as again:
             again.load_state_dict(state)
             assert [batch.rows.tolist() for batch in again] == rows[i:]
+
+
+@pytest.mark.parametrize("kind", [Damaged, Streamed])
+def test_the_workers_of_a_cluster_skip_the_same(kind: Any) -> None:
+    pytest.importorskip("distributed")
+    from distributed import Client, LocalCluster
+
+    found, ledgers = [], []
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster, timeout=30) as client,
+    ):
+        for scheduler in (None, client):
+            ledgers.append(Ledger("data", 9 * ROWS, most=1))
+            reader = kind(9, {2: 30, 5: 0}, [3, 4, 300])
+            found.append(batches(reader, ledgers[-1], window_rows=100, holdout=0.2, scheduler=scheduler))
+    assert found[0] == found[1]
+    assert ledgers[0].entries() == ledgers[1].entries() and ledgers[0].rows == 2 * ROWS + 3
 
 
 def test_too_much_is_an_error_that_names_it() -> None:

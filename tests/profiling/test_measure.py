@@ -142,7 +142,10 @@ def profile(**changes: Any) -> dict[str, Any]:
         ({"plan": {"streamed_chunks": 3}}, ["3 of 100 chunks", "--chunk-rows 8192"]),
         ({"memory": {"terms": {"reads": {"planned_bytes": 200 * MB}}}}, ["reads take 200 MB", "--chunk-rows 8192"]),
         ({"plan": {"window_rows": 15_000}}, ["mixes 1.5 % of the rows"]),
-        ({"memory": {"planned_peak_bytes": 200 * MB, "measured_peak_bytes": 190 * MB}}, ["--memory 204MB --window-rows", "would do for the same windows"]),
+        (
+            {"memory": {"planned_peak_bytes": 200 * MB, "measured_peak_bytes": 190 * MB}},
+            ["--memory 204MB --window-rows", "would do for the same windows"],
+        ),
         ({"memory": {"planned_peak_bytes": 200 * MB, "budget_given": False}}, []),
     ],
 )  # fmt: skip

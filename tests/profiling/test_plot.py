@@ -136,9 +136,14 @@ def test_a_disk_that_takes_nothing_is_said(profile: MakeProfile, tmp_path: Path)
         pytest.skip("no /dev/full on this system")
     place = tmp_path / "full.png"
     place.write_text("of yesterday")
-    with pytest.raises(UsageError, match=r"full\.png: cannot be written: No space left"), written(place) as beside:
-        beside.symlink_to("/dev/full")
-        beside.write_text("of today")
+
+    def write() -> None:
+        with written(place) as beside:
+            beside.symlink_to("/dev/full")
+            beside.write_text("of today")
+
+    with pytest.raises(UsageError, match=r"full\.png: cannot be written: No space left"):
+        write()
     assert place.read_text() == "of yesterday" and list(tmp_path.iterdir()) == [place]
     (tmp_path / "device.png").symlink_to("/dev/full")
     with pytest.raises(UsageError, match=r"device\.png: is there and is no file"):

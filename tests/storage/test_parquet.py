@@ -69,7 +69,7 @@ def test_hundreds_of_files(tmp_path: Path) -> None:
     for i in range(300):
         write(tmp_path / f"d{i % 7}" / f"{i:03d}.parquet", pa.table({"i": [i, i]}))
     reader = ParquetReader(tmp_path)
-    assert len(reader.chunks()) == len(reader.files[1]) == 300
+    assert len(reader.chunks()) == len(reader.located[1]) == 300
     assert sorted(read(reader)["i"].to_pylist()) == sorted([*range(300), *range(300)])
 
 
@@ -409,15 +409,15 @@ def test_text_that_is_in_a_dictionary_first_and_delta_encoded_then(tmp_path: Pat
     assert read(reader).schema == reader.schema
 
     # a writer that changes its mind within a row group: what was handed out is not handed out again
-    batches = reader._batches
+    decoded = reader._decoded
 
     def late(name: str, group: str, columns: list[str], rows: int, mode: Any) -> Any:
-        for i, batch in enumerate(batches(name, group, columns, rows, mode._replace(text_as_codes=False))):
+        for i, batch in enumerate(decoded(name, group, columns, rows, mode._replace(text_as_codes=False))):
             if i == 2 and mode.text_as_codes:
                 raise OSError("Not yet implemented: DecodeArrow")
             yield batch
 
-    reader._batches = late  # type: ignore[method-assign, assignment]
+    reader._decoded = late  # type: ignore[method-assign, assignment]
     assert [v for b in reader.stream(chunk, ["s"], 700) for v in b.column(0).to_pylist()] == texts
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from streamtrain.errors import CorruptError, NotFoundError
+from streamtrain.storage.remote.address import Address
 
 __all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
 
@@ -23,7 +24,8 @@ _CHUNK_NAME = re.compile(r"c|\d+([./]\d+)*")
 class Files(Protocol):
     """Keys are relative and use ``/``, as Zarr's own do."""
 
-    root: Path
+    @property
+    def root(self) -> Path | Address: ...
 
     def read(self, key: str) -> bytes | None: ...
     def part(self, key: str, start: int, stop: int) -> bytes:
@@ -109,12 +111,16 @@ class Zip:
                 yield key, size
 
 
-def open_files(path: Path) -> Files:
+def open_files(path: Path | Address) -> Files:
     """Raises NotFoundError where there is no Zarr store."""
-    if not path.exists():
+    if isinstance(path, Address):
+        from streamtrain.storage.zarr.remote import RemoteFiles
+
+        files: Files = RemoteFiles(path)
+    elif not path.exists():
         raise NotFoundError(f"{path}: no such Zarr store")
-    if path.is_dir():
-        files: Files = Directory(path)
+    elif path.is_dir():
+        files = Directory(path)
     elif zipfile.is_zipfile(path):
         files = Zip(path)
     else:

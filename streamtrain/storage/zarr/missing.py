@@ -13,7 +13,7 @@ from streamtrain.storage.zarr.files import Files
 from streamtrain.storage.zarr.grid import Column
 from streamtrain.storage.zarr.shards import ShardIndexes
 
-__all__ = ["broken", "check_files"]
+__all__ = ["broken", "check_blosc", "check_files"]
 
 
 def check_files(
@@ -31,7 +31,7 @@ def check_files(
         elif size == 0:
             raise _corrupt(files, column, f"chunk file {key}", "it is empty")
         elif column.blosc:
-            _check_blosc(files, column, key, size)
+            check_blosc(files, column, key, size)
         elif shards is not None and not fill:
             at = tuple(part.start // size for part, size in zip(box, column.file, strict=True))
             place = shards.absent(key, size, at, start, stop)
@@ -47,7 +47,7 @@ def check_files(
         )
 
 
-def _check_blosc(files: Files, column: Column, key: str, size: int) -> None:
+def check_blosc(files: Files, column: Column, key: str, size: int) -> None:
     """Blosc's decoder trusts the length in the header (bytes 12 to 16) and reads beyond the end of a shorter buffer."""
     wanted = int.from_bytes(files.part(key, 12, 16), "little")
     if size < max(16, wanted):

@@ -14,9 +14,12 @@ import zarr.storage
 
 from streamtrain.errors import ColumnError, CorruptError, NotFoundError, SchemaError
 from streamtrain.storage.arrays import arrow_type
+from streamtrain.storage.remote.address import Address
 from streamtrain.storage.zarr.decode import LastBlock
 from streamtrain.storage.zarr.files import Files, Zip, list_arrays, open_files
 from streamtrain.storage.zarr.grid import Column, Grid, make_grid
+from streamtrain.storage.zarr.missing import check_blosc
+from streamtrain.storage.zarr.remote import RemoteFiles, RemoteStore
 from streamtrain.storage.zarr.shards import ShardIndexes
 
 __all__ = ["Opened", "open_store"]
@@ -39,14 +42,10 @@ class Opened:
     shards: dict[str, ShardIndexes]
 
 
-def open_store(path: Path) -> Opened:
+def open_store(path: Path | Address) -> Opened:
     """Raises NotFoundError, SchemaError, CorruptError or ColumnError, as `ZarrReader` says."""
     files = open_files(path)
-    store: Any = (
-        zarr.storage.ZipStore(path, mode="r")
-        if isinstance(files, Zip)
-        else zarr.storage.LocalStore(path, read_only=True)
-    )
+    store = _store_of(files)
     arrays, columns = {}, {}
     for at, version in list_arrays(files):
         name = at or _root_name(path)
@@ -56,16 +55,45 @@ def open_store(path: Path) -> Opened:
     grid = make_grid(list(columns.values()))
     last = {c.name: LastBlock() for c in grid.readable if grid.keeps(c)}
     shards = {c.name: ShardIndexes(files, arrays[c.name], c) for c in grid.readable if c.sharded}
+    if isinstance(files, RemoteFiles):
+        files.check = _Check(files, [c for c in grid.readable if c.blosc])
     return Opened(files, grid, arrays, columns, last, shards)
 
 
-def _root_name(path: Path) -> str:
+def _store_of(files: Files) -> Any:
+    """The same files as zarr reads them."""
+    if isinstance(files, RemoteFiles):
+        return RemoteStore(files)
+    if isinstance(files, Zip):
+        return zarr.storage.ZipStore(files.root, mode="r")
+    return zarr.storage.LocalStore(str(files.root), read_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """What a chunk file that came from elsewhere is looked at for before it is decoded."""
+
+    files: Files
+    columns: list[Column]
+
+    def __call__(self, key: str) -> None:
+        for column in self.columns:
+            if key.startswith(f"{column.path}/" if column.path else ""):
+                check_blosc(self.files, column, key, self.files.size(key) or 0)
+                return
+
+
+def _root_name(path: Path | Address) -> str:
     """A single array is named by the group around it, if there is one: a bare folder is renamed by every copy."""
+    if isinstance(path, Address):
+        folder, _, name = path.path.rstrip("/").rpartition("/")
+        around = RemoteFiles(path.at(folder))
+        return name if folder and any(around.size(mark) is not None for mark in ("zarr.json", ".zgroup")) else "X"
     in_group = any((path.absolute().parent / name).is_file() for name in ("zarr.json", ".zgroup"))
     return path.absolute().name if in_group else "X"
 
 
-def _open_array(path: Path, store: Any, at: str, version: Literal[2, 3]) -> Any:
+def _open_array(path: Path | Address, store: Any, at: str, version: Literal[2, 3]) -> Any:
     try:
         with warnings.catch_warnings():  # that a type is not in the specification yet is no concern of who reads it
             warnings.simplefilter("ignore")
@@ -114,7 +142,7 @@ def _codec_name(codec: Any) -> str:
     return str(codec.to_dict()["name"]).removeprefix("numcodecs.")
 
 
-def _check(path: Path, columns: list[Column]) -> None:
+def _check(path: Path | Address, columns: list[Column]) -> None:
     readable = [c for c in columns if not c.problem]
     if not columns:
         raise NotFoundError(f"{path}: the Zarr group is empty; give a group with arrays in it")

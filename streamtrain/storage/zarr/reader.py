@@ -15,11 +15,13 @@ from streamtrain.errors import ColumnError, StreamtrainError, UsageError
 from streamtrain.storage.arrays import to_arrow
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.reader import Chunk, ChunkTable
+from streamtrain.storage.remote.address import Address
 from streamtrain.storage.zarr.decode import read_rows
 from streamtrain.storage.zarr.files import fingerprint
 from streamtrain.storage.zarr.grid import Column, Grid
 from streamtrain.storage.zarr.missing import broken, check_files
 from streamtrain.storage.zarr.opening import Opened, open_store
+from streamtrain.storage.zarr.remote import RemoteFiles
 
 __all__ = ["ZarrReader"]
 
@@ -46,7 +48,8 @@ class ZarrReader:
     def __init__(self, path: str | Path, *, missing_chunks: str = "error") -> None:
         if missing_chunks not in ("error", "fill"):
             raise UsageError(f"missing_chunks={missing_chunks!r}: must be 'error' or 'fill'")
-        self._path, self._missing = Path(path), missing_chunks
+        self._path = Address.parse(str(path)) if "://" in str(path) else Path(path)
+        self._missing = missing_chunks
         self._lock = threading.Lock()
         self._opened: Opened | None = None
         self._open()
@@ -75,6 +78,12 @@ class ZarrReader:
         """Bytes of all chunk files."""
         opened = self._open()
         return sum(size for c in opened.grid.columns for _, size in opened.files.sizes(c.path))
+
+    @property
+    def traffic(self) -> Any:
+        """What was asked of a store elsewhere so far; None for one of this machine."""
+        files = self._open().files
+        return files.client.traffic if isinstance(files, RemoteFiles) else None
 
     def chunks(self) -> ChunkTable:
         grid = self._open().grid
@@ -121,8 +130,9 @@ class ZarrReader:
 
     def _column(self, opened: Opened, column: Column, start: int, stop: int) -> Any:
         array, last, fill = opened.arrays[column.name], opened.last.get(column.name), self._missing == "fill"
-        shards = opened.shards.get(column.name)
-        check_files(opened.files, array, column, shards, start, stop, fill=fill)
+        shards, far = opened.shards.get(column.name), isinstance(self._path, Address)
+        if not far:  # from elsewhere each file is looked at when it comes
+            check_files(opened.files, array, column, shards, start, stop, fill=fill)
         try:
             values = (
                 last.read(array, column, start, stop) if last is not None else read_rows(array, column, start, stop)
@@ -132,8 +142,8 @@ class ZarrReader:
         except Exception as error:  # whatever a codec raises
             raise broken(opened.files, array, column, start, stop, error) from None
         # once more: a file that is there now was there while it was read
-        if not fill:
-            check_files(opened.files, array, column, shards, start, stop, fill=False)
+        if far or not fill:
+            check_files(opened.files, array, column, shards, start, stop, fill=fill)
         return to_arrow(column.name, values)
 
     def _find(self, chunk: Chunk, columns: Sequence[str]) -> tuple[Opened, int]:
@@ -148,7 +158,7 @@ class ZarrReader:
         return opened, start
 
 
-def _closed(path: Path, missing: str) -> ZarrReader:
+def _closed(path: Path | Address, missing: str) -> ZarrReader:
     """A reader that opens its store when it is first used: where a pickle is loaded nothing may be readable yet."""
     reader = ZarrReader.__new__(ZarrReader)
     reader._path, reader._missing, reader._lock, reader._opened = path, missing, threading.Lock(), None

@@ -1,0 +1,107 @@
+"""CSV: text with a header, also compressed with gzip or zstd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from streamtrain.errors import SchemaError
+from streamtrain.storage.arrow import near_names
+from streamtrain.storage.parquet_footer import READ_ERRORS, is_text
+from streamtrain.storage.records import Block, Lines, csv_lines
+from streamtrain.storage.text_files import CODES, TextReader
+
+__all__ = ["CsvReader"]
+
+
+class CsvReader(TextReader):
+    """Reads CSV files. The first line that is not blank names the columns.
+
+    target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
+    schema: types of some columns or all, by name; the others have the types that the first MiB of the first file shows.
+    delimiter: between fields; by default a tab where the target's name says ``.tsv``, otherwise a comma.
+
+    An empty field is null in a column of numbers, and so are NA, NaN, null and what else pyarrow takes for it; in text it is
+    empty text. Opening passes over all files once to find where records begin (measured on a busy machine: 290 MB/s, 160
+    where every text is quoted).
+    Raises SchemaError for names or types that do not fit, CorruptError for what is no CSV; with file and line.
+    """
+
+    suffixes = (".csv", ".tsv")
+    scratch = 5.5
+
+    def __init__(self, target: str | Path, schema: pa.Schema | None = None, *, delimiter: str | None = None) -> None:
+        tabs = any(suffix.lower() == ".tsv" for suffix in Path(target).suffixes)
+        self._delimiter = delimiter or ("\t" if tabs else ",")
+        self._names: dict[int, list[str]] = {}
+        super().__init__(target, schema)
+
+    def lines(self, data: bytes) -> Lines:
+        return csv_lines(data, self._delimiter)
+
+    def without_header(self, file: int, block: Block) -> Block:
+        n = int(block.lines.is_row.argmax())
+        data = block.data[: block.lines.ends[n]]
+        try:
+            str(data, "utf-8")
+            names = pc.read_csv(pa.BufferReader(data), parse_options=self._form()).column_names
+        except READ_ERRORS as error:
+            raise SchemaError(f"{self.shown(file)}: line {block.line}: no header: {error}") from None
+        self._require_names(file, names)
+        self._names[file] = names
+        return block.after(n + 1)
+
+    def _require_names(self, file: int, names: list[str]) -> None:
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise SchemaError(f"{self.shown(file)}: more than one column is named {twice[0]!r}: names must be unique")
+        for name in self._given.names:
+            if name not in names:
+                raise SchemaError(
+                    f"{self.shown(file)}: no column {name!r}, which the schema has: {near_names(name, names)}"
+                )
+        first = next(iter(self._names.values()), names)
+        for name in {*first, *names}:
+            if (name in first) != (name in names):
+                has = "a column" if name in names else "no column"
+                raise SchemaError(
+                    f"{self.shown(file)}: {has} {name!r}, unlike {self.shown(0)}: all files must have the same columns"
+                )
+
+    def infer(self, data: bytes, file: int) -> pa.Schema:
+        given = {f.name: f.type for f in self._given if not is_text(f.type)} | {
+            f.name: CODES for f in self._given if is_text(f.type)
+        }
+        schema = self._read(data, file, pc.ConvertOptions(column_types=given)).schema
+        return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in schema])
+
+    def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
+        types = {name: schema.field(name).type for name in columns}
+        options = pc.ConvertOptions(column_types=types, include_columns=list(columns), check_utf8=False)
+        return self._read(data, file, options)
+
+    def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
+        found: list[int] = []
+
+        def skip(row: pc.InvalidRow) -> str:
+            found.append(row.actual_columns)
+            return "skip"
+
+        self._read(record, file, pc.ConvertOptions(column_types=dict.fromkeys(self._names[file], pa.string())), skip)
+        n = len(self._names[file])
+        return f"has {found[0]} field{'s' * (found[0] > 1)}, but the header names {n}" if found else ""
+
+    def value(self, record: bytes, column: str, file: int) -> str:
+        options = pc.ConvertOptions(column_types={column: pa.string()}, include_columns=[column])
+        return repr(self._read(record, file, options).column(0)[0].as_py())[:100]
+
+    def _read(self, data: bytes, file: int, convert: pc.ConvertOptions, invalid: object = None) -> pa.Table:
+        names = self._names[file]
+        reading = pc.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names)
+        return pc.read_csv(pa.BufferReader(data), reading, self._form(invalid), convert)
+
+    def _form(self, invalid: object = None) -> pc.ParseOptions:
+        return pc.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=invalid)

@@ -1,0 +1,80 @@
+"""JSON lines: one object on each line, also compressed with gzip or zstd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute  # makes codes of text: what it takes must be in memory before a plan is made
+import pyarrow.json as pj
+
+from streamtrain.storage.parquet_footer import is_text
+from streamtrain.storage.records import Lines, json_lines
+from streamtrain.storage.text_files import CODES, TextReader
+
+__all__ = ["JsonLinesReader"]
+
+
+class JsonLinesReader(TextReader):
+    """Reads JSON lines. The keys are the columns; one that is missing or ``null`` is null.
+
+    target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
+    schema: types of some columns or all, by name, and of columns that the first MiB does not have; the others have the types
+    that the first MiB of the first file shows.
+
+    Opening passes over all files once to find where lines begin (measured on a busy machine: 430 MB/s). A key that no column
+    has is an error.
+    Raises SchemaError for values that do not fit, CorruptError for what is no JSON; with file and line.
+    """
+
+    suffixes = (".jsonl", ".ndjson")
+    scratch = 6.0
+
+    def __init__(self, target: str | Path, schema: pa.Schema | None = None) -> None:
+        super().__init__(target, schema)
+
+    def lines(self, data: bytes) -> Lines:
+        return json_lines(data)
+
+    def infer(self, data: bytes, file: int) -> pa.Schema:
+        found = _read(data, pj.ParseOptions(explicit_schema=_written(self._given))).schema
+        return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in found])
+
+    def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
+        options = pj.ParseOptions(explicit_schema=_written(schema), unexpected_field_behavior="error")
+        table = _read(data, options).select(columns)
+        for i, name in enumerate(columns):
+            if schema.field(name).type == CODES:
+                table = table.set_column(i, name, table.column(i).dictionary_encode())
+        return table
+
+    def decode_one(self, record: bytes, field: pa.Field, file: int) -> None:
+        schema = _written(pa.schema([field]))
+        _read(record, pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"))
+
+    def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
+        try:
+            found = json.loads(record)
+        except ValueError as error:
+            return f"is not one JSON object: {error}"
+        odd = [key for key in found if key not in schema.names] if len(schema) else []
+        if odd:
+            return (
+                f"has a key {odd[0]!r}, which the first rows have not: open the data as {type(self).__module__}."
+                f"{type(self).__name__}(..., schema=pa.schema([({odd[0]!r}, TYPE)])), or mend the line"
+            )
+        return ""
+
+    def value(self, record: bytes, column: str, file: int) -> str:
+        return json.dumps(json.loads(record).get(column))[:100]
+
+
+def _written(schema: pa.Schema) -> pa.Schema:
+    """The types as pyarrow reads them: text, of which codes are made later."""
+    return pa.schema([pa.field(f.name, pa.string() if f.type == CODES else f.type) for f in schema])
+
+
+def _read(data: bytes, options: pj.ParseOptions) -> pa.Table:
+    return pj.read_json(pa.BufferReader(data), pj.ReadOptions(use_threads=False, block_size=len(data) + 1), options)

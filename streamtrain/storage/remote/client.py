@@ -1,0 +1,159 @@
+"""Requests that are made again: with pauses that grow, bounded in number and time, counted, and given up at once when the
+process wants to end."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from streamtrain.errors import UsageError
+from streamtrain.storage.place import Stat
+from streamtrain.storage.remote.address import Address
+from streamtrain.storage.remote.failure import Failure, error_of, gone_silent
+from streamtrain.storage.remote.transport import Entry, Part, Transport, connect, is_signed
+
+__all__ = ["Client", "Traffic"]
+
+_TRIES = 24
+_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+_POLL_SECONDS = 0.2  # how long any wait goes on before it looks whether the process is ending
+
+_pool = ThreadPoolExecutor(1, thread_name_prefix="streamtrain-alive")  # refuses work once the interpreter is ending
+
+T = TypeVar("T")
+
+
+class Traffic:
+    """What was asked of a server: requests (with those that were made again), retries, and bytes that came."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests = self.retries = self.nbytes = 0
+
+    def add(self, requests: int = 0, retries: int = 0, nbytes: int = 0) -> None:
+        with self._lock:
+            self.requests += requests
+            self.retries += retries
+            self.nbytes += nbytes
+
+    def as_dict(self) -> dict[str, int]:
+        """For the report."""
+        return {"requests": self.requests, "retries": self.retries, "bytes": self.nbytes}
+
+    def __reduce__(self) -> tuple[Any, ...]:  # each process counts its own
+        return Traffic, ()
+
+
+class Client:
+    """Asks one server, bucket or container. Picklable; used by several threads at once.
+
+    Every method raises NotFoundError, DataError (refused, or given up) or CorruptError (changed), which name the URL.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.traffic = Traffic()
+        self._seconds = _retry_seconds()
+        self._random = random.Random()  # of pauses: no two processes should come back at the same moment
+        self._transport: Transport | None = None
+        self._lock = threading.Lock()
+
+    def part(self, path: str, start: int, stop: int) -> Part:
+        """The bytes from ``start`` to ``stop``, fewer where the file ends before, and what the file is now."""
+        return self._ask(path, lambda to: to.part(path, start, stop))
+
+    def tail(self, path: str, count: int) -> Part:
+        """The last ``count`` bytes."""
+        return self._ask(path, lambda to: to.tail(path, count))
+
+    def whole(self, path: str) -> Part:
+        """All bytes."""
+        return self._ask(path, lambda to: to.whole(path))
+
+    def stat(self, path: str) -> Stat:
+        """What a file is now."""
+        return self._ask(path, lambda to: to.stat(path))
+
+    def entries(self, path: str, *, deep: bool) -> list[Entry] | None:
+        """What is in a folder, or with ``deep`` the files at any depth; None where the server does not tell."""
+        return self._ask(path, lambda to: to.entries(path, deep=deep))
+
+    def _ask(self, path: str, request: Callable[[Transport], T]) -> T:
+        transport = self._connected()
+        started = time.monotonic()
+        for tries in range(1, _TRIES + 1):
+            self.traffic.add(requests=1, retries=int(tries > 1))
+            try:
+                answer = _apart(lambda: request(transport))
+            except Failure as failure:
+                waited = time.monotonic() - started
+                pause = self._random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**tries))
+                if failure.final:
+                    raise error_of(failure, self.address.at(path), signed=is_signed(self.address)) from None
+                if tries == _TRIES or waited + pause > self._seconds:
+                    raise gone_silent(failure, self.address.at(path), tries, waited) from None
+                _wait(threading.Event(), pause)
+            else:
+                self.traffic.add(nbytes=answer.data.size if isinstance(answer, Part) else 0)
+                return answer
+        raise AssertionError("unreachable")
+
+    def _connected(self) -> Transport:
+        with self._lock:
+            if self._transport is None:
+                self._transport = connect(self.address)
+            return self._transport
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"address": self.address}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["address"])  # type: ignore[misc]
+
+
+def _apart(request: Callable[[], T]) -> T:
+    """The outcome of a request, which is made on a thread of its own: one that is under way cannot be interrupted, so it is
+    what waits for it that looks for Ctrl-C and for the end of the process."""
+    outcome: list[T | BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            outcome.append(request())
+        except BaseException as error:
+            outcome.append(error)
+        done.set()
+
+    threading.Thread(target=run, name="streamtrain-request", daemon=True).start()
+    _wait(done, math.inf)
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _wait(event: threading.Event, seconds: float) -> None:
+    """Wait for the event, at most so long. Raises KeyboardInterrupt once the process is ending."""
+    end = time.monotonic() + seconds
+    while not event.wait(min(_POLL_SECONDS, max(0.0, end - time.monotonic()))) and time.monotonic() < end:
+        try:
+            _pool.submit(int)
+        except RuntimeError:  # the interpreter waits for the threads of pools, of which this may be one
+            raise KeyboardInterrupt from None
+
+
+def _retry_seconds() -> float:
+    asked = os.environ.get("STREAMTRAIN_RETRY_SECONDS", "")
+    try:
+        seconds = float(asked or _SECONDS)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 86_400:
+        raise UsageError(f"STREAMTRAIN_RETRY_SECONDS={asked}: must be a number of seconds, 0 to 86400")
+    return seconds

@@ -1,0 +1,53 @@
+"""The reader for a URL."""
+
+from __future__ import annotations
+
+import glob
+
+from streamtrain.errors import NotFoundError, UsageError
+from streamtrain.storage.reader import Reader
+from streamtrain.storage.remote.address import Address
+from streamtrain.storage.remote.client import Client
+from streamtrain.storage.remote.listing import walk
+from streamtrain.storage.suffixes import format_of, has_format, reader_for
+
+__all__ = ["open_remote"]
+
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+
+
+def open_remote(target: str, missing_chunks: str) -> Reader:
+    """Raises UsageError for what cannot be read from afar, and whatever the reader raises."""
+    address = Address.parse(target)
+    path = address.path.rstrip("/")
+    if path.endswith(".zarr.zip"):
+        raise UsageError(
+            f"{address.shown}: a Zarr store in a zip file is read from this machine alone: download or unpack it"
+        )
+    if has_format(path):
+        return _of_files(format_of([path]), target)
+    client = Client(address)
+    if not glob.has_magic(path) and (path.endswith(".zarr") or _is_zarr(client, path)):
+        from streamtrain.storage.zarr import ZarrReader
+
+        return ZarrReader(target, missing_chunks=missing_chunks)
+    folder = path if not glob.has_magic(path) else path[: path.index(next(filter(glob.has_magic, path.split("/"))))]
+    return _of_files(format_of(walk(client, folder.rstrip("/")) or [path]), target)
+
+
+def _of_files(kind: str, target: str) -> Reader:
+    reader: Reader = reader_for(kind)(target)
+    return reader
+
+
+def _is_zarr(client: Client, path: str) -> bool:
+    entries = client.entries(path, deep=False)
+    if entries is not None:
+        return any(entry.path.rpartition("/")[2] in _ZARR_MARKS for entry in entries)
+    for mark in _ZARR_MARKS:
+        try:
+            client.stat(f"{path}/{mark}")
+        except NotFoundError:
+            continue
+        return True
+    return False

@@ -1,0 +1,81 @@
+"""Remote files as readers of files see them (`streamtrain.storage.place.Place`)."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pyarrow as pa
+
+from streamtrain.storage.place import Stat, require_unchanged
+from streamtrain.storage.remote.address import Address
+from streamtrain.storage.remote.client import Client, Traffic
+from streamtrain.storage.remote.file import RangeFile
+from streamtrain.storage.remote.listing import find_files
+
+__all__ = ["RemotePlace", "locate_remote"]
+
+
+class RemotePlace:
+    """A folder of a store elsewhere. Every answer is compared with what its file was at first: one that has changed meanwhile
+    is an error, in whichever process reads it."""
+
+    far = True
+
+    def __init__(self, client: Client, root: str, stats: dict[str, Stat]) -> None:
+        self._client, self._root, self._stats = client, root, dict(stats)
+        self._lock = threading.Lock()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was asked so far."""
+        return self._client.traffic
+
+    def shown(self, name: str) -> str:
+        return self._client.address.at(self._path(name)).shown
+
+    def stat(self, name: str) -> Stat:
+        if name not in self._stats:
+            self._stats[name] = self._client.stat(self._path(name))
+        return self._stats[name]
+
+    def open(self, name: str, stat: Stat) -> pa.NativeFile:
+        return pa.PythonFile(RangeFile(stat.nbytes, lambda start, stop: self._fetch(name, start, stop)), mode="r")
+
+    def verify(self, name: str, stat: Stat) -> None:
+        """Every read has looked at that."""
+
+    def read(self, name: str, start: int, stop: int) -> bytes:
+        data: bytes = self._fetch(name, start, min(stop, self.stat(name).nbytes)).to_pybytes()
+        return data
+
+    def _fetch(self, name: str, start: int, stop: int) -> pa.Buffer:
+        if stop <= start:
+            return pa.py_buffer(b"")
+        part = self._client.part(self._path(name), start, stop)
+        self._compare(name, part.stat)
+        return part.data
+
+    def _compare(self, name: str, now: Stat) -> None:
+        """The first answer tells the tag of a file that was found in a listing."""
+        with self._lock:
+            before = self._stats[name]
+            if not before.version and before.nbytes == now.nbytes:
+                before = self._stats[name] = now
+        require_unchanged(self.shown(name), before, now)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}".lstrip("/")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"client": self._client, "root": self._root, "stats": self._stats}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def locate_remote(target: str, suffixes: tuple[str, ...]) -> tuple[RemotePlace, list[str]]:
+    """As `streamtrain.storage.place.locate`, of a URL."""
+    client = Client(Address.parse(target))
+    root, stats = find_files(client, suffixes)
+    return RemotePlace(client, root, stats), list(stats)

@@ -1,0 +1,202 @@
+"""A Zarr store elsewhere: its documents and sizes for the reader, and its bytes for zarr. Both ask through one client, so that
+what fails for a while is tried again, and is never taken for an absent chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+
+from streamtrain.errors import CorruptError, NotFoundError
+from streamtrain.storage.place import ahead
+from streamtrain.storage.remote.address import Address
+from streamtrain.storage.remote.client import Client
+from streamtrain.storage.remote.listing import walk
+from streamtrain.storage.remote.transport import Part
+
+__all__ = ["RemoteFiles", "RemoteStore"]
+
+_DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+_HEAD_BYTES, _TAIL_BYTES = 16, 1 << 14  # what Blosc's header takes, and the index of most shards
+_SEEN = 64
+
+
+class _Seen(NamedTuple):
+    """A chunk file as it was when it was read last: its bytes, and some of them, by where they begin."""
+
+    nbytes: int
+    known: dict[int, bytes]
+
+
+class RemoteFiles:
+    """What `streamtrain.storage.zarr.files.Files` asks for. Documents are asked for once; of the chunk files that were read
+    last the sizes are known, so that a look at what was read costs no request."""
+
+    def __init__(self, address: Address) -> None:
+        self.root, self.client = address.at(address.path.rstrip("/")), Client(address)
+        self._documents: dict[str, bytes | None] = {}
+        self._seen: OrderedDict[str, _Seen | None] = OrderedDict()
+        self._lock = threading.Lock()
+        #: looks at a whole chunk file, by its key, before it is decoded; may raise
+        self.check: Callable[[str], None] = lambda key: None
+
+    def read(self, key: str) -> bytes | None:
+        if key not in self._documents:
+            part = self.fetch(key)
+            self._documents[key] = None if part is None else part.data.to_pybytes()
+        return self._documents[key]
+
+    def part(self, key: str, start: int, stop: int) -> bytes:
+        seen = self._seen.get(key)
+        for at, known in (seen.known if seen else {}).items():
+            if at <= start and stop <= at + len(known):
+                return known[start - at : stop - at]
+        part = self.fetch(key, start, stop)
+        return b"" if part is None else part.data.to_pybytes()
+
+    def size(self, key: str) -> int | None:
+        if key.rpartition("/")[2] in _DOCUMENTS:
+            document = self.read(key)
+            return None if document is None else len(document)
+        with self._lock:
+            if key in self._seen:
+                seen = self._seen[key]
+                return None if seen is None else seen.nbytes
+        try:
+            return self.client.stat(self._path(key)).nbytes
+        except NotFoundError:
+            return None
+
+    def children(self, prefix: str) -> list[str]:
+        entries = self.client.entries(self._path(prefix), deep=False)
+        if entries is not None:
+            names = [entry.path.rpartition("/")[2] for entry in entries if entry.is_folder]
+        else:
+            names = [
+                path[len(prefix) :].strip("/").split("/")[0] for path in self._consolidated() if path.startswith(prefix)
+            ]
+        return sorted({name for name in names if name and not name.startswith(".")})
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Where a server shows no folders, none: what is there cannot be known."""
+        files = walk(self.client, self._path(prefix)) or {}
+        cut = len(f"{self.root.path}/".lstrip("/"))
+        keys = [key for key in (path[cut:] for path in files) if not any(p.startswith(".") for p in key.split("/"))]
+        if self.root.is_web:  # whose pages tell no sizes
+            yield from zip(keys, ahead(lambda key: self.client.stat(self._path(key)).nbytes, keys), strict=True)
+        else:
+            yield from ((key, files[self._path(key)]) for key in keys)
+
+    def fetch(self, key: str, start: int | None = None, stop: int | None = None, *, tail: int = 0) -> Part | None:
+        """A file, or some bytes of it, or the last ones; None where there is no such file."""
+        path = self._path(key)
+        try:
+            if tail:
+                return self.client.tail(path, tail)
+            return self.client.whole(path) if start is None or stop is None else self.client.part(path, start, stop)
+        except NotFoundError:
+            return None
+
+    def note(self, key: str, part: Part | None, at: int) -> None:
+        """Remember what was read of a chunk file, from position ``at`` on."""
+        seen = None
+        if part is not None:
+            data = memoryview(part.data)
+            end = max(0, len(data) - _TAIL_BYTES)
+            seen = _Seen(part.stat.nbytes, {at: bytes(data[:_HEAD_BYTES]), at + end: bytes(data[end:])})
+        with self._lock:
+            self._seen[key] = seen
+            self._seen.move_to_end(key)
+            if len(self._seen) > _SEEN:
+                self._seen.popitem(last=False)
+
+    def _path(self, key: str) -> str:
+        return "/".join(part for part in (self.root.path, key) if part)
+
+    def _consolidated(self) -> Sequence[str]:
+        """Paths of all arrays and groups, from the document that names them."""
+        for key, names in (("zarr.json", _names_of_v3), (".zmetadata", _names_of_v2)):
+            document = self.read(key)
+            if document is not None:
+                try:
+                    return names(json.loads(document))
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue
+        raise CorruptError(
+            f"{self.root}: the server shows no page with the folders of this group, and it has no consolidated metadata, so "
+            "its arrays cannot be found: write it (zarr.consolidate_metadata), name one array, or have the server show folders"
+        )
+
+
+def _names_of_v3(document: Any) -> list[str]:
+    return list(document["consolidated_metadata"]["metadata"])
+
+
+def _names_of_v2(document: Any) -> list[str]:
+    return [key.rpartition("/")[0] for key in document["metadata"]]
+
+
+class RemoteStore(Store):
+    """The bytes of the same files for zarr. Read only."""
+
+    supports_writes = supports_deletes = supports_listing = False
+
+    def __init__(self, files: RemoteFiles) -> None:
+        super().__init__(read_only=True)
+        self._files = files
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        part = await asyncio.to_thread(self._get, key, byte_range)
+        return None if part is None else prototype.buffer.from_bytes(part)
+
+    def _get(self, key: str, asked: ByteRequest | None) -> Any:
+        files = self._files
+        if key.rpartition("/")[2] in _DOCUMENTS:
+            return files.read(key)
+        if isinstance(asked, RangeByteRequest):
+            part = files.fetch(key, asked.start, asked.end)
+            return None if part is None else part.data
+        if isinstance(asked, SuffixByteRequest):
+            part = files.fetch(key, tail=asked.suffix)
+        elif isinstance(asked, OffsetByteRequest):
+            part = files.fetch(key, asked.offset, 1 << 62)
+        else:
+            part = files.fetch(key)
+        files.note(key, part, 0 if part is None else part.stat.nbytes - part.data.size)
+        if part is not None and asked is None:
+            files.check(key)
+        return None if part is None else part.data
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return list(await asyncio.gather(*(self.get(key, prototype, asked) for key, asked in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        return await asyncio.to_thread(self._files.size, key) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise NotImplementedError("read only")
+
+    async def delete(self, key: str) -> None:
+        raise NotImplementedError("read only")
+
+    def list(self) -> AsyncIterator[str]:
+        raise NotImplementedError("what is listed is asked of the files")
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        return self.list()
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        return self.list()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemoteStore) and other._files.root == self._files.root
+
+    __hash__ = None  # type: ignore[assignment]

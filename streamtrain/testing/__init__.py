@@ -1,0 +1,26 @@
+"""For people who write a reader: whether it keeps the contract, and readers that misbehave on purpose.
+
+`ReaderTests` is for pytest: subclass it, say how data are written, inherit the tests. `check_reader` needs no pytest and no
+way to write; it is what ``streamtrain check-reader`` runs. Both run the functions of `checks`, `sizes` and `written`. The
+wrappers are for tests of one's own: how does what I have built bear storage that fails, is slow, lies, and how often does
+it read.
+"""
+
+from __future__ import annotations
+
+from streamtrain.testing.running import Result, check_reader
+from streamtrain.testing.subject import CheckFailed, ReaderWarning
+from streamtrain.testing.suite import ReaderTests
+from streamtrain.testing.wrappers import CorruptReader, CountingReader, FlakyReader, SlowReader
+
+__all__ = [
+    "CheckFailed",
+    "CorruptReader",
+    "CountingReader",
+    "FlakyReader",
+    "ReaderTests",
+    "ReaderWarning",
+    "Result",
+    "SlowReader",
+    "check_reader",
+]
