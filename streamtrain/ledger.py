@@ -58,13 +58,11 @@ class Ledger:
             skipped = sum(entry["rows"] for entry in self._entries.values())
         if skipped > self._most * self._total:
             found = self.entries()
-            more = f"\n  and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
-            named = "".join(
-                f"\n  {entry['chunk']}: {entry['rows']:,} rows: {entry['error']}" for entry in found[:_NAMED]
-            )
+            more = f"; and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+            named = "; ".join(f"{entry['chunk']}, {entry['rows']:,} rows: {entry['error']}" for entry in found[:_NAMED])
             raise CorruptError(
                 f"{self._source}: {skipped:,} of {self._total:,} rows would be skipped, more than --max-skipped "
-                f"{self._most:g} allows: mend the data, or allow more:{named}{more}"
+                f"{self._most:g} allows: mend the data, or allow more ({named}{more})"
             )
 
     def entries(self) -> list[dict[str, Any]]:

@@ -33,10 +33,9 @@ _SAMPLE_SECONDS = 0.01
 _NEAR_SHARE = 0.98  # of the budget: from here on reads go one at a time
 _TRIM_SECONDS = 0.5  # between two times that freed memory is given back
 _JOIN_SECONDS = 1.0
-_STACK_BYTES = 2 << 20  # of a thread that is started meanwhile, instead of 8 MiB: stacks count where they are mapped
+_STACK_BYTES = 1 << 20  # of a thread that is started meanwhile, instead of 8 MiB: stacks count where they are mapped
 _STACKS_BYTES = 24 * _STACK_BYTES
-_BLAS_BYTES = 40 << 20  # likewise the buffer that BLAS maps for a second thread that is in it at the same time
-_MAPPED_SHARE = 0.985  # of the budget: what may be mapped once the process is near it, with none of that on top
+_BLAS_BYTES = 2 * (34 << 20)  # likewise the buffers of threads that are in BLAS at the same time
 
 
 class Monitor:
@@ -63,6 +62,8 @@ class Monitor:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamtrain-monitor", daemon=True)
         self._trimmed = time.perf_counter()
+        # What is left for stacks and BLAS may come out of what the plan leaves free.
+        self._most_bytes = max(budget_bytes, predicted_peak(planned) + _STACKS_BYTES + _BLAS_BYTES)
 
     def near(self) -> bool:
         """Whether the process is so close to its budget that nothing should be read ahead."""
@@ -84,9 +85,9 @@ class Monitor:
         self.warnings[:] = [message]  # as large as the peak has become
 
     def __enter__(self) -> Self:
-        if self._stops:
-            _limit.lower(self, self.budget_bytes)
         self._thread.start()
+        if self._stops:
+            _limit.lower(self, self._most_bytes)
         return self
 
     def __exit__(
@@ -126,11 +127,7 @@ class Monitor:
             self._done.set()
             return
         resident, now = found[0], time.perf_counter()
-        near = resident > _NEAR_SHARE * self.budget_bytes
-        if self._stops and near != self._near:
-            most = int(_MAPPED_SHARE * self.budget_bytes), 0
-            _limit.change(self, *(most if near else (self.budget_bytes, _STACKS_BYTES + _BLAS_BYTES)))
-        self._near = near
+        self._near = resident > _NEAR_SHARE * self.budget_bytes
         if self._near and now - self._trimmed > _TRIM_SECONDS:
             self._trimmed = now
             release_freed_memory()
@@ -147,11 +144,12 @@ class _DataLimit:
         self._before = (-1, -1)
         self._stack_bytes = 0
 
-    def lower(self, monitor: Monitor, budget_bytes: int) -> None:
-        """Leave room for as much more data as the budget has."""
+    def lower(self, monitor: Monitor, most_bytes: int) -> None:
+        """Leave room for as many more bytes as the process is smaller than ``most_bytes``, and always for stacks and BLAS."""
         square = np.zeros((256, 256), np.float32)
         square @ square  # BLAS maps its buffer at its first use, and where it cannot, it ends the process
-        if mapped_data_bytes() is None:  # not Linux
+        mapped, resident = mapped_data_bytes(), resident_now()
+        if mapped is None or resident is None:  # not Linux
             return
         import resource
 
@@ -159,16 +157,8 @@ class _DataLimit:
             if not self._asked:
                 self._before = resource.getrlimit(resource.RLIMIT_DATA)
                 self._stack_bytes = threading.stack_size(_STACK_BYTES)
-            self._asked[monitor] = resource.RLIM_INFINITY
-        self.change(monitor, budget_bytes, _STACKS_BYTES + _BLAS_BYTES)
-
-    def change(self, monitor: Monitor, budget_bytes: int, more_bytes: int) -> None:
-        """Leave room for as much more data as the budget has now, and ``more_bytes``."""
-        mapped, resident = mapped_data_bytes(), resident_now()
-        with self._lock:
-            if monitor in self._asked and mapped is not None and resident is not None:
-                self._asked[monitor] = mapped + max(0, budget_bytes - resident[0]) + more_bytes
-                self._apply()
+            self._asked[monitor] = mapped + max(_STACKS_BYTES + _BLAS_BYTES, most_bytes - resident[0])
+            self._apply()
 
     def restore(self, monitor: Monitor) -> None:
         with self._lock:

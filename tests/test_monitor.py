@@ -78,8 +78,8 @@ def run(code: str) -> dict[str, Any]:
 def test_a_learner_that_leaks_is_stopped_before_the_process_is_10_percent_over() -> None:
     found = run("run('250MB', Learner(lambda self: self.held.append(np.ones(125_000))), batch_size=64)")
     assert found["error"] == "BudgetExceeded"
-    assert 250 * MB < found["peak"] <= 275 * MB
-    assert "more than the budget 250 MB" in found["message"] and "windows" in found["message"]
+    assert 240 * MB < found["peak"] <= 275 * MB
+    assert "the budget 250 MB" in found["message"] and "windows" in found["message"]
     assert "What would help" in found["message"]
 
 
@@ -213,7 +213,8 @@ def test_blas_works_under_the_limit_however_little_is_left() -> None:
             for _ in range(20): np.ones((300, 300)) @ np.ones((300, 300))
         # only just enough for the stacks of the threads
         monitor._STACKS_BYTES = 5 * monitor._STACK_BYTES
-        with threadpool_limits(1, "blas"), monitor.Monitor(resident_bytes(), {}) as under:
+        now = resident_bytes()
+        with threadpool_limits(1, "blas"), monitor.Monitor(now, {"baseline": now}) as under:
             threads = [Thread(target=work) for _ in range(2)]
             for thread in threads: thread.start()
             for thread in threads: thread.join()

@@ -166,7 +166,12 @@ def test_the_workers_of_a_cluster_skip_the_same(kind: Any) -> None:
     found, ledgers = [], []
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster, timeout=30) as client,
     ):
@@ -181,7 +186,7 @@ def test_the_workers_of_a_cluster_skip_the_same(kind: Any) -> None:
 def test_too_much_is_an_error_that_names_it() -> None:
     with pytest.raises(CorruptError, match=r"80 of 400 rows would be skipped, more than --max-skipped 0.1") as caught:
         batches(Damaged(10, {2: 0, 7: 0}), Ledger("data", 400, most=0.1), window_rows=400)
-    assert "part#2: 40 rows" in str(caught.value) and "the disk is on fire" in str(caught.value)
+    assert "part#2, 40 rows" in str(caught.value) and "the disk is on fire" in str(caught.value)
     batches(Damaged(10, {2: 0, 7: 0}), Ledger("data", 400, most=0.2), window_rows=400)
 
 
