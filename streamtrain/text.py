@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["printable", "without_secrets"]
 
 
@@ -21,10 +23,15 @@ def without_secrets(target: str) -> str:
 
     >>> without_secrets("https://user:word@host/a.csv?signature=x"), without_secrets("s3://bucket/part-?.csv")
     ('https://host/a.csv', 's3://bucket/part-?.csv')
+    >>> without_secrets("https://user:wo/rd@host/a.csv")
+    'https://***'
     """
     scheme, mark, rest = target.partition("://")
     if not mark:
         return target
     host, slash, path = rest.partition("/")
+    _, colon, port = re.split(r"[?#]", host)[0].rpartition("@")[2].rpartition(":")
+    if colon and "@" in path + host and not (port.isdigit() or port.endswith("]")):
+        return f"{scheme}://***"  # the beginning of a password that has a / ? or # in it
     shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     return shown if scheme in ("s3", "gs", "az", "memory") else shown.partition("?")[0]

@@ -26,7 +26,7 @@ def naming(chunk: Chunk) -> Iterator[None]:
             yield
     except (StreamtrainError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,21 +56,20 @@ class CsvReader(TextReader):
         return block.after(n + 1)
 
     def _require_names(self, file: int, names: list[str]) -> None:
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise SchemaError(f"{self.shown(file)}: more than one column is named {twice[0]!r}: names must be unique")
+        known = set(names)
+        if len(known) < len(names):
+            twice = next(name for name, count in Counter(names).items() if count > 1)
+            raise SchemaError(f"{self.shown(file)}: more than one column is named {twice!r}: names must be unique")
         for name in self._given.names:
-            if name not in names:
+            if name not in known:
                 raise SchemaError(
                     f"{self.shown(file)}: no column {name!r}, which the schema has: {near_names(name, names)}"
                 )
-        first = next(iter(self._names.values()), names)
-        for name in {*first, *names}:
-            if (name in first) != (name in names):
-                has = "a column" if name in names else "no column"
-                raise SchemaError(
-                    f"{self.shown(file)}: {has} {name!r}, unlike {self.shown(0)}: all files must have the same columns"
-                )
+        for name in known.symmetric_difference(next(iter(self._names.values()), names)):
+            has = "a column" if name in known else "no column"
+            raise SchemaError(
+                f"{self.shown(file)}: {has} {name!r}, unlike {self.shown(0)}: all files must have the same columns"
+            )
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
         given = {f.name: f.type for f in self._given if not is_text(f.type)} | {

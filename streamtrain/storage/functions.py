@@ -59,6 +59,12 @@ class FunctionReader:
     ) -> None:  # fmt: skip
         if not isinstance(schema, pa.Schema) or not schema.names or len(set(schema.names)) < len(schema.names):
             raise UsageError(f"schema={schema!r}: must be a pyarrow.Schema of at least one column, each named once")
+        if not hasattr(keys, "__len__") or not callable(read):
+            raise UsageError("reader_from: keys must be a sequence, and read a function of a key and columns")
+        if not (rows is None or callable(rows) or hasattr(rows, "__len__")):
+            raise UsageError(f"rows={rows!r}: must be a sequence of numbers, or a function of a key")
+        if not (fingerprint is None or callable(fingerprint) or isinstance(fingerprint, str)):
+            raise UsageError(f"fingerprint={fingerprint!r}: must be a string, or a function that returns one")
         self._keys = {str(key): key for key in keys}
         if len(self._keys) < len(keys):
             raise UsageError(f"keys: {len(keys):,} were given, but only {len(self._keys):,} are different")
@@ -90,11 +96,18 @@ class FunctionReader:
         if self._rows is not None and not callable(self._rows):
             given: Iterator[Any] = iter(self._rows)
         else:
-            given = map(self._rows or self._counted, self._keys.values())
+            given = map(self._told if self._rows else self._counted, self._keys.values())
         for name, count in zip(self._keys, given, strict=True):
-            if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+            if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count < 2**62:
                 raise UsageError(f"rows: {count!r} for key {name!r}: must be a number of rows")
             yield int(count)
+
+    def _told(self, key: Any) -> Any:
+        assert callable(self._rows)
+        try:
+            return self._rows(key)
+        except Exception as error:
+            raise CorruptError(f"{key}: its rows cannot be told: {type(error).__name__}: {error}") from error
 
     def _counted(self, key: Any) -> int:
         narrowest = min(self.schema, key=lambda field: bytes_per_row(field.type)).name
@@ -123,4 +136,9 @@ class FunctionReader:
 
     def fingerprint(self) -> str | None:
         """As it was given; None where none was."""
-        return self._fingerprint() if callable(self._fingerprint) else self._fingerprint
+        if not callable(self._fingerprint):
+            return self._fingerprint
+        try:
+            return self._fingerprint()
+        except Exception as error:
+            raise CorruptError(f"fingerprint: cannot be told: {type(error).__name__}: {error}") from error

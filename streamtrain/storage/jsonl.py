@@ -57,7 +57,7 @@ class JsonLinesReader(TextReader):
     def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
         try:
             found = json.loads(record)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"is not one JSON object: {error}"
         odd = [key for key in found if key not in schema.names] if len(schema) else []
         if odd:

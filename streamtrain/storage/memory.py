@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -202,7 +203,7 @@ def _strings(name: str, values: NDArray[Any]) -> Any:
 
 
 def _no_twins(names: list[str]) -> None:
-    twins = sorted({name for name in names if names.count(name) > 1})
+    twins = sorted(name for name, count in Counter(names).items() if count > 1)
     if twins:
         raise SchemaError(f"{names.count(twins[0])} columns are named {twins[0]!r}; rename all but one")
 

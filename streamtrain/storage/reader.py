@@ -30,6 +30,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from streamtrain.errors import DataError
+
 __all__ = ["Chunk", "ChunkTable", "Reader", "Streams"]
 
 
@@ -105,6 +107,9 @@ class ChunkTable(Sequence[Chunk]):
         """The table of any sequence of chunks."""
         if isinstance(chunks, cls):
             return chunks
+        if not all(hasattr(c, "read_peak_bytes") for c in chunks):
+            odd = next(c for c in chunks if not hasattr(c, "read_peak_bytes"))
+            raise DataError(f"the reader's chunks() gave {odd!r}: it must give Chunk objects, or a ChunkTable")
         keys = [c.key for c in chunks]
         columns = [[c.rows for c in chunks], [c.decoded_bytes for c in chunks], [c.read_peak_bytes for c in chunks]]
         return cls(keys.__getitem__, *columns)

@@ -8,6 +8,7 @@ it gives. The types are those of the first block, or given.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +125,7 @@ class TextReader:
 
     def _fix_types(self, block: Block, file: int) -> None:
         schema = self._checked(block, file, None, (), lambda data: self.infer(data, file))
-        twice = [name for name in schema.names if schema.names.count(name) > 1]
+        twice = [name for name, count in Counter(schema.names).items() if count > 1]
         if twice or not schema.names:
             shown = f"more than one column is named {twice[0]!r}" if twice else "there are no columns"
             raise SchemaError(f"{self.shown(file)}: {shown}")

@@ -67,7 +67,7 @@ def run_checks(subject: Subject) -> Iterator[Result]:
             yield Result(check.__name__, "skipped", str(error))
         except CheckFailed as error:
             yield Result(check.__name__, "FAILED", str(error))
-        except Exception as error:  # of the reader's own code
+        except (Exception, SystemExit) as error:  # of the reader's own code
             yield Result(check.__name__, "FAILED", f"{type(error).__name__}: {error}")
 
 
@@ -85,7 +85,7 @@ def _calling(make: Callable[[], Any], name: str) -> Callable[[], Reader]:
             return make()  # type: ignore[no-any-return]
         except (StreamtrainError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{name}: called without arguments it raised {type(error).__name__}: {error}; name a class or function "
                 "that needs none"

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.errors import CorruptError
-from streamtrain.storage import Chunk, open_reader
+from streamtrain.errors import CorruptError, DataError, UsageError
+from streamtrain.storage import Chunk, ChunkTable, open_reader
 from streamtrain.storage.checked import open_stream, read_columns
 
 TEXT = pa.Array.from_buffers(
@@ -64,3 +64,28 @@ def test_text_that_is_not_utf8_in_a_file(tmp_path: Path) -> None:
     reader = open_reader(tmp_path / "b.parquet")
     with pytest.raises(CorruptError, match=r"b\.parquet:0: column 's' .*UTF8"):
         list(read_columns(reader, reader.chunks()[0], ["s"]))
+
+
+def test_a_reader_that_wants_to_leave_is_an_error() -> None:
+    class Leaving(Bad):
+        def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
+            raise SystemExit(0)
+
+    reader = Leaving(pa.array([1, 2]))
+    with pytest.raises(CorruptError, match="part#0: cannot be read: SystemExit"):
+        list(read_columns(reader, reader.chunks()[0], ["good"]))
+
+
+def test_chunks_that_are_none() -> None:
+    with pytest.raises(DataError, match=r"chunks\(\) gave 3: it must give Chunk objects"):
+        ChunkTable.of([3])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://KEY:se/cret@b/x.csv", "http://joe:se/cret@host/x.csv", "http://joe:se#cret@host/x", "http://[::1/cret"],
+)
+def test_urls_that_cannot_be_say_no_secret(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_reader(url)
+    assert "se/cret" not in str(caught.value) and "joe" not in str(caught.value)

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from streamtrain.errors import UsageError
+from streamtrain.text import without_secrets
 
 __all__ = ["SCHEMES", "Address", "Secret"]
 
@@ -57,6 +58,8 @@ class Address:
     def parse(cls, url: str) -> Address:
         """Raises UsageError for a URL without a bucket or host, or with ``..`` or ``//`` in its path."""
         scheme, _, rest = url.partition("://")
+        if without_secrets(url) == f"{scheme}://***":
+            raise UsageError(f"{scheme}://: a / # ? or @ in a password must be written %2F %23 %3F %40")
         if scheme not in SCHEMES:
             raise UsageError(f"{scheme}://: there are {', '.join(SCHEMES)}")
         if scheme == "memory":
@@ -77,7 +80,11 @@ class Address:
 
     @classmethod
     def _of_web(cls, url: str) -> Address:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            assert parts.port is None or parts.port >= 0
+        except ValueError as error:
+            raise UsageError(f"{without_secrets(url)}: is no URL: {error}") from None
         login, at, host = parts.netloc.rpartition("@")
         header = ""
         if at:

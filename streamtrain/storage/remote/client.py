@@ -88,7 +88,8 @@ class Client:
     def _ask(self, path: str, request: Callable[[Transport], T]) -> T:
         transport = self._connected()
         started = time.monotonic()
-        for tries in range(1, _TRIES + 1):
+        most = _TRIES + int(self._seconds)
+        for tries in range(1, most + 1):
             self.traffic.add(requests=1, retries=int(tries > 1))
             try:
                 answer = _apart(lambda: request(transport))
@@ -97,7 +98,7 @@ class Client:
                 pause = self._random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**tries))
                 if failure.final:
                     raise error_of(failure, self.address.at(path), signed=is_signed(self.address)) from None
-                if tries == _TRIES or waited + pause > self._seconds:
+                if tries == most or waited + pause > self._seconds:
                     raise gone_silent(failure, self.address.at(path), tries, waited) from None
                 _wait(threading.Event(), pause)
             else:

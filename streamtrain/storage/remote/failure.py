@@ -93,7 +93,8 @@ def _remedy(address: Address, *, signed: bool) -> str:
 
 
 def gone_silent(failure: Failure, address: Address, tries: int, seconds: float) -> GivenUp:
+    times = "one try" if tries == 1 else f"{tries} tries"
     return GivenUp(
-        f"{address.shown}: given up after {tries} tries in {seconds:.0f} s ({failure.reason}): the server is down, "
+        f"{address.shown}: given up after {times} in {seconds:.0f} s ({failure.reason}): the server is down, "
         "overloaded or cannot be reached; try again later, or give it longer with STREAMTRAIN_RETRY_SECONDS"
     )
