@@ -22,7 +22,7 @@ from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
 from streamtrain.storage.parquet_footer import READ_ERRORS, first_line, is_text, require_same
 from streamtrain.storage.partitions import Partitions
-from streamtrain.storage.place import Place, locate
+from streamtrain.storage.place import Located, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.text_source import edges
 
@@ -35,7 +35,7 @@ _TEXT_COPIES = 2.5  # text of which codes are made: a hash table and the diction
 _SLACK, _TEXT_SLACK = 1.1, 2.2  # dictionaries and hash tables grow by doubling
 
 
-class IpcReader:
+class IpcReader(Located):
     """Reads Arrow IPC files and streams, whichever the first bytes say.
 
     target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
@@ -117,16 +117,6 @@ class IpcReader:
         ]
         decoded = sum(size if size >= 0 else nbytes for size, (_, nbytes) in zip(sizes, starts, strict=True))
         return min(1000.0, decoded / max(1, sum(nbytes for _, nbytes in starts)))
-
-    @property
-    def located(self) -> tuple[Place, list[str]]:
-        """The data files: where, and which."""
-        return self._place, self._files
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all files on disk."""
-        return sum(stat.nbytes for stat in self._stats)
 
     def chunks(self) -> ChunkTable:
         """The key of a chunk is its file and the number of its first batch."""

@@ -33,13 +33,13 @@ from streamtrain.storage.parquet_footer import (
 from streamtrain.storage.parquet_handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
 from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Page, Sizes, far_buffer_bytes
 from streamtrain.storage.partitions import Partitions
-from streamtrain.storage.place import Place, ahead, locate
+from streamtrain.storage.place import Located, ahead, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
 
-class ParquetReader:
+class ParquetReader(Located):
     """Reads Parquet files.
 
     target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
@@ -85,16 +85,6 @@ class ParquetReader:
         with reading(self._place.shown(name)):
             footer = self._handles.footer(name)
         return footer, first_page(self._place, name, footer.metadata.created_by or "")
-
-    @property
-    def located(self) -> tuple[Place, list[str]]:
-        """The data files: where, and which."""
-        return self._place, self._files
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all files on disk."""
-        return sum(stat.nbytes for stat in self._stats)
 
     @property
     def open_bytes(self) -> int:

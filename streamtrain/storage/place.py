@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -54,13 +54,22 @@ class Place(Protocol):
         """The bytes from ``start`` to ``stop``, fewer where the file ends before."""
 
 
-@runtime_checkable
-class Located(Protocol):
-    """What readers of files have beside the members of a reader."""
+class Located:
+    """What readers of files have beside the members of a reader. They set where the files are, which, and what they were."""
+
+    _place: Place
+    _files: list[str]
+    _stats: list[Stat]
 
     @property
     def located(self) -> tuple[Place, list[str]]:
         """The data files: where, and which."""
+        return self._place, self._files
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all files on disk."""
+        return sum(stat.nbytes for stat in self._stats)
 
 
 class LocalPlace:

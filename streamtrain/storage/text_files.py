@@ -21,7 +21,7 @@ from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaErr
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.parquet_footer import READ_ERRORS, first_line
 from streamtrain.storage.partitions import Partitions
-from streamtrain.storage.place import Place, locate
+from streamtrain.storage.place import Located, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.records import BadRecord, Block, Lines, blocks, first_bad
 from streamtrain.storage.text_chunks import extents
@@ -41,7 +41,7 @@ _SLACK = 1.35
 _TEXT_SCRATCH = 3.5  # for each byte of a block: the dictionary and its hash table, as they grow
 
 
-class TextReader:
+class TextReader(Located):
     """Reads text files; the format says where records end and what stands in them.
 
     suffixes: of its files, without that of a compression. scratch: what decoding takes for each byte of a block.
@@ -133,16 +133,6 @@ class TextReader:
         self._density = self._table(block, schema, schema.names, file).nbytes / len(block.data)
 
     # -- reading ---------------------------------------------------------------------------------------------------------
-
-    @property
-    def located(self) -> tuple[Place, list[str]]:
-        """The data files: where, and which."""
-        return self._place, self._files
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all files on disk."""
-        return sum(stat.nbytes for stat in self._stats)
 
     def shown(self, file: int) -> str:
         return self._place.shown(self._files[file])
