@@ -16,10 +16,11 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
 from streamtrain.memory import parse_bytes, reset_peak
-from streamtrain.metrics import make_metrics
+from streamtrain.metrics import Metrics
 from streamtrain.model import Model, load_model
 from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
+from streamtrain.scores import metrics_for, per_class, scores
 from streamtrain.storage.place import LocalPlace, Located
 
 __all__ = ["Scorer", "evaluate", "predict"]
@@ -30,8 +31,9 @@ _WINDOW_BYTES, _BATCH_BYTES, _OUTPUT_BYTES = 32 * 10**6, 2 * 10**6, 8 * 10**6
 
 def _open(data: Any, model: Model, *, with_target: bool, missing_chunks: str) -> Source:
     source = Source.open(
-        data, target=model.target.name if with_target else None, features=model.layout.features,
+        data, target=model.target.names if with_target else None, features=model.layout.features,
         task=model.target.task if with_target else None, missing_chunks=missing_chunks,
+        roles={column.name: column.role for column in model.layout.columns if column.role != "time"},
     )  # fmt: skip
     return source.with_layout(model.layout_for(source.reader.schema, with_target=with_target))
 
@@ -41,7 +43,8 @@ def _plan(
 ) -> Plan:
     """Rows in file order: the window is a matter of memory only, so it is small. ``written``: for predictions, too."""
     outputs = _output_bytes(model)
-    batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * source.layout.width + outputs)))
+    row_bytes = 4 * source.layout.width + source.layout.entry_bytes + outputs
+    batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
     extra = {"outputs": batch * outputs + (2 * _chunk_rows(model) * outputs if written else 0)}
     return source.plan(
         memory=memory, batch_size=batch, workers=workers, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
@@ -50,7 +53,7 @@ def _plan(
 
 def _output_bytes(model: Model | None) -> int:
     """Bytes of the predictions for one row: margins, probabilities and what is written of them."""
-    return 32 + (16 * len(model.classes) if model else 0)
+    return 32 + (16 * max(len(model.classes), len(model.target.names)) if model else 0)
 
 
 def _chunk_rows(model: Model | None) -> int:
@@ -84,7 +87,7 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model, or the model of a run folder, on data with its target.
 
-    Returns ``{"rows", "metrics"}``. Raises RunError for a folder that holds no model, and what `fit` raises for data.
+    Returns ``{"rows", "metrics", "per_class"}``, the last None for regression. Raises RunError for a folder that holds no model, and what `fit` raises for data.
     """
     _check(memory, workers)
     reset_peak()
@@ -93,14 +96,15 @@ def evaluate(
     plan = _plan(source, model, memory, workers)
     plan.require_fits()
     with Monitor(plan.budget_bytes, plan.terms) as monitor:
-        return {"rows": plan.rows, "metrics": _score(source, plan, model, monitor)}
+        metrics = _score(source, plan, model, monitor)
+        return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}
 
 
-def _score(source: Source, plan: Plan, model: Model, monitor: Monitor) -> dict[str, Any]:
-    metrics = make_metrics(model.task, len(model.classes))
+def _score(source: Source, plan: Plan, model: Model, monitor: Monitor) -> Metrics:
+    metrics = metrics_for(model.target)
     for batch, predictions in _predicted(source, plan, model, monitor):
         metrics.update(batch.targets, predictions, batch.weights)
-    return metrics.result()
+    return metrics
 
 
 _OWN_TERMS = ("footers", "order", "reads", "streams", "windows", "batches", "outputs")
@@ -119,7 +123,7 @@ class Scorer:
         """Open the data early, so that what is wrong with it is said before training, and what it takes is planned."""
         source = Source.open(
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
-            task=settings.task, missing_chunks=settings.missing_chunks,
+            task=settings.task, roles=settings.roles, crosses=settings.crosses, missing_chunks=settings.missing_chunks,
         )  # fmt: skip
         plan = cls._least(source, None)
         return cls(data, settings.missing_chunks, sum(plan.terms[name] for name in _OWN_TERMS))
@@ -136,7 +140,7 @@ class Scorer:
     def score(self, model: Model, monitor: Monitor) -> dict[str, Any]:
         """The metrics of the model on this data, within the budget that the monitor of the whole fit holds."""
         source = _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
-        return _score(source, self._least(source, model), model, monitor)
+        return scores(_score(source, self._least(source, model), model, monitor))
 
 
 def predict(
@@ -145,7 +149,8 @@ def predict(
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
 
-    Columns: ``prediction``, and for classes ``probability_<class>`` for each. Returns ``{"rows", "out"}``.
+    Columns: ``prediction``, and for classes ``probability_<class>`` for each; of several targets ``prediction_<target>`` and
+    ``probability_<target>_<class>``. Returns ``{"rows", "out"}``.
     """
     _check(memory, workers)
     reset_peak()
@@ -185,20 +190,26 @@ def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> No
 
 
 def _prediction_schema(model: Model) -> pa.Schema:
-    if model.task == "regress":
-        return pa.schema([("prediction", pa.float64() if model.target.origin else pa.float32())])
-    kind = model.target.labels.type
-    probabilities = [(f"probability_{c}", pa.float32()) for c in model.classes]
-    return pa.schema([("prediction", kind), *probabilities])
+    fields: list[tuple[str, pa.DataType]] = []
+    for target in model.target.several:
+        of = f"_{target.name}" if model.target.parts else ""
+        if target.task == "regress":
+            fields.append((f"prediction{of}", pa.float64() if target.origin else pa.float32()))
+        else:
+            fields.append((f"prediction{of}", target.labels.type))
+            fields += [(f"probability{of}_{c}", pa.float32()) for c in target.classes]
+    return pa.schema(fields)
 
 
 def _table(model: Model, predictions: NDArray[np.float32], schema: pa.Schema) -> pa.RecordBatch:
-    if model.task == "regress":
-        values = predictions + np.float64(model.target.origin) if model.target.origin else predictions
-        return pa.record_batch([pa.array(values)], schema=schema)
-    if predictions.ndim == 1:  # two classes: the probability of the second
-        predictions = np.stack([1 - predictions, predictions], axis=1)
-    best = np.argmax(predictions, axis=1)
-    labels = model.target.labels.take(pa.array(best))
-    columns = [pa.array(np.ascontiguousarray(predictions[:, i])) for i in range(predictions.shape[1])]
-    return pa.record_batch([labels, *columns], schema=schema)
+    columns: list[pa.Array] = []
+    each = predictions.T if model.target.parts else [predictions]
+    for target, found in zip(model.target.several, each, strict=True):
+        if target.task == "regress":
+            columns.append(pa.array(found + np.float64(target.origin) if target.origin else np.ascontiguousarray(found)))
+            continue
+        if found.ndim == 1:  # two classes: the probability of the second
+            found = np.stack([1 - found, found], axis=1)
+        columns.append(target.labels.take(pa.array(np.argmax(found, axis=1))))
+        columns += [pa.array(np.ascontiguousarray(found[:, i])) for i in range(found.shape[1])]
+    return pa.record_batch(columns, schema=schema)

@@ -1,27 +1,47 @@
-"""What data are: schema, rows, chunks and sizes; with a target, its classes and how clustered they are."""
+"""What data are: schema, rows, chunks and sizes, and what each column would become; with a target, its classes and how
+clustered they are."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
+
+from streamtrain.columns.roles import choose_role
+from streamtrain.errors import ColumnError, StreamtrainError
+from streamtrain.load import Source
 from streamtrain.storage import ChunkTable, open_reader
-from streamtrain.storage.arrow import value_type, width
+from streamtrain.storage.arrow import pick, value_type, width
+from streamtrain.storage.reader import Reader
 from streamtrain.survey import survey
 
 __all__ = ["inspect"]
 
 
-def inspect(data: Any, *, target: str | None = None, missing_chunks: str = "error") -> dict[str, Any]:
-    """Describe data. Reads metadata, and the target's column if one is named.
+def inspect(
+    data: Any, *, target: str | None = None, roles: Mapping[str, str] | None = None, missing_chunks: str = "error"
+) -> dict[str, Any]:
+    """Describe data. Reads metadata, the first rows of columns of text, and the target's column if one is named.
+
+    roles: asked for, by column. Of each column: ``becomes``, its role, or None where it cannot be a feature; ``why``; and
+    ``numbers``, which a row of it becomes.
 
     >>> import numpy as np
     >>> found = inspect({"x": np.zeros((4, 3), np.float32), "y": np.array([0, 1, 0, 1])}, target="y")
-    >>> found["rows"], [c["name"] for c in found["columns"]], found["target"]["counts"]
-    (4, ['x', 'y'], [2, 2])
+    >>> found["rows"], [(c["name"], c["becomes"]) for c in found["columns"]], found["target"]["counts"]
+    (4, [('x', 'number'), ('y', 'target')], [2, 2])
     """
     reader = open_reader(data, missing_chunks=missing_chunks)
     table = ChunkTable.of(reader.chunks())
-    columns = [{"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)} for f in reader.schema]
+    asked = dict(roles or {})
+    for name in asked:
+        pick(reader.schema, name, "features")
+    known = _sampled(reader, table, asked)
+    columns = [
+        {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)} | _becomes(f, target, asked, known)
+        for f in reader.schema
+    ]
     return {
         "rows": table.total_rows,
         "chunks": len(table),
@@ -30,3 +50,33 @@ def inspect(data: Any, *, target: str | None = None, missing_chunks: str = "erro
         "decoded_bytes": int(table.decoded_bytes.sum()),
         "target": None if target is None else survey(reader, table, target).as_dict(),
     }
+
+
+def _becomes(
+    field: pa.Field, target: str | None, asked: Mapping[str, str], known: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    if field.name == target:
+        return {"becomes": "target", "why": "as asked"}
+    if field.name in known:
+        return known[field.name]
+    try:
+        return choose_role(field, asked.get(field.name)).as_dict()
+    except ColumnError as error:
+        if field.name in asked:
+            raise
+        return {"becomes": None, "why": f"no feature can be made of it: {error}", "numbers": 0}
+
+
+def _sampled(reader: Reader, table: ChunkTable, asked: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The columns of text, by what their first rows are."""
+    names = []
+    for field in reader.schema:
+        try:
+            if choose_role(field, asked.get(field.name)).role == "category":
+                names.append(field.name)
+        except StreamtrainError:
+            continue  # it is told of where all columns are
+    if not names or not table.total_rows:
+        return {}
+    source = Source.of(reader, table, names, {name: asked[name] for name in names if name in asked})
+    return {column.name: column.as_dict() for column in source.with_roles().layout.columns}

@@ -21,6 +21,10 @@ class Report:
     loss: str
     task: str
     classes: list[Any] | None
+    targets: list[str] = field(default_factory=list)
+    per_class: list[dict[str, Any]] | None = None  # of the rows held out, or else of the progressive scores
+    best_epoch: int | None = None  # whose model was kept, where training could stop early
+    preparation: dict[str, Any] = field(default_factory=dict)
     rows: int = 0
     rows_seen: int = 0
     batches: int = 0
@@ -53,8 +57,12 @@ class Report:
             "loss": self.loss,
             "task": self.task,
             "classes": self.classes,
+            "targets": self.targets,
             "batch_size": self.plan.batch_size,
             "metrics": self.metrics,
+            "per_class": self.per_class,
+            "best_epoch": self.best_epoch,
+            "preparation": self.preparation,
             "memory": memory_dict(self.plan, self.measured_terms, self.measured_peak_bytes),
             "plan": self.plan.as_dict(),
             "time": {name: round(seconds, 4) for name, seconds in self.time.items()},

@@ -1,4 +1,4 @@
-"""A run folder: the model, the report and the scores of each epoch. It appears whole or not at all."""
+"""A run folder: the scores as they come, then the model and the report."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import json
 import math
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import RunError
+from streamtrain.errors import RunError, StreamtrainError
 from streamtrain.model import Model
 from streamtrain.report import Report
 
 __all__ = ["RunFolder", "to_json"]
+
+_SCORES = "metrics.jsonl"
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -34,33 +38,49 @@ def _finite(value: Any) -> Any:
 
 
 class RunFolder:
-    """A folder for a run to come. Raises RunError, before anything is done, where it cannot be written."""
+    """A folder for a run to come. Raises RunError, before anything is done, where it cannot be written.
+
+    Scores are written as they come (`record`); model and report appear together, when the run is over (`write`). A run that
+    failed leaves its scores and nothing else, and the folder can be used again.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()
+        self._asked = path
         if self.path.is_dir() and (self.path / "report.json").exists():
             raise RunError(f"--out {path}: holds a run already: name another folder, or remove it first")
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(p.name != _SCORES for p in self.path.iterdir())):
             raise RunError(f"--out {path}: exists and is not a run of streamtrain: name a new or an empty folder")
-        parent = next(p for p in self.path.absolute().parents if p.exists())
+        parent = self.path if self.path.is_dir() else next(p for p in self.path.absolute().parents if p.exists())
         try:
             tempfile.TemporaryFile(dir=parent).close()  # nothing else tells for every file system and every user
         except OSError as error:
             raise RunError(f"--out {path}: {parent} cannot be written: name a folder elsewhere") from error
 
-    def write(self, model: Model, report: Report, history: list[dict[str, Any]]) -> None:
-        """Write every file to a folder beside, then give it its name."""
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """While the run is under way: the folder is there, and `record` can be called."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=f".{self.path.name}-", dir=self.path.parent))
-            try:
-                model.save(staging)
-                lines = "".join(to_json(epoch) + "\n" for epoch in history)
-                (staging / "metrics.jsonl").write_text(lines, encoding="utf-8")
-                (staging / "report.json").write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
-                staging.chmod(0o755)
-                staging.replace(self.path)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            with open(self.path / _SCORES, "w", encoding="utf-8") as self._scores:
+                yield
         except OSError as error:
-            raise RunError(f"--out {self.path}: cannot be written: {error}") from error
+            if isinstance(error, StreamtrainError):
+                raise
+            raise RunError(f"--out {self._asked}: cannot be written: {error}") from error
+
+    def record(self, scores: dict[str, Any]) -> None:
+        """Add a line to ``metrics.jsonl``, where it can be read at once."""
+        self._scores.write(to_json(scores) + "\n")
+        self._scores.flush()
+
+    def write(self, model: Model, report: Report) -> None:
+        """Write model and report to a folder inside, then move them out of it, the report last."""
+        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.path))
+        try:
+            model.save(staging)
+            (staging / "report.json").write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+            for name in ("model.safetensors", "model.json", "report.json"):
+                (staging / name).replace(self.path / name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)

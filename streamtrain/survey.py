@@ -15,9 +15,9 @@ from streamtrain.ledger import Ledger
 from streamtrain.storage.arrow import is_number, pick, value_type
 from streamtrain.storage.checked import open_stream, read_columns
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.columns.numbers import as_numbers
 from streamtrain.target import (
     Target,
-    as_numbers,
     bad_message,
     named_values,
     not_finite,

@@ -5,7 +5,7 @@ Only the target's column is read, slice by slice. Integers, booleans and strings
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,22 +14,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.numbers import as_numbers
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 
-__all__ = ["Target", "as_numbers", "bad_message", "named_values", "not_finite", "plain_values", "resolve_task", "runs"]
+__all__ = ["Target", "bad_message", "named_values", "not_finite", "plain_values", "resolve_task", "runs"]
 
 _TASKS = ("classify", "regress")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is known of the target's column.
+    """What is known of the target's column, or of several columns.
 
     classes: the distinct values, sorted; empty for regression. counts: rows of each, or empty where the pass was
     skipped. clustering: 0 where every block of 8,192 rows has the same mix of targets, 1 where each block holds only
     one value: the variance between blocks over the variance of all rows; None where the pass was skipped. origin: what is
-    subtracted from a regression target before it becomes float32, where its values are far larger than their spread.
+    subtracted from a regression target before it becomes float32, where its values are far larger than their spread. parts:
+    where there are several columns, each of them; all are of one task, and those of classes have two each.
     """
 
     name: str
@@ -39,8 +41,52 @@ class Target:
     rows: int = 0
     clustering: float | None = None
     origin: float = 0.0
+    parts: tuple[Target, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Sequence[Target]) -> Target:
+        """One target of one or more columns. Raises DataError where they cannot be learned together."""
+        if len(parts) == 1:
+            return parts[0]
+        tasks = {part.task for part in parts}
+        if len(tasks) > 1:
+            shown = ", ".join(f"{part.name!r} ({part.task})" for part in parts)
+            raise DataError(f"several targets must have one task: {shown}: say --task, or learn them one by one")
+        many = [part for part in parts if len(part.classes) not in (0, 2)]
+        if many:
+            raise DataError(
+                f"target {many[0].name!r} has {len(many[0].classes)} classes: several targets have two classes each"
+            )
+        names = ",".join(part.name for part in parts)
+        return cls(names, parts[0].task, rows=parts[0].rows, parts=tuple(parts))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return tuple(part.name for part in self.parts) or (self.name,)
+
+    @property
+    def several(self) -> tuple[Target, ...]:
+        """The target of each column."""
+        return self.parts or (self,)
+
+    @property
+    def kinds(self) -> int:
+        """How many classes a learner tells apart: 0 for regression; of several targets those of each."""
+        return len(self.classes) if not self.parts else 2 * (self.task == "classify")
+
+    @property
+    def origins(self) -> NDArray[np.float64]:
+        """The origin of each column, shape (columns,)."""
+        return np.array([part.origin for part in self.several])
+
+    def part(self, name: str) -> Target:
+        """The target of one column."""
+        return next(part for part in self.several if part.name == name)
 
     def as_dict(self) -> dict[str, Any]:
+        if self.parts:
+            return {"name": self.name, "task": self.task, "targets": [part.as_dict() for part in self.parts]}
         return {
             "name": self.name,
             "task": self.task,
@@ -135,23 +181,6 @@ def runs(good: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """
     borders = np.flatnonzero(np.diff(good, prepend=False, append=False)).tolist()
     yield from zip(borders[::2], borders[1::2], strict=True)
-
-
-def as_numbers(values: pa.Array) -> NDArray[Any]:
-    """The numbers of an Arrow array without nulls; shape (rows,), or (rows, entries) for tensors. No copy if it can be."""
-    if isinstance(values, pa.FixedShapeTensorArray):
-        return np.asarray(values.to_numpy_ndarray()).reshape(len(values), -1)
-    if isinstance(values, pa.DictionaryArray):
-        decoded: NDArray[Any] = as_numbers(values.dictionary)[values.indices.to_numpy(zero_copy_only=False)]
-        return decoded
-    if isinstance(values, pa.RunEndEncodedArray) or pa.types.is_decimal(values.type):
-        from pyarrow import compute  # imported on demand: it costs 20 MB
-
-        if isinstance(values, pa.RunEndEncodedArray):
-            return as_numbers(compute.run_end_decode(values))
-        values = compute.cast(values, pa.float64())
-    numbers: NDArray[Any] = values.to_numpy(zero_copy_only=False)
-    return numbers
 
 
 def not_finite(numbers: NDArray[Any]) -> int:

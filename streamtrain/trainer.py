@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,21 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, DataError, UsageError
 from streamtrain.inference import Scorer
-from streamtrain.job import Job, Settings
+from streamtrain.job import Job
+from streamtrain.settings import Settings
 from streamtrain.load import Loader, for_scheduler
 from streamtrain.memory import peak_bytes, reset_peak, resident_bytes
-from streamtrain.metrics import Metrics, make_metrics
+from streamtrain.metrics import Metrics, Patience
 from streamtrain.model import Model, diverged
 from streamtrain.report import Report
 from streamtrain.run import RunFolder
+from streamtrain.scores import metrics_for, per_class, scores
 from streamtrain.storage.place import traffic
 
 __all__ = ["FitResult", "Progress", "Trainer", "fit"]
 
 _TICK_SECONDS = 0.2
+_FIRST_RECORD = 1024  # rows learned when scores are recorded first; then each time that they have doubled
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 16_384, 16 * 10**6
 _OUTPUT_BYTES = 4 * 8  # a prediction, for each class; so that those of several batches take a few MB at most
 
@@ -57,12 +61,12 @@ class FitResult:
 
 
 def fit(
-    data: Any, *, target: str, out: str | Path | None = None, validate: Any = None, scheduler: Any = None,
+    data: Any, *, target: str | Sequence[str], out: str | Path | None = None, validate: Any = None, scheduler: Any = None,
     progress: Callable[[Progress], object] | None = None, **settings: Any,
 ) -> FitResult:  # fmt: skip
     """Train on data of any size within a memory budget.
 
-    data: a path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. target: its column.
+    data: a path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. target: its column, or several.
     out: a folder for the run, new or empty. validate: other data, scored at the end of each epoch. scheduler:
     ``"threads"`` or a ``distributed.Client``, which then reads. progress: called a few times a second.
     The other settings are those of the command line: see `streamtrain.job.Settings`.
@@ -78,6 +82,8 @@ def fit(
     """
     started = time.perf_counter()
     asked = Settings.of(target, for_scheduler(settings, scheduler))
+    if asked.patience is not None and validate is None and not asked.holdout:
+        raise UsageError(f"--patience {asked.patience}: needs rows to judge by: --holdout or --validate")
     folder = RunFolder(out) if out is not None else None
     if folder is not None and not isinstance(asked.learner, str):
         raise UsageError("out: a learner that was passed in cannot be saved: keep its state_dict() yourself")
@@ -87,12 +93,13 @@ def fit(
     job.plan.require_fits()
     if validation is not None:
         validation.require_columns(job.model)
-    trainer = Trainer(job.ready(), validation, progress, scheduler)
-    report = trainer.run()
-    report.seconds = time.perf_counter() - started
-    if folder is not None:
-        report.run, report.fingerprint = str(out), job.source.reader.fingerprint()
-        folder.write(trainer.model, report, trainer.history)
+    with folder.started() if folder is not None else nullcontext():
+        trainer = Trainer(job.ready(), validation, progress, scheduler, folder.record if folder else None)
+        report = trainer.run()
+        report.seconds = time.perf_counter() - started
+        if folder is not None:
+            report.run, report.fingerprint = str(out), job.source.reader.fingerprint()
+            folder.write(trainer.model, report)
     return FitResult(trainer.model, report)
 
 
@@ -104,6 +111,7 @@ class Trainer:
     validation: Scorer | None
     progress: Callable[[Progress], object] | None
     scheduler: Any = None
+    record: Callable[[dict[str, Any]], object] | None = None  # is told scores as they come
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -117,8 +125,12 @@ class Trainer:
         self.monitor = self.job.monitor(self._measured)
         self.loader = self._loader()
 
+        self.next_record = _FIRST_RECORD
+        self.patience = None if self.settings.patience is None else Patience(self.settings.patience)
+        self.best: tuple[int, dict[str, Any]] | None = None  # epoch, and the model's state behind it
+
     def _metrics(self) -> Metrics:
-        return make_metrics(self.target.task, len(self.target.classes))
+        return metrics_for(self.target)
 
     def run(self, enough: Callable[[int, float], bool] | None = None) -> Report:
         """Train, to the end or until ``enough(rows seen, seconds)``, which is asked every few batches."""
@@ -130,9 +142,10 @@ class Trainer:
             for epoch in range(self.settings.epochs):
                 self.holdout = self._metrics()
                 stopped = self._run_epoch(epoch, enough)
-                self._end_epoch(epoch)
-                if stopped:
+                if self._end_epoch(epoch) or stopped:
                     break
+            if self.best is not None:
+                self.model.load_state_dict(self.best[1])
             return self._report(epoch + 1)
 
     def _loader(self) -> Loader:
@@ -146,6 +159,8 @@ class Trainer:
         """Whether it was stopped before its end."""
         for batch in self.loader.runs(self._batches_at_once()):
             self._step(batch)
+            if self.loader.rows_seen >= self.next_record:
+                self._record(epoch)
             if self.monitor.over():
                 self.monitor.check()
             now = time.perf_counter()
@@ -160,7 +175,7 @@ class Trainer:
         if not isinstance(self.settings.learner, str):  # who knows what it takes
             return 1
         layout = self.job.source.layout
-        row_bytes = max(1, layout.row_bytes, _OUTPUT_BYTES * layout.outputs)
+        row_bytes = max(1, layout.row_bytes, layout.entry_bytes, _OUTPUT_BYTES * layout.outputs)
         return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // row_bytes) // self.plan.batch_size)
 
     def _step(self, batch: Batch) -> None:
@@ -181,7 +196,7 @@ class Trainer:
         now = time.perf_counter()
         self.next_tick = now + _TICK_SECONDS
         self.monitor.check()
-        loss = self.progressive.result()["loss"]
+        loss = self.progressive.loss()
         if loss is not None and not math.isfinite(loss):
             raise diverged("the progressive loss")
         if self.progress is not None:
@@ -198,20 +213,44 @@ class Trainer:
                 )
             )
 
-    def _end_epoch(self, epoch: int) -> None:
-        progressive = self.progressive.result()
-        scores = {"progressive": progressive, "holdout": None, "validation": None}
+    def _record(self, epoch: int) -> None:
+        """Scores on the way, each time that twice as many rows have been learned."""
+        while self.next_record <= self.loader.rows_seen:
+            self.next_record *= 2
+        if self.record is not None:
+            self.record(self._line(epoch, {"progressive": scores(self.progressive), "holdout": None, "validation": None}))
+
+    def _line(self, epoch: int, found: dict[str, Any]) -> dict[str, Any]:
+        seconds = round(time.perf_counter() - self.started, 3)
+        return {"epoch": epoch, "rows_seen": self.loader.rows_seen, "seconds": seconds} | found
+
+    def _end_epoch(self, epoch: int) -> bool:
+        """Whether to stop before the last epoch."""
+        progressive = scores(self.progressive)
+        found: dict[str, Any] = {"progressive": progressive, "holdout": None, "validation": None}
         if progressive["loss"] is None:
             raise DataError("nothing was learned: every row is held out, weighs nothing, or was skipped")
         self.model.require_finite()
         self.rows = self.rows or self.loader.rows_seen  # of the first epoch: each once
         if self.settings.holdout:
-            scores["holdout"] = self.holdout.result()
+            found["holdout"] = scores(self.holdout)
         if self.validation is not None:
-            scores["validation"] = self.validation.score(self.model, self.monitor)
-        seconds = time.perf_counter() - self.started
-        self.history.append({"epoch": epoch, "rows_seen": self.loader.rows_seen, "seconds": round(seconds, 3)} | scores)
+            found["validation"] = self.validation.score(self.model, self.monitor)
+        self.history.append(self._line(epoch, found))
+        if self.record is not None:
+            self.record(self.history[-1])
         self._tick(epoch)
+        return self.patience is not None and self._has_enough(epoch, found["validation"] or found["holdout"])
+
+    def _has_enough(self, epoch: int, judged: dict[str, Any]) -> bool:
+        """Whether the loss on rows that were not learned has not become better for long enough; the best is kept."""
+        assert self.patience is not None
+        if judged["loss"] is None:
+            raise DataError("--patience: there is no loss to judge by: no row was held out or is in the validation data")
+        stop = self.patience.update(judged["loss"])
+        if self.patience.best is not None and self.patience.best[1] == epoch:
+            self.best = epoch, self.model.state_dict()
+        return stop
 
     def _measured(self) -> dict[str, int]:
         """What terms of the plan really took."""
@@ -221,6 +260,13 @@ class Trainer:
     def now(self) -> Mapping[str, int]:
         """What a profile records of this moment, from another thread."""
         return {"rows": self.loader.rows_seen, **self.loader.held_bytes()}
+
+    def _last(self) -> dict[str, Any]:
+        """The scores of the model that is kept."""
+        return self.history[self.best[0] if self.best else -1]
+
+    def _judged(self) -> Metrics:
+        return self.holdout if self.settings.holdout else self.progressive
 
     def _report(self, epochs: int) -> Report:
         loader, seconds = self.loader, time.perf_counter() - self.started
@@ -235,16 +281,20 @@ class Trainer:
             loss=getattr(getattr(self.model.learner, "loss", None), "name", "unknown"),
             task=self.target.task,
             classes=list(self.target.classes) or None,
+            targets=list(self.target.names),
+            per_class=per_class(self._judged(), self.target),
+            best_epoch=self.best[0] if self.best else None,
+            preparation=self.model.preparation.as_dict(),
             rows=self.rows,
             rows_seen=loader.rows_seen,
             batches=self.batches,
             epochs=epochs,
             loop_seconds=seconds,
-            metrics={name: self.history[-1][name] for name in ("progressive", "holdout", "validation")},
+            metrics={name: self._last()[name] for name in ("progressive", "holdout", "validation")},
             measured_terms=self._measured(),
             skipped=self.job.ledger.entries() if self.job.ledger is not None else [],
             remote=traffic(self.job.source.reader),
-            warnings=self.monitor.warnings,
+            warnings=[*self.monitor.warnings, *self.model.preparation.warnings()],
             measured_peak_bytes=peak_bytes(),
             time={"read": loader.read_seconds, "wait": waited, "learn": learned, "other": seconds - waited - learned},
         )

@@ -105,9 +105,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("check-reader", [DIGITS]),
     ],
 )
-def test_json_has_the_keys_that_are_documented(folder: Path, name: str, arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "streamtrain", name, *arguments, "--json"]
-    printed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout)
+def test_json_has_the_keys_that_are_documented(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, [name, *arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
     (documented,) = _JSON.findall(sections()[name])
     if name == "profile":  # those of fit, and its own
         (of_fit,) = _JSON.findall(sections()["fit"])

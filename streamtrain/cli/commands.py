@@ -11,12 +11,13 @@ import streamtrain
 from streamtrain.cli import show
 from streamtrain.cli.check import check_reader
 from streamtrain.cli.progress import FitLine, RowsLine
-from streamtrain.cli.text import split_names
+from streamtrain.cli.text import split_names, split_pair, weights_of
 from streamtrain.errors import UsageError
 from streamtrain.inspection import inspect as inspect_data
-from streamtrain.job import Job, Settings
+from streamtrain.job import Job
 from streamtrain.report import memory_dict
 from streamtrain.run import to_json
+from streamtrain.settings import Settings
 
 app = typer.Typer(
     name="streamtrain",
@@ -29,15 +30,27 @@ app = typer.Typer(
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
-Target = Annotated[str, typer.Option(help="The column to predict.")]
+Target = Annotated[str, typer.Option(help="The column to predict, or several: a,b.")]
 Features = Annotated[Optional[str], typer.Option(help='Columns to learn from: a,b,"c,d". [default: all others]')]
 Exclude = Annotated[Optional[str], typer.Option(help='Columns to leave out: a,b,"c,d".')]
 Weight = Annotated[Optional[str], typer.Option(help="The column of sample weights.")]
 Task = Annotated[Optional[str], typer.Option(help="classify or regress. [default: by the target's type]")]
 Classes = Annotated[Optional[str], typer.Option(help="The target's classes, a,b,c: spares the pass over the target.")]
 Learner = Annotated[str, typer.Option(help="The learner: linear.")]
-Loss = Annotated[Optional[str], typer.Option(help="logistic, softmax or squared. [default: by the task]")]
-Rule = Annotated[str, typer.Option(help="The update rule: nag, sgd or adam.")]
+As = Annotated[Optional[list[str]], typer.Option("--as", metavar="COL=ROLE",
+               help="What a column becomes: number, category, text or ignore. May be repeated.")]  # fmt: skip
+Cross = Annotated[Optional[list[str]], typer.Option(metavar="A:B", help="A cross of categories. May be repeated.")]
+HashBits = Annotated[Optional[int], typer.Option(help="2^N slots for values of categories and text. [default: up to 18]")]
+Infinities = Annotated[str, typer.Option(help="Infinite features: error, clip (10 deviations from the mean) or missing.")]
+Loss = Annotated[Optional[str], typer.Option(
+    help="logistic, hinge, softmax; squared, huber, quantile, poisson. [default: by the task]")]  # fmt: skip
+Delta = Annotated[Optional[float], typer.Option(help="Of huber: where errors count linearly, in deviations. [default: 1.345]")]
+Level = Annotated[Optional[float], typer.Option(help="Of quantile: which. [default: 0.5]")]
+Rule = Annotated[str, typer.Option(help="The update rule: nag, sgd, momentum, adagrad, adam or ftrl.")]
+Schedule = Annotated[str, typer.Option(help="Of sgd's step, by rows seen: constant, sqrt or inverse.")]
+ClassWeight = Annotated[Optional[str], typer.Option(help="balanced, or a weight for classes: a=2,b=0.5.")]
+Patience = Annotated[Optional[int], typer.Option(
+    help="Stop after so many epochs without a better loss on held-out or validation rows, and keep the best.")]  # fmt: skip
 Step = Annotated[Optional[float], typer.Option(help="The rule's step. [default: by rule and loss]")]
 L1 = Annotated[float, typer.Option(help="L1 penalty.")]
 L2 = Annotated[float, typer.Option(help="L2 penalty.")]
@@ -70,6 +83,12 @@ def _settings(options: dict[str, Any]) -> Settings:
     options["features"], options["classes"] = _names(options["features"]), _names(options["classes"])
     options["exclude"] = _names(options["exclude"]) or ()
     options["shuffle"] = not options.pop("no_shuffle")
+    names = split_names(options["target"])
+    options["target"] = names[0] if len(names) == 1 else names
+    options["roles"] = dict(split_pair(text, "--as", "COL=ROLE") for text in options["roles"] or ())
+    options["crosses"] = options["crosses"] or ()
+    if options["class_weight"] not in (None, "balanced"):
+        options["class_weight"] = weights_of(options["class_weight"])
     return Settings(**{name: options[name] for name in Settings.__dataclass_fields__ if name in options})
 
 
@@ -98,16 +117,19 @@ def no_command(
 
 @app.command()
 def inspect(data: Data, target: Annotated[Optional[str], typer.Option(help="The column to look at.")] = None,
-            missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
-    """Schema, rows, chunks and sizes; with a target: its classes and how clustered they are."""
-    _print(inspect_data(data, target=target, missing_chunks=missing_chunks), json, show.inspection)
+            roles: As = None, missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
+    """Schema, rows, chunks and sizes, and what each column would become; with a target: its classes, how clustered they are."""
+    asked = dict(split_pair(text, "--as", "COL=ROLE") for text in roles or ())
+    _print(inspect_data(data, target=target, roles=asked, missing_chunks=missing_chunks), json, show.inspection)
 
 
 @app.command()
 def plan(
-    data: Data, target: Target, features: Features = None, exclude: Exclude = None, weight: Weight = None,
-    task: Task = None, classes: Classes = None, learner: Learner = "linear", loss: Loss = None, rule: Rule = "nag",
-    step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
+    data: Data, target: Target, features: Features = None, exclude: Exclude = None, roles: As = None, crosses: Cross = None,
+    hash_bits: HashBits = None, infinities: Infinities = "error", weight: Weight = None, task: Task = None,
+    classes: Classes = None, class_weight: ClassWeight = None, learner: Learner = "linear", loss: Loss = None,
+    delta: Delta = None, level: Level = None, rule: Rule = "nag", step: Step = None, schedule: Schedule = "sqrt",
+    l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, patience: Patience = None, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
     workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
     on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, json: Json = False,
@@ -129,9 +151,11 @@ def plan(
 
 @app.command()
 def fit(
-    data: Data, target: Target, features: Features = None, exclude: Exclude = None, weight: Weight = None,
-    task: Task = None, classes: Classes = None, learner: Learner = "linear", loss: Loss = None, rule: Rule = "nag",
-    step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
+    data: Data, target: Target, features: Features = None, exclude: Exclude = None, roles: As = None, crosses: Cross = None,
+    hash_bits: HashBits = None, infinities: Infinities = "error", weight: Weight = None, task: Task = None,
+    classes: Classes = None, class_weight: ClassWeight = None, learner: Learner = "linear", loss: Loss = None,
+    delta: Delta = None, level: Level = None, rule: Rule = "nag", step: Step = None, schedule: Schedule = "sqrt",
+    l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, patience: Patience = None, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
     workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
     on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise", validate: Validate = None,
@@ -151,9 +175,11 @@ def fit(
 
 @app.command()
 def profile(
-    data: Data, target: Target, features: Features = None, exclude: Exclude = None, weight: Weight = None,
-    task: Task = None, classes: Classes = None, learner: Learner = "linear", loss: Loss = None, rule: Rule = "nag",
-    step: Step = None, l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, memory: Memory = None, epochs: Epochs = 1,
+    data: Data, target: Target, features: Features = None, exclude: Exclude = None, roles: As = None, crosses: Cross = None,
+    hash_bits: HashBits = None, infinities: Infinities = "error", weight: Weight = None, task: Task = None,
+    classes: Classes = None, class_weight: ClassWeight = None, learner: Learner = "linear", loss: Loss = None,
+    delta: Delta = None, level: Level = None, rule: Rule = "nag", step: Step = None, schedule: Schedule = "sqrt",
+    l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, patience: Patience = None, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
     workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
     on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise",

@@ -49,7 +49,8 @@ def inspection(result: dict[str, Any]) -> None:
     sizes = f"{format_bytes(result['decoded_bytes'])} decoded" + (f", {format_bytes(stored)} stored" if stored else "")
     rows, chunks = _count(result["rows"], "row"), _count(result["chunks"], "chunk")
     _line(f"{rows} in {chunks}, {_count(len(result['columns']), 'column')}, {sizes}\n")
-    _table("column", "type", rows=[(c["name"], c["type"]) for c in result["columns"]], numbers=False)
+    shown = [(c["name"], c["type"], c["becomes"] or "-", c["why"]) for c in result["columns"]]
+    _table("column", "type", "becomes", "why", rows=shown, numbers=False)
     if result["target"]:
         _target(result["target"])
 
@@ -89,7 +90,7 @@ def plan(result: dict[str, Any]) -> None:
 
 
 def _metrics(metrics: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if value is not None)
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
 
 
 def fit(result: dict[str, Any]) -> None:

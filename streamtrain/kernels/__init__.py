@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.batch import Sparse
+
 __all__ = ["COMPILED", "LinearStep", "affine", "binary_scores", "permuted", "scatter_columns", "scatter_rows", "sums"]
 
 Floats = NDArray[np.float32]
@@ -43,10 +45,16 @@ def _load() -> ctypes.CDLL | None:
     library.st_affine.argtypes = [pointer, number, number, pointer, pointer]
     library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 4]
     numbers = [ctypes.c_double] * 3
-    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 6
+    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 6 + [pointer] * 4 + [number, pointer]
     library.st_linear_run.restype = number
     library.st_binary_scores.argtypes = [pointer, pointer, number, ctypes.c_float, number, number, number, pointer]
     library.st_binary_scores.restype = ctypes.c_double
+    library.st_hash_bytes.argtypes = [pointer, pointer, number, ctypes.c_uint32, pointer]
+    library.st_entries.argtypes = [pointer, number, number, *[pointer] * 3, number, number, pointer, number, *[pointer] * 4]
+    library.st_entries.restype = number
+    library.st_slots.argtypes = [pointer, number, pointer, *[number] * 4, pointer, pointer]
+    for name in ("st_hash_bytes", "st_slots"):
+        getattr(library, name).restype = None
     for name in ("st_places", "st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
         getattr(library, name).restype = None
     return library
@@ -56,10 +64,18 @@ _library = _load()
 COMPILED = _library is not None
 
 
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where there are none."""
+    return _library
+
+
 def _address(array: NDArray[Any]) -> int:
     if array.flags.writeable and array.size:
         return ctypes.addressof(_BYTE.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
     return array.ctypes.data
+
+
+address = _address
 
 
 def permuted(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -297,21 +313,31 @@ class LinearStep:
 
     def run(
         self, rows: Floats, batch: int, targets: Floats, squares: Floats, clock: NDArray[np.float64],
-        block: NDArray[np.float64], *, step: float, l2: float, forget: float,
+        block: NDArray[np.float64], *, step: float, l2: float, forget: float, sparse: Sparse | None = None,
+        table: Floats | None = None,
     ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
         """Batch after batch: this step, and the update of the normalised adaptive gradient and of the average, to the
         same bits as one by one. Only where ``COMPILED``; the scoring weights are the average.
 
         rows, targets: of all batches, each of ``batch`` rows. squares: of the rule, shape (width + 1,). clock: rows,
-        batches, rows measured, power. block: gets the sums of each batch, shape (2, width). All are changed in place.
+        batches, rows measured, power. block: gets the sums of each batch, shape (2, width). sparse: the sparse part of the
+        rows. table: weight, average, squares, steps, ... and a place for the gradient, of each of its columns, shape
+        (columns, fields). All but the sparse part are changed in place.
 
         Returns the batches learned and their predictions, shape (rows,). Where that is not all of them the next one was
         predicted, but its gradient or its sums, which are returned too, are not finite.
         """
         assert _library is not None
         scores = np.empty(len(rows), np.float32)
+        part: tuple[int | None, ...] = (None,) * 4 + (0, None)
+        if sparse is not None and table is not None:
+            touched = np.empty(len(sparse.indices), np.int32)
+            values = None if sparse.values is None else _address(sparse.values)
+            places = _address(sparse.indptr), _address(sparse.indices)
+            part = *places, values, _address(table), table.shape[1], _address(touched)
         done = _library.st_linear_run(
             _address(rows), *rows.shape, batch, *self._maps, _address(targets), *self._weights, _address(squares),
             self.logistic, step, l2, forget, _address(clock), _address(block), self._block, _address(scores), *self._found,
+            *part,
         )  # fmt: skip
         return done, scores, self._gradient, self._sums

@@ -8,6 +8,7 @@
 
 #define AHEAD 32 /* rows: how far ahead memory is asked for */
 #define BLOCK 64 /* rows that are worked on together */
+#define TINY 1e-30f /* added to a sum of squares that may be 0 */
 
 #define LANES 8
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
@@ -287,14 +288,92 @@ static void add_products(const float *rows, int64_t count, int64_t width, const 
     }
 }
 
+/* The sparse part of rows: compressed sparse rows, values NULL where all are 1; and what is learned for each of its columns, a
+ * row of table: weight, average, sum of squares, steps, ..., and last a place for the gradient. touched gets the columns that the
+ * rows have, count of them; while a column is there its steps are -1 - steps. */
+struct sparse {
+    const int64_t *indptr;
+    const int32_t *indices;
+    const float *values;
+    float *table;
+    int64_t fields;
+    int32_t *touched;
+    int64_t count;
+};
+
+enum { WEIGHT, AVERAGE, SQUARES, STEPS };
+
+static inline float *slot(const struct sparse *s, int64_t entry)
+{
+    return s->table + (int64_t)s->indices[entry] * s->fields;
+}
+
+static void ask_for(const struct sparse *s, int64_t row, int64_t stop)
+{
+    for (int64_t e = s->indptr[row]; e < s->indptr[stop]; e++)
+        __builtin_prefetch(slot(s, e), 1);
+}
+
+static void add_margins(const struct sparse *s, int64_t row, int64_t stop, float *average, float *learning)
+{
+    for (; row < stop; row++, average++, learning++)
+        for (int64_t e = s->indptr[row]; e < s->indptr[row + 1]; e++) {
+            const float *at = slot(s, e), value = s->values ? s->values[e] : 1;
+            *average += at[AVERAGE] * value;
+            *learning += at[WEIGHT] * value;
+        }
+}
+
+static void add_gradients(struct sparse *s, int64_t row, int64_t stop, const float *slope)
+{
+    for (; row < stop; row++, slope++)
+        for (int64_t e = s->indptr[row]; e < s->indptr[row + 1]; e++) {
+            float *at = slot(s, e);
+            at[s->fields - 1] += *slope * (s->values ? s->values[e] : 1);
+            if (at[STEPS] >= 0) {
+                at[STEPS] = -1 - at[STEPS];
+                s->touched[s->count++] = s->indices[e];
+            }
+        }
+}
+
+/* As if the columns had not been touched. */
+static void forget(struct sparse *s)
+{
+    for (int64_t i = 0; i < s->count; i++) {
+        float *at = s->table + (int64_t)s->touched[i] * s->fields;
+        at[s->fields - 1] = 0;
+        at[STEPS] = -1 - at[STEPS];
+    }
+    s->count = 0;
+}
+
+/* The step of the normalised adaptive gradient, and of the average, for the columns that were touched. */
+static void descend(struct sparse *s, float share, float rate, double most)
+{
+    for (int64_t i = 0; i < s->count; i++) {
+        if (i + 16 < s->count)
+            __builtin_prefetch(s->table + (int64_t)s->touched[i + 16] * s->fields, 1);
+        float *at = s->table + (int64_t)s->touched[i] * s->fields;
+        const float g = at[s->fields - 1] * share, steps = -at[STEPS];
+        const double nearer = most / (steps + most - 1);
+        at[SQUARES] += g * g;
+        at[WEIGHT] -= g * (rate / sqrtf(at[SQUARES] + TINY));
+        at[AVERAGE] += (at[WEIGHT] - at[AVERAGE]) * (float)(nearer < 1 ? nearer : 1);
+        at[STEPS] = steps;
+        at[s->fields - 1] = 0;
+    }
+    s->count = 0;
+}
+
 /* A step of a linear model with one output, all but the update. The rows are prepared a block at a time in scratch, shape
  * (64, width), or in place where that is 0: rows that are not written to need not go back to memory. scores gets what the
  * weights u predict; gradient, shape (width + 1,), the sum of slope * row and of slope, where slope is what the weights v predict
  * less the target, times the row's weight; sums the statistics of the raw rows, as in st_sums. logistic: whether a
  * prediction is the sigmoid of the margin, or the margin itself. The intercepts follow the weights in u and v. */
-void st_linear_step(float *rows, int64_t count, int64_t width, const float *shift, const float *scale,
-                    const float *centre, const float *targets, const float *weights, const float *u, const float *v,
-                    int64_t logistic, float *scratch, float *scores, float *gradient, float *sums)
+static void linear_step(float *rows, int64_t count, int64_t width, const float *shift, const float *scale,
+                        const float *centre, const float *targets, const float *weights, const float *u, const float *v,
+                        int64_t logistic, float *scratch, float *scores, float *gradient, float *sums, struct sparse *s)
 {
     float slope[BLOCK] = {0}, score[BLOCK] = {0};
     lanes total = {0};
@@ -309,6 +388,10 @@ void st_linear_step(float *rows, int64_t count, int64_t width, const float *shif
             score[r] += u[width];
             slope[r] += v[width];
         }
+        if (s) {
+            ask_for(s, start + n, start + 2 * BLOCK < count ? start + 2 * BLOCK : count);
+            add_margins(s, start, start + n, score, slope);
+        }
         for (int64_t r = 0; logistic && r < n; r += LANES) {
             store(score + r, sigmoid(load(score + r)));
             store(slope + r, sigmoid(load(slope + r)));
@@ -321,9 +404,19 @@ void st_linear_step(float *rows, int64_t count, int64_t width, const float *shif
         for (int64_t r = 0; r < BLOCK; r += LANES)
             total += load(slope + r);
         add_products(prepared, n, width, slope, gradient);
+        if (s)
+            add_gradients(s, start, start + n, slope);
     }
     for (int k = 0; k < LANES; k++)
         gradient[width] += total[k];
+}
+
+void st_linear_step(float *rows, int64_t count, int64_t width, const float *shift, const float *scale,
+                    const float *centre, const float *targets, const float *weights, const float *u, const float *v,
+                    int64_t logistic, float *scratch, float *scores, float *gradient, float *sums)
+{
+    linear_step(rows, count, width, shift, scale, centre, targets, weights, u, v, logistic, scratch, scores, gradient,
+                sums, 0);
 }
 
 static int finite_sum(const float *values, int64_t count)
@@ -334,22 +427,28 @@ static int finite_sum(const float *values, int64_t count)
     return sum - sum == 0;
 }
 
-/* Batch after batch: st_linear_step, then the step of the normalised adaptive gradient and of the average, as Nag.update
- * and Linear._descend do them, operation for operation. clock: rows, batches, rows measured, power; as in learn.Clock.
+/* Batch after batch: st_linear_step, then the step of the normalised adaptive gradient, of L2 and of the average, as
+ * Descent.move does them, operation for operation. clock: rows, batches, rows measured, power; as in learn.Clock.
  * block, shape (2, width), gets the sums of each batch. Stops before the update of a batch whose sums or gradient are not
  * finite; returns the number of batches learned. */
 int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, const float *shift, const float *scale,
                       const float *centre, const float *targets, float *average, float *learning, float *squares,
-                      int64_t logistic, double step, double l2, double forget, double *clock, double *block,
-                      float *scratch, float *scores, float *gradient, float *sums)
+                      int64_t logistic, double step, double l2, double forget_after, double *clock, double *block,
+                      float *scratch, float *scores, float *gradient, float *sums, const int64_t *indptr,
+                      const int32_t *indices, const float *values, float *table, int64_t fields, int32_t *touched)
 {
+    struct sparse part = {indptr, indices, values, table, fields, touched, 0}, *s = indptr ? &part : 0;
     int64_t done = 0;
     for (int64_t start = 0; start < count; start += batch, done++) {
         const int64_t n = start + batch < count ? batch : count - start;
-        st_linear_step(rows + start * width, n, width, shift, scale, centre, targets + start, 0, average, learning,
-                       logistic, scratch, scores + start, gradient, sums);
-        if (!finite_sum(gradient, width + 1) || !finite_sum(sums + width, width))
+        part.indptr = indptr ? indptr + start : 0;
+        linear_step(rows + start * width, n, width, shift, scale, centre, targets + start, 0, average, learning,
+                    logistic, scratch, scores + start, gradient, sums, s);
+        if (!finite_sum(gradient, width + 1) || !finite_sum(sums + width, width)) {
+            if (s)
+                forget(s);
             return done;
+        }
         for (int64_t j = 0; j < 2 * width; j++)
             block[j] += sums[j];
         clock[0] += (double)n;
@@ -358,20 +457,25 @@ int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, 
             double power = 0;
             for (int64_t j = 0; j < width; j++)
                 power += (double)sums[width + j] * ((double)scale[j] * (double)scale[j]);
+            for (int64_t e = s ? s->indptr[0] : 0; s && e < s->indptr[n]; e++)
+                power += values ? (double)values[e] * values[e] : 1;
             clock[2] += (double)n;
             clock[3] += (power / (double)n + 1 - clock[3]) * (double)n / clock[2];
         }
         const float share = (float)(1 / (double)n), decay = (float)l2, rate = (float)(step / sqrt(clock[3]));
-        const double nearer = forget / (clock[1] + forget - 1);
+        const double nearer = forget_after / (clock[1] + forget_after - 1);
         const float factor = (float)(nearer < 1 ? nearer : 1);
         for (int64_t j = 0; j <= width; j++) {
-            float g = gradient[j] * share;
-            if (l2 != 0 && j < width)
-                g += decay * learning[j];
+            const float g = gradient[j] * share;
             squares[j] += g * g;
-            learning[j] -= g * (rate / sqrtf(squares[j]));
+            const float by = rate / sqrtf(squares[j] + TINY);
+            learning[j] -= g * by;
+            if (l2 != 0 && j < width && squares[j] > 0)
+                learning[j] /= 1 + decay * by;
             average[j] += (learning[j] - average[j]) * factor;
         }
+        if (s)
+            descend(s, share, rate, forget_after);
     }
     return done;
 }
@@ -411,4 +515,6 @@ int st_has_avx2(void)
 #endif
 }
 
+#include "slots.c"
 #include "crash.c"
+#include "ngrams.c"

@@ -5,6 +5,6 @@ from __future__ import annotations
 from streamtrain.learn.learner import Learner
 from streamtrain.learn.linear import Linear
 from streamtrain.learn.losses import LOSSES, Loss, get_loss
-from streamtrain.learn.rules import RULES, Clock, Rule, get_rule
+from streamtrain.learn.rules import RULES, SCHEDULES, Clock, Rule, get_rule
 
-__all__ = ["LOSSES", "RULES", "Clock", "Learner", "Linear", "Loss", "Rule", "get_loss", "get_rule"]
+__all__ = ["LOSSES", "RULES", "SCHEDULES", "Clock", "Learner", "Linear", "Loss", "Rule", "get_loss", "get_rule"]

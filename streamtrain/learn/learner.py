@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.batch import Batch
+from streamtrain.batch import Batch, Sparse
 
 __all__ = ["Learner"]
 
@@ -23,10 +23,11 @@ class Learner(Protocol):
     def learn(self, batch: Batch) -> None:
         """Update the model from a batch. Must not change its arrays."""
 
-    def predict(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict from X, shape (rows, features), float32, which is left as it is.
+    def predict(self, X: NDArray[np.float32], sparse: Sparse | None = None) -> NDArray[np.float32]:
+        """Predict from X, shape (rows, features), float32, and from the sparse part of the same rows; both are left as they
+        are. A learner for tables without categories or text may leave ``sparse`` out: it is given only where there is one.
 
-        Regression: shape (rows,). Two classes: shape (rows,), the probability of the second. More:
+        Regression: shape (rows,), or (rows, targets). Two classes: shape (rows,), the probability of the second. More:
         shape (rows, classes).
         """
 

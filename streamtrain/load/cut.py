@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
+from streamtrain.load.arrays import WindowArrays
 from streamtrain.load.layout import Layout
 from streamtrain.load.window import Window
 
@@ -20,11 +21,7 @@ class BatchBuffer:
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.rows = rows
-        self._features = np.empty((rows, layout.width), np.float32)
-        self._targets: NDArray[Any] = np.empty(
-            rows if layout.target else 0, layout.target.dtype if layout.target else "f4"
-        )
-        self._weights = np.empty(rows, np.float32) if layout.weight else None
+        self._arrays = WindowArrays(layout, rows, np.float32)
         self.views = layout.dtype == np.float32
         self._places: list[partial[NDArray[np.int64]]] = []
         self.filled = 0
@@ -33,40 +30,36 @@ class BatchBuffer:
         """Rows ``first`` to ``last`` of the window as a batch, without a copy; None where a copy is needed."""
         if self.filled or not self.views or (last - first < self.rows and not held_out):
             return None
-        arrays, rows = window.arrays, slice(first, last)
-        weights = None if arrays.weights is None else arrays.weights[rows]
-        return Batch(
-            arrays.features[rows],
-            arrays.targets[rows],
-            weights,
-            partial(window.standing.origins, first, last),
-            held_out,
-        )
+        return _batch(window.arrays, first, last, partial(window.standing.origins, first, last), held_out)
 
     def gather(self, window: Window, first: int, last: int) -> None:
         """Append rows ``first`` to ``last`` of the window."""
-        into, rows, arrays = slice(self.filled, self.filled + last - first), slice(first, last), window.arrays
-        self._features[into] = arrays.features[rows]
-        if len(self._targets):
-            self._targets[into] = arrays.targets[rows]
-        if self._weights is not None and arrays.weights is not None:
-            self._weights[into] = arrays.weights[rows]
+        if not self.filled:
+            self._arrays.clear()
+        self._arrays.copy_rows(self.filled, window.arrays, first, last)
         self._places.append(partial(window.standing.origins, first, last))
-        self.filled = into.stop
+        self.filled += last - first
 
     def batch(self, *, held_out: bool = False) -> Batch:
         """What was gathered, as a batch; the buffer starts again."""
-        n, places = self.filled, self._places
+        rows, places = self.filled, self._places
         self.filled, self._places = 0, []
-        weights = None if self._weights is None else self._weights[:n]
-        return Batch(self._features[:n], self._targets[:n], weights, partial(_positions, places), held_out)
+        return _batch(self._arrays, 0, rows, partial(_positions, places), held_out)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all buffers."""
-        weights = 0 if self._weights is None else self._weights.nbytes
-        return self._features.nbytes + self._targets.nbytes + weights
+        return self._arrays.nbytes
+
+
+def _batch(arrays: WindowArrays, first: int, last: int, positions: Any, held_out: bool) -> Batch:
+    rows = slice(first, last)
+    weights = None if arrays.weights is None else arrays.weights[rows]
+    codes = None if arrays.codes is None else arrays.codes[rows]
+    texts = None if arrays.texts is None else arrays.texts.rows(first, last)
+    targets = arrays.targets[rows] if len(arrays.targets) else arrays.targets
+    return Batch(arrays.features[rows], targets, weights, positions, held_out, codes=codes, texts=texts)
 
 
 def _positions(places: list[partial[NDArray[np.int64]]]) -> NDArray[np.int64]:
-    return np.concatenate([place() for place in places])
+    return np.concatenate([place() for place in places]) if places else np.empty(0, np.int64)

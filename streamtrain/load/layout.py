@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
@@ -12,123 +13,164 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.codes import signatures
+from streamtrain.columns.numbers import as_numbers, unpacked
+from streamtrain.columns.roles import Column, choose_roles, parse_crosses, shape_of
+from streamtrain.columns.texts import NGRAMS_PER_BYTE, text_bytes
 from streamtrain.errors import BadValueError, ColumnError, SchemaError
 from streamtrain.kernels import scatter_columns, scatter_rows
+from streamtrain.load.arrays import TextStore, WindowArrays
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
-from streamtrain.target import Target, as_numbers, runs
+from streamtrain.target import Target, runs
 
 __all__ = ["Layout", "WindowArrays", "choose_features"]
 
-_MOVED_ROWS = 8192  # at a time, where gaps are closed
+_ENTRY_BYTES = 40  # signature, slot, value, and what the learner makes of them
+_TEXT_PLACE_BYTES = 12  # where a text stands, and its size
 
 
 def choose_features(
     schema: pa.Schema,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     weight: str | None = None,
     features: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
-) -> list[str]:
-    """The feature columns: those named, or all but the target, the weight and the excluded. Raises ColumnError."""
-    for name in (*(features or ()), *exclude):
+    roles: Mapping[str, str] | None = None,
+) -> tuple[Column, ...]:
+    """The feature columns, and what each becomes: those named, or all but the target, the weight and the excluded; without
+    those to be ignored. Raises ColumnError."""
+    asked = dict(roles or {})
+    for name in (*(features or ()), *exclude, *asked):
         pick(schema, name, "features")
-    taken = {target, weight, *exclude}
+    targets = {target} if isinstance(target, str) else set(target or ())
+    taken = {*targets, weight, *exclude}
     chosen = list(features) if features is not None else [n for n in schema.names if n not in taken]
-    if target in chosen:
-        raise ColumnError(f"{target!r} is both the target and a feature: leave it out of --features")
+    both = [name for name in chosen if name in targets]
+    if both:
+        raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")
     if len(set(chosen)) < len(chosen):
         raise ColumnError("--features names a column twice")
-    if not chosen:
-        raise ColumnError("no feature is left: the data has no other column than those taken or excluded")
-    refused = [n for n in chosen if not is_number(schema.field(n).type)]
-    if refused:
-        shown = ", ".join(f"{n!r} ({_kind(schema.field(n))})" for n in refused[:5])
-        more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-        raise ColumnError(
-            f"not numbers: {shown}{more}: only columns of numbers can be features for now; "
-            f"leave them out with --exclude {_listed(refused)}"
-        )
-    return chosen
-
-
-def _kind(field: pa.Field) -> str:
-    """The type of a column, or why it has none."""
-    problem = (field.metadata or {}).get(b"problem")
-    return str(field.type) if problem is None else problem.decode()
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names as --exclude takes them: those with a comma in quotes."""
-    return ",".join(f'"{name}"' if "," in name else name for name in names)
+    unused = [name for name in asked if name not in chosen]
+    if unused:
+        raise ColumnError(f"--as {unused[0]}={asked[unused[0]]}: {unused[0]!r} is no feature")
+    columns = tuple(column for column in choose_roles(schema, chosen, asked) if column.role != "ignore")
+    if not columns:
+        raise ColumnError("no feature is left: the data has no other column than those taken, excluded or ignored")
+    return columns
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where columns land. A row of a window is ``width`` numbers, a target and a weight.
+    """Where columns land. A row of a window is ``width`` numbers, codes, texts, a target and a weight.
 
-    types: the Arrow type of each feature. origins: what is subtracted from each column before it is rounded to float32
-    (64-bit columns: dates as numbers, large ids), one for each feature; 0 for none.
+    columns: the features, and what each becomes. crosses: the columns of each cross.
     """
 
-    features: tuple[str, ...]
-    types: tuple[pa.DataType, ...]
+    columns: tuple[Column, ...]
     target: Target | None = None
     weight: str | None = None
-    origins: tuple[float, ...] = ()
+    crosses: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
-    def of(cls, schema: pa.Schema, features: Sequence[str], target: Target | None, weight: str | None) -> Layout:
-        if weight is not None and not is_number(pick(schema, weight, "weights").type):
+    def of(
+        cls, schema: pa.Schema, columns: Sequence[Column], target: Target | None, weight: str | None,
+        crosses: Sequence[str | Sequence[str]] = (),
+    ) -> Layout:  # fmt: skip
+        if weight is not None and not (
+            is_number(pick(schema, weight, "weights").type) and width(schema.field(weight).type) == 1
+        ):
             raise ColumnError(f"--weight {weight}: the column is {schema.field(weight).type}, not a number")
-        return cls(tuple(features), tuple(schema.field(n).type for n in features), target, weight)
+        return cls(tuple(columns), target, weight, parse_crosses(crosses, columns))
 
     @cached_property
-    def columns(self) -> list[str]:
+    def features(self) -> tuple[str, ...]:
+        """The names of the features."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def read(self) -> list[str]:
         """Every column that is read: features, then target and weight."""
-        extra = [self.target.name] if self.target else []
+        extra = list(self.target.names) if self.target else []
         return [*self.features, *extra, *([self.weight] if self.weight else [])]
 
     @cached_property
     def starts(self) -> dict[str, int]:
-        """The first slot of each feature in a row."""
-        return dict(zip(self.features, [0, *accumulate(map(width, self.types))], strict=False))
+        """The first number of each feature in a row."""
+        return dict(zip(self.features, [0, *accumulate(c.numbers for c in self.columns)], strict=False))
 
     @cached_property
     def width(self) -> int:
         """Numbers in a row."""
-        return sum(map(width, self.types))
+        return sum(column.numbers for column in self.columns)
+
+    @cached_property
+    def codes(self) -> dict[str, int]:
+        """The columns of which a row holds a code, and where: categories, then what is crossed and not one of them."""
+        names = [c.name for c in self.columns if c.role == "category"]
+        crossed = [name for cross in self.crosses for name in cross]
+        return {name: i for i, name in enumerate(dict.fromkeys([*names, *crossed]))}
+
+    @cached_property
+    def categories(self) -> int:
+        """How many of the codes are of categories; they stand before the others."""
+        return sum(column.role == "category" for column in self.columns)
+
+    @cached_property
+    def texts(self) -> dict[str, int]:
+        """The columns of text, and which of the texts of a row each is."""
+        return {name: i for i, name in enumerate(c.name for c in self.columns if c.role == "text")}
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
-        """What a window holds: float32, or uint8 where every feature is (a quarter of the memory)."""
-        return np.dtype(np.uint8 if all(value_type(t) == pa.uint8() for t in self.types) else np.float32)
+        """What the numbers of a window are: float32, or uint8 where every feature is a tensor of it (a quarter of the
+        memory)."""
+        small = all(shape_of(c.type) is not None and value_type(c.type) == pa.uint8() for c in self.columns)
+        return np.dtype(np.uint8 if small else np.float32)
+
+    @cached_property
+    def text_bytes(self) -> float:
+        """Bytes of the texts of a row, on average, as far as the first rows tell, and a quarter more."""
+        return sum(1.25 * c.text_bytes for c in self.columns if c.role == "text")
 
     @property
     def row_bytes(self) -> int:
         """One row in a window."""
-        return self.width * self.dtype.itemsize + (4 if self.target else 0) + (4 if self.weight else 0)
+        texts = math.ceil(self.text_bytes) + _TEXT_PLACE_BYTES * len(self.texts)
+        other = (
+            4 * len(self.codes) + texts + (4 * len(self.target.names) if self.target else 0) + (4 if self.weight else 0)
+        )
+        return self.width * self.dtype.itemsize + other
+
+    @property
+    def entry_bytes(self) -> int:
+        """The sparse part of one row while it is prepared and learned."""
+        entries = self.categories + len(self.crosses) + NGRAMS_PER_BYTE * self.text_bytes
+        return math.ceil(_ENTRY_BYTES * entries)
 
     @property
     def outputs(self) -> int:
-        """Numbers of a prediction: one, or one for each of more than two classes."""
-        classes = len(self.target.classes) if self.target else 0
-        return classes if classes > 2 else 1
+        """Numbers of a prediction: one for each target, or one for each of more than two classes."""
+        if self.target is None:
+            return 1
+        return len(self.target.classes) if len(self.target.classes) > 2 else len(self.target.names)
+
+    def empty_targets(self, rows: int) -> NDArray[Any]:
+        """Room for the targets of so many rows."""
+        if self.target is None:
+            return np.empty(0, np.float32)
+        several = len(self.target.names)
+        return np.empty(rows if several == 1 else (rows, several), self.target.dtype)
 
     @cached_property
     def slots(self) -> list[str]:
-        """The name of every number of a row: ``x``, or ``X[3]`` and ``X[2,5]`` for the entries of a tensor."""
-        names: list[str] = []
-        for name, kind in zip(self.features, self.types, strict=True):
-            shape = tuple(kind.shape) if isinstance(kind, pa.FixedShapeTensorType) else None
-            entries = [""] if shape is None else [f"[{','.join(map(str, at))}]" for at in np.ndindex(*shape)]
-            names += [name + entry for entry in entries]
-        return names
+        """The name of every number of a row: ``x``, ``X[3]`` and ``X[2,5]`` for entries, ``t.age`` for times."""
+        return [name for column in self.columns for name in column.parts]
 
     def groups(self, share: float) -> list[list[str]]:
         """The columns in groups that make up at most ``share`` of their bytes each, at least one column a group."""
-        kinds = dict(zip(self.features, self.types, strict=True))
-        sizes = [(name, bytes_per_row(kinds[name]) if name in kinds else 8.0) for name in self.columns]
+        kinds = {column.name: column.type for column in self.columns}
+        sizes = [(name, bytes_per_row(kinds[name]) if name in kinds else 8.0) for name in self.read]
         most, groups, held = share * sum(size for _, size in sizes) * 1.001, [[sizes[0][0]]], sizes[0][1]
         for name, size in sizes[1:]:
             if held + size > most:
@@ -142,95 +184,83 @@ class Layout:
     ) -> NDArray[np.int64] | None:
         """Write each row of a record batch to its place, shape (rows,). ``where`` names the chunk in errors.
 
-        Raises BadValueError for nulls, and for targets that cannot be learned; ``skips``: returns the places of the rows
-        whose target is null or no finite number instead, None where there are none.
+        Raises BadValueError for targets that cannot be learned; ``skips``: returns the places of the rows whose target is
+        null or no finite number instead, None where there are none.
         """
-        lost = None
-        columns: list[NDArray[np.float32]] = []
-        slots: list[int] = []
+        lost: list[NDArray[np.int64]] = []
+        written: tuple[list[NDArray[np.float32]], list[int]] = [], []
+        coded: tuple[list[NDArray[np.float32]], list[int]] = [], []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
-            if name in self.starts:
-                numbers = self._feature(name, values, where)
-                if numbers.ndim == 2 or self.dtype != np.float32:
-                    rows = np.ascontiguousarray(numbers.reshape(len(numbers), -1), self.dtype)
-                    scatter_rows(rows, into.features, self.starts[name], places)
-                else:
-                    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is found later
-                        columns.append(np.ascontiguousarray(numbers, np.float32))
-                    slots.append(self.starts[name])
-            elif self.target is not None and name == self.target.name:
-                good = self.target.usable(values) if skips else None
-                for first, last in [(0, len(values))] if good is None else runs(good):
-                    encoded = self.target.encode(values.slice(first, last - first), where)
-                    scatter_rows(encoded[:, None], into.targets[:, None], 0, places[first:last])
-                lost = None if good is None else places[~good]
+            if name in self._by_name:
+                column = self._by_name[name]
+                if values.type != column.type:
+                    raise SchemaError(f"{where}: column {name!r} is {values.type}, but {column.type} was expected")
+                if column.numbers:
+                    self._write_numbers(column, values, into, places, where, written)
+                if name in self.codes:
+                    coded[0].append(signatures(values, column.seed).view(np.float32))
+                    coded[1].append(self.codes[name])
+                if name in self.texts and into.texts is not None:
+                    _write_text(values, into.texts, self.texts[name], places)
+            elif self.target is not None and name in self.target.names:
+                bad = self._write_target(name, values, into, places, where, skips)
+                lost += [] if bad is None else [bad]
             elif into.weights is not None:
                 scatter_rows(_weights(name, values, where)[:, None], into.weights[:, None], 0, places)
-        scatter_columns(columns, np.array(slots, np.int64), into.features, places)
-        return lost
+        scatter_columns(written[0], np.array(written[1], np.int64), into.features, places)
+        if into.codes is not None:
+            order = np.argsort(coded[1])
+            columns = [coded[0][i] for i in order]
+            scatter_columns(columns, np.sort(np.array(coded[1], np.int64)), into.codes.view(np.float32), places)
+        return np.concatenate(lost) if lost else None
 
-    def _feature(self, name: str, values: pa.Array, where: str) -> NDArray[Any]:
-        kind, origin = self._expected[name]
-        if values.type != kind:
-            raise SchemaError(f"{where}: column {name!r} is {values.type}, but {kind} was expected")
-        if values.null_count:
-            raise BadValueError(
-                f"feature {name!r} has {values.null_count:,} nulls in {where}: leave it out with --exclude {name}"
-            )
-        numbers = as_numbers(values)
-        if not origin:
-            return numbers
-        if isinstance(origin, int) and numbers.dtype.kind in "iu":  # exact, and right around 2^63 too
-            wide = numbers.astype(np.uint64) - np.uint64(origin % 2**64)
-            return wide.view(np.int64)
-        return numbers - origin
+    def _write_numbers(
+        self, column: Column, values: pa.Array, into: WindowArrays, places: NDArray[np.int64], where: str,
+        written: tuple[list[NDArray[np.float32]], list[int]],
+    ) -> None:  # fmt: skip
+        start = self.starts[column.name]
+        if self.dtype == np.uint8:
+            numbers, valid = unpacked(values)
+            if valid is not None and not valid.all():
+                raise BadValueError(
+                    f"feature {column.name!r} has nulls in {where}: leave it out with --exclude {column.name}"
+                )
+            rows = np.ascontiguousarray(numbers.reshape(len(values), -1))
+            scatter_rows(rows, into.features, start, places)
+            return
+        numbers = column.to_numbers(values)
+        if numbers.ndim == 2:
+            scatter_rows(np.ascontiguousarray(numbers), into.features, start, places)
+        else:
+            written[0].append(np.ascontiguousarray(numbers))
+            written[1].append(start)
+
+    def _write_target(
+        self, name: str, values: pa.Array, into: WindowArrays, places: NDArray[np.int64], where: str, skips: bool
+    ) -> NDArray[np.int64] | None:
+        assert self.target is not None
+        target = self.target.part(name)
+        good = target.usable(values) if skips else None
+        targets = into.targets[:, None] if into.targets.ndim == 1 else into.targets
+        for first, last in [(0, len(values))] if good is None else runs(good):
+            encoded = target.encode(values.slice(first, last - first), where)
+            scatter_rows(encoded[:, None], targets, self.target.names.index(name), places[first:last])
+        return None if good is None else places[~good]
 
     @cached_property
-    def _expected(self) -> dict[str, tuple[pa.DataType, float]]:
-        origins = self.origins or (0.0,) * len(self.features)
-        return dict(zip(self.features, zip(self.types, origins, strict=True), strict=True))
+    def _by_name(self) -> dict[str, Column]:
+        return {column.name: column for column in self.columns}
 
-    def with_origins(self, origins: Sequence[float]) -> Layout:
-        return replace(self, origins=tuple(origins))
+    def with_columns(self, columns: Sequence[Column]) -> Layout:
+        return replace(self, columns=tuple(columns))
 
 
-@dataclass
-class WindowArrays:
-    """Where `Layout.write` writes. features: shape (rows, width); targets, weights: shape (rows,)."""
-
-    features: NDArray[Any]
-    targets: NDArray[Any]
-    weights: NDArray[np.float32] | None
-
-    @classmethod
-    def empty(cls, layout: Layout, rows: int) -> WindowArrays:
-        targets = np.empty(rows, layout.target.dtype) if layout.target else np.empty(0, np.float32)
-        weights = np.empty(rows, np.float32) if layout.weight else None
-        return cls(np.empty((rows, layout.width), layout.dtype), targets, weights)
-
-    def scatter_from(self, other: WindowArrays, places: NDArray[np.int64]) -> None:
-        """Write each row of ``other`` to its place."""
-        scatter_rows(other.features, self.features, 0, places)
-        if len(self.targets):
-            scatter_rows(other.targets[:, None], self.targets[:, None], 0, places)
-        if self.weights is not None and other.weights is not None:
-            scatter_rows(other.weights[:, None], self.weights[:, None], 0, places)
-
-    def close_gaps(self, lost: NDArray[np.int32], rows: int) -> None:
-        """Move the rows that are not at the places ``lost``, sorted, to the front, in their order. rows: there are."""
-        at = int(lost[0])
-        for first in range(at, rows, _MOVED_ROWS):
-            last = min(first + _MOVED_ROWS, rows)
-            gaps = lost[np.searchsorted(lost, first) : np.searchsorted(lost, last)]
-            kept = np.delete(np.arange(first, last), gaps - first)
-            for array in (self.features, self.targets, self.weights):
-                if array is not None and len(array):
-                    array[at : at + len(kept)] = array[kept]
-            at += len(kept)
-
-    @property
-    def nbytes(self) -> int:
-        return self.features.nbytes + self.targets.nbytes + (0 if self.weights is None else self.weights.nbytes)
+def _write_text(values: pa.Array, into: TextStore, column: int, places: NDArray[np.int64]) -> None:
+    """Write the texts of a column, null or not, to their places."""
+    data, offsets, there = text_bytes(values)
+    base = into.add(data[offsets[0] : offsets[-1]])
+    into.starts[places, column] = offsets[:-1] + (base - offsets[0])
+    into.sizes[places, column] = np.where(there, np.diff(offsets), -1)
 
 
 def _weights(name: str, values: pa.Array, where: str) -> NDArray[np.float32]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
 from streamtrain.ledger import Ledger
-from streamtrain.load.layout import Layout, WindowArrays
+from streamtrain.load.arrays import WindowArrays
+from streamtrain.load.layout import Layout
 from streamtrain.load.window import Places, Window
 from streamtrain.memory import ByteGate
 from streamtrain.shuffle import Piece
@@ -36,7 +37,7 @@ def load_chunk(
 ) -> tuple[WindowArrays, list[NDArray[np.int64]]]:
     """A whole chunk as arrays of its own, and which of its rows have no usable target (``skips``; otherwise that is an
     error): what a worker of a cluster returns."""
-    arrays = WindowArrays.empty(layout, chunk.rows)
+    arrays = WindowArrays(layout, chunk.rows)
     lost: list[NDArray[np.int64]] = []
     for columns in groups:
         write_columns(reader, layout, chunk, columns, arrays, np.arange, lost.append if skips else None)
@@ -166,7 +167,7 @@ class PieceReader:
             stream.finish()
 
     def _open(self, chunk: Chunk) -> _Stream:
-        return _Stream(open_stream(self._reader, chunk, self._layout.columns, self._slice_rows), chunk)
+        return _Stream(open_stream(self._reader, chunk, self._layout.read, self._slice_rows), chunk)
 
     def _require_readable(self, chunk: Chunk) -> None:
         """Read a chunk to its end for its errors alone: what was learned of its first rows could not be taken back."""

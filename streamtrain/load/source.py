@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, ChangedError, CorruptError, NotFoundError, SchemaError
+from streamtrain.columns.numbers import as_numbers, origin_of
+from streamtrain.columns.roles import Column, looks_like_text, mean_bytes
+from streamtrain.columns.times import time_origin_of
+from streamtrain.errors import BadValueError, ChangedError, CorruptError, NotFoundError, SchemaError, UsageError
 from streamtrain.ledger import Ledger
 from streamtrain.load.layout import Layout, choose_features
 from streamtrain.memory import available_bytes, parse_bytes, release_freed_memory, resident_bytes
@@ -22,7 +25,7 @@ from streamtrain.storage.checked import first_rows
 from streamtrain.storage.place import is_far
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
 from streamtrain.survey import survey
-from streamtrain.target import Target, as_numbers, resolve_task
+from streamtrain.target import Target, resolve_task
 from streamtrain.terms import Demand
 from streamtrain.text import without_secrets
 
@@ -47,24 +50,38 @@ class Source:
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
+    asked: frozenset[str] = frozenset()  # columns whose role was asked for
 
     @classmethod
     def open(
-        cls, data: Any, *, target: str | None = None, features: Sequence[str] | None = None,
+        cls, data: Any, *, target: str | Sequence[str] | None = None, features: Sequence[str] | None = None,
         exclude: Sequence[str] = (), weight: str | None = None, task: str | None = None,
+        roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
         missing_chunks: str = "error",
     ) -> Source:  # fmt: skip
-        """Choose the columns. The target's classes are not known yet. Raises DataError of every kind."""
+        """Choose the columns and what each becomes. roles: asked for, by column. The target's classes are not known yet.
+        Raises DataError of every kind."""
         reader = open_reader(data, missing_chunks=missing_chunks)
         table = ChunkTable.of(reader.chunks())
         if table.total_rows == 0:
             raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
         found = None
         if target is not None:
-            field = pick(reader.schema, target, "target")
-            found = Target(target, resolve_task(field, task))
-        chosen = choose_features(reader.schema, target=target, weight=weight, features=features, exclude=exclude)
-        return cls(reader, table, Layout.of(reader.schema, chosen, found, weight))
+            names = [target] if isinstance(target, str) else list(target)
+            fields = [pick(reader.schema, name, "target") for name in names]
+            found = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
+        chosen = choose_features(
+            reader.schema, target=target, weight=weight, features=features, exclude=exclude, roles=roles
+        )
+        return cls(
+            reader, table, Layout.of(reader.schema, chosen, found, weight, crosses), asked=frozenset(roles or ())
+        )
+
+    @classmethod
+    def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
+        """Some columns of a reader that is open, without a target."""
+        chosen = choose_features(reader.schema, features=features, roles=roles)
+        return cls(reader, table, Layout.of(reader.schema, chosen, None, None), asked=frozenset(roles))
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None
@@ -72,42 +89,59 @@ class Source:
         """With the target's classes known (see `survey`): its column alone is read."""
         target = self.layout.target
         if target is not None:
-            target = survey(self.reader, self.table, target.name, task=task, classes=classes, ledger=ledger)
+            if target.parts and classes is not None:
+                raise UsageError("--classes: names those of one target; there are several")
+            target = Target.of(
+                [survey(self.reader, self.table, n, task=task, classes=classes, ledger=ledger) for n in target.names]
+            )
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def with_layout(self, layout: Layout) -> Source:
         return replace(self, layout=layout)
 
+    def with_roles(self, ledger: Ledger | None = None) -> Source:
+        """With the columns of text known that read like sentences, by their first rows. ledger: as in `with_origins`."""
+        doubted = [
+            c for c in self.layout.columns if c.role == "category" and c.name not in self.asked and _may_be_text(c)
+        ]
+        doubted += [c for c in self.layout.columns if c.role == "text"]
+        return self._with_first_rows(doubted, _as_text_or_not, ledger) if doubted else self
+
     def with_origins(self, ledger: Ledger | None = None) -> Source:
-        """With what is subtracted from the columns of wide numbers; reads the first rows of these. ledger: where chunks
-        that cannot be read are entered, and the next one is taken; None: they are errors."""
+        """With what is subtracted from the columns of wide numbers and of times; reads the first rows of these. ledger: where
+        chunks that cannot be read are entered, and the next one is taken; None: they are errors."""
+        wide = [c for c in self.layout.columns if c.role == "time" or (c.role == "number" and _is_wide(c.type))]
+        return self._with_first_rows(wide, _with_origin, ledger)
+
+    def _with_first_rows(
+        self, columns: Sequence[Column], change: Callable[[Column, pa.Array], Column], ledger: Ledger | None
+    ) -> Source:
+        """With some columns changed by what the first rows of the data are."""
         for number, chunk in enumerate(self.table):
             if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
                 continue
             try:
-                return self.with_layout(self.layout.with_origins(self._origins(chunk)))
+                changed = self._changed(columns, change, chunk)
             except (CorruptError, SchemaError) as error:
                 if ledger is None or isinstance(error, ChangedError):
                     raise
                 ledger.skip_chunk(number, chunk.key, chunk.rows, error)
+            else:
+                return self.with_layout(self.layout.with_columns([changed.get(c.name, c) for c in self.layout.columns]))
         raise CorruptError("no chunk of the data can be read")
 
-    def _origins(self, chunk: Chunk) -> list[float]:
-        """What to subtract from each column of wide numbers before it becomes float32: the median of the first rows,
-        where that is far larger than their spread (dates as numbers, large ids); otherwise nothing."""
-        wide = [
-            name
-            for name, kind in zip(self.layout.features, self.layout.types, strict=True)
-            if kind != pa.float32() and kind == value_type(kind) and kind.bit_width > 16
-        ]
-        origins = dict.fromkeys(self.layout.features, 0.0)
-        at_once = len(wide) if chunk.decoded_bytes <= _ORIGIN_BYTES else 1
-        for start in range(0, len(wide), max(1, at_once)):
-            rows = first_rows(self.reader, chunk, wide[start : start + at_once], _ORIGIN_ROWS)
+    def _changed(
+        self, columns: Sequence[Column], change: Callable[[Column, pa.Array], Column], chunk: Chunk
+    ) -> dict[str, Column]:
+        by_name = {column.name: column for column in columns}
+        names, changed = list(by_name), {}
+        at_once = max(1, len(names)) if chunk.decoded_bytes <= _ORIGIN_BYTES else 1
+        for start in range(0, len(names), at_once):
+            rows = first_rows(self.reader, chunk, names[start : start + at_once], _ORIGIN_ROWS)
             for name, values in zip(rows.schema.names, rows.columns, strict=True):
-                origins[name] = _origin(as_numbers(values.drop_null() if values.null_count else values))
-        return list(origins.values())
+                changed[name] = change(by_name[name], values)
+        return changed
 
     @cached_property
     def _shares(self) -> tuple[float, float, float]:
@@ -115,7 +149,7 @@ class Source:
         schema = self.reader.schema
         sizes = {f.name: bytes_per_row(f.type) for f in schema}
         everything = max(sum(sizes.values()), 1e-9)
-        read = [sizes[n] for n in self.layout.columns]
+        read = [sizes[n] for n in self.layout.read]
         if getattr(self.reader, "row_oriented", False):  # some columns cost as much as all
             return sum(read), 1.0, 1.0
         return sum(read), sum(read) / everything, max(read) / everything
@@ -141,7 +175,9 @@ class Source:
             table=table,
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
-            batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES) + _CLASS_BYTES * self.layout.outputs,
+            batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES)
+            + self.layout.entry_bytes
+            + _CLASS_BYTES * self.layout.outputs,
             baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,
@@ -168,16 +204,32 @@ class Source:
         if error.column is None:
             return BadValueError(f"{where}: {error}")
         slot = self.layout.slots[error.column]
-        value = batch.features[error.row, error.column]
-        column = next(n for n in reversed(self.layout.features) if self.layout.starts[n] <= error.column)
-        what = "infinite, or too large for float32," if np.isinf(value) else "nan"
-        return BadValueError(f"feature {slot!r} is {what} in {where}: leave it out with --exclude {column}")
+        return BadValueError(
+            f"feature {slot!r} is infinite, or too large for float32, in {where}: say what to do with it, "
+            "--infinities clip or --infinities missing"
+        )
 
 
-def _origin(numbers: np.ndarray[Any, Any]) -> float:
-    ordered = np.sort(numbers[np.isfinite(numbers)])
-    if not len(ordered):
-        return 0.0
-    # Python's numbers: integers stay exact.
-    low, middle, high = (ordered[len(ordered) * part // 10].item() for part in (1, 5, 9))
-    return middle if abs(middle) > max(16 * (high - low), 65_536) else 0.0
+def _is_wide(kind: pa.DataType) -> bool:
+    """Whether float32 may not hold numbers of a type, one a row."""
+    return kind != pa.float32() and kind == value_type(kind) and not pa.types.is_null(kind) and kind.bit_width > 16
+
+
+def _with_origin(column: Column, values: pa.Array) -> Column:
+    if column.role == "time":
+        return column.with_origin(time_origin_of(values))
+    return column.with_origin(origin_of(as_numbers(values.drop_null() if values.null_count else values)))
+
+
+def _may_be_text(column: Column) -> bool:
+    kind = value_type(column.type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _as_text_or_not(column: Column, values: pa.Array) -> Column:
+    texts = [value for value in values.to_pylist() if value is not None]
+    if column.role == "text":
+        return replace(column, text_bytes=mean_bytes(texts))
+    if not looks_like_text(texts):
+        return column
+    return replace(column, role="text", why="reads like sentences", text_bytes=mean_bytes(texts))

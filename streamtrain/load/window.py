@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.load.layout import Layout, WindowArrays
+from streamtrain.load.arrays import WindowArrays
+from streamtrain.load.layout import Layout
 from streamtrain.shuffle import Piece, held_out, row_keys, row_places
 
 __all__ = ["Arrangement", "Places", "Standing", "Window"]
@@ -123,7 +124,7 @@ class Window:
     """
 
     def __init__(self, layout: Layout, rows: int) -> None:
-        self.arrays = WindowArrays.empty(layout, rows)
+        self.arrays = WindowArrays(layout, rows)
         self.arrangement: Arrangement  # of the rows that it is filled with
         self.standing: Standing  # once it is full
         self._lost: list[NDArray[np.int32]] = []
@@ -131,6 +132,7 @@ class Window:
     def begin(self, arrangement: Arrangement) -> None:
         """Make ready to be filled."""
         self.arrangement, self._lost = arrangement, []
+        self.arrays.clear()
 
     def lose(self, places: NDArray[np.int64]) -> None:
         """There is no row at these places, shape (rows,). Called from several threads at once."""

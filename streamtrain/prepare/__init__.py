@@ -1,8 +1,13 @@
-"""Columns -> numbers that a learner can use; what is learned from the stream is a state that can be kept."""
+"""Columns -> numbers that a learner can use; what is learned from the stream is a state that can be kept.
+
+`Preparation` is all of it, for the rows of a table; the others are its parts, and `TargetScale` is for what is learned.
+"""
 
 from __future__ import annotations
 
 from streamtrain.prepare.numbers import Standardize
+from streamtrain.prepare.preparation import INFINITIES, Preparation, Shape, default_hash_bits
+from streamtrain.prepare.slots import Slots
 from streamtrain.prepare.target import TargetScale
 
-__all__ = ["Standardize", "TargetScale"]
+__all__ = ["INFINITIES", "Preparation", "Shape", "Slots", "Standardize", "TargetScale", "default_hash_bits"]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import UsageError
-from streamtrain.job import Job, Settings
+from streamtrain.job import Job
+from streamtrain.settings import Settings
 from streamtrain.load import for_scheduler
 from streamtrain.memory import reset_peak
 from streamtrain.profiling.advice import advice

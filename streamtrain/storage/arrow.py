@@ -23,18 +23,20 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of one value: what a dictionary, a tensor or a run-length encoding holds."""
-    if isinstance(kind, (pa.DictionaryType, pa.FixedShapeTensorType, pa.RunEndEncodedType)):
+    """The type of one value: what a dictionary, a tensor, a list of fixed size or a run-length encoding holds."""
+    if isinstance(kind, (pa.DictionaryType, pa.FixedShapeTensorType, pa.FixedSizeListType, pa.RunEndEncodedType)):
         return value_type(kind.value_type)
     return kind
 
 
 def width(kind: pa.DataType) -> int:
-    """How many numbers one row of a column holds: the entries of a tensor, otherwise 1.
+    """How many numbers one row of a column holds: the entries of a tensor or a list of fixed size, otherwise 1.
 
     >>> width(pa.fixed_shape_tensor(pa.uint8(), [28, 28])), width(pa.int64())
     (784, 1)
     """
+    if isinstance(kind, pa.FixedSizeListType):
+        return int(kind.list_size) * width(kind.value_type)
     return math.prod(kind.shape) if isinstance(kind, pa.FixedShapeTensorType) else 1
 
 

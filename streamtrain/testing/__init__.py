@@ -8,6 +8,7 @@ it read.
 
 from __future__ import annotations
 
+from streamtrain.testing.learner_suite import LearnerTests, PreparerTests
 from streamtrain.testing.running import Result, check_reader
 from streamtrain.testing.subject import CheckFailed, ReaderWarning
 from streamtrain.testing.suite import ReaderTests
@@ -18,6 +19,8 @@ __all__ = [
     "CorruptReader",
     "CountingReader",
     "FlakyReader",
+    "LearnerTests",
+    "PreparerTests",
     "ReaderTests",
     "ReaderWarning",
     "Result",

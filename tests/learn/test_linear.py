@@ -1,8 +1,10 @@
-"""Linear models: invariance, penalties, weights, averaging, state, and that they learn."""
+"""Linear models, dense: invariance, penalties, averaging, state, and that they learn."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
-from streamtrain.learn import RULES, Learner, Linear, get_rule
+from streamtrain.learn import RULES, Learner, Linear, get_loss
 from streamtrain.prepare import Standardize
 
 KINDS = {"regress": 0, "binary": 2, "many": 4}
@@ -47,14 +49,21 @@ def mean_loss(model: Linear, X: np.ndarray, y: np.ndarray) -> float:
     return model.loss.mean(X @ model.weights + model.intercept, y)
 
 
+@functools.cache
+def start_and_best(kind: str) -> tuple[float, float]:
+    """Mean loss of no weights, and of good ones."""
+    X, y = make(kind, 20_000)
+    best = fit(Linear(6, KINDS[kind]), np.tile(X, (5, 1)), np.tile(y, 5), 32)
+    return mean_loss(Linear(6, KINDS[kind]), X, y), mean_loss(best, X, y)
+
+
 @pytest.mark.parametrize("size", [16, 256])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rule_learns_every_loss_with_its_default_step(kind: str, rule: str, size: int) -> None:
     X, y = make(kind, 20_000)
     model = fit(Linear(6, KINDS[kind], rule=rule), X, y, size)
-    start = mean_loss(Linear(6, KINDS[kind]), X, y)
-    best = mean_loss(fit(Linear(6, KINDS[kind]), np.tile(X, (5, 1)), np.tile(y, 5), 32), X, y)
+    start, best = start_and_best(kind)
     assert mean_loss(model, X, y) < best + 0.05 * (start - best)
 
 
@@ -99,28 +108,26 @@ def test_a_large_l1_leaves_exact_zeros_for_useless_features_only(kind: str, rule
     assert (np.abs(weights[:-2]).max(axis=1) > 0.05).sum() >= 3
 
 
-def test_l2_shrinks_towards_the_ridge_solution() -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_l2_shrinks_towards_the_ridge_solution(rule: str) -> None:
     X, y = make("regress", 20_000)
-    model = fit(Linear(6, l2=1.0), X, y)
+    model = fit(Linear(6, l2=1.0, rule=rule), X, y)
     ridge = np.linalg.solve(np.cov(X.T, bias=True) + np.eye(6), ((X - X.mean(0)) * (y - y.mean())[:, None]).mean(0))
-    np.testing.assert_allclose(model.weights, ridge, atol=0.02)
-    assert model.intercept == pytest.approx(y.mean() - X.mean(0) @ ridge, abs=0.02), "the intercept is not penalised"
+    np.testing.assert_allclose(model.weights, ridge, atol=0.03)
+    assert model.intercept == pytest.approx(y.mean() - X.mean(0) @ ridge, abs=0.03), "the intercept is not penalised"
 
 
-def test_weights_count_rows() -> None:
-    X, y = make("binary", 64)
-    weights = np.repeat(np.array([0, 2], np.float32), 32)
-    weighted = fit(Linear(6, 2), X, y, 64, weights)
-    plain = Linear(6, 2)
-    plain.learn(Batch(X[32:], y[32:], None, np.arange(32)))
-    # Same gradient; the power of the rows differs, which scales a step by a little.
-    cosine = weighted.weights @ plain.weights / np.linalg.norm(weighted.weights) / np.linalg.norm(plain.weights)
-    assert cosine == pytest.approx(1, abs=1e-6)
-    # A weight that is the same for all changes nothing; sgd, unlike nag, would notice a gradient that is not a mean.
-    sgd = [fit(Linear(6, 2, rule="sgd"), X, y, 64, weights) for weights in (None, np.full(64, 4, np.float32))]
-    np.testing.assert_allclose(sgd[0].weights, sgd[1].weights, rtol=1e-5)
-    nothing = fit(Linear(6, 2), X, y, 64, np.zeros(64, np.float32))
-    assert not nothing.weights.any()
+def test_l2_of_any_size_never_overshoots() -> None:
+    X, y = make("regress", 640)
+    for rule in RULES:
+        assert np.abs(fit(Linear(6, l2=1e9, rule=rule, average=False), X, y).weights).max() < 1e-3, rule
+
+
+def test_a_column_that_was_zero_at_first_owes_no_l1_for_that() -> None:
+    X, y = make("regress", 4000)
+    X[:64, 0] = 0
+    weights = fit(Linear(6, l1=1e-4), X, y).weights
+    assert abs(weights[0] - fit(Linear(6), X, y).weights[0]) < 0.05 < abs(weights[0])
 
 
 def test_the_average_is_the_stated_one() -> None:
@@ -166,9 +173,63 @@ def test_inputs_are_left_alone() -> None:
             np.testing.assert_array_equal(value, copy)
 
 
-def test_many_classes_and_features_take_the_declared_bytes() -> None:
+@pytest.mark.parametrize("penalties", [{}, {"l2": 0.1}, {"l1": 0.1, "l2": 0.1}])
+@pytest.mark.parametrize("rule", RULES)
+def test_the_declared_bytes_are_what_learning_takes(rule: str, penalties: dict[str, float]) -> None:
+    X, y = np.ones((4, 50_000), np.float32), np.ones(4, np.float32)
+    for weights in (None, y):
+        batch = Batch(X, y, weights, np.arange(4))
+        tracemalloc.start()
+        model = Linear(50_000, rule=rule, **penalties)  # type: ignore[arg-type]
+        model.learn(batch)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak - 50_000 < model.state_bytes < peak + 450_000
+
+
+@pytest.mark.parametrize("kind", ["regress", "binary"])
+def test_a_fused_step_is_what_learning_does(kind: str) -> None:
+    X, y = make(kind, 640)
+    maps = np.stack([np.full(6, 0.5), np.full(6, 0.5), np.full(6, 2.0)]).astype(np.float32)
+    fused, plain = (Linear(6, KINDS[kind], l2=0.1) for _ in range(2))
+    for raw in batches(X, y):
+        prepared = Batch((raw.features - maps[1]) * maps[2], raw.targets, None, raw.positions)
+        wanted = (
+            plain.predict(prepared.features),
+            ((raw.features - 0.5).sum(axis=0), ((raw.features - 0.5) ** 2).sum(axis=0)),
+        )
+        scores, sums = fused.step(raw, maps)
+        plain.learn(prepared)
+        np.testing.assert_allclose(scores, wanted[0], atol=1e-4)
+        np.testing.assert_allclose(sums, wanted[1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fused.weights, plain.weights, atol=1e-4)
+    assert not fused.diverged
+    X[0, 0] = np.nan
+    kept = np.array(fused.weights)
+    fused.step(next(batches(X, y)), maps)
+    assert fused.diverged
+    np.testing.assert_array_equal(fused.weights, kept)
+
+
+def test_a_run_and_its_steps_agree_on_a_column_of_zeros_with_l2() -> None:
+    X, y = make("binary", 640)
+    X[:320, 2] = 0
+    X[:, 3] = 1e-12  # of which the squared gradients are less than what stands under the root
+    maps = np.stack([np.zeros(6), np.zeros(6), np.ones(6)]).astype(np.float32)
+    one, other = (Linear(6, 2, l2=0.5) for _ in range(2))
+    if one.runs:
+        done, scores, rest = one.run(Batch(X.copy(), y, None, np.arange(640)), 32, maps, np.zeros((2, 6)))
+        assert (done, rest) == (20, None)
+        found = np.concatenate([other.step(batch, maps)[0] for batch in batches(X, y)])
+        np.testing.assert_array_equal(scores, found)
+        for name, value in one.state_dict().items():
+            np.testing.assert_array_equal(value, other.state_dict()[name], name)
+        assert np.isfinite(one.weights).all()
+
+
+def test_many_classes_and_features() -> None:
     model = Linear(5000, 100)
-    assert model.state_bytes == 5 * 5001 * 100 * 4
+    assert model.state_bytes == 6 * 5001 * 100 * 4 + 12
     X = np.random.default_rng(0).standard_normal((32, 5000)).astype(np.float32)
     model.learn(Batch(X, np.arange(32, dtype=np.int32), None, np.arange(32)))
     assert model.predict(X).argmax(axis=1).tolist() == list(range(32))
@@ -176,17 +237,23 @@ def test_many_classes_and_features_take_the_declared_bytes() -> None:
 
 def test_what_cannot_be() -> None:
     for settings, message in (
-        ({"features": 0}, "features is 0"),
+        ({"features": 0}, "features is 0 and slots is 0: a model needs one of them"),
+        ({"features": -1, "slots": 2}, "features is -1"),
+        ({"features": 1, "slots": -2}, "slots is -2"),
+        ({"features": 1, "targets": 0}, "targets is 0"),
+        ({"features": 1, "classes": 3, "targets": 2}, "'softmax' learns one target"),
+        ({"features": 1, "delta": 2.0}, "loss 'squared' has no parameter 'delta'"),
+        ({"features": 1, "schedule": "inverse"}, "rule 'nag' has none"),
         ({"features": 1, "classes": -1}, "classes is -1"),
         ({"features": 1, "classes": 1}, "at least 2 classes"),
         ({"features": 1, "step": 0.0}, "step is 0"),
         ({"features": 1, "l1": -1.0}, "l1 is -1"),
         ({"features": 1, "l2": float("nan")}, "l2 is nan"),
-        ({"features": 1, "rule": "nga"}, "unknown rule 'nga'; wanted one of adam, nag, sgd"),
+        ({"features": 1, "rule": "nga"}, "unknown rule 'nga'; wanted one of adagrad, adam, ftrl, momentum, nag, sgd"),
         ({"features": 1, "classes": 3, "loss": "logistic"}, "logistic"),
     ):
         with pytest.raises(UsageError, match=message):
             Linear(**settings)  # type: ignore[arg-type]
-    assert get_rule(RULES["nag"]) is RULES["nag"]
+    assert Linear(1, loss="quantile", level=0.9).loss == get_loss("quantile", level=0.9)
     with pytest.raises(ValueError, match="not aligned"):
         Linear(3).predict(np.zeros((2, 4), np.float32))

@@ -80,7 +80,6 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is read from /
     "case",
     [
         Case("groups-1k", "squared", 2, SMALLEST, "fast"),
-        Case("zarr-sharded", "softmax", 2, SMALLEST, "fast"),
         Case("custom", "logistic", 8, SMALLEST, "fast"),
     ],
     ids=lambda case: case.name,

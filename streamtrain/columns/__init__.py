@@ -1,0 +1,1 @@
+"""From Arrow columns to numbers: what each column becomes, row by row, without state."""

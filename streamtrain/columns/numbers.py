@@ -1,0 +1,224 @@
+"""From Arrow columns of numbers to numpy: every type of number, nulls as NaN, no copy where none is needed.
+
+Each row is computed by itself, so the result does not depend on how a column is cut into record batches. Only numpy touches
+the numbers: `pyarrow.compute` costs 20 MB, and `to_numpy` takes integers with nulls through float64, which rounds large ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamtrain.errors import ColumnError
+
+__all__ = ["as_numbers", "difference", "numbers_in", "origin_of", "to_float32", "unpacked"]
+
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+Valid = NDArray[np.bool_] | None  # which numbers are there; None: all
+
+
+def numbers_in(kind: pa.DataType) -> int:
+    """How many numbers one row of a column holds: the entries of a tensor or of nested lists of fixed size, otherwise 1.
+
+    >>> numbers_in(pa.fixed_shape_tensor(pa.uint8(), [28, 28])), numbers_in(pa.list_(pa.float32(), 3)), numbers_in(pa.int64())
+    (784, 3, 1)
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return numbers_in(kind.storage_type)
+    if isinstance(kind, pa.FixedSizeListType):
+        return int(kind.list_size) * numbers_in(kind.value_type)
+    if isinstance(kind, (pa.DictionaryType, pa.RunEndEncodedType)):
+        return numbers_in(kind.value_type)
+    return 1
+
+
+def to_float32(values: pa.Array, origin: float = 0) -> NDArray[np.float32]:
+    """An Arrow array of numbers as float32; shape (rows,), or (rows, entries) for tensors and lists of fixed size.
+
+    Integers, floats, booleans, decimals, durations (in seconds) and the null type; also in a dictionary, run-end encoded,
+    in fixed-shape tensors and nested lists of fixed size (entries in the order in which they are stored). Dates, times and
+    timestamps give the integers that Arrow holds; see `streamtrain.columns.times` for more of them.
+    origin: what is subtracted before rounding to float32; exact for 64-bit integers. An int, where these are meant.
+    Nulls are NaN; a null list is a row of them. What is too large for float32 is infinite.
+    float32 without nulls is the Arrow array's own memory, read-only. Raises ColumnError for types that hold no numbers.
+
+    >>> to_float32(pa.array([2**60 + 1, None, 2**60 - 3]), 2**60).tolist()
+    [1.0, nan, -3.0]
+    >>> to_float32(pa.array([[1, None], None], pa.list_(pa.int8(), 2))).tolist()
+    [[1.0, nan], [nan, nan]]
+    """
+    numbers, valid = unpacked(values)
+    return _with_nan(difference(numbers, origin), valid)
+
+
+def as_numbers(values: pa.Array) -> NDArray[Any]:
+    """An Arrow array of numbers in numpy's dtype of its own, float64 for decimals and durations; shape as of `to_float32`.
+
+    No copy where it can be, read-only then. Nulls are NaN, which makes float64 of integers and booleans.
+
+    >>> as_numbers(pa.array([1, 2**63], pa.uint64())).tolist()
+    [1, 9223372036854775808]
+    """
+    numbers, valid = unpacked(values)
+    return _with_nan(numbers if valid is None or numbers.dtype.kind == "f" else numbers.astype(np.float64), valid)
+
+
+def origin_of(numbers: NDArray[Any]) -> float:
+    """What to subtract from numbers like these before they become float32: their median, where that is far larger than
+    their spread (dates as numbers, large ids); otherwise 0. An int for integers. numbers: shape (rows,).
+
+    >>> origin_of(np.array([10**12, 10**12 + 5, 10**12 + 9])), origin_of(np.array([1, 10**12]))
+    (1000000000005, 0.0)
+    """
+    ordered = np.sort(numbers[np.isfinite(numbers)])
+    if not len(ordered):
+        return 0.0
+    # Python's numbers: integers stay exact
+    low, middle, high = (ordered[len(ordered) * part // 10].item() for part in (1, 5, 9))
+    return float(0) if abs(middle) <= max(16 * (high - low), 65_536) else middle
+
+
+def difference(numbers: NDArray[Any], origin: float, dtype: Any = np.float32) -> NDArray[Any]:
+    """``numbers - origin``, rounded to ``dtype``; same shape. Exact before that for 64-bit integers and an int origin of
+    their range; in float64 otherwise.
+
+    >>> difference(np.array([-(2**63), 2**63 - 1]), 2**63 - 1, np.float64).tolist()
+    [-1.8446744073709552e+19, 0.0]
+    """
+    with np.errstate(all="ignore"):  # what is too large becomes infinite, which is found later
+        if not origin or not numbers.size:
+            return numbers.astype(dtype, copy=False)
+        if not (isinstance(origin, int) and numbers.dtype in (np.int64, np.uint64) and _holds(numbers.dtype, origin)):
+            return (numbers.astype(np.float64) - float(origin)).astype(dtype, copy=False)
+        wide = numbers.view(np.uint64) - np.uint64(origin % 2**64)  # modulo 2^64: right as int64 if that can hold it
+        if _holds(np.int64, int(numbers.min()) - origin) and _holds(np.int64, int(numbers.max()) - origin):
+            return wide.view(np.int64).astype(dtype)
+        below = numbers < origin
+        size = np.where(below, np.uint64(0) - wide, wide).astype(dtype)
+        return np.where(below, -size, size)
+
+
+def unpacked(values: pa.Array) -> tuple[NDArray[Any], Valid]:
+    """The numbers of an Arrow array and which of them are there: two arrays of shape (rows,) or (rows, entries), None as the
+    second where all are. What stands at nulls is arbitrary. Durations in seconds, dates and timestamps as Arrow's integers.
+    Raises ColumnError for types that hold no numbers."""
+    if isinstance(values, pa.ExtensionArray):
+        return unpacked(values.storage)
+    if isinstance(values, pa.FixedSizeListArray):
+        size, shape = values.type.list_size, (len(values), numbers_in(values.type))
+        numbers, valid = unpacked(values.values.slice(values.offset * size, len(values) * size))
+        given = _validity(values)
+        spread = None if given is None else np.broadcast_to(given[:, None], shape)
+        return numbers.reshape(shape), _both(None if valid is None else valid.reshape(shape), spread)
+    if isinstance(values, pa.DictionaryArray):
+        return _from_dictionary(values)
+    if isinstance(values, pa.RunEndEncodedArray):
+        return _from_runs(values)
+    return _plain(values), _validity(values)
+
+
+def _from_dictionary(values: pa.DictionaryArray) -> tuple[NDArray[Any], Valid]:
+    numbers, valid = unpacked(values.dictionary)
+    places, given = unpacked(values.indices)
+    if not len(numbers):  # every row is null
+        numbers = np.zeros((1, *numbers.shape[1:]), numbers.dtype)
+        valid = None
+    if given is not None:
+        places = np.where(given, places, 0)
+        given = given.reshape(-1, *[1] * (numbers.ndim - 1))
+    taken = numbers[places]
+    spread = None if given is None else np.broadcast_to(given, taken.shape)
+    return taken, _both(None if valid is None else valid[places], spread)
+
+
+def _from_runs(values: pa.RunEndEncodedArray) -> tuple[NDArray[Any], Valid]:
+    start, end = values.offset, values.offset + len(values)
+    ends, _ = unpacked(values.run_ends)
+    first, last = np.searchsorted(ends, [start, end - 1], "right").tolist() if len(values) else (0, -1)
+    rows = np.diff(np.minimum(ends[first : last + 1].astype(np.int64), end), prepend=start)
+    numbers, valid = unpacked(values.values.slice(first, last + 1 - first))
+    return np.repeat(numbers, rows, 0), None if valid is None else np.repeat(valid, rows, 0)
+
+
+def _plain(values: pa.Array) -> NDArray[Any]:
+    kind, t = values.type, pa.types
+    if t.is_null(kind):
+        return np.zeros(len(values), np.float32)
+    if t.is_boolean(kind):
+        return _bits(values.buffers()[1], values.offset, len(values))
+    if t.is_decimal(kind):
+        return _decimals(values)
+    if t.is_duration(kind):
+        return _stored(values, np.int64) / PER_SECOND[kind.unit]
+    if t.is_date(kind) or t.is_time(kind) or t.is_timestamp(kind):
+        return _stored(values, np.int32 if kind.bit_width == 32 else np.int64)
+    if t.is_integer(kind) or t.is_floating(kind):
+        return _stored(values, kind.to_pandas_dtype())
+    raise ColumnError(f"{kind} is no type of number: integers, floats, booleans, decimals and durations are")
+
+
+def _decimals(values: pa.Array) -> NDArray[np.float64]:
+    """Decimals are integers of 1, 2 or 4 words of 64 bits (32 bits: one of these), in units of 10^-scale."""
+    kind = values.type
+    if kind.bit_width <= 64:
+        numbers = _stored(values, np.int32 if kind.bit_width == 32 else np.int64).astype(np.float64)
+    else:
+        shape = (len(values), kind.bit_width // 64)
+        words = _stored(values, np.uint64, shape[1]).reshape(shape)
+        below = words[:, -1] >= np.uint64(2**63)
+        # the size of a negative number is that of its complement, plus 1: nothing cancels out in float64
+        sizes = words ^ np.where(below, np.uint64(2**64 - 1), np.uint64(0))[:, None]
+        numbers = sizes[:, -1].astype(np.float64)
+        for word in range(sizes.shape[1] - 2, -1, -1):
+            numbers = numbers * 2.0**64 + sizes[:, word]
+        numbers = np.where(below, -(numbers + 1), numbers)
+    with np.errstate(all="ignore"):
+        return numbers / float(f"1e{kind.scale}")
+
+
+def _stored(values: pa.Array, dtype: Any, each: int = 1) -> NDArray[Any]:
+    """What the values' buffer holds, read-only; shape (rows * each,)."""
+    size, data = np.dtype(dtype).itemsize * each, values.buffers()[1]
+    if not len(values) or data is None:
+        return np.zeros(len(values) * each, dtype)
+    numbers: NDArray[Any] = np.frombuffer(data, dtype, len(values) * each, values.offset * size)
+    numbers.flags.writeable = False
+    return numbers
+
+
+def _validity(values: pa.Array) -> Valid:
+    if not values.null_count:
+        return None
+    if pa.types.is_null(values.type):
+        return np.zeros(len(values), np.bool_)
+    return _bits(values.buffers()[0], values.offset, len(values))
+
+
+def _bits(buffer: pa.Buffer, offset: int, rows: int) -> NDArray[np.bool_]:
+    if not rows:
+        return np.zeros(0, np.bool_)
+    start, ahead = divmod(offset, 8)
+    used = np.frombuffer(buffer, np.uint8, (ahead + rows + 7) // 8, start)
+    return np.unpackbits(used, count=ahead + rows, bitorder="little")[ahead:].view(np.bool_)
+
+
+def _both(one: Valid, other: Valid) -> Valid:
+    return other if one is None else one if other is None else one & other
+
+
+def _with_nan(numbers: NDArray[Any], valid: Valid) -> NDArray[Any]:
+    if valid is None:
+        return numbers
+    if not numbers.flags.writeable:
+        numbers = numbers.copy()
+    np.copyto(numbers, np.nan, where=~valid)
+    return numbers
+
+
+def _holds(dtype: Any, number: int) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= number <= limits.max)

@@ -1,0 +1,210 @@
+"""From Arrow columns of dates and times to numbers: an age, and where each stands in its day, week and year.
+
+What repeats is a point on a circle, a sine and a cosine, so that 23:59 is near 0:00 and December near January. Local time
+is that of the column's zone. Its offsets come from `zoneinfo`, which also knows the rules behind the last change that the
+database lists; `pyarrow.compute.local_timestamp` does not, and importing it costs 20 MB.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import cache, lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamtrain.columns.numbers import PER_SECOND, difference, unpacked
+from streamtrain.errors import ColumnError
+from streamtrain.storage.arrow import value_type
+
+__all__ = ["is_time", "time_origin_of", "time_parts", "to_time_numbers"]
+
+_HOUR = ("hour_sin", "hour_cos")
+_DAY = ("weekday_sin", "weekday_cos", "month_sin", "month_cos")
+
+_BLOCK_ROWS = 8_192  # at once: what is computed on the way stays in the cache, and below where malloc asks the system
+_DAY_SECONDS = 86_400
+_CYCLE_DAYS = 146_097  # 400 years, after which dates and days of the week come again
+_MARCH_ON = (31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+# Zones have had no change before 1844, and follow fixed rules after the last that is listed (2086): later times are looked
+# up up to 400 years before, earlier ones at the first.
+_FIRST_SECOND = int(datetime(1800, 1, 1, tzinfo=UTC).timestamp())
+_LAST_SECOND = int(datetime(2500, 1, 1, tzinfo=UTC).timestamp())
+_SPAN_SECONDS = 3660 * _DAY_SECONDS  # so much of a zone is looked up at once
+_STEP_SECONDS = 5 * _DAY_SECONDS  # seen once in: an offset that lasted less would be missed; the shortest has 7 days
+
+
+def is_time(kind: pa.DataType) -> bool:
+    """Whether values of this type are timestamps, dates or times of day (in a dictionary or run-end encoded too).
+
+    >>> is_time(pa.timestamp("us", "Europe/Berlin")), is_time(pa.duration("s"))
+    (True, False)
+    """
+    kind = value_type(kind)
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind))
+
+
+def time_parts(kind: pa.DataType) -> tuple[str, ...]:
+    """The names of the numbers that `to_time_numbers` makes of a value of this type. Raises ColumnError for other types.
+
+    >>> time_parts(pa.date32())
+    ('age', 'weekday_sin', 'weekday_cos', 'month_sin', 'month_cos')
+    >>> time_parts(pa.time64("us"))
+    ('hour_sin', 'hour_cos')
+    """
+    kind = value_type(kind)
+    if pa.types.is_timestamp(kind):
+        return ("age", *_HOUR, *_DAY)
+    if pa.types.is_date(kind):
+        return ("age", *_DAY)
+    if pa.types.is_time(kind):
+        return _HOUR
+    raise ColumnError(f"{kind} is no type of time: timestamps, dates and times of day are")
+
+
+def time_origin_of(values: pa.Array) -> int:
+    """The median of an array of times, in their own unit since 1970: what an age is measured from. 0 where all are null.
+
+    >>> time_origin_of(pa.array([5, None, 7, 100], pa.date32()))
+    7
+    """
+    numbers, valid = _numbers(values)
+    there = np.sort(numbers if valid is None else numbers[valid])
+    return int(there[len(there) // 2]) if len(there) else 0
+
+
+def to_time_numbers(values: pa.Array, origin: int = 0) -> NDArray[np.float32]:
+    """An Arrow array of timestamps, dates or times of day as float32; shape (rows, parts), see `time_parts`.
+
+    age: days since ``origin``, which is in the unit of the column; the difference is exact before it is rounded to float32
+    (to a 16-millionth: 3 ms at a day). hour: the time of day, of 24 hours; weekday: of 7, Monday is 0; month: the month and
+    the part of it that has gone by, of 12; as sine and cosine, in the time zone of the column. Nulls, and the
+    smallest integer, which is numpy's NaT, are NaN. Raises ColumnError for other types and for an unknown time zone.
+
+    >>> days = pa.array([19_813, None], pa.date32())  # 2024-03-31, a Sunday: the part of March that has gone by is 30/31
+    >>> to_time_numbers(days, origin=19_800).astype(float).round(3).tolist()
+    [[13.0, -0.782, 0.623, 1.0, 0.017], [nan, nan, nan, nan, nan]]
+    """
+    kind = value_type(values.type)
+    parts = time_parts(kind)
+    numbers, valid = _numbers(values)
+    rows = np.empty((len(values), len(parts)), np.float32)
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        _fill(rows[block], numbers[block], kind, origin)
+        if valid is not None:
+            rows[block][~valid[block]] = np.nan
+    return rows
+
+
+def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataType, origin: int) -> None:
+    a_day, parts = _units_in_a_day(kind), time_parts(kind)
+    if "age" in parts:
+        rows[:, 0] = difference(numbers, origin, np.float64) / a_day
+    days = numbers // a_day
+    if "hour_sin" in parts:
+        within = numbers - days * a_day
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            a_second = PER_SECOND[kind.unit]
+            within += _offsets(numbers // a_second, kind.tz) * a_second
+            over = within // a_day
+            days, within = days + over, within - over * a_day
+        angles = (within * (2 * np.pi / a_day)).astype(np.float32)
+        at = parts.index("hour_sin")
+        rows[:, at], rows[:, at + 1] = np.sin(angles), np.cos(angles)
+    if "month_sin" in parts:
+        codes, circles = _calendar()
+        places = codes.take(days % _CYCLE_DAYS)
+        for part, circle in enumerate(circles, len(parts) - len(circles)):
+            rows[:, part] = circle.take(places)
+
+
+def _numbers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """The integers of an array of times, 0 at nulls and NaT, and which are there."""
+    stored, valid = unpacked(values)
+    numbers = stored.astype(np.int64, copy=False)
+    there = numbers != np.iinfo(stored.dtype).min
+    if valid is not None:
+        there &= valid
+    return (numbers, None) if there.all() else (np.where(there, numbers, 0), there)
+
+
+def _units_in_a_day(kind: pa.DataType) -> int:
+    if pa.types.is_date(kind):
+        return 1 if kind == pa.date32() else _DAY_SECONDS * 1000
+    return _DAY_SECONDS * PER_SECOND[kind.unit]
+
+
+@cache
+def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Of each day of 400 years from 1970 a code, shape (146097,); sine and cosine of the day of the week and of the month
+    of each code, shape (4, codes). A code is the place in a common year or, behind these, in a leap year, and the weekday."""
+    common, leap = (
+        np.concatenate([(month + np.arange(n) / n) / 12 for month, n in enumerate((31, february, *_MARCH_ON))])
+        for february in (28, 29)
+    )
+    places = [np.arange(365, dtype=np.int16), np.arange(365, 731, dtype=np.int16)]
+    codes = np.concatenate([places[calendar.isleap(year)] for year in range(1970, 2370)]) * np.int16(7)
+    codes += (np.arange(3, _CYCLE_DAYS + 3) % 7).astype(np.int16)  # 1970 began on a Thursday
+    months = np.repeat(np.concatenate([common, leap]), 7) * (2 * np.pi)
+    weekdays = np.arange(len(months)) % 7 * (2 * np.pi / 7)
+    return codes, np.stack([f(x) for x in (weekdays, months) for f in (np.sin, np.cos)]).astype(np.float32)
+
+
+def _offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | int:
+    """Seconds to add for local time; seconds: since 1970, shape (rows,), at least one."""
+    zone = _zone(name)
+    if isinstance(zone, timezone):
+        return int(zone.utcoffset(None).total_seconds())
+    cycle = _CYCLE_DAYS * _DAY_SECONDS
+    seconds = np.maximum(seconds, _FIRST_SECOND)
+    if seconds.max() >= _LAST_SECOND:
+        seconds = np.where(seconds < _LAST_SECOND, seconds, (seconds - _LAST_SECOND) % cycle + _LAST_SECOND - cycle)
+    first, last = ((int(s) - _FIRST_SECOND) // _SPAN_SECONDS for s in (seconds.min(), seconds.max()))
+    spans = [_changes(name, span) for span in range(first, last + 1)]
+    starts, offsets = (np.concatenate(arrays) for arrays in zip(*spans, strict=True))
+    found: NDArray[np.int64] = offsets[np.searchsorted(starts, seconds, "right") - 1]
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _changes(name: str, span: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """When each offset of a span begins, in seconds since 1970, and the offset in seconds; the first begins with the span."""
+    zone = _zone(name)
+
+    def offset(second: int) -> int:
+        return int((datetime.fromtimestamp(second, zone).utcoffset() or timedelta()).total_seconds())
+
+    at = _FIRST_SECOND + span * _SPAN_SECONDS
+    known = offset(at)
+    found = [(at, known)]
+    for step in range(at + _STEP_SECONDS, at + _SPAN_SECONDS + 1, _STEP_SECONDS):
+        if offset(step) == known:
+            continue
+        low, high = step - _STEP_SECONDS, step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if offset(middle) == known else (low, middle)
+        known = offset(high)
+        found.append((high, known))
+    starts, offsets = np.array(found, np.int64).T
+    return starts, offsets
+
+
+def _zone(name: str) -> tzinfo:
+    fixed = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", name)
+    try:
+        if fixed is not None:
+            ahead = timedelta(hours=int(fixed[2]), minutes=int(fixed[3]))
+            return timezone(-ahead if fixed[1] == "-" else ahead)
+        return UTC if name in ("UTC", "Z") else ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ColumnError(
+            f"the time zone {name!r} is not known here: it is neither an offset such as '+02:00' nor in the time zone "
+            "database (Europe/Berlin, ...); where that is missing, pip install tzdata"
+        ) from error

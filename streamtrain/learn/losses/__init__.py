@@ -1,0 +1,58 @@
+"""Losses: what a margin predicts, and how it should move.
+
+A margin is what a linear model computes: ``X @ weights + intercept``. It has shape (rows,); (rows, targets) where several
+targets are learned at once, each by itself; or (rows, classes) for softmax. A loss keeps nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from streamtrain.errors import UsageError
+from streamtrain.learn.losses.base import Loss
+from streamtrain.learn.losses.classify import Hinge, Logistic, Softmax
+from streamtrain.learn.losses.regress import Huber, Poisson, Quantile, Squared
+
+__all__ = [
+    "LOSSES",
+    "Hinge",
+    "Huber",
+    "Logistic",
+    "Loss",
+    "Poisson",
+    "Quantile",
+    "Softmax",
+    "Squared",
+    "get_loss",
+]
+
+LOSSES: dict[str, Loss] = {
+    loss.name: loss for loss in (Squared(), Huber(), Quantile(), Poisson(), Logistic(), Hinge(), Softmax())
+}
+
+
+def get_loss(loss: str | Loss, **parameters: float) -> Loss:
+    """The loss of that name, with its defaults or the parameters that are given; a ``Loss`` is passed through.
+
+    Raises UsageError for an unknown name, for a parameter that the loss does not have, and for one out of its range.
+
+    >>> get_loss("quantile", level=0.9)
+    Quantile(level=0.9)
+    """
+    if not isinstance(loss, str):
+        if parameters:
+            raise UsageError(f"parameters ({', '.join(parameters)}) go with the name of a loss, not with {loss!r}")
+        return loss
+    if loss not in LOSSES:
+        raise UsageError(f"unknown loss {loss!r}; wanted one of {', '.join(sorted(LOSSES))}")
+    if not parameters:
+        return LOSSES[loss]
+    kind: Any = type(LOSSES[loss])
+    known = [field.name for field in fields(kind)]
+    for name in parameters:
+        if name not in known:
+            wanted = f"wanted {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"loss {loss!r} has no parameter {name!r}; {wanted}")
+    made: Loss = kind(**parameters)
+    return made

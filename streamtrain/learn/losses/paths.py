@@ -1,0 +1,99 @@
+"""How far margins move down logistic and softmax loss in a given time, without overflow whatever the margin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["logistic_gain", "softmax_fall"]
+
+Wide = NDArray[np.float64]
+
+_LARGE = 700.0  # exp of it is still finite
+
+
+def logistic_gain(margin: Wide, length: Wide) -> Wide:
+    """By how much q grows that follows dq/dt = 1 / (1 + exp(q)) from the margin, for t from 0 to the length.
+
+    q + exp(q) grows by the length, so that q is Wright's omega function of known things. Solved for the gain d itself, so
+    that a small one is exact too: (1 - p) * d + p * (exp(d) - 1) = length * (1 - p), with p = 1 / (1 + exp(-margin)). The
+    left side is convex, the starts are within 0.3 of d, or within d / 4 where d is small: five Newton steps find d
+    to 1e-12. Shapes are broadcast.
+
+    >>> gain = logistic_gain(np.array([0.0, -1e4]), np.array([1.0, 1.0]))
+    >>> gain.round(6).tolist(), bool(abs(gain[0] + np.exp(gain[0]) - 2) < 1e-12)
+    ([0.442854, 1.0], True)
+    """
+    log_p, log_rest = -np.logaddexp(0, -margin), -np.logaddexp(0, margin)
+    p, target = np.exp(log_p), length * np.exp(log_rest)
+    small = target < 0.5
+    # omega is about log(c - log(c)) for large c, c - 1 / (1 + exp(-c)) for small
+    c = np.where(small, 0, margin + np.exp(np.minimum(margin, _LARGE)) + length)
+    low, high = np.clip(c, -_LARGE, 1), np.maximum(c, 1)
+    omega = np.where(c > 1, np.log(high - np.log(high)), c - 1 / (1 + np.exp(-low)))
+    gain = np.where(small, target, omega - margin)
+    for _ in range(5):
+        # p * (exp(gain) - 1), of which p alone may underflow
+        bent = np.where(small, p * np.expm1(np.minimum(gain, 1)), np.exp(np.minimum(gain + log_p, _LARGE)) - p)
+        gain -= ((1 - p) * gain + bent - target) / (1 + bent)
+    return np.maximum(gain, 0)
+
+
+def softmax_fall(margin: Wide, targets: NDArray[Any], length: Wide, steps: int) -> Wide:
+    """By how much margins fall that follow softmax loss downhill for t from 0 to the length.
+
+    margin, shape (rows, classes); targets, length, shape (rows,). Returns the fall, of the margin's shape: at least 0, but
+    for the target's class, which gains what the others lose.
+
+    Two things are exact. Where the margins pass is known: the exp(-margin) of all other classes grow by one number, as
+    each grows at the rate 1 / sum(exp(margins)). And q, the target's margin less the log-sum-exp of the others, would
+    gain as in logistic loss at 1 + c times the speed if the shares of the others stayed as they are, c the sum of their
+    squares. So each of the sub-steps goes its part of the gain that this foretells for the time that is left, along the
+    true path, and takes the time that a straight q needs; the last takes it all. For two classes c is 1 and nothing is
+    approximate. The gain is never foretold too large, as c only falls. With 12 sub-steps, fall and true fall differ by
+    less than 1 % for margins of a deviation up to 4, with 2 by less than 0.2 % for lengths up to 1.
+    """
+    rows = np.arange(len(margin))
+    own, others = margin[rows, targets], margin.copy()
+    others[rows, targets] = -np.inf
+    fall = np.zeros_like(margin)
+    for step in range(steps, 0, -1):
+        top, log_sum = _log_sum(others)
+        shares = np.exp(others - (top + log_sum)[:, None])
+        speed = 1 + (shares * shares).sum(axis=1)
+        q = own - top - log_sum
+        wanted = logistic_gain(q, speed * length) / speed / step
+        drops = _drops(
+            others - top[:, None], wanted, np.log(np.maximum(wanted, 1e-300)) - log_sum, 4 if step == 1 else 1
+        )
+        gain = drops.sum(axis=1)
+        own += gain
+        others -= drops
+        fall += drops
+        if step > 1:
+            top, log_sum = _log_sum(others)
+            rise = np.maximum(own - top - log_sum - q, 1e-100)
+            # time = integral of 1 + exp(q) over the gain
+            time = gain * (1 + np.exp(np.minimum(q, _LARGE)) * np.expm1(np.minimum(rise, _LARGE)) / rise)
+            length = np.maximum(length - time, 0)
+    fall[rows, targets] = -fall.sum(axis=1)
+    return fall
+
+
+def _log_sum(others: Wide) -> tuple[Wide, Wide]:
+    """The maximum of each row, and by how much its log-sum-exp is above."""
+    top = others.max(axis=1)
+    return top, np.log(np.exp(others - top[:, None]).sum(axis=1))
+
+
+def _drops(others: Wide, wanted: Wide, x: Wide, rounds: int) -> Wide:
+    """log(1 + exp(x + others)), with x such that the sum of each row is as wanted: by Newton's method, from a first x."""
+    for left in range(rounds, -1, -1):
+        at = others + x[:, None]
+        powers = np.exp(np.minimum(at, _LARGE))
+        drops = np.maximum(np.log1p(powers), at)  # the latter where the former was cut
+        if left:
+            x = x - (drops.sum(axis=1) - wanted) / (powers / (1 + powers)).sum(axis=1)
+    return drops

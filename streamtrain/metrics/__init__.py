@@ -1,0 +1,38 @@
+"""Running metrics: what is kept does not grow with the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamtrain.errors import UsageError
+from streamtrain.metrics.classification import Classification
+from streamtrain.metrics.patience import Patience
+from streamtrain.metrics.protocol import Metrics
+from streamtrain.metrics.regression import Regression
+from streamtrain.metrics.several import Several
+
+__all__ = ["Classification", "Metrics", "Patience", "Regression", "Several", "make_metrics"]
+
+
+def make_metrics(task: str, classes: int = 0, targets: Sequence[str] = ()) -> Classification | Regression | Several:
+    """The metrics for a task, 'classify' (of so many classes) or 'regress'.
+
+    targets: the names of the targets, where there are several: each a number, or each of two classes.
+    Raises UsageError for another task, for too few classes, and for several targets of more than two classes.
+
+    >>> make_metrics("regress").result()
+    {'loss': None, 'rmse': None, 'mae': None, 'r2': None}
+    >>> list(make_metrics("classify", 2, ["rain", "snow"]).per_target())
+    ['rain', 'snow']
+    """
+    if task not in ("classify", "regress"):
+        raise UsageError(f"task is {task!r}; wanted 'classify' or 'regress'")
+    if len(targets) < 2:
+        return Classification(classes) if task == "classify" else Regression()
+    if task == "regress":
+        return Several(targets, Regression)
+    if classes != 2:
+        raise UsageError(
+            f"{len(targets)} targets of {classes} classes each; of several targets each must have two classes"
+        )
+    return Several(targets, lambda: Classification(2))

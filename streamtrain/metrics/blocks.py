@@ -1,0 +1,94 @@
+"""Rows are collected into blocks, because a few large numpy calls cost less than many small ones. Sums are taken block by
+block in float64: neither the cut into batches nor a look at the result changes a bit of what comes out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BLOCK", "Blocks", "Doubles", "Floats", "ratio", "total", "weight_of"]
+
+Doubles = NDArray[np.float64]
+Floats = NDArray[np.float32]
+
+BLOCK = 16384  # rows
+
+
+class Blocks:
+    """Collects some values a row and its weight, and adds up what ``_score`` makes of each `BLOCK` of rows."""
+
+    def __init__(self, values: int, totals: int) -> None:
+        self._pending = np.ones((values + 1, BLOCK), np.float32)
+        self._weighted = False  # whether any pending row may weigh other than one
+        self._filled = 0
+        self._totals = np.zeros(totals)
+
+    def _push(self, weights: NDArray[Any] | None, *values: NDArray[Any]) -> None:
+        """Values, each of shape (rows,), become float32."""
+        start, rows = self._filled, len(values[0])
+        stop = start + rows
+        if stop > BLOCK:  # what fits, then block by block
+            for first, last in itertools.pairwise([0, *range(BLOCK - start, rows, BLOCK), rows]):
+                self._push(None if weights is None else weights[first:last], *[value[first:last] for value in values])
+            return
+        for k, value in enumerate(values):
+            self._pending[k, start:stop] = value
+        if weights is not None or self._weighted:
+            self._weighted = True
+            self._pending[-1, start:stop] = 1 if weights is None else weights
+        self._filled = stop
+        if stop == BLOCK:
+            self._totals, self._filled = self._all(), 0
+
+    def _all(self) -> Doubles:
+        """The totals with the pending rows; changes nothing."""
+        if not self._filled:
+            return self._totals
+        pending = self._pending[:, : self._filled]
+        # Asked of the rows alone, so that a resume, or a weight of one that is given, changes no bit.
+        weights = pending[-1] if self._weighted and (pending[-1] != 1).any() else None
+        return self._merge(self._totals, self._score(weights, *pending[:-1]))
+
+    def _score(self, weights: Floats | None, *values: Floats) -> Doubles:
+        raise NotImplementedError
+
+    def _merge(self, totals: Doubles, block: Doubles) -> Doubles:
+        return totals + block
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays; they never grow."""
+        return self._pending.nbytes + self._totals.nbytes
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """The totals and the pending rows."""
+        return {"totals": self._totals.copy(), "pending": self._pending[:, : self._filled].copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned."""
+        self._totals = np.array(state["totals"], np.float64)
+        self._filled = state["pending"].shape[1]
+        self._pending[:, : self._filled] = state["pending"]
+        self._weighted = bool((self._pending[-1, : self._filled] != 1).any())
+
+
+def total(values: NDArray[Any], weights: Floats | None) -> float:
+    """The weighted sum, in float64."""
+    if weights is None:
+        return float(np.add.reduce(values, dtype=np.float64))
+    return float(np.dot(values.astype(np.float64), weights.astype(np.float64)))
+
+
+def weight_of(values: NDArray[Any], weights: Floats | None) -> float:
+    """The weight of all these rows."""
+    return float(len(values)) if weights is None else float(np.add.reduce(weights, dtype=np.float64))
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """None where there is no whole."""
+    return float(part / whole) if whole > 0 else None

@@ -1,0 +1,153 @@
+"""How good the predictions of classes are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.errors import UsageError
+from streamtrain.metrics import histogram
+from streamtrain.metrics.blocks import Blocks, Doubles, Floats, ratio, total
+from streamtrain.metrics.histogram import BINS, EPS, GROUPS
+
+__all__ = ["Classification"]
+
+
+class Classification(Blocks):
+    """Mean log-loss (natural logarithm), accuracy, calibration error and, for two classes, the area under the ROC curve
+    and the average precision.
+
+    Two classes: a probability of one half or more is a vote for the second. All but the loss comes from a histogram of
+    the odds (see `streamtrain.metrics.histogram`), so some of it is not exact: `auc_error`, `average_precision_error`
+    and `calibration_error_bound` say by how much it may be wrong.
+
+    The calibration error (Naeini, Cooper & Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian
+    binning"): the rows fall into 15 equal groups of probability, ``[k/15, (k+1)/15)``; the mean, over all rows, of
+    ``|share of hits - mean probability|`` of their group. Two classes: the probability of the second, hit by rows of the
+    second. More: the highest probability of a row, hit where that class is right (Guo et al. 2017); exact sums.
+
+    >>> metrics = Classification(2)
+    >>> metrics.update(np.array([0, 0, 1]), np.array([0.1, 0.6, 0.8], np.float32))
+    >>> {name: round(value, 3) for name, value in metrics.result().items()}
+    {'loss': 0.415, 'accuracy': 0.667, 'auc': 1.0, 'average_precision': 1.0, 'calibration_error': 0.3}
+    """
+
+    def __init__(self, classes: int) -> None:
+        if classes < 2:
+            raise UsageError(f"classes is {classes}; wanted at least 2")
+        self.classes = classes
+        if classes == 2:  # target and score; log-likelihood and histogram
+            super().__init__(values=2, totals=1 + 2 * BINS)
+        else:  # target, its probability, the class predicted, its probability; log-likelihood, counts of classes, groups
+            super().__init__(values=4, totals=1 + 3 * classes + GROUPS)
+
+    def update(
+        self, targets: NDArray[Any], predictions: NDArray[np.float32], weights: NDArray[Any] | None = None
+    ) -> None:
+        """Count rows: targets are class positions, shape (rows,); predictions have shape (rows,) or (rows, classes)."""
+        if self.classes == 2:
+            self._push(weights, targets, predictions)
+        else:
+            starts, best = np.arange(0, predictions.size, self.classes), predictions.argmax(axis=1)
+            self._push(weights, targets, predictions.take(starts + targets), best, predictions.take(starts + best))
+
+    def _score(self, weights: Floats | None, *values: Floats) -> Doubles:
+        if self.classes == 2:
+            likelihood, counts = histogram.counted(weights, *values)
+            return np.concatenate([[likelihood], counts.ravel()])
+        targets, own, best, highest = values
+        likelihood = total(np.log(np.clip(own, np.float32(EPS), np.float32(1 - EPS))), weights)
+        hit = targets == best
+        hits = hit.astype(np.float64) if weights is None else hit * weights.astype(np.float64)
+        return np.concatenate([
+            [likelihood], self._by_class(targets, weights), self._by_class(best, weights), self._by_class(best, hits),
+            _gaps(highest, hit, weights),
+        ])  # fmt: skip
+
+    def _by_class(self, classes: Floats, weights: Floats | Doubles | None) -> NDArray[Any]:
+        return np.bincount(classes.astype(np.int64), weights, minlength=self.classes)
+
+    def _votes(self, totals: Doubles) -> Doubles:
+        """The weight of the rows of each class, of those predicted to be of it, of those that are both; (3, classes)."""
+        if self.classes == 2:
+            return histogram.votes(self._histogram(totals))
+        votes: Doubles = totals[1:-GROUPS].reshape(3, self.classes)
+        return votes
+
+    def result(self) -> dict[str, float | None]:
+        """loss, accuracy, calibration_error and, for two classes, auc and average_precision.
+
+        average_precision is None where no row is of the second class, auc where all rows are of one.
+        """
+        totals = self._all()
+        rows, _, hits = self._votes(totals)
+        weight = rows.sum()
+        found = {"loss": ratio(-totals[0], weight), "accuracy": ratio(hits.sum(), weight)}
+        if self.classes > 2:
+            return found | {"calibration_error": ratio(np.abs(totals[-GROUPS:]).sum(), weight)}
+        counts = self._histogram(totals)
+        return found | {
+            "auc": histogram.auc(counts),
+            "average_precision": histogram.average_precision(counts),
+            "calibration_error": histogram.calibration_error(counts),
+        }
+
+    def loss(self) -> float | None:
+        """``result()["loss"]``, at less cost."""
+        totals = self._all()
+        return ratio(-totals[0], self._votes(totals)[0].sum())
+
+    def per_class(self) -> list[dict[str, float | None]]:
+        """For each class, by position: ``rows`` of it and rows ``predicted`` to be of it, by weight; ``precision``, the
+        share of those predicted that are of it, None where there are none; ``recall``, the share of its rows that are
+        predicted, None where there are none; and ``f1``, their harmonic mean, None where there is neither.
+
+        >>> metrics = Classification(3)
+        >>> metrics.update(np.array([0, 1]), np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], np.float32))
+        >>> for row in metrics.per_class():
+        ...     print(row)
+        {'rows': 1.0, 'predicted': 2.0, 'precision': 0.5, 'recall': 1.0, 'f1': 0.6666666666666666}
+        {'rows': 1.0, 'predicted': 0.0, 'precision': None, 'recall': 0.0, 'f1': 0.0}
+        {'rows': 0.0, 'predicted': 0.0, 'precision': None, 'recall': None, 'f1': None}
+        """
+        return [
+            {
+                "rows": rows,
+                "predicted": predicted,
+                "precision": ratio(hits, predicted),
+                "recall": ratio(hits, rows),
+                "f1": ratio(2 * hits, rows + predicted),
+            }
+            for rows, predicted, hits in self._votes(self._all()).T.tolist()
+        ]
+
+    def auc_error(self) -> float | None:
+        """The most by which auc may be wrong; None where auc is undefined."""
+        return histogram.auc_error(self._histogram(self._all()))
+
+    def average_precision_error(self) -> float | None:
+        """The most by which average_precision may be wrong; None where that is undefined."""
+        return histogram.average_precision_error(self._histogram(self._all()))
+
+    def calibration_error_bound(self) -> float | None:
+        """The most by which calibration_error may be wrong; None where that is undefined."""
+        totals = self._all()
+        if self.classes > 2:
+            return ratio(0, self._votes(totals)[0].sum())
+        return histogram.calibration_error_bound(self._histogram(totals))
+
+    def _histogram(self, totals: Doubles) -> Doubles:
+        if self.classes > 2:
+            raise UsageError(f"auc and average precision are of two classes; there are {self.classes}")
+        counts: Doubles = totals[1:].reshape(2, BINS)
+        return counts
+
+
+def _gaps(probabilities: Floats, hit: NDArray[np.bool_], weights: Floats | None) -> NDArray[Any]:
+    """The sum of hit - probability in each group of probabilities; shape (groups,)."""
+    within = np.fmin(np.fmax(probabilities, 0), 1).astype(np.float64)  # a score may be no probability
+    groups = np.minimum((within * GROUPS).astype(np.int64), GROUPS - 1)
+    gaps = hit - within
+    return np.bincount(groups, gaps if weights is None else gaps * weights, minlength=GROUPS)

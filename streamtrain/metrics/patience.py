@@ -1,0 +1,65 @@
+"""When more epochs do not help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.errors import UsageError
+
+__all__ = ["Patience"]
+
+
+class Patience:
+    """Early stopping (Prechelt 1998): enough once a metric was not better than its best for so many epochs in a row.
+
+    patience: epochs, at least 1. metric: its name, for messages. minimize: whether less is better. least: what counts as
+    better, relative to the best so far: a loss of 0.5 must fall below 0.49995 with the default.
+
+    >>> patience = Patience(2)
+    >>> [patience.update(loss) for loss in (0.5, 0.4, 0.41, 0.39999)]
+    [False, False, False, True]
+    >>> patience.best
+    (0.4, 1)
+    """
+
+    def __init__(self, patience: int, metric: str = "loss", minimize: bool = True, least: float = 1e-4) -> None:
+        if patience < 1:
+            raise UsageError(f"patience is {patience}; wanted at least 1 epoch")
+        if not 0 <= least < math.inf:
+            raise UsageError(f"least is {least}; wanted a finite number that is not negative")
+        self.patience, self.metric, self.minimize, self.least = patience, metric, minimize, least
+        self.best: tuple[float, int] | None = None  # its value and its epoch, from 0; None before a finite value came
+        self.epochs = 0
+
+    def update(self, value: float | None) -> bool:
+        """The metric after one more epoch; whether to stop. What is not finite is never better.
+
+        Raises UsageError for None: what is undefined cannot be judged by.
+        """
+        if value is None:
+            raise UsageError(f"early stopping by {self.metric}: it is undefined on these rows; judge by loss instead")
+        if math.isfinite(value) and self._better(value):
+            self.best = (value, self.epochs)
+        self.epochs += 1
+        return self.epochs - (0 if self.best is None else self.best[1] + 1) >= self.patience
+
+    def _better(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        gain = self.best[0] - value if self.minimize else value - self.best[0]
+        return gain > self.least * abs(self.best[0])
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """The epochs so far, and the best value and its epoch: of shape (0,) before there is one."""
+        return {"epochs": np.array(self.epochs), "best": np.array(self.best or (), np.float64)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned."""
+        self.epochs = int(state["epochs"])
+        value_and_epoch = state["best"].tolist()
+        self.best = (value_and_epoch[0], int(value_and_epoch[1])) if value_and_epoch else None

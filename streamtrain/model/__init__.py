@@ -1,0 +1,8 @@
+"""A model, ready to learn or to predict, and the files that hold one."""
+
+from __future__ import annotations
+
+from streamtrain.model.files import load_model
+from streamtrain.model.model import LinearSettings, Model, PreparationSettings, diverged
+
+__all__ = ["LinearSettings", "Model", "PreparationSettings", "diverged", "load_model"]

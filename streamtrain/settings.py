@@ -1,0 +1,165 @@
+"""Everything that a fit can be asked, with its defaults; what cannot be is refused before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streamtrain.columns.roles import ROLES
+from streamtrain.errors import UsageError
+from streamtrain.learn import LOSSES, RULES, SCHEDULES, Learner
+from streamtrain.memory import parse_bytes
+from streamtrain.model import LinearSettings
+from streamtrain.prepare import INFINITIES, Slots
+from streamtrain.storage.arrow import near_names
+
+__all__ = ["Settings"]
+
+_LEARNERS = ("linear",)
+_ON_OVERRUN = ("raise", "warn")
+_ON_ERROR = ("raise", "skip")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that `fit` can be asked, with its defaults. Raises UsageError for what cannot be, before any I/O."""
+
+    target: str | Sequence[str]
+    features: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    crosses: Sequence[str | Sequence[str]] = ()
+    hash_bits: int | None = None
+    infinities: str = "error"
+    weight: str | None = None
+    task: str | None = None
+    classes: Sequence[str] | None = None
+    learner: str | Learner = "linear"
+    loss: str | None = None
+    rule: str = "nag"
+    step: float | None = None
+    schedule: str = "sqrt"
+    l1: float = 0.0
+    l2: float = 0.0
+    average: bool = True
+    delta: float | None = None
+    level: float | None = None
+    class_weight: str | Mapping[Any, float] | None = None
+    patience: int | None = None
+    memory: int | str | None = None
+    epochs: int = 1
+    batch_size: int | None = None
+    window_rows: int | None = None
+    shuffle: bool = True
+    seed: int = 0
+    workers: int | None = None
+    holdout: float = 0.0
+    missing_chunks: str = "error"
+    on_overrun: str = "raise"
+    on_error: str = "raise"
+    max_skipped: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require_names(self)
+        _require_kinds(self)
+        _choose("--learner", self.learner if isinstance(self.learner, str) else "linear", _LEARNERS)
+        _choose("--rule", self.rule, sorted(RULES))
+        _choose("--schedule", self.schedule, SCHEDULES)
+        _choose("--infinities", self.infinities, INFINITIES)
+        for name, role in self.roles.items():
+            _choose(f"--as {name}", role, ROLES, "=")
+        _choose("--on-overrun", self.on_overrun, _ON_OVERRUN)
+        _choose("--on-error", self.on_error, _ON_ERROR)
+        if self.loss is not None:
+            _choose("--loss", self.loss, sorted(LOSSES))
+        for flag, number in (("--epochs", self.epochs), ("--batch-size", self.batch_size),
+                             ("--window-rows", self.window_rows), ("--workers", self.workers),
+                             ("--patience", self.patience)):  # fmt: skip
+            if number is not None and number < 1:
+                raise UsageError(f"{flag} {number}: must be at least 1")
+        if not 0 <= self.holdout < 1:
+            raise UsageError(f"--holdout {self.holdout}: must be at least 0 and below 1")
+        if not 0 <= self.max_skipped <= 1:
+            raise UsageError(f"--max-skipped {self.max_skipped}: must be a share of the rows, from 0 to 1")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: must not be negative")
+        if self.memory is not None:
+            parse_bytes(self.memory)
+        if self.weight in self.targets:
+            raise UsageError(f"--weight {self.weight}: is the target")
+        if self.hash_bits is not None:
+            Slots.require_bits(self.hash_bits)
+        if self.rule != "sgd" and self.schedule != "sqrt":
+            raise UsageError(f"--schedule {self.schedule}: is for --rule sgd; {self.rule} has a step of its own")
+        task = LOSSES[self.loss].task if self.loss is not None else "classify"
+        self.linear.make(1, 2 if task == "classify" else 0)  # checks step, l1, l2, and the loss's parameters
+
+    @classmethod
+    def of(cls, target: str | Sequence[str], settings: dict[str, Any]) -> Settings:
+        """Settings by name, as keyword arguments give them."""
+        for name in settings:
+            if name not in cls.__dataclass_fields__:
+                raise UsageError(f"no setting {name!r}: {near_names(name, list(cls.__dataclass_fields__))}")
+        return cls(target, **settings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was asked, for the report."""
+        asked = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        asked |= {"roles": dict(self.roles), "crosses": [c if isinstance(c, str) else ":".join(c) for c in self.crosses]}
+        if isinstance(self.class_weight, Mapping):
+            asked["class_weight"] = {str(name): weight for name, weight in self.class_weight.items()}
+        return asked | {"learner": self.learner if isinstance(self.learner, str) else type(self.learner).__name__}
+
+    @property
+    def linear(self) -> LinearSettings:
+        return LinearSettings(
+            self.loss, self.rule, self.step, self.schedule, self.l1, self.l2, self.average, self.delta, self.level
+        )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target's columns."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+
+def _require_names(asked: Settings) -> None:
+    """The settings that name something do so."""
+    for name in ("features", "exclude", "classes"):
+        if isinstance(getattr(asked, name), (str, bytes)):
+            raise UsageError(f"{name}={getattr(asked, name)!r}: give a list of names")
+    for name in ("weight", "loss", "rule", "task", "schedule", "infinities"):
+        if not isinstance(getattr(asked, name), str | None):
+            raise UsageError(f"{name}={getattr(asked, name)!r}: must be a name")
+    several = isinstance(asked.target, (list, tuple)) and len(set(asked.target)) == len(asked.target)
+    if not asked.target or not (isinstance(asked.target, str) or (several and all(isinstance(t, str) for t in asked.target))):
+        raise UsageError(f"target={asked.target!r}: must be a name, or a list of names")
+    if not isinstance(asked.roles, Mapping):
+        raise UsageError(f"roles={asked.roles!r}: give a mapping of columns to roles")
+    if isinstance(asked.crosses, (str, bytes)):
+        raise UsageError(f"crosses={asked.crosses!r}: give a list")
+    if asked.class_weight is not None and asked.class_weight != "balanced" and not isinstance(asked.class_weight, Mapping):
+        raise UsageError(f"--class-weight {asked.class_weight}: give balanced, or a weight for each class, a=2,b=0.5")
+
+
+def _require_kinds(asked: Settings) -> None:
+    """Switches are switches, counts are whole numbers, a learner is one."""
+    for name in ("average", "shuffle"):
+        if not isinstance(getattr(asked, name), (bool, np.bool_)):
+            raise UsageError(f"{name}={getattr(asked, name)!r}: must be True or False")
+    for name in ("epochs", "batch_size", "window_rows", "workers", "seed", "hash_bits", "patience"):
+        value = getattr(asked, name)
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole and (value is not None or name in ("epochs", "seed")):
+            raise UsageError(f"{name}={value!r}: must be a whole number")
+    if not isinstance(asked.learner, str) and (
+        isinstance(asked.learner, type) or not isinstance(asked.learner, Learner)
+    ):
+        raise UsageError(f"learner={asked.learner!r}: must be a name, or an object with the members of Learner")
+
+
+def _choose(flag: str, value: str, known: Sequence[str], between: str = " ") -> None:
+    if value not in known:
+        raise UsageError(f"{flag}{between}{value}: {near_names(str(value), known)}")

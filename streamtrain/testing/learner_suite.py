@@ -1,0 +1,183 @@
+"""The checks of learners, and of the pieces of preparation, as classes for pytest. They import no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from streamtrain.batch import Batch
+from streamtrain.testing import learner_checks, learner_sizes, learner_state
+from streamtrain.testing.generated import generated_batch
+from streamtrain.testing.learner_subject import LearnerSubject, Task
+
+__all__ = ["LEARNER_CHECKS", "LearnerTests", "PreparerTests"]
+
+#: every check, in the order in which they are run
+LEARNER_CHECKS: tuple[Callable[[LearnerSubject], None], ...] = (
+    learner_checks.members, learner_checks.outputs, learner_checks.learns, learner_checks.empty_batch,
+    learner_checks.one_row, learner_checks.rows_alone, learner_checks.inputs, learner_checks.read_only,
+    learner_checks.keeps_nothing, learner_checks.outputs_are_yours, learner_checks.deterministic,
+    learner_checks.predicting, learner_checks.global_random, learner_state.state_values, learner_state.resumes,
+    learner_state.state_copies, learner_state.other_state, learner_sizes.bounded_growth, learner_sizes.declared_bytes,
+    learner_checks.weights, learner_checks.sparse,
+)  # fmt: skip
+
+
+class LearnerTests:
+    """The conformance suite of a learner. Subclass it in a test module, say how one is made, inherit the tests::
+
+        class TestMine(LearnerTests):
+            classes = 2
+
+            def make(self):
+                return Mine(self.features, self.classes)
+
+    ``make`` is all that is needed, for a learner of regression. What it claims is said by
+
+    - ``classes``, 0 for regression, and ``targets``, where more than one is learned at once;
+    - ``slots``: columns of the sparse part; 0, where it has none;
+    - ``weights = True``, where the weights of rows count.
+
+    Override also
+
+    - ``features``, the columns of X; many of them make the check of declared bytes sharper;
+    - ``batch(rows, seed)``, where it needs other data: the same rows for the same arguments, which differ from seed to
+      seed;
+    - ``sizes``, rows of the batches that are learned, ten by default; its state is tried after each;
+    - ``learn(subject, batch)`` and ``output(subject, batch)``, where other methods do that, and ``members``, their names;
+    - ``growth_batches``, between which counts of batches of 32 rows memory must not grow;
+    - ``most_declared``, how many times the bytes of its state it may declare;
+    - ``free_shapes``, names of its state whose shape depends on what was learned, as that of a dictionary.
+
+    A test that does not apply is removed with ``test_one_row = None`` and a reason beside it.
+    """
+
+    members: ClassVar[Sequence[str]] = ("learn", "predict", "state_dict", "load_state_dict", "state_bytes")
+    features: ClassVar[int] = 8
+    classes: ClassVar[int] = 0
+    targets: ClassVar[int] = 1
+    slots: ClassVar[int] = 0
+    weights: ClassVar[bool] = False
+    sizes: ClassVar[Sequence[int]] = (32, 1, 7, 32, 64, 32, 3, 32, 32, 16)
+    growth_batches: ClassVar[tuple[int, int]] = (50, 500)
+    most_declared: ClassVar[float] = 8
+    free_shapes: ClassVar[Sequence[str]] = ()
+
+    _predicts: ClassVar[bool] = True
+
+    def make(self) -> Any:
+        """A fresh one, that has learned nothing; the same at every call."""
+        raise NotImplementedError(f"{type(self).__name__} must say how one is made: def make(self)")
+
+    def batch(self, rows: int, seed: int) -> Batch:
+        """Rows to learn from."""
+        return generated_batch(
+            rows, seed, features=self.features, classes=self.classes, targets=self.targets, slots=self.slots,
+            weights=self.weights,
+        )  # fmt: skip
+
+    def learn(self, subject: Any, batch: Batch) -> None:
+        """Let it learn from a batch."""
+        subject.learn(batch)
+
+    def output(self, subject: Any, batch: Batch) -> Any:
+        """What it predicts for a batch: arrays, alone or in a list, mapping or dataclass."""
+        if batch.sparse is None:
+            return subject.predict(batch.features)
+        return subject.predict(batch.features, batch.sparse)
+
+    def _run(self, check: Callable[[LearnerSubject], None]) -> None:
+        check(self.as_subject())
+
+    def as_subject(self) -> LearnerSubject:
+        """What the checks are run on."""
+        return LearnerSubject(
+            self.make, self.learn, self.output, self.batch, self.sizes, self.members,
+            Task(self.classes, self.targets) if self._predicts else None, self.slots, self.weights,
+            self.growth_batches, self.most_declared, self.free_shapes,
+        )  # fmt: skip
+
+    def test_members(self) -> None:
+        self._run(learner_checks.members)
+
+    def test_outputs(self) -> None:
+        self._run(learner_checks.outputs)
+
+    def test_learns(self) -> None:
+        self._run(learner_checks.learns)
+
+    def test_empty_batch(self) -> None:
+        self._run(learner_checks.empty_batch)
+
+    def test_one_row(self) -> None:
+        self._run(learner_checks.one_row)
+
+    def test_rows_alone(self) -> None:
+        self._run(learner_checks.rows_alone)
+
+    def test_inputs(self) -> None:
+        self._run(learner_checks.inputs)
+
+    def test_read_only(self) -> None:
+        self._run(learner_checks.read_only)
+
+    def test_keeps_nothing(self) -> None:
+        self._run(learner_checks.keeps_nothing)
+
+    def test_outputs_are_yours(self) -> None:
+        self._run(learner_checks.outputs_are_yours)
+
+    def test_deterministic(self) -> None:
+        self._run(learner_checks.deterministic)
+
+    def test_predicting(self) -> None:
+        self._run(learner_checks.predicting)
+
+    def test_global_random(self) -> None:
+        self._run(learner_checks.global_random)
+
+    def test_state_values(self) -> None:
+        self._run(learner_state.state_values)
+
+    def test_resumes(self) -> None:
+        self._run(learner_state.resumes)
+
+    def test_state_copies(self) -> None:
+        self._run(learner_state.state_copies)
+
+    def test_other_state(self) -> None:
+        self._run(learner_state.other_state)
+
+    def test_bounded_growth(self) -> None:
+        self._run(learner_sizes.bounded_growth)
+
+    def test_declared_bytes(self) -> None:
+        self._run(learner_sizes.declared_bytes)
+
+    def test_weights(self) -> None:
+        self._run(learner_checks.weights)
+
+    def test_sparse(self) -> None:
+        self._run(learner_checks.sparse)
+
+
+class PreparerTests(LearnerTests):
+    """The same for what prepares rows: it has ``observe``, ``transform`` and a state::
+
+        class TestMine(PreparerTests):
+            def make(self):
+                return Mine(self.features)
+
+    By default it observes the features of a batch and transforms a copy of them; ``learn`` and ``output`` say otherwise.
+    """
+
+    members: ClassVar[Sequence[str]] = ("observe", "transform", "state_dict", "load_state_dict", "state_bytes")
+    _predicts: ClassVar[bool] = False
+
+    def learn(self, subject: Any, batch: Batch) -> None:
+        """Let it observe the features of a batch."""
+        subject.observe(batch.features)
+
+    def output(self, subject: Any, batch: Batch) -> Any:
+        """What it makes of a copy of the features, as it may change what it is given to transform."""
+        return subject.transform(batch.features.copy())

@@ -1,0 +1,203 @@
+"""Learners with one defect each: the check that is meant for it finds it, and no other does where that is possible."""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+import pytest
+import wrong_learners
+import wrong_states
+from wrong_learners import FEATURES, SLOTS, Good
+
+from streamtrain.testing import CheckFailed, LearnerTests, PreparerTests, learner_checks
+from streamtrain.testing.learner_suite import LEARNER_CHECKS
+
+
+class Suite(LearnerTests):
+    features, slots, weights, growth_batches = FEATURES, SLOTS, True, (10, 100)
+    sizes = (16, 1, 7, 24, 3, 16)
+
+    def __init__(self, kind: Any, **claims: Any) -> None:
+        self.make = kind
+        vars(self).update(classes=kind.classes, **claims)
+
+
+def outcomes(kind: Any, *names: str) -> dict[str, str]:
+    """Of each check that finds something: what. names: of the checks; all by default."""
+    found = {}
+    for check in [check for check in LEARNER_CHECKS if not names or check.__name__ in names]:
+        try:
+            check(Suite(kind).as_subject())
+        except SkipTest as error:
+            found[check.__name__] = f"skipped: {error}"
+        except CheckFailed as error:
+            found[check.__name__] = str(error)
+        except Exception as error:  # of the learner's own code
+            found[check.__name__] = f"{type(error).__name__}: {error}"
+    return found
+
+
+DEFECTS = {
+    name: kind
+    for name, kind in {**vars(wrong_learners), **vars(wrong_states)}.items()
+    if isinstance(kind, type) and issubclass(kind, Good) and kind is not Good
+}
+WRONG: dict[str, set[str]] = {
+    "ChangesTheFeatures": {"inputs", "read_only"},
+    "ChangesTheWeights": {"inputs", "read_only"},
+    "ChangesX": {"inputs", "read_only"},
+    "NeedsToWrite": {"read_only"},
+    "KeepsTheFirstRow": {"keeps_nothing"},
+    "FailsOnNoRows": {"empty_batch", "weights"},
+    "CountsBatchesWithoutRows": {"empty_batch"},
+    "LearnsNothing": {"learns", "sparse"},
+    "DropsTheAxisOfOneRow": {"one_row"},
+    "PredictsAColumn": {"outputs", "empty_batch", "one_row"},
+    "PredictsDoubles": {"outputs", "empty_batch", "one_row"},
+    "NothingBeforeTheFirstRow": {"outputs"},
+    "PredictsMargins": {"outputs", "one_row"},
+    "OneAgainstTheRest": {"outputs", "one_row"},
+    "CentresByTheBatch": {"rows_alone"},
+    "GivesItsRoom": {"outputs_are_yours"},
+    "GivesItsCache": {"outputs_are_yours"},
+    # whatever compares two that learned the same finds it too
+    "GlobalNoise": {
+        "empty_batch",
+        "read_only",
+        "keeps_nothing",
+        "deterministic",
+        "predicting",
+        "global_random",
+        "resumes",
+        "other_state",
+        "weights",
+    },
+    "SeedsEverybody": {"global_random"},
+    "DrawsFromPython": {"global_random"},
+    "OneVelocityForAll": {
+        "empty_batch",
+        "read_only",
+        "keeps_nothing",
+        "deterministic",
+        "predicting",
+        "other_state",
+        "weights",
+    },
+    "PredictingTicks": {"empty_batch", "read_only", "predicting", "state_copies"},
+    "ForgetsTheClock": {"resumes"},
+    "ForgetsWhatItHadBefore": {"resumes"},
+    "AddsToWhatItHas": {"resumes"},
+    "StateInHalves": {"resumes"},
+    "StateItself": {"state_copies"},
+    "KeepsTheStateItLoads": {"state_copies"},
+    "StateOfText": {"state_values", "declared_bytes"},
+    "LoadsAnyShape": {"other_state"},
+    "LoadsHalf": {"other_state"},
+    "RefusesWithoutAWord": {"other_state"},
+    "KeepsANumberARow": {"bounded_growth"},
+    "StateGrows": {"other_state", "bounded_growth", "declared_bytes"},
+    "DeclaresTooLittle": {"declared_bytes"},
+    "DeclaresTooMuch": {"declared_bytes"},
+    "DeclaresOnceItHasLearned": {"declared_bytes"},
+    "HoldsMore": {"declared_bytes"},
+    "BytesAreAMethod": {"members", "declared_bytes"},
+    "CountsRowsOfNoWeight": {"weights"},
+    "PredictsWithoutTheSparsePart": {"sparse"},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_defect_is_found_by_the_check_meant_for_it(name: str) -> None:
+    assert set(outcomes(DEFECTS[name])) == WRONG[name]
+
+
+def test_every_defect_is_in_the_list() -> None:
+    assert set(DEFECTS) == set(WRONG)
+
+
+@pytest.mark.parametrize("classes", [0, 2, 4])
+def test_a_learner_without_a_defect_fails_nothing(classes: int) -> None:
+    assert outcomes(type("Better", (Good,), {"classes": classes})) == {}
+
+
+def test_every_check_finds_something() -> None:
+    assert set().union(*WRONG.values()) == {check.__name__ for check in LEARNER_CHECKS}
+
+
+@pytest.mark.parametrize("suite", [LearnerTests, PreparerTests])
+def test_the_classes_have_every_check(suite: type) -> None:
+    names = {name for name in dir(suite) if name.startswith("test_")}
+    assert names == {f"test_{check.__name__}" for check in LEARNER_CHECKS}
+
+
+@pytest.mark.parametrize(
+    ("kind", "check", "words"),
+    [
+        (wrong_states.KeepsANumberARow, "bounded_growth", r"holds [\d.]+ kB more after 100 batches than after 10 "
+         r"\([\d,]+ against [\d,]+ bytes\), batches of 32 rows; at most 12,880 bytes are allowed"),
+        (wrong_states.DeclaresTooLittle, "declared_bytes",
+         "state_bytes is 108 before the first row, but the arrays of .* have 224 bytes"),
+        (wrong_states.ForgetsTheClock, "resumes", "after batch 2 of 6: one that continued from the state of after "
+         r"batch 1: state.table\[0, 0\] is [\d.]+ instead of [\d.]+ \(\d+ of 27 differ\)"),
+        (wrong_learners.ChangesX, "inputs", "batch 1: predicting from it changed it: batch.features"),
+        (wrong_learners.OneAgainstTheRest, "outputs", "add up to 2, not to 1 within 1e-05"),
+    ],
+)  # fmt: skip
+def test_the_text_has_the_figures_and_the_limit(kind: Any, check: str, words: str) -> None:
+    assert re.search(words, outcomes(kind, check)[check])
+
+
+def test_what_is_not_claimed_is_skipped() -> None:
+    for check in (learner_checks.weights, learner_checks.sparse):
+        with pytest.raises(SkipTest, match="does not claim"):
+            check(Suite(Good, slots=0, weights=False).as_subject())
+
+
+def global_words() -> list[int]:
+    words: list[int] = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    return words
+
+
+def test_the_random_numbers_of_others_are_as_they_were() -> None:
+    before, words = random.getstate(), global_words()
+    with pytest.raises(CheckFailed):
+        learner_checks.global_random(Suite(wrong_learners.GlobalNoise).as_subject())
+    assert (random.getstate(), global_words()) == (before, words)
+
+
+def test_a_preparer_is_observed_and_transforms_a_copy() -> None:
+    class Halves:
+        def transform(self, X: Any) -> Any:
+            X /= 2
+            return X
+
+        def observe(self, X: Any) -> None:
+            self.rows = len(X)
+
+    suite, batch = PreparerTests(), PreparerTests().batch(5, 0)
+    halves, before = Halves(), batch.features.copy()
+    suite.learn(halves, batch)
+    assert halves.rows == 5
+    assert (suite.output(halves, batch) == before / 2).all()
+    assert (batch.features == before).all()
+
+
+def test_a_suite_that_does_not_say_how_one_is_made_says_so() -> None:
+    with pytest.raises(NotImplementedError, match="def make"):
+        LearnerTests().test_members()
+
+
+def test_what_a_learner_gives_must_be_arrays() -> None:
+    class Gives(LearnerTests):
+        def make(self) -> Any:
+            return Good()
+
+        def output(self, subject: Any, batch: Any) -> Any:
+            return "text"
+
+    with pytest.raises(CheckFailed, match="output is a str, not arrays"):
+        Gives().test_outputs()
