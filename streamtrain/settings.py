@@ -92,8 +92,8 @@ class Settings:
             raise UsageError(f"--weight {self.weight}: is the target")
         if self.hash_bits is not None:
             Slots.require_bits(self.hash_bits)
-        if self.rule != "sgd" and self.schedule != "sqrt":
-            raise UsageError(f"--schedule {self.schedule}: is for --rule sgd; {self.rule} has a step of its own")
+        if self.rule not in ("sgd", "momentum") and self.schedule != "sqrt":
+            raise UsageError(f"--schedule {self.schedule}: is for --rule sgd and momentum; {self.rule} has its own rates")
         task = LOSSES[self.loss].task if self.loss is not None else "classify"
         self.linear.make(1, 2 if task == "classify" else 0)  # checks step, l1, l2, and the loss's parameters
 

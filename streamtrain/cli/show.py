@@ -16,6 +16,7 @@ __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "pro
 
 
 _SHOWN_ENTRIES = 5  # of what was skipped
+_SHOWN_CLASSES = 10  # more are for --json: classes, and targets learned at once
 
 
 def _console() -> Console:
@@ -93,6 +94,33 @@ def _metrics(metrics: dict[str, Any]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float))
 
 
+def _each_target(metrics: dict[str, Any]) -> None:
+    """A line for each of several targets, if these are not too many."""
+    targets = metrics.get("targets", {})
+    if len(targets) <= _SHOWN_CLASSES:
+        for name, own in targets.items():
+            _line(f"  {printable(name):<10} {_metrics(own)}")
+
+
+def _few(per_class: list[dict[str, Any]] | None) -> bool:
+    return per_class is not None and len(per_class) <= _SHOWN_CLASSES
+
+
+def _classes(per_class: list[dict[str, Any]]) -> None:
+    def shown(row: dict[str, Any]) -> tuple[Any, ...]:
+        shares = ("" if row[name] is None else f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+        return row["class"], f"{row['rows']:,.0f}", f"{row['predicted']:,.0f}", *shares
+
+    _table("class", "rows", "predicted", "precision", "recall", "f1", rows=[shown(row) for row in per_class])
+
+
+def _slots(preparation: dict[str, Any]) -> None:
+    """Where there are categories or text: how much room their values took."""
+    if preparation["categories"] or preparation["crosses"] or preparation["texts"]:
+        used, slots, shared = (preparation[name] for name in ("slots_used", "slots", "shared_entries"))
+        _line(f"{'slots':<12} {_count(used, 'value')} in {slots:,}; {shared:.1%} of the entries share one")
+
+
 def fit(result: dict[str, Any]) -> None:
     _line(
         f"{result['rows_seen']:,} rows learned in {result['seconds']:.1f} s ({result['rows_per_second']:,.0f} rows/s): "
@@ -101,8 +129,16 @@ def fit(result: dict[str, Any]) -> None:
     for name, metrics in result["metrics"].items():
         if metrics is not None:
             _line(f"{name:<12} {_metrics(metrics)}")
+            _each_target(metrics)
+    if result["best_epoch"] is not None:
+        _line(f"{'kept':<12} the model of epoch {result['best_epoch'] + 1} of {result['epochs']}")
+    _slots(result["preparation"])
     spent = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in result["time"].items())
     _line(f"{'time':<12} {spent}\n")
+    if _few(result["per_class"]):
+        _line(f"of each class ({'progressive' if result['metrics']['holdout'] is None else 'holdout'}):")
+        _classes(result["per_class"])
+        _line("")
     _memory(result["memory"])
     _skipped(result["skipped"])
     if result["run"]:
@@ -148,7 +184,11 @@ def profile(result: dict[str, Any]) -> None:
 
 
 def evaluation(result: dict[str, Any]) -> None:
-    _line(f"{result['rows']:,} rows  {_metrics(result['metrics'])}")
+    _line(f"{_count(result['rows'], 'row')}  {_metrics(result['metrics'])}")
+    _each_target(result["metrics"])
+    if _few(result["per_class"]):
+        _line("")
+        _classes(result["per_class"])
 
 
 def prediction(result: dict[str, Any]) -> None:

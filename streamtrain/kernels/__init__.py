@@ -43,9 +43,9 @@ def _load() -> ctypes.CDLL | None:
     library.st_scatter_rows.argtypes = [pointer, number, number, pointer, number, number, pointer]
     library.st_sums.argtypes = [pointer, number, number, pointer, pointer]
     library.st_affine.argtypes = [pointer, number, number, pointer, pointer]
-    library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 4]
+    library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 5]
     numbers = [ctypes.c_double] * 3
-    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 6 + [pointer] * 4 + [number, pointer]
+    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 6 + [pointer] * 4 + [number, pointer, ctypes.c_double, pointer]
     library.st_linear_run.restype = number
     library.st_binary_scores.argtypes = [pointer, pointer, number, ctypes.c_float, number, number, number, pointer]
     library.st_binary_scores.restype = ctypes.c_double
@@ -276,6 +276,7 @@ class LinearStep:
         self._weights = _address(scoring), _address(learning)
         self._scratch = np.empty((_SCRATCH_ROWS, width) if width <= _SCRATCH_WIDTH else 0, np.float32)
         self._block = _address(self._scratch) if self._scratch.size else None
+        self._squared = np.zeros(1)
         self._found = _address(self._gradient), _address(self._sums)
 
     def __call__(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
@@ -293,8 +294,14 @@ class LinearStep:
         _library.st_linear_step(
             _address(rows), *rows.shape, *self._maps, _address(targets), None if weights is None else _address(weights),
             *self._weights, self.logistic, self._block, _address(scores), *self._found,
+            _address(self._squared),
         )  # fmt: skip
         return scores, self._gradient, self._sums
+
+    @property
+    def squared(self) -> float:
+        """The sum of the squared slopes of the rows of the last batch."""
+        return float(self._squared[0])
 
     def _in_numpy(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
         self._sums[:] = _sums(rows, self.maps[0])
@@ -307,6 +314,7 @@ class LinearStep:
         slope -= targets
         if weights is not None:
             slope *= weights
+        self._squared[0] = np.vdot(slope, slope)
         np.dot(rows.T, slope, out=self._gradient[:-1])
         self._gradient[-1] = np.add.reduce(slope)
         return scores, self._gradient, self._sums
@@ -314,15 +322,15 @@ class LinearStep:
     def run(
         self, rows: Floats, batch: int, targets: Floats, squares: Floats, clock: NDArray[np.float64],
         block: NDArray[np.float64], *, step: float, l2: float, forget: float, sparse: Sparse | None = None,
-        table: Floats | None = None,
+        table: Floats | None = None, prior: float = 0.0,
     ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
         """Batch after batch: this step, and the update of the normalised adaptive gradient and of the average, to the
         same bits as one by one. Only where ``COMPILED``; the scoring weights are the average.
 
         rows, targets: of all batches, each of ``batch`` rows. squares: of the rule, shape (width + 1,). clock: rows,
-        batches, rows measured, power. block: gets the sums of each batch, shape (2, width). sparse: the sparse part of the
+        batches, rows measured, power, noise. block: gets the sums of each batch, shape (2, width). sparse: the sparse part of the
         rows. table: weight, average, squares, steps, ... and a place for the gradient, of each of its columns, shape
-        (columns, fields). All but the sparse part are changed in place.
+        (columns, fields). prior: times the noise, is added to their squares. All but the sparse part are changed in place.
 
         Returns the batches learned and their predictions, shape (rows,). Where that is not all of them the next one was
         predicted, but its gradient or its sums, which are returned too, are not finite.
@@ -338,6 +346,6 @@ class LinearStep:
         done = _library.st_linear_run(
             _address(rows), *rows.shape, batch, *self._maps, _address(targets), *self._weights, _address(squares),
             self.logistic, step, l2, forget, _address(clock), _address(block), self._block, _address(scores), *self._found,
-            *part,
+            *part, prior, _address(self._squared),
         )  # fmt: skip
         return done, scores, self._gradient, self._sums

@@ -67,6 +67,15 @@ int64_t st_entries(float *features, int64_t rows, int64_t width, const float *fi
     return n;
 }
 
+/* Where a signature stands in its bucket, or -1: all places are looked at, which costs less than to guess where to stop. */
+static inline int32_t position(const uint32_t *place, uint32_t signature)
+{
+    int32_t at = -1;
+    for (int32_t k = 0; k < BUCKET; k++)
+        at = place[2 * k] == signature ? k : at;
+    return at;
+}
+
 /* Where signatures stand in the dictionary. places, shape (size, 2), size a power of two: signature and slot; a signature
  * belongs to the bucket of its low bits or to that bucket's neighbour. claim: whether those that are not there get the next
  * slot, used[0] + 1, while there are fewer than most and a place is free; otherwise they get one of the slots behind most, by
@@ -79,21 +88,16 @@ void st_slots(const uint32_t *signatures, int64_t count, uint32_t *places, int64
         if (i + SOON < count)
             __builtin_prefetch(places + 2 * BUCKET * (int64_t)(signatures[i + SOON] & mask));
         const uint32_t signature = signatures[i], home = signature & mask;
-        int32_t found = -1;
-        uint32_t *vacant = 0;
-        for (uint32_t bucket = 0; bucket < 2 && found < 0 && !vacant; bucket++) {
-            uint32_t *place = places + 2 * BUCKET * (int64_t)((home ^ bucket) & mask);
-            for (int64_t k = 0; k < BUCKET; k++, place += 2) {
-                if (place[0] == signature) {
-                    found = (int32_t)place[1];
-                    break;
-                }
-                if (place[0] == 0) {
-                    vacant = place;
-                    break;
-                }
-            }
+        uint32_t *place = places + 2 * BUCKET * (int64_t)home, *vacant = 0;
+        int32_t at = position(place, signature), found = -1;
+        if (at < 0 && place[2 * BUCKET - 2]) { /* no place is free: the neighbour */
+            place = places + 2 * BUCKET * (int64_t)((home ^ 1) & mask);
+            at = position(place, signature);
         }
+        if (at >= 0)
+            found = (int32_t)place[2 * at + 1];
+        for (int32_t k = 0; at < 0 && k < BUCKET && !vacant; k++)
+            vacant = place[2 * k] ? 0 : place + 2 * k;
         if (found < 0 && vacant && used[0] < most) {
             found = 0;
             if (claim) {

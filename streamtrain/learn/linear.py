@@ -49,8 +49,8 @@ class Linear(PlainLinear):
 
     @property
     def fuses(self) -> bool:
-        """Whether `step` can do the work of preparation, `predict` and `learn` in one pass over the rows."""
-        return self._table is None and self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
+        """Whether `step` can do the work of preparation, `predict` and `learn` in one pass over rows without sparse part."""
+        return self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
 
     def step(self, batch: Batch, maps: Floats) -> tuple[Floats, Floats]:
         """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.LinearStep`). For rows without
@@ -74,6 +74,8 @@ class Linear(PlainLinear):
         if measures(clock):
             squares = found[1] * np.square(maps[2], dtype=np.float64)
             clock.measure(float(np.add.accumulate(squares)[-1]), rows)  # one by one, as `run` does
+        assert self._fused is not None
+        clock.hear(self._fused.squared, rows)
         self._gradient[:] = gradient
         self._descend(rows)
 
@@ -82,7 +84,8 @@ class Linear(PlainLinear):
         """Whether `run` can take many batches at a time, and sparse parts."""
         plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
         unpaid = not self.l1 and (self._table is None or not self.l2)
-        return COMPILED and plain and unpaid and type(self.rule) is Nag and self._descent.averages
+        nag = type(self.rule) is Nag and not self.rule.prior
+        return COMPILED and plain and unpaid and nag and self._descent.averages
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
@@ -95,16 +98,16 @@ class Linear(PlainLinear):
         """
         clock, sparse = self._clock, batch.sparse
         table = None if sparse is None else self._table_for(sparse)
-        counts = np.array([clock.rows, clock.batches, clock.measured, clock.power])
+        counts = np.array([clock.rows, clock.batches, clock.measured, clock.power, clock.noise])
         targets = batch.targets.astype(np.float32, copy=False)
         done, scores, gradient, found = self._fused_for(maps).run(
             batch.features, size, targets, self._dense["squares"], counts, block,
-            step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
+            step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array, prior=self._prior,
         )  # fmt: skip
         if sparse is not None and table is not None:
             table.use(sparse.indices)
-        rows, batches, measured, power = counts.tolist()
-        self._clock = Clock(int(rows), int(batches), int(measured), power)
+        rows, batches, measured, power, noise = counts.tolist()
+        self._clock = Clock(int(rows), int(batches), int(measured), power, noise)
         self._dense["steps"][...] = batches
         if done * size >= len(batch):
             return done, scores, None
@@ -113,6 +116,11 @@ class Linear(PlainLinear):
         if not self.diverged:
             self._learn(gradient, found, maps, odd)
         return done, scores[: done * size + odd], found
+
+    @property
+    def _prior(self) -> float:
+        rule = self.rule.for_slots()
+        return rule.prior if isinstance(rule, Nag) else 0.0
 
     def _fused_for(self, maps: Floats) -> LinearStep:
         if self._fused is None or self._fused.maps is not maps:

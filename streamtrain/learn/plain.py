@@ -68,7 +68,7 @@ class PlainLinear:
         self._dense["steps"] = np.zeros(())
         self._gradient = np.zeros(shape, np.float32)
         self._weights, self._average = self._dense["weights"], self._dense["average" if average else "weights"]
-        one_by_one = Descent(self.rule, self.step_size, Penalty(l1, l2), average)
+        one_by_one = Descent(self.rule.for_slots(), self.step_size, Penalty(l1, l2), average)
         self._table = Table(slots, outputs, one_by_one) if slots else None
         self._ones = np.ones(0, np.float32)
         self._clock = Clock()
@@ -123,6 +123,7 @@ class PlainLinear:
             slope: NDArray[Any] = self.loss.gradient(margin, batch.targets)
         else:
             slope = self.loss.invariant(margin, batch.targets, batch.weights, self._reach(X, touched))
+        clock.hear(float(np.vdot(slope, slope)) * rows / slope.size, rows)
         if len(self._ones) != rows:
             self._ones = np.ones(rows, np.float32)
         np.dot(X.T, slope, out=self._gradient[:-1])
@@ -187,7 +188,7 @@ class PlainLinear:
         """Continue from a state that ``state_dict`` returned. Raises KeyError for one that lacks something, DataError for one
         of a model of another shape; nothing has changed then."""
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
-        clock = Clock(rows, batches, measured, float(state["power"]))
+        clock = Clock(rows, batches, measured, float(state["power"]), float(state["noise"]))
         for name, array in self._dense.items():
             if np.shape(state[name]) != array.shape:
                 raise DataError(f"the state's {name} has shape {np.shape(state[name])}; the model's has {array.shape}")

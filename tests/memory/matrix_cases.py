@@ -43,11 +43,13 @@ class Case:
     workers: int
     budget: object
     pace: str
+    command: str = "fit"  # or predict, with a model that was learned from the same data
 
     @property
     def name(self) -> str:
         budget = self.budget if isinstance(self.budget, str) else f"{int(str(self.budget)) // MB} MB"
-        return f"{self.layout}, {self.learner}, {self.workers} workers, {budget}, {self.pace}"
+        command = "" if self.command == "fit" else f", {self.command}"
+        return f"{self.layout}, {self.learner}, {self.workers} workers, {budget}, {self.pace}{command}"
 
 
 def pairs(row: Mapping[str, object]) -> set[Pair]:
@@ -100,5 +102,21 @@ _TIGHT = [
 ]
 #: small budgets that must do
 _SMALL = [Case("groups-100k", "logistic", 2, 220 * MB, "fast"), Case("group-2M", "logistic", 2, 300 * MB, "fast")]
+#: what the preparation takes: categories, texts, missing numbers, many classes or targets; all of it learned and predicted,
+#: without room to spare and with plenty
+_PREPARED = [
+    Case(layout, learner, 2, budget, "fast", command)
+    for layout, learner in (
+        ("categories", "logistic"),
+        ("sentences", "logistic"),
+        ("documents", "logistic"),
+        ("kdd", "softmax"),
+        ("missing-40", "logistic"),
+        ("missing-5000", "logistic"),
+        ("targets", "several"),
+    )
+    for budget in (SMALLEST, 1000 * MB if layout in ("documents", "missing-5000") else 400 * MB)
+    for command in ("fit", "predict")
+]
 _LAYOUTS = [*FACTORS["layout"], "group-2M"]
-CASES = sorted([*_COVERING, *_TIGHT, *_SMALL], key=lambda case: _LAYOUTS.index(case.layout))
+CASES = [*sorted([*_COVERING, *_TIGHT, *_SMALL], key=lambda case: _LAYOUTS.index(case.layout)), *_PREPARED]

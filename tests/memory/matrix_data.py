@@ -53,6 +53,89 @@ def texts(rows: int) -> Block:
     }
 
 
+def _names(prefix: str, count: int) -> Any:
+    """So many values of a category, eight or nine characters each."""
+    import pyarrow as pa
+
+    return pa.array([f"{prefix}{i * 2654435761 % 2**32:08x}" for i in range(count)])
+
+
+def categories(folder: Path, least_bytes: int) -> None:
+    """13 numbers and 26 columns of text with 10 to 1,000,000 values, in row groups of 50,000 rows. A file has 1,000,000 rows,
+    and in six of its columns each value is another one."""
+    rng, rows, group = np.random.default_rng(0), 1_000_000, 50_000
+    counts = [int(10 ** (1 + 5 * i / 20)) for i in range(20)] + [rows] * 6
+    names = _names("", rows)
+    chosen = [rng.permutation(rows) if n == rows else rng.integers(0, n, rows) for n in counts]
+
+    def block(start: int) -> Block:
+        some = {f"xc{j}": names.take(codes[start : start + group]) for j, codes in enumerate(chosen)}
+        return numbers(group, 13) | some | targets(group)
+
+    first = write(folder / "part-00000.parquet", map(block, range(0, rows, group)), compression="zstd")
+    link(first, -(-least_bytes // (rows * 39 * 4)))
+
+
+def _prose(rng: np.random.Generator, texts: int, words: int) -> list[str]:
+    """So many texts of about so many words, a few of which are frequent, 6 bytes each on average."""
+    lengths = rng.integers(2, 8, 20_000)
+    letters = rng.integers(97, 123, (20_000, 8), np.uint8)
+    known = [bytes(letters[i, :n]).decode() for i, n in enumerate(lengths)]
+    found = []
+    for count in rng.integers(words // 2, words * 3 // 2, texts):
+        found.append(" ".join([known[min(i, 19_999)] for i in rng.zipf(1.3, count).tolist()]))
+    return found
+
+
+def texts_of(words: int, *, rows: int, group: int, files: int) -> Callable[[Path, int], None]:
+    """Two numbers and a column of texts that all differ."""
+
+    def make_them(folder: Path, least_bytes: int) -> None:
+        rng = np.random.default_rng(3)
+        blocks = ({"xt": _prose(rng, group, words)} | numbers(group, 2) | targets(group) for _ in range(rows // group))
+        link(write(folder / "part-00000.parquet", blocks, compression="zstd"), files)
+
+    return make_them
+
+
+def with_some(values: Block, *, missing: float) -> Block:
+    """The same numbers, some of them missing."""
+    import pyarrow as pa
+
+    rng = np.random.default_rng(4)
+    absent = {name: rng.random(len(column), np.float32) < missing for name, column in values.items()}
+    return {name: pa.array(column, mask=absent[name]) for name, column in values.items()}
+
+
+def missing_of(columns: int, *, groups: int, rows: int) -> Callable[[Path, int], None]:
+    """Numbers of which a fifth is missing."""
+
+    def make_them(folder: Path, least_bytes: int) -> None:
+        block = with_some(numbers(rows, columns), missing=0.2) | targets(rows)
+        first = write(folder / "part-00000.parquet", [block] * groups, compression="none", **PLAIN)
+        link(first, -(-least_bytes // (groups * rows * columns * 4)))
+
+    return make_them
+
+
+def several_targets(rows: int) -> Block:
+    rng = np.random.default_rng(5)
+    return {f"number{i}": rng.standard_normal(rows, np.float32) for i in range(5)}
+
+
+def few_categories(columns: int, counts: tuple[int, ...]) -> Callable[[Path, int], None]:
+    """Numbers, categories with so many values, and all targets, five more among them."""
+
+    def make_them(folder: Path, least_bytes: int) -> None:
+        rng, rows = np.random.default_rng(6), 100_000
+        some = {f"xc{j}": _names("v", n).take(rng.integers(0, n, rows)) for j, n in enumerate(counts)}
+        block = numbers(rows, columns) | some | targets(rows) | several_targets(rows)
+        first = write(folder / "part-00000.parquet", [block] * 10, compression="zstd", data_page_size=1 << 18)
+        link(first, -(-least_bytes // (10 * rows * (columns + len(counts)) * 4)))
+
+    return make_them
+
+
 def link(first: Path, copies: int) -> None:
     """``copies`` files in all that hold what the first does: part-00000.parquet is the first."""
     for i in range(1, copies):
@@ -164,8 +247,8 @@ def files_of(**options: Any) -> Callable[[Path, int], None]:
 
 @dataclass(frozen=True)
 class Layout:
-    """make: (folder, decoded bytes at least). columns: features. any_size: one set does for all budgets. few: it may hold
-    less than five times the budget."""
+    """make: (folder, decoded bytes at least). columns: features, of 4 bytes each. any_size: one set does for all budgets. few:
+    it may hold less than five times the budget."""
 
     make: Callable[[Path, int], None]
     columns: int = COLUMNS
@@ -188,6 +271,13 @@ LAYOUTS = {
     "zarr-sharded": Layout(zarr_chunks(100_000, inner=5_000)),
     "custom": Layout(described, scheme="tiles://"),
     # not in the covering array
+    "categories": Layout(categories, 39),
+    "sentences": Layout(texts_of(33, rows=20_000, group=10_000, files=10), 3, any_size=True, few=True),
+    "documents": Layout(texts_of(1_700, rows=1_000, group=500, files=10), 3, any_size=True, few=True),
+    "kdd": Layout(few_categories(38, (3, 70, 11)), 41, few=True),
+    "missing-40": Layout(missing_of(40, groups=10, rows=100_000)),
+    "missing-5000": Layout(missing_of(5000, groups=2, rows=2_000), 5000, few=True),
+    "targets": Layout(few_categories(40, (10, 100, 1_000, 10_000, 100_000)), 45, few=True),
     "group-2M": Layout(giant_group, 50, any_size=True, few=True),
     "small-groups": Layout(files_of(groups=10, rows=50_000, compression="none", **PLAIN)),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -21,12 +21,18 @@ _TINY = np.array(1e-30, np.float32)  # under a root, so that 0 / 0 is 0; numpy t
 class Adagrad:
     """Adaptive subgradients (Duchi, Hazan & Singer 2011): ``w -= step * g / sqrt(sum of g^2)``, this g included.
 
+    slots: of a sparse part, with how many rows a weight counts as touched before it was: ``slots * noise`` is added to its
+    sum. Without that the first row that touches a weight would move it a whole step, whatever it says: a value that occurs
+    a few times would be learned by heart. prior: likewise, for all weights.
+
     >>> weights, state = np.zeros(2, np.float32), {"squares": np.zeros(2, np.float32)}
     >>> Adagrad().update(np.array([3, -4], np.float32), weights, state, 0.5, Clock(power=4.0), Penalty())
     >>> weights.tolist()
     [-0.5, 0.5]
     """
 
+    slots: float = 3.0
+    prior: float = 0.0
     name: ClassVar[str] = "adagrad"
     fields: ClassVar[tuple[str, ...]] = ("squares",)
     penalises: ClassVar[bool] = False
@@ -36,6 +42,10 @@ class Adagrad:
         """A third of the loss's pace."""
         return loss.pace / 3
 
+    def for_slots(self) -> Adagrad:
+        """With the prior of slots."""
+        return replace(self, prior=self.slots)
+
     def scale(self, step: float, clock: Clock) -> float:
         """What stands before the gradient."""
         return step
@@ -43,7 +53,7 @@ class Adagrad:
     def rate(self, state: State, step: float, clock: Clock) -> Floats:
         """See the class."""
         squares = state["squares"]
-        rate = _per_root(self.scale(step, clock), squares)
+        rate = _per_root(self.scale(step, clock), squares, self.prior * clock.noise)
         rate *= squares > 0
         return rate
 
@@ -53,7 +63,7 @@ class Adagrad:
         """See the class."""
         squares = state["squares"]
         squares += gradient * gradient
-        gradient *= _per_root(self.scale(step, clock), squares)
+        gradient *= _per_root(self.scale(step, clock), squares, self.prior * clock.noise)
         weights -= gradient
 
 
@@ -103,6 +113,10 @@ class Adam:
     penalises: ClassVar[bool] = False
     passing: ClassVar[int] = 2
 
+    def for_slots(self) -> Adam:
+        """The same."""
+        return self
+
     def default_step(self, loss: Loss) -> float:
         """The same for all: the gradient's scale cancels."""
         return 0.05
@@ -149,6 +163,10 @@ class Ftrl:
     penalises: ClassVar[bool] = True
     passing: ClassVar[int] = 3
 
+    def for_slots(self) -> Ftrl:
+        """The same."""
+        return self
+
     def default_step(self, loss: Loss) -> float:
         """As of `Adagrad`, which it is without penalties."""
         return loss.pace / 3
@@ -182,9 +200,9 @@ class Ftrl:
         weights += 0  # no negative zeros: the same weights are the same bits
 
 
-def _per_root(scale: float, squares: Floats) -> Floats:
-    """scale / sqrt(squares), a new array."""
-    root = squares + _TINY
+def _per_root(scale: float, squares: Floats, more: float) -> Floats:
+    """scale / sqrt(squares + more), a new array."""
+    root = squares + np.float32(more + _TINY)
     np.sqrt(root, out=root)
     np.divide(np.array(scale, np.float32), root, out=root)
     return root

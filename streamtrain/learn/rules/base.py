@@ -25,13 +25,15 @@ class Clock:
 
     rows, batches: learned so far, this batch included. measured: rows that went into power.
     power: mean squared length of a row, intercept and sparse part included; the curvature of a loss along its gradient
-    grows with it, so a stable step shrinks with it.
+    grows with it, so a stable step shrinks with it. noise: mean over the batches of what one row adds to the square of a
+    gradient: the mean squared slope of its rows, over the number of rows squared.
     """
 
     rows: int = 0
     batches: int = 0
     measured: int = 0
     power: float = 0.0
+    noise: float = 0.0
 
     def measure(self, squares: float, rows: int) -> None:
         """Take ``rows`` rows, whose squared lengths add up to ``squares``, into the power; unless that overflowed."""
@@ -39,6 +41,12 @@ class Clock:
             return
         self.measured += rows
         self.power += (squares / rows + 1 - self.power) * rows / self.measured
+
+
+    def hear(self, squares: float, rows: int) -> None:
+        """Take the squared slopes of the batch's rows, which add up to ``squares``, into the noise; likewise."""
+        if math.isfinite(squares):
+            self.noise += (squares / rows**2 - self.noise) / self.batches
 
 
 class Rule(Protocol):
@@ -66,6 +74,9 @@ class Rule(Protocol):
 
     def default_step(self, loss: Loss) -> float:
         """The step that suits a loss."""
+
+    def for_slots(self) -> Rule:
+        """The rule for weights of a sparse part, many of which are touched a few times only."""
 
     def rate(self, state: State, step: float, clock: Clock) -> Floats | np.float32:
         """How far a unit of gradient moves a weight, all told, as far as is known: 0 where none was seen. For all, or of the

@@ -39,6 +39,10 @@ class Sgd:
     penalises: ClassVar[bool] = False
     passing: ClassVar[int] = 0
 
+    def for_slots(self) -> Sgd:
+        """The same."""
+        return self
+
     def default_step(self, loss: Loss) -> float:
         """Half of what is stable, whatever the columns."""
         return 1 / loss.curvature
@@ -75,6 +79,10 @@ class Momentum:
     fields: ClassVar[tuple[str, ...]] = ("velocity",)
     penalises: ClassVar[bool] = False
     passing: ClassVar[int] = 0
+
+    def for_slots(self) -> Momentum:
+        """The same."""
+        return self
 
     def default_step(self, loss: Loss) -> float:
         """In the end as far as `Sgd`."""
