@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import BadValueError, NotFoundError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
 from streamtrain.memory import parse_bytes, reset_peak
 from streamtrain.metrics import Metrics
@@ -21,7 +21,10 @@ from streamtrain.model import Model, load_model
 from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
 from streamtrain.scores import metrics_for, per_class, scores
+from streamtrain.storage import ChunkTable, open_reader
 from streamtrain.storage.place import LocalPlace, Located
+from streamtrain.target import resolve_task
+from streamtrain.text import without_secrets
 
 __all__ = ["Scorer", "evaluate", "predict"]
 
@@ -30,12 +33,15 @@ _WINDOW_BYTES, _BATCH_BYTES, _OUTPUT_BYTES = 32 * 10**6, 2 * 10**6, 8 * 10**6
 
 
 def _open(data: Any, model: Model, *, with_target: bool, missing_chunks: str) -> Source:
-    source = Source.open(
-        data, target=model.target.names if with_target else None, features=model.layout.features,
-        task=model.target.task if with_target else None, missing_chunks=missing_chunks,
-        roles={column.name: column.role for column in model.layout.columns if column.role != "time"},
-    )  # fmt: skip
-    return source.with_layout(model.layout_for(source.reader.schema, with_target=with_target))
+    reader = open_reader(data, missing_chunks=missing_chunks)
+    table = ChunkTable.of(reader.chunks())
+    if not table.total_rows:
+        raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
+    layout = model.layout_for(reader.schema, with_target=with_target)
+    if with_target:
+        for name in model.target.names:
+            resolve_task(reader.schema.field(name), model.target.task)
+    return Source(reader, table, layout)
 
 
 def _plan(
@@ -87,7 +93,8 @@ def evaluate(
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model, or the model of a run folder, on data with its target.
 
-    Returns ``{"rows", "metrics", "per_class"}``, the last None for regression. Raises RunError for a folder that holds no model, and what `fit` raises for data.
+    Returns ``{"rows", "metrics", "per_class"}``, the last None for regression. Raises RunError for a folder that holds no
+    model, and what `fit` raises for data.
     """
     _check(memory, workers)
     reset_peak()
@@ -206,7 +213,7 @@ def _table(model: Model, predictions: NDArray[np.float32], schema: pa.Schema) ->
     each = predictions.T if model.target.parts else [predictions]
     for target, found in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(found + np.float64(target.origin) if target.origin else np.ascontiguousarray(found)))
+            columns.append(pa.array(found + np.float64(target.origin) if target.origin else np.array(found)))
             continue
         if found.ndim == 1:  # two classes: the probability of the second
             found = np.stack([1 - found, found], axis=1)

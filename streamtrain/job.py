@@ -56,6 +56,8 @@ class Job:
             ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
         with job.monitor():
             surveyed = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger).with_roles(ledger)
+        if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts: not to be taken about an origin
+            surveyed = surveyed.with_layout(replace(surveyed.layout, target=_from_zero(surveyed.layout.target)))
         return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger)
 
     def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
@@ -85,6 +87,13 @@ class Job:
             extra_terms={"checkpoint": _copy_bytes(model, settings)} | dict(extra_terms or {}),
         )  # fmt: skip
         return cls(source, model, plan, settings)
+
+
+def _from_zero(target: Target | None) -> Target | None:
+    """The target as it is, whatever its values are near to."""
+    if target is None or not any(target.origins):
+        return target
+    return replace(target, origin=0.0, parts=tuple(replace(part, origin=0.0) for part in target.parts))
 
 
 def _make_model(source: Source, settings: Settings) -> Model:
@@ -120,14 +129,17 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
             raise UsageError("--class-weight balanced: the rows of each class must be counted: leave out --classes")
         return tuple(sum(target.counts) / (len(target.counts) * count) for count in target.counts)
     assert isinstance(asked, Mapping)
-    by_name = {str(name): weight for name, weight in asked.items()}
+    by_name: dict[str, Any] = {str(name): weight for name, weight in asked.items()}
     known = [str(name) for name in target.classes]
     for name, weight in by_name.items():
         if name not in known:
             raise UsageError(f"--class-weight {name}={weight}: no such class: {near_names(name, known)}")
         if not (isinstance(weight, (int, float)) and 0 <= weight < float("inf")):
             raise UsageError(f"--class-weight {name}={weight}: must be a number, 0 or more")
-    return tuple(float(by_name.get(name, 1.0)) for name in known)
+    weights = tuple(float(by_name.get(name, 1.0)) for name in known)
+    if not any(weights):
+        raise UsageError("--class-weight: no class weighs anything: there is nothing to learn")
+    return weights
 
 
 def _require_loss_fits(settings: Settings, target: Target) -> None:

@@ -41,7 +41,7 @@ class RunFolder:
     """A folder for a run to come. Raises RunError, before anything is done, where it cannot be written.
 
     Scores are written as they come (`record`); model and report appear together, when the run is over (`write`). A run that
-    failed leaves its scores and nothing else, and the folder can be used again.
+    failed leaves the scores that it had, if any, and nothing else, and the folder can be used again.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -59,20 +59,21 @@ class RunFolder:
 
     @contextmanager
     def started(self) -> Iterator[None]:
-        """While the run is under way: the folder is there, and `record` can be called."""
+        """While the run is under way: `record` can be called. The scores of a run that failed here before are gone."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with open(self.path / _SCORES, "w", encoding="utf-8") as self._scores:
-                yield
+            (self.path / _SCORES).unlink(missing_ok=True)
+            yield
         except OSError as error:
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {self._asked}: cannot be written: {error}") from error
 
     def record(self, scores: dict[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``, where it can be read at once."""
-        self._scores.write(to_json(scores) + "\n")
-        self._scores.flush()
+        """Add a line to ``metrics.jsonl``, where it can be read at once; the first one makes the folder."""
+        line = to_json(scores) + "\n"
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / _SCORES, "a", encoding="utf-8") as file:
+            file.write(line)
 
     def write(self, model: Model, report: Report) -> None:
         """Write model and report to a folder inside, then move them out of it, the report last."""

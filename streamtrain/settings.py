@@ -65,16 +65,7 @@ class Settings:
     def __post_init__(self) -> None:
         _require_names(self)
         _require_kinds(self)
-        _choose("--learner", self.learner if isinstance(self.learner, str) else "linear", _LEARNERS)
-        _choose("--rule", self.rule, sorted(RULES))
-        _choose("--schedule", self.schedule, SCHEDULES)
-        _choose("--infinities", self.infinities, INFINITIES)
-        for name, role in self.roles.items():
-            _choose(f"--as {name}", role, ROLES, "=")
-        _choose("--on-overrun", self.on_overrun, _ON_OVERRUN)
-        _choose("--on-error", self.on_error, _ON_ERROR)
-        if self.loss is not None:
-            _choose("--loss", self.loss, sorted(LOSSES))
+        _require_known(self)
         for flag, number in (("--epochs", self.epochs), ("--batch-size", self.batch_size),
                              ("--window-rows", self.window_rows), ("--workers", self.workers),
                              ("--patience", self.patience)):  # fmt: skip
@@ -90,10 +81,14 @@ class Settings:
             parse_bytes(self.memory)
         if self.weight in self.targets:
             raise UsageError(f"--weight {self.weight}: is the target")
+        if self.weight is not None and self.weight in (self.features or ()):
+            raise UsageError(f"--weight {self.weight}: is a feature too: leave it out of --features")
         if self.hash_bits is not None:
             Slots.require_bits(self.hash_bits)
         if self.rule not in ("sgd", "momentum") and self.schedule != "sqrt":
-            raise UsageError(f"--schedule {self.schedule}: is for --rule sgd and momentum; {self.rule} has its own rates")
+            raise UsageError(
+                f"--schedule {self.schedule}: is for --rule sgd and momentum; {self.rule} has its own rates"
+            )
         task = LOSSES[self.loss].task if self.loss is not None else "classify"
         self.linear.make(1, 2 if task == "classify" else 0)  # checks step, l1, l2, and the loss's parameters
 
@@ -108,7 +103,10 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """What was asked, for the report."""
         asked = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        asked |= {"roles": dict(self.roles), "crosses": [c if isinstance(c, str) else ":".join(c) for c in self.crosses]}
+        asked |= {
+            "roles": dict(self.roles),
+            "crosses": [c if isinstance(c, str) else ":".join(c) for c in self.crosses],
+        }
         if isinstance(self.class_weight, Mapping):
             asked["class_weight"] = {str(name): weight for name, weight in self.class_weight.items()}
         return asked | {"learner": self.learner if isinstance(self.learner, str) else type(self.learner).__name__}
@@ -134,14 +132,29 @@ def _require_names(asked: Settings) -> None:
         if not isinstance(getattr(asked, name), str | None):
             raise UsageError(f"{name}={getattr(asked, name)!r}: must be a name")
     several = isinstance(asked.target, (list, tuple)) and len(set(asked.target)) == len(asked.target)
-    if not asked.target or not (isinstance(asked.target, str) or (several and all(isinstance(t, str) for t in asked.target))):
+    named = isinstance(asked.target, str) or (several and all(isinstance(name, str) for name in asked.target))
+    if not asked.target or not named:
         raise UsageError(f"target={asked.target!r}: must be a name, or a list of names")
     if not isinstance(asked.roles, Mapping):
         raise UsageError(f"roles={asked.roles!r}: give a mapping of columns to roles")
-    if isinstance(asked.crosses, (str, bytes)):
-        raise UsageError(f"crosses={asked.crosses!r}: give a list")
-    if asked.class_weight is not None and asked.class_weight != "balanced" and not isinstance(asked.class_weight, Mapping):
+    if isinstance(asked.crosses, (str, bytes)) or not all(isinstance(cross, (str, list, tuple)) for cross in asked.crosses):
+        raise UsageError(f"crosses={asked.crosses!r}: give a list of crosses, 'a:b' or names")
+    if asked.class_weight not in (None, "balanced") and not isinstance(asked.class_weight, Mapping):
         raise UsageError(f"--class-weight {asked.class_weight}: give balanced, or a weight for each class, a=2,b=0.5")
+
+
+def _require_known(asked: Settings) -> None:
+    """Where there is a list to choose from, it was chosen from that."""
+    _choose("--learner", asked.learner if isinstance(asked.learner, str) else "linear", _LEARNERS)
+    _choose("--rule", asked.rule, sorted(RULES))
+    _choose("--schedule", asked.schedule, SCHEDULES)
+    _choose("--infinities", asked.infinities, INFINITIES)
+    for name, role in asked.roles.items():
+        _choose(f"--as {name}", role, ROLES, "=")
+    _choose("--on-overrun", asked.on_overrun, _ON_OVERRUN)
+    _choose("--on-error", asked.on_error, _ON_ERROR)
+    if asked.loss is not None:
+        _choose("--loss", asked.loss, sorted(LOSSES))
 
 
 def _require_kinds(asked: Settings) -> None:
@@ -154,6 +167,11 @@ def _require_kinds(asked: Settings) -> None:
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not whole and (value is not None or name in ("epochs", "seed")):
             raise UsageError(f"{name}={value!r}: must be a whole number")
+    for name in ("step", "l1", "l2", "delta", "level", "holdout", "max_skipped"):
+        value, optional = getattr(asked, name), name in ("step", "delta", "level")
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not number and not (optional and value is None):
+            raise UsageError(f"{name}={value!r}: must be a number")
     if not isinstance(asked.learner, str) and (
         isinstance(asked.learner, type) or not isinstance(asked.learner, Learner)
     ):

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.numbers import as_numbers
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.ledger import Ledger
 from streamtrain.storage.arrow import is_number, pick, value_type
 from streamtrain.storage.checked import open_stream, read_columns
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader
-from streamtrain.columns.numbers import as_numbers
 from streamtrain.target import (
     Target,
     bad_message,

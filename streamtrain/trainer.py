@@ -17,7 +17,6 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, DataError, UsageError
 from streamtrain.inference import Scorer
 from streamtrain.job import Job
-from streamtrain.settings import Settings
 from streamtrain.load import Loader, for_scheduler
 from streamtrain.memory import peak_bytes, reset_peak, resident_bytes
 from streamtrain.metrics import Metrics, Patience
@@ -25,6 +24,7 @@ from streamtrain.model import Model, diverged
 from streamtrain.report import Report
 from streamtrain.run import RunFolder
 from streamtrain.scores import metrics_for, per_class, scores
+from streamtrain.settings import Settings
 from streamtrain.storage.place import traffic
 
 __all__ = ["FitResult", "Progress", "Trainer", "fit"]
@@ -124,10 +124,10 @@ class Trainer:
         self.next_tick = 0.0
         self.monitor = self.job.monitor(self._measured)
         self.loader = self._loader()
-
         self.next_record = _FIRST_RECORD
         self.patience = None if self.settings.patience is None else Patience(self.settings.patience)
-        self.best: tuple[int, dict[str, Any]] | None = None  # epoch, and the model's state behind it
+        # epoch, the model's state behind it, and the metrics of what was held out
+        self.best: tuple[int, dict[str, Any], Metrics] | None = None
 
     def _metrics(self) -> Metrics:
         return metrics_for(self.target)
@@ -200,25 +200,17 @@ class Trainer:
         if loss is not None and not math.isfinite(loss):
             raise diverged("the progressive loss")
         if self.progress is not None:
-            total = self.plan.rows * self.settings.epochs
-            self.progress(
-                Progress(
-                    self.loader.rows_seen + self.held_total,
-                    total,
-                    epoch,
-                    now - self.started,
-                    loss,
-                    resident_bytes(),
-                    self.plan.budget_bytes,
-                )
-            )
+            seen, total = self.loader.rows_seen + self.held_total, self.plan.rows * self.settings.epochs
+            seconds, budget = now - self.started, self.plan.budget_bytes
+            self.progress(Progress(seen, total, epoch, seconds, loss, resident_bytes(), budget))
 
     def _record(self, epoch: int) -> None:
         """Scores on the way, each time that twice as many rows have been learned."""
         while self.next_record <= self.loader.rows_seen:
             self.next_record *= 2
         if self.record is not None:
-            self.record(self._line(epoch, {"progressive": scores(self.progressive), "holdout": None, "validation": None}))
+            found = {"progressive": scores(self.progressive), "holdout": None, "validation": None}
+            self.record(self._line(epoch, found))
 
     def _line(self, epoch: int, found: dict[str, Any]) -> dict[str, Any]:
         seconds = round(time.perf_counter() - self.started, 3)
@@ -246,10 +238,10 @@ class Trainer:
         """Whether the loss on rows that were not learned has not become better for long enough; the best is kept."""
         assert self.patience is not None
         if judged["loss"] is None:
-            raise DataError("--patience: there is no loss to judge by: no row was held out or is in the validation data")
+            raise DataError("--patience: no loss to judge by: no row was held out, or is in the validation data")
         stop = self.patience.update(judged["loss"])
         if self.patience.best is not None and self.patience.best[1] == epoch:
-            self.best = epoch, self.model.state_dict()
+            self.best = epoch, self.model.state_dict(), self.holdout
         return stop
 
     def _measured(self) -> dict[str, int]:
@@ -266,7 +258,8 @@ class Trainer:
         return self.history[self.best[0] if self.best else -1]
 
     def _judged(self) -> Metrics:
-        return self.holdout if self.settings.holdout else self.progressive
+        held_out = self.best[2] if self.best else self.holdout
+        return held_out if self.settings.holdout else self.progressive
 
     def _report(self, epochs: int) -> Report:
         loader, seconds = self.loader, time.perf_counter() - self.started

@@ -7,6 +7,6 @@ import gc
 
 def pytest_collection_finish() -> None:
     """What the imports made is not looked through again. Every run collects garbage before it measures its peak, which would
-    take 0.1 to 0.3 s each time, with the libraries of all tests in one process: half of the whole suite's time."""
+    take 0.1 to 0.3 s each time, with the libraries of all tests in one process: half of the time of tests that fit or copy."""
     gc.collect()
     gc.freeze()

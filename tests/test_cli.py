@@ -102,7 +102,11 @@ def test_fit_evaluate_predict(run: Run) -> None:
     assert sum(result["time"].values()) >= 0 and result["plan"]["chunks"] == 4
     assert sorted(os.listdir("r")) == ["metrics.jsonl", "model.json", "model.safetensors", "report.json"]
     assert json.loads(Path("r/report.json").read_text()) == result
-    assert [json.loads(line)["epoch"] for line in Path("r/metrics.jsonl").read_text().splitlines()] == [0, 1]
+    lines = [json.loads(line) for line in Path("r/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 1]  # each epoch's end, and 1,024 rows on the way
+    assert lines[0]["rows_seen"] == result["rows"] < 1024 <= lines[1]["rows_seen"] < lines[2]["rows_seen"]
+    assert lines[1]["progressive"]["loss"] > 0 and lines[1]["holdout"] is lines[1]["validation"] is None
+    assert {name: lines[2][name] for name in result["metrics"]} == result["metrics"]
 
     scored = run("evaluate", "r", other, "--memory", "2GB", "--json").json
     assert set(scored) >= {"rows", "metrics"} and scored["rows"] == ROWS
@@ -126,6 +130,7 @@ def test_plan_inspect_make(run: Run) -> None:
     keys(found, "rows", "chunks", "columns", "stored_bytes", "decoded_bytes", "target")
     assert found["target"] is None and found["stored_bytes"] == os.path.getsize(data)
     assert [(c["name"], c["type"]) for c in found["columns"]] == [("x", "double"), ("z", "float"), ("y", "int64")]
+    assert [(c["becomes"], c["why"], c["numbers"]) for c in found["columns"]] == [("number", "a number", 1)] * 3
     target = run("inspect", data, "--target", "y", "--json").json["target"]
     assert target["classes"] == [0, 1] and sum(target["counts"]) == ROWS and 0 <= target["clustering"] <= 1
 
@@ -133,6 +138,7 @@ def test_plan_inspect_make(run: Run) -> None:
     assert set(made) == {"rows", "columns", "path", "target", "task", "best_loss"} and made["path"] == "m"
     fitted = run("fit", "m", "--target", "y", "--json").json
     keys(fitted["metrics"]["progressive"], "loss", "rmse", "mae", "r2")
+    assert fitted["per_class"] is None and fitted["targets"] == ["y"]
     assert fitted["classes"] is None and fitted["metrics"]["holdout"] is None and fitted["run"] is None
 
 
@@ -212,15 +218,14 @@ def _prepare() -> None:
     write("differ/a.parquet")
     write("differ/b.parquet", columns(x=x.astype("f4")))
     write("words.parquet", columns(s=["a", "b"] * (ROWS // 2), t=np.arange(ROWS).astype("M8[us]"), l=[[1]] * ROWS))
-    write("nan.parquet", columns(x=holes))
-    write("null.parquet", columns(x=pa.array(holes, from_pandas=True)))
+    write("inf.parquet", columns(x=np.where(np.isnan(holes), np.inf, x)))
     write("bad_y/a.parquet", columns(y=x))
     write("bad_y/b.parquet", columns(y=holes))
     write("null_y.parquet", columns(y=pa.array([None, None, None, *[0, 1] * 498, 0])))
     write("one.parquet", columns(y=ones.astype(int)))
     write("float.parquet", columns(y=x))
     write("only.parquet", {"y": [0, 1]})
-    write("hostile.parquet", columns(**{"a,b": x, "nl\nx": ["s", "t"] * (ROWS // 2), "[red]": x}))
+    write("hostile.parquet", columns(**{"a,b": x, "nl\nx": [["s"]] * ROWS, "[red]": x}))
     group = zarr.create_group("lengths.zarr")
     for name, n in (("X", 10), ("y", 9)):
         group.create_array(name, data=np.ones(n))
@@ -242,17 +247,34 @@ BAD = [
     ("fit ok.parquet --target y --exclude x,z", ["no feature is left"]),
     ("fit ok.parquet --target y --features ,", ["no feature is left"]),
     ("fit only.parquet --target y", ["no feature is left"]),
-    ("fit words.parquet --target y", ["'s' (", "'t' (timestamp", "'l' (list", "--exclude s,t,l"]),
-    ("fit words.parquet --target y --features x,s", ["'s'", "--exclude s"]),
+    ("fit words.parquet --target y", ["neither numbers, times, categories nor text: 'l' (list", "--exclude l\n"]),
+    ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l\n"]),
+    ("fit words.parquet --target y --exclude l --as s=number", ["--as s=number: the column is string", "=ignore"]),
+    ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words", "'category'"]),
+    ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
+    ("fit words.parquet --target y --exclude l --as s", ["--as s", "COL=ROLE"]),
+    ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is no feature"]),
+    ("fit words.parquet --target y --exclude l --cross s:x", ["--cross s:x", "'x' is double", "--as x=category"]),
+    ("fit words.parquet --target y --exclude l --cross s", ["--cross s", "at least two"]),
     ("fit words.parquet --target l --features x", ["target 'l' is list"]),
     ("fit bad_y --target y", ["target 'y' has 2 ", "b.parquet:0 (2)"]),
     ("fit null_y.parquet --target y", ["target 'y' has 3 ", "null_y.parquet:0 (3)"]),
-    ("fit nan.parquet --target y", ["'x' is nan in row 8 of nan.parquet:0", "--exclude x"]),
-    ("fit null.parquet --target y", ["'x' has 2 nulls in null.parquet:0", "--exclude x"]),
+    ("fit inf.parquet --target y", ["'x' is infinite", " in row ", " of inf.parquet:0", "--infinities clip"]),
+    ("fit ok.parquet --target y --infinities hide", ["--infinities hide", "'clip'"]),
+    ("fit ok.parquet --target y --hash-bits 99", ["--hash-bits 99"]),
     ("fit one.parquet --target y", ["one class (only 1)"]),
-    ("fit float.parquet --target y --loss logistic", ["--loss logistic", "--loss squared"]),
+    ("fit float.parquet --target y --loss logistic", ["--loss logistic is for classes", "huber, poisson, quantile, squared"]),
     ("fit float.parquet --target y --loss softmax", ["--loss softmax is for classes"]),
     ("fit ok.parquet --target y --loss squared", ["--loss squared is for regression", "--task regress"]),
+    ("fit float.parquet --target y --loss huber --delta 0", ["--delta 0"]),
+    ("fit float.parquet --target y --loss quantile --level 1", ["--level 1"]),
+    ("fit ok.parquet --target y --schedule sqr", ["--schedule sqr", "did you mean 'sqrt'"]),
+    ("fit ok.parquet --target y --schedule constant", ["--schedule constant: is for --rule sgd and momentum"]),
+    ("fit ok.parquet --target y --class-weight 0=2,7=1", ["--class-weight 7=1", "no such class"]),
+    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: is for one target of classes"]),
+    ("fit ok.parquet --target y --patience 2", ["--patience 2: needs rows to judge by", "--holdout"]),
+    ("fit ok.parquet --target y --patience 0 --holdout 0.1", ["--patience 0"]),
+    ("fit ok.parquet --target y,q", ["no column 'q' for the target"]),
     ("fit ok.parquet --target y --batch-size 0", ["--batch-size 0: must be at least 1"]),
     ("fit nope --target y --batch-size 0", ["--batch-size 0"]),  # settings come before any I/O
     ("fit nope --target y --memory lots", ["'lots' is not a size", "512MB"]),
@@ -261,7 +283,7 @@ BAD = [
     ("evaluate r ok.parquet --memory 5q", ["'5q' is not a size"]),
     ("predict r ok.parquet --out p.parquet --memory 5q", ["'5q' is not a size"]),
     ("fit ok.parquet --target y --learner tree", ["--learner tree", "'linear'"]),
-    ("fit ok.parquet --target y --loss hinge", ["--loss hinge", "'logistic', 'softmax', 'squared'"]),
+    ("fit ok.parquet --target y --loss hinges", ["--loss hinges", "did you mean 'hinge'"]),
     ("fit ok.parquet --target y --rule adams", ["--rule adams", "did you mean 'adam'"]),
     ("fit lengths.zarr --target y", ["X", "y", "10", "9"]),
     ("evaluate nope ok.parquet", ["nope: not a run (no such folder)"]),
@@ -332,6 +354,44 @@ def test_bad_input(run: Run, line: str, says: list[str]) -> None:
     assert sorted(str(p) for p in Path().rglob("*")) == before
 
 
+def test_tables_as_they_are(run: Run) -> None:
+    """What is missing, text and times are no mistakes: a fit takes them, and a model meets them again."""
+    _prepare()
+    holes = columns()["x"].copy()
+    holes[::3] = np.nan
+    write("nan.parquet", columns(x=holes))
+    write("null.parquet", columns(x=pa.array(holes, from_pandas=True)))
+    for as_they_are, flags, made in (
+        ("nan.parquet", [], {"numbers": 2, "slots_used": 1}),
+        ("null.parquet", [], {"numbers": 2, "slots_used": 1}),
+        ("words.parquet", ["--exclude", "l"], {"numbers": 8, "categories": 1, "slots_used": 2}),
+        ("words.parquet", ["--features", "x,s", "--as", "s=text"], {"numbers": 1, "texts": 1}),
+        ("words.parquet", ["--exclude", "l", "--as", "t=ignore", "--cross", "s:y2"], {"crosses": 1}),
+        ("inf.parquet", ["--infinities", "clip"], {"numbers": 2, "slots_used": 0}),
+        ("inf.parquet", ["--infinities", "missing"], {"numbers": 2, "slots_used": 1}),
+    ):
+        if "s:y2" in flags:
+            table = pq.read_table("words.parquet")
+            pq.write_table(table.append_column("y2", pa.array([1, 2, 3, 4] * (ROWS // 4))), "words.parquet")
+        out = f"r{abs(hash((as_they_are, *flags)))}"
+        done = run("fit", as_they_are, "--target", "y", *flags, "--out", out, "--json")
+        assert done.code == 0 and done.err == "", done.err
+        assert done.json["preparation"].items() >= made.items(), done.json["preparation"]
+        assert done.json["metrics"]["progressive"]["accuracy"] > 0.7
+        assert run("predict", out, as_they_are, "--out", "p.parquet", "--json").json["rows"] == ROWS
+        assert set(pq.read_table("p.parquet")["prediction"].to_pylist()) == {0, 1}
+
+
+def test_several_targets(run: Run) -> None:
+    data = write("d.parquet", columns(a=columns()["x"] * 3 + 1, b=np.arange(ROWS) * 1.0))
+    result = run("fit", data, "--target", "a,b", "--exclude", "y", "--out", "r", "--epochs", 5, "--json").json
+    assert result["targets"] == ["a", "b"] and set(result["metrics"]["progressive"]["targets"]) == {"a", "b"}
+    scored = run("evaluate", "r", data, "--json").json["metrics"]
+    assert scored["targets"]["a"]["r2"] > 0.99 > 0.3 > scored["targets"]["b"]["r2"]
+    assert run("predict", "r", data, "--out", "p.parquet").code == 0
+    assert pq.read_table("p.parquet").column_names == ["prediction_a", "prediction_b"]
+
+
 def test_names_that_hold_anything(run: Run) -> None:
     names = ["a b", "a,b", "[red]", 'q"uote', "é", " lead", "new\nline", "--dash", "#:"]
     x = columns()["x"]
@@ -339,7 +399,7 @@ def test_names_that_hold_anything(run: Run) -> None:
     asked = ",".join('"' + n.replace('"', '""') + '"' for n in names)
     for flags in (["--features", asked], ["--exclude", '" lead"'], []):
         done = run(
-            "fit", "h [1] ï#:x.parquet", "--target", "t,y", *flags, "--out", f"r{len(flags)}{flags[:1]}", "--json"
+            "fit", "h [1] ï#:x.parquet", "--target", '"t,y"', *flags, "--out", f"r{len(flags)}{flags[:1]}", "--json"
         )
         assert done.code == 0, done.err
     assert run("predict", "r0[]", "h [1] ï#:x.parquet", "--out", "p #:ï.parquet").code == 0
@@ -396,10 +456,19 @@ def test_a_disk_that_fails_at_the_end_leaves_nothing(run: Run, monkeypatch: pyte
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamtrain.run.to_json", full)
-    done = run("fit", write("d.parquet"), "--target", "y", "--out", "r", "--json")
+    write("d.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr("streamtrain.run.to_json", full)
+        done = run("fit", "d.parquet", "--target", "y", "--out", "r", "--json")
     assert done.code == 2 and done.out == "" and "No space left" in done.err
     assert os.listdir() == ["d.parquet"]
+    with monkeypatch.context() as patch:
+        patch.setattr("streamtrain.model.Model.save", full)
+        done = run("fit", "d.parquet", "--target", "y", "--out", "r", "--json")
+    assert done.code == 2 and done.out == "" and "No space left" in done.err
+    assert os.listdir("r") == ["metrics.jsonl"]  # the scores that there were
+    assert run("fit", "d.parquet", "--target", "y", "--out", "r").code == 0  # and the folder can be used again
+    assert len(Path("r/metrics.jsonl").read_text().splitlines()) == 1
 
 
 # -- processes -----------------------------------------------------------------------------------------------------------
@@ -484,4 +553,9 @@ def test_ctrl_c(tmp_path: Path, name: str) -> None:
         process.kill()
     assert "interrupted" in "".join(lines) and acknowledged < 1, (lines, acknowledged)
     assert process.returncode == 130 and out == "" and "Traceback" not in err
+    if name == "fit":  # the scores that there were are left, and nothing else
+        assert _children(tmp_path / "run") == ["metrics.jsonl"]
+        for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines():
+            assert json.loads(line)["progressive"]["loss"] > 0
+        before = sorted([*before, "run"])
     assert _children(tmp_path) == before

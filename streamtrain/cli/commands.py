@@ -40,11 +40,17 @@ Learner = Annotated[str, typer.Option(help="The learner: linear.")]
 As = Annotated[Optional[list[str]], typer.Option("--as", metavar="COL=ROLE",
                help="What a column becomes: number, category, text or ignore. May be repeated.")]  # fmt: skip
 Cross = Annotated[Optional[list[str]], typer.Option(metavar="A:B", help="A cross of categories. May be repeated.")]
-HashBits = Annotated[Optional[int], typer.Option(help="2^N slots for values of categories and text. [default: up to 18]")]
-Infinities = Annotated[str, typer.Option(help="Infinite features: error, clip (10 deviations from the mean) or missing.")]
+HashBits = Annotated[
+    Optional[int], typer.Option(help="2^N slots for values of categories and text. [default: up to 18]")
+]
+Infinities = Annotated[
+    str, typer.Option(help="Infinite features: error, clip (10 deviations from the mean) or missing.")
+]
 Loss = Annotated[Optional[str], typer.Option(
     help="logistic, hinge, softmax; squared, huber, quantile, poisson. [default: by the task]")]  # fmt: skip
-Delta = Annotated[Optional[float], typer.Option(help="Of huber: where errors count linearly, in deviations. [default: 1.345]")]
+Delta = Annotated[
+    Optional[float], typer.Option(help="Of huber: where errors count linearly, in deviations. [default: 1.345]")
+]
 Level = Annotated[Optional[float], typer.Option(help="Of quantile: which. [default: 0.5]")]
 Rule = Annotated[str, typer.Option(help="The update rule: nag, sgd, momentum, adagrad, adam or ftrl.")]
 Schedule = Annotated[str, typer.Option(help="Of sgd's step, by rows seen: constant, sqrt or inverse.")]

@@ -16,6 +16,7 @@ __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "pro
 
 
 _SHOWN_ENTRIES = 5  # of what was skipped
+_WIDEST = 1000  # of a table
 _SHOWN_CLASSES = 10  # more are for --json: classes, and targets learned at once
 
 
@@ -29,7 +30,8 @@ def _table(*columns: str, rows: list[tuple[Any, ...]], numbers: bool = True) -> 
         table.add_column(column, justify="right" if numbers and i else "left")
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))  # Text: names may look like markup
-    _console().print(table)
+    # Lines that are too long for a terminal are its affair: a cell that is cut or wrapped cannot be searched for.
+    Console(highlight=False, soft_wrap=True, width=_WIDEST).print(table)
 
 
 def _line(text: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamtrain.columns.numbers import unpacked
 from streamtrain.columns.texts import text_bytes
-from streamtrain.kernels.slots import hash_bytes, hash_words, mixed
+from streamtrain.kernels.slots import hash_bytes, hash_words, mixed, take
 from streamtrain.storage.gather.buffers import valid
 
 __all__ = ["NULL", "seed_of", "signatures"]
@@ -45,16 +45,15 @@ def signatures(values: pa.Array, seed: int) -> Words:
         from pyarrow import compute  # imported on demand: it costs 20 MB
 
         values = compute.run_end_decode(values)
-    there = valid(values) if values.null_count else None
     if pa.types.is_null(values.type):
         return np.full(len(values), null, np.uint32)
     if isinstance(values, pa.DictionaryArray):
-        found = np.append(signatures(values.dictionary, seed), np.uint32(null))
-        codes = unpacked(values.indices)[0]
-        codes = codes if there is None else np.where(there, codes, len(found) - 1)
-        return found[codes]
+        codes, bits = values.indices, values.indices.buffers()[0]
+        there = None if bits is None or not codes.null_count else (np.frombuffer(bits, np.uint8), codes.offset)
+        numbers = unpacked(codes)[0].astype(np.int32, copy=False)
+        return take(signatures(values.dictionary, seed), numbers, there, null)
     found = _of_plain(values, seed)
-    return found if there is None else np.where(there, found, np.uint32(null))
+    return np.where(valid(values), found, np.uint32(null)) if values.null_count else found
 
 
 def _of_plain(values: pa.Array, seed: int) -> Words:

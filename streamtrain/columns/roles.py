@@ -41,7 +41,8 @@ class Column:
 
     role: a name of the table above. why: for people. origin: what is subtracted from its numbers before they are rounded to
     float32 (64-bit columns: dates as numbers, large ids), in the column's own unit. text_bytes: of a text, on average, as
-    far as the first rows tell.
+    far as the first rows tell. known: the type that a model learned from, where that of these data says only that everything
+    is missing.
 
     >>> column = choose_role(pa.field("city", pa.string()))
     >>> column.role, column.numbers, column.why
@@ -54,24 +55,27 @@ class Column:
     why: str
     origin: float = 0.0
     text_bytes: float = 0.0
+    known: pa.DataType | None = None
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
         """The name of each number that it becomes: ``x``; ``X[3]`` and ``X[2,5]`` for entries; ``t.age``, ``t.hour_sin``."""
+        kind = self.known or self.type
         if self.role == "time":
-            return tuple(f"{self.name}.{part}" for part in time_parts(self.type))
+            return tuple(f"{self.name}.{part}" for part in time_parts(kind))
         if self.role != "number":
             return ()
-        shape = shape_of(self.type)
+        shape = shape_of(kind)
         entries = [""] if shape is None else [f"[{','.join(map(str, at))}]" for at in np.ndindex(*shape)]
         return tuple(self.name + entry for entry in entries)
 
     @cached_property
     def numbers(self) -> int:
         """How many numbers a row of it is."""
+        kind = self.known or self.type
         if self.role == "time":
-            return len(time_parts(self.type))
-        return width(self.type) if self.role == "number" else 0
+            return len(time_parts(kind))
+        return width(kind) if self.role == "number" else 0
 
     @cached_property
     def seed(self) -> int:
@@ -80,6 +84,8 @@ class Column:
 
     def to_numbers(self, values: pa.Array) -> NDArray[np.float32]:
         """The numbers of its values, shape (rows,) or (rows, numbers), NaN where they are missing."""
+        if self.known is not None:
+            return np.full((len(values), self.numbers), np.nan, np.float32)
         if self.role == "time":
             try:
                 return to_time_numbers(values, int(self.origin))
@@ -195,6 +201,8 @@ def parse_crosses(crosses: Sequence[str | Sequence[str]], columns: Sequence[Colu
             names = _split(cross, known) or names
         if len(names) < 2 or len(set(names)) < len(names):
             raise UsageError(f"--cross {cross}: give at least two different columns, a:b")
+        if any(set(names) == set(other) for other in found):
+            raise UsageError(f"--cross {':'.join(names)}: these columns are crossed twice")
         for name in names:
             if name not in known:
                 raise ColumnError(f"--cross {':'.join(names)}: {name!r} is no feature: {near_names(name, list(known))}")
@@ -227,10 +235,9 @@ def looks_like_text(values: Sequence[str]) -> bool:
     >>> looks_like_text([f"the cat {i} sat on the mat" for i in range(9)]), looks_like_text(["New York"] * 9)
     (True, False)
     """
-    if len(values) < _TEXT_VALUES:
+    if len(values) < _TEXT_VALUES or len(set(values)) < _TEXT_DISTINCT * len(values):
         return False
-    words = sum(len(value.split()) for value in values) / len(values)
-    return words >= _TEXT_WORDS and len(set(values)) >= _TEXT_DISTINCT * len(values)
+    return sum(len(value.split()) for value in values) >= _TEXT_WORDS * len(values)
 
 
 def mean_bytes(values: Sequence[str]) -> float:

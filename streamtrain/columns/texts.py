@@ -24,6 +24,8 @@ def text_bytes(values: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64], 
     (b'abc', [0, 2, 2, 3], [True, False, True])
     """
     t = pa.types
+    if t.is_null(values.type):
+        return np.empty(0, np.uint8), np.zeros(len(values) + 1, np.int64), np.zeros(len(values), np.bool_)
     if isinstance(values, pa.RunEndEncodedArray):
         from pyarrow import compute  # imported on demand: it costs 20 MB
 

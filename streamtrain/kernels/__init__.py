@@ -26,6 +26,7 @@ _BYTE = ctypes.c_char  # its from_buffer is the cheapest way to an address
 _BLOCK_ROWS = 2048  # numpy turns this many rows at a time: the block stays in the cache
 _SCRATCH_ROWS = 64  # BLOCK in kernels.c
 _SCRATCH_WIDTH = 1024  # rows of up to so many numbers are prepared beside the window: a block of 64 fits the cache
+_ROOM_ARRAYS = 7  # numbers in struct sparse of kernels.c for each entry of a batch
 _SUM_ROWS = 4096  # float32 sums no more rows than this
 
 
@@ -45,7 +46,7 @@ def _load() -> ctypes.CDLL | None:
     library.st_affine.argtypes = [pointer, number, number, pointer, pointer]
     library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 5]
     numbers = [ctypes.c_double] * 3
-    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 6 + [pointer] * 4 + [number, pointer, ctypes.c_double, pointer]
+    library.st_linear_run.argtypes = [pointer] + [number] * 3 + [pointer] * 7 + [number] + numbers + [pointer] * 6 + [pointer] * 5 + [number, ctypes.c_double, pointer]
     library.st_linear_run.restype = number
     library.st_binary_scores.argtypes = [pointer, pointer, number, ctypes.c_float, number, number, number, pointer]
     library.st_binary_scores.restype = ctypes.c_double
@@ -53,7 +54,8 @@ def _load() -> ctypes.CDLL | None:
     library.st_entries.argtypes = [pointer, number, number, *[pointer] * 3, number, number, pointer, number, *[pointer] * 4]
     library.st_entries.restype = number
     library.st_slots.argtypes = [pointer, number, pointer, *[number] * 4, pointer, pointer]
-    for name in ("st_hash_bytes", "st_slots"):
+    library.st_take.argtypes = [*[pointer] * 3, number, number, ctypes.c_uint32, pointer]
+    for name in ("st_hash_bytes", "st_slots", "st_take"):
         getattr(library, name).restype = None
     for name in ("st_places", "st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
         getattr(library, name).restype = None
@@ -277,6 +279,7 @@ class LinearStep:
         self._scratch = np.empty((_SCRATCH_ROWS, width) if width <= _SCRATCH_WIDTH else 0, np.float32)
         self._block = _address(self._scratch) if self._scratch.size else None
         self._squared = np.zeros(1)
+        self._room = np.empty((_ROOM_ARRAYS, 0), np.float32)
         self._found = _address(self._gradient), _address(self._sums)
 
     def __call__(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
@@ -329,20 +332,22 @@ class LinearStep:
 
         rows, targets: of all batches, each of ``batch`` rows. squares: of the rule, shape (width + 1,). clock: rows,
         batches, rows measured, power, noise. block: gets the sums of each batch, shape (2, width). sparse: the sparse part of the
-        rows. table: weight, average, squares, steps, ... and a place for the gradient, of each of its columns, shape
-        (columns, fields). prior: times the noise, is added to their squares. All but the sparse part are changed in place.
+        rows. table: weight, average, squares and steps of each of its columns, shape (columns, 4). prior: times the noise, is added to their squares. All but the sparse part are changed in place.
 
         Returns the batches learned and their predictions, shape (rows,). Where that is not all of them the next one was
         predicted, but its gradient or its sums, which are returned too, are not finite.
         """
         assert _library is not None
         scores = np.empty(len(rows), np.float32)
-        part: tuple[int | None, ...] = (None,) * 4 + (0, None)
+        part: tuple[int | None, ...] = (None,) * 5 + (0,)
         if sparse is not None and table is not None:
-            touched = np.empty(len(sparse.indices), np.int32)
+            ends = sparse.indptr[batch::batch] if len(rows) > batch else sparse.indptr[-1:]
+            most = int(np.diff(np.append(ends, sparse.indptr[-1]), prepend=0).max())
+            if self._room.shape[1] < most:
+                self._room = np.empty((_ROOM_ARRAYS, most + most // 8), np.float32)
             values = None if sparse.values is None else _address(sparse.values)
             places = _address(sparse.indptr), _address(sparse.indices)
-            part = *places, values, _address(table), table.shape[1], _address(touched)
+            part = *places, values, _address(table), _address(self._room), self._room.shape[1]
         done = _library.st_linear_run(
             _address(rows), *rows.shape, batch, *self._maps, _address(targets), *self._weights, _address(squares),
             self.logistic, step, l2, forget, _address(clock), _address(block), self._block, _address(scores), *self._found,

@@ -288,39 +288,65 @@ static void add_products(const float *rows, int64_t count, int64_t width, const 
     }
 }
 
+enum { WEIGHT, AVERAGE, SQUARES, STEPS, FIELDS };
+
+typedef float fields __attribute__((vector_size(FIELDS * sizeof(float))));
+
 /* The sparse part of rows: compressed sparse rows, values NULL where all are 1; and what is learned for each of its columns, a
- * row of table: weight, average, sum of squares, steps, ..., and last a place for the gradient. touched gets the columns that the
- * rows have, count of them; while a column is there its steps are -1 - steps. */
+ * row of table. The columns that a batch has, count of them, are taken out of the table and stand side by side, each once, while
+ * the batch is learned: slots says which they are, place where each entry's column stands. Meanwhile the steps of a column
+ * in the table are -1 - its place. */
 struct sparse {
     const int64_t *indptr;
     const int32_t *indices;
     const float *values;
     float *table;
-    int64_t fields;
-    int32_t *touched;
+    int32_t *slots, *place;
+    float *taken, *gradient;
     int64_t count;
 };
 
-enum { WEIGHT, AVERAGE, SQUARES, STEPS };
-
-static void ask_for(const struct sparse *s, int64_t row, int64_t stop)
+static void take_out(struct sparse *s, int64_t rows)
 {
-    const int32_t *indices = s->indices;
-    const float *table = s->table;
-    const int64_t fields = s->fields, last = s->indptr[stop];
-    for (int64_t e = s->indptr[row]; e < last; e++)
-        __builtin_prefetch(table + indices[e] * fields, 1);
+    const int64_t first = s->indptr[0], entries = s->indptr[rows] - first;
+    const int32_t *indices = s->indices + first;
+    float *restrict table = s->table, *restrict taken = s->taken;
+    int32_t *restrict slots = s->slots, *restrict place = s->place, count = 0;
+    for (int64_t e = 0; e < entries; e++) {
+        if (e + 2 * AHEAD < entries)
+            __builtin_prefetch(table + (int64_t)indices[e + 2 * AHEAD] * FIELDS, 1);
+        float *at = table + (int64_t)indices[e] * FIELDS;
+        fields all;
+        memcpy(&all, at, sizeof all);
+        memcpy(taken + (int64_t)count * FIELDS, &all, sizeof all); /* overwritten by the next, if this one is there already */
+        slots[count] = indices[e];
+        const int32_t there = (int32_t)(-1 - all[STEPS]), fresh = all[STEPS] >= 0;
+        const int32_t k = fresh ? count : there;
+        at[STEPS] = -1 - (float)k;
+        place[e] = k;
+        count += fresh;
+    }
+    memset(s->gradient, 0, (size_t)count * sizeof(float));
+    s->count = count;
 }
 
-static void add_margins(const struct sparse *s, int64_t row, int64_t stop, float *average, float *learning)
+static void put_back(const struct sparse *s)
 {
-    const int32_t *indices = s->indices;
-    const float *table = s->table, *values = s->values;
-    const int64_t fields = s->fields, *indptr = s->indptr;
+    for (int64_t k = 0; k < s->count; k++) {
+        if (k + AHEAD < s->count)
+            __builtin_prefetch(s->table + (int64_t)s->slots[k + AHEAD] * FIELDS, 1);
+        memcpy(s->table + (int64_t)s->slots[k] * FIELDS, s->taken + k * FIELDS, sizeof(fields));
+    }
+}
+
+static void add_margins(const struct sparse *s, int64_t row, int64_t stop, float *restrict average, float *restrict learning)
+{
+    const int32_t *place = s->place - s->indptr[0];
+    const float *taken = s->taken, *values = s->values;
     for (; row < stop; row++, average++, learning++) {
         float a = 0, w = 0;
-        for (int64_t e = indptr[row]; e < indptr[row + 1]; e++) {
-            const float *at = table + indices[e] * fields, value = values ? values[e] : 1;
+        for (int64_t e = s->indptr[row]; e < s->indptr[row + 1]; e++) {
+            const float *at = taken + (int64_t)place[e] * FIELDS, value = values ? values[e] : 1;
             a += at[AVERAGE] * value;
             w += at[WEIGHT] * value;
         }
@@ -329,73 +355,30 @@ static void add_margins(const struct sparse *s, int64_t row, int64_t stop, float
     }
 }
 
-static void add_gradients(struct sparse *s, int64_t row, int64_t stop, const float *slope)
+static void add_gradients(const struct sparse *s, int64_t row, int64_t stop, const float *restrict slope)
 {
-    const int32_t *indices = s->indices;
+    const int32_t *place = s->place - s->indptr[0];
     const float *values = s->values;
-    float *table = s->table;
-    int32_t *touched = s->touched;
-    const int64_t fields = s->fields, *indptr = s->indptr;
-    int64_t count = s->count;
+    float *gradient = s->gradient;
     for (; row < stop; row++, slope++)
-        for (int64_t e = indptr[row]; e < indptr[row + 1]; e++) {
-            float *at = table + indices[e] * fields;
-            const float steps = at[STEPS];
-            at[fields - 1] += *slope * (values ? values[e] : 1);
-            touched[count] = indices[e];
-            count += steps >= 0;
-            at[STEPS] = steps >= 0 ? -1 - steps : steps;
-        }
-    s->count = count;
+        for (int64_t e = s->indptr[row]; e < s->indptr[row + 1]; e++)
+            gradient[place[e]] += *slope * (values ? values[e] : 1);
 }
 
-/* As if the columns had not been touched. */
-static void forget(struct sparse *s)
+/* The step of the normalised adaptive gradient, and of the average, for the columns of the batch. more is added to the sums
+ * of squares. */
+static void descend(const struct sparse *s, float share, float rate, float most, float more)
 {
-    for (int64_t i = 0; i < s->count; i++) {
-        float *at = s->table + s->touched[i] * s->fields;
-        at[s->fields - 1] = 0;
-        at[STEPS] = -1 - at[STEPS];
+    float *restrict at = s->taken;
+    const float *restrict gradient = s->gradient;
+    for (int64_t k = 0; k < s->count; k++, at += FIELDS) {
+        const float g = gradient[k] * share, n = at[STEPS] + 1;
+        const float q = at[SQUARES] + g * g, w = at[WEIGHT] - g * (rate / sqrtf(q + more));
+        at[WEIGHT] = w;
+        at[AVERAGE] += (w - at[AVERAGE]) * (most / (n + (most - 1))); /* the whole way at the first step */
+        at[SQUARES] = q;
+        at[STEPS] = n;
     }
-    s->count = 0;
-}
-
-/* The step of the normalised adaptive gradient, and of the average, for the columns that were touched: eight at a time, taken
- * out of the table and put back. more is added to the sums of squares. */
-static void descend(struct sparse *s, float share, float rate, float most, float more)
-{
-    const int64_t fields = s->fields, count = s->count;
-    float *table = s->table, *at[LANES];
-    for (int64_t i = 0; i < count; i += LANES) {
-        float g[LANES] = {0}, w[LANES] = {0}, a[LANES] = {0}, q[LANES] = {0}, n[LANES];
-        const int64_t stop = i + LANES < count ? LANES : count - i;
-        for (int64_t k = i + 2 * LANES; k < i + 3 * LANES && k < count; k++)
-            __builtin_prefetch(table + s->touched[k] * fields, 1);
-        for (int64_t k = 0; k < LANES; k++)
-            n[k] = 1;
-        for (int64_t k = 0; k < stop; k++) {
-            at[k] = table + s->touched[i + k] * fields;
-            w[k] = at[k][WEIGHT];
-            a[k] = at[k][AVERAGE];
-            q[k] = at[k][SQUARES];
-            n[k] = -at[k][STEPS];
-            g[k] = at[k][fields - 1] * share;
-        }
-        for (int64_t k = 0; k < LANES; k++) {
-            const float nearer = most / (n[k] + (most - 1));
-            q[k] += g[k] * g[k];
-            w[k] -= g[k] * (rate / sqrtf(q[k] + more));
-            a[k] += (w[k] - a[k]) * (nearer < 1 ? nearer : 1);
-        }
-        for (int64_t k = 0; k < stop; k++) {
-            at[k][WEIGHT] = w[k];
-            at[k][AVERAGE] = a[k];
-            at[k][SQUARES] = q[k];
-            at[k][STEPS] = n[k];
-            at[k][fields - 1] = 0;
-        }
-    }
-    s->count = 0;
 }
 
 /* A step of a linear model with one output, all but the update. The rows are prepared a block at a time in scratch, shape
@@ -421,10 +404,8 @@ static void linear_step(float *rows, int64_t count, int64_t width, const float *
             score[r] += u[width];
             slope[r] += v[width];
         }
-        if (s) {
-            ask_for(s, start + n, start + 2 * BLOCK < count ? start + 2 * BLOCK : count);
+        if (s)
             add_margins(s, start, start + n, score, slope);
-        }
         for (int64_t r = 0; logistic && r < n; r += LANES) {
             store(score + r, sigmoid(load(score + r)));
             store(slope + r, sigmoid(load(slope + r)));
@@ -473,19 +454,24 @@ int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, 
                       const float *centre, const float *targets, float *average, float *learning, float *squares,
                       int64_t logistic, double step, double l2, double forget_after, double *clock, double *block,
                       float *scratch, float *scores, float *gradient, float *sums, const int64_t *indptr,
-                      const int32_t *indices, const float *values, float *table, int64_t fields, int32_t *touched,
-                      double prior, double *squared)
+                      const int32_t *indices, const float *values, float *table, void *space, int64_t entries, double prior,
+                      double *squared)
 {
-    struct sparse part = {indptr, indices, values, table, fields, touched, 0}, *s = indptr ? &part : 0;
+    int32_t *slots = space;
+    struct sparse part = {indptr,          indices, values, table, slots, slots + entries, (float *)space + 2 * entries,
+                          (float *)space + (2 + FIELDS) * entries, 0};
+    struct sparse *s = indptr ? &part : 0;
     int64_t done = 0;
     for (int64_t start = 0; start < count; start += batch, done++) {
         const int64_t n = start + batch < count ? batch : count - start;
         part.indptr = indptr ? indptr + start : 0;
+        if (s)
+            take_out(s, n);
         linear_step(rows + start * width, n, width, shift, scale, centre, targets + start, 0, average, learning,
                     logistic, scratch, scores + start, gradient, sums, s, squared);
         if (!finite_sum(gradient, width + 1) || !finite_sum(sums + width, width)) {
             if (s)
-                forget(s);
+                put_back(s);
             return done;
         }
         for (int64_t j = 0; j < 2 * width; j++)
@@ -514,8 +500,10 @@ int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, 
                 learning[j] /= 1 + decay * by;
             average[j] += (learning[j] - average[j]) * factor;
         }
-        if (s)
+        if (s) {
             descend(s, share, rate, (float)forget_after, (float)(prior * clock[4] + TINY));
+            put_back(s);
+        }
     }
     return done;
 }

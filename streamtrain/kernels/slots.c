@@ -3,7 +3,7 @@
 
 #define NEXT 0x9e3779b9U
 #define BUCKET 8 /* places that are looked at together: 64 bytes, one cache line */
-#define SOON 16  /* entries: how far ahead memory is asked for */
+#define SOON 48  /* entries: how far ahead memory is asked for */
 
 static inline uint32_t absorb(uint32_t h, uint32_t word)
 {
@@ -32,6 +32,17 @@ void st_hash_bytes(const uint8_t *data, const int64_t *offsets, int64_t rows, ui
             h = absorb(h, word);
         }
         out[r] = not_zero(hashed(h));
+    }
+}
+
+/* The signature of each value of a dictionary column: codes name values; where a bit of valid, from offset on, is 0 there is
+ * none, and the code may be anything. */
+void st_take(const uint32_t *signatures, const int32_t *codes, const uint8_t *valid, int64_t offset, int64_t rows,
+             uint32_t null, uint32_t *out)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t bit = offset + r;
+        out[r] = !valid || valid[bit >> 3] >> (bit & 7) & 1 ? signatures[codes[r]] : null;
     }
 }
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import streamtrain.kernels as kernels
 from streamtrain.kernels import address
 
-__all__ = ["entries", "find_slots", "hash_bytes", "hash_words", "mixed"]
+__all__ = ["entries", "find_slots", "hash_bytes", "hash_words", "mixed", "take"]
 
 Words = NDArray[np.uint32]
 
@@ -80,6 +80,29 @@ def hash_bytes(data: NDArray[np.uint8], offsets: NDArray[np.int64], seed: int) -
         at += 4
         left = left[sizes[left] > at]
     return _finished(h)
+
+
+def take(
+    signatures: Words, codes: NDArray[np.int32], valid: tuple[NDArray[np.uint8], int] | None, null: int
+) -> Words:
+    """``signatures[codes]``, and ``null`` where a row is not valid: a bitmap and the place of the first row's bit in it; the
+    codes of such rows may be anything. codes: shape (rows,).
+
+    >>> take(np.array([7, 8], np.uint32), np.array([1, 99, 0], np.int32), (np.array([0b101], np.uint8), 0), 5).tolist()
+    [8, 5, 7]
+    """
+    library = kernels.library()
+    if library is not None:
+        out = np.empty(len(codes), np.uint32)
+        bits, offset = (None, 0) if valid is None else (address(valid[0]), valid[1])
+        library.st_take(address(signatures), address(codes), bits, offset, len(codes), null, address(out))
+        return out
+    if valid is None:
+        return signatures[codes]
+    there = np.unpackbits(valid[0], bitorder="little")[valid[1] : valid[1] + len(codes)] != 0
+    found = np.full(len(codes), null, np.uint32)
+    found[there] = signatures[codes[there]]
+    return found
 
 
 def entries(

@@ -49,8 +49,7 @@ class Touched:
 class Table:
     """One row for each slot, shape (slots, fields) or (slots, fields, outputs), float32, in ``array``.
 
-    The fields are those of a `Descent`; where it pays penalties ``last``, the batch of a slot's last step; and
-    ``gradient``, always zero between batches: room for who adds a gradient up in place. All numbers are zero until a slot
+    The fields are those of a `Descent`, and where it pays penalties ``last``, the batch of a slot's last step. All numbers are zero until a slot
     is touched, and memory of slots that never were is not taken. used: slots up to the highest that was touched.
 
     A slot moves when a batch touches it, and no other does. Penalties of the batches between are paid when it is touched
@@ -59,7 +58,7 @@ class Table:
 
     def __init__(self, slots: int, outputs: int, descent: Descent) -> None:
         self.descent = descent
-        self.fields = (*descent.fields, *(("last",) if descent.pays else ()), "gradient")
+        self.fields = (*descent.fields, *(("last",) if descent.pays else ()))
         self.array = np.zeros((slots, len(self.fields), outputs)[: 2 + (outputs > 1)], np.float32)
         self.used = 0
 

@@ -108,7 +108,9 @@ def _type_name(kind: pa.DataType) -> str:
     """A type, as far as a model needs it: any number is as good as another, the data say which it is."""
     if isinstance(kind, (pa.DictionaryType, pa.RunEndEncodedType)):
         return _type_name(kind.value_type)
-    return str(kind) if is_time(kind) or pa.types.is_duration(kind) else family(kind) if shape_of(kind) is None else "number"
+    if is_time(kind) or pa.types.is_duration(kind):
+        return str(kind)
+    return family(kind) if shape_of(kind) is None else "number"
 
 
 _TYPES: dict[str, Any] = {

@@ -85,7 +85,8 @@ class Model:
             self.learner = learner.make(layout.width, kinds, self.preparation.slots.width, targets)
         else:
             self.learner = learner
-        self._sparse = isinstance(self.learner, Linear) or "sparse" in inspect.signature(self.learner.predict).parameters
+        parameters = inspect.signature(self.learner.predict).parameters
+        self._sparse = isinstance(self.learner, Linear) or "sparse" in parameters
         if shape.sparse and not self._sparse:
             names = [*layout.codes, *layout.texts]
             raise ColumnError(
@@ -160,7 +161,7 @@ class Model:
         if missing is not None:  # as they were: the rows behind come again
             batch.features[odd.stop :][missing[odd.stop :]] = np.nan
         if not self.preparation.looks and self.preparation.look(batch.features[odd]):
-            return predictions[:learned]  # something is missing in this batch, nothing of it was learned: it comes again
+            return predictions[:learned]  # something is missing in this batch, of which nothing was learned
         try:
             numbers.absorb(sums, batch.features[odd], None if missing is None else missing[odd])
         except BadValueError as error:
@@ -239,7 +240,11 @@ class Model:
 
     def layout_for(self, schema: pa.Schema, *, with_target: bool) -> Layout:
         """The same columns in other data. Raises ColumnError where they are not there, or are something else."""
-        columns = [same_column(column, pick(schema, column.name, "features")) for column in self.layout.columns]
+        crossed = {name for cross in self.layout.crosses for name in cross}
+        columns = [
+            same_column(column, pick(schema, column.name, "features"), crossed=column.name in crossed)
+            for column in self.layout.columns
+        ]
         target = weight = None
         if with_target:
             for name in self.target.names:

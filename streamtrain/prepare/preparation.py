@@ -30,7 +30,7 @@ __all__ = ["INFINITIES", "Preparation", "Shape", "default_hash_bits"]
 INFINITIES = ("error", "clip", "missing")
 _CLIP = 10.0  # running standard deviations from the mean
 _MOST_BITS, _FEWEST_BITS = 18, 6
-_TABLE_BYTES, _SLOT_BYTES = 32 << 20, 20  # of a learner with one output: weight, average, rule, steps, gradient
+_TABLE_BYTES, _SLOT_BYTES = 32 << 20, 16  # of a learner with one output: weight, average, rule, steps
 _MOST_MISSING_BITS = 10  # where slots are for missing numbers alone
 _MANY_SHARED = 0.05  # of all entries
 _CHECKED_WIDTH = 1024  # wider rows are looked through before they are learned: kernels prepare them in place
@@ -79,7 +79,7 @@ class Preparation:
 
     shape: of a row. hash_bits: 2^hash_bits slots for the values of categories, crosses and n-grams. infinities: what to do
     with a number that is infinite, or too large for float32: ``"error"``; ``"clip"``, to 10 running standard deviations from
-    the mean; ``"missing"``.
+    the mean, or missing while the column has none; ``"missing"``.
 
     >>> preparation = Preparation(Shape(("x",), ("city",), 1))
     >>> X, codes = np.array([[1], [np.nan], [3]], np.float32), np.array([[7], [8], [7]], np.uint32)
@@ -95,11 +95,13 @@ class Preparation:
         self.numbers = Standardize(len(shape.numbers))
         self.slots = Slots(default_hash_bits(shape) if hash_bits is None else hash_bits)
         names = [*shape.numbers, *shape.texts]
-        self._missing = np.array([seed_of(name, NULL) or 1 for name in names], np.uint32)
+        first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may be named like a part of another
+        seeds = (seed_of(name, NULL, *([] if first[name] == i else [str(i)])) for i, name in enumerate(names))
+        self._missing = np.array([seed or 1 for seed in seeds], np.uint32)
         self._seeds = np.array([seed_of(*(shape.codes[i] for i in cross)) for cross in shape.crosses], np.uint32)
-        # Kernels stop at a batch in which something is not finite. Where they prepare rows in place, or where slots have been
-        # given out for the rows behind it, that is too late.
-        self._looks = shape.sparse or len(shape.numbers) > _CHECKED_WIDTH  # whether rows are looked through before they are learned
+        # Whether rows are looked through before they are learned. Kernels stop at a batch in which something is not finite;
+        # where they prepare rows in place, or where slots have been given out for the rows behind it, that is too late.
+        self._looks = shape.sparse or len(shape.numbers) > _CHECKED_WIDTH
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ class Preparation:
         """The batch with its sparse part, and numbers in place of those that are missing, **in place**; and which these
         were, None where there are none. What is left is `Standardize.transform`."""
         features = batch.features
-        missing = self._find_missing(features, learn) if not learn or self._looks else None
+        missing = self._find_missing(features) if not learn or self._looks else None
         if missing is None and not self.shape.sparse:
             return batch, None
         fill = None
@@ -143,7 +145,7 @@ class Preparation:
         """Whether rows are looked through before they are learned: some number was missing before."""
         return self._looks
 
-    def _find_missing(self, features: NDArray[np.float32], learn: bool) -> Mask | None:
+    def _find_missing(self, features: NDArray[np.float32]) -> Mask | None:
         """Which numbers are missing; those that are infinite are dealt with."""
         odd = ~np.isfinite(features)
         if not odd.any():
@@ -153,19 +155,19 @@ class Preparation:
             if self.infinities == "error":
                 row, column = (int(i) for i in np.argwhere(infinite)[0])
                 raise BadValueError(f"a feature is {features[row, column]}", row=row, column=column)
-            if self.infinities == "missing":
-                features[infinite] = np.nan
-                return odd
-            self._clip(features, infinite, learn)
-            odd ^= infinite
+            if self.infinities == "clip":
+                known = infinite & (self.numbers.scale > 0)
+                self._clip(features, known)
+                odd ^= known
+                infinite ^= known
+            features[infinite] = np.nan
         return odd if odd.any() else None
 
-    def _clip(self, features: NDArray[np.float32], infinite: Mask, learn: bool) -> None:
+    def _clip(self, features: NDArray[np.float32], infinite: Mask) -> None:
         """Put infinities where numbers end: as far from the mean as 10 deviations, in the column's own unit."""
-        centre, scale = self.numbers.centre, self.numbers.scale
-        spread = np.divide(_CLIP, scale, out=np.zeros_like(scale), where=scale > 0)
         column = np.nonzero(infinite)[1]
-        features[infinite] = centre[column] + np.sign(features[infinite]) * spread[column]
+        ends = _CLIP / self.numbers.scale[column]
+        features[infinite] = self.numbers.centre[column] + np.sign(features[infinite]) * ends
 
     def _sparse(self, batch: Batch, fill: NDArray[np.float32] | None, absent: int, learn: bool) -> Sparse:
         shape, rows = self.shape, len(batch)

@@ -10,13 +10,13 @@ from typing import Any
 
 from streamtrain.errors import UsageError
 from streamtrain.job import Job
-from streamtrain.settings import Settings
 from streamtrain.load import for_scheduler
 from streamtrain.memory import reset_peak
 from streamtrain.profiling.advice import advice
 from streamtrain.profiling.place import require_file, written
 from streamtrain.profiling.recorder import Recorder
 from streamtrain.report import Report
+from streamtrain.settings import Settings
 from streamtrain.text import without_secrets
 from streamtrain.trainer import Progress, Trainer
 

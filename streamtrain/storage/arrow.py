@@ -89,6 +89,6 @@ def near_names(name: str, names: Sequence[str]) -> str:
 
 def pick(schema: pa.Schema, name: str, what: str) -> pa.Field:
     """The field of that name; ColumnError with the near names where there is none."""
-    if name not in schema.names:
+    if schema.get_field_index(name) < 0 and name not in schema.names:  # the list of names takes long to make
         raise ColumnError(f"no column {name!r} for the {what}: {near_names(name, schema.names)}")
     return schema.field(name)

@@ -29,7 +29,7 @@ def generated_batch(
     rng, fixed = np.random.default_rng([rows, seed]), np.random.default_rng(0)
     outputs = classes if classes > 2 else targets
     X = rng.standard_normal((rows, features), np.float32)
-    score = X @ fixed.standard_normal((features, outputs)) / math.sqrt(features)
+    score = X @ fixed.standard_normal((features, outputs)) / math.sqrt(max(1, features))
     sparse = _sparse(rng, rows, slots, values=bool(seed % 3)) if slots else None
     if sparse is not None:
         effect = fixed.standard_normal((slots, outputs))

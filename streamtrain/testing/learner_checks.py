@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from typing import Any
 
@@ -198,33 +197,6 @@ def predicting(subject: LearnerSubject) -> None:
         subject.feed(thing, batch)
         subject.feed(other, batch)
     subject.same(thing, other, [probe], "of two that learned the same, one of which also predicted")
-
-
-def global_random(subject: LearnerSubject) -> None:
-    """The random numbers that everybody shares, numpy's and Python's, are neither used nor changed."""
-    kept, kept_python = np.random.get_state(), random.getstate()  # noqa: NPY002
-    things = []
-    try:
-        for seed in (1, 2):
-            np.random.seed(seed)  # noqa: NPY002
-            random.seed(seed)
-            before, before_python = _words(), random.getstate()
-            things.append(subject.feed(subject.make(), *subject.stream()))
-            subject.gives(things[-1], subject.probe)
-            require(
-                _words() == before, "np.random's global state was changed; make a generator of your own, from a seed"
-            )
-            require(random.getstate() == before_python, "the global state of Python's random was changed; make a "
-                    "generator of your own, from a seed")  # fmt: skip
-    finally:
-        np.random.set_state(kept)  # noqa: NPY002
-        random.setstate(kept_python)
-    subject.same(things[0], things[1], [subject.probe], "with another seed of the global random numbers")
-
-
-def _words() -> tuple[bytes, int]:
-    state: Any = np.random.get_state()  # noqa: NPY002
-    return state[1].tobytes(), int(state[2])
 
 
 # -- what not every learner claims ---------------------------------------------------------------------------------------

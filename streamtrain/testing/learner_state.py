@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from streamtrain.batch import Batch
 from streamtrain.errors import StreamtrainError
 from streamtrain.testing.checks import require
 from streamtrain.testing.learner_subject import LearnerSubject
@@ -33,7 +34,8 @@ def state_values(subject: LearnerSubject) -> None:
 
 
 def resumes(subject: LearnerSubject) -> None:
-    """A fresh one with the state of after any batch goes on to the same bits; so does one that had learned other rows."""
+    """A fresh one with the state of after any batch goes on to the same bits; so does one that had learned other rows, and
+    predicted."""
     batches = subject.stream()
     went_on, states, given = subject.make(), [], []
     for batch in batches:
@@ -43,8 +45,13 @@ def resumes(subject: LearnerSubject) -> None:
     states.append(stored(went_on.state_dict()))
     end = subject.gives(went_on, subject.probe)
     for k in range(len(states)):
-        other = subject.feed(subject.make(), *subject.stream(seed=700)) if k == len(states) // 2 else subject.make()
-        of = f"of {len(batches)}: one that continued from the state of after batch {k}"
+        other, one = subject.make(), "one that"
+        if k == len(states) // 2:
+            other, one = (
+                _with_a_past(subject, [*batches[k : k + 1], subject.probe]),
+                "one that had learned and predicted other rows and",
+            )
+        of = f"of {len(batches)}: {one} continued from the state of after batch {k}"
         _load(other, states[k], f"the state of after batch {k}")
         subject.require_same(subject.state(other), arrays(states[k], "state"), f"after batch {k} {of}")
         for count, batch in enumerate(batches[k:], k):
@@ -53,6 +60,14 @@ def resumes(subject: LearnerSubject) -> None:
             wanted = arrays(states[count + 1], "state")
             subject.require_same(subject.state(other), wanted, f"after batch {count + 1} {of}")
         subject.require_same(subject.gives(other, subject.probe), end, f"at the end {of}")
+
+
+def _with_a_past(subject: LearnerSubject, batches: Sequence[Batch]) -> Any:
+    """One that has learned other rows, and predicted these: what it may have kept of that is stale."""
+    thing = subject.feed(subject.make(), *subject.stream(seed=700))
+    for batch in batches:
+        subject.gives(thing, batch)
+    return thing
 
 
 def _load(thing: Any, state: Arrays, what: str) -> None:
@@ -106,7 +121,7 @@ def other_state(subject: LearnerSubject) -> None:
 def _spoiled(state: Arrays, free: Sequence[str]) -> Iterator[tuple[str, Arrays]]:
     for name, array in state.items():
         yield f"it lacks {name!r}", {n: a for n, a in state.items() if n != name}
-        for axis in range(0 if name in free else array.ndim):
+        for axis in range(1 if name in free else 0, array.ndim):
             size = array.shape[axis]
             longer = np.concatenate([array, array.take([0], axis)], axis) if size else array
             for changed in (

@@ -38,8 +38,8 @@ class LearnerSubject:
     several in a list, a mapping or a dataclass. batch: so many rows, from a seed. sizes: rows of the batches of a stream.
     members: the names that it must have. task: None for what does not predict. slots: columns of the sparse part that it
     claims; 0 for none. weights: whether it claims those of the rows. growth_batches: between which counts memory must not
-    grow. most_declared: how many times the bytes of its state it may declare. free_shapes: entries of its state whose shape
-    depends on what was learned.
+    grow. most_declared: how many times the bytes of its state it may declare. free_shapes: entries of its state whose first
+    axis depends on what was learned.
     """
 
     make: Callable[[], Any]

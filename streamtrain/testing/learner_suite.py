@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from streamtrain.batch import Batch
-from streamtrain.testing import learner_checks, learner_sizes, learner_state
+from streamtrain.testing import learner_checks, learner_sizes, learner_state, learner_world
 from streamtrain.testing.generated import generated_batch
 from streamtrain.testing.learner_subject import LearnerSubject, Task
 
@@ -17,7 +17,8 @@ LEARNER_CHECKS: tuple[Callable[[LearnerSubject], None], ...] = (
     learner_checks.members, learner_checks.outputs, learner_checks.learns, learner_checks.empty_batch,
     learner_checks.one_row, learner_checks.rows_alone, learner_checks.inputs, learner_checks.read_only,
     learner_checks.keeps_nothing, learner_checks.outputs_are_yours, learner_checks.deterministic,
-    learner_checks.predicting, learner_checks.global_random, learner_state.state_values, learner_state.resumes,
+    learner_checks.predicting, learner_world.global_random, learner_world.clock, learner_world.surroundings,
+    learner_world.open_files, learner_world.another_process, learner_state.state_values, learner_state.resumes,
     learner_state.state_copies, learner_state.other_state, learner_sizes.bounded_growth, learner_sizes.declared_bytes,
     learner_checks.weights, learner_checks.sparse,
 )  # fmt: skip
@@ -47,7 +48,7 @@ class LearnerTests:
     - ``learn(subject, batch)`` and ``output(subject, batch)``, where other methods do that, and ``members``, their names;
     - ``growth_batches``, between which counts of batches of 32 rows memory must not grow;
     - ``most_declared``, how many times the bytes of its state it may declare;
-    - ``free_shapes``, names of its state whose shape depends on what was learned, as that of a dictionary.
+    - ``free_shapes``, names of its state whose first axis depends on what was learned, as that of a dictionary.
 
     A test that does not apply is removed with ``test_one_row = None`` and a reason beside it.
     """
@@ -134,7 +135,19 @@ class LearnerTests:
         self._run(learner_checks.predicting)
 
     def test_global_random(self) -> None:
-        self._run(learner_checks.global_random)
+        self._run(learner_world.global_random)
+
+    def test_clock(self) -> None:
+        self._run(learner_world.clock)
+
+    def test_surroundings(self) -> None:
+        self._run(learner_world.surroundings)
+
+    def test_open_files(self) -> None:
+        self._run(learner_world.open_files)
+
+    def test_another_process(self) -> None:
+        self._run(learner_world.another_process)
 
     def test_state_values(self) -> None:
         self._run(learner_state.state_values)

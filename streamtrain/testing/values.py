@@ -97,8 +97,12 @@ def overwrite(value: Any) -> None:
 
 
 def stored(state: Mapping[str, Any]) -> Arrays:
-    """The state as a file gives it back: arrays only, of memory that cannot be written."""
+    """The state as a file gives it back: arrays only, of memory that cannot be written, in another order.
+
+    >>> stored({"weights": np.zeros(2), "rows": 3})
+    {'rows': array(3), 'weights': array([0., 0.])}
+    """
     return {
         name: np.frombuffer(np.ascontiguousarray(value).tobytes(), np.asarray(value).dtype).reshape(np.shape(value))
-        for name, value in state.items()
+        for name, value in reversed(list(state.items()))
     }

@@ -5,6 +5,8 @@ for the end of stdin, so that whoever started it can read ``VmHWM`` from outside
 
 With ``MATRIX_HOOK=gate`` in the environment as many threads read as there are pieces, and only the byte gate holds them;
 with ``MATRIX_HOOK=no-gate`` not even that does. Nothing in the product knows of either.
+
+``"command": "predict"`` predicts with the model in the folder ``"run"``, and a fit with ``"out"`` leaves one there.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from pathlib import Path
 from typing import Any
 
 SLEEP_SECONDS, SLOW_BATCHES = 0.05, 200
-TARGETS = {"logistic": "two", "softmax": "hundred", "squared": "number"}
+TARGETS: dict[str, str | list[str]] = {
+    "logistic": "two",
+    "softmax": "hundred",
+    "squared": "number",
+    "several": [f"number{i}" for i in range(5)],
+}
 HOOK_THREADS = 64
 
 
@@ -29,7 +36,7 @@ def status(field: str) -> int:
 
 
 class Stopped(Exception):
-    """The slow learner has seen its batches."""
+    """The slow learner has seen its batches; or the plan, for which alone was asked, is made."""
 
 
 def slow(learner: Any) -> Any:
@@ -97,8 +104,8 @@ class TileReader:
         return f"tiles-{self.rows}"
 
 
-def watch_plans() -> list[Any]:
-    """Every plan that is checked from now on, accepted or refused."""
+def watch_plans(*, stop: bool = False) -> list[Any]:
+    """Every plan that is checked from now on, accepted or refused. stop: raise Stopped then."""
     from streamtrain.plan import Plan
 
     plans: list[Any] = []
@@ -106,6 +113,8 @@ def watch_plans() -> list[Any]:
 
     def require_fits(plan: Any) -> None:
         plans.append(plan)
+        if stop:
+            raise Stopped
         check(plan)
 
     Plan.require_fits = require_fits  # type: ignore[method-assign]
@@ -134,15 +143,29 @@ def arguments(asked: dict[str, Any]) -> dict[str, Any]:
 
     register_scheme("tiles", TileReader)
     target = TARGETS[asked["learner"]]
-    names = [name for name in open_reader(asked["data"]).schema.names if name not in ("X", target)]
+    targets = [target] if isinstance(target, str) else target
+    names = [name for name in open_reader(asked["data"]).schema.names if name not in ("X", *targets)]
     spare = [name for name in names if not name.startswith("x")]
-    found = {"target": target, "exclude": spare, "memory": asked["memory"], "workers": asked["workers"]}
+    found: dict[str, Any] = {"target": target, "exclude": spare, "memory": asked["memory"], "workers": asked["workers"]}
     if asked.get("pace") == "slow":
         from streamtrain.learn import Linear
 
         classes = {"logistic": 2, "softmax": 100, "squared": 0}[asked["learner"]]
         found["learner"] = slow(Linear(asked["width"], classes))
+    if asked.get("out"):
+        found["out"] = asked["out"]
     return found | asked.get("settings", {})
+
+
+def predict(asked: dict[str, Any]) -> dict[str, Any]:
+    """Of the report of a fit what there is of a prediction."""
+    import streamtrain
+
+    found = streamtrain.predict(
+        asked["run"], asked["data"], out=f"{asked['run']}-{os.getpid()}.parquet", memory=asked["memory"],
+        workers=asked["workers"],
+    )  # fmt: skip
+    return {"rows_seen": found["rows"]}
 
 
 def run(asked: dict[str, Any]) -> dict[str, Any]:
@@ -150,8 +173,10 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
 
     if os.environ.get("MATRIX_HOOK"):
         hook(os.environ["MATRIX_HOOK"])
-    given, plans, epochs = arguments(asked), watch_plans(), {}
-    if asked.get("mode") == "plan":
+    predicts, plan_only = asked.get("command") == "predict", asked.get("mode") == "plan"
+    plans, epochs = watch_plans(stop=predicts and plan_only), {}
+    given = {} if predicts else arguments(asked)
+    if plan_only and not predicts:
         plan = streamtrain.make_plan(asked["data"], **given)
         return {"fits": plan.fits, "planned": plan.peak_bytes, "enough": plan.enough_bytes}
     started, before = time.perf_counter(), status("VmHWM")
@@ -161,7 +186,7 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
         epochs.setdefault(progress.epoch, status("VmHWM"))
 
     try:
-        report = streamtrain.fit(asked["data"], progress=look, **given).as_dict()
+        report = predict(asked) if predicts else streamtrain.fit(asked["data"], progress=look, **given).as_dict()
     except Stopped:
         outcome = "stopped"
     except streamtrain.BudgetRefused as error:
@@ -171,6 +196,7 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
     plan = plans[-1]
     return {
         "outcome": outcome,
+        "fits": plan.fits,
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time(),
         "peak": max(before, status("VmHWM")),

@@ -83,7 +83,7 @@ def _prose(rng: np.random.Generator, texts: int, words: int) -> list[str]:
     known = [bytes(letters[i, :n]).decode() for i, n in enumerate(lengths)]
     found = []
     for count in rng.integers(words // 2, words * 3 // 2, texts):
-        found.append(" ".join([known[min(i, 19_999)] for i in rng.zipf(1.3, count).tolist()]))
+        found.append(" ".join([known[min(i, 19_999)] for i in rng.zipf(1.15, count).tolist()]))
     return found
 
 
@@ -107,13 +107,13 @@ def with_some(values: Block, *, missing: float) -> Block:
     return {name: pa.array(column, mask=absent[name]) for name, column in values.items()}
 
 
-def missing_of(columns: int, *, groups: int, rows: int) -> Callable[[Path, int], None]:
+def missing_of(columns: int, *, groups: int, rows: int, files: int = 0) -> Callable[[Path, int], None]:
     """Numbers of which a fifth is missing."""
 
     def make_them(folder: Path, least_bytes: int) -> None:
         block = with_some(numbers(rows, columns), missing=0.2) | targets(rows)
         first = write(folder / "part-00000.parquet", [block] * groups, compression="none", **PLAIN)
-        link(first, -(-least_bytes // (groups * rows * columns * 4)))
+        link(first, files or -(-least_bytes // (groups * rows * columns * 4)))
 
     return make_them
 
@@ -131,7 +131,7 @@ def few_categories(columns: int, counts: tuple[int, ...]) -> Callable[[Path, int
         some = {f"xc{j}": _names("v", n).take(rng.integers(0, n, rows)) for j, n in enumerate(counts)}
         block = numbers(rows, columns) | some | targets(rows) | several_targets(rows)
         first = write(folder / "part-00000.parquet", [block] * 10, compression="zstd", data_page_size=1 << 18)
-        link(first, -(-least_bytes // (10 * rows * (columns + len(counts)) * 4)))
+        link(first, 3)
 
     return make_them
 
@@ -272,12 +272,12 @@ LAYOUTS = {
     "custom": Layout(described, scheme="tiles://"),
     # not in the covering array
     "categories": Layout(categories, 39),
-    "sentences": Layout(texts_of(33, rows=20_000, group=10_000, files=10), 3, any_size=True, few=True),
-    "documents": Layout(texts_of(1_700, rows=1_000, group=500, files=10), 3, any_size=True, few=True),
-    "kdd": Layout(few_categories(38, (3, 70, 11)), 41, few=True),
+    "sentences": Layout(texts_of(33, rows=100_000, group=50_000, files=2), 3, any_size=True, few=True),
+    "documents": Layout(texts_of(1_700, rows=2_000, group=1_000, files=5), 3, any_size=True, few=True),
+    "kdd": Layout(few_categories(38, (3, 70, 11)), 41, any_size=True, few=True),
     "missing-40": Layout(missing_of(40, groups=10, rows=100_000)),
-    "missing-5000": Layout(missing_of(5000, groups=2, rows=2_000), 5000, few=True),
-    "targets": Layout(few_categories(40, (10, 100, 1_000, 10_000, 100_000)), 45, few=True),
+    "missing-5000": Layout(missing_of(5000, groups=2, rows=2_000, files=15), 5000, any_size=True, few=True),
+    "targets": Layout(few_categories(40, (10, 100, 1_000, 10_000, 100_000)), 45, any_size=True, few=True),
     "group-2M": Layout(giant_group, 50, any_size=True, few=True),
     "small-groups": Layout(files_of(groups=10, rows=50_000, compression="none", **PLAIN)),
 }

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -191,6 +192,8 @@ class Matrix:
 def run_case(case: Case, data: Callable[[str, int], str]) -> Row:
     """One case. data: (layout, budget) -> the path of data that is large enough for it."""
     asked = {"learner": case.learner, "workers": case.workers, "pace": case.pace, "width": LAYOUTS[case.layout].columns}
+    if case.command == "predict":
+        asked |= {"command": "predict", "run": _model(case, asked, data)}
     budget = case.budget if isinstance(case.budget, int) else _smallest_budget(case.layout, asked, data)
     asked["data"] = data(case.layout, budget)
     found = run_child(asked | {"memory": budget})
@@ -198,6 +201,15 @@ def run_case(case: Case, data: Callable[[str, int], str]) -> Row:
     if row.outcome == "refused":
         row.advised = run_child(asked | {"memory": found["enough"]})
     return row
+
+
+def _model(case: Case, asked: Mapping[str, Any], data: Callable[[str, int], str]) -> str:
+    """The folder of a model for a case that predicts."""
+    path = data(case.layout, SIZES[0])
+    folder = tempfile.mkdtemp(prefix=f"{case.layout}-run-", dir=Path(path).parent)
+    fitted = run_child({**asked, "data": path, "memory": 2 * SIZES[-1], "out": f"{folder}/run"})
+    assert fitted["outcome"] == "done", fitted["outcome"]
+    return f"{folder}/run"
 
 
 def _smallest_budget(layout: str, asked: Mapping[str, Any], data: Callable[[str, int], str]) -> int:

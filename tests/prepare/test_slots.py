@@ -42,7 +42,8 @@ def test_what_was_not_seen_is_unknown_until_the_dictionary_is_full() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(
-    seed=st.integers(0, 99), bits=st.integers(4, 9), distinct=st.integers(1, 800), cuts=st.lists(st.integers(0, 1500), max_size=5)
+    seed=st.integers(0, 99), bits=st.integers(4, 9), distinct=st.integers(1, 800),
+    cuts=st.lists(st.integers(0, 1500), max_size=5),
 )  # fmt: skip
 def test_cut_and_state_change_nothing_and_numpy_finds_the_same(
     seed: int, bits: int, distinct: int, cuts: list[int]
