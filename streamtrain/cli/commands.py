@@ -39,7 +39,8 @@ Classes = Annotated[Optional[str], typer.Option(help="The target's classes, a,b,
 Learner = Annotated[str, typer.Option(help="The learner: linear.")]
 As = Annotated[Optional[list[str]], typer.Option("--as", metavar="COL=ROLE",
                help="What a column becomes: number, category, text or ignore. May be repeated.")]  # fmt: skip
-Cross = Annotated[Optional[list[str]], typer.Option(metavar="A:B", help="A cross of categories. May be repeated.")]
+Cross = Annotated[Optional[list[str]], typer.Option("--cross", metavar="A:B",
+                  help="A cross of categories. May be repeated.")]  # fmt: skip
 HashBits = Annotated[
     Optional[int], typer.Option(help="2^N slots for values of categories and text. [default: up to 18]")
 ]

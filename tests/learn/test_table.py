@@ -186,7 +186,7 @@ def test_the_table_is_as_stated() -> None:
         assert not table.array[:, -1].any()
         assert table.array[:, table.fields.index("steps")].tolist() == [3, 2, 3, 3, 3, 3]
         wide = Linear(3, slots=6, targets=4)
-        assert wide._table is not None and wide._table.array.shape == (6, 5, 4)
+        assert wide._table is not None and wide._table.array.shape == (6, 4, 4)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
