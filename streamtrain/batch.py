@@ -106,6 +106,14 @@ class Batch:
         texts = None if self.texts is None else self.texts.part(start, stop)
         return Batch(features, targets, weights, lambda: self.rows[start:stop], self.held_out, sparse, codes, texts)
 
+    def take(self, rows: NDArray[np.int64]) -> Batch:
+        """Copies of some rows, none of which is prepared yet. rows: which, shape (rows taken,)."""
+        weights = None if self.weights is None else self.weights[rows]
+        codes = None if self.codes is None else self.codes[rows]
+        texts = None if self.texts is None else Texts(self.texts.data, self.texts.starts[rows], self.texts.sizes[rows])
+        features, targets = self.features[rows], self.targets[rows]
+        return Batch(features, targets, weights, lambda: self.rows[rows], self.held_out, codes=codes, texts=texts)
+
     @property
     def rows(self) -> NDArray[np.int64]:
         """The position of each row in the data, shape (rows,); 0 is the first row of the first chunk."""

@@ -48,12 +48,13 @@ def _plan(
     source: Source, model: Model | None, memory: int | str | None, workers: int | None, *, written: bool = False
 ) -> Plan:
     """Rows in file order: the window is a matter of memory only, so it is small. ``written``: for predictions, too."""
-    outputs = _output_bytes(model)
-    row_bytes = 4 * source.layout.width + source.layout.entry_bytes + outputs
+    outputs, scratch = _output_bytes(model), (model or source).layout.scratch
+    row_bytes = 4 * source.layout.width + scratch.predicting(1) + outputs
     batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
     extra = {"outputs": batch * outputs + (2 * _chunk_rows(model) * outputs if written else 0)}
     return source.plan(
         memory=memory, batch_size=batch, workers=workers, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
+        scratch_bytes=scratch.predicting,
     )  # fmt: skip
 
 
@@ -144,10 +145,10 @@ class Scorer:
         """Raise now what `score` would raise of columns after the first epoch. Reads metadata."""
         _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
 
-    def score(self, model: Model, monitor: Monitor) -> dict[str, Any]:
+    def score(self, model: Model, monitor: Monitor) -> Metrics:
         """The metrics of the model on this data, within the budget that the monitor of the whole fit holds."""
         source = _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
-        return scores(_score(source, self._least(source, model), model, monitor))
+        return _score(source, self._least(source, model), model, monitor)
 
 
 def predict(

@@ -3,7 +3,7 @@ clustered they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,12 +15,17 @@ from streamtrain.storage import ChunkTable, open_reader
 from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.reader import Reader
 from streamtrain.survey import survey
+from streamtrain.target import Target
 
 __all__ = ["inspect"]
 
 
 def inspect(
-    data: Any, *, target: str | None = None, roles: Mapping[str, str] | None = None, missing_chunks: str = "error"
+    data: Any,
+    *,
+    target: str | Sequence[str] | None = None,
+    roles: Mapping[str, str] | None = None,
+    missing_chunks: str = "error",
 ) -> dict[str, Any]:
     """Describe data. Reads metadata, the first rows of columns of text, and the target's column if one is named.
 
@@ -37,9 +42,10 @@ def inspect(
     asked = dict(roles or {})
     for name in asked:
         pick(reader.schema, name, "features")
+    targets = [target] if isinstance(target, str) else list(target or ())
     known = _sampled(reader, table, asked)
     columns = [
-        {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)} | _becomes(f, target, asked, known)
+        {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)} | _becomes(f, targets, asked, known)
         for f in reader.schema
     ]
     return {
@@ -48,23 +54,24 @@ def inspect(
         "columns": columns,
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
-        "target": None if target is None else survey(reader, table, target).as_dict(),
+        "target": Target.of([survey(reader, table, name) for name in targets]).as_dict() if targets else None,
     }
 
 
 def _becomes(
-    field: pa.Field, target: str | None, asked: Mapping[str, str], known: Mapping[str, dict[str, Any]]
+    field: pa.Field, targets: Sequence[str], asked: Mapping[str, str], known: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    if field.name == target:
+    if field.name in targets:
         return {"becomes": "target", "why": "as asked"}
     if field.name in known:
         return known[field.name]
     try:
         return choose_role(field, asked.get(field.name)).as_dict()
-    except ColumnError as error:
+    except ColumnError:
         if field.name in asked:
             raise
-        return {"becomes": None, "why": f"no feature can be made of it: {error}", "numbers": 0}
+        why = f"neither a number, a time, a category nor text: --exclude {field.name}, or take it apart first"
+        return {"becomes": None, "why": why, "numbers": 0}
 
 
 def _sampled(reader: Reader, table: ChunkTable, asked: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import UsageError
-from streamtrain.learn import LOSSES
+from streamtrain.learn import LOSSES, Linear
 from streamtrain.ledger import Ledger
 from streamtrain.load import Source
 from streamtrain.model import Model, PreparationSettings
@@ -25,6 +26,7 @@ from streamtrain.text import without_secrets
 
 __all__ = ["Job", "Settings", "make_plan"]
 
+_FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
 _STATE_COPIES = 3  # of everything that learning changes, while it is written: the arrays, their bytes, and the file
 
 
@@ -56,7 +58,7 @@ class Job:
             ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
         with job.monitor():
             surveyed = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger).with_roles(ledger)
-        if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts: not to be taken about an origin
+        if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
             surveyed = surveyed.with_layout(replace(surveyed.layout, target=_from_zero(surveyed.layout.target)))
         return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger)
 
@@ -79,13 +81,18 @@ class Job:
         if not source.is_surveyed and target.task == "classify" and not target.parts:
             known = replace(target, classes=(0, 1))
         _require_loss_fits(settings, known)
-        model = _make_model(replace(source, layout=replace(source.layout, target=known)), settings)
-        plan = source.plan(
-            memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
-            workers=settings.workers, shuffle=settings.shuffle,
-            learner_bytes=model.learner.state_bytes, preparation_bytes=model.preparation.state_bytes,
-            extra_terms={"checkpoint": _copy_bytes(model, settings)} | dict(extra_terms or {}),
-        )  # fmt: skip
+        fresh = replace(source, layout=replace(source.layout, target=known))
+
+        def planned(settings: Settings) -> tuple[Model, Plan]:
+            model = _make_model(fresh, settings)
+            return model, _plan(source, model, settings, extra_terms)
+
+        model, plan = planned(settings)
+        bits = model.preparation.slots.bits if model.preparation.shape.sparse else _FEWEST_BITS
+        if not plan.fits and bits > _FEWEST_BITS and planned(replace(settings, hash_bits=_FEWEST_BITS))[1].fits:
+            fewer = range(bits - 1, _FEWEST_BITS - 1, -1)
+            enough = next((n for n in fewer if planned(replace(settings, hash_bits=n))[1].fits), None)
+            plan = replace(plan, enough_hash_bits=enough)
         return cls(source, model, plan, settings)
 
 
@@ -94,6 +101,23 @@ def _from_zero(target: Target | None) -> Target | None:
     if target is None or not any(target.origins):
         return target
     return replace(target, origin=0.0, parts=tuple(replace(part, origin=0.0) for part in target.parts))
+
+
+def _plan(source: Source, model: Model, settings: Settings, extra_terms: Mapping[str, int] | None) -> Plan:
+    scratch, learner_bytes = source.layout.scratch, model.learner.state_bytes
+    return source.plan(
+        memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
+        workers=settings.workers, shuffle=settings.shuffle,
+        learner_bytes=learner_bytes, preparation_bytes=model.preparation.state_bytes,
+        extra_terms={"checkpoint": _copy_bytes(model, settings)} | dict(extra_terms or {}),
+        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=_fused(model)),
+    )  # fmt: skip
+
+
+def _fused(model: Model) -> bool:
+    """Whether a kernel learns what is sparse."""
+    weighted = model.layout.weight is not None or bool(model.prepared.class_weights)
+    return isinstance(model.learner, Linear) and model.learner.runs and not weighted
 
 
 def _make_model(source: Source, settings: Settings) -> Model:

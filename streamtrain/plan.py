@@ -46,7 +46,8 @@ class Plan:
 
     read_share: the share of a chunk's columns that one read takes at most (1.0: all at once).
     enough_bytes, enough_window_rows: a budget, and a window for this budget, with which the plan would fit; None where
-    it does already, or where no window is small enough. good_chunk_rows: of chunks that are neither small nor large.
+    it does already, or where no window is small enough. enough_hash_bits: likewise, of the slots that the learner has for
+    categories and text. good_chunk_rows: of chunks that are neither small nor large.
     """
 
     rows: int
@@ -68,6 +69,7 @@ class Plan:
     enough_bytes: int | None = None
     read_so_far: str = "Nothing was read."
     enough_window_rows: int | None = None
+    enough_hash_bits: int | None = None
     good_chunk_rows: int = 1 << 16
 
     @property
@@ -108,6 +110,8 @@ class Plan:
         advice = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
         if self.enough_window_rows is not None:
             advice.append(f"--window-rows {self.enough_window_rows}")
+        if self.enough_hash_bits is not None:
+            advice.append(f"--hash-bits {self.enough_hash_bits}")
         if room > 0 and self.terms["reads"] + self.terms["streams"] > _LARGE_READS_SHARE * room:
             advice.append(f"smaller chunks (`streamtrain rechunk --chunk-rows {self.good_chunk_rows}`)")
         if room > 0:

@@ -22,7 +22,7 @@ class Report:
     task: str
     classes: list[Any] | None
     targets: list[str] = field(default_factory=list)
-    per_class: list[dict[str, Any]] | None = None  # of the rows held out, or else of the progressive scores
+    per_class: list[dict[str, Any]] | None = None  # by validation, rows held out, or progressive
     best_epoch: int | None = None  # whose model was kept, where training could stop early
     preparation: dict[str, Any] = field(default_factory=dict)
     rows: int = 0

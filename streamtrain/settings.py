@@ -79,10 +79,7 @@ class Settings:
             raise UsageError(f"--seed {self.seed}: must not be negative")
         if self.memory is not None:
             parse_bytes(self.memory)
-        if self.weight in self.targets:
-            raise UsageError(f"--weight {self.weight}: is the target")
-        if self.weight is not None and self.weight in (self.features or ()):
-            raise UsageError(f"--weight {self.weight}: is a feature too: leave it out of --features")
+        _require_weight_apart(self)
         if self.hash_bits is not None:
             Slots.require_bits(self.hash_bits)
         if self.rule not in ("sgd", "momentum") and self.schedule != "sqrt":
@@ -137,7 +134,7 @@ def _require_names(asked: Settings) -> None:
         raise UsageError(f"target={asked.target!r}: must be a name, or a list of names")
     if not isinstance(asked.roles, Mapping):
         raise UsageError(f"roles={asked.roles!r}: give a mapping of columns to roles")
-    if isinstance(asked.crosses, (str, bytes)) or not all(isinstance(cross, (str, list, tuple)) for cross in asked.crosses):
+    if isinstance(asked.crosses, (str, bytes)) or not all(isinstance(c, (str, list, tuple)) for c in asked.crosses):
         raise UsageError(f"crosses={asked.crosses!r}: give a list of crosses, 'a:b' or names")
     if asked.class_weight not in (None, "balanced") and not isinstance(asked.class_weight, Mapping):
         raise UsageError(f"--class-weight {asked.class_weight}: give balanced, or a weight for each class, a=2,b=0.5")
@@ -176,6 +173,14 @@ def _require_kinds(asked: Settings) -> None:
         isinstance(asked.learner, type) or not isinstance(asked.learner, Learner)
     ):
         raise UsageError(f"learner={asked.learner!r}: must be a name, or an object with the members of Learner")
+
+
+def _require_weight_apart(asked: Settings) -> None:
+    """The weights are neither learned nor learned from."""
+    if asked.weight in asked.targets:
+        raise UsageError(f"--weight {asked.weight}: is the target")
+    if asked.weight is not None and asked.weight in (asked.features or ()):
+        raise UsageError(f"--weight {asked.weight}: is a feature too: leave it out of --features")
 
 
 def _choose(flag: str, value: str, known: Sequence[str], between: str = " ") -> None:

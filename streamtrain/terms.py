@@ -49,9 +49,12 @@ class Demand:
     """What a plan is made for. Bytes are per row where the name says so.
 
     decoded_row_bytes: one row of the columns that are read, as Arrow holds it.
-    window_row_bytes: one row in a window. batch_row_bytes: one row in a batch, temporaries of the learner included.
+    window_row_bytes: one row in a window. batch_row_bytes: one row in a batch. scratch_bytes: rows of a batch -> what they
+    take in passing while they are prepared and learned.
     column_share: of the bytes of all columns, how much the columns read make up; largest_column_share likewise, for the
     widest of them, which is the least that one read can take.
+    copied_row_bytes: of a row that was decoded, what is copied before it is written to the window, even where a window holds
+    it as it is: numbers that may be null, and codes.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     open_bytes: footer and handle of each file that is open, beyond those that are already. baseline_bytes: the process
     as it is now.
@@ -64,19 +67,21 @@ class Demand:
     baseline_bytes: int
     column_share: float = 1.0
     largest_column_share: float = 1.0
+    copied_row_bytes: float = 0.0
     learner_bytes: int = 0
     preparation_bytes: int = 0
     extra_terms: Mapping[str, int] = field(default_factory=dict)
     open_bytes: int = 0
     stream_bytes: Callable[[int, int], int] | None = None
+    scratch_bytes: Callable[[int], int] | None = None
     far: bool = False
 
     @property
     def converted_row_bytes(self) -> float:
-        """What the loader makes of a row that was decoded before it writes it to the window: nothing of columns that a
+        """What the loader makes of a row that was decoded before it writes it to the window: little of columns that a
         window holds as they are, and then a row takes as much there, but for the target and the weight."""
         as_it_is = abs(self.decoded_row_bytes - self.window_row_bytes) <= _TARGET_BYTES
-        return 0.0 if as_it_is else self.window_row_bytes
+        return self.copied_row_bytes if as_it_is else max(self.copied_row_bytes, self.window_row_bytes)
 
 
 def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
@@ -122,7 +127,7 @@ def term_bytes(
         "reads": (int(read_peak * fraction) + places) * min(workers, max(1, len(table))),
         "streams": streams,
         "windows": int(held * window * demand.window_row_bytes),
-        "batches": int(batch * demand.batch_row_bytes),
+        "batches": int(batch * demand.batch_row_bytes) + (demand.scratch_bytes(batch) if demand.scratch_bytes else 0),
     }
     terms["margin"] = int(_MARGIN_BYTES + _MARGIN_SHARE * predicted_peak(terms))
     return terms, fraction

@@ -31,8 +31,6 @@ __all__ = ["FitResult", "Progress", "Trainer", "fit"]
 
 _TICK_SECONDS = 0.2
 _FIRST_RECORD = 1024  # rows learned when scores are recorded first; then each time that they have doubled
-_ROWS_AT_ONCE, _BYTES_AT_ONCE = 16_384, 16 * 10**6
-_OUTPUT_BYTES = 4 * 8  # a prediction, for each class; so that those of several batches take a few MB at most
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,8 @@ class Trainer:
         self.loader = self._loader()
         self.next_record = _FIRST_RECORD
         self.patience = None if self.settings.patience is None else Patience(self.settings.patience)
-        # epoch, the model's state behind it, and the metrics of what was held out
+        self.judged = self.progressive  # metrics of the rows that tell best how good the model is
+        # epoch, the model's state behind it, and what it was judged by
         self.best: tuple[int, dict[str, Any], Metrics] | None = None
 
     def _metrics(self) -> Metrics:
@@ -174,9 +173,7 @@ class Trainer:
         """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
         if not isinstance(self.settings.learner, str):  # who knows what it takes
             return 1
-        layout = self.job.source.layout
-        row_bytes = max(1, layout.row_bytes, layout.entry_bytes, _OUTPUT_BYTES * layout.outputs)
-        return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // row_bytes) // self.plan.batch_size)
+        return max(1, self.job.source.layout.scratch.rows_at_once // self.plan.batch_size)
 
     def _step(self, batch: Batch) -> None:
         began = time.perf_counter()
@@ -224,10 +221,13 @@ class Trainer:
             raise DataError("nothing was learned: every row is held out, weighs nothing, or was skipped")
         self.model.require_finite()
         self.rows = self.rows or self.loader.rows_seen  # of the first epoch: each once
+        self.judged = self.progressive
         if self.settings.holdout:
+            self.judged = self.holdout
             found["holdout"] = scores(self.holdout)
         if self.validation is not None:
-            found["validation"] = self.validation.score(self.model, self.monitor)
+            self.judged = self.validation.score(self.model, self.monitor)
+            found["validation"] = scores(self.judged)
         self.history.append(self._line(epoch, found))
         if self.record is not None:
             self.record(self.history[-1])
@@ -241,7 +241,7 @@ class Trainer:
             raise DataError("--patience: no loss to judge by: no row was held out, or is in the validation data")
         stop = self.patience.update(judged["loss"])
         if self.patience.best is not None and self.patience.best[1] == epoch:
-            self.best = epoch, self.model.state_dict(), self.holdout
+            self.best = epoch, self.model.state_dict(), self.judged
         return stop
 
     def _measured(self) -> dict[str, int]:
@@ -257,10 +257,6 @@ class Trainer:
         """The scores of the model that is kept."""
         return self.history[self.best[0] if self.best else -1]
 
-    def _judged(self) -> Metrics:
-        held_out = self.best[2] if self.best else self.holdout
-        return held_out if self.settings.holdout else self.progressive
-
     def _report(self, epochs: int) -> Report:
         loader, seconds = self.loader, time.perf_counter() - self.started
         self.monitor.check()
@@ -275,7 +271,7 @@ class Trainer:
             task=self.target.task,
             classes=list(self.target.classes) or None,
             targets=list(self.target.names),
-            per_class=per_class(self._judged(), self.target),
+            per_class=per_class(self.best[2] if self.best else self.judged, self.target),
             best_epoch=self.best[0] if self.best else None,
             preparation=self.model.preparation.as_dict(),
             rows=self.rows,

@@ -125,11 +125,14 @@ def check(page: Path, *, write: bool = False) -> Iterator[str]:
 
 def main() -> None:
     write = "--write" in sys.argv
-    failures = []
+    failures: list[str] = []
+    path = list(sys.path)
     for page in [Path(name).resolve() for name in sys.argv[1:] if name != "--write"]:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             shutil.copytree(ROOT / "data", "data")
             failures += check(page, write=write)
+            sys.path[:] = path
+            sys.path_importer_cache.pop(".", None)  # it is another folder for the next page
     sys.exit("\n\n".join(failures) or 0)
 
 

@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 
 import streamtrain
 from streamtrain.cli.commands import app
+from streamtrain.columns.roles import ROLES
+from streamtrain.learn import LOSSES, RULES, SCHEDULES
+from streamtrain.prepare import INFINITIES, Preparation, Shape
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/command-line.md"
@@ -67,6 +70,18 @@ def test_the_path_of_the_data_names_every_module() -> None:
     named = sorted(re.findall(r"`(\w+)`", " ".join(rows)))
     modules = [m.name for m in pkgutil.iter_modules(streamtrain.__path__) if not m.name.startswith("_")]
     assert named == sorted(modules)
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("linear.md", [*LOSSES, *RULES, *SCHEDULES]),
+        ("preparation.md", [*ROLES, "time", *INFINITIES, *Preparation(Shape(("x",))).as_dict()]),
+    ],
+)
+def test_every_choice_is_explained(page: str, names: list[str]) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text and f" {name}`" not in text] == []
 
 
 def test_every_command_has_its_section() -> None:

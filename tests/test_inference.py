@@ -134,7 +134,7 @@ def test_what_is_missing_or_unknown(tmp_path: Path) -> None:
     for ask in (lambda d: evaluate(model, d), lambda d: predict(model, d, out=out)):
         with pytest.raises(ColumnError, match="no column 'z'"):
             ask(data.drop_columns(["z"]))
-        with pytest.raises(ColumnError, match="not numbers: 'z'"):
+        with pytest.raises(ColumnError, match="feature 'z' is string; the model knows it as int64"):
             ask(data.set_column(1, "z", pa.array(["a"] * ROWS)))
         with pytest.raises(NotFoundError, match="no such file"):
             ask(str(tmp_path / "nope"))
@@ -146,10 +146,18 @@ def test_what_is_missing_or_unknown(tmp_path: Path) -> None:
         evaluate(model, data.set_column(3, "y", pa.array(["3"] * ROWS)))
     assert predict(model, data.drop_columns(["y"]), out=out)["rows"] == ROWS
     out.unlink()
-    holes = data.set_column(0, "x", pa.array([None, *data["x"].to_pylist()[1:]]))
-    with pytest.raises(BadValueError, match="'x' has 1 null"):
-        predict(model, holes, out=out)
+    far = data.set_column(0, "x", pa.array([float("inf"), *data["x"].to_pylist()[1:]]))
+    with pytest.raises(BadValueError, match=r"'x' is infinite, .* in row 0 of "):
+        predict(model, far, out=out)
     assert list(tmp_path.iterdir()) == []
+    x = data["x"].to_pylist()
+    for holes in (pa.array([None, *x[1:]]), pa.array([float("nan"), *x[1:]]), pa.nulls(ROWS)):
+        middle = pa.array([model.preparation.numbers.centre[0]] + [0.0] * (ROWS - 1))
+        found = []
+        for column in (holes, middle):
+            predict(model, data.set_column(0, "x", column), out=out)
+            found.append(pq.read_table(out)["probability_3"][0].as_py())
+        assert found[0] == pytest.approx(found[1], abs=1e-6)  # what is missing is as the mean, never seen to be missing
 
 
 def test_predictions_never_meet_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +211,8 @@ def test_weights() -> None:
     data = table()
     ones = data.append_column("w", pa.array(np.ones(ROWS)))
     same = evaluate(train(ones, weight="w").model, data)
-    assert same == evaluate(train(data).model, data)
+    plain = evaluate(train(data).model, data)  # weights are learned by another formula, which is nearly the same for 1
+    assert same["rows"] == plain["rows"] and same["metrics"] == pytest.approx(plain["metrics"], rel=0.01, abs=2e-3)
     # rows that weigh nothing are as if they were not there: here they would teach the opposite
     flipped = data.set_column(3, "y", pa.array([3 if v == -7 else -7 for v in data["y"].to_pylist()]))
     both = pa.concat_tables([data, flipped]).append_column("w", pa.array(np.repeat([1.0, 0.0], ROWS)))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def test_a_loaded_model_predicts_the_same_bits(tmp_path: Path, kind: str, settin
     assert predictions(loaded).tobytes() == predictions(model).tobytes()
     assert loaded.classes == model.classes and [type(c) for c in loaded.classes] == [type(c) for c in model.classes]
     assert (loaded.task, loaded.settings, loaded.layout.features) == (model.task, model.settings, model.layout.features)
-    assert loaded.layout.slots == ["X[0]", "X[1]", "X[2]"] and loaded.layout.origins == model.layout.origins
+    assert loaded.layout.slots == ["X[0]", "X[1]", "X[2]"] and loaded.preparation.looks == model.preparation.looks
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(loaded.state_dict()[name], value, name)
     assert len(np.unique(predictions(model))) > 100
 
 
@@ -57,7 +60,8 @@ def test_columns_far_from_zero_keep_their_origin(tmp_path: Path) -> None:
     seconds = 1_700_000_000_000 + (1000 * X[:, 0]).astype(np.int64)
     data = {"when": seconds, "y": (X[:, 0] > 0).astype(int)}
     result = fit(data, target="y", out=tmp_path / "r")
-    assert result.model.layout.origins[0] == pytest.approx(1.7e12)
+    assert result.model.layout.columns[0].origin == pytest.approx(1.7e12)
+    assert load_model(tmp_path / "r").layout.columns[0].origin == result.model.layout.columns[0].origin
     assert evaluate(tmp_path / "r", data) == evaluate(result.model, data)
     assert evaluate(tmp_path / "r", data)["metrics"]["accuracy"] > 0.95
 
@@ -107,6 +111,10 @@ def test_a_flipped_bit_in_the_weights_is_noticed(saved: Path, tmp_path: Path, pl
         load_model(tmp_path / "r")
 
 
+FEATURE = {"name": "X", "role": "number", "type": "number", "shape": [3], "why": "", "origin": 0.0, "text_bytes": 0.0}
+TARGET = {"name": "y", "task": "classify", "classes": [-5, 5, 15], "origin": 0.0}
+SETTINGS = asdict(LinearSettings())
+PREPARATION = {"hash_bits": 4, "infinities": "error", "class_weights": []}
 DAMAGE: dict[str, Any] = {
     "not json": "{",
     "no text": b"\xff\xfe",
@@ -115,23 +123,35 @@ DAMAGE: dict[str, Any] = {
     "another format": {"format": 99},
     "no features": {"features": []},
     "features of no shape": {"features": [{"name": "x"}]},
-    "an odd shape": {"features": [{"name": "X", "shape": "wide", "origin": 0.0}]},
-    "another width": {"features": [{"name": "X", "shape": [4], "origin": 0.0}]},
-    "fewer classes": {"target": {"name": "y", "task": "classify", "classes": [1, 2]}},
-    "no target": {"target": None},
-    "an odd target": {"target": {"name": "y", "colour": "red"}},
-    "an unknown rule": {"settings": {"rule": "magic"}},
-    "an unknown setting": {"settings": {"magic": 1}},
-    "another rule": {"settings": {"loss": None, "rule": "adam", "step": None, "l1": 0.0, "l2": 0.0, "average": True}},
+    "an odd shape": {"features": [FEATURE | {"shape": "wide"}]},
+    "an odd type": {"features": [FEATURE | {"shape": None, "type": "list<item: int64>"}]},
+    "another width": {"features": [FEATURE | {"shape": [4]}]},
+    "an unknown role": {"features": [FEATURE | {"role": "sound"}]},
+    "another role": {"features": [FEATURE | {"role": "category", "shape": None, "type": "text"}]},
+    "fewer classes": {"targets": [TARGET | {"classes": [1, 2]}]},
+    "no target": {"targets": []},
+    "null for targets": {"targets": None},
+    "an odd target": {"targets": [{"name": "y", "colour": "red"}]},
+    "more targets": {"targets": [TARGET, TARGET | {"name": "z"}]},
+    "an unknown rule": {"settings": SETTINGS | {"rule": "magic"}},
+    "an unknown setting": {"settings": SETTINGS | {"magic": 1}},
+    "another rule": {"settings": SETTINGS | {"rule": "adam"}},
+    "an unknown loss": {"settings": SETTINGS | {"loss": "magic"}},
+    "far too many slots": {"preparation": PREPARATION | {"hash_bits": 99}},
+    "an unknown preparation": {"preparation": PREPARATION | {"magic": 1}},
+    "no preparation": {"preparation": None},
+    "a cross of what is not there": {"crosses": [["X", "Y"]]},
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_description(saved: Path, tmp_path: Path, damage: str) -> None:
     path = copy(saved, tmp_path / "r") / "model.json"
-    change = DAMAGE[damage]
+    change, whole = DAMAGE[damage], json.loads(path.read_text())
+    assert whole["targets"] == [TARGET] and whole["settings"] == SETTINGS and whole["preparation"] == PREPARATION
+    assert [f | {"why": ""} for f in whole["features"]] == [FEATURE]
     if isinstance(change, dict):
-        change = json.dumps(json.loads(path.read_text()) | change)
+        change = json.dumps(whole | change)
     path.write_bytes(change if isinstance(change, bytes) else change.encode())
     with pytest.raises(RunError, match=str(tmp_path / "r")) as caught:
         load_model(tmp_path / "r")
@@ -172,5 +192,5 @@ def test_other_columns(tmp_path: Path) -> None:
         predict(model, {"X": X[:, :2]}, out=out)
     with pytest.raises(ColumnError, match=r"no column 'X'.*did you mean 'x'"):
         predict(model, {"x": X}, out=out)
-    with pytest.raises(ColumnError, match="not numbers: 'X'"):
+    with pytest.raises(ColumnError, match="feature 'X' is string; the model knows it as "):
         predict(model, pa.table({"X": ["a"] * 10}), out=out)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrain.batch import Batch
+from streamtrain.columns.roles import Column
 from streamtrain.errors import BadValueError
 from streamtrain.kernels import COMPILED
-from streamtrain.learn import Linear
 from streamtrain.load import Layout
-from streamtrain.model import Model
+from streamtrain.model import LinearSettings, Model
 from streamtrain.target import Target
 
 
@@ -26,8 +26,8 @@ def test_a_run_gives_the_same_bits_as_its_batches(seed: int, shape: tuple[int, i
     X = (rng.normal(size=(size * 60 + 5, width)) * 100 + 7).astype(np.float32)
     y = (X[:, 0] + 50 * rng.normal(size=len(X)) > 7).astype(np.int32)
     target = Target("y", "classify", (0, 1))
-    layout = Layout(tuple(f"x{i}" for i in range(width)), (pa.float32(),) * width, target)
-    models = [Model(layout, Linear(width, 2, l2=l2), None) for _ in range(2)]
+    layout = Layout(tuple(Column(f"x{i}", pa.float32(), "number", "") for i in range(width)), target)
+    models = [Model(layout, LinearSettings(l2=l2)) for _ in range(2)]
     found = []
     for model, rows in zip(models, (len(X), size), strict=True):
         batches = [
@@ -42,14 +42,14 @@ def test_a_run_gives_the_same_bits_as_its_batches(seed: int, shape: tuple[int, i
 @pytest.mark.skipif(not COMPILED, reason="only compiled kernels take many batches at a time")
 def test_a_run_stops_at_rows_that_are_not_finite_and_survives_squares_that_are_not() -> None:
     target = Target("y", "classify", (0, 1))
-    layout = Layout(("a", "b"), (pa.float32(),) * 2, target)
+    layout = Layout(tuple(Column(name, pa.float32(), "number", "") for name in "ab"), target)
     X = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     y = (X[:, 0] > 0).astype(np.int32)
     X[15_000, 1] = 1e25  # its square is more than float32 holds
-    model = Model(layout, Linear(2, 2), None)
+    model = Model(layout, LinearSettings())
     assert len(model.train(Batch(X.copy(), y, None, np.arange(len(X))), 32)) == len(X)
     X[15_000, 1] = np.inf
-    model = Model(layout, Linear(2, 2), None)
+    model = Model(layout, LinearSettings())
     with pytest.raises(BadValueError) as error:
         model.train(Batch(X, y, None, np.arange(len(X))), 32)
     assert (error.value.row, error.value.column) == (15_000, 1)

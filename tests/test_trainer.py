@@ -75,11 +75,15 @@ def test_validation_without_a_feature_is_refused_before_training(clicks: Path) -
 
 def test_rows_that_are_not_finite_are_named(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
-    x[17_123, 1] = np.nan
+    x[17_123, 1] = -np.inf
     data = {"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "y": (x[:, 0] > 0).astype(int)}
-    with pytest.raises(BadValueError, match=r"feature 'b' is nan in row 17,123 of .*--exclude b"):
+    with pytest.raises(BadValueError, match=r"feature 'b' is infinite.* in row 17,123 of .*--infinities"):
         streamtrain.fit(data, target="y", out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
+    for infinities in ("clip", "missing"):
+        found = streamtrain.fit(data, target="y", infinities=infinities, out=tmp_path / infinities).report
+        assert found.metrics["progressive"]["accuracy"] > 0.95 and found.preparation["numbers"] == 3
+        assert found.preparation["slots_used"] == (infinities == "missing")
 
 
 @pytest.mark.parametrize("rows", [1_000, 60_000])

@@ -54,7 +54,9 @@ Delta = Annotated[
 ]
 Level = Annotated[Optional[float], typer.Option(help="Of quantile: which. [default: 0.5]")]
 Rule = Annotated[str, typer.Option(help="The update rule: nag, sgd, momentum, adagrad, adam or ftrl.")]
-Schedule = Annotated[str, typer.Option(help="Of sgd's step, by rows seen: constant, sqrt or inverse.")]
+Schedule = Annotated[
+    str, typer.Option(help="Of the step of sgd and momentum, by rows seen: constant, sqrt or inverse.")
+]
 ClassWeight = Annotated[Optional[str], typer.Option(help="balanced, or a weight for classes: a=2,b=0.5.")]
 Patience = Annotated[Optional[int], typer.Option(
     help="Stop after so many epochs without a better loss on held-out or validation rows, and keep the best.")]  # fmt: skip
@@ -123,11 +125,12 @@ def no_command(
 
 
 @app.command()
-def inspect(data: Data, target: Annotated[Optional[str], typer.Option(help="The column to look at.")] = None,
+def inspect(data: Data, target: Annotated[Optional[str], typer.Option(help="The column to look at, or several: a,b.")] = None,
             roles: As = None, missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Schema, rows, chunks and sizes, and what each column would become; with a target: its classes, how clustered they are."""
     asked = dict(split_pair(text, "--as", "COL=ROLE") for text in roles or ())
-    _print(inspect_data(data, target=target, roles=asked, missing_chunks=missing_chunks), json, show.inspection)
+    named = split_names(target) if target is not None else None
+    _print(inspect_data(data, target=named, roles=asked, missing_chunks=missing_chunks), json, show.inspection)
 
 
 @app.command()

@@ -59,6 +59,10 @@ def inspection(result: dict[str, Any]) -> None:
 
 
 def _target(target: dict[str, Any]) -> None:
+    if "targets" in target:
+        for each in target["targets"]:
+            _target(each)
+        return
     clustering = "" if target["clustering"] is None else f"; clustering {target['clustering']:.3f} (0 mixed, 1 sorted)"
     _line(f"\ntarget {printable(target['name'])}: {target['task']}{clustering}")
     if target["classes"]:

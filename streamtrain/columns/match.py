@@ -32,7 +32,9 @@ def same_column(own: Column, field: pa.Field, *, crossed: bool = False) -> Colum
     if found is not None and found.role == own.role == "number" and found.numbers != own.numbers:
         raise ColumnError(f"feature {own.name!r} has {found.numbers} numbers a row; the model knows {own.numbers}")
     if found is None or found.role != own.role or _told(found, crossed) != _told(own, crossed):
-        raise ColumnError(f"feature {own.name!r} is {kind_name(field)}; the model knows it as {own.type}: cast it first")
+        raise ColumnError(
+            f"feature {own.name!r} is {kind_name(field)}; the model knows it as {own.type}: cast it first"
+        )
     origin = own.origin
     if own.role == "time":  # in the unit of these data
         there, here = _UNITS[_unit(value_type(found.type))], _UNITS[_unit(value_type(own.type))]

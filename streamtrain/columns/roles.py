@@ -32,6 +32,7 @@ from streamtrain.storage.arrow import is_number, near_names, value_type, width
 __all__ = ["ROLES", "Column", "choose_role", "choose_roles", "looks_like_text", "mean_bytes", "parse_crosses"]
 
 ROLES = ("number", "category", "text", "ignore")
+_SHORT = "strings"
 _TEXT_WORDS, _TEXT_DISTINCT, _TEXT_VALUES = 4.0, 0.5, 8
 
 
@@ -46,7 +47,7 @@ class Column:
 
     >>> column = choose_role(pa.field("city", pa.string()))
     >>> column.role, column.numbers, column.why
-    ('category', 0, 'text')
+    ('category', 0, 'strings')
     """
 
     name: str
@@ -147,7 +148,7 @@ def choose_role(field: pa.Field, asked: str | None = None) -> Column:
             raise ColumnError(f"--as {field.name}={asked}: the column is {kind_name(field)}: leave it out with =ignore")
         return Column(field.name, kind, asked, "as asked")
     if problem is None and isinstance(kind, pa.DictionaryType) and simple:
-        return Column(field.name, kind, "category", "text" if _is_text(value) else "a dictionary")
+        return Column(field.name, kind, "category", _SHORT if _is_text(value) else "a dictionary")
     if problem is None and numeric:
         shape = shape_of(kind)
         named = "a duration, in seconds" if pa.types.is_duration(value) else "a number"
@@ -155,7 +156,7 @@ def choose_role(field: pa.Field, asked: str | None = None) -> Column:
     if problem is None and is_time(kind):
         return Column(field.name, kind, "time", ", ".join(dict.fromkeys(p.split("_")[0] for p in time_parts(kind))))
     if problem is None and simple:
-        return Column(field.name, kind, "category", "text" if _is_text(value) else "bytes")
+        return Column(field.name, kind, "category", _SHORT if _is_text(value) else "bytes")
     raise ColumnError(f"{field.name!r} ({kind_name(field)})")
 
 
@@ -194,7 +195,7 @@ def parse_crosses(crosses: Sequence[str | Sequence[str]], columns: Sequence[Colu
     """The columns of each cross, ``"a:b"`` or names. Raises UsageError for fewer than two, ColumnError for what cannot be
     crossed: columns that are not features, numbers with fractions (their values hardly repeat), text, tensors."""
     known = {column.name: column for column in columns}
-    found = []
+    found: list[tuple[str, ...]] = []
     for cross in crosses:
         names = tuple(cross.split(":")) if isinstance(cross, str) else tuple(cross)
         if isinstance(cross, str) and len(names) > 2 and not all(name in known for name in names):

@@ -82,9 +82,7 @@ def hash_bytes(data: NDArray[np.uint8], offsets: NDArray[np.int64], seed: int) -
     return _finished(h)
 
 
-def take(
-    signatures: Words, codes: NDArray[np.int32], valid: tuple[NDArray[np.uint8], int] | None, null: int
-) -> Words:
+def take(signatures: Words, codes: NDArray[np.int32], valid: tuple[NDArray[np.uint8], int] | None, null: int) -> Words:
     """``signatures[codes]``, and ``null`` where a row is not valid: a bitmap and the place of the first row's bit in it; the
     codes of such rows may be anything. codes: shape (rows,).
 

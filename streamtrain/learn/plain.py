@@ -23,6 +23,9 @@ __all__ = ["PlainLinear", "measures"]
 Floats = NDArray[np.float32]
 
 
+_CLOCK_BYTES = 5 * 8
+
+
 class PlainLinear:
     """See `Linear`; this is all of it but the fused steps."""
 
@@ -174,7 +177,7 @@ class PlainLinear:
             array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._descent.penalty.on))
         )
         table = 0 if self._table is None else self._table.array.nbytes
-        return dense + self._descent.passing * self._weights.nbytes + table
+        return dense + self._descent.passing * self._weights.nbytes + table + _CLOCK_BYTES
 
     def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
         """Weights, average, what the rule and penalties remember, of the table the slots used
@@ -189,6 +192,9 @@ class PlainLinear:
         of a model of another shape; nothing has changed then."""
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
         clock = Clock(rows, batches, measured, float(state["power"]), float(state["noise"]))
+        more = set(state) - {*self._dense, *asdict(clock), *(("sparse",) if self._table is not None else ())}
+        if more:
+            raise DataError(f"the state has {sorted(more)[0]!r}, which this model does not: it is that of another rule")
         for name, array in self._dense.items():
             if np.shape(state[name]) != array.shape:
                 raise DataError(f"the state's {name} has shape {np.shape(state[name])}; the model's has {array.shape}")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Sparse
 from streamtrain.errors import DataError
+from streamtrain.kernels import zeros
 from streamtrain.learn.descent import Descent
 from streamtrain.learn.rules import Clock
 
@@ -59,7 +60,7 @@ class Table:
     def __init__(self, slots: int, outputs: int, descent: Descent) -> None:
         self.descent = descent
         self.fields = (*descent.fields, *(("last",) if descent.pays else ()))
-        self.array = np.zeros((slots, len(self.fields), outputs)[: 2 + (outputs > 1)], np.float32)
+        self.array = zeros((slots, len(self.fields), outputs)[: 2 + (outputs > 1)], np.float32)
         self.used = 0
 
     def touch(self, sparse: Sparse, clock: Clock) -> Touched:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["TextStore", "WindowArrays"]
 
 _MOVED_ROWS = 8192  # at a time, where gaps are closed
+_GROWN_BY = 8  # by what part texts grow where they are longer than was thought
 
 
 class TextStore:
@@ -41,11 +42,18 @@ class TextStore:
         with self._lock:
             start, self._used = self._used, self._used + len(data)
             if self._used > len(self._data):
-                grown = np.empty(max(self._used, len(self._data) * 5 // 4), np.uint8)
-                grown[:start] = self._data[:start]
-                self._data = grown
+                self._grow(max(self._used, len(self._data) + len(self._data) // _GROWN_BY), start)
             self._data[start : self._used] = data
             return start
+
+    def _grow(self, size: int, used: int) -> None:
+        """Make room for so many bytes; those that are used stay."""
+        try:
+            self._data.resize(size)  # large memory is not copied, its pages are named anew
+        except ValueError:  # somebody holds texts of before
+            grown = np.empty(size, np.uint8)
+            grown[:used] = self._data[:used]
+            self._data = grown
 
     def rows(self, first: int, last: int) -> Texts:
         """The texts of rows ``first`` to ``last``, without a copy."""

@@ -20,12 +20,12 @@ from streamtrain.columns.texts import NGRAMS_PER_BYTE, text_bytes
 from streamtrain.errors import BadValueError, ColumnError, SchemaError
 from streamtrain.kernels import scatter_columns, scatter_rows
 from streamtrain.load.arrays import TextStore, WindowArrays
+from streamtrain.load.scratch import Scratch
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 from streamtrain.target import Target, runs
 
-__all__ = ["Layout", "WindowArrays", "choose_features"]
+__all__ = ["Layout", "WindowArrays", "choose_features", "has_width"]
 
-_ENTRY_BYTES = 40  # signature, slot, value, and what the learner makes of them
 _TEXT_PLACE_BYTES = 12  # where a text stands, and its size
 
 
@@ -142,11 +142,12 @@ class Layout:
         )
         return self.width * self.dtype.itemsize + other
 
-    @property
-    def entry_bytes(self) -> int:
-        """The sparse part of one row while it is prepared and learned."""
-        entries = self.categories + len(self.crosses) + NGRAMS_PER_BYTE * self.text_bytes
-        return math.ceil(_ENTRY_BYTES * entries)
+    @cached_property
+    def scratch(self) -> Scratch:
+        """What rows take in passing."""
+        ngrams = NGRAMS_PER_BYTE * self.text_bytes
+        entries = self.categories + len(self.crosses) + ngrams
+        return Scratch(self.width, entries, ngrams, self.text_bytes, self.outputs)
 
     @property
     def outputs(self) -> int:
@@ -168,16 +169,23 @@ class Layout:
         return [name for column in self.columns for name in column.parts]
 
     def groups(self, share: float) -> list[list[str]]:
-        """The columns in groups that make up at most ``share`` of their bytes each, at least one column a group."""
+        """The columns in groups that make up at most ``share`` of their bytes each, at least one column a group. Those that
+        have no width are a group of their own: who knows which of them makes up how much."""
+        if share >= 1:
+            return [list(self.read)]
+        loose = [column.name for column in self.columns if not has_width(column.type)]
         kinds = {column.name: column.type for column in self.columns}
-        sizes = [(name, bytes_per_row(kinds[name]) if name in kinds else 8.0) for name in self.read]
+        wide = [name for name in self.read if name not in loose]
+        sizes = [(name, bytes_per_row(kinds[name]) if name in kinds else 8.0) for name in wide]
+        if not sizes:
+            return [loose]
         most, groups, held = share * sum(size for _, size in sizes) * 1.001, [[sizes[0][0]]], sizes[0][1]
         for name, size in sizes[1:]:
             if held + size > most:
                 groups, held = [*groups, []], 0.0
             groups[-1].append(name)
             held += size
-        return groups
+        return [*groups, loose] if loose else groups
 
     def write(
         self, batch: pa.RecordBatch, into: WindowArrays, places: NDArray[np.int64], where: str, *, skips: bool = False
@@ -253,6 +261,18 @@ class Layout:
 
     def with_columns(self, columns: Sequence[Column]) -> Layout:
         return replace(self, columns=tuple(columns))
+
+
+def has_width(kind: pa.DataType) -> bool:
+    """Whether all values of a type take the same bytes.
+
+    >>> has_width(pa.float32()), has_width(pa.dictionary(pa.int32(), pa.string()))
+    (True, False)
+    """
+    try:
+        return bool(value_type(kind).bit_width >= 0)
+    except ValueError:
+        return False
 
 
 def _write_text(values: pa.Array, into: TextStore, column: int, places: NDArray[np.int64]) -> None:

@@ -16,7 +16,7 @@ from streamtrain.columns.roles import Column, looks_like_text, mean_bytes
 from streamtrain.columns.times import time_origin_of
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, NotFoundError, SchemaError, UsageError
 from streamtrain.ledger import Ledger
-from streamtrain.load.layout import Layout, choose_features
+from streamtrain.load.layout import Layout, choose_features, has_width
 from streamtrain.memory import available_bytes, parse_bytes, release_freed_memory, resident_bytes
 from streamtrain.plan import Plan, solve
 from streamtrain.storage import open_reader
@@ -33,10 +33,7 @@ __all__ = ["Source"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
-_LEARNER_COPIES = 3  # of a batch: the learner's temporaries, beside the buffers of the loader
-_CLASS_BYTES = (
-    4 * 6
-)  # for each row of a batch and class: margin, prediction, gradient, and what the scores make of them
+_TEXT_COPIES = 3  # of what a read takes, text has more than numbers have: dictionaries are made of it
 _ORIGIN_ROWS, _ORIGIN_BYTES = 1024, 16 * 10**6
 _SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: libraries, pieces of freed memory
 
@@ -145,14 +142,27 @@ class Source:
 
     @cached_property
     def _shares(self) -> tuple[float, float, float]:
-        """Bytes a row of the columns read; their share of all columns; the share of the widest."""
-        schema = self.reader.schema
+        """Bytes a row of the columns read; their share of what a read of all columns takes; the share of those that are read
+        together at least: the widest, or all that have no width."""
+        schema, read = self.reader.schema, self.layout.read
         sizes = {f.name: bytes_per_row(f.type) for f in schema}
-        everything = max(sum(sizes.values()), 1e-9)
-        read = [sizes[n] for n in self.layout.read]
+        row_bytes = sum(sizes[n] for n in read)
         if getattr(self.reader, "row_oriented", False):  # some columns cost as much as all
-            return sum(read), 1.0, 1.0
-        return sum(read), sum(read) / everything, max(read) / everything
+            return row_bytes, 1.0, 1.0
+        # Nobody says how long text is. What chunks decode to beyond the columns with a width may be all in those that are read.
+        loose = {column.name for column in self.layout.columns if not has_width(column.type)}
+        decoded = float(self.table.decoded_bytes.sum()) / max(1, self.table.total_rows)
+        text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
+        everything = max(sum(sizes.values()) + text, 1e-9)
+        together = sum(sizes[name] for name in loose) + text
+        return row_bytes, (row_bytes + text) / everything, max(together, *(sizes[n] for n in read)) / everything
+
+    @property
+    def _copied_row_bytes(self) -> float:
+        """See `Demand`."""
+        schema = self.reader.schema
+        numbers = sum(column.numbers for column in self.layout.columns if schema.field(column.name).nullable)
+        return 4.0 * (numbers + len(self.layout.codes))
 
     @property
     def row_bytes(self) -> float:
@@ -163,8 +173,10 @@ class Source:
         self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         workers: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
         window_bytes: int | None = None, extra_terms: Mapping[str, int] | None = None,
+        scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip
-        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`."""
+        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`. scratch_bytes: what so many rows
+        take in passing; by default as they are learned."""
         available = available_bytes()
         half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
         budget = half if memory is None else parse_bytes(memory)
@@ -175,12 +187,12 @@ class Source:
             table=table,
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
-            batch_row_bytes=4 * self.layout.width * (1 + _LEARNER_COPIES)
-            + self.layout.entry_bytes
-            + _CLASS_BYTES * self.layout.outputs,
+            batch_row_bytes=self.layout.row_bytes + self.layout.width * (4 - self.layout.dtype.itemsize),
+            scratch_bytes=scratch_bytes or (lambda rows: self.layout.scratch.learning(rows, learner_bytes)),
             baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,
+            copied_row_bytes=self._copied_row_bytes,
             learner_bytes=learner_bytes,
             preparation_bytes=preparation_bytes,
             extra_terms=extra_terms or {},

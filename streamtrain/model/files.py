@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.columns.match import family
-from streamtrain.columns.roles import Column, shape_of
+from streamtrain.columns.roles import Column, parse_crosses, shape_of
 from streamtrain.columns.times import is_time
 from streamtrain.errors import RunError
 from streamtrain.load import Layout
@@ -71,7 +71,7 @@ def load_model(run: str | Path) -> Model:
             Column(f["name"], _type(f["type"], f["shape"]), f["role"], f["why"], f["origin"], f["text_bytes"])
             for f in description["features"]
         )
-        crosses = tuple(tuple(cross) for cross in description["crosses"])
+        crosses = parse_crosses(description["crosses"], columns)
         layout = Layout(columns, target, description["weight"], crosses)
         asked = dict(description["preparation"])
         asked["class_weights"] = tuple(asked["class_weights"])
@@ -80,7 +80,7 @@ def load_model(run: str | Path) -> Model:
         if hashlib.sha256(tensors).hexdigest() != description["sha256"]:
             raise RunError(f"{run}: model.safetensors is not the file that was written: its checksum differs")
         model.load_state_dict(load(tensors))
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+    except (LookupError, TypeError, ValueError, OSError, SafetensorError) as error:
         if isinstance(error, RunError):
             raise
         raise RunError(f"{run}: the model is damaged or incomplete: {error}") from error

@@ -96,8 +96,7 @@ class Model:
         unit = self.learner.loss.unit if isinstance(self.learner, Linear) else "deviation"
         self._scale = TargetScale(targets, unit or "deviation") if self.target.task == "regress" else None
         self._class_weights = np.array(self.prepared.class_weights, np.float32)
-        self._as_it_is = np.zeros((3, layout.width), np.float32)
-        self._as_it_is[2] = 1
+        self._as_it_is = np.repeat(np.array([0, 0, 1], np.float32), layout.width).reshape(3, -1)
         self._unused = np.zeros((2, layout.width))
 
     @property
@@ -124,11 +123,23 @@ class Model:
             stop = min(len(batch), start + size * self._batches_at_once(batch, start, size))
             part = batch if stop - start == len(batch) else batch.part(start, stop)
             try:
-                found.append(self._train_run(part, size) if stop - start > size else self._train_one(part))
+                found.append(self._train_run(part, size) if stop - start > size else self._train_heavy(part))
             except BadValueError as error:
                 raise error.further(start) from None
             start += len(found[-1])
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _train_heavy(self, batch: Batch) -> Floats:
+        """Learn the rows that weigh something; the others are as if they were not there, and their predictions are 0."""
+        if batch.weights is None or batch.weights.all():
+            return self._train_one(batch)
+        rows, outputs = np.flatnonzero(batch.weights), self.layout.outputs
+        predictions = np.zeros((len(batch), outputs)[: 1 + (outputs > 1)], np.float32)
+        try:
+            predictions[rows] = self._train_one(batch.take(rows)) if len(rows) else 0
+        except BadValueError as error:
+            raise error if error.row is None else error.further(int(rows[error.row]) - error.row) from None
+        return predictions
 
     def _weighted(self, batch: Batch) -> Batch:
         """The batch with the weights of its rows' classes."""
@@ -241,10 +252,8 @@ class Model:
     def layout_for(self, schema: pa.Schema, *, with_target: bool) -> Layout:
         """The same columns in other data. Raises ColumnError where they are not there, or are something else."""
         crossed = {name for cross in self.layout.crosses for name in cross}
-        columns = [
-            same_column(column, pick(schema, column.name, "features"), crossed=column.name in crossed)
-            for column in self.layout.columns
-        ]
+        own = self.layout.columns
+        columns = [same_column(c, pick(schema, c.name, "features"), crossed=c.name in crossed) for c in own]
         target = weight = None
         if with_target:
             for name in self.target.names:

@@ -84,7 +84,7 @@ class Standardize:
     def fill_for(self, X: Floats) -> Floats:
         """What NaN in X, shape (rows, features), is to be replaced by: the mean so far; shape (features,), float32."""
         new = np.flatnonzero(~self._seen)
-        if new.size:
+        if new.size and len(X):
             there = ~np.isnan(X[:, new])
             found = there.any(axis=0)
             first = X[there.argmax(axis=0), new]

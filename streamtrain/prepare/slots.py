@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.kernels import zeros
 from streamtrain.kernels.slots import find_slots
 from streamtrain.prepare.state import checked
 
@@ -39,7 +40,7 @@ class Slots:
         self.bits = bits
         self._sharing = 1 << (bits - 2)
         self._most = (1 << bits) - self._sharing
-        self._places = np.zeros((1 << bits, 2), np.uint32)
+        self._places = zeros((1 << bits, 2), np.uint32)
         self._counts = np.zeros(2, np.int64)  # slots taken; values that were given one that is shared
         self._entries = 0
 

@@ -32,8 +32,9 @@ _LEVEL_BYTES = 2
 _SLACK = 1.25  # allocators
 _STREAM_SLACK = 2.2  # the same, where buffers, pages and slices of all columns take turns for long: blocks get split
 _SLICES_HELD = 6
-_TEXT_COPIES = 4  # text that is made into a dictionary: itself, a hash table, and both again as they grow
-_TEXT_COPIES_STREAMED = 6  # and what the slice before names
+_TEXT_COPIES = 2  # text that is made into a dictionary: itself, and again as that grows
+_TEXT_COPIES_STREAMED = 4  # and what the slice before names
+_VALUE_BYTES, _VALUE_COPIES = 65, 8  # of a value in a dictionary: hash tables, offsets; what that is of text, at most
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Sizes:
     """Sums over row groups: every array has one entry for each.
 
     row_bytes: of a row once decoded. stored_row_bytes: as it is stored without a dictionary. scratch_row_bytes: of the
-    columns that Arrow holds otherwise than they are stored. level_columns: how many may have nulls. buffer_bytes: what a
-    stream reads of a column at once.
+    columns that Arrow holds otherwise than they are stored. level_columns: how many may have nulls. text_columns: how many have
+    values without a width. buffer_bytes: what a stream reads of a column at once.
     """
 
     rows: NDArray[np.int64]
@@ -76,7 +77,7 @@ class Sizes:
     stored_row_bytes: float
     scratch_row_bytes: float
     level_columns: int
-    has_text: bool
+    text_columns: int
     page: Page
     buffer_bytes: int = STREAM_BUFFER_BYTES
 
@@ -94,20 +95,20 @@ class Sizes:
             stored_row_bytes=sum(_stored_width(field.type) for field in schema),
             scratch_row_bytes=sum(map(_scratch_width, kinds)),
             level_columns=stored_columns - sum(not f.nullable and not pa.types.is_nested(f.type) for f in schema),
-            has_text=any(map(_has_no_width, kinds)),
+            text_columns=sum(map(_has_no_width, kinds)),
             page=page,
             buffer_bytes=buffer_bytes,
         )
 
     def decoded_bytes(self) -> NDArray[np.int64]:
         plain = np.ceil(self.rows * self.row_bytes).astype(np.int64)
-        decoded: NDArray[np.int64] = np.maximum(plain, self.encoded_bytes) if self.has_text else plain
+        decoded: NDArray[np.int64] = np.maximum(plain, self.encoded_bytes) if self.text_columns else plain
         return decoded
 
     def read_peak_bytes(self) -> NDArray[np.int64]:
         values = self.rows * (_LEVEL_BYTES * self.level_columns + self.scratch_row_bytes)
         small = 3 * self.stored_columns * np.minimum(self._page(), _SMALL_PAGE_BYTES)
-        held = self.decoded_bytes() + self.encoded_bytes + values + small + self._pages() + _TEXT_COPIES * self._text()
+        held = self.decoded_bytes() + self.encoded_bytes + values + small + self._pages() + self._text(_TEXT_COPIES)
         peak: NDArray[np.int64] = (_SLACK * held).astype(np.int64)
         return peak
 
@@ -117,7 +118,7 @@ class Sizes:
         row_bytes = self.row_bytes + _LEVEL_BYTES * self.level_columns
         slices = min(_SLICES_HELD * rows, int(one.rows[0])) * row_bytes + rows * self.scratch_row_bytes
         small = buffers + 2 * self.stored_columns * np.minimum(one._page(), _SMALL_PAGE_BYTES)
-        held = _STREAM_SLACK * small + _SLACK * (one._pages() + _TEXT_COPIES_STREAMED * one._text()) + slices
+        held = _STREAM_SLACK * small + _SLACK * (one._pages() + one._text(_TEXT_COPIES_STREAMED)) + slices
         return int(min(held[0], one.read_peak_bytes()[0]))
 
     def _page(self) -> NDArray[Any]:
@@ -141,11 +142,13 @@ class Sizes:
         pages: NDArray[Any] = columns * (large + 2 * dictionary + _COLUMN_BYTES)
         return pages
 
-    def _text(self) -> NDArray[Any]:
-        """What text takes beside its codes: at most what numbers leave of the encoded bytes."""
-        if not self.has_text:
-            return np.zeros(len(self.rows))
-        return np.maximum(0.0, self.encoded_bytes - self.rows * self.row_bytes)
+    def _text(self, copies: int) -> NDArray[Any]:
+        """What text takes beside its codes: it is at most what numbers leave of the encoded bytes. Any of its values may be
+        another one: of short ones there are many, and each takes more than its bytes."""
+        text = np.maximum(0.0, self.encoded_bytes - self.rows * self.row_bytes) if self.text_columns else np.zeros(1)
+        values = np.minimum(_VALUE_BYTES * self.rows * self.text_columns, _VALUE_COPIES * text)
+        taken: NDArray[Any] = copies * text + values
+        return taken
 
 
 def far_buffer_bytes(columns: int) -> int:

@@ -46,7 +46,7 @@ def resumes(subject: LearnerSubject) -> None:
     end = subject.gives(went_on, subject.probe)
     for k in range(len(states)):
         other, one = subject.make(), "one that"
-        if k == len(states) // 2:
+        if k in (0, len(states) // 2):
             other, one = (
                 _with_a_past(subject, [*batches[k : k + 1], subject.probe]),
                 "one that had learned and predicted other rows and",
@@ -111,11 +111,15 @@ def other_state(subject: LearnerSubject) -> None:
     foreign = stored(subject.feed(subject.make(), *subject.stream(seed=700)).state_dict())
     if not foreign:
         raise Skipped("it has no state")
+    thing, other = subject.feed(subject.make(), batches[0]), subject.feed(subject.make(), batches[0])
+    wanted = subject.gives(other, subject.probe), subject.state(other)
     for what, spoiled in _spoiled(foreign, subject.free_shapes):
-        thing, other = subject.feed(subject.make(), batches[0]), subject.feed(subject.make(), batches[0])
         _refused(thing, spoiled, what)
-        subject.same(thing, other, [subject.probe], f"after a state was refused ({what}) it is not what it was")
-        subject.same(subject.feed(thing, batches[1]), subject.feed(other, batches[1]), [], f"later, after {what}")
+        for found, was in zip((subject.gives(thing, subject.probe), subject.state(thing)), wanted, strict=True):
+            subject.require_same(found, was, f"after a state was refused ({what}) it is not what it was")
+    subject.same(
+        subject.feed(thing, batches[1]), subject.feed(other, batches[1]), [], "later, after states were refused"
+    )
 
 
 def _spoiled(state: Arrays, free: Sequence[str]) -> Iterator[tuple[str, Arrays]]:

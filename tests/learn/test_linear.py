@@ -229,7 +229,7 @@ def test_a_run_and_its_steps_agree_on_a_column_of_zeros_with_l2() -> None:
 
 def test_many_classes_and_features() -> None:
     model = Linear(5000, 100)
-    assert model.state_bytes == 6 * 5001 * 100 * 4 + 12
+    assert model.state_bytes == 6 * 5001 * 100 * 4 + 12 + 40
     X = np.random.default_rng(0).standard_normal((32, 5000)).astype(np.float32)
     model.learn(Batch(X, np.arange(32, dtype=np.int32), None, np.arange(32)))
     assert model.predict(X).argmax(axis=1).tolist() == list(range(32))

@@ -488,12 +488,6 @@ def column(batch: pa.RecordBatch, name: str, values: Any) -> pa.RecordBatch:
     return batch.set_column(batch.schema.names.index(name), name, values)
 
 
-def nulled(batch: pa.RecordBatch) -> pa.RecordBatch:
-    return column(
-        batch, "x", pa.array([None] * 2 + [1.0] * (batch.num_rows - 2), pa.float32()) if batch.num_rows else []
-    )
-
-
 SPOILT: list[tuple[Callable[[pa.RecordBatch], Any], type[Exception], str]] = [
     (lambda b: b.slice(1), CorruptError, r"part-3.*but 40 were declared"),
     (lambda b: pa.concat_batches([b, b]), CorruptError, r"part-3.*40 .*declared"),
@@ -503,7 +497,6 @@ SPOILT: list[tuple[Callable[[pa.RecordBatch], Any], type[Exception], str]] = [
     (lambda b: column(b, "x", pa.array([0.5] * b.num_rows)), SchemaError, r"part-3: column 'x' is double, but float"),
     (lambda b: b.to_pydict(), DataError, r"part-3: a reader returned dict"),
     (lambda b: None, DataError, r"part-3: a reader returned NoneType"),
-    (nulled, BadValueError, r"feature 'x' has [\d,]+ nulls in part-3: .*--exclude x"),
     (lambda b: column(b, "y", pa.array([7] * b.num_rows, pa.int64())), BadValueError, r"'y' is 7 in part-3.*--classes"),
     (lambda b: column(b, "w", pa.array([-1.0] * b.num_rows, pa.float32())), BadValueError, r"weight 'w'.* in part-3"),
 ]

@@ -62,7 +62,7 @@ def _names(prefix: str, count: int) -> Any:
 
 def categories(folder: Path, least_bytes: int) -> None:
     """13 numbers and 26 columns of text with 10 to 1,000,000 values, in row groups of 50,000 rows. A file has 1,000,000 rows,
-    and in six of its columns each value is another one."""
+    and in six of its columns no value occurs twice."""
     rng, rows, group = np.random.default_rng(0), 1_000_000, 50_000
     counts = [int(10 ** (1 + 5 * i / 20)) for i in range(20)] + [rows] * 6
     names = _names("", rows)
@@ -73,7 +73,7 @@ def categories(folder: Path, least_bytes: int) -> None:
         return numbers(group, 13) | some | targets(group)
 
     first = write(folder / "part-00000.parquet", map(block, range(0, rows, group)), compression="zstd")
-    link(first, -(-least_bytes // (rows * 39 * 4)))
+    link(first, 3)
 
 
 def _prose(rng: np.random.Generator, texts: int, words: int) -> list[str]:
@@ -271,7 +271,7 @@ LAYOUTS = {
     "zarr-sharded": Layout(zarr_chunks(100_000, inner=5_000)),
     "custom": Layout(described, scheme="tiles://"),
     # not in the covering array
-    "categories": Layout(categories, 39),
+    "categories": Layout(categories, 39, any_size=True, few=True),
     "sentences": Layout(texts_of(33, rows=100_000, group=50_000, files=2), 3, any_size=True, few=True),
     "documents": Layout(texts_of(1_700, rows=2_000, group=1_000, files=5), 3, any_size=True, few=True),
     "kdd": Layout(few_categories(38, (3, 70, 11)), 41, any_size=True, few=True),

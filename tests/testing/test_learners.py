@@ -1,17 +1,12 @@
-"""The conformance suite on every public name of `learn` and `prepare`.
-
-Of all settings of `Linear` a part is tried that is the same each time: every loss with every rule, for each number of classes
-that it takes, and with each of these pairs the next of a list of settings that suits it.
-"""
+"""The conformance suite on every public name of `learn` and `prepare`; on the settings of `Linear` see
+`test_learner_combinations`."""
 
 from __future__ import annotations
 
 import inspect
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import cycle, islice
-from typing import Any
-from unittest import SkipTest
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,61 +14,68 @@ from numpy.typing import NDArray
 
 from streamtrain import learn, prepare
 from streamtrain.batch import Batch, Texts
-from streamtrain.errors import UsageError
-from streamtrain.learn import LOSSES, RULES, SCHEDULES, Linear
+from streamtrain.learn import Linear
 from streamtrain.prepare import INFINITIES, Preparation, Shape, Slots, Standardize, TargetScale
 from streamtrain.testing import LearnerTests, PreparerTests
-from streamtrain.testing.learner_suite import LEARNER_CHECKS
 
 
-class Quick:
-    """For those whose like goes to another process: that takes a second."""
+class Quick(LearnerTests):
+    """Few rows, in no other process, which takes a second: `TestLinearWithASparsePart` and `TestPreparation` go there."""
 
-    test_another_process = None
-    growth_batches = (20, 120)
+    test_another_process: Any = None
+    growth_batches = (10, 60)
+    sizes: ClassVar[Sequence[int]] = (32, 1, 7, 64, 3, 16)
 
 
-class TestLinear(LearnerTests):
+class QuickPreparer(PreparerTests):
+    test_another_process: Any = None
+    growth_batches = Quick.growth_batches
+    sizes: ClassVar[Sequence[int]] = Quick.sizes
+
+
+class TestLinear(Quick):
     weights = True
 
     def make(self) -> Linear:
         return Linear(self.features, self.classes)
 
 
-class TestLinearOfTwoClasses(Quick, TestLinear):
+class TestLinearOfTwoClasses(TestLinear):
     classes = 2
 
 
-class TestLinearOfFourClasses(Quick, TestLinear):
+class TestLinearOfFourClasses(TestLinear):
     classes = 4
 
 
-class TestLinearOfManyColumns(Quick, TestLinear):
+class TestLinearOfManyColumns(TestLinear):
     features, growth_batches = 3000, (10, 100)
 
 
 class TestLinearWithASparsePart(TestLinear):
-    classes, slots, growth_batches = 2, 300, (20, 120)
+    classes, slots, sizes = 2, 300, LearnerTests.sizes
     free_shapes = ("sparse",)  # the slots used
+    test_another_process: Any = LearnerTests.test_another_process
 
     def make(self) -> Linear:
         return Linear(self.features, self.classes, slots=self.slots)
 
 
-class TestLinearOfASparsePartAlone(Quick, TestLinearWithASparsePart):
-    features, classes = 0, 0
+class TestLinearOfASparsePartAlone(TestLinearWithASparsePart):
+    features, classes, sizes = 0, 0, Quick.sizes
+    test_another_process = None
 
 
-class TestStandardize(PreparerTests):
+class TestStandardize(QuickPreparer):
     def make(self) -> Standardize:
         return Standardize(self.features)
 
 
-class TestStandardizeOnceItHasSettled(Quick, TestStandardize):
+class TestStandardizeOnceItHasSettled(TestStandardize):
     sizes = (500,) * 8
 
 
-class TestStandardizeOfColumnsUnlikeEachOther(Quick, TestStandardize):
+class TestStandardizeOfColumnsUnlikeEachOther(TestStandardize):
     """An indicator, a constant, one far from 0, one that overflows squares, one that is missing at times."""
 
     def batch(self, rows: int, seed: int) -> Batch:
@@ -93,7 +95,7 @@ class TestStandardizeOfColumnsUnlikeEachOther(Quick, TestStandardize):
         return subject.transform(np.where(np.isnan(batch.features), subject.centre, batch.features))
 
 
-class TestTargetScale(PreparerTests):
+class TestTargetScale(QuickPreparer):
     unit = "deviation"
 
     def make(self) -> TargetScale:
@@ -107,19 +109,19 @@ class TestTargetScale(PreparerTests):
         return [scaled, subject.inverse(scaled)]
 
 
-class TestTargetScaleOfThree(Quick, TestTargetScale):
+class TestTargetScaleOfThree(TestTargetScale):
     targets = 3
 
 
-class TestTargetScaleByTheMean(Quick, TestTargetScale):
+class TestTargetScaleByTheMean(TestTargetScale):
     unit = "mean"
 
 
-class TestTargetScaleOfThreeByTheMean(Quick, TestTargetScale):
+class TestTargetScaleOfThreeByTheMean(TestTargetScale):
     targets, unit = 3, "mean"
 
 
-class TestSlots(PreparerTests):
+class TestSlots(QuickPreparer):
     slots, bits, free_shapes = 200, 8, ("signatures",)
     test_sparse: Any = None  # it makes the columns of one
 
@@ -133,7 +135,7 @@ class TestSlots(PreparerTests):
         return subject.transform(signatures(batch))
 
 
-class TestSlotsThatAreShared(Quick, TestSlots):
+class TestSlotsThatAreShared(TestSlots):
     bits = 4
 
 
@@ -147,15 +149,10 @@ def signatures(batch: Batch) -> NDArray[np.uint32]:
 WORDS = [b"red", b"green", b"blue", b"dark red", b"", "ein l\u00e4ngerer Text".encode()]
 
 
-class TestPreparation(PreparerTests):
-    """Of numbers, some of them missing, two categories, their cross and two texts."""
-
-    growth_batches = (20, 120)
+class PreparationTests(QuickPreparer):
     free_shapes = ("slots.signatures",)
     members = ("learn", "apply", "state_dict", "load_state_dict", "state_bytes")
-    shape = Shape(tuple("abcde"), ("city", "day", "only crossed"), 2, ((0, 1), (0, 2)), ("title", "text"))
-    bits, infinities = 9, "error"
-    missing = 0.1
+    shape, bits, infinities, missing = Shape(tuple("abcde")), 9, "error", 0.1
 
     def make(self) -> Preparation:
         return Preparation(self.shape, self.bits, self.infinities)
@@ -190,41 +187,48 @@ def texts_of(which: NDArray[np.int64]) -> Texts:
     return Texts(np.frombuffer(b"".join(WORDS), np.uint8).copy(), starts[which], sizes[which])
 
 
-class TestPreparationOfNumbers(Quick, TestPreparation):
-    shape, missing = Shape(tuple("abcde")), 0.0
+class TestPreparation(PreparationTests):
+    """Of numbers, some of them missing, categories, crosses and texts."""
+
+    shape = Shape(tuple("abcde"), ("city", "day", "only crossed"), 2, ((0, 1), (0, 2)), ("title", "text"))
+    test_another_process: Any = PreparerTests.test_another_process
+    sizes = PreparerTests.sizes
 
 
-class TestPreparationOfNumbersThatAreMissing(Quick, TestPreparation):
-    shape, missing = Shape(tuple("abcde")), 0.6
+class TestPreparationOfNumbers(PreparationTests):
+    missing = 0.0
 
 
-class TestPreparationOfManyNumbers(Quick, TestPreparation):
+class TestPreparationOfNumbersThatAreMissing(PreparationTests):
+    missing = 0.6
+
+
+class TestPreparationOfManyNumbers(PreparationTests):
     """More than are looked through after they were learned."""
 
-    shape, growth_batches, sizes = Shape(tuple(map(str, range(3000)))), (10, 60), (32, 1, 7, 32)
-    test_one_row = None  # of so many, tested by the others
+    shape, growth_batches, sizes = Shape(tuple(map(str, range(1100)))), (5, 25), (32, 1, 7)
 
 
-class TestPreparationThatClips(Quick, TestPreparation):
+class TestPreparationThatClips(PreparationTests):
     shape, infinities = Shape(tuple("abcde"), ("city",), 1), "clip"
 
 
-class TestPreparationThatLeavesInfinitiesOut(Quick, TestPreparation):
-    shape, infinities = Shape(tuple("abcde")), "missing"
+class TestPreparationThatLeavesInfinitiesOut(PreparationTests):
+    infinities = "missing"
 
 
-class TestPreparationOfCategories(Quick, TestPreparation):
+class TestPreparationOfCategories(PreparationTests):
     """And no number; more values than slots."""
 
     shape, bits = Shape((), ("city", "day"), 2, ((0, 1),)), 4
 
 
-class TestPreparationOfTexts(Quick, TestPreparation):
+class TestPreparationOfTexts(PreparationTests):
     shape, bits = Shape((), texts=("text",)), 6
 
 
 def test_preparation_is_tried_with_all_it_does_with_infinities() -> None:
-    assert {suite.infinities for suite in (TestPreparation, *TestPreparation.__subclasses__())} == set(INFINITIES)
+    assert {suite.infinities for suite in PreparationTests.__subclasses__()} == set(INFINITIES)
 
 
 # -- every name ----------------------------------------------------------------------------------------------------------
@@ -254,86 +258,3 @@ def test_every_public_name_is_tested_or_keeps_nothing(package: Any) -> None:
 
 def test_every_name_in_the_lists_is_public() -> None:
     assert TESTED.keys() | OTHERS == {*learn.__all__, *prepare.__all__}
-
-
-# -- every loss with every rule ------------------------------------------------------------------------------------------
-
-_PENALTIES = {"l1": 1e-3, "l2": 1e-3}
-SETTINGS: list[dict[str, Any]] = [
-    {}, {"slots": 40}, {"targets": 3}, {"slots": 40, **_PENALTIES}, {"average": False, "l1": 1e-3},
-    {"slots": 40, "targets": 3}, {"slots": 40, "average": False, "l2": 1e-3}, {"targets": 3, **_PENALTIES},
-    {"slots": 40, "targets": 3, "average": False, **_PENALTIES},
-]  # fmt: skip
-
-
-def takes(**settings: Any) -> bool:
-    try:
-        Linear(1, **settings)
-    except UsageError:
-        return False
-    return True
-
-
-def combinations() -> list[dict[str, Any]]:
-    """See the module."""
-    further, schedules, found = cycle(SETTINGS), cycle(SCHEDULES), []
-    for loss in LOSSES:
-        for classes in (0, 2, 4):
-            if not takes(loss=loss, classes=classes):
-                continue
-            for rule in RULES:
-                base = {"loss": loss, "rule": rule, "classes": classes}
-                if all(takes(**base, schedule=schedule) for schedule in SCHEDULES):
-                    base["schedule"] = next(schedules)
-                found.append(next(s for more in islice(further, len(SETTINGS)) if takes(**(s := base | more))))
-    return found
-
-
-COMBINATIONS = combinations()
-
-
-class Combined(LearnerTests):
-    weights, growth_batches, sizes, free_shapes = True, (5, 25), (16, 1, 16, 7), ("sparse",)
-
-    def __init__(self, **settings: Any) -> None:
-        self.settings = settings
-        vars(self).update(
-            classes=settings["classes"], targets=settings.get("targets", 1), slots=settings.get("slots", 0)
-        )
-
-    def make(self) -> Linear:
-        return Linear(self.features, **self.settings)
-
-    def output(self, subject: Linear, batch: Batch) -> Any:
-        found = super().output(subject, batch)
-        if self.settings["loss"] == "softmax" and self.classes == 2:
-            return np.ascontiguousarray(found[:, 1])  # it gives both probabilities; the model takes that of the second
-        return found
-
-
-@pytest.mark.parametrize("settings", COMBINATIONS, ids=lambda settings: ", ".join(map(str, settings.values())))
-def test_every_loss_with_every_rule(settings: dict[str, Any]) -> None:
-    subject, failed = Combined(**settings).as_subject(), {}
-    for check in LEARNER_CHECKS:
-        if check.__name__ == "another_process":  # that takes a second
-            continue
-        try:
-            check(subject)
-        except SkipTest:
-            pass
-        except AssertionError as error:
-            failed[check.__name__] = str(error)
-    assert failed == {}
-
-
-def test_every_setting_is_in_two_combinations() -> None:
-    used = Counter((name, value) for settings in COMBINATIONS for name, value in settings.items())
-    pairs = [("loss", name) for name in LOSSES] + [("rule", name) for name in RULES]
-    pairs += [("schedule", name) for name in SCHEDULES] + [("classes", count) for count in (0, 2, 4)]
-    pairs += [item for more in SETTINGS for item in more.items()]
-    assert [pair for pair in pairs if used[pair] < 2] == []
-    for name in ("slots", "targets", "l1", "l2", "average"):  # of each rule, and of each loss that takes it
-        for kind, names in (("rule", RULES), ("loss", LOSSES)):
-            having = {settings[kind] for settings in COMBINATIONS if name in settings}
-            missing = set(names) - having - ({"softmax"} if name == "targets" else set())
-            assert not missing, f"{name} is not tried with {missing}"
