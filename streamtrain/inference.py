@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, NotFoundError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
-from streamtrain.memory import parse_bytes, reset_peak
+from streamtrain.memory import parse_bytes, peak_bytes, reset_peak
 from streamtrain.metrics import Metrics
 from streamtrain.model import Model, load_model
 from streamtrain.monitor import Monitor
@@ -45,17 +45,29 @@ def _open(data: Any, model: Model, *, with_target: bool, missing_chunks: str) ->
 
 
 def _plan(
-    source: Source, model: Model | None, memory: int | str | None, workers: int | None, *, written: bool = False
-) -> Plan:
-    """Rows in file order: the window is a matter of memory only, so it is small. ``written``: for predictions, too."""
+    source: Source, model: Model | None, memory: int | str | None, workers: int | None, *, written: bool = False,
+    loading: int = 0,
+) -> Plan:  # fmt: skip
+    """Rows in file order: the window is a matter of memory only, so it is small. ``written``: for predictions, too. loading:
+    bytes that are gone again."""
     outputs, scratch = _output_bytes(model), (model or source).layout.scratch
     row_bytes = 4 * source.layout.width + scratch.predicting(1) + outputs
     batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
     extra = {"outputs": batch * outputs + (2 * _chunk_rows(model) * outputs if written else 0)}
+    if loading:
+        extra["loading"] = loading
     return source.plan(
         memory=memory, batch_size=batch, workers=workers, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
         scratch_bytes=scratch.predicting,
     )  # fmt: skip
+
+
+def _plan_behind(source: Source, model: Model, memory: int | str | None, workers: int | None, *, written: bool) -> Plan:
+    """The plan of a process that has loaded the model and looked at the data, which may have taken more than all the rest
+    will."""
+    plan = _plan(source, model, memory, workers, written=written)
+    more = (peak_bytes() or 0) - plan.peak_bytes
+    return _plan(source, model, memory, workers, written=written, loading=more) if more > 0 else plan
 
 
 def _output_bytes(model: Model | None) -> int:
@@ -101,7 +113,7 @@ def evaluate(
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run)
     source = _open(data, model, with_target=True, missing_chunks=missing_chunks)
-    plan = _plan(source, model, memory, workers)
+    plan = _plan_behind(source, model, memory, workers, written=False)
     plan.require_fits()
     with Monitor(plan.budget_bytes, plan.terms) as monitor:
         metrics = _score(source, plan, model, monitor)
@@ -168,7 +180,7 @@ def predict(
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
     source = _open(data, model, with_target=False, missing_chunks=missing_chunks)
     _require_apart(path, out, data, source)
-    plan = _plan(source, model, memory, workers, written=True)
+    plan = _plan_behind(source, model, memory, workers, written=True)
     plan.require_fits()
     from streamtrain.storage.parquet_writer import ParquetTableWriter
 

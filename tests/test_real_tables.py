@@ -16,8 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from streamtrain import evaluate, fit, load_model, predict
+from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, ColumnError, NotFoundError, SchemaError, UsageError
 from streamtrain.inspection import inspect
+from streamtrain.prepare import Preparation, Shape
 from streamtrain.storage.arrow import pick
 from streamtrain.trainer import FitResult
 
@@ -244,11 +246,14 @@ def test_values_that_are_missing_or_new(holes: float, tmp_path: Path, scored: An
             assert np.array_equal(scored(gone, model), scored(put(other, name, pa.nulls(400)), model)), name
             empty = put(empty, name, pa.nulls(400))
     assert not holes or len(set(scored(empty, model).tolist())) == 1
+    before = model.state_dict()
     new = put(other, "city", pa.array([f"Atlantis {i}" for i in range(400)]))
     assert np.isfinite(scored(new, model)).all()
     # what is unknown adds nothing: whichever it is, the prediction is the same
     newer = put(other, "city", pa.array([f"Utopia {i}" for i in range(400)]))
     assert np.array_equal(scored(new, model), scored(newer, model))
+    after = model.state_dict()  # and nothing of it is kept
+    assert all(np.array_equal(value, after[name]) for name, value in before.items())
     assert evaluate(model, new)["metrics"]["loss"] > evaluate(model, other)["metrics"]["loss"]
 
 
@@ -370,6 +375,9 @@ def test_a_column_named_like_a_part_of_another_is_itself() -> None:
     ages = pa.array(rng.normal(size=3000), mask=gone)
     table = pa.table({"t": t, "X": lists, "t.age": ages, "X[0]": pa.array(rng.normal(size=3000), mask=gone), "y": gone})
     assert evaluate(fit(table, target="y", epochs=3).model, table)["metrics"]["accuracy"] > 0.98
+    rows = np.array([[np.nan, 1], [1, np.nan]], np.float32)
+    sparse = Preparation(Shape(("t.age", "t.age"))).learn(Batch(rows, np.zeros(2), None, np.arange(2))).sparse
+    assert sparse is not None and len(set(sparse.indices.tolist())) == 2
 
 
 def test_chunks_without_rows_and_columns_without_values(tmp_path: Path) -> None:

@@ -62,3 +62,14 @@ def test_a_refusal_names_hash_bits_where_the_slots_are_what_does_not_fit() -> No
     with pytest.raises(BudgetRefused) as refused:
         streamtrain.fit(table(), memory="20MB", **asked)
     assert "--hash-bits" not in str(refused.value)
+
+
+def test_a_model_that_took_more_to_load_than_it_takes_is_planned_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = streamtrain.fit(table(), target="y").model
+    assert streamtrain.evaluate(model, table(), memory="500MB")["rows"] == 2_000
+    monkeypatch.setattr("streamtrain.inference.peak_bytes", lambda: 10**9)
+    with pytest.raises(BudgetRefused, match="loading"):
+        streamtrain.predict(model, table(), out=tmp_path / "p.parquet", memory="500MB")
+    assert streamtrain.evaluate(model, table(), memory="1100MB")["rows"] == 2_000
