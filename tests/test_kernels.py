@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamtrain import kernels
+from streamtrain.kernels.linear import LinearStep
 
 pytestmark = pytest.mark.skipif(not kernels.COMPILED, reason="the kernels were not compiled: there was no C compiler")
 
@@ -94,7 +95,7 @@ def test_a_linear_step_is_what_numpy_makes_of_it(shape: tuple[int, int, int], lo
     weights = rng.random(count).astype(np.float32) if weighted else None
     scoring, learning = rng.normal(size=(2, width + 1)).astype(np.float32)
     compiled, plain = rows.copy(), rows.copy()
-    step, other_step = (kernels.LinearStep(maps, scoring, learning, logistic=logistic) for _ in range(2))
+    step, other_step = (LinearStep(maps, scoring, learning, logistic=logistic) for _ in range(2))
     found = step(compiled, targets, weights)
     wanted = in_numpy(other_step, plain, targets, weights)
     assert np.array_equal(compiled, plain if width > 1024 else rows)  # wide rows are prepared in place
@@ -107,7 +108,7 @@ def test_the_sigmoid_holds_everywhere() -> None:
     rows, one = margins[:, None].copy(), np.ones(2, np.float32)
     maps = np.array([[0], [0], [1]], np.float32)
     one[1] = 0
-    scores, _, _ = kernels.LinearStep(maps, one, one, logistic=True)(rows, np.zeros(len(margins), np.float32), None)
+    scores, _, _ = LinearStep(maps, one, one, logistic=True)(rows, np.zeros(len(margins), np.float32), None)
     with np.errstate(over="ignore"):
         wanted = 1 / (1 + np.exp(-margins.astype(np.float64)))
     np.testing.assert_allclose(scores, wanted, rtol=2e-6, atol=1e-34)

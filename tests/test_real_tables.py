@@ -376,7 +376,9 @@ def test_a_column_named_like_a_part_of_another_is_itself() -> None:
     table = pa.table({"t": t, "X": lists, "t.age": ages, "X[0]": pa.array(rng.normal(size=3000), mask=gone), "y": gone})
     assert evaluate(fit(table, target="y", epochs=3).model, table)["metrics"]["accuracy"] > 0.98
     rows = np.array([[np.nan, 1], [1, np.nan]], np.float32)
-    sparse = Preparation(Shape(("t.age", "t.age"))).learn(Batch(rows, np.zeros(2), None, np.arange(2))).sparse
+    sparse = (
+        Preparation(Shape(("t.age", "t.age"))).learn(Batch(rows, np.zeros(2, np.float32), None, np.arange(2))).sparse
+    )
     assert sparse is not None and len(set(sparse.indices.tolist())) == 2
 
 

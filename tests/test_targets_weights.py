@@ -134,7 +134,9 @@ def test_balanced_classes_find_the_rare_one() -> None:
     explicit = {"rare": ROWS / 2 / count, "usual": ROWS / 2 / (ROWS - count)}
     assert evaluate(fit(train, target="y", epochs=2, class_weight=explicit).model, test) == found
     step_by_step = [fit(train, target="y", rule="sgd", class_weight=given).model for given in (explicit, "balanced")]
-    assert evaluate(step_by_step[0], test) == evaluate(step_by_step[1], test)  # nag does not see a factor of all weights
+    assert evaluate(step_by_step[0], test) == evaluate(
+        step_by_step[1], test
+    )  # nag does not see a factor of all weights
 
 
 def test_class_weights_are_weights_of_rows(run: Callable[..., Any]) -> None:

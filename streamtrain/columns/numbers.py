@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.errors import ColumnError
+from streamtrain.kernels.slots import floats
 
 __all__ = ["as_numbers", "difference", "numbers_in", "origin_of", "to_float32", "unpacked"]
 
@@ -51,6 +52,10 @@ def to_float32(values: pa.Array, origin: float = 0) -> NDArray[np.float32]:
     >>> to_float32(pa.array([[1, None], None], pa.list_(pa.int8(), 2))).tolist()
     [[1.0, nan], [nan, nan]]
     """
+    if not origin and values.null_count and isinstance(values, pa.NumericArray):
+        found = floats(_plain(values), np.frombuffer(values.buffers()[0], np.uint8), values.offset)
+        if found is not None:
+            return found
     numbers, valid = unpacked(values)
     return _with_nan(difference(numbers, origin), valid)
 

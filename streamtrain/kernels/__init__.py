@@ -1,6 +1,6 @@
 """The loops that touch every number of every row: compiled where a C compiler was found at installation, numpy otherwise.
 
-``COMPILED`` tells which. Moves, `sums` and `affine` give the same bits either way; `LinearStep` adds up in another order
+``COMPILED`` tells which. Moves, `sums` and `affine` give the same bits either way; `linear.LinearStep` adds up in another order
 than numpy's BLAS does, so it differs in the last bits, as it would between two versions of BLAS.
 Arrays must be C-contiguous; nothing is checked here, callers own their arrays.
 """
@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.batch import Sparse
-
 __all__ = [
     "COMPILED",
-    "LinearStep",
     "address",
     "affine",
     "binary_scores",
+    "few_sums",
     "library",
     "permuted",
     "scatter_columns",
@@ -36,9 +34,6 @@ Floats = NDArray[np.float32]
 
 _BYTE = ctypes.c_char  # its from_buffer is the cheapest way to an address
 _BLOCK_ROWS = 2048  # numpy turns this many rows at a time: the block stays in the cache
-_SCRATCH_ROWS = 64  # BLOCK in kernels.c
-_SCRATCH_WIDTH = 1024  # rows of up to so many numbers are prepared beside the window: a block of 64 fits the cache
-_ROOM_ARRAYS = 7  # numbers in struct sparse of kernels.c for each entry of a batch
 _HUGE_PAGE_BYTES = 1 << 21
 _SUM_ROWS = 4096  # float32 sums no more rows than this
 
@@ -86,8 +81,9 @@ def _load() -> ctypes.CDLL | None:
     ]
     library.st_entries.restype = number
     library.st_slots.argtypes = [pointer, number, pointer, *[number] * 4, pointer, pointer]
+    library.st_floats.argtypes = [pointer, number, pointer, number, number, pointer]
     library.st_take.argtypes = [*[pointer] * 3, number, number, ctypes.c_uint32, pointer]
-    for name in ("st_hash_bytes", "st_slots", "st_take"):
+    for name in ("st_hash_bytes", "st_slots", "st_take", "st_floats"):
         getattr(library, name).restype = None
     for name in ("st_places", "st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
         getattr(library, name).restype = None
@@ -125,7 +121,8 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         return np.zeros(shape, dtype)
     space = np.zeros(nbytes + _HUGE_PAGE_BYTES, np.uint8)
     start = -space.ctypes.data % _HUGE_PAGE_BYTES
-    return space[start : start + nbytes].view(dtype).reshape(shape)
+    found: NDArray[Any] = space[start : start + nbytes].view(dtype).reshape(shape)
+    return found
 
 
 def permuted(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -232,11 +229,12 @@ def sums(rows: Floats, centre: Floats) -> NDArray[np.float64]:
     """
     total = np.zeros((2, rows.shape[1]))
     for start in range(0, len(rows), _SUM_ROWS):
-        total += _sums(rows[start : start + _SUM_ROWS], centre)
+        total += few_sums(rows[start : start + _SUM_ROWS], centre)
     return total
 
 
-def _sums(rows: Floats, centre: Floats) -> Floats:
+def few_sums(rows: Floats, centre: Floats) -> Floats:
+    """`sums` of up to 4,096 rows, in float32."""
     found = np.empty((2, rows.shape[1]), np.float32)
     if _library is not None:
         _library.st_sums(_address(rows), *rows.shape, _address(centre), _address(found))
@@ -300,105 +298,3 @@ def binary_scores(
     places = np.clip(places, 0, bins - 1) + (targets > 0) * bins
     counts += np.bincount(places, minlength=2 * bins).reshape(2, bins)
     return likelihood
-
-
-class LinearStep:
-    """Everything that a step of a linear model with one output does to each row, in one pass over the rows.
-
-    maps: centre, shift and scale, shape (3, width). scoring, learning: two sets of weights, each of shape (width + 1,),
-    the intercept last. All of them float32, and looked at anew at each call: change them in place. logistic: whether a
-    prediction is the sigmoid of its margin, or the margin itself.
-
-    >>> maps, zero = np.array([[2, 5], [2, 5], [1, 1]], np.float32), np.zeros(3, np.float32)
-    >>> step = LinearStep(maps, zero, zero, logistic=True)
-    >>> rows = np.array([[1, 5], [3, 5]], np.float32)
-    >>> [found.tolist() for found in step(rows, np.ones(2, np.float32), None)]
-    [[0.5, 0.5], [0.0, 0.0, -1.0], [[0.0, 0.0], [2.0, 0.0]]]
-    """
-
-    def __init__(self, maps: Floats, scoring: Floats, learning: Floats, *, logistic: bool) -> None:
-        self.maps, self.scoring, self.learning, self.logistic = maps, scoring, learning, logistic
-        width = maps.shape[1]
-        self._gradient, self._sums = np.empty(width + 1, np.float32), np.empty((2, width), np.float32)
-        # An address costs as much as a small sum: those of arrays that stay are looked up once.
-        centre, size = _address(maps), 4 * width
-        self._maps = centre + size, centre + 2 * size, centre
-        self._weights = _address(scoring), _address(learning)
-        self._scratch = np.empty((_SCRATCH_ROWS, width) if width <= _SCRATCH_WIDTH else 0, np.float32)
-        self._block = _address(self._scratch) if self._scratch.size else None
-        self._squared = np.zeros(1)
-        self._room = np.empty((_ROOM_ARRAYS, 0), np.float32)
-        self._found = _address(self._gradient), _address(self._sums)
-
-    def __call__(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
-        """rows: raw features, shape (rows, width), **may be prepared in place**, ``(rows - shift) * scale``. targets,
-        weights: shape (rows,), float32.
-
-        Returns the predictions of the scoring weights, shape (rows,); the sum over the rows of
-        ``weight * (prediction of the learning weights - target) * (row, 1)``, shape (width + 1,); and the sums of the
-        raw rows about the centre, shape (2, width), in float32 (see `sums`; meant for a few thousand rows). The last
-        two are valid until the next call.
-        """
-        if _library is None:
-            return self._in_numpy(rows, targets, weights)
-        scores = np.empty(len(rows), np.float32)
-        _library.st_linear_step(
-            _address(rows), *rows.shape, *self._maps, _address(targets), None if weights is None else _address(weights),
-            *self._weights, self.logistic, self._block, _address(scores), *self._found,
-            _address(self._squared),
-        )  # fmt: skip
-        return scores, self._gradient, self._sums
-
-    @property
-    def squared(self) -> float:
-        """The sum of the squared slopes of the rows of the last batch."""
-        return float(self._squared[0])
-
-    def _in_numpy(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
-        self._sums[:] = _sums(rows, self.maps[0])
-        affine(rows, self.maps[1], self.maps[2])
-        scores = np.dot(rows, self.scoring[:-1]) + self.scoring[-1]
-        slope = np.dot(rows, self.learning[:-1]) + self.learning[-1]
-        for margin in (scores, slope) if self.logistic else ():  # (1 + tanh(m / 2)) / 2 cannot overflow
-            np.tanh(np.multiply(margin, np.float32(0.5), out=margin), out=margin)
-            np.multiply(np.add(margin, np.float32(1), out=margin), np.float32(0.5), out=margin)
-        slope -= targets
-        if weights is not None:
-            slope *= weights
-        self._squared[0] = np.vdot(slope, slope)
-        np.dot(rows.T, slope, out=self._gradient[:-1])
-        self._gradient[-1] = np.add.reduce(slope)
-        return scores, self._gradient, self._sums
-
-    def run(
-        self, rows: Floats, batch: int, targets: Floats, squares: Floats, clock: NDArray[np.float64],
-        block: NDArray[np.float64], *, step: float, l2: float, forget: float, sparse: Sparse | None = None,
-        table: Floats | None = None, prior: float = 0.0,
-    ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
-        """Batch after batch: this step, and the update of the normalised adaptive gradient and of the average, to the
-        same bits as one by one. Only where ``COMPILED``; the scoring weights are the average.
-
-        rows, targets: of all batches, each of ``batch`` rows. squares: of the rule, shape (width + 1,). clock: rows,
-        batches, rows measured, power, noise. block: gets the sums of each batch, shape (2, width). sparse: the sparse part of the
-        rows. table: weight, average, squares and steps of each of its columns, shape (columns, 4). prior: times the noise, is added to their squares. All but the sparse part are changed in place.
-
-        Returns the batches learned and their predictions, shape (rows,). Where that is not all of them the next one was
-        predicted, but its gradient or its sums, which are returned too, are not finite.
-        """
-        assert _library is not None
-        scores = np.empty(len(rows), np.float32)
-        part: tuple[int | None, ...] = (None,) * 5 + (0,)
-        if sparse is not None and table is not None:
-            ends = sparse.indptr[batch::batch] if len(rows) > batch else sparse.indptr[-1:]
-            most = int(np.diff(np.append(ends, sparse.indptr[-1]), prepend=0).max())
-            if self._room.shape[1] < most:
-                self._room = np.empty((_ROOM_ARRAYS, most + most // 8), np.float32)
-            values = None if sparse.values is None else _address(sparse.values)
-            places = _address(sparse.indptr), _address(sparse.indices)
-            part = *places, values, _address(table), _address(self._room), self._room.shape[1]
-        done = _library.st_linear_run(
-            _address(rows), *rows.shape, batch, *self._maps, _address(targets), *self._weights, _address(squares),
-            self.logistic, step, l2, forget, _address(clock), _address(block), self._block, _address(scores), *self._found,
-            *part, prior, _address(self._squared),
-        )  # fmt: skip
-        return done, scores, self._gradient, self._sums

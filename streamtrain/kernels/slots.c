@@ -35,6 +35,24 @@ void st_hash_bytes(const uint8_t *data, const int64_t *offsets, int64_t rows, ui
     }
 }
 
+/* Numbers as float32, NaN where a bit of valid, from offset on, is 0. kind: 0 for int32, 1 for int64, 2 for float32, 3 for
+ * float64. */
+void st_floats(const void *values, int64_t kind, const uint8_t *valid, int64_t offset, int64_t rows, float *out)
+{
+    for (int64_t r = 0; kind == 0 && r < rows; r++)
+        out[r] = (float)((const int32_t *)values)[r];
+    for (int64_t r = 0; kind == 1 && r < rows; r++)
+        out[r] = (float)((const int64_t *)values)[r];
+    if (kind == 2)
+        memcpy(out, values, (size_t)rows * sizeof(float));
+    for (int64_t r = 0; kind == 3 && r < rows; r++)
+        out[r] = (float)((const double *)values)[r];
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t bit = offset + r;
+        out[r] = valid[bit >> 3] >> (bit & 7) & 1 ? out[r] : NAN;
+    }
+}
+
 /* The signature of each value of a dictionary column: codes name values; where a bit of valid, from offset on, is 0 there is
  * none, and the code may be anything. */
 void st_take(const uint32_t *signatures, const int32_t *codes, const uint8_t *valid, int64_t offset, int64_t rows,

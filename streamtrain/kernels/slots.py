@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import streamtrain.kernels as kernels
 from streamtrain.kernels import address
 
-__all__ = ["entries", "find_slots", "hash_bytes", "hash_words", "mixed", "take"]
+__all__ = ["entries", "find_slots", "floats", "hash_bytes", "hash_words", "mixed", "take"]
 
 Words = NDArray[np.uint32]
 
@@ -82,6 +82,25 @@ def hash_bytes(data: NDArray[np.uint8], offsets: NDArray[np.int64], seed: int) -
     return _finished(h)
 
 
+_FLOATS = {"i4": 0, "i8": 1, "f4": 2, "f8": 3}  # kinds of st_floats
+
+
+def floats(numbers: NDArray[Any], bits: NDArray[np.uint8], offset: int) -> NDArray[np.float32] | None:
+    """Numbers as float32, NaN where the bit of a row, from ``offset`` on, is 0; shape (rows,). What is too large for float32 is
+    infinite. None where no kernel does it for their type.
+
+    >>> made = floats(np.array([1, 2]), np.array([1], np.uint8), 0)
+    >>> made is None or made.tolist()[0] == 1
+    True
+    """
+    library, kind = kernels.library(), _FLOATS.get(numbers.dtype.str[1:])
+    if library is None or kind is None:
+        return None
+    out = np.empty(len(numbers), np.float32)
+    library.st_floats(address(numbers), kind, address(bits), offset, len(numbers), address(out))
+    return out
+
+
 def take(signatures: Words, codes: NDArray[np.int32], valid: tuple[NDArray[np.uint8], int] | None, null: int) -> Words:
     """``signatures[codes]``, and ``null`` where a row is not valid: a bitmap and the place of the first row's bit in it; the
     codes of such rows may be anything. codes: shape (rows,).
@@ -124,8 +143,8 @@ def entries(
         flat = np.array([x for cross in crosses for x in (len(cross), *cross)], np.int32)
         n = library.st_entries(
             address(features), rows, width, None if fill is None else address(fill),
-            None if fill is None else address(missing), None if codes is None else address(codes), count, categories, address(flat),
-            len(crosses), address(seeds), None if sizes is None else address(sizes), address(indptr), address(out),
+            None if fill is None else address(missing), None if codes is None else address(codes), count, categories,
+            address(flat), len(crosses), address(seeds), None if sizes is None else address(sizes), address(indptr), address(out),
         )  # fmt: skip
         return indptr, out[:n]
     absent = np.isnan(features) if fill is not None else np.zeros(features.shape, np.bool_)

@@ -27,8 +27,8 @@ class Learner(Protocol):
         """Predict from X, shape (rows, features), float32, and from the sparse part of the same rows; both are left as they
         are. A learner for tables without categories or text may leave ``sparse`` out: it is given only where there is one.
 
-        Regression: shape (rows,), or (rows, targets). Two classes: shape (rows,), the probability of the second, or (rows, 2). More:
-        shape (rows, classes).
+        Regression: shape (rows,), or (rows, targets). Two classes: shape (rows,), the probability of the second, or
+        (rows, 2). More: shape (rows, classes).
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
-from streamtrain.kernels import COMPILED, LinearStep
+from streamtrain.kernels import COMPILED
+from streamtrain.kernels.linear import LinearStep
 from streamtrain.learn.descent import FORGET
 from streamtrain.learn.plain import PlainLinear, measures
 from streamtrain.learn.rules import Clock, Nag
@@ -53,8 +54,8 @@ class Linear(PlainLinear):
         return self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
 
     def step(self, batch: Batch, maps: Floats) -> tuple[Floats, Floats]:
-        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.LinearStep`). For rows without
-        weights.
+        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.linear.LinearStep`). For rows
+        without weights.
 
         maps: centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
         Returns the predictions from before the step, shape (rows,), and the sums of the raw rows about the centre.
@@ -102,7 +103,8 @@ class Linear(PlainLinear):
         targets = batch.targets.astype(np.float32, copy=False)
         done, scores, gradient, found = self._fused_for(maps).run(
             batch.features, size, targets, self._dense["squares"], counts, block,
-            step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array, prior=self._prior,
+            step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
+            prior=self._prior,
         )  # fmt: skip
         if sparse is not None and table is not None:
             table.use(sparse.indices)

