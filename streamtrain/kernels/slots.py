@@ -144,7 +144,8 @@ def entries(
         n = library.st_entries(
             address(features), rows, width, None if fill is None else address(fill),
             None if fill is None else address(missing), None if codes is None else address(codes), count, categories,
-            address(flat), len(crosses), address(seeds), None if sizes is None else address(sizes), address(indptr), address(out),
+            address(flat), len(crosses), address(seeds), None if sizes is None else address(sizes), address(indptr),
+            address(out),
         )  # fmt: skip
         return indptr, out[:n]
     absent = np.isnan(features) if fill is not None else np.zeros(features.shape, np.bool_)
