@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, NotFoundError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import BadValueError, DataError, NotFoundError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
 from streamtrain.memory import parse_bytes, peak_bytes, reset_peak
 from streamtrain.metrics import Metrics
@@ -218,6 +218,12 @@ def _prediction_schema(model: Model) -> pa.Schema:
         else:
             fields.append((f"prediction{of}", target.labels.type))
             fields += [(f"probability{of}_{c}", pa.float32()) for c in target.classes]
+    names = [name for name, _ in fields]
+    twice = [name for name in names if names.count(name) > 1] if model.target.parts else []
+    if twice:
+        raise DataError(
+            f"two columns of predictions would be called {twice[0]!r}: the names of the targets are too much alike"
+        )
     return pa.schema(fields)
 
 

@@ -18,6 +18,7 @@ from streamtrain.report import Report
 __all__ = ["RunFolder", "to_json"]
 
 _SCORES = "metrics.jsonl"
+_STAGING = ".writing-"
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -49,7 +50,7 @@ class RunFolder:
         self._asked = path
         if self.path.is_dir() and (self.path / "report.json").exists():
             raise RunError(f"--out {path}: holds a run already: name another folder, or remove it first")
-        if self.path.exists() and (not self.path.is_dir() or any(p.name != _SCORES for p in self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(not _is_left_over(p) for p in self.path.iterdir())):
             raise RunError(f"--out {path}: exists and is not a run of streamtrain: name a new or an empty folder")
         parent = self.path if self.path.is_dir() else next(p for p in self.path.absolute().parents if p.exists())
         try:
@@ -57,11 +58,16 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"--out {path}: {parent} cannot be written: name a folder elsewhere") from error
 
-    @contextmanager
-    def started(self) -> Iterator[None]:
-        """While the run is under way: `record` can be called. The scores of a run that failed here before are gone."""
-        try:
+    def start(self) -> None:
+        """Remove what a run that failed here left behind: its scores, and files that it was writing when it was killed."""
+        with self._writing():
             (self.path / _SCORES).unlink(missing_ok=True)
+            for staging in self.path.glob(_STAGING + "*") if self.path.is_dir() else ():
+                shutil.rmtree(staging)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
             yield
         except OSError as error:
             if isinstance(error, StreamtrainError):
@@ -71,17 +77,24 @@ class RunFolder:
     def record(self, scores: dict[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``, where it can be read at once; the first one makes the folder."""
         line = to_json(scores) + "\n"
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / _SCORES, "a", encoding="utf-8") as file:
-            file.write(line)
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            with open(self.path / _SCORES, "a", encoding="utf-8") as file:
+                file.write(line)
 
     def write(self, model: Model, report: Report) -> None:
         """Write model and report to a folder inside, then move them out of it, the report last."""
-        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.path))
-        try:
-            model.save(staging)
-            (staging / "report.json").write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
-            for name in ("model.safetensors", "model.json", "report.json"):
-                (staging / name).replace(self.path / name)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        with self._writing():
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
+            try:
+                model.save(staging)
+                (staging / "report.json").write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+                for name in ("model.safetensors", "model.json", "report.json"):
+                    (staging / name).replace(self.path / name)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a run that failed may have left this."""
+    return path.name == _SCORES or path.name.startswith(_STAGING)

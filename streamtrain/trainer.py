@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,13 +90,14 @@ def fit(
     job.plan.require_fits()
     if validation is not None:
         validation.require_columns(job.model)
-    with folder.started() if folder is not None else nullcontext():
-        trainer = Trainer(job.ready(), validation, progress, scheduler, folder.record if folder else None)
-        report = trainer.run()
-        report.seconds = time.perf_counter() - started
-        if folder is not None:
-            report.run, report.fingerprint = str(out), job.source.reader.fingerprint()
-            folder.write(trainer.model, report)
+    if folder is not None:
+        folder.start()
+    trainer = Trainer(job.ready(), validation, progress, scheduler, folder.record if folder else None)
+    report = trainer.run()
+    report.seconds = time.perf_counter() - started
+    if folder is not None:
+        report.run, report.fingerprint = str(out), job.source.reader.fingerprint()
+        folder.write(trainer.model, report)
     return FitResult(trainer.model, report)
 
 

@@ -27,8 +27,9 @@ def line(row: Row) -> str:
     """A case as a line of the table."""
     case, found = row.case, row.found
     budget = f"{row.budget / MB:.0f}" + ("" if isinstance(case.budget, int) else " (smallest)")
+    layout = case.layout if case.command == "fit" else f"{case.layout}, {case.command}"
     cells = [
-        case.layout, case.learner, f"{case.workers}, {found['workers']}", case.pace, budget,
+        layout, case.learner, f"{case.workers}, {found['workers']}", case.pace, budget,
         f"{found['planned'] / MB:.0f}", f"{found['peak'] / MB:.0f}", f"{row.ratio:.2f}" + (" (!)" if row.dishonest() else ""),
         str(found["windows"]), f"{found['seconds']:.1f}", row.outcome,
     ]  # fmt: skip
