@@ -53,7 +53,13 @@ def _plan(
     outputs, scratch = _output_bytes(model), (model or source).layout.scratch
     row_bytes = 4 * source.layout.width + scratch.predicting(1) + outputs
     batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
-    extra = {"outputs": batch * outputs + (2 * _chunk_rows(model) * outputs if written else 0)}
+    extra = {"outputs": batch * outputs}
+    if written and model is not None:
+        from streamtrain.storage.parquet_writer import footer_entry_bytes
+
+        entries = sum(map(footer_entry_bytes, _prediction_schema(model)))  # of each row group, held to the end
+        groups = -(-source.table.total_rows // _chunk_rows(model))
+        extra["outputs"] += 2 * _chunk_rows(model) * outputs + groups * entries
     if loading:
         extra["loading"] = loading
     return source.plan(

@@ -273,10 +273,8 @@ LAYOUTS = {
     # not in the covering array
     "categories": Layout(categories, 39, any_size=True, few=True),
     "sentences": Layout(texts_of(33, rows=100_000, group=50_000, files=2), 3, any_size=True, few=True),
-    "documents": Layout(texts_of(1_700, rows=2_000, group=1_000, files=5), 3, any_size=True, few=True),
     "kdd": Layout(few_categories(38, (3, 70, 11)), 41, any_size=True, few=True),
     "missing-40": Layout(missing_of(40, groups=10, rows=100_000)),
-    "missing-5000": Layout(missing_of(5000, groups=2, rows=2_000, files=15), 5000, any_size=True, few=True),
     "targets": Layout(few_categories(40, (10, 100, 1_000, 10_000, 100_000)), 45, any_size=True, few=True),
     "group-2M": Layout(giant_group, 50, any_size=True, few=True),
     "small-groups": Layout(files_of(groups=10, rows=50_000, compression="none", **PLAIN)),

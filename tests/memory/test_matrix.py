@@ -15,7 +15,7 @@ from matrix_more import MEASUREMENTS, Measured
 from matrix_run import Matrix
 
 #: where plans may be larger: nobody knows how long text is, nor how many slots of a table for many classes will be used
-ESTIMATED = ("strings", "categories", "sentences", "documents", "kdd")
+ESTIMATED = ("strings", "categories", "sentences", "kdd", "targets")
 
 pytestmark = [
     pytest.mark.memory,
