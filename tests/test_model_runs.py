@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import streamtrain
 from streamtrain.batch import Batch
 from streamtrain.columns.roles import Column
 from streamtrain.errors import BadValueError
 from streamtrain.kernels import COMPILED
+from streamtrain.learn import Linear
 from streamtrain.load import Layout
 from streamtrain.model import LinearSettings, Model
 from streamtrain.target import Target
@@ -53,3 +55,21 @@ def test_a_run_stops_at_rows_that_are_not_finite_and_survives_squares_that_are_n
     with pytest.raises(BadValueError) as error:
         model.train(Batch(X, y, None, np.arange(len(X))), 32)
     assert (error.value.row, error.value.column) == (15_000, 1)
+
+
+@pytest.mark.parametrize("target", ["y", "late"])
+def test_a_model_is_the_same_whoever_learns_it(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the kernel that learns many batches at a time sums are taken in another order, and that is all."""
+    rng = np.random.default_rng(0)
+    x, city = rng.normal(50, 3, 20_000), rng.integers(0, 40, 20_000)
+    y = (x - 50) / 3 + np.sin(city) + rng.normal(size=20_000) * 0.3
+    x[rng.random(20_000) < 0.1] = np.nan
+    data = pa.table({"x": x, "city": pa.array([f"c{c}" for c in city]), "y": y, "late": y > 0})
+    other = "late" if target == "y" else "y"
+    one = streamtrain.fit(data, target=target, exclude=[other], batch_size=64)
+    monkeypatch.setattr(Linear, "runs", False)
+    two = streamtrain.fit(data, target=target, exclude=[other], batch_size=64)
+    losses = [result.report.metrics["progressive"]["loss"] for result in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    weights = [np.asarray(result.model.learner.sparse_weights) for result in (one, two)]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(weights[1], weights[0], atol=2e-3)

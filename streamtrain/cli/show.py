@@ -142,7 +142,8 @@ def fit(result: dict[str, Any]) -> None:
     spent = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in result["time"].items())
     _line(f"{'time':<12} {spent}\n")
     if _few(result["per_class"]):
-        _line(f"of each class ({'progressive' if result['metrics']['holdout'] is None else 'holdout'}):")
+        judged = next(name for name in ("validation", "holdout", "progressive") if result["metrics"][name] is not None)
+        _line(f"of each class ({judged}):")
         _classes(result["per_class"])
         _line("")
     _memory(result["memory"])

@@ -39,7 +39,7 @@ Found = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]
 
 _MOST = 8  # LANES in ngrams.c
 _PAD = 2 * ord(" ")
-_ROOM = 1 << 24  # entries that there is room for at first
+_ROOM = 1 << 12  # entries that there is room for at first, at least
 _MOST_ROOM = 1 << 30
 _LOGARITHMS = [math.log(2), *(1 + math.log(n) for n in range(1, 256))]  # 1 + ln n, and at 0 what a doubling adds
 _MOST_COUNTED = 1 << 24  # a count is a float32 in ngrams.c, which goes no further
@@ -97,11 +97,16 @@ def _compiled(
     symbols, logarithms = _symbols(), np.array(_LOGARITHMS)
     fixed = [address(array) for array in (lengths, seeds, symbols, logarithms)]
     longest = int(sizes.max(initial=0))
-    # What is not written to takes no memory: there is room for all there can be, unless texts are very long.
-    room = min(_ROOM, _most(int(np.maximum(sizes, 0).sum(dtype=np.int64)) + len(sizes), lengths))
+    # Room for what texts mostly hold; there may be more, above all in a long one, and memory that is asked for counts.
+    nbytes = int(np.maximum(sizes, 0).sum(dtype=np.int64))
+    room = min(max(_ROOM, 2 * nbytes), _most(nbytes + len(sizes), lengths))
     indptr, row = np.zeros(rows + 1, np.int64), 0
     signatures, values = np.empty(room, np.uint32), np.empty(room, np.float32)
     while True:
+        if room > _MOST_ROOM:
+            raise ValueError(f"more than {room // 2:,} n-grams in {rows:,} texts: take fewer or shorter texts at once")
+        if len(signatures) < room:
+            signatures, values = (_longer(array, int(indptr[row]), room) for array in (signatures, values))
         table = np.empty(256 + 4 * min(room, _most(longest + 1, lengths)), np.uint64)
         row = function(
             address(data), address(starts), address(sizes), row, rows, *fixed,
@@ -111,9 +116,6 @@ def _compiled(
         if row == rows:
             return indptr, signatures[:count], values[:count]
         room *= 2
-        if room > _MOST_ROOM:
-            raise ValueError(f"more than {room // 2:,} n-grams in {rows:,} texts: take fewer or shorter texts at once")
-        signatures, values = (_longer(array, count, room) for array in (signatures, values))
 
 
 def _most(nbytes: int, lengths: NDArray[np.int64]) -> int:

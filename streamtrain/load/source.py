@@ -217,8 +217,8 @@ class Source:
             return BadValueError(f"{where}: {error}")
         slot = self.layout.slots[error.column]
         return BadValueError(
-            f"feature {slot!r} is infinite, or too large for float32, in {where}: say what to do with it, "
-            "--infinities clip or --infinities missing"
+            f"feature {slot!r} is infinite, or too large for float32, in {where}: say what to do with it "
+            "when the model is fitted, --infinities clip or --infinities missing"
         )
 
 

@@ -27,6 +27,7 @@ from streamtrain.target import Target
 __all__ = ["load_model", "save_model"]
 
 _FORMAT = 2
+_DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, MemoryError, OSError)
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
 
 
@@ -50,6 +51,7 @@ def save_model(model: Model, folder: Path) -> None:
         "features": [_column(column) for column in model.layout.columns],
         "crosses": [list(cross) for cross in model.layout.crosses],
     }
+    description["checksum"] = _checksum(description)
     (folder / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
@@ -66,6 +68,8 @@ def load_model(run: str | Path) -> Model:
         description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if description["format"] != _FORMAT:
             raise RunError(f"{run}: model format {description['format']}; this version reads {_FORMAT}")
+        if description.pop("checksum") != _checksum(description):
+            raise RunError(f"{run}: model.json is not what was written: its checksum differs")
         target = Target.of([Target(**{**t, "classes": tuple(t["classes"])}) for t in description["targets"]])
         columns = tuple(
             Column(f["name"], _type(f["type"], f["shape"]), f["role"], f["why"], f["origin"], f["text_bytes"])
@@ -80,11 +84,16 @@ def load_model(run: str | Path) -> Model:
         if hashlib.sha256(tensors).hexdigest() != description["sha256"]:
             raise RunError(f"{run}: model.safetensors is not the file that was written: its checksum differs")
         model.load_state_dict(load(tensors))
-    except (LookupError, TypeError, ValueError, OSError, SafetensorError) as error:
+    except (*_DAMAGES, SafetensorError) as error:
         if isinstance(error, RunError):
             raise
         raise RunError(f"{run}: the model is damaged or incomplete: {error}") from error
     return model
+
+
+def _checksum(description: dict[str, Any]) -> str:
+    """Of everything else that the file holds."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def _target(target: Target) -> dict[str, Any]:

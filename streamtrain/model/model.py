@@ -131,7 +131,9 @@ class Model:
 
     def _train_heavy(self, batch: Batch) -> Floats:
         """Learn the rows that weigh something; the others are as if they were not there, and their predictions are 0."""
-        if batch.weights is None or batch.weights.all():
+        if batch.weights is None or (batch.weights == 1).all():  # rows that weigh 1 are rows without a weight
+            return self._train_one(batch if batch.weights is None else replace(batch, weights=None))
+        if batch.weights.all():
             return self._train_one(batch)
         rows, outputs = np.flatnonzero(batch.weights), self.layout.outputs
         predictions = np.zeros((len(batch), outputs)[: 1 + (outputs > 1)], np.float32)
@@ -182,9 +184,9 @@ class Model:
         return predictions
 
     def _train_one(self, batch: Batch) -> Floats:
-        learner, numbers, scale = self.learner, self.preparation.numbers, self._scale
+        learner, scale = self.learner, self._scale
         plain = isinstance(learner, Linear) and batch.weights is None
-        trusted = numbers.maps is not None and not numbers.has_news(batch.features)
+        trusted = self.preparation.trusts(batch.features)
         if plain and trusted and isinstance(learner, Linear) and (learner.runs or self._fuses(learner)):
             scaled = batch if scale is None else replace(batch, targets=scale.transform(batch.targets))
             predictions = self._train_run(scaled, len(batch)) if learner.runs else self._train_fused(scaled)
@@ -194,7 +196,8 @@ class Model:
             return predictions
         prepared = self.preparation.learn(batch)
         if scale is not None:
-            scale.observe(prepared.targets)
+            if not trusted:
+                scale.observe(batch.targets)
             prepared = replace(prepared, targets=scale.transform(prepared.targets))
         if plain and isinstance(learner, Linear) and learner.runs:
             done, predictions, _ = learner.run(prepared, len(prepared), self._as_it_is, self._unused)
@@ -203,6 +206,8 @@ class Model:
             return predictions if scale is None else scale.inverse(predictions)
         predictions = self._predict_prepared(prepared.features, prepared.sparse)
         learner.learn(prepared if self._sparse else replace(prepared, sparse=None))
+        if scale is not None and trusted:
+            scale.observe(batch.targets)
         return predictions
 
     def _fuses(self, learner: Linear) -> bool:

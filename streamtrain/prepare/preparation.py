@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from streamtrain.batch import Batch, Sparse
 from streamtrain.columns.codes import NULL, seed_of
 from streamtrain.errors import BadValueError, UsageError
+from streamtrain.kernels import sums
 from streamtrain.kernels.slots import entries
 from streamtrain.prepare.numbers import Standardize
 from streamtrain.prepare.slots import Slots
@@ -109,7 +110,13 @@ class Preparation:
         """Take a batch into the statistics and prepare it, its features **in place**. Raises BadValueError for infinities,
         where these are errors, with their ``row`` and ``column``."""
         self.look(batch.features)
+        trusted = self.trusts(batch.features)
         found, missing = self.complete(batch, learn=True)
+        if trusted:  # as compiled kernels do it: prepared as the rows before say, then counted
+            about = sums(found.features, self.numbers.centre)
+            self.numbers.transform(found.features)
+            self.numbers.absorb(about, found.features, missing)
+            return found
         self.numbers.observe(found.features, missing)
         if missing is not None:  # the mean has moved
             np.copyto(found.features, self.numbers.centre, where=missing)
@@ -134,6 +141,10 @@ class Preparation:
             fill = self.numbers.fill_for(features) if learn else self.numbers.centre
         sparse = self._sparse(batch, fill, 0 if missing is None else int(np.count_nonzero(missing)), learn)
         return replace(batch, sparse=sparse, codes=None, texts=None), missing
+
+    def trusts(self, features: NDArray[np.float32]) -> bool:
+        """Whether rows are prepared by what was known before them: once that has settled, and if nothing is new in them."""
+        return self.numbers.maps is not None and not self.numbers.has_news(features)
 
     def look(self, features: NDArray[np.float32]) -> bool:
         """Whether there is a number that is not finite. From the first one on all rows are looked through."""
