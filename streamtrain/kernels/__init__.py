@@ -62,7 +62,7 @@ def _load() -> ctypes.CDLL | None:
         + numbers
         + [pointer] * 6
         + [pointer] * 5
-        + [number, ctypes.c_double, pointer]
+        + [number, ctypes.c_double, ctypes.c_double, pointer]
     )
     library.st_linear_run.restype = number
     library.st_binary_scores.argtypes = [pointer, pointer, number, ctypes.c_float, number, number, number, pointer]

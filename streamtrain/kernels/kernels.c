@@ -454,8 +454,8 @@ int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, 
                       const float *centre, const float *targets, float *average, float *learning, float *squares,
                       int64_t logistic, double step, double l2, double forget_after, double *clock, double *block,
                       float *scratch, float *scores, float *gradient, float *sums, const int64_t *indptr,
-                      const int32_t *indices, const float *values, float *table, void *space, int64_t entries, double prior,
-                      double *squared)
+                      const int32_t *indices, const float *values, float *table, void *space, int64_t entries, double least,
+                      double prior, double *squared)
 {
     int32_t *slots = space;
     struct sparse part = {indptr,          indices, values, table, slots, slots + entries, (float *)space + 2 * entries,
@@ -490,11 +490,11 @@ int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, 
         }
         const float share = (float)(1 / (double)n), decay = (float)l2, rate = (float)(step / sqrt(clock[3]));
         const double nearer = forget_after / (clock[1] + forget_after - 1);
-        const float factor = (float)(nearer < 1 ? nearer : 1);
+        const float factor = (float)(nearer < 1 ? nearer : 1), more = (float)(least * clock[4] + TINY);
         for (int64_t j = 0; j <= width; j++) {
             const float g = gradient[j] * share;
             squares[j] += g * g;
-            const float by = rate / sqrtf(squares[j] + TINY);
+            const float by = rate / sqrtf(squares[j] + more);
             learning[j] -= g * by;
             if (l2 != 0 && j < width && squares[j] > 0)
                 learning[j] /= 1 + decay * by;

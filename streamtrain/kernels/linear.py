@@ -90,7 +90,7 @@ class LinearStep:
     def run(
         self, rows: Floats, batch: int, targets: Floats, squares: Floats, clock: NDArray[np.float64],
         block: NDArray[np.float64], *, step: float, l2: float, forget: float, sparse: Sparse | None = None,
-        table: Floats | None = None, prior: float = 0.0,
+        table: Floats | None = None, prior: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
         """Batch after batch: this step, and the update of the normalised adaptive gradient and of the average, to the
         same bits as one by one. Only where ``COMPILED``; the scoring weights are the average.
@@ -98,7 +98,7 @@ class LinearStep:
         rows, targets: of all batches, each of ``batch`` rows. squares: of the rule, shape (width + 1,). clock: rows,
         batches, rows measured, power, noise. block: gets the sums of each batch, shape (2, width). sparse: the sparse part
         of the rows. table: weight, average, squares and steps of each of its columns, shape (columns, 4). prior: times the
-        noise, is added to their squares. All but the sparse part are changed in place.
+        noise, is added to the squares of dense weights and of those of the table. All but the sparse part are changed in place.
 
         Returns the batches learned and their predictions, shape (rows,). Where that is not all of them the next one was
         predicted, but its gradient or its sums, which are returned too, are not finite.
@@ -118,6 +118,6 @@ class LinearStep:
         done = library.st_linear_run(
             address(rows), *rows.shape, batch, *self._maps, address(targets), *self._weights, address(squares),
             self.logistic, step, l2, forget, address(clock), address(block), self._block, address(scores), *self._found,
-            *part, prior, address(self._squared),
+            *part, *prior, address(self._squared),
         )  # fmt: skip
         return done, scores, self._gradient, self._sums

@@ -85,8 +85,7 @@ class Linear(PlainLinear):
         """Whether `run` can take many batches at a time, and sparse parts."""
         plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
         unpaid = not self.l1 and (self._table is None or not self.l2)
-        nag = type(self.rule) is Nag and not self.rule.prior
-        return COMPILED and plain and unpaid and nag and self._descent.averages
+        return COMPILED and plain and unpaid and type(self.rule) is Nag and self._descent.averages
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
@@ -104,7 +103,7 @@ class Linear(PlainLinear):
         done, scores, gradient, found = self._fused_for(maps).run(
             batch.features, size, targets, self._dense["squares"], counts, block,
             step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
-            prior=self._prior,
+            prior=self._priors,
         )  # fmt: skip
         if sparse is not None and table is not None:
             table.use(sparse.indices)
@@ -120,9 +119,10 @@ class Linear(PlainLinear):
         return done, scores[: done * size + odd], found
 
     @property
-    def _prior(self) -> float:
-        rule = self.rule.for_slots()
-        return rule.prior if isinstance(rule, Nag) else 0.0
+    def _priors(self) -> tuple[float, float]:
+        """Of dense weights and of slots."""
+        rule = self.rule
+        return (rule.prior, rule.for_slots().prior) if isinstance(rule, Nag) else (0.0, 0.0)
 
     def _fused_for(self, maps: Floats) -> LinearStep:
         if self._fused is None or self._fused.maps is not maps:

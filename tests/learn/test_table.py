@@ -64,7 +64,7 @@ def all_weights(model: Linear) -> np.ndarray:
 def alike(name: str) -> Any:
     """The rule of that name, with which a slot is learned as a dense column is: it does not count as touched before."""
     rule = get_rule(name)
-    return replace(rule, slots=0) if isinstance(rule, Adagrad) else rule
+    return replace(rule, slots=0, prior=0) if isinstance(rule, Adagrad) else rule
 
 
 def both(outputs: int = 1, **options: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,8 @@ class Adagrad:
 
     slots: of a sparse part, with how many rows a weight counts as touched before it was: ``slots * noise`` is added to its
     sum. Without that the first row that touches a weight would move it a whole step, whatever it says: a value that occurs
-    a few times would be learned by heart. prior: likewise, for all weights.
+    a few times would be learned by heart. prior: likewise, for all other weights; so little that only a first gradient of
+    nothing but rounding is seen for what it is.
 
     >>> weights, state = np.zeros(2, np.float32), {"squares": np.zeros(2, np.float32)}
     >>> Adagrad().update(np.array([3, -4], np.float32), weights, state, 0.5, Clock(power=4.0), Penalty())
@@ -32,7 +33,7 @@ class Adagrad:
     """
 
     slots: float = 3.0
-    prior: float = 0.0
+    prior: float = 1e-6
     name: ClassVar[str] = "adagrad"
     fields: ClassVar[tuple[str, ...]] = ("squares",)
     penalises: ClassVar[bool] = False
