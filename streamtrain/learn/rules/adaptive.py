@@ -33,7 +33,7 @@ class Adagrad:
     """
 
     slots: float = 3.0
-    prior: float = 1e-6
+    prior: float = 1e-8
     name: ClassVar[str] = "adagrad"
     fields: ClassVar[tuple[str, ...]] = ("squares",)
     penalises: ClassVar[bool] = False
