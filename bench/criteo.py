@@ -18,6 +18,7 @@ import argparse
 import json
 import math
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -129,6 +130,7 @@ def memory(asked: argparse.Namespace, root: Path) -> dict[str, Any]:
     true_loss = table(train, made, asked.rows, "zstd")
     table(unseen, other, asked.rows // 10, "zstd")  # other names for all categories
     limit = ["--memory", asked.memory]
+    shutil.rmtree(run, ignore_errors=True)  # of the last time
     report, fitting = cli("fit", str(train), "--target", "label", "--out", str(run), *limit, *asked.extra)
     predicted, predicting = cli("predict", str(run), str(unseen), "--out", str(root / "predicted.parquet"), *limit)
     likely = pq.read_table(root / "predicted.parquet")["probability_1"].to_pylist()
