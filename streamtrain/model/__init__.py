@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamtrain.model.files import load_model
-from streamtrain.model.model import LinearSettings, Model, PreparationSettings, diverged
+from streamtrain.model.model import Model, diverged
+from streamtrain.model.settings import LinearSettings, PreparationSettings
 
 __all__ = ["LinearSettings", "Model", "PreparationSettings", "diverged", "load_model"]

@@ -21,7 +21,8 @@ from streamtrain.columns.roles import Column, parse_crosses, shape_of
 from streamtrain.columns.times import is_time
 from streamtrain.errors import RunError
 from streamtrain.load import Layout
-from streamtrain.model.model import LinearSettings, Model, PreparationSettings
+from streamtrain.model.model import Model
+from streamtrain.model.settings import LinearSettings, PreparationSettings
 from streamtrain.target import Target
 
 __all__ = ["load_model", "save_model"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +17,15 @@ from streamtrain.columns.match import same_column
 from streamtrain.errors import BadValueError, ColumnError, DataError, DivergedError
 from streamtrain.learn import Learner, Linear
 from streamtrain.load import Layout
+from streamtrain.model.settings import LinearSettings, PreparationSettings
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
 from streamtrain.prepare.state import part
 from streamtrain.storage.arrow import pick
 from streamtrain.target import Target
 
-__all__ = ["LinearSettings", "Model", "PreparationSettings", "diverged", "shape_of_rows"]
+__all__ = ["Model", "diverged", "shape_of_rows"]
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class LinearSettings:
-    """What was asked of the linear family; None means the default of loss and rule."""
-
-    loss: str | None = None
-    rule: str = "nag"
-    step: float | None = None
-    schedule: str = "sqrt"
-    l1: float = 0.0
-    l2: float = 0.0
-    average: bool = True
-    delta: float | None = None
-    level: float | None = None
-
-    def make(self, features: int, kinds: int, slots: int = 0, targets: int = 1) -> Linear:
-        """kinds: classes to tell apart, 0 for regression."""
-        return Linear(features, kinds, slots=slots, targets=targets, **asdict(self))
-
-
-@dataclass(frozen=True)
-class PreparationSettings:
-    """What was asked of the preparation. class_weights: of each class, in their order; empty for none."""
-
-    hash_bits: int | None = None
-    infinities: str = "error"
-    class_weights: tuple[float, ...] = ()
 
 
 def shape_of_rows(layout: Layout) -> Shape:
