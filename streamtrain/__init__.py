@@ -10,6 +10,7 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 if typing.TYPE_CHECKING:
     from streamtrain.batch import Batch
     from streamtrain.errors import BudgetExceeded, BudgetRefused, DataError, StreamtrainError, UsageError
+    from streamtrain.fitting import fit
     from streamtrain.inference import evaluate, predict
     from streamtrain.job import make_plan
     from streamtrain.load import Loader, Source
@@ -18,7 +19,6 @@ if typing.TYPE_CHECKING:
     from streamtrain.profiling import profile
     from streamtrain.rechunking import rechunk
     from streamtrain.storage import Chunk, ChunkTable, Reader, open_reader, reader_from, register_scheme
-    from streamtrain.trainer import fit
 
 __all__ = [
     "Batch",
@@ -51,6 +51,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "batch": ("Batch",),
     "errors": ("BudgetExceeded", "BudgetRefused", "DataError", "StreamtrainError", "UsageError"),
+    "fitting": ("fit",),
     "inference": ("evaluate", "predict"),
     "job": ("make_plan",),
     "load": ("Loader", "Source"),
@@ -59,7 +60,6 @@ _HOMES = {
     "profiling": ("profile",),
     "rechunking": ("rechunk",),
     "storage": ("Chunk", "ChunkTable", "Reader", "open_reader", "reader_from", "register_scheme"),
-    "trainer": ("fit",),
 }
 
 

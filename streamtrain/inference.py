@@ -13,35 +13,20 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, DataError, NotFoundError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import BadValueError, DataError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
 from streamtrain.memory import parse_bytes, peak_bytes, reset_peak
 from streamtrain.metrics import Metrics
-from streamtrain.model import Model, load_model
+from streamtrain.model import Model, load_model, open_for
 from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
 from streamtrain.scores import metrics_for, per_class, scores
-from streamtrain.storage import ChunkTable, open_reader
 from streamtrain.storage.place import LocalPlace, Located
-from streamtrain.target import resolve_task
-from streamtrain.text import without_secrets
 
 __all__ = ["Scorer", "evaluate", "predict"]
 
 _BATCH_ROWS = 8192
 _WINDOW_BYTES, _BATCH_BYTES, _OUTPUT_BYTES = 32 * 10**6, 2 * 10**6, 8 * 10**6
-
-
-def _open(data: Any, model: Model, *, with_target: bool, missing_chunks: str) -> Source:
-    reader = open_reader(data, missing_chunks=missing_chunks)
-    table = ChunkTable.of(reader.chunks())
-    if not table.total_rows:
-        raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
-    layout = model.layout_for(reader.schema, with_target=with_target)
-    if with_target:
-        for name in model.target.names:
-            resolve_task(reader.schema.field(name), model.target.task)
-    return Source(reader, table, layout)
 
 
 def _plan(
@@ -118,7 +103,7 @@ def evaluate(
     _check(memory, workers)
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run)
-    source = _open(data, model, with_target=True, missing_chunks=missing_chunks)
+    source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
     plan = _plan_behind(source, model, memory, workers, written=False)
     plan.require_fits()
     with Monitor(plan.budget_bytes, plan.terms) as monitor:
@@ -161,11 +146,15 @@ class Scorer:
 
     def require_columns(self, model: Model) -> None:
         """Raise now what `score` would raise of columns after the first epoch. Reads metadata."""
-        _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
+        self.open(model)
+
+    def open(self, model: Model) -> Source:
+        """The data, as the model takes them."""
+        return open_for(model, self.data, with_target=True, missing_chunks=self.missing_chunks)
 
     def score(self, model: Model, monitor: Monitor) -> Metrics:
         """The metrics of the model on this data, within the budget that the monitor of the whole fit holds."""
-        source = _open(self.data, model, with_target=True, missing_chunks=self.missing_chunks)
+        source = self.open(model)
         return _score(source, self._least(source, model), model, monitor)
 
 
@@ -184,7 +173,7 @@ def predict(
     path = Path(out).resolve()
     if (path.exists() and not path.is_file()) or not path.parent.is_dir():
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
-    source = _open(data, model, with_target=False, missing_chunks=missing_chunks)
+    source = open_for(model, data, with_target=False, missing_chunks=missing_chunks)
     _require_apart(path, out, data, source)
     plan = _plan_behind(source, model, memory, workers, written=True)
     plan.require_fits()

@@ -16,18 +16,28 @@ from streamtrain.errors import UsageError
 from streamtrain.learn import LOSSES, Linear
 from streamtrain.ledger import Ledger
 from streamtrain.load import Source
-from streamtrain.model import Model, PreparationSettings
+from streamtrain.model import Model, PreparationSettings, open_for
+from streamtrain.model.warm import require_target
 from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
+from streamtrain.scores import metrics_bytes
 from streamtrain.settings import Settings
 from streamtrain.storage.arrow import near_names
 from streamtrain.target import Target
 from streamtrain.text import without_secrets
 
-__all__ = ["Job", "Settings", "make_plan"]
+__all__ = ["Job", "Known", "Settings", "make_plan"]
 
 _FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
-_STATE_COPIES = 3  # of everything that learning changes, while it is written: the arrays, their bytes, and the file
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an earlier run knows of its columns, its target and its model. ledger: its state, where that run itself goes on
+    with its own data: then neither the target nor the first rows are read again. None: the data are new."""
+
+    model: Model
+    ledger: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,28 +49,42 @@ class Job:
     plan: Plan
     settings: Settings
     ledger: Ledger | None = None
+    known: Known | None = None
 
     @classmethod
-    def open(cls, data: Any, settings: Settings, *, extra_terms: Mapping[str, int] | None = None) -> Job:
+    def open(
+        cls, data: Any, settings: Settings, *, extra_terms: Mapping[str, int] | None = None, known: Known | None = None
+    ) -> Job:
         """Open the data, plan, survey the target, plan again. A plan that does not fit is left for the caller to
         refuse (`Plan.require_fits`); where it is the first one, the target was not read."""
-        source = Source.open(
-            data, target=settings.target, features=settings.features, exclude=settings.exclude,
-            weight=settings.weight, task=settings.task, roles=settings.roles, crosses=settings.crosses,
-            missing_chunks=settings.missing_chunks,
-        )  # fmt: skip
-        job = cls._planned(source, settings, extra_terms)
-        if not job.plan.fits:
-            return job
+        source = _open(data, settings, known)
         ledger = None
         if settings.on_error == "skip":
             named = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
             ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
+        job = replace(cls._planned(source, settings, extra_terms), ledger=ledger, known=known)
+        if known is not None and known.ledger is not None:
+            if ledger is not None:
+                ledger.load_state_dict(known.ledger)
+            return replace(job, plan=replace(job.plan, is_fixed=True))
+        if not job.plan.fits:
+            return job
         with job.monitor():
-            surveyed = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger).with_roles(ledger)
+            surveyed = job._surveyed()
+        return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger, known=known)
+
+    def _surveyed(self) -> Source:
+        """The source with its target known, and which columns are text."""
+        settings, known, ledger = self.settings, self.known, self.ledger
+        target = None if known is None else known.model.target
+        source = self.source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
         if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
-            surveyed = surveyed.with_layout(replace(surveyed.layout, target=_from_zero(surveyed.layout.target)))
-        return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger)
+            source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
+        if known is None:
+            return source.with_roles(ledger)
+        assert source.layout.target is not None
+        require_target(source.layout.target, known.model, settings.loss)
+        return source
 
     def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
         """What holds the process to the plan's budget (see `Monitor`)."""
@@ -68,7 +92,10 @@ class Job:
         return Monitor(self.plan.budget_bytes, self.plan.terms, measured=measured, stops=stops)
 
     def ready(self) -> Job:
-        """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`)."""
+        """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`), unless an
+        earlier run knows what they are for."""
+        if self.known is not None:
+            return replace(self, model=_make_model(self.source, self.settings))
         with self.monitor():
             source = self.source.with_origins(self.ledger)
         return replace(self, source=source, model=_make_model(source, self.settings))
@@ -96,6 +123,17 @@ class Job:
         return cls(source, model, plan, settings)
 
 
+def _open(data: Any, settings: Settings, known: Known | None) -> Source:
+    if known is not None:
+        source = open_for(known.model, data, with_target=True, missing_chunks=settings.missing_chunks)
+        return replace(source, is_surveyed=known.ledger is not None)
+    return Source.open(
+        data, target=settings.target, features=settings.features, exclude=settings.exclude,
+        weight=settings.weight, task=settings.task, roles=settings.roles, crosses=settings.crosses,
+        missing_chunks=settings.missing_chunks,
+    )  # fmt: skip
+
+
 def _from_zero(target: Target | None) -> Target | None:
     """The target as it is, whatever its values are near to."""
     if target is None or not any(target.origins):
@@ -109,7 +147,7 @@ def _plan(source: Source, model: Model, settings: Settings, extra_terms: Mapping
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         workers=settings.workers, shuffle=settings.shuffle,
         learner_bytes=learner_bytes, preparation_bytes=model.preparation.state_bytes,
-        extra_terms={"checkpoint": _copy_bytes(model, settings)} | dict(extra_terms or {}),
+        extra_terms=_terms_of_scores(model, settings) | dict(extra_terms or {}),
         scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=_fused(model)),
     )  # fmt: skip
 
@@ -128,11 +166,13 @@ def _make_model(source: Source, settings: Settings) -> Model:
     return Model(layout, learner, PreparationSettings(settings.hash_bits, settings.infinities, weights))
 
 
-def _copy_bytes(model: Model, settings: Settings) -> int:
-    """What copies of the state take: one is looked at, what can be saved is in memory three times meanwhile, and the best
-    so far is kept where training may stop before its end."""
-    copies = 1 if model.settings is None else _STATE_COPIES
-    return (copies + (settings.patience is not None)) * model.state_bytes
+def _terms_of_scores(model: Model, settings: Settings) -> dict[str, int]:
+    """What metrics take, and a checkpoint: of the model one copy is written, or loaded; and the best so far is kept where
+    training may stop before its end. A checkpoint is planned whether the run is saved or not: what is planned has a say in the
+    order."""
+    kept, each = settings.patience is not None, metrics_bytes(model.target)
+    live = 2 + (settings.holdout > 0)  # of rows learned, of rows held out, and those of the epoch before
+    return {"metrics": each * (live + kept), "checkpoint": (1 + kept) * model.state_bytes + each * (live + kept)}
 
 
 def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tuple[float, ...]:

@@ -71,6 +71,7 @@ class Plan:
     enough_window_rows: int | None = None
     enough_hash_bits: int | None = None
     good_chunk_rows: int = 1 << 16
+    is_fixed: bool = False  # whether a run that goes on has the window, and the columns
 
     @property
     def peak_bytes(self) -> int:
@@ -108,6 +109,9 @@ class Plan:
     def _advice(self) -> str:
         room = self.budget_bytes - self.terms["baseline"]
         advice = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
+        if self.is_fixed:
+            window = f"the run has windows of {self.window_rows:,} rows, which belong to its order"
+            return f"What would help: {advice[0]}: {window}. {self.read_so_far}"
         if self.enough_window_rows is not None:
             advice.append(f"--window-rows {self.enough_window_rows}")
         if self.enough_hash_bits is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from streamtrain.memory import format_bytes, sorted_terms
 from streamtrain.plan import Plan
 
-__all__ = ["Report", "memory_dict", "memory_table"]
+__all__ = ["Report", "StoredReport", "memory_dict", "memory_table"]
 
 
 @dataclass
@@ -40,6 +40,8 @@ class Report:
     warnings: list[str] = field(default_factory=list)  # of the run; those of the plan are its own
     run: str | None = None
     fingerprint: str | None = None  # of the data; known where a run folder is written
+    lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs whose model went on, the oldest first
+    resumes: int = 0  # how often the run was stopped and went on
 
     @property
     def rows_per_second(self) -> float:
@@ -72,7 +74,29 @@ class Report:
             "run": self.run,
             "settings": self.settings,
             "fingerprint": self.fingerprint,
+            "lineage": self.lineage,
+            "resumes": self.resumes,
         }
+
+
+class StoredReport:
+    """The report of a run that was finished before: what `Report` has, as it was written.
+
+    >>> StoredReport({"rows": 3}).rows
+    3
+    """
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self._found = found
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_found"][name]
+        except KeyError:
+            raise AttributeError(f"the report has no {name!r}") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        return self._found
 
 
 def memory_dict(plan: Plan, measured: dict[str, int], peak_bytes: int | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A run folder: the scores as they come, then the model and the report."""
+"""A run folder: one writer, the scores as they come, checkpoints, then the model and the report."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+from streamtrain.checkpoint import Checkpoints, make_durable
 from streamtrain.errors import RunError, StreamtrainError
-from streamtrain.model import Model
+from streamtrain.lock import LOCK, FolderLock
+from streamtrain.model import Model, load_model
 from streamtrain.report import Report
 
-__all__ = ["RunFolder", "to_json"]
+__all__ = ["RunFolder", "read_report", "to_json"]
 
-_SCORES = "metrics.jsonl"
+_SCORES, _REPORT, _CHECKPOINTS = "metrics.jsonl", "report.json", "checkpoints"
 _STAGING = ".writing-"
 
 
@@ -39,31 +42,58 @@ def _finite(value: Any) -> Any:
 
 
 class RunFolder:
-    """A folder for a run to come. Raises RunError, before anything is done, where it cannot be written.
+    """The folder of a run, which one process at a time may write; a context. resume: whether a run that is there already
+    is to go on.
 
-    Scores are written as they come (`record`); model and report appear together, when the run is over (`write`). A run that
-    failed leaves the scores that it had, if any, and nothing else, and the folder can be used again.
+    Scores are written as they come (`record`), checkpoints when they are due (`save`); model and report appear together,
+    when the run is over (`write`). A folder into which nothing was written is as it was before.
+
+    Raises RunError, before anything is done, where it cannot be written, where somebody else writes, and where it holds
+    something that is no run, or a run while none is to be resumed.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
         self.path = Path(path).resolve()
-        self._asked = path
-        if self.path.is_dir() and (self.path / "report.json").exists():
-            raise RunError(f"--out {path}: holds a run already: name another folder, or remove it first")
-        if self.path.exists() and (not self.path.is_dir() or any(not _is_left_over(p) for p in self.path.iterdir())):
+        self.asked = path
+        self.checkpoints = Checkpoints(self.path / _CHECKPOINTS)
+        self.warnings: list[str] = []
+        if self.path.exists() and not (self.path.is_dir() and (self.is_run or self._is_left_over())):
             raise RunError(f"--out {path}: exists and is not a run of streamtrain: name a new or an empty folder")
-        parent = self.path if self.path.is_dir() else next(p for p in self.path.absolute().parents if p.exists())
         try:
-            tempfile.TemporaryFile(dir=parent).close()  # nothing else tells for every file system and every user
+            self._lock = FolderLock(self.path)
         except OSError as error:
-            raise RunError(f"--out {path}: {parent} cannot be written: name a folder elsewhere") from error
+            if isinstance(error, StreamtrainError):
+                raise
+            there = next(p for p in (self.path, *self.path.parents) if p.exists())
+            raise RunError(
+                f"--out {path}: {there} cannot be written ({error.strerror}): name a folder elsewhere"
+            ) from error
+        try:
+            self._look(resume)
+        except BaseException:
+            self._lock.release()
+            raise
 
-    def start(self) -> None:
-        """Remove what a run that failed here left behind: its scores, and files that it was writing when it was killed."""
+    def _look(self, resume: bool) -> None:
+        if not resume and self.is_run:
+            raise RunError(f"--out {self.asked}: holds a run already: --resume goes on with it; or name another folder")
+        if not self.checkpoints.exist() and self.has_report:
+            raise RunError(f"--out {self.asked}: holds a finished run without a checkpoint: it cannot go on")
+        if not self._lock.works:
+            self.warnings.append(f"{self.path} cannot be locked: see to it that no other run writes there")
         with self._writing():
-            (self.path / _SCORES).unlink(missing_ok=True)
-            for staging in self.path.glob(_STAGING + "*") if self.path.is_dir() else ():
+            tempfile.TemporaryFile(dir=self.path).close()  # nothing else tells for every file system and every user
+            self.checkpoints.tidy()
+            for staging in self.path.glob(_STAGING + "*"):
                 shutil.rmtree(staging)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -72,15 +102,52 @@ class RunFolder:
         except OSError as error:
             if isinstance(error, StreamtrainError):
                 raise
-            raise RunError(f"--out {self._asked}: cannot be written: {error}") from error
+            raise RunError(f"--out {self.asked}: cannot be written: {error}") from error
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is one that can go on, or is finished."""
+        return self.checkpoints.exist() or self.has_report
+
+    def _is_left_over(self) -> bool:
+        """Whether nothing is here but what a run may have left that came to nothing."""
+        others = [p for p in self.path.iterdir() if p.name not in (_SCORES, LOCK) and not p.name.startswith(_STAGING)]
+        return not others or (others == [self.checkpoints.folder] and self.checkpoints.is_left_over())
+
+    @property
+    def has_report(self) -> bool:
+        """Whether a run was finished here."""
+        return (self.path / _REPORT).is_file()
+
+    def report(self) -> dict[str, Any]:
+        """The report of the run that was finished here. Raises RunError where it cannot be read."""
+        return read_report(self.path)
+
+    def model(self) -> Model:
+        """The model that was written here."""
+        return load_model(self.path)
+
+    def start(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        """Let ``metrics.jsonl`` hold these scores: those that a run had when it was checkpointed."""
+        with self._writing():
+            scores, beside = self.path / _SCORES, self.path / f"{_STAGING}{_SCORES}"
+            if lines:
+                beside.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
+                beside.replace(scores)
+            else:
+                scores.unlink(missing_ok=True)
 
     def record(self, scores: dict[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``, where it can be read at once; the first one makes the folder."""
-        line = to_json(scores) + "\n"
+        """Add a line to ``metrics.jsonl``, where it can be read at once."""
         with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
+            line = to_json(scores) + "\n"
             with open(self.path / _SCORES, "a", encoding="utf-8") as file:
                 file.write(line)
+
+    def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Write a checkpoint (see `Checkpoints.save`)."""
+        with self._writing():
+            self.checkpoints.save(known, arrays)
 
     def write(self, model: Model, report: Report) -> None:
         """Write model and report to a folder inside, then move them out of it, the report last."""
@@ -88,13 +155,22 @@ class RunFolder:
             staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
             try:
                 model.save(staging)
-                (staging / "report.json").write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
-                for name in ("model.safetensors", "model.json", "report.json"):
+                (staging / _REPORT).write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+                for name in ("model.safetensors", "model.json", _REPORT):
                     (staging / name).replace(self.path / name)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
+            make_durable(self.path)
 
 
-def _is_left_over(path: Path) -> bool:
-    """Whether a run that failed may have left this."""
-    return path.name == _SCORES or path.name.startswith(_STAGING)
+def read_report(run: Path) -> dict[str, Any]:
+    """The report of a run folder. Raises RunError where there is none, or where it cannot be read."""
+    try:
+        found = json.loads((run / _REPORT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{run}: has no {_REPORT}: not a run, or one that was not finished") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run / _REPORT}: cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{run / _REPORT}: is not the report of a run")
+    return found

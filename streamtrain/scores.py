@@ -7,12 +7,18 @@ from typing import Any
 from streamtrain.metrics import Metrics, make_metrics
 from streamtrain.target import Target
 
-__all__ = ["metrics_for", "per_class", "scores"]
+__all__ = ["metrics_bytes", "metrics_for", "per_class", "scores"]
 
 
 def metrics_for(target: Target) -> Metrics:
     """The running metrics for a target."""
     return make_metrics(target.task, target.kinds, target.names)
+
+
+def metrics_bytes(target: Target) -> int:
+    """What the running metrics for a target take; nothing is made that is as large."""
+    one = target.several[0]
+    return len(target.several) * make_metrics(one.task, one.kinds, one.names).nbytes
 
 
 def scores(metrics: Metrics) -> dict[str, Any]:

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 
 from streamtrain.kernels import permuted
 
-__all__ = ["Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_keys", "row_places", "streamed", "windows"]
+__all__ = [
+    "VERSION", "Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_keys", "row_places", "streamed", "windows",
+]  # fmt: skip
+
+VERSION = 1  # of the order: a run that was started with another one cannot go on
 
 # What a random stream is for. Part of the order: never renumber.
 _CHUNKS, _ROWS = 1, 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,20 +37,25 @@ _SLICE_ROWS = 8 * _BLOCK_ROWS  # of a chunk that has more: the pass must take le
 
 def survey(
     reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
-    ledger: Ledger | None = None,
+    ledger: Ledger | None = None, known: Target | None = None,
 ) -> Target:  # fmt: skip
     """Read the target's column alone and tell what is in it. With ``classes`` nothing is read, unless there is a
-    ``ledger``: then chunks that cannot be read, nulls and NaN are entered there and passed over.
+    ``ledger``: then chunks that cannot be read, nulls and NaN are entered there and passed over. known: the target of an older
+    run, whose task, classes and origin are those of this one too; there may be more classes.
 
     Raises ColumnError for a column that cannot be a target, BadValueError for nulls and NaN (how many, in which
-    files), DataError for one class, or for more than 1,000 distinct integers while no ``task`` is given.
+    files), DataError for one class, or for more than 1,000 distinct integers while no ``task`` is given;
+    UsageError for classes of another kind than the known ones.
     """
     field = pick(reader.schema, name, "target")
-    chosen = resolve_task(field, task)
-    named = None if classes is None else _named_classes(field, chosen, classes)
+    if known is not None and task not in (None, known.task):
+        raise UsageError(f"--task {task}: the old run learned to {known.task} {name!r}: leave --task out")
+    chosen = resolve_task(field, task if known is None else known.task)
+    named = None if classes is None else _named_classes(field, chosen, classes, known)
     if named is not None and ledger is None:
         return Target(name, chosen, named, rows=table.total_rows)
-    tally = _Tally(name, chosen, refuse_many=task is None)
+    many = known is not None and len(known.classes) > _MOST_CLASSES  # somebody called them classes
+    tally = _Tally(name, chosen, refuse_many=task is None and not many, known=known)
     for number, chunk in enumerate(table):
         try:
             _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, chosen))
@@ -77,7 +82,7 @@ def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, passing: 
                 tally.add(values.slice(first, last - first), chunk.key)
 
 
-def _named_classes(field: pa.Field, task: str, classes: Sequence[str]) -> tuple[Any, ...]:
+def _named_classes(field: pa.Field, task: str, classes: Sequence[str], known: Target | None) -> tuple[Any, ...]:
     if task != "classify":
         raise UsageError("--classes: a regression has none; leave it out, or give --task classify")
     kind = value_type(field.type)
@@ -91,9 +96,24 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str]) -> tuple[
     except (ValueError, KeyError):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
-    if len(values) < 2:
-        raise UsageError(f"--classes: {len(values)} class given, at least two are needed")
-    return tuple(sorted(values))
+    together = _together(field.name, values, known)
+    if len(together) < 2:
+        raise UsageError(f"--classes: {len(together)} class given, at least two are needed")
+    return together
+
+
+def _together(name: str, found: Iterable[Any], known: Target | None) -> tuple[Any, ...]:
+    """The classes of these data and those that were known before, sorted."""
+    before = known.classes if known is not None else ()
+    classes = {*before, *found}
+    if len({isinstance(c, str) for c in classes}) > 1:
+        old, new = ("text", "numbers") if isinstance(before[0], str) else ("numbers", "text")
+        raise UsageError(
+            f"target {name!r} holds {new}; the old run's classes are {old} ({', '.join(map(repr, before[:10]))}): cast it first"
+        )
+    if len({isinstance(c, bool) for c in classes}) > 1:  # false and true are 0 and 1 among numbers
+        classes = {int(c) if isinstance(c, bool) else c for c in classes}
+    return tuple(sorted(classes))
 
 
 def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
@@ -108,8 +128,8 @@ def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
 class _Tally:
     """Counts of classes, or moments of a regression target, and their spread between blocks."""
 
-    def __init__(self, name: str, task: str, *, refuse_many: bool) -> None:
-        self._name, self._task, self._refuse_many = name, task, refuse_many
+    def __init__(self, name: str, task: str, *, refuse_many: bool, known: Target | None = None) -> None:
+        self._name, self._task, self._refuse_many, self._known = name, task, refuse_many, known
         self._counts: Counter[Any] = Counter()
         self._squares: defaultdict[Any, float] = defaultdict(
             float
@@ -192,16 +212,16 @@ class _Tally:
             clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
             deviation, origin = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._origin or 0.0
             far = abs(origin) > max(1e4 * deviation, 65_536)
-            return Target(
-                self._name, "regress", rows=self._rows, clustering=_unit(clustering), origin=origin if far else 0.0
-            )
-        if len(self._counts) < 2:
+            origin = self._known.origin if self._known is not None else origin if far else 0.0
+            return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), origin=origin)
+        classes = _together(self._name, self._counts, self._known)
+        if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
             raise DataError(f"target {self._name!r} has one class ({only}): there is nothing to learn to tell apart")
-        classes = tuple(sorted(self._counts))
         shares = np.array([self._counts[c] for c in classes]) / self._rows
         within = np.array([self._squares[c] for c in classes]) / self._rows
-        clustering = float((within - shares**2).sum() / (shares * (1 - shares)).sum())
+        variance = float((shares * (1 - shares)).sum())  # 0 where all are of one of the known classes
+        clustering = float((within - shares**2).sum()) / variance if variance else 0.0
         counts = tuple(self._counts[c] for c in classes)
         return Target(self._name, "classify", classes, counts, self._rows, _unit(clustering))
 

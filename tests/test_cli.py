@@ -100,7 +100,7 @@ def test_fit_evaluate_predict(run: Run) -> None:
     assert (result["epochs"], result["classes"], result["task"], result["run"]) == (2, [0, 1], "classify", "r")
     assert (result["loss"], result["learner"], result["skipped"]) == ("logistic", "linear", [])
     assert sum(result["time"].values()) >= 0 and result["plan"]["chunks"] == 4
-    assert sorted(os.listdir("r")) == ["metrics.jsonl", "model.json", "model.safetensors", "report.json"]
+    assert sorted(os.listdir("r")) == ["checkpoints", "metrics.jsonl", "model.json", "model.safetensors", "report.json"]
     assert json.loads(Path("r/report.json").read_text()) == result
     lines = [json.loads(line) for line in Path("r/metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [0, 1, 1]  # each epoch's end, and 1,024 rows on the way
@@ -465,8 +465,9 @@ def test_a_disk_that_fails_at_the_end_leaves_nothing(run: Run, monkeypatch: pyte
         patch.setattr("streamtrain.model.Model.save", full)
         done = run("fit", "d.parquet", "--target", "y", "--out", "r", "--json")
     assert done.code == 2 and done.out == "" and "No space left" in done.err
-    assert os.listdir("r") == ["metrics.jsonl"]  # the scores that there were
-    assert run("fit", "d.parquet", "--target", "y", "--out", "r").code == 0  # and the folder can be used again
+    assert sorted(os.listdir("r")) == ["checkpoints", "metrics.jsonl"]  # the scores that there were, and where it stood
+    assert run("fit", "d.parquet", "--target", "y", "--out", "r").code == 2
+    assert run("fit", "d.parquet", "--out", "r", "--resume").code == 0
     assert len(Path("r/metrics.jsonl").read_text().splitlines()) == 1
 
 
@@ -552,8 +553,8 @@ def test_ctrl_c(tmp_path: Path, name: str) -> None:
         process.kill()
     assert "interrupted" in "".join(lines) and acknowledged < 1, (lines, acknowledged)
     assert process.returncode == 130 and out == "" and "Traceback" not in err
-    if name == "fit":  # the scores that there were are left, and nothing else
-        assert _children(tmp_path / "run") == ["metrics.jsonl"]
+    if name == "fit":  # the scores that there were are left, and where it stood
+        assert _children(tmp_path / "run") == ["checkpoints", "metrics.jsonl"]
         for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines():
             assert json.loads(line)["progressive"]["loss"] > 0
         before = sorted([*before, "run"])

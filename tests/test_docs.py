@@ -118,6 +118,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("make", ["clicks", "--rows", "1000", "--out", "clicks"]),
         ("rechunk", [DIGITS, "--out", "rechunked", "--chunk-rows", "500"]),
         ("check-reader", [DIGITS]),
+        ("runs", ["run"]),
     ],
 )
 def test_json_has_the_keys_that_are_documented(

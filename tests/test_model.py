@@ -80,7 +80,7 @@ def test_identical_weights_identical_bytes(tmp_path: Path) -> None:
 
 def test_nothing_that_can_run_code(tmp_path: Path) -> None:
     train(tmp_path / "r", "text")
-    for path in (tmp_path / "r").iterdir():
+    for path in (tmp_path / "r").rglob("*.*"):
         assert path.suffix in (".json", ".jsonl", ".safetensors")
         assert not path.read_bytes().startswith(b"\x80")  # how a pickle begins
     assert all(v.dtype.kind in "fiub" for v in load_file(tmp_path / "r" / "model.safetensors").values())
@@ -107,7 +107,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(saved: Path, tmp_path: Path, pl
     raw = bytearray(path.read_bytes())
     raw[int(place * len(raw))] ^= 1 << bit
     path.write_bytes(raw)
-    with pytest.raises(RunError, match="checksum"):
+    with pytest.raises(RunError, match="checksum differs|its header|a header of"):
         load_model(tmp_path / "r")
 
 
@@ -148,7 +148,8 @@ DAMAGE: dict[str, Any] = {
 def test_a_damaged_description(saved: Path, tmp_path: Path, damage: str) -> None:
     path = copy(saved, tmp_path / "r") / "model.json"
     change, whole = DAMAGE[damage], json.loads(path.read_text())
-    assert whole["targets"] == [TARGET] and whole["settings"] == SETTINGS and whole["preparation"] == PREPARATION
+    assert [{name: target[name] for name in TARGET} for target in whole["targets"]] == [TARGET]
+    assert whole["settings"] == SETTINGS and whole["preparation"] == PREPARATION
     assert [f | {"why": ""} for f in whole["features"]] == [FEATURE]
     if isinstance(change, dict):
         change = json.dumps(whole | change)

@@ -21,7 +21,7 @@ from streamtrain.errors import BadValueError, ColumnError, NotFoundError, Schema
 from streamtrain.inspection import inspect
 from streamtrain.prepare import Preparation, Shape
 from streamtrain.storage.arrow import pick
-from streamtrain.trainer import FitResult
+from streamtrain.fitting import FitResult
 
 ROWS = 1200
 OTHERS = ("y", "z", "w")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
+from streamtrain.load.source import Source
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.survey import survey
 from streamtrain.target import Target
@@ -260,3 +261,91 @@ def test_counts_are_counts_however_the_rows_are_chunked(chunks: list[list[str]])
 def test_large_integers_are_told_apart(values: list[int]) -> None:
     target = surveyed(np.array(values))
     assert [target.classes[c] for c in target.encode(pa.array(values), "here")] == values
+
+
+# -- classes that an older run knows ---------------------------------------------------------------------------------------
+
+
+def older(*classes: Any, task: str = "classify", **more: Any) -> Target:
+    return Target("y", task, tuple(classes), **more)
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "classes", "counts"),
+    [
+        (["b", "d", "b"], older("a", "b", "c"), ("a", "b", "c", "d"), (0, 2, 0, 1)),
+        (["b", "b"], older("a", "b"), ("a", "b"), (0, 2)),
+        (["c"], older("a", "b"), ("a", "b", "c"), (0, 0, 1)),
+        ([5, 3], older(3, 9), (3, 5, 9), (1, 1, 0)),
+        ([0.5, 1.0], older(1, 2), (0.5, 1, 2), (1, 1, 0)),
+        ([2, 1], older(False, True), (0, 1, 2), (0, 1, 1)),
+        ([True], older(0, 1, 2), (0, 1, 2), (0, 1, 0)),
+    ],
+)
+def test_known_classes_are_added_to_those_found(values: Any, known: Target, classes: Any, counts: Any) -> None:
+    target = surveyed(values, known=known)
+    assert (target.task, target.classes, target.counts, target.rows) == ("classify", classes, counts, len(values))
+    assert target.clustering is not None and 0 <= target.clustering <= 1
+    assert [target.classes[c] for c in target.encode(pa.array(values), "here")] == values
+    assert len({isinstance(c, bool) for c in target.classes}) == 1 and len(target.labels) == len(classes)
+
+
+def test_classes_that_do_not_occur_change_no_clustering() -> None:
+    blocks = np.repeat(np.arange(5), 2 * 8_192)
+    mixed = np.random.default_rng(0).integers(0, 5, 8_192 * 10)
+    for values in (blocks, mixed):
+        assert surveyed(values, known=older(2, 7, 9)).clustering == surveyed(values).clustering
+    assert surveyed(np.zeros(9_000, np.int64), known=older(0, 1)).clustering == 0
+
+
+def test_named_and_known_classes() -> None:
+    assert surveyed(["a"], known=older("a", "b"), classes=["z"]).classes == ("a", "b", "z")
+    with pytest.raises(UsageError, match="'y' holds numbers; the old run's classes are text"):
+        surveyed([1], known=older("a", "b"), classes=["1"])
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "task", "message"),
+    [
+        (
+            [1, 2],
+            older("a", "b"),
+            None,
+            "'y' holds numbers; the old run's classes are text \\('a', 'b'\\): cast it first",
+        ),
+        (["a"], older(1, 2), None, "'y' holds text; the old run's classes are numbers \\(1, 2\\)"),
+        (["a"], older("a", "b"), "regress", "--task regress: the old run learned to classify 'y'"),
+    ],
+)
+def test_classes_of_another_kind(values: Any, known: Target, task: str | None, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        surveyed(values, known=known, task=task)
+
+
+def test_a_regression_goes_on_from_its_origin() -> None:
+    far = np.array([5e9, 5e9 + 1])
+    assert surveyed(far).origin == 5e9
+    assert surveyed(far, known=older(task="regress", origin=4e9)).origin == 4e9
+    assert surveyed(far, known=older(task="regress")).origin == 0
+    assert surveyed([1, 2], known=older(task="regress")).task == "regress"
+    with pytest.raises(ColumnError, match="needs numbers"):
+        surveyed(["a"], known=older(task="regress"))
+
+
+def test_many_integers_are_classes_where_an_older_run_has_as_many() -> None:
+    values = np.arange(1_500)
+    with pytest.raises(DataError, match="more than 1,000 distinct values"):
+        surveyed(values, known=older(1, 2))
+    assert len(surveyed(values, known=older(*range(1_200))).classes) == 1_500
+
+
+def test_several_targets_that_are_known() -> None:
+    data = {"x": np.arange(4.0), "y": [0, 1, 1, 0], "z": ["a"] * 4}
+    known = Target.of([older(0, 1), Target("z", "classify", ("a", "b"))])
+    source = Source.open(data, target=["y", "z"])
+    found = source.surveyed(known=known).layout.target
+    assert found is not None and [part.classes for part in found.several] == [(0, 1), ("a", "b")]
+    with pytest.raises(UsageError, match="--target z,y: the old run learned y,z"):
+        Source.open(data, target=["z", "y"]).surveyed(known=known)
+    with pytest.raises(DataError, match="'z' has one class"):
+        source.surveyed()

@@ -10,8 +10,56 @@ import typer
 import streamtrain
 from streamtrain.cli import show
 from streamtrain.cli.check import check_reader
+from streamtrain.cli.options import (
+    L1,
+    L2,
+    As,
+    Average,
+    BatchSize,
+    CheckpointSeconds,
+    Classes,
+    ClassWeight,
+    ContinueFrom,
+    Cross,
+    Data,
+    Delta,
+    Epochs,
+    Exclude,
+    Features,
+    HashBits,
+    Holdout,
+    Infinities,
+    Json,
+    Learner,
+    Level,
+    Loss,
+    MaxSkipped,
+    Memory,
+    MissingChunks,
+    NoShuffle,
+    OnError,
+    OnOverrun,
+    Out,
+    Patience,
+    Resume,
+    Rule,
+    Run,
+    RunTarget,
+    Schedule,
+    Seed,
+    Step,
+    Target,
+    Task,
+    Validate,
+    Weight,
+    WindowRows,
+    Workers,
+    chosen,
+    given,
+)  # fmt: skip
 from streamtrain.cli.progress import FitLine, RowsLine
-from streamtrain.cli.text import split_names, split_pair, weights_of
+from streamtrain.cli.runs import runs
+from streamtrain.cli.text import split_names, split_pair
 from streamtrain.errors import UsageError
 from streamtrain.inspection import inspect as inspect_data
 from streamtrain.job import Job
@@ -27,78 +75,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
-Target = Annotated[str, typer.Option(help="The column to predict, or several: a,b.")]
-Features = Annotated[Optional[str], typer.Option(help='Columns to learn from: a,b,"c,d". [default: all others]')]
-Exclude = Annotated[Optional[str], typer.Option(help='Columns to leave out: a,b,"c,d".')]
-Weight = Annotated[Optional[str], typer.Option(help="The column of sample weights.")]
-Task = Annotated[Optional[str], typer.Option(help="classify or regress. [default: by the target's type]")]
-Classes = Annotated[Optional[str], typer.Option(help="The target's classes, a,b,c: spares the pass over the target.")]
-Learner = Annotated[str, typer.Option(help="The learner: linear.")]
-As = Annotated[Optional[list[str]], typer.Option("--as", metavar="COL=ROLE",
-               help="What a column becomes: number, category, text or ignore. May be repeated.")]  # fmt: skip
-Cross = Annotated[Optional[list[str]], typer.Option("--cross", metavar="A:B",
-                  help="A cross of categories. May be repeated.")]  # fmt: skip
-HashBits = Annotated[
-    Optional[int], typer.Option(help="2^N slots for values of categories and text. [default: up to 18]")
-]
-Infinities = Annotated[
-    str, typer.Option(help="Infinite features: error, clip (10 deviations from the mean) or missing.")
-]
-Loss = Annotated[Optional[str], typer.Option(
-    help="logistic, hinge, softmax; squared, huber, quantile, poisson. [default: by the task]")]  # fmt: skip
-Delta = Annotated[
-    Optional[float], typer.Option(help="Of huber: where errors count linearly, in deviations. [default: 1.345]")
-]
-Level = Annotated[Optional[float], typer.Option(help="Of quantile: which. [default: 0.5]")]
-Rule = Annotated[str, typer.Option(help="The update rule: nag, sgd, momentum, adagrad, adam or ftrl.")]
-Schedule = Annotated[
-    str, typer.Option(help="Of the step of sgd and momentum, by rows seen: constant, sqrt or inverse.")
-]
-ClassWeight = Annotated[Optional[str], typer.Option(help="balanced, or a weight for classes: a=2,b=0.5.")]
-Patience = Annotated[Optional[int], typer.Option(
-    help="Stop after so many epochs without a better loss on held-out or validation rows, and keep the best.")]  # fmt: skip
-Step = Annotated[Optional[float], typer.Option(help="The rule's step. [default: by rule and loss]")]
-L1 = Annotated[float, typer.Option(help="L1 penalty.")]
-L2 = Annotated[float, typer.Option(help="L2 penalty.")]
-Average = Annotated[bool, typer.Option("--average/--no-average", help="Predict by averaged weights.")]
-Memory = Annotated[
-    Optional[str],
-    typer.Option(help="Budget for the whole process: 512MB, 2GiB. [default: half of what is available]"),
-]
-Epochs = Annotated[int, typer.Option(help="Passes over the data.")]
-BatchSize = Annotated[Optional[int], typer.Option(help="Rows a step. [default: by the number of rows, 16 to 1024]")]
-WindowRows = Annotated[Optional[int], typer.Option(help="Rows shuffled together. [default: by the data and --memory]")]
-NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the data.")]
-Seed = Annotated[int, typer.Option(help="Seed of the order.")]
-Workers = Annotated[Optional[int], typer.Option(help="Reads at the same time. [default: 2]")]
-Holdout = Annotated[float, typer.Option(help="Share of rows that are scored, never learned.")]
-Validate = Annotated[Optional[str], typer.Option(metavar="DATA2", help="Other data, scored after each epoch.")]
-MissingChunks = Annotated[str, typer.Option(help="An absent Zarr chunk: error, or fill (its fill value).")]
-OnOverrun = Annotated[str, typer.Option(help="Over the budget while running: raise (exit 4), or warn.")]
-OnError = Annotated[str, typer.Option(help="A chunk that cannot be read, a row without a target: raise, or skip.")]
-MaxSkipped = Annotated[float, typer.Option(help="With skip: more than this share of the rows stops the run.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else split_names(text)
-
-
-def _settings(options: dict[str, Any]) -> Settings:
-    """The settings among a command's parameters."""
-    options["features"], options["classes"] = _names(options["features"]), _names(options["classes"])
-    options["exclude"] = _names(options["exclude"]) or ()
-    options["shuffle"] = not options.pop("no_shuffle")
-    names = split_names(options["target"])
-    options["target"] = names[0] if len(names) == 1 else names
-    options["roles"] = dict(split_pair(text, "--as", "COL=ROLE") for text in options["roles"] or ())
-    options["crosses"] = options["crosses"] or ()
-    if options["class_weight"] not in (None, "balanced"):
-        options["class_weight"] = weights_of(options["class_weight"])
-    return Settings(**{name: options[name] for name in Settings.__dataclass_fields__ if name in options})
 
 
 def _print(result: dict[str, Any], as_json: bool, people: Any) -> None:
@@ -145,7 +121,7 @@ def plan(
     on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, json: Json = False,
 ) -> int:  # fmt: skip
     """What a fit would do and take. Reads metadata and the target only. Exits 3 if it does not fit."""
-    made = Job.open(data, _settings(dict(locals()))).plan
+    made = Job.open(data, Settings(**chosen(dict(locals())))).plan
     result = {
         "rows": made.rows,
         "memory": memory_dict(made, {}, None),
@@ -161,23 +137,25 @@ def plan(
 
 @app.command()
 def fit(
-    data: Data, target: Target, features: Features = None, exclude: Exclude = None, roles: As = None, crosses: Cross = None,
-    hash_bits: HashBits = None, infinities: Infinities = "error", weight: Weight = None, task: Task = None,
-    classes: Classes = None, class_weight: ClassWeight = None, learner: Learner = "linear", loss: Loss = None,
-    delta: Delta = None, level: Level = None, rule: Rule = "nag", step: Step = None, schedule: Schedule = "sqrt",
-    l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, patience: Patience = None, memory: Memory = None, epochs: Epochs = 1,
-    batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
-    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
-    on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise", validate: Validate = None,
-    out: Annotated[Optional[str], typer.Option(help="Folder for the run.")] = None,
+    context: typer.Context, data: Data, target: RunTarget = None, features: Features = None, exclude: Exclude = None,
+    roles: As = None, crosses: Cross = None, hash_bits: HashBits = None, infinities: Infinities = "error",
+    weight: Weight = None, task: Task = None, classes: Classes = None, class_weight: ClassWeight = None,
+    learner: Learner = "linear", loss: Loss = None, delta: Delta = None, level: Level = None, rule: Rule = "nag",
+    step: Step = None, schedule: Schedule = "sqrt", l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True,
+    patience: Patience = None, memory: Memory = None, epochs: Epochs = 1, batch_size: BatchSize = None,
+    window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0, workers: Workers = None,
+    holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error", on_error: OnError = "raise",
+    max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise", validate: Validate = None, out: Out = None,
+    resume: Resume = False, continue_from: ContinueFrom = None, checkpoint_seconds: CheckpointSeconds = 30.0,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train."""
-    options = dict(locals())
-    settings = _settings(options)
+    typed = given(context, dict(locals()))
     with FitLine() as line:
-        chosen = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
-        result = streamtrain.fit(data, validate=validate, out=out, progress=line, **chosen)
+        result = streamtrain.fit(
+            data, validate=validate, out=out, resume=resume, continue_from=continue_from,
+            checkpoint_seconds=checkpoint_seconds, progress=line, **typed,
+        )  # fmt: skip
     for warning in result.as_dict()["warnings"]:
         show.warn(warning)
     _print(result.as_dict(), json, show.fit)
@@ -204,14 +182,14 @@ def profile(
     from streamtrain.profiling.place import require_file
     from streamtrain.profiling.plot import require_plot
 
-    settings = _settings(dict(locals()))
-    chosen = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+    asked = chosen(dict(locals()))
+    Settings(**asked)
     if html is not None:
         require_file(html, PAGE_ENDINGS, data)
     if plot is not None:
         require_plot(plot, data)
     with FitLine() as line:
-        found = streamtrain.profile(data, seconds=seconds, rows=rows, progress=line, **chosen)
+        found = streamtrain.profile(data, seconds=seconds, rows=rows, progress=line, **asked)
     if plot is not None:
         found.plot(plot)
     if html is not None:
@@ -282,3 +260,4 @@ def rechunk(
 
 
 app.command("check-reader")(check_reader)
+app.command("runs")(runs)

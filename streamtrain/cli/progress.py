@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from streamtrain.memory import format_bytes
+from streamtrain.text import printable
 from streamtrain.trainer import Progress
 
 __all__ = ["FitLine", "RowsLine"]
@@ -35,6 +36,13 @@ class _Line:
         if self._live is not None:
             self._live.stop()
 
+    def say(self, text: str) -> None:
+        """Something that stays to be read, on a terminal or not."""
+        console = (
+            self._live.console if self._live is not None else Console(stderr=True, highlight=False, soft_wrap=True)
+        )
+        console.print(Text(printable(text)))
+
     def show(self, text: str) -> None:
         if self._live is not None:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
@@ -57,6 +65,9 @@ class FitLine(_Line):
         return self
 
     def __call__(self, now: Progress) -> None:
+        if now.message is not None:
+            self.say(now.message)
+            return
         speed = now.rows_seen / now.seconds if now.seconds else 0.0
         parts = [
             f"epoch {now.epoch + 1}",

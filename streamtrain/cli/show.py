@@ -10,9 +10,10 @@ from rich.text import Text
 
 from streamtrain.memory import format_bytes
 from streamtrain.report import memory_table
+from streamtrain.runs import JUDGES
 from streamtrain.text import printable
 
-__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "warn"]
+__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "runs", "warn"]
 
 
 _SHOWN_ENTRIES = 5  # of what was skipped
@@ -24,10 +25,11 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def _table(*columns: str, rows: list[tuple[Any, ...]], numbers: bool = True) -> None:
+def _table(*columns: str, rows: list[tuple[Any, ...]], numbers: bool = True, words: tuple[str, ...] = ()) -> None:
+    """words: the columns that are no numbers, beside the first one."""
     table = Table(box=None, pad_edge=False, show_edge=False)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if numbers and i else "left")
+        table.add_column(column, justify="right" if numbers and i and column not in words else "left")
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))  # Text: names may look like markup
     # Lines that are too long for a terminal are its affair: a cell that is cut or wrapped cannot be searched for.
@@ -216,3 +218,21 @@ def rechunked(result: dict[str, Any]) -> None:
         f"{_count(result['chunk_rows'], 'row')}, {result['format']}, {format_bytes(result['stored_bytes'])}\n"
     )
     _memory(result["memory"])
+
+
+def runs(found: list[dict[str, Any]]) -> None:
+    rows = []
+    for run in found:
+        epochs = "" if run["epochs_asked"] is None else f"{run['epochs']} of {run['epochs_asked']}"
+        judge = next((name for name in reversed(JUDGES) if run["metrics"][name]), "")
+        scores = run["metrics"][judge] if judge else {}
+        values = ("" if (v := scores.get(name)) is None else f"{v:.4f}" for name in ("loss", "accuracy", "rmse"))
+        parent = run["lineage"][-1]["run"] if run["lineage"] else ""
+        rows.append((run["run"], run["state"], epochs, f"{run['rows_seen']:,}", *values, judge, parent))
+    names = ["run", "state", "epochs", "rows seen", "loss", "accuracy", "rmse", "judged by", "from"]
+    used = [i for i, name in enumerate(names) if name not in ("accuracy", "rmse", "from") or any(row[i] for row in rows)]
+    shown = [tuple(row[i] for i in used) for row in rows]
+    _table(*(names[i] for i in used), rows=shown, words=("state", "judged by", "from"))
+    for run in found:
+        if run["problem"]:
+            _line(f"\n{printable(run['run'])}: {printable(run['problem'])}")

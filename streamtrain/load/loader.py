@@ -11,18 +11,21 @@ State is a few integers: nothing that is in a buffer is part of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
 from streamtrain.ledger import Ledger
+from streamtrain.load.cursor import START, checked, nowhere, order_of
 from streamtrain.load.cut import BatchBuffer
 from streamtrain.load.fill import Filler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
 from streamtrain.monitor import Monitor
 from streamtrain.plan import Plan
+from streamtrain.shuffle import windows
 
 __all__ = ["Loader"]
 
@@ -66,24 +69,32 @@ class Loader:
         }
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
-        self._cursor = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0}
+        self._cursor = dict(START)
         self._filler: Filler | None = None
         self._window: Window | None = None
         self._row = 0  # of the window: the next to gather
-        self._reads_over = self._ended = False
+        self._reads_over = self._ended = self._begins = False
         self.wait_seconds = 0.0  # how long `next` waited for windows
 
     def state_dict(self) -> dict[str, int]:
-        """The cursor: epoch, window and row to hand out next, rows seen; window and row held out."""
-        return dict(self._cursor)
+        """The cursor: epoch, window and row to hand out next, rows seen, window and row held out; and ``order``, a number
+        that only loaders have that cut the same batches from the same rows."""
+        return {**self._cursor, "order": self._order}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Stand where another loader of the same source, plan and seed stood."""
-        if set(state) != set(self._cursor):
-            raise UsageError(f"the state of a loader has {sorted(self._cursor)}, not {sorted(state)}")
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Stand where another loader of the same order stood; it may have had other workers, and read other bytes at once.
+
+        Raises UsageError, and changes nothing, for what is no state, and for a state of another order: of other chunks, or
+        another seed, shuffle, batch size, hold-out or number of rows in a window. A place that is not there in this order
+        is an error when iterating comes to it.
+        """
+        cursor = checked(state, self._order, holds_out=self._scoring is not None)
         self.close()
-        self._cursor = {name: int(state[name]) for name in self._cursor}
-        self._reads_over = self._ended = False
+        self._cursor, self._ended = cursor, False
+
+    @cached_property
+    def _order(self) -> int:
+        return order_of(self.source.table.rows, self.plan, self._options["seed"], self._options["holdout"])
 
     @property
     def epoch(self) -> int:
@@ -156,6 +167,7 @@ class Loader:
                 filler.release(window)
         if self._training.filled:
             return self._hand_out(self._training.batch(), self._last + 1)
+        self._require(self._scoring is None or self._cursor["held_window"] == self._last + 1)
         self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0}
         self._reads_over, self._ended = False, True
         return None
@@ -164,7 +176,8 @@ class Loader:
         if self._filler is None:
             epoch, window = self._cursor["epoch"], self._cursor["window"]
             self._filler = Filler(self.source, self.plan, **self._options, epoch=epoch, window=window)
-            self._row, self._last = self._cursor["row"], self._cursor["window"] - 1
+            self._row, self._last = self._cursor["row"], window - 1
+            self._begins = True
         return self._filler
 
     def _current(self, filler: Filler) -> Window | None:
@@ -174,9 +187,28 @@ class Loader:
             self._window = filler.next()
             self._reads_over = self._window is None
             self.wait_seconds += time.perf_counter() - started
+            if self._begins:
+                self._require(self._is_there(self._window))
+                self._begins = False
         return self._window
 
+    def _is_there(self, first: Window | None) -> bool:
+        """Whether the row to hand out next is in the first window that was read, or begins what is behind the last one."""
+        if first is not None:
+            return self._row <= first.standing.training
+        table, plan, seed = self.source.table, self.plan, self._options["seed"]
+        order = windows(table.rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
+        return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
+
+    def _require(self, is_there: bool) -> None:
+        """Raise UsageError unless the place at which the state stands is there, however often one asks."""
+        if not is_there:
+            self.close()
+            raise nowhere(self._cursor)
+
     def _hand_out(self, batch: Batch, window: int) -> Batch:
+        held = self._cursor["held_window"], self._cursor["held_row"]
+        self._require(self._scoring is None or held == (window, 0))  # what is held out comes at the end of its window
         self._cursor |= {"window": window, "row": self._row, "rows_seen": self.rows_seen + len(batch)}
         return batch
 
@@ -186,6 +218,7 @@ class Loader:
             return None
         row = self._cursor["held_row"] if self._cursor["held_window"] == window.arrangement.number else 0
         first = window.standing.training + row
+        self._require(first <= window.standing.rows)
         last = min(window.standing.rows, first + self._scoring.rows)
         done = last == window.standing.rows
         self._cursor |= {"held_window": window.arrangement.number + done, "held_row": 0 if done else row + last - first}

@@ -81,16 +81,19 @@ class Source:
         return cls(reader, table, Layout.of(reader.schema, chosen, None, None), asked=frozenset(roles))
 
     def surveyed(
-        self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None
-    ) -> Source:
-        """With the target's classes known (see `survey`): its column alone is read."""
+        self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
+        known: Target | None = None,
+    ) -> Source:  # fmt: skip
+        """With the target's classes known (see `survey`): its column alone is read. known: the target of an older run."""
         target = self.layout.target
         if target is not None:
             if target.parts and classes is not None:
                 raise UsageError("--classes: names those of one target; there are several")
-            target = Target.of(
-                [survey(self.reader, self.table, n, task=task, classes=classes, ledger=ledger) for n in target.names]
-            )
+            if known is not None and known.names != target.names:
+                raise UsageError(f"--target {target.name}: the old run learned {known.name}: give the same")
+            asked: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
+            before = {name: None if known is None else known.part(name) for name in target.names}
+            target = Target.of([survey(self.reader, self.table, n, known=k, **asked) for n, k in before.items()])
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 

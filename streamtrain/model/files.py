@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from streamtrain import tensors
 from streamtrain.columns.match import family
 from streamtrain.columns.roles import Column, parse_crosses, shape_of
 from streamtrain.columns.times import is_time
@@ -25,7 +27,7 @@ from streamtrain.model.model import Model
 from streamtrain.model.settings import LinearSettings, PreparationSettings
 from streamtrain.target import Target
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["describe", "load_model", "model_of", "save_model"]
 
 _FORMAT = 2
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, MemoryError, OSError)
@@ -35,34 +37,21 @@ _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
 def save_model(model: Model, folder: Path) -> None:
     """Write ``model.safetensors`` and ``model.json`` to an existing folder. Raises RunError for a learner that was passed
     in: only its owner knows how to make it again."""
-    if model.settings is None:
-        raise RunError("a learner that was passed in cannot be saved: keep its state_dict() yourself")
-    from safetensors.numpy import save
-
-    tensors = save({name: np.asarray(value) for name, value in model.state_dict().items()})
-    (folder / "model.safetensors").write_bytes(tensors)
-    description = {
-        "format": _FORMAT,
-        "sha256": hashlib.sha256(tensors).hexdigest(),
-        "learner": "linear",
-        "settings": asdict(model.settings),
-        "preparation": asdict(model.prepared) | {"hash_bits": model.preparation.slots.bits},
-        "targets": [_target(target) for target in model.target.several],
-        "weight": model.layout.weight,
-        "features": [_column(column) for column in model.layout.columns],
-        "crosses": [list(cross) for cross in model.layout.crosses],
-    }
+    description = describe(model)
+    description["sha256"] = tensors.save(folder / "model.safetensors", model.state_dict())
     description["checksum"] = _checksum(description)
-    (folder / "model.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    with open(folder / "model.json", "w", encoding="utf-8") as file:
+        file.write(json.dumps(description, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_model(run: str | Path) -> Model:
     """The model of a run folder. Raises RunError for a folder that holds none, or one that was damaged."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     folder = Path(run)
     if not (folder / "model.json").is_file():
+        if (folder / "checkpoints").is_dir():
+            raise RunError(f"{run}: the run is not finished: `streamtrain fit --out {run} --resume` goes on with it")
         what = "has no model.json" if folder.is_dir() else "no such folder"
         raise RunError(f"{run}: not a run ({what}): name the folder that `streamtrain fit --out` wrote")
     try:
@@ -71,25 +60,49 @@ def load_model(run: str | Path) -> Model:
             raise RunError(f"{run}: model format {description['format']}; this version reads {_FORMAT}")
         if description.pop("checksum") != _checksum(description):
             raise RunError(f"{run}: model.json is not what was written: its checksum differs")
-        target = Target.of([Target(**{**t, "classes": tuple(t["classes"])}) for t in description["targets"]])
-        columns = tuple(
-            Column(f["name"], _type(f["type"], f["shape"]), f["role"], f["why"], f["origin"], f["text_bytes"])
-            for f in description["features"]
-        )
-        crosses = parse_crosses(description["crosses"], columns)
-        layout = Layout(columns, target, description["weight"], crosses)
-        asked = dict(description["preparation"])
-        asked["class_weights"] = tuple(asked["class_weights"])
-        model = Model(layout, LinearSettings(**description["settings"]), PreparationSettings(**asked))
-        tensors = (folder / "model.safetensors").read_bytes()
-        if hashlib.sha256(tensors).hexdigest() != description["sha256"]:
+        model = model_of(description)
+        found = tensors.load(folder / "model.safetensors")
+        if found.sha256 != description["sha256"]:
             raise RunError(f"{run}: model.safetensors is not the file that was written: its checksum differs")
-        model.load_state_dict(load(tensors))
-    except (*_DAMAGES, SafetensorError) as error:
+        model.load_state_dict(found.arrays)
+    except _DAMAGES as error:
         if isinstance(error, RunError):
             raise
         raise RunError(f"{run}: the model is damaged or incomplete: {error}") from error
     return model
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """All that is text or a setting of a model, for JSON. Raises RunError for a learner that was passed in."""
+    if model.settings is None:
+        raise RunError("a learner that was passed in cannot be saved: keep its state_dict() yourself")
+    return {
+        "format": _FORMAT,
+        "learner": "linear",
+        "settings": asdict(model.settings),
+        "preparation": asdict(model.prepared) | {"hash_bits": model.preparation.slots.bits},
+        "targets": [_target(target) for target in model.target.several],
+        "weight": model.layout.weight,
+        "features": [_column(column) for column in model.layout.columns],
+        "crosses": [list(cross) for cross in model.layout.crosses],
+    }
+
+
+def model_of(description: Mapping[str, Any]) -> Model:
+    """A fresh model as it was described. Raises errors of all kinds for what `describe` did not make."""
+    several = [
+        Target(**{**t, "classes": tuple(t["classes"]), "counts": tuple(t.get("counts", ()))})
+        for t in description["targets"]
+    ]
+    columns = tuple(
+        Column(f["name"], _type(f["type"], f["shape"]), f["role"], f["why"], f["origin"], f["text_bytes"])
+        for f in description["features"]
+    )
+    crosses = parse_crosses(description["crosses"], columns)
+    layout = Layout(columns, Target.of(several), description["weight"], crosses)
+    asked = dict(description["preparation"])
+    asked["class_weights"] = tuple(asked["class_weights"])
+    return Model(layout, LinearSettings(**description["settings"]), PreparationSettings(**asked))
 
 
 def _checksum(description: dict[str, Any]) -> str:
@@ -98,7 +111,12 @@ def _checksum(description: dict[str, Any]) -> str:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    return {"name": target.name, "task": target.task, "classes": list(target.classes), "origin": target.origin}
+    names = ("name", "task", "classes", "counts", "rows", "clustering", "origin")
+    return {name: plain for name in names if (plain := _plain(getattr(target, name))) is not None}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _column(column: Column) -> dict[str, Any]:

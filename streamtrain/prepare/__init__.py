@@ -10,4 +10,6 @@ from streamtrain.prepare.preparation import INFINITIES, Preparation, Shape, defa
 from streamtrain.prepare.slots import Slots
 from streamtrain.prepare.target import TargetScale
 
-__all__ = ["INFINITIES", "Preparation", "Shape", "Slots", "Standardize", "TargetScale", "default_hash_bits"]
+__all__ = ["INFINITIES", "VERSION", "Preparation", "Shape", "Slots", "Standardize", "TargetScale", "default_hash_bits"]
+
+VERSION = 1  # of what rows become, `streamtrain.columns` included: a run that was started with another one cannot go on

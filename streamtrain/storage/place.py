@@ -67,6 +67,11 @@ class Located:
         return self._place, self._files
 
     @property
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of each data file."""
+        return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}
+
+    @property
     def stored_bytes(self) -> int:
         """Bytes of all files on disk."""
         return sum(stat.nbytes for stat in self._stats)

@@ -4,11 +4,14 @@
 way to write; it is what ``streamtrain check-reader`` runs. Both run the functions of `checks`, `sizes` and `written`. The
 wrappers are for tests of one's own: how does what I have built bear storage that fails, is slow, lies, and how often does
 it read.
+
+`assert_resumes_exactly` is the test of everything with a state, a loop of one's own included.
 """
 
 from __future__ import annotations
 
 from streamtrain.testing.learner_suite import LearnerTests, PreparerTests
+from streamtrain.testing.resuming import assert_resumes_exactly
 from streamtrain.testing.running import Result, check_reader
 from streamtrain.testing.subject import CheckFailed, ReaderWarning
 from streamtrain.testing.suite import ReaderTests
@@ -25,5 +28,6 @@ __all__ = [
     "ReaderWarning",
     "Result",
     "SlowReader",
+    "assert_resumes_exactly",
     "check_reader",
 ]

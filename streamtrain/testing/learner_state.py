@@ -11,6 +11,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import StreamtrainError
 from streamtrain.testing.checks import require
 from streamtrain.testing.learner_subject import LearnerSubject
+from streamtrain.testing.resuming import require_storable
 from streamtrain.testing.subject import CheckFailed, Skipped
 from streamtrain.testing.values import Arrays, arrays, overwrite, stored
 
@@ -21,15 +22,7 @@ def state_values(subject: LearnerSubject) -> None:
     """Arrays and numbers by name, which a file without pickle can hold."""
     thing = subject.make()
     for when in ("before the first row", "after learning"):
-        state: Any = thing.state_dict()
-        require(isinstance(state, dict), f"{when}: state_dict() gave a {type(state).__name__}, not a dict")
-        for name, value in state.items():
-            require(isinstance(name, str), f"{when}: state_dict() has the name {name!r}, not a string")
-            plain = isinstance(value, np.ndarray | np.generic | bool | int | float)
-            require(plain, f"{when}: state_dict()[{name!r}] is a {type(value).__name__}, not an array or a number")
-            kind = np.asarray(value).dtype
-            fits = kind.kind in "biuf" and kind.itemsize <= 8
-            require(fits, f"{when}: state_dict()[{name!r}] is {kind}: no file without pickle holds it")
+        require_storable(thing.state_dict(), when)
         subject.feed(thing, *subject.stream())
 
 

@@ -1,0 +1,244 @@
+"""``fit``: what stands around the loop. Settings, metadata, a plan; a run folder, its checkpoints and where to go on; the
+report and the model at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamtrain import identity
+from streamtrain.errors import RunError, StreamtrainError, UsageError
+from streamtrain.inference import Scorer
+from streamtrain.job import Job
+from streamtrain.load import for_scheduler
+from streamtrain.memory import reset_peak
+from streamtrain.model import Model, describe
+from streamtrain.model.warm import start_from
+from streamtrain.report import Report, StoredReport
+from streamtrain.run import RunFolder
+from streamtrain.settings import Settings
+from streamtrain.starting import Asked, Start
+from streamtrain.text import without_secrets
+from streamtrain.trainer import Progress, Trainer
+
+__all__ = ["FitResult", "fit"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns: the model, ready to predict, and the report; as it was stored, where the run was finished before."""
+
+    model: Model
+    report: Report | StoredReport
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as the command line prints it."""
+        return self.report.as_dict()
+
+
+def fit(
+    data: Any, *, target: str | Sequence[str] | None = None, out: str | Path | None = None, resume: bool = False,
+    continue_from: str | Path | None = None, checkpoint_seconds: float = 30.0, validate: Any = None, scheduler: Any = None,
+    progress: Callable[[Progress], object] | None = None, **settings: Any,
+) -> FitResult:  # fmt: skip
+    """Train on data of any size within a memory budget.
+
+    data: a path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. target: its column, or several.
+    out: a folder for the run, new or empty; checkpoints are kept there, about every ``checkpoint_seconds``, and at the end.
+    resume: go on from the newest of them, to the bits that a run without a break would have come to; settings that are not
+    given are the run's; where there is none yet, begin. continue_from: the folder of another run, whose model goes on to
+    learn from these data; they may have more classes. validate: other data, scored at the end of each epoch. scheduler:
+    ``"threads"`` or a ``distributed.Client``, which then reads. progress: called a few times a second.
+    The other settings are those of the command line: see `streamtrain.settings.Settings`.
+
+    Raises UsageError and DataError for what cannot be, RunError where a run cannot go on, BudgetRefused before a feature is
+    read if the plan does not fit, BudgetExceeded if the process went over its budget.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(size=20_000)
+    >>> result = fit({"x": x, "y": (x > 0).astype(int)}, target="y", seed=1)
+    >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
+    (20000, True)
+    """
+    given = for_scheduler(settings, scheduler)
+    asked = Asked(data, target, given, continue_from, checkpoint_seconds, validate, scheduler, progress)
+    asked.check(out, resume)
+    if out is None:
+        return _Fit(asked, asked.begin(), None).run()
+    with RunFolder(out, resume=resume) as folder:
+        known = folder.checkpoints.newest() if resume else None
+        if known is None:
+            return _Fit(asked, asked.begin(), folder).run()
+        with _reading(folder):
+            start = asked.go_on(known)
+        return _Fit(asked, start, folder).run()
+
+
+@contextmanager
+def _reading(folder: RunFolder) -> Iterator[None]:
+    """What is wrong in a checkpoint whose checksum is right: somebody else has made it, or there is a mistake in here."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, StreamtrainError):
+            raise
+        raise RunError(
+            f"{folder.checkpoints.folder}: the newest checkpoint is not what a run writes ({type(error).__name__}: {error}): "
+            "start over in another folder"
+        ) from error
+
+
+class _Fit:
+    """A fit, from its plan to its report."""
+
+    def __init__(self, asked: Asked, start: Start, folder: RunFolder | None) -> None:
+        self.started = time.perf_counter()
+        self.asked, self.start, self.folder = asked, start, folder
+        self.warnings: list[str] = []
+        self.static: dict[str, Any] = {}  # of every checkpoint
+
+    def run(self) -> FitResult:
+        """Plan, train, report."""
+        start, settings = self.start, self.start.effective
+        _require_judge(settings, start.validate)
+        reset_peak()
+        validation = None if start.validate is None else Scorer.planned(start.validate, settings)
+        terms = {"validation": validation.bytes} if validation else None
+        job = Job.open(self.asked.data, settings, extra_terms=terms, known=start.known)
+        if self.folder is not None:
+            self.static = self._describe(job, validation)
+        if start.checkpoint is not None:
+            self._require_same(start.checkpoint, job)
+            if (finished := self._finished(start.checkpoint)) is not None:
+                return finished
+        job.plan.require_fits()
+        if validation is not None:
+            validation.require_columns(job.model)
+        job = job.ready()
+        trainer = Trainer(
+            job, validation, self.asked.progress, self.asked.scheduler,
+            keeper=None if self.folder is None else self, checkpoint_seconds=self.asked.checkpoint_seconds,
+        )  # fmt: skip
+        self._place(trainer)
+        return self._end(trainer, trainer.run())
+
+    def _place(self, trainer: Trainer) -> None:
+        """Let it stand where it is to begin."""
+        start, model = self.start, trainer.model
+        if self.folder is not None:
+            self.static |= {"model": describe(model), "resolved": _resolved(trainer)}
+        if start.parent is not None:
+            start_from(model, start.parent.model)
+        if start.checkpoint is not None and self.folder is not None:
+            if identity.plain(self.static["model"]) != identity.plain(start.checkpoint["model"]):
+                raise RunError(
+                    "--resume: these settings make another model here than they did when the run was started"
+                )
+            with _reading(self.folder):
+                trainer.load(start.checkpoint, self.folder.checkpoints.arrays())
+            self._say_where(trainer)
+        if self.folder is not None:
+            self.folder.start(trainer.history.lines)
+
+    def _say_where(self, trainer: Trainer) -> None:
+        cursor, plan = trainer.cursor, trainer.plan
+        streams = ", its streamed chunks from their start" if plan.streamed_chunks else ""
+        epoch = min(trainer.history.epochs + 1, trainer.settings.epochs)
+        trainer.say(
+            f"going on in epoch {epoch} of {trainer.settings.epochs}, {cursor['rows_seen']:,} rows learned: window "
+            f"{cursor['window'] + 1} of {plan.windows} is read again{streams}"
+        )
+        for warning in self.warnings:
+            trainer.say(warning)
+
+    # -- what is kept ----------------------------------------------------------------------------------------------------
+
+    def record(self, scores: dict[str, Any]) -> None:
+        """Scores, as they come."""
+        assert self.folder is not None
+        self.folder.record(scores)
+
+    def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Where the fit stands, and what it is."""
+        assert self.folder is not None
+        self.folder.save(self.static | dict(known), arrays)
+
+    def _describe(self, job: Job, validation: Scorer | None) -> dict[str, Any]:
+        """What must be the same when a run goes on."""
+        start, data = self.start, identity.describe_data(job.source)
+        if data["fingerprint"] is None:
+            self.warnings.append(
+                "the reader has no fingerprint: nothing tells whether data are the same, so --resume refuses"
+            )
+        before = start.checkpoint
+        return {
+            "settings": identity.plain(start.settings.as_dict()),
+            "data": data,
+            "validate": _path(start.validate),
+            "validation": None if validation is None else identity.describe_data(validation.open(job.model)),
+            "versions": identity.versions(),
+            "environment": identity.environment() if before is None else before["environment"],
+            "lineage": start.lineage,
+            "resumes": 0 if before is None else before["resumes"] + 1,
+        }
+
+    def _require_same(self, known: Mapping[str, Any], job: Job) -> None:
+        assert self.folder is not None
+        identity.require_same_data(known["data"], self.static["data"])
+        if known["validation"] is not None:
+            identity.require_same_data(known["validation"], self.static["validation"], "the validation data")
+        self.warnings += [
+            f"{damage}: going on from the checkpoint before" for damage in self.folder.checkpoints.damaged
+        ]
+        self.warnings += identity.environment_changes(known)
+
+    def _finished(self, known: Mapping[str, Any]) -> FitResult | None:
+        """The result of a run that has nothing left to do."""
+        folder, history = self.folder, known["history"]
+        assert folder is not None
+        done = len(history["ends"])
+        if not folder.has_report or not (history["is_over"] or done >= self.start.settings.epochs):
+            return None
+        report = folder.report()
+        if (report.get("epochs"), report.get("rows_seen")) != (done, known["cursor"]["rows_seen"]):
+            return None  # it was about to be written
+        more = "" if history["is_over"] else f"; --epochs {done + 1} or more goes on"
+        epochs = f"{done} epoch{'' if done == 1 else 's'}"
+        message = f"{folder.path} is finished: {epochs}{' (--patience)' if history['is_over'] else ''}{more}"
+        if self.asked.progress is not None:
+            seen = known["cursor"]["rows_seen"]
+            self.asked.progress(Progress(seen, seen, done, 0.0, None, None, 0, message))
+        return FitResult(folder.model(), StoredReport(report))
+
+    def _end(self, trainer: Trainer, report: Report) -> FitResult:
+        report.warnings[:0] = self.warnings
+        report.settings, report.lineage = self.start.settings.as_dict(), self.start.lineage
+        before = self.start.checkpoint
+        report.seconds = time.perf_counter() - self.started + (before["seconds"]["loop"] if before is not None else 0.0)
+        if self.folder is not None:
+            report.warnings += self.folder.warnings
+            report.run, report.fingerprint = str(self.folder.asked), self.static["data"]["fingerprint"]
+            report.resumes = self.static["resumes"]
+            self.folder.write(trainer.model, report)
+        return FitResult(trainer.model, report)
+
+
+def _require_judge(settings: Settings, validate: Any) -> None:
+    if settings.patience is not None and validate is None and not settings.holdout:
+        raise UsageError(f"--patience {settings.patience}: needs rows to judge by: --holdout or --validate")
+
+
+def _resolved(trainer: Trainer) -> dict[str, Any]:
+    """What was made of settings that need not be given, as far as they decide what is learned."""
+    model, plan = trainer.model, trainer.plan
+    return {"batch_size": plan.batch_size, "window_rows": plan.window_rows, "hash_bits": model.preparation.slots.bits}
+
+
+def _path(data: Any) -> str | None:
+    """Data as a path that can be given again; None for what has none, or has a secret in it."""
+    text = str(data) if isinstance(data, (str, Path)) else None
+    return text if text is not None and without_secrets(text) == text else None

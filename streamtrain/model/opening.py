@@ -1,0 +1,28 @@
+"""Other data for a model: opened, and looked at for what the model was made for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamtrain.errors import NotFoundError
+from streamtrain.load import Source
+from streamtrain.model.model import Model
+from streamtrain.storage import ChunkTable, open_reader
+from streamtrain.target import resolve_task
+from streamtrain.text import without_secrets
+
+__all__ = ["open_for"]
+
+
+def open_for(model: Model, data: Any, *, with_target: bool, missing_chunks: str = "error") -> Source:
+    """The model's columns in data of any kind; metadata is read. Raises DataError of every kind, ColumnError where a column
+    is not there, or is something else."""
+    reader = open_reader(data, missing_chunks=missing_chunks)
+    table = ChunkTable.of(reader.chunks())
+    if not table.total_rows:
+        raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
+    layout = model.layout_for(reader.schema, with_target=with_target)
+    if with_target:
+        for name in model.target.names:
+            resolve_task(reader.schema.field(name), model.target.task)
+    return Source(reader, table, layout)
