@@ -25,13 +25,17 @@ __all__ = ["Checkpoints", "Pace", "make_durable"]
 _FORMAT = 1
 #: of the header of this format, as far as it is looked at before it is used
 _FORM: dict[str, Any] = {
-    "settings": dict, "resolved": dict, "data": dict, "validate": str | None, "validation": dict | None, "versions": dict,
-    "environment": dict, "lineage": list, "resumes": int, "model": dict, "cursor": dict, "history": dict,
-    "ledger": dict | None, "seconds": dict,
+    "settings": dict, "resolved": dict, "validate": str | None, "validation": dict | None, "versions": dict,
+    "data": {"fingerprint": str | None, "rows": int, "chunks": int, "schema": dict, "files": dict | None},
+    "environment": dict.fromkeys(("streamtrain", "numpy", "kernels", "processor"), str),
+    "lineage": list, "resumes": int, "model": dict, "cursor": dict, "ledger": dict | None,
+    "history": dict.fromkeys(("rows", "held", "batches", "next_record"), int)
+    | {"lines": list, "ends": list, "is_over": bool, "best_epoch": int | None, "judge": str},
+    "seconds": dict.fromkeys(("loop", "read", "wait", "learn", "checkpoint"), float),
 }  # fmt: skip
 _KEPT = 2
 _KEY = "streamtrain"
-_NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
+_NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
 _WRITING = re.compile(rf"\.{_NAME.pattern}\.writing")
 _TIMES_COST = 50  # between two checkpoints, of what the last one took: they take at most 2 % of the time
 _NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # what the first one is expected to take
@@ -53,15 +57,13 @@ class Checkpoints:
         self.damaged, self._good = [], []
         for _, path in reversed(self._files()):
             try:
+                known = _known(path)
                 tensors.verify(path)
-                known = _known(tensors.load_metadata(path))
             except (ValueError, OSError) as error:
                 self.damaged.append(f"{path}: {error}")
                 continue
-            if known["format"] != _FORMAT:
-                raise RunError(f"{path}: checkpoint format {known['format']}; this version reads {_FORMAT}")
             self._good = [path]
-            return known
+            return _of_this_format(known, path)
         if self.damaged:
             raise RunError(
                 f"no checkpoint can be read ({'; '.join(self.damaged)}): restore one from a copy, or start over in another "
@@ -91,10 +93,12 @@ class Checkpoints:
         files = self._files()
         if not files:
             return None
+        path = files[-1][1]
         try:
-            return _known(tensors.load_metadata(files[-1][1]))
+            known = _known(path)
         except (ValueError, OSError) as error:
-            raise RunError(f"{files[-1][1]}: {error}") from error
+            raise RunError(f"{path}: {error}") from error
+        return _of_this_format(known, path)
 
     def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Write the next one; all but it and the last good one before it are removed. Raises OSError, and leaves what was
@@ -111,7 +115,7 @@ class Checkpoints:
         make_durable(self.folder)
         self._good = [*self._good, path][-_KEPT:]
         for _, other in self._files():
-            if other not in self._good:
+            if other not in self._good and not other.is_dir():
                 other.unlink(missing_ok=True)
 
     def tidy(self) -> None:
@@ -128,16 +132,32 @@ class Checkpoints:
         return sorted((int(match[1]), path) for match, path in found if match)
 
 
-def _known(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The header. Raises ValueError where there is none."""
+def _known(path: Path) -> dict[str, Any]:
+    """The header. Raises ValueError where there is none; OSError as the file system does."""
+    if not path.is_file():  # who opens a pipe waits
+        raise ValueError("is no file")
+    metadata = tensors.load_metadata(path)
     try:
         known = json.loads(metadata[_KEY])
-        fits = known["format"] != _FORMAT or all(isinstance(known[name], kind) for name, kind in _FORM.items())
+        fits = known["format"] != _FORMAT or _fits(known, _FORM)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("is no checkpoint of streamtrain") from error
     if not fits:
         raise ValueError("is no checkpoint of streamtrain")
     return dict(known)
+
+
+def _fits(found: Any, form: Any) -> bool:
+    """Whether a value is of a type; or a dict, of this form. Raises LookupError for a name that is not there."""
+    if not isinstance(form, dict):
+        return isinstance(found, form)
+    return isinstance(found, dict) and all(_fits(found[name], kind) for name, kind in form.items())
+
+
+def _of_this_format(known: dict[str, Any], path: Path) -> dict[str, Any]:
+    if known["format"] != _FORMAT:
+        raise RunError(f"{path}: checkpoint format {known['format']}; this version reads {_FORMAT}")
+    return known
 
 
 def make_durable(folder: Path) -> None:

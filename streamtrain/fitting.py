@@ -145,13 +145,17 @@ class _Fit:
             self.folder.start(trainer.history.lines)
 
     def _say_where(self, trainer: Trainer) -> None:
-        cursor, plan = trainer.cursor, trainer.plan
+        cursor, plan, settings = trainer.cursor, trainer.plan, trainer.settings
         streams = ", its streamed chunks from their start" if plan.streamed_chunks else ""
-        epoch = min(trainer.history.epochs + 1, trainer.settings.epochs)
-        trainer.say(
-            f"going on in epoch {epoch} of {trainer.settings.epochs}, {cursor['rows_seen']:,} rows learned: window "
-            f"{cursor['window'] + 1} of {plan.windows} is read again{streams}"
-        )
+        if cursor["window"] >= plan.windows:
+            what = "its end is next"
+        elif not cursor["row"]:
+            what = f"window {cursor['window'] + 1} of {plan.windows} is next"
+        else:
+            what = f"window {cursor['window'] + 1} of {plan.windows} is read again{streams}"
+        if trainer.history.epochs < settings.epochs:
+            epoch = f"epoch {trainer.history.epochs + 1} of {settings.epochs}"
+            trainer.say(f"going on in {epoch}, {cursor['rows_seen']:,} rows learned: {what}")
         for warning in self.warnings:
             trainer.say(warning)
 
@@ -208,7 +212,7 @@ class _Fit:
             return None  # it was about to be written
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more goes on"
         epochs = f"{done} epoch{'' if done == 1 else 's'}"
-        message = f"{folder.path} is finished: {epochs}{' (--patience)' if history['is_over'] else ''}{more}"
+        message = f"{folder.asked} is finished: {epochs}{' (--patience)' if history['is_over'] else ''}{more}"
         if self.asked.progress is not None:
             seen = known["cursor"]["rows_seen"]
             self.asked.progress(Progress(seen, seen, done, 0.0, None, None, 0, message))
@@ -235,7 +239,12 @@ def _require_judge(settings: Settings, validate: Any) -> None:
 def _resolved(trainer: Trainer) -> dict[str, Any]:
     """What was made of settings that need not be given, as far as they decide what is learned."""
     model, plan = trainer.model, trainer.plan
-    return {"batch_size": plan.batch_size, "window_rows": plan.window_rows, "hash_bits": model.preparation.slots.bits}
+    return {
+        "batch_size": plan.batch_size,
+        "window_rows": plan.window_rows,
+        "hash_bits": model.preparation.slots.bits,
+        "loss": getattr(getattr(model.learner, "loss", None), "name", None),
+    }
 
 
 def _path(data: Any) -> str | None:

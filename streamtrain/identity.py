@@ -22,8 +22,8 @@ from streamtrain.settings import Settings
 from streamtrain.storage.place import Located
 
 __all__ = [
-    "describe_data", "environment", "environment_changes", "flag", "plain", "require_same_data", "require_same_versions",
-    "resumed_settings", "versions",
+    "describe_data", "environment", "environment_changes", "flag", "is_same", "plain", "require_same_data",
+    "require_same_versions", "resumed_settings", "versions",
 ]  # fmt: skip
 
 #: settings that change neither what is learned nor in which order
@@ -36,21 +36,23 @@ _SHOWN = 3
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-def resumed_settings(known: Mapping[str, Any], target: Any, given: Mapping[str, Any]) -> Settings:
+def resumed_settings(
+    known: Mapping[str, Any], target: Any, given: Mapping[str, Any], made: Mapping[str, Any]
+) -> Settings:
     """The settings of a run that goes on: those that are given, and what is not given, or None, from the run.
 
-    known: the header of its checkpoint. Raises RunError where one that must be the same is another.
+    known: the header of its checkpoint. made: what the run has for some that need not be given, beside those in the header.
+    Raises RunError where one that must be the same is another.
     """
-    recorded, resolved, found = known["settings"], known["resolved"], dict(known["settings"])
-    given = {name: value for name, value in given.items() if value is not None}
-    checked = Settings.of(target or recorded["target"], given)
+    recorded, resolved, found = known["settings"], {**made, **known["resolved"]}, dict(known["settings"])
+    given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     different = []
-    for name in (*(["target"] if target else []), *given):
-        value = getattr(checked, name)
-        if name in FREE:
+    for name, value in given.items():
+        if name in FREE or name not in recorded:
             found[name] = value
-        elif plain(value) not in (plain(recorded[name]), plain(resolved.get(name, recorded[name]))):
+        elif not any(is_same(value, has) for has in (recorded[name], resolved.get(name, recorded[name]))):
             has = resolved.get(name, recorded[name])
+            value, has = (not value, not has) if name == "shuffle" else (value, has)  # the flag says the opposite
             different.append(f"{flag(name)} is {_shown(value)}, the run has {_shown(has)}")
     if different:
         raise RunError(
@@ -70,18 +72,31 @@ def flag(name: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON has it; one of several names is a list, and a list of one name is that name.
+    """A setting as JSON has it.
 
-    >>> plain(("a", "b")), plain(["a"]), plain(np.int64(3)), plain({"a": ("x",)})
-    (['a', 'b'], 'a', 3, {'a': 'x'})
+    >>> plain(("a", "b")), plain(np.int64(3)), plain({"a": ("x",)})
+    (['a', 'b'], 3, {'a': ['x']})
     """
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        found = [plain(inner) for inner in value]
-        return found[0] if len(found) == 1 and isinstance(found[0], str) else found
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two settings are the same; a list of one name is that name, and so are the parts of a cross.
+
+    >>> is_same(("a",), "a"), is_same([("a", "b")], ["a:b"]), is_same(["a", "b"], ["b", "a"])
+    (True, True, False)
+    """
+    return bool(_folded(plain(one)) == _folded(plain(other)))
+
+
+def _folded(value: Any) -> Any:
+    if isinstance(value, list):
+        joined = [":".join(map(str, inner)) if isinstance(inner, list) else inner for inner in value]
+        return joined[0] if len(joined) == 1 and isinstance(joined[0], str) else joined
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamtrain.columns.roles import ROLES
 from streamtrain.errors import UsageError
-from streamtrain.identity import flag, plain
+from streamtrain.identity import flag, is_same
 from streamtrain.model import Model, load_model
 from streamtrain.run import read_report
 from streamtrain.settings import Settings
@@ -61,7 +61,7 @@ class Parent:
             found["target"] = target
         different = []
         for name, value in own.items():
-            same = name not in found or plain(found[name]) == plain(value) or self._may_be(name, found[name])
+            same = name not in found or is_same(found[name], value) or self._may_be(name, found[name])
             if not same and name not in _FREE:
                 different.append(f"{flag(name)} is {found[name]}, the model has {value}")
         if found.get("exclude"):

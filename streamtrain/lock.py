@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +20,8 @@ except ImportError:  # not Unix
 
 LOCK = ".lock"  # the file
 _TRIES = 100
-_held: set[int] = set()  # handles: a process that is forked must not hold a lock for longer than its parent
+_LOOKS_SECONDS = (0.001, 0.01, 0.05)  # between tries: whoever only looks has it for an instant
+_held: set[FolderLock] = set()  # a process that is forked must not hold a lock for longer than its parent
 
 
 class FolderLock:
@@ -38,20 +40,21 @@ class FolderLock:
         except BaseException:
             self._remove_made()
             raise
-        _held.add(self._handle)
+        _held.add(self)
 
     def _locked(self) -> int:
         for _ in range(_TRIES):
-            self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except FileNotFoundError:  # whoever had the lock has just removed the folder
+                self.folder.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            except (FileNotFoundError, FileExistsError):  # whoever had the lock has just removed the folder
+                if self.folder.exists():
+                    raise
                 continue
             try:
                 self.works = _lock(handle)
                 if _is_file(handle, self.folder / LOCK):
-                    os.truncate(handle, 0)
-                    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                    self._sign(handle)
                     return handle
             except BlockingIOError:
                 who = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
@@ -65,10 +68,18 @@ class FolderLock:
             os.close(handle)  # it was removed between the two calls
         raise RunError(f"{self.folder}: cannot be locked: it is made and removed all the time")
 
+    def _sign(self, handle: int) -> None:
+        try:
+            os.truncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except OSError:  # the disk is full
+            (self.folder / LOCK).unlink(missing_ok=True)
+            raise
+
     def release(self) -> None:
         """Give the lock back; once."""
-        if self._handle in _held:
-            _held.discard(self._handle)
+        if self in _held:
+            _held.discard(self)
             (self.folder / LOCK).unlink(missing_ok=True)  # while it is held, so that nobody else's is removed
             os.close(self._handle)
             self._remove_made()
@@ -109,16 +120,20 @@ def is_locked(folder: Path) -> bool:
 
 
 def _lock(handle: int) -> bool:
-    """Whether there are locks here. Raises BlockingIOError where somebody else has it."""
+    """Whether there are locks here. Raises BlockingIOError where somebody else has it, for longer than a look at it takes."""
     if fcntl is None:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return False
-    return True
+    for wait in (*_LOOKS_SECONDS, None):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if wait is None:
+                raise
+            time.sleep(wait)
+        except OSError:
+            break
+    return False
 
 
 def _is_file(handle: int, path: Path) -> bool:
@@ -129,8 +144,8 @@ def _is_file(handle: int, path: Path) -> bool:
 
 
 def _forget() -> None:
-    for handle in _held:
-        os.close(handle)  # the parent's stays
+    for lock in _held:
+        os.close(lock._handle)  # the parent's stays
     _held.clear()
 
 

@@ -85,7 +85,7 @@ class RunFolder:
             tempfile.TemporaryFile(dir=self.path).close()  # nothing else tells for every file system and every user
             self.checkpoints.tidy()
             for staging in self.path.glob(_STAGING + "*"):
-                shutil.rmtree(staging)
+                shutil.rmtree(staging) if staging.is_dir() else staging.unlink()
 
     def __enter__(self) -> Self:
         return self

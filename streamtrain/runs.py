@@ -200,7 +200,7 @@ def _of_checkpoint(folder: Path) -> Facts:
     return {
         "task": targets[0].get("task", str) if targets else None,
         "targets": [target.get("name", str) for target in targets],
-        "loss": told.get("settings.loss", str, optional=True),
+        "loss": told.get("resolved.loss", str, optional=True),
         "epochs": epochs,
         "epochs_asked": asked,
         "rows_seen": rows_seen,

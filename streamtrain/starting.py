@@ -17,6 +17,8 @@ from streamtrain.settings import Settings
 
 __all__ = ["Asked", "Start"]
 
+_SIZES = ("batch_size", "window_rows", "hash_bits")
+
 
 @dataclass(frozen=True)
 class Start:
@@ -32,8 +34,9 @@ class Start:
 
     @property
     def effective(self) -> Settings:
-        """The settings, with what the run had made of those that were not given."""
-        return self.settings if self.checkpoint is None else replace(self.settings, **self.checkpoint["resolved"])
+        """The settings, with what the run had made of sizes that were not given."""
+        made = {} if self.checkpoint is None else self.checkpoint["resolved"]
+        return replace(self.settings, **{name: made[name] for name in _SIZES if name in made})
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Asked:
             raise UsageError(f"--checkpoint-seconds {seconds}: must be a number of seconds, 0 or more")
         if resume and out is None:
             raise UsageError("--resume: say which run: --out RUN")
-        if self.target is not None:
+        alone = not resume and self.continue_from is None  # otherwise what is given is not all that there is
+        if self.target is not None and alone:
             Settings.of(self.target, {name: value for name, value in self.given.items() if value is not None})
-        elif not resume and self.continue_from is None:
+        elif alone:
             raise UsageError("--target: say which column is to be predicted")
         learner = self.given.get("learner")
         if not isinstance(learner, str | None) and (out is not None or self.continue_from is not None):
@@ -72,12 +76,15 @@ class Asked:
             return Start(settings, Known(parent.model), None, parent, parent.lineage, self.validate)
         if self.target is None:
             raise UsageError("--target: say which column is to be predicted; there is no run yet that could say it")
-        return Start(Settings.of(self.target, self.given), validate=self.validate)
+        given = {name: value for name, value in self.given.items() if value is not None}
+        return Start(Settings.of(self.target, given), validate=self.validate)
 
     def go_on(self, known: Mapping[str, Any]) -> Start:
         """From a checkpoint."""
         identity.require_same_versions(known)
-        settings = identity.resumed_settings(known, self.target, self.given)
+        model = model_of(known["model"])
+        made = {"task": model.task, "loss": getattr(getattr(model.learner, "loss", None), "name", None)}
+        settings = identity.resumed_settings(known, self.target, self.given, made)
         parents = known["lineage"]
         if self.continue_from is not None and (not parents or parents[-1]["run"] != str(self.continue_from)):
             was = f"continued from {parents[-1]['run']}" if parents else "did not continue another"
@@ -86,4 +93,4 @@ class Asked:
         if (known["validation"] is None) != (validate is None):
             has = "none" if known["validation"] is None else "some that have no path: give them again"
             raise RunError(f"--validate: the run has {has}")
-        return Start(settings, Known(model_of(known["model"]), known["ledger"] or {}), known, None, parents, validate)
+        return Start(settings, Known(model, known["ledger"] or {}), known, None, parents, validate)

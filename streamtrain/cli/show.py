@@ -230,7 +230,9 @@ def runs(found: list[dict[str, Any]]) -> None:
         parent = run["lineage"][-1]["run"] if run["lineage"] else ""
         rows.append((run["run"], run["state"], epochs, f"{run['rows_seen']:,}", *values, judge, parent))
     names = ["run", "state", "epochs", "rows seen", "loss", "accuracy", "rmse", "judged by", "from"]
-    used = [i for i, name in enumerate(names) if name not in ("accuracy", "rmse", "from") or any(row[i] for row in rows)]
+    used = [
+        i for i, name in enumerate(names) if name not in ("accuracy", "rmse", "from") or any(row[i] for row in rows)
+    ]
     shown = [tuple(row[i] for i in used) for row in rows]
     _table(*(names[i] for i in used), rows=shown, words=("state", "judged by", "from"))
     for run in found:

@@ -48,7 +48,7 @@ class Handles:
 
     def __init__(self, place: Place, stats: Mapping[str, Stat]) -> None:
         self._place, self._stats = place, stats
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a stream that the garbage collector closes may end a loan while it is held
         self._idle: OrderedDict[int, tuple[str, Mode, Any]] = OrderedDict()
         self._footers: OrderedDict[str, Footer] = OrderedDict()
         self._footers_bytes = self._largest_bytes = self._coming = 0

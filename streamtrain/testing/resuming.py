@@ -118,7 +118,9 @@ def _told(value: Any) -> Any:
     if texts is not None:
         ends = texts.starts + np.maximum(texts.sizes, 0)
         parts = [texts.data[first:last] for first, last in zip(texts.starts.flat, ends.flat, strict=True)]
-        texts = replace(texts, data=np.concatenate([texts.data[:0], *parts]), starts=np.zeros((len(texts), 0), np.int64))
+        texts = replace(
+            texts, data=np.concatenate([texts.data[:0], *parts]), starts=np.zeros((len(texts), 0), np.int64)
+        )
     return replace(value, texts=texts, positions=value.rows)
 
 
@@ -147,7 +149,7 @@ def _go_on(thing: Any, states: Sequence[Arrays], given: Sequence[Arrays], k: int
             name = _name(given, number)
             found = next(course)
             require(found is not _END or wanted is _END, f"{begun}: it ended before {name}")
-            require(found is _END or wanted is not _END, f"{begun}: it went on after {name}")
+            require(found is _END or wanted is not _END, f"{begun}: it went on at {name}")
             LearnerSubject.require_same(found, wanted, f"{begun}: in {name}")
         _require_state(thing.state_dict(), states[-1], f"{begun}: at the end")
     except CheckFailed:

@@ -52,11 +52,11 @@ def test_texts_that_grow_keep_what_they_hold(held: bool) -> None:
 
 
 def test_a_refusal_names_hash_bits_where_the_slots_are_what_does_not_fit() -> None:
-    asked = {"target": "y", "rule": "adam", "hash_bits": 22}
+    asked = {"target": "y", "rule": "adam", "hash_bits": 23}
     with pytest.raises(BudgetRefused, match=r"--hash-bits (\d+)") as refused:
         streamtrain.fit(table(), memory="1GB", **asked)
     bits = int(str(refused.value).split("--hash-bits ")[1].split(",")[0])
-    assert 10 <= bits < 22
+    assert 10 <= bits < 23
     assert streamtrain.make_plan(table(), memory="1GB", **asked | {"hash_bits": bits}).fits
     assert not streamtrain.make_plan(table(), memory="1GB", **asked | {"hash_bits": bits + 1}).fits
     with pytest.raises(BudgetRefused) as refused:
