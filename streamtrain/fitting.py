@@ -243,6 +243,7 @@ def _resolved(trainer: Trainer) -> dict[str, Any]:
         "batch_size": plan.batch_size,
         "window_rows": plan.window_rows,
         "hash_bits": model.preparation.slots.bits,
+        "task": model.task,
         "loss": getattr(getattr(model.learner, "loss", None), "name", None),
     }
 

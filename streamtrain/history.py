@@ -157,7 +157,12 @@ class History:
         return {name: getattr(self, name) for name in names} | private, arrays
 
     def load_state_dict(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Go on from what ``state_dict`` returned. Raises ValueError or LookupError for what it did not."""
+        ends, best = known["ends"], known["best_epoch"]
+        if known["next_record"] < 1 or any(not 0 <= end < len(known["lines"]) for end in ends):
+            raise ValueError("its scores are of another run")
+        if known["judge"] not in _JUDGES or not (best is None or 0 <= best < len(ends)):
+            raise ValueError("what it was judged by is of another run")
         for name in ("rows", "held", "batches", "is_over"):
             setattr(self, name, known[name])
         self.lines, self._ends = [dict(line) for line in known["lines"]], list(known["ends"])

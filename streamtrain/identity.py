@@ -36,15 +36,12 @@ _SHOWN = 3
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-def resumed_settings(
-    known: Mapping[str, Any], target: Any, given: Mapping[str, Any], made: Mapping[str, Any]
-) -> Settings:
+def resumed_settings(known: Mapping[str, Any], target: Any, given: Mapping[str, Any]) -> Settings:
     """The settings of a run that goes on: those that are given, and what is not given, or None, from the run.
 
-    known: the header of its checkpoint. made: what the run has for some that need not be given, beside those in the header.
-    Raises RunError where one that must be the same is another.
+    known: the header of its checkpoint. Raises RunError where one that must be the same is another.
     """
-    recorded, resolved, found = known["settings"], {**made, **known["resolved"]}, dict(known["settings"])
+    recorded, resolved, found = known["settings"], known["resolved"], dict(known["settings"])
     given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     different = []
     for name, value in given.items():

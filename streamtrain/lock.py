@@ -88,8 +88,8 @@ class FolderLock:
         for path in self._made:
             try:
                 path.rmdir()
-            except OSError:  # it is not empty, or was never made
-                return
+            except OSError:  # it is not empty, or not there
+                continue
 
 
 def is_locked(folder: Path) -> bool:

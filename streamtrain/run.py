@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,9 @@ class RunFolder:
         if not self._lock.works:
             self.warnings.append(f"{self.path} cannot be locked: see to it that no other run writes there")
         with self._writing():
-            tempfile.TemporaryFile(dir=self.path).close()  # nothing else tells for every file system and every user
+            for folder in (self.path, self.checkpoints.folder):
+                if folder.is_dir():  # nothing else tells for every file system and every user
+                    tempfile.TemporaryFile(dir=folder).close()
             self.checkpoints.tidy()
             for staging in self.path.glob(_STAGING + "*"):
                 shutil.rmtree(staging) if staging.is_dir() else staging.unlink()
@@ -155,7 +158,10 @@ class RunFolder:
             staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
             try:
                 model.save(staging)
-                (staging / _REPORT).write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+                with open(staging / _REPORT, "w", encoding="utf-8") as file:
+                    file.write(to_json(report.as_dict(), indent=1) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
                 for name in ("model.safetensors", "model.json", _REPORT):
                     (staging / name).replace(self.path / name)
             finally:

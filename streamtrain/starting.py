@@ -83,8 +83,7 @@ class Asked:
         """From a checkpoint."""
         identity.require_same_versions(known)
         model = model_of(known["model"])
-        made = {"task": model.task, "loss": getattr(getattr(model.learner, "loss", None), "name", None)}
-        settings = identity.resumed_settings(known, self.target, self.given, made)
+        settings = identity.resumed_settings(known, self.target, self.given)
         parents = known["lineage"]
         if self.continue_from is not None and (not parents or parents[-1]["run"] != str(self.continue_from)):
             was = f"continued from {parents[-1]['run']}" if parents else "did not continue another"

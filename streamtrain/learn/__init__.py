@@ -7,6 +7,18 @@ from streamtrain.learn.linear import Linear
 from streamtrain.learn.losses import LOSSES, Loss, get_loss
 from streamtrain.learn.rules import RULES, SCHEDULES, Clock, Rule, get_rule
 
-__all__ = ["LOSSES", "RULES", "SCHEDULES", "VERSION", "Clock", "Learner", "Linear", "Loss", "Rule", "get_loss", "get_rule"]
+__all__ = [
+    "LOSSES",
+    "RULES",
+    "SCHEDULES",
+    "VERSION",
+    "Clock",
+    "Learner",
+    "Linear",
+    "Loss",
+    "Rule",
+    "get_loss",
+    "get_rule",
+]
 
 VERSION = 1  # of the steps: a run that was started with another one cannot go on
