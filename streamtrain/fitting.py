@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain import identity
-from streamtrain.errors import RunError, StreamtrainError, UsageError
+from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError
 from streamtrain.inference import Scorer
 from streamtrain.job import Job
 from streamtrain.load import for_scheduler
@@ -98,7 +98,8 @@ class _Fit:
     def __init__(self, asked: Asked, start: Start, folder: RunFolder | None) -> None:
         self.started = time.perf_counter()
         self.asked, self.start, self.folder = asked, start, folder
-        self.warnings: list[str] = []
+        self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])
+        self.news: list[str] = []  # warnings that were not there before
         self.static: dict[str, Any] = {}  # of every checkpoint
 
     def run(self) -> FitResult:
@@ -108,16 +109,16 @@ class _Fit:
         reset_peak()
         validation = None if start.validate is None else Scorer.planned(start.validate, settings)
         terms = {"validation": validation.bytes} if validation else None
-        job = Job.open(self.asked.data, settings, extra_terms=terms, known=start.known)
-        if self.folder is not None:
-            self.static = self._describe(job, validation)
+        job = self._open(settings, terms)
         if start.checkpoint is not None:
-            self._require_same(start.checkpoint, job)
+            self._require_same(start.checkpoint, self._describe(job, validation))
             if (finished := self._finished(start.checkpoint)) is not None:
                 return finished
         job.plan.require_fits()
         if validation is not None:
             validation.require_columns(job.model)
+        if self.folder is not None and start.checkpoint is None:
+            self._describe(job, validation)
         job = job.ready()
         trainer = Trainer(
             job, validation, self.asked.progress, self.asked.scheduler,
@@ -125,6 +126,14 @@ class _Fit:
         )  # fmt: skip
         self._place(trainer)
         return self._end(trainer, trainer.run())
+
+    def _open(self, settings: Settings, terms: Mapping[str, int] | None) -> Job:
+        try:
+            return Job.open(self.asked.data, settings, extra_terms=terms, known=self.start.known)
+        except ColumnError as error:
+            if self.start.checkpoint is None:
+                raise
+            raise RunError(f"--resume: the data are not those that the run was started with: {error}") from error
 
     def _place(self, trainer: Trainer) -> None:
         """Let it stand where it is to begin."""
@@ -156,7 +165,7 @@ class _Fit:
         if trainer.history.epochs < settings.epochs:
             epoch = f"epoch {trainer.history.epochs + 1} of {settings.epochs}"
             trainer.say(f"going on in {epoch}, {cursor['rows_seen']:,} rows learned: {what}")
-        for warning in self.warnings:
+        for warning in self.news:
             trainer.say(warning)
 
     # -- what is kept ----------------------------------------------------------------------------------------------------
@@ -172,14 +181,13 @@ class _Fit:
         self.folder.save(self.static | dict(known), arrays)
 
     def _describe(self, job: Job, validation: Scorer | None) -> dict[str, Any]:
-        """What must be the same when a run goes on."""
-        start, data = self.start, identity.describe_data(job.source)
-        if data["fingerprint"] is None:
+        """What must be the same when a run goes on; it is part of every checkpoint."""
+        start, before, data = self.start, self.start.checkpoint, identity.describe_data(job.source)
+        if data["fingerprint"] is None and before is None:
             self.warnings.append(
                 "the reader has no fingerprint: nothing tells whether data are the same, so --resume refuses"
             )
-        before = start.checkpoint
-        return {
+        self.static |= {
             "settings": identity.plain(start.settings.as_dict()),
             "data": data,
             "validate": _path(start.validate),
@@ -188,17 +196,18 @@ class _Fit:
             "environment": identity.environment() if before is None else before["environment"],
             "lineage": start.lineage,
             "resumes": 0 if before is None else before["resumes"] + 1,
+            "warnings": self.warnings,
         }
+        return self.static
 
-    def _require_same(self, known: Mapping[str, Any], job: Job) -> None:
+    def _require_same(self, known: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         assert self.folder is not None
-        identity.require_same_data(known["data"], self.static["data"])
+        identity.require_same_data(known["data"], found["data"])
         if known["validation"] is not None:
-            identity.require_same_data(known["validation"], self.static["validation"], "the validation data")
-        self.warnings += [
-            f"{damage}: going on from the checkpoint before" for damage in self.folder.checkpoints.damaged
-        ]
-        self.warnings += identity.environment_changes(known)
+            identity.require_same_data(known["validation"], found["validation"], "the validation data")
+        damaged = [f"{damage}: going on from the checkpoint before" for damage in self.folder.checkpoints.damaged]
+        self.news = [*damaged, *identity.environment_changes(known)]
+        self.warnings += [warning for warning in self.news if warning not in self.warnings]
 
     def _finished(self, known: Mapping[str, Any]) -> FitResult | None:
         """The result of a run that has nothing left to do."""

@@ -64,6 +64,9 @@ class Parent:
             same = name not in found or is_same(found[name], value) or self._may_be(name, found[name])
             if not same and name not in _FREE:
                 different.append(f"{flag(name)} is {found[name]}, the model has {value}")
+        for name in ("l1", "l2"):
+            if bool(found.get(name, own[name])) != bool(own[name]):  # what a penalty needs is part of the state
+                different.append(f"{flag(name)} is {found[name]}, the model has {own[name]}")
         if found.get("exclude"):
             different.append("--exclude: the columns are the model's")
         if different:

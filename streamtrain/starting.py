@@ -85,11 +85,20 @@ class Asked:
         model = model_of(known["model"])
         settings = identity.resumed_settings(known, self.target, self.given)
         parents = known["lineage"]
-        if self.continue_from is not None and (not parents or parents[-1]["run"] != str(self.continue_from)):
+        if self.continue_from is not None and not (parents and _is_same_path(parents[-1]["run"], self.continue_from)):
             was = f"continued from {parents[-1]['run']}" if parents else "did not continue another"
             raise RunError(f"--continue-from {self.continue_from}: the run {was}: leave it out, or name another folder")
+        epoch = known["cursor"]["epoch"] + 1
+        if settings.epochs < epoch and any(
+            known["cursor"][name] for name in ("window", "row", "held_window", "held_row")
+        ):
+            raise RunError(f"--epochs {settings.epochs}: the run is in its epoch {epoch}: give {epoch} or more")
         validate = known["validate"] if self.validate is None else self.validate
         if (known["validation"] is None) != (validate is None):
             has = "none" if known["validation"] is None else "some that have no path: give them again"
             raise RunError(f"--validate: the run has {has}")
         return Start(settings, Known(model, known["ledger"] or {}), known, None, parents, validate)
+
+
+def _is_same_path(one: str | Path, other: str | Path) -> bool:
+    return Path(one).resolve() == Path(other).resolve()

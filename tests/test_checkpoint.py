@@ -99,7 +99,7 @@ def _too_long(*_: Any) -> None:
 
 
 KNOWN: dict[str, Any] = {
-    "settings": {}, "resolved": {}, "validate": None, "validation": None, "versions": {}, "resumes": 0,
+    "settings": {}, "resolved": {}, "validate": None, "validation": None, "versions": {}, "resumes": 0, "warnings": [],
     "model": {}, "cursor": {},
     "data": {"fingerprint": None, "rows": 1, "chunks": 1, "schema": {}, "files": None}, "lineage": [], "ledger": None,
     "environment": {"streamtrain": "", "numpy": "", "kernels": "", "processor": ""},
@@ -436,7 +436,7 @@ WRONG: list[tuple[str, Any]] = [
     ("data.fingerprint", 7), ("data.fingerprint", GONE), ("validate", 3), ("validate", GONE),
     ("validation", 5), ("validation", GONE),
     ("versions", GONE), ("versions", []), ("versions", {}), ("environment", None), ("environment", {}), ("environment", GONE),
-    ("lineage", 3), ("lineage", GONE), ("resumes", "1"), ("resumes", GONE), ("model", {}), ("model", 5), ("model", GONE),
+    ("lineage", 3), ("lineage", GONE), ("resumes", "1"), ("resumes", GONE), ("warnings", None), ("model", {}), ("model", 5), ("model", GONE),
     ("model.targets", []), ("model.targets", 3), ("model.features.0.type", "nonsense"), ("model.features", {}),
     ("model.settings", None), ("model.preparation", []), ("cursor", GONE), ("cursor", []), ("cursor.row", "12"),
     ("cursor.row", -1), ("cursor.row", GONE), ("cursor.row", 1.5), ("cursor.window", 10**30), ("cursor.epoch", None),
