@@ -1,9 +1,10 @@
 """Checkpoints: where a fit stands, in one file, from which it goes on to the same bits.
 
 A file is in the safetensors format, so that it can be looked at and can run no code: the arrays are the state of the
-model, of the metrics and of the best model so far; the header, JSON under ``streamtrain`` in the file's metadata, is all
-that is text or a number: cursor, scores, settings, and what the data were. Its last array is the SHA-256 of everything
-before it. It is written beside its place, made durable, and then moved there: a file of that name is whole.
+model, of the metrics and of the best model so far. The header, JSON in the file's metadata, is all that is text or a number:
+under ``streamtrain`` cursor and scores, under ``run`` the settings, the columns and what the data were. The last array is the
+SHA-256 of everything before it. A file is written beside its place, made durable, and then moved there: one of that name is
+whole.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ _FORMAT = 1
 _FORM: dict[str, Any] = {
     "settings": dict, "resolved": dict, "validate": str | None, "validation": dict | None, "versions": dict,
     "data": {"fingerprint": str | None, "rows": int, "chunks": int, "schema": dict, "files": dict | None},
-    "environment": dict.fromkeys(("streamtrain", "numpy", "kernels", "processor"), str),
-    "lineage": list, "resumes": int, "warnings": list, "model": dict, "cursor": dict, "ledger": dict | None,
+    "environment": dict.fromkeys(("streamtrain", "numpy", "blas", "kernels", "processor"), str),
+    "lineage": list, "resumes": int, "warnings": list,
+    "checkpoint_seconds": int | float, "model": dict, "cursor": dict, "ledger": dict | None,
     "history": dict.fromkeys(("rows", "held", "batches", "next_record"), int)
     | {"lines": list, "ends": list, "is_over": bool, "best_epoch": int | None, "judge": str},
     "seconds": dict.fromkeys(("loop", "read", "wait", "learn", "checkpoint"), float),
 }  # fmt: skip
 _KEPT = 2
-_KEY = "streamtrain"
+_KEY, _RUN = "streamtrain", "run"
 _NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
 _WRITING = re.compile(rf"\.{_NAME.pattern}\.writing")
 _TIMES_COST = 50  # between two checkpoints, of what the last one took: they take at most 2 % of the time
@@ -100,15 +102,20 @@ class Checkpoints:
             raise RunError(f"{path}: {error}") from error
         return _of_this_format(known, path)
 
-    def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Write the next one; all but it and the last good one before it are removed. Raises OSError, and leaves what was
-        there, where it cannot be written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def save(self, stands: Mapping[str, Any], arrays: Mapping[str, Any], run: str = "{}") -> None:
+        """Write the next one; all but it and the last good one before it are removed. stands: of the header what is another
+        each time; run: what stays the same, as JSON. Raises OSError, and leaves what was there, where it cannot be written."""
+        if not self.folder.is_dir():
+            self.folder.mkdir()
+            for parent in list(self.folder.parents)[:2]:
+                make_durable(parent)
         number = max((number for number, _ in self._files()), default=0) + 1
         path = self.folder / f"checkpoint-{number:08}.safetensors"
         beside = path.with_name(f".{path.name}.writing")
         try:
-            tensors.save(beside, arrays, metadata={_KEY: json.dumps({"format": _FORMAT, **known})}, sealed=True)
+            tensors.save(
+                beside, arrays, metadata={_KEY: json.dumps({"format": _FORMAT, **stands}), _RUN: run}, sealed=True
+            )
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
@@ -138,7 +145,7 @@ def _known(path: Path) -> dict[str, Any]:
         raise ValueError("is no file")
     metadata = tensors.load_metadata(path)
     try:
-        known = json.loads(metadata[_KEY])
+        known = json.loads(metadata.get(_RUN, "{}")) | json.loads(metadata[_KEY])
         fits = known["format"] != _FORMAT or _fits(known, _FORM)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("is no checkpoint of streamtrain") from error

@@ -3,10 +3,11 @@ report and the model at the end."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from streamtrain.model import Model, describe
 from streamtrain.model.warm import start_from
 from streamtrain.report import Report, StoredReport
 from streamtrain.run import RunFolder
-from streamtrain.settings import Settings
+from streamtrain.settings import Settings, plain
 from streamtrain.starting import Asked, Start
 from streamtrain.text import without_secrets
 from streamtrain.trainer import Progress, Trainer
 
 __all__ = ["FitResult", "fit"]
+
+_SECONDS = 30.0  # between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class FitResult:
 
 def fit(
     data: Any, *, target: str | Sequence[str] | None = None, out: str | Path | None = None, resume: bool = False,
-    continue_from: str | Path | None = None, checkpoint_seconds: float = 30.0, validate: Any = None, scheduler: Any = None,
-    progress: Callable[[Progress], object] | None = None, **settings: Any,
+    continue_from: str | Path | None = None, checkpoint_seconds: float | None = None, validate: Any = None,
+    scheduler: Any = None, progress: Callable[[Progress], object] | None = None, **settings: Any,
 ) -> FitResult:  # fmt: skip
     """Train on data of any size within a memory budget.
 
     data: a path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. target: its column, or several.
-    out: a folder for the run, new or empty; checkpoints are kept there, about every ``checkpoint_seconds``, and at the end.
+    out: a folder for the run, new or empty; it gets a checkpoint about every ``checkpoint_seconds`` (30), and at the end.
     resume: go on from the newest of them, to the bits that a run without a break would have come to; settings that are not
     given are the run's; where there is none yet, begin. continue_from: the folder of another run, whose model goes on to
     learn from these data; they may have more classes. validate: other data, scored at the end of each epoch. scheduler:
@@ -64,18 +67,24 @@ def fit(
     >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
     (20000, True)
     """
-    given = for_scheduler(settings, scheduler)
-    asked = Asked(data, target, given, continue_from, checkpoint_seconds, validate, scheduler, progress)
+    given = {name: value if name == "learner" else plain(value) for name, value in settings.items()}
+    asked = Asked(
+        data, plain(target), for_scheduler(given, scheduler), continue_from, plain(checkpoint_seconds), validate, scheduler,
+        progress,
+    )  # fmt: skip
     asked.check(out, resume)
     if out is None:
         return _Fit(asked, asked.begin(), None).run()
     with RunFolder(out, resume=resume) as folder:
-        known = folder.checkpoints.newest() if resume else None
-        if known is None:
-            return _Fit(asked, asked.begin(), folder).run()
-        with _reading(folder):
-            start = asked.go_on(known)
-        return _Fit(asked, start, folder).run()
+        return _Fit(asked, _start(asked, folder, resume), folder).run()
+
+
+def _start(asked: Asked, folder: RunFolder, resume: bool) -> Start:
+    header = folder.checkpoints.newest() if resume else None
+    if header is None:
+        return asked.begin()
+    with _reading(folder):
+        return asked.go_on(header)
 
 
 @contextmanager
@@ -104,54 +113,65 @@ class _Fit:
 
     def run(self) -> FitResult:
         """Plan, train, report."""
-        start, settings = self.start, self.start.effective
-        _require_judge(settings, start.validate)
+        settings, folder = self.start.effective, self.folder
+        _require_judge(settings, self.start.validate)
         reset_peak()
-        validation = None if start.validate is None else Scorer.planned(start.validate, settings)
-        terms = {"validation": validation.bytes} if validation else None
-        job = self._open(settings, terms)
-        if start.checkpoint is not None:
-            self._require_same(start.checkpoint, self._describe(job, validation))
-            if (finished := self._finished(start.checkpoint)) is not None:
-                return finished
+        validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
+        job = self._open(settings, {"validation": validation.bytes} if validation else None)
+        header = self.start.checkpoint
+        if header is not None and folder is not None:
+            self._require_same(header, self._describe(job, validation))
+            with _reading(folder):
+                if (finished := self._finished(header)) is not None:
+                    return finished
+                _require_epochs(settings, header)
         job.plan.require_fits()
         if validation is not None:
             validation.require_columns(job.model)
-        if self.folder is not None and start.checkpoint is None:
+        if folder is not None and header is None:
             self._describe(job, validation)
         job = job.ready()
         trainer = Trainer(
-            job, validation, self.asked.progress, self.asked.scheduler,
-            keeper=None if self.folder is None else self, checkpoint_seconds=self.asked.checkpoint_seconds,
-        )  # fmt: skip
+            job, validation, self.asked.progress, self.asked.scheduler, keeper=folder, checkpoint_seconds=self.seconds
+        )
         self._place(trainer)
         return self._end(trainer, trainer.run())
 
+    @property
+    def seconds(self) -> float:
+        """Between checkpoints: as asked now, or when the run was started."""
+        asked, header = self.asked.checkpoint_seconds, self.start.checkpoint
+        return float(asked if asked is not None else _SECONDS if header is None else header["checkpoint_seconds"])
+
     def _open(self, settings: Settings, terms: Mapping[str, int] | None) -> Job:
         try:
-            return Job.open(self.asked.data, settings, extra_terms=terms, known=self.start.known)
+            job = Job.open(self.asked.data, settings, extra_terms=terms, known=self.start.known)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise
             raise RunError(f"--resume: the data are not those that the run was started with: {error}") from error
+        self.start = replace(self.start, known=None)  # a model as large as the one that learns
+        return job
 
     def _place(self, trainer: Trainer) -> None:
         """Let it stand where it is to begin."""
-        start, model = self.start, trainer.model
-        if self.folder is not None:
-            self.static |= {"model": describe(model), "resolved": _resolved(trainer)}
+        start, folder, described = self.start, self.folder, None
         if start.parent is not None:
-            start_from(model, start.parent.model)
-        if start.checkpoint is not None and self.folder is not None:
-            if identity.plain(self.static["model"]) != identity.plain(start.checkpoint["model"]):
+            start_from(trainer.model, start.parent.model)
+        if folder is not None:
+            described = describe(trainer.model)
+        if start.checkpoint is not None and folder is not None:
+            if json.dumps(described) != start.described:
                 raise RunError(
-                    "--resume: these settings make another model here than they did when the run was started"
+                    "--resume: these settings make another model here than they did when the run was started: go on with the "
+                    "version of streamtrain that started it, or start a new run in another folder"
                 )
-            with _reading(self.folder):
-                trainer.load(start.checkpoint, self.folder.checkpoints.arrays())
+            with _reading(folder):
+                trainer.load(start.checkpoint, folder.checkpoints.arrays())
             self._say_where(trainer)
-        if self.folder is not None:
-            self.folder.start(trainer.history.lines)
+        if folder is not None:
+            folder.begin(self.static | {"model": described, "resolved": _resolved(trainer)}, trainer.history.lines)
+        self.start = replace(start, parent=None, described=None)
 
     def _say_where(self, trainer: Trainer) -> None:
         cursor, plan, settings = trainer.cursor, trainer.plan, trainer.settings
@@ -168,18 +188,6 @@ class _Fit:
         for warning in self.news:
             trainer.say(warning)
 
-    # -- what is kept ----------------------------------------------------------------------------------------------------
-
-    def record(self, scores: dict[str, Any]) -> None:
-        """Scores, as they come."""
-        assert self.folder is not None
-        self.folder.record(scores)
-
-    def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Where the fit stands, and what it is."""
-        assert self.folder is not None
-        self.folder.save(self.static | dict(known), arrays)
-
     def _describe(self, job: Job, validation: Scorer | None) -> dict[str, Any]:
         """What must be the same when a run goes on; it is part of every checkpoint."""
         start, before, data = self.start, self.start.checkpoint, identity.describe_data(job.source)
@@ -188,7 +196,7 @@ class _Fit:
                 "the reader has no fingerprint: nothing tells whether data are the same, so --resume refuses"
             )
         self.static |= {
-            "settings": identity.plain(start.settings.as_dict()),
+            "settings": start.settings.as_dict(),
             "data": data,
             "validate": _path(start.validate),
             "validation": None if validation is None else identity.describe_data(validation.open(job.model)),
@@ -197,35 +205,39 @@ class _Fit:
             "lineage": start.lineage,
             "resumes": 0 if before is None else before["resumes"] + 1,
             "warnings": self.warnings,
+            "checkpoint_seconds": self.seconds,
         }
         return self.static
 
-    def _require_same(self, known: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    def _require_same(self, header: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         assert self.folder is not None
-        identity.require_same_data(known["data"], found["data"])
-        if known["validation"] is not None:
-            identity.require_same_data(known["validation"], found["validation"], "the validation data")
+        identity.require_same_data(header["data"], found["data"])
+        if header["validation"] is not None:
+            identity.require_same_data(header["validation"], found["validation"], "the validation data")
         damaged = [f"{damage}: going on from the checkpoint before" for damage in self.folder.checkpoints.damaged]
-        self.news = [*damaged, *identity.environment_changes(known)]
+        self.news = [*damaged, *identity.environment_changes(header)]
         self.warnings += [warning for warning in self.news if warning not in self.warnings]
 
-    def _finished(self, known: Mapping[str, Any]) -> FitResult | None:
-        """The result of a run that has nothing left to do."""
-        folder, history = self.folder, known["history"]
+    def _finished(self, header: Mapping[str, Any]) -> FitResult | None:
+        """The result of a run that has nothing left to do; None where there is something, if only to write it."""
+        folder, history = self.folder, header["history"]
         assert folder is not None
         done = len(history["ends"])
-        if not folder.has_report or not (history["is_over"] or done >= self.start.settings.epochs):
+        if not (history["is_over"] or done >= self.start.settings.epochs):
             return None
-        report = folder.report()
-        if (report.get("epochs"), report.get("rows_seen")) != (done, known["cursor"]["rows_seen"]):
-            return None  # it was about to be written
+        try:
+            model, report = folder.model(), folder.report()
+        except RunError:
+            return None  # it was about to be written, or is damaged: it is written from the checkpoint
+        if (report.get("epochs"), report.get("rows_seen")) != (done, header["cursor"]["rows_seen"]):
+            return None
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more goes on"
         epochs = f"{done} epoch{'' if done == 1 else 's'}"
         message = f"{folder.asked} is finished: {epochs}{' (--patience)' if history['is_over'] else ''}{more}"
         if self.asked.progress is not None:
-            seen = known["cursor"]["rows_seen"]
+            seen = header["cursor"]["rows_seen"]
             self.asked.progress(Progress(seen, seen, done, 0.0, None, None, 0, message))
-        return FitResult(folder.model(), StoredReport(report))
+        return FitResult(model, StoredReport(report))
 
     def _end(self, trainer: Trainer, report: Report) -> FitResult:
         report.warnings[:0] = self.warnings
@@ -243,6 +255,15 @@ class _Fit:
 def _require_judge(settings: Settings, validate: Any) -> None:
     if settings.patience is not None and validate is None and not settings.holdout:
         raise UsageError(f"--patience {settings.patience}: needs rows to judge by: --holdout or --validate")
+
+
+def _require_epochs(settings: Settings, header: Mapping[str, Any]) -> None:
+    """Raise RunError where the run has begun more epochs than it is asked for."""
+    begun = len(header["history"]["ends"])
+    if any(header["cursor"][name] for name in ("window", "row", "held_window", "held_row")):
+        begun = header["cursor"]["epoch"] + 1
+    if settings.epochs < begun:
+        raise RunError(f"--epochs {settings.epochs}: the run is in its epoch {begun}: give {begun} or more")
 
 
 def _resolved(trainer: Trainer) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from streamtrain.prepare.state import part
 from streamtrain.scores import metrics_for, per_class, scores
 from streamtrain.target import Target
 
-__all__ = ["History", "Line"]
+__all__ = ["JUDGES", "History", "Line"]
 
 _FIRST_RECORD = 1024  # rows learned when scores are recorded first; then each time that they have doubled
-_JUDGES = ("progressive", "holdout", "validation")
+JUDGES = ("progressive", "holdout", "validation")  # what tells best how good a model is comes last
 
 Line = dict[str, Any]
 
@@ -108,7 +108,7 @@ class History:
 
     def _line(self, epoch: int, rows_seen: int, seconds: float, found: dict[str, Any]) -> Line:
         line = {"epoch": epoch, "rows_seen": rows_seen, "seconds": round(seconds, 3)}
-        self.lines.append(line | {name: found.get(name) for name in _JUDGES})
+        self.lines.append(line | {name: found.get(name) for name in JUDGES})
         return self.lines[-1]
 
     # -- for the report ------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class History:
     def metrics(self) -> dict[str, Any]:
         """The scores of the model that is kept: progressive, holdout and validation, None where there are none."""
         line = self.lines[self._ends[-1 if self.best is None else self.best[0]]]
-        return {name: line[name] for name in _JUDGES}
+        return {name: line[name] for name in JUDGES}
 
     @property
     def per_class(self) -> list[dict[str, Any]] | None:
@@ -161,7 +161,7 @@ class History:
         ends, best = known["ends"], known["best_epoch"]
         if known["next_record"] < 1 or any(not 0 <= end < len(known["lines"]) for end in ends):
             raise ValueError("its scores are of another run")
-        if known["judge"] not in _JUDGES or not (best is None or 0 <= best < len(ends)):
+        if known["judge"] not in JUDGES or not (best is None or 0 <= best < len(ends)):
             raise ValueError("what it was judged by is of another run")
         for name in ("rows", "held", "batches", "is_over"):
             setattr(self, name, known[name])

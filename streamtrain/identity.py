@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
-from streamtrain import learn, prepare, shuffle
-from streamtrain.errors import RunError, UsageError
+from streamtrain import learn, metrics, prepare, shuffle
+from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
 from streamtrain.kernels import COMPILED
 from streamtrain.load import Source
-from streamtrain.settings import Settings
+from streamtrain.settings import Settings, plain
 from streamtrain.storage.place import Located
+from streamtrain.storage.reader import Reader
 
 __all__ = [
-    "describe_data", "environment", "environment_changes", "flag", "is_same", "plain", "require_same_data",
+    "describe_data", "environment", "environment_changes", "flag", "is_same", "require_same_data",
     "require_same_versions", "resumed_settings", "versions",
 ]  # fmt: skip
 
@@ -36,16 +38,18 @@ _SHOWN = 3
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-def resumed_settings(known: Mapping[str, Any], target: Any, given: Mapping[str, Any]) -> Settings:
+def resumed_settings(header: Mapping[str, Any], target: Any, given: Mapping[str, Any]) -> Settings:
     """The settings of a run that goes on: those that are given, and what is not given, or None, from the run.
 
-    known: the header of its checkpoint. Raises RunError where one that must be the same is another.
+    header: of its checkpoint. Raises RunError where one that must be the same is another.
     """
-    recorded, resolved, found = known["settings"], known["resolved"], dict(known["settings"])
-    given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
+    recorded, resolved = Settings("y").as_dict() | header["settings"], header["resolved"]  # some have come later
+    found = dict(header["settings"])
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= {} if target is None else {"target": target}
     different = []
     for name, value in given.items():
-        if name in FREE or name not in recorded:
+        if name in FREE or name not in recorded:  # which is refused below
             found[name] = value
         elif not any(is_same(value, has) for has in (recorded[name], resolved.get(name, recorded[name]))):
             has = resolved.get(name, recorded[name])
@@ -68,19 +72,6 @@ def flag(name: str) -> str:
     return _FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
-def plain(value: Any) -> Any:
-    """A setting as JSON has it.
-
-    >>> plain(("a", "b")), plain(np.int64(3)), plain({"a": ("x",)})
-    (['a', 'b'], 3, {'a': ['x']})
-    """
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
 def is_same(one: Any, other: Any) -> bool:
     """Whether two settings are the same; a list of one name is that name, and so are the parts of a cross.
 
@@ -91,6 +82,8 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def _folded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _folded(inner) for name, inner in value.items()}
     if isinstance(value, list):
         joined = [":".join(map(str, inner)) if isinstance(inner, list) else inner for inner in value]
         return joined[0] if len(joined) == 1 and isinstance(joined[0], str) else joined
@@ -110,16 +103,21 @@ def _shown(value: Any) -> str:
 
 def versions() -> dict[str, int]:
     """Of what decides what comes out. Each is raised by whoever changes that."""
-    return {"order": shuffle.VERSION, "preparation": prepare.VERSION, "learner": learn.VERSION}
+    return {
+        "order": shuffle.VERSION,
+        "preparation": prepare.VERSION,
+        "learner": learn.VERSION,
+        "metrics": metrics.VERSION,
+    }
 
 
-def require_same_versions(known: Mapping[str, Any]) -> None:
+def require_same_versions(header: Mapping[str, Any]) -> None:
     """Raises RunError where the order, the preparation or the learner is another than the run's."""
     for name, now in versions().items():
-        if (was := known["versions"].get(name)) != now:
+        if (was := header["versions"].get(name)) != now:
             raise RunError(
                 f"--resume: the run was started with version {was} of the {name}, and this is version {now}: go on with "
-                f"streamtrain {known['environment']['streamtrain']}, or start a new run in another folder"
+                f"streamtrain {header['environment']['streamtrain']}, or start a new run in another folder"
             )
 
 
@@ -128,18 +126,24 @@ def environment() -> dict[str, str]:
     return {
         "streamtrain": version("streamtrain"),
         "numpy": np.__version__,
+        "blas": _blas(),
         "kernels": "compiled" if COMPILED else "numpy",
         "processor": _processor(),
     }
 
 
-def environment_changes(known: Mapping[str, Any]) -> list[str]:
+def environment_changes(header: Mapping[str, Any]) -> list[str]:
     """Warnings, where the last bits may be others than an undisturbed run's."""
-    was, now = known["environment"], environment()
+    was, now = header["environment"], environment()
     changed = [f"{name} {was[name]} then, {now[name]} now" for name in now if was.get(name) != now[name]]
     if not changed:
         return []
     return [f"resumed elsewhere: {'; '.join(changed)}: the last bits may be others than those of an undisturbed run"]
+
+
+def _blas() -> str:
+    found = (f"{each['internal_api']} {each['version']}" for each in threadpool_info() if each["user_api"] == "blas")
+    return ", ".join(sorted(set(found))) or "unknown"
 
 
 def _processor() -> str:
@@ -161,12 +165,25 @@ def describe_data(source: Source) -> dict[str, Any]:
         sizes = reader.file_sizes
         files = sizes if len(sizes) <= _MOST_FILES else None
     return {
-        "fingerprint": reader.fingerprint(),
+        "fingerprint": _fingerprint(reader),
         "rows": source.table.total_rows,
         "chunks": len(source.table),
         "schema": {field.name: str(field.type) for field in reader.schema},
         "files": files,
     }
+
+
+def _fingerprint(reader: Reader) -> str | None:
+    """Raises DataError where somebody's reader fails in it, or returns something else."""
+    try:
+        found = reader.fingerprint()
+    except (StreamtrainError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"the reader's fingerprint() raised {type(error).__name__}: {error}") from error
+    if not isinstance(found, str | None):
+        raise DataError(f"the reader's fingerprint() is a {type(found).__name__}: it must be a string, or None")
+    return found
 
 
 def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str = "the data") -> None:

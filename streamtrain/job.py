@@ -28,15 +28,17 @@ from streamtrain.text import without_secrets
 
 __all__ = ["Job", "Known", "Settings", "make_plan"]
 
+_HEADER_BYTES = 2000  # of a checkpoint, for each column, while it is written
 _FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
 
 
 @dataclass(frozen=True)
 class Known:
-    """What an earlier run knows of its columns, its target and its model. ledger: its state, where that run itself goes on
-    with its own data: then neither the target nor the first rows are read again. None: the data are new."""
+    """What an earlier run knows of its columns, its target and its model. goes_on: whether that run itself goes on, with its
+    own data: then neither the target nor the first rows are read again. ledger: its state, where it has one."""
 
     model: Model
+    goes_on: bool = False
     ledger: Mapping[str, Any] | None = None
 
 
@@ -49,7 +51,7 @@ class Job:
     plan: Plan
     settings: Settings
     ledger: Ledger | None = None
-    known: Known | None = None
+    is_known: bool = False  # whether an earlier run knows what the first rows are read for
 
     @classmethod
     def open(
@@ -62,29 +64,16 @@ class Job:
         if settings.on_error == "skip":
             named = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
             ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
-        job = replace(cls._planned(source, settings, extra_terms), ledger=ledger, known=known)
-        if known is not None and known.ledger is not None:
-            if ledger is not None:
+        job = replace(cls._planned(source, settings, extra_terms), ledger=ledger, is_known=known is not None)
+        if known is not None and known.goes_on:
+            if ledger is not None and known.ledger is not None:
                 ledger.load_state_dict(known.ledger)
-            return replace(job, plan=replace(job.plan, is_fixed=True))
+            return replace(job, plan=replace(job.plan, is_fixed=True, read_so_far="Nothing was read."))
         if not job.plan.fits:
             return job
         with job.monitor():
-            surveyed = job._surveyed()
-        return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger, known=known)
-
-    def _surveyed(self) -> Source:
-        """The source with its target known, and which columns are text."""
-        settings, known, ledger = self.settings, self.known, self.ledger
-        target = None if known is None else known.model.target
-        source = self.source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
-        if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
-            source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
-        if known is None:
-            return source.with_roles(ledger)
-        assert source.layout.target is not None
-        require_target(source.layout.target, known.model, settings.loss)
-        return source
+            surveyed = _surveyed(source, settings, ledger, None if known is None else known.model)
+        return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger, is_known=known is not None)
 
     def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
         """What holds the process to the plan's budget (see `Monitor`)."""
@@ -94,7 +83,7 @@ class Job:
     def ready(self) -> Job:
         """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`), unless an
         earlier run knows what they are for."""
-        if self.known is not None:
+        if self.is_known:
             return replace(self, model=_make_model(self.source, self.settings))
         with self.monitor():
             source = self.source.with_origins(self.ledger)
@@ -126,12 +115,25 @@ class Job:
 def _open(data: Any, settings: Settings, known: Known | None) -> Source:
     if known is not None:
         source = open_for(known.model, data, with_target=True, missing_chunks=settings.missing_chunks)
-        return replace(source, is_surveyed=known.ledger is not None)
+        return replace(source, is_surveyed=known.goes_on)
     return Source.open(
         data, target=settings.target, features=settings.features, exclude=settings.exclude,
         weight=settings.weight, task=settings.task, roles=settings.roles, crosses=settings.crosses,
         missing_chunks=settings.missing_chunks,
     )  # fmt: skip
+
+
+def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Model | None) -> Source:
+    """The source with its target known, and which columns are text. old: the model that is to learn further."""
+    target = None if old is None else old.target
+    source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
+    if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
+        source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
+    if old is None:
+        return source.with_roles(ledger)
+    assert source.layout.target is not None
+    require_target(source.layout.target, old, settings.loss)
+    return source
 
 
 def _from_zero(target: Target | None) -> Target | None:
@@ -172,7 +174,9 @@ def _terms_of_scores(model: Model, settings: Settings) -> dict[str, int]:
     order."""
     kept, each = settings.patience is not None, metrics_bytes(model.target)
     live = 2 + (settings.holdout > 0)  # of rows learned, of rows held out, and those of the epoch before
-    return {"metrics": each * (live + kept), "checkpoint": (1 + kept) * model.state_bytes + each * (live + kept)}
+    header = _HEADER_BYTES * len(model.layout.columns)
+    copy = (1 + kept) * model.state_bytes + each * (live + kept) + header
+    return {"metrics": each * (live + kept), "checkpoint": copy}
 
 
 def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tuple[float, ...]:

@@ -33,8 +33,9 @@ class Parent:
     def load(cls, run: str | Path) -> Parent:
         """Raises RunError for a folder that holds no finished run."""
         model, report = load_model(run), read_report(Path(run))
-        own = {"run": str(run), "rows_seen": report["rows_seen"], "fingerprint": report["fingerprint"]}
-        return cls(str(run), model, [*report.get("lineage", []), own])
+        own = {"run": str(run), "rows_seen": report.get("rows_seen"), "fingerprint": report.get("fingerprint")}
+        parents = report.get("lineage", [])
+        return cls(str(run), model, [*(parents if isinstance(parents, list) else []), own])
 
     @property
     def _own(self) -> dict[str, Any]:

@@ -43,13 +43,16 @@ class FolderLock:
         _held.add(self)
 
     def _locked(self) -> int:
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-            except (FileNotFoundError, FileExistsError):  # whoever had the lock has just removed the folder
-                if self.folder.exists():
+            except (FileNotFoundError, FileExistsError) as error:  # whoever had the lock has just removed a folder above
+                if not tries_left or (isinstance(error, FileExistsError) and self.folder.exists()):
                     raise
+                continue
+            try:
+                handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            except FileNotFoundError:  # likewise, the folder
                 continue
             try:
                 self.works = _lock(handle)
@@ -76,13 +79,22 @@ class FolderLock:
             (self.folder / LOCK).unlink(missing_ok=True)
             raise
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the folder is still where it was, and nobody else can have locked what is there."""
+        return not self.works or _is_file(self._handle, self.folder / LOCK)
+
     def release(self) -> None:
         """Give the lock back; once."""
-        if self in _held:
+        if self not in _held:
+            return
+        try:
+            if self.is_held:
+                (self.folder / LOCK).unlink(missing_ok=True)  # while it is held, so that nobody else's is removed
+        finally:
             _held.discard(self)
-            (self.folder / LOCK).unlink(missing_ok=True)  # while it is held, so that nobody else's is removed
             os.close(self._handle)
-            self._remove_made()
+        self._remove_made()
 
     def _remove_made(self) -> None:
         for path in self._made:

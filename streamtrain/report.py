@@ -80,7 +80,7 @@ class Report:
 
 
 class StoredReport:
-    """The report of a run that was finished before: what `Report` has, as it was written.
+    """The report of a run that was finished before: what `Report.as_dict` gave, by attributes too.
 
     >>> StoredReport({"rows": 3}).rows
     3

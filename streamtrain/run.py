@@ -19,9 +19,9 @@ from streamtrain.lock import LOCK, FolderLock
 from streamtrain.model import Model, load_model
 from streamtrain.report import Report
 
-__all__ = ["RunFolder", "read_report", "to_json"]
+__all__ = ["CHECKPOINTS", "REPORT", "SCORES", "RunFolder", "read_report", "to_json"]
 
-_SCORES, _REPORT, _CHECKPOINTS = "metrics.jsonl", "report.json", "checkpoints"
+SCORES, REPORT, CHECKPOINTS = "metrics.jsonl", "report.json", "checkpoints"
 _STAGING = ".writing-"
 
 
@@ -56,9 +56,10 @@ class RunFolder:
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
         self.path = Path(path).resolve()
         self.asked = path
-        self.checkpoints = Checkpoints(self.path / _CHECKPOINTS)
+        self.checkpoints = Checkpoints(self.path / CHECKPOINTS)
         self.warnings: list[str] = []
-        if self.path.exists() and not (self.path.is_dir() and (self.is_run or self._is_left_over())):
+        self._run = "{}"  # what every checkpoint says of the run
+        if _exists(self.path, path) and not (self.path.is_dir() and (self.is_run or self._is_left_over())):
             raise RunError(f"--out {path}: exists and is not a run of streamtrain: name a new or an empty folder")
         try:
             self._lock = FolderLock(self.path)
@@ -100,6 +101,11 @@ class RunFolder:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
+        if not self._lock.is_held:
+            raise RunError(
+                f"--out {self.asked}: the folder was moved or removed while the run was under way: --resume goes on with it, "
+                "where it is now"
+            )
         try:
             yield
         except OSError as error:
@@ -114,13 +120,13 @@ class RunFolder:
 
     def _is_left_over(self) -> bool:
         """Whether nothing is here but what a run may have left that came to nothing."""
-        others = [p for p in self.path.iterdir() if p.name not in (_SCORES, LOCK) and not p.name.startswith(_STAGING)]
+        others = [p for p in self.path.iterdir() if p.name not in (SCORES, LOCK) and not p.name.startswith(_STAGING)]
         return not others or (others == [self.checkpoints.folder] and self.checkpoints.is_left_over())
 
     @property
     def has_report(self) -> bool:
         """Whether a run was finished here."""
-        return (self.path / _REPORT).is_file()
+        return (self.path / REPORT).is_file()
 
     def report(self) -> dict[str, Any]:
         """The report of the run that was finished here. Raises RunError where it cannot be read."""
@@ -130,10 +136,12 @@ class RunFolder:
         """The model that was written here."""
         return load_model(self.path)
 
-    def start(self, lines: Sequence[dict[str, Any]] = ()) -> None:
-        """Let ``metrics.jsonl`` hold these scores: those that a run had when it was checkpointed."""
+    def begin(self, run: Mapping[str, Any], lines: Sequence[dict[str, Any]] = ()) -> None:
+        """Make ready for what follows. run: what every checkpoint says of the run. lines: the scores that ``metrics.jsonl`` is
+        to hold, which are those of the checkpoint that the run goes on from."""
+        self._run = json.dumps(run)
         with self._writing():
-            scores, beside = self.path / _SCORES, self.path / f"{_STAGING}{_SCORES}"
+            scores, beside = self.path / SCORES, self.path / f"{_STAGING}{SCORES}"
             if lines:
                 beside.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
                 beside.replace(scores)
@@ -144,13 +152,18 @@ class RunFolder:
         """Add a line to ``metrics.jsonl``, where it can be read at once."""
         with self._writing():
             line = to_json(scores) + "\n"
-            with open(self.path / _SCORES, "a", encoding="utf-8") as file:
+            with open(self.path / SCORES, "a", encoding="utf-8") as file:
                 file.write(line)
 
-    def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    def save(self, stands: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Write a checkpoint (see `Checkpoints.save`)."""
         with self._writing():
-            self.checkpoints.save(known, arrays)
+            try:
+                self.checkpoints.save(stands, arrays, self._run)
+            except ValueError as error:  # what is written has no bounds: scores of each epoch, names of columns
+                if isinstance(error, StreamtrainError):
+                    raise
+                raise RunError(f"--out {self.asked}: a checkpoint cannot hold it: {error}") from error
 
     def write(self, model: Model, report: Report) -> None:
         """Write model and report to a folder inside, then move them out of it, the report last."""
@@ -158,25 +171,32 @@ class RunFolder:
             staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
             try:
                 model.save(staging)
-                with open(staging / _REPORT, "w", encoding="utf-8") as file:
+                with open(staging / REPORT, "w", encoding="utf-8") as file:
                     file.write(to_json(report.as_dict(), indent=1) + "\n")
                     file.flush()
                     os.fsync(file.fileno())
-                for name in ("model.safetensors", "model.json", _REPORT):
+                for name in ("model.safetensors", "model.json", REPORT):
                     (staging / name).replace(self.path / name)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
             make_durable(self.path)
 
 
+def _exists(path: Path, asked: str | Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name that is too long
+        raise RunError(f"--out {asked}: cannot be written ({error.strerror}): name a folder elsewhere") from error
+
+
 def read_report(run: Path) -> dict[str, Any]:
     """The report of a run folder. Raises RunError where there is none, or where it cannot be read."""
     try:
-        found = json.loads((run / _REPORT).read_text(encoding="utf-8"))
+        found = json.loads((run / REPORT).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{run}: has no {_REPORT}: not a run, or one that was not finished") from None
+        raise RunError(f"{run}: has no {REPORT}: not a run, or one that was not finished") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{run / _REPORT}: cannot be read: {error}") from error
+        raise RunError(f"{run / REPORT}: cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise RunError(f"{run / _REPORT}: is not the report of a run")
+        raise RunError(f"{run / REPORT}: is not the report of a run")
     return found

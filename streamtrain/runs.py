@@ -17,15 +17,13 @@ from typing import Any
 
 from streamtrain.checkpoint import Checkpoints
 from streamtrain.errors import RunError
+from streamtrain.history import JUDGES
 from streamtrain.lock import LOCK, is_locked
 from streamtrain.memory import format_bytes
-from streamtrain.run import read_report
+from streamtrain.run import CHECKPOINTS, REPORT, SCORES, read_report
 
-__all__ = ["JUDGES", "list_runs"]
+__all__ = ["list_runs"]
 
-JUDGES = ("progressive", "holdout", "validation")  # what tells best how good a model is comes last
-
-_REPORT, _SCORES, _CHECKPOINTS = "report.json", "metrics.jsonl", "checkpoints"
 _MOST_REPORT_BYTES = 64_000_000
 _TAIL_BYTES = 1_000_000  # of the scores
 _TRIES = 10
@@ -78,7 +76,7 @@ def _runs_in(folder: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     names = {entry.name for entry in folder.iterdir()}
-    written = {_REPORT, _SCORES} & names or (_CHECKPOINTS in names and Checkpoints(folder / _CHECKPOINTS).exist())
+    written = {REPORT, SCORES} & names or (CHECKPOINTS in names and Checkpoints(folder / CHECKPOINTS).exist())
     return bool(written) or _is_running(folder)
 
 
@@ -148,7 +146,7 @@ def _of_files(folder: Path) -> Facts:
     """What they take, and when one was written last. Raises RunError where one is a pipe or a device, which must not be
     opened."""
     size, changed = 0, 0.0
-    for part in (folder, folder / _CHECKPOINTS):
+    for part in (folder, folder / CHECKPOINTS):
         for path in part.iterdir() if part == folder or part.is_dir() else ():
             try:
                 status = path.stat()
@@ -165,7 +163,7 @@ def _of_files(folder: Path) -> Facts:
 
 
 def _of_report(folder: Path) -> Facts:
-    path = folder / _REPORT
+    path = folder / REPORT
     try:
         if (size := path.stat().st_size) > _MOST_REPORT_BYTES:
             raise RunError(f"{path}: {format_bytes(size)}: no report is that large")
@@ -191,9 +189,9 @@ def _of_report(folder: Path) -> Facts:
 
 def _of_checkpoint(folder: Path) -> Facts:
     """What the newest one tells; ``is_done``: whether nothing is left to do."""
-    if (known := _newest(folder / _CHECKPOINTS)) is None:
+    if (known := _newest(folder / CHECKPOINTS)) is None:
         return {}
-    told = _Told(folder / _CHECKPOINTS, known)
+    told = _Told(folder / CHECKPOINTS, known)
     targets = told.several("model.targets")
     epochs, asked = len(told.get("history.ends", list)), told.get("settings.epochs", int)
     rows_seen = told.get("cursor.rows_seen", int)
@@ -228,11 +226,11 @@ def _of_scores(folder: Path) -> Facts:
     """What the last lines tell; the very last one may be half written."""
     lines = []
     try:
-        with open(folder / _SCORES, "rb") as file:
+        with open(folder / SCORES, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             for text in file.read(_TAIL_BYTES).splitlines():
                 with suppress(ValueError, RecursionError):  # RunError is one
-                    lines.append(_of_line(_Told(folder / _SCORES, json.loads(text))))
+                    lines.append(_of_line(_Told(folder / SCORES, json.loads(text))))
     except FileNotFoundError:
         pass
     return lines[-1] | {"metrics": _latest(line["metrics"] for line in lines)} if lines else {}

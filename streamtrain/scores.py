@@ -17,8 +17,7 @@ def metrics_for(target: Target) -> Metrics:
 
 def metrics_bytes(target: Target) -> int:
     """What the running metrics for a target take; nothing is made that is as large."""
-    one = target.several[0]
-    return len(target.several) * make_metrics(one.task, one.kinds, one.names).nbytes
+    return len(target.several) * make_metrics(target.task, target.kinds, target.several[0].names).nbytes
 
 
 def scores(metrics: Metrics) -> dict[str, Any]:

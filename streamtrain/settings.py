@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from streamtrain.model import LinearSettings
 from streamtrain.prepare import INFINITIES, Slots
 from streamtrain.storage.arrow import near_names
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "plain"]
 
 _LEARNERS = ("linear",)
 _ON_OVERRUN = ("raise", "warn")
@@ -63,6 +63,7 @@ class Settings:
     max_skipped: float = 0.01
 
     def __post_init__(self) -> None:
+        _make_plain(self)
         _require_names(self)
         _require_kinds(self)
         _require_known(self)
@@ -120,6 +121,31 @@ class Settings:
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
 
 
+def _make_plain(asked: Settings) -> None:
+    for name in asked.__dataclass_fields__:
+        if name != "learner" or isinstance(asked.learner, str):
+            object.__setattr__(asked, name, plain(getattr(asked, name)))
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON has it: whoever calls has numbers of numpy, tuples, sets, arrays, keys of a dict.
+
+    >>> plain(("a", "b")), plain(np.int64(3)), plain({"a": ("x",)}), plain({"b", "a"}), plain({"a": 1}.keys())
+    (['a', 'b'], 3, {'a': ['x']}, ['a', 'b'], ['a'])
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(inner) for inner in value), key=str)
+    if isinstance(value, np.ndarray) or hasattr(value, "to_pylist"):  # Arrow's
+        return plain(value.tolist())
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [plain(inner) for inner in value]
+    return value
+
+
 def _require_names(asked: Settings) -> None:
     """The settings that name something do so."""
     for name in ("features", "exclude", "classes"):
@@ -132,7 +158,8 @@ def _require_names(asked: Settings) -> None:
     named = isinstance(asked.target, str) or (several and all(isinstance(name, str) for name in asked.target))
     if not asked.target or not named:
         raise UsageError(f"target={asked.target!r}: must be a name, or a list of names")
-    if not isinstance(asked.roles, Mapping):
+    roles: Any = asked.roles
+    if not isinstance(roles, Mapping) or not all(isinstance(name, str) for name in roles):
         raise UsageError(f"roles={asked.roles!r}: give a mapping of columns to roles")
     if isinstance(asked.crosses, (str, bytes)) or not all(isinstance(c, (str, list, tuple)) for c in asked.crosses):
         raise UsageError(f"crosses={asked.crosses!r}: give a list of crosses, 'a:b' or names")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from streamtrain import identity
 from streamtrain.errors import RunError, UsageError
 from streamtrain.job import Known
 from streamtrain.lineage import Parent
+from streamtrain.memory import release_freed_memory
 from streamtrain.model import model_of
 from streamtrain.settings import Settings
 
@@ -23,11 +25,13 @@ _SIZES = ("batch_size", "window_rows", "hash_bits")
 @dataclass(frozen=True)
 class Start:
     """Where a fit begins. settings: as they were asked. known: what is known of the columns. checkpoint: the header of the one
-    that it goes on from. parent: the run whose model it goes on with. lineage: of the parents, the oldest first."""
+    that it goes on from, but for its ``model``; described: that, as JSON. parent: the run whose model it goes on with. lineage:
+    of the parents, the oldest first. validate: other data."""
 
     settings: Settings
     known: Known | None = None
     checkpoint: Mapping[str, Any] | None = None
+    described: str | None = None
     parent: Parent | None = None
     lineage: list[dict[str, Any]] = field(default_factory=list)
     validate: Any = None
@@ -55,8 +59,17 @@ class Asked:
     def check(self, out: str | Path | None, resume: bool) -> None:
         """What needs no look at a disk."""
         seconds = self.checkpoint_seconds
-        if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < math.inf:
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if seconds is not None and not (number and 0 <= seconds < math.inf):
             raise UsageError(f"--checkpoint-seconds {seconds}: must be a number of seconds, 0 or more")
+        paths: tuple[tuple[str, Any], ...] = (("out", out), ("continue_from", self.continue_from))
+        for name, path in paths:
+            if not isinstance(path, str | Path | None) or "\0" in str(path):
+                raise UsageError(f"{name}={path!r}: must be a path")
+        if not isinstance(resume, bool):
+            raise UsageError(f"resume={resume!r}: must be True or False")
+        if self.progress is not None and not callable(self.progress):
+            raise UsageError(f"progress={self.progress!r}: must be a function")
         if resume and out is None:
             raise UsageError("--resume: say which run: --out RUN")
         alone = not resume and self.continue_from is None  # otherwise what is given is not all that there is
@@ -73,31 +86,30 @@ class Asked:
         if self.continue_from is not None:
             parent = Parent.load(self.continue_from)
             settings = parent.settings(self.target, self.given)
-            return Start(settings, Known(parent.model), None, parent, parent.lineage, self.validate)
+            return Start(settings, Known(parent.model), None, None, parent, parent.lineage, self.validate)
         if self.target is None:
             raise UsageError("--target: say which column is to be predicted; there is no run yet that could say it")
         given = {name: value for name, value in self.given.items() if value is not None}
         return Start(Settings.of(self.target, given), validate=self.validate)
 
-    def go_on(self, known: Mapping[str, Any]) -> Start:
+    def go_on(self, header: dict[str, Any]) -> Start:
         """From a checkpoint."""
-        identity.require_same_versions(known)
-        model = model_of(known["model"])
-        settings = identity.resumed_settings(known, self.target, self.given)
-        parents = known["lineage"]
+        identity.require_same_versions(header)
+        model, described = model_of(header["model"]), json.dumps(header.pop("model"))
+        settings = identity.resumed_settings(header, self.target, self.given)
+        parents = header["lineage"]
         if self.continue_from is not None and not (parents and _is_same_path(parents[-1]["run"], self.continue_from)):
             was = f"continued from {parents[-1]['run']}" if parents else "did not continue another"
             raise RunError(f"--continue-from {self.continue_from}: the run {was}: leave it out, or name another folder")
-        epoch = known["cursor"]["epoch"] + 1
-        if settings.epochs < epoch and any(
-            known["cursor"][name] for name in ("window", "row", "held_window", "held_row")
-        ):
-            raise RunError(f"--epochs {settings.epochs}: the run is in its epoch {epoch}: give {epoch} or more")
-        validate = known["validate"] if self.validate is None else self.validate
-        if (known["validation"] is None) != (validate is None):
-            has = "none" if known["validation"] is None else "some that have no path: give them again"
-            raise RunError(f"--validate: the run has {has}")
-        return Start(settings, Known(model, known["ledger"] or {}), known, None, parents, validate)
+        validate = header["validate"] if self.validate is None else self.validate
+        if header["validation"] is None and validate is not None:
+            raise RunError(
+                "--validate: the run was started without it: leave it out, or start a new run in another folder"
+            )
+        if header["validation"] is not None and validate is None:
+            raise RunError("--validate: the run scores data that have no path: give them again")
+        release_freed_memory()  # of the header, most of which was the model's
+        return Start(settings, Known(model, True, header["ledger"]), header, described, None, parents, validate)
 
 
 def _is_same_path(one: str | Path, other: str | Path) -> bool:

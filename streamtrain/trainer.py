@@ -96,10 +96,10 @@ class Trainer:
                 while self.history.epochs < self.settings.epochs and not (stopped or self.history.is_over):
                     stopped = self._run_epoch(enough)
                     self._end_epoch()
+                self._save()
             except KeyboardInterrupt:
                 self._save()
                 raise
-            self._save()
             if self.history.best is not None:
                 self.model.load_state_dict(self.history.best[1])
             return self._report()

@@ -56,6 +56,7 @@ def test_scores() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [2, 3])
 def test_both_peers_learn_a_generated_table(tmp_path: Path, kinds: int) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
@@ -128,6 +129,7 @@ def test_the_page_shows_every_model_and_what_failed() -> None:
     assert "| less | 1 pass                  | loss 0.6000 | ≤ 0.5000   | NO  |" in page
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_told_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(accuracy.RunFailed, match=r"error: .*nothing"):
         accuracy.fit(LESS, tmp_path / "nothing", tmp_path / "test", 1, tmp_path)

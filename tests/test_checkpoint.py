@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,17 @@ def _too_long(*_: Any) -> None:
     raise AssertionError(f"no answer within {TIMEOUT_S} s")  # a TimeoutError would be an OSError
 
 
+def header(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """All of it, as one."""
+    return json.loads(metadata["run"]) | json.loads(metadata["streamtrain"])
+
+
 KNOWN: dict[str, Any] = {
     "settings": {}, "resolved": {}, "validate": None, "validation": None, "versions": {}, "resumes": 0, "warnings": [],
+    "checkpoint_seconds": 30.0,
     "model": {}, "cursor": {},
     "data": {"fingerprint": None, "rows": 1, "chunks": 1, "schema": {}, "files": None}, "lineage": [], "ledger": None,
-    "environment": {"streamtrain": "", "numpy": "", "kernels": "", "processor": ""},
+    "environment": {"streamtrain": "", "numpy": "", "blas": "", "kernels": "", "processor": ""},
     "history": {"rows": 0, "held": 0, "batches": 0, "next_record": 1, "lines": [], "ends": [], "is_over": False,
                 "best_epoch": None, "judge": "progressive"},
     "seconds": {"loop": 0.0, "read": 0.0, "wait": 0.0, "learn": 0.0, "checkpoint": 0.0},
@@ -153,6 +159,7 @@ def refused(run: Run, *what: str) -> str:
 
 
 def test_they_are_numbered_and_the_last_two_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
     checkpoints = Checkpoints(tmp_path / "r/checkpoints")
     assert checkpoints.newest() is None and not checkpoints.exist() and checkpoints.look() is None
     for number in range(1, 13):
@@ -312,6 +319,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.slow
 def test_bench_flips_sees_what_is_wrong() -> None:
     """Three of its cases; and a checkpoint with other weights and a checksum that is right, which leads to another end."""
     done = subprocess.run([sys.executable, "-c", FLIPS, BENCH], capture_output=True, text=True, timeout=100)
@@ -436,7 +444,8 @@ WRONG: list[tuple[str, Any]] = [
     ("data.fingerprint", 7), ("data.fingerprint", GONE), ("validate", 3), ("validate", GONE),
     ("validation", 5), ("validation", GONE),
     ("versions", GONE), ("versions", []), ("versions", {}), ("environment", None), ("environment", {}), ("environment", GONE),
-    ("lineage", 3), ("lineage", GONE), ("resumes", "1"), ("resumes", GONE), ("warnings", None), ("model", {}), ("model", 5), ("model", GONE),
+    ("lineage", 3), ("lineage", GONE), ("resumes", "1"), ("resumes", GONE), ("warnings", None), ("checkpoint_seconds", "x"),
+    ("model", {}), ("model", 5), ("model", GONE),
     ("model.targets", []), ("model.targets", 3), ("model.features.0.type", "nonsense"), ("model.features", {}),
     ("model.settings", None), ("model.preparation", []), ("cursor", GONE), ("cursor", []), ("cursor.row", "12"),
     ("cursor.row", -1), ("cursor.row", GONE), ("cursor.row", 1.5), ("cursor.window", 10**30), ("cursor.epoch", None),
@@ -457,7 +466,7 @@ def test_a_header_of_wrong_types_is_an_error(where: str, value: Any, stopped: Pa
     """Sealed properly: only somebody who means it makes one, and then a traceback would be the least of it."""
     path = newest(stopped)
     found = tensors.load(path, sealed=True)
-    known = json.loads(found.metadata["streamtrain"])
+    known = header(found.metadata)
     *parents, last = where.split(".")
     inner: Any = known
     for name in parents:
@@ -507,7 +516,7 @@ def test_arrays_of_another_model_are_an_error(change: Callable[[dict[str, Any]],
 def test_a_later_format_is_told_of(stopped: Path, run: Run) -> None:
     path = newest(stopped)
     found = tensors.load(path, sealed=True)
-    known = json.loads(found.metadata["streamtrain"]) | {"format": 2}
+    known = header(found.metadata) | {"format": 2}
     tensors.save(path, found.arrays, metadata={"streamtrain": json.dumps(known)}, sealed=True)
     refused(run, f"{path}: checkpoint format 2; this version reads 1")
     with pytest.raises(RunError, match="checkpoint format 2"):

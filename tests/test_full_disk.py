@@ -186,7 +186,7 @@ def test_at_the_model_at_the_end(
     assert sorted(os.listdir(disk / "r")) == ["checkpoints", "metrics.jsonl"]
     assert len(saved(disk / "r")) == 1  # of the end
     code, _, err = run("predict", disk / "r", made / "d.parquet", "--out", made / "p.parquet")
-    assert code == 2 and "the run is not finished: " in err
+    assert code == 2 and "the model is not written yet: " in err
     (disk / "filler").unlink()
     code, _, err = run("fit", made / "d.parquet", "--out", disk / "r", "--resume")
     assert code == 0, err
@@ -201,7 +201,7 @@ def test_where_a_run_goes_on(disk: Path, made: Path, run: Run, monkeypatch: pyte
     (disk / "filler").unlink()
     kept, scores = saved(disk / "r"), (disk / "r/metrics.jsonl").read_bytes()
     with monkeypatch.context() as patch:
-        before("start", 1, lambda: fill(disk), RunFolder, patch)
+        before("begin", 1, lambda: fill(disk), RunFolder, patch)
         code, out, err = run("fit", made / "d.parquet", "--out", disk / "r", "--resume")
     assert (code, out) == (2, "") and "No space left" in err and "Traceback" not in err, err
     assert saved(disk / "r") == kept and (disk / "r/metrics.jsonl").read_bytes() == scores

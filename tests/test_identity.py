@@ -23,6 +23,7 @@ from streamtrain.checkpoint import Pace
 from streamtrain.cli import main
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.history import History
+from streamtrain.settings import plain
 
 ROWS = 300
 
@@ -217,7 +218,7 @@ def test_settings_that_cannot_be(base: Path, wrong: dict[str, Any], says: str) -
 
 
 def test_validation_where_there_was_none(base: Path) -> None:
-    refused(base / "data", base / "r", "--validate: the run has none", validate=base / "other")
+    refused(base / "data", base / "r", "--validate: the run was started without it", validate=base / "other")
 
 
 def test_validation_data(mine: Path, tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
 
 def test_validation_data_without_a_path(tmp_path: Path) -> None:
     begin(table(), tmp_path / "r", validate=table(seed=4), **ASKED)
-    refused(table(), tmp_path / "r", "--validate: the run has some that have no path: give them again")
+    refused(table(), tmp_path / "r", "--validate: the run scores data that have no path: give them again")
     refused(table(), tmp_path / "r", "the validation data are not", validate=table(seed=5))
     assert fit(table(), out=tmp_path / "r", resume=True, validate=table(seed=4)).report.resumes == 1
 
@@ -396,7 +397,8 @@ def test_another_version(base: Path, monkeypatch: pytest.MonkeyPatch, part: str)
 def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """A checkpoint with another header."""
     path = run / "checkpoints/checkpoint-00000001.safetensors"
-    known = json.loads(tensors.load_metadata(path)["streamtrain"])
+    found = tensors.load_metadata(path)
+    known = json.loads(found["run"]) | json.loads(found["streamtrain"])
     change(known)
     tensors.save(path, tensors.load(path, sealed=True).arrays, metadata={"streamtrain": json.dumps(known)}, sealed=True)
 
@@ -460,8 +462,8 @@ def in_other_clothes(value: Any) -> Any:
 
 @given(values)
 def test_plain_is_what_json_gives_back(value: Any) -> None:
-    found = identity.plain(in_other_clothes(value))
-    assert found == value and json.loads(json.dumps(found)) == found == identity.plain(found)
+    found = plain(in_other_clothes(value))
+    assert found == value and json.loads(json.dumps(found)) == found == plain(found)
 
 
 @given(values)

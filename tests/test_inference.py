@@ -248,6 +248,7 @@ print(json.dumps([rows, peak_bytes()]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="measured through /proc")
 def test_predictions_take_constant_memory(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

@@ -21,6 +21,7 @@ import kills_runs
 ROWS = 3000
 
 
+@pytest.mark.slow
 def test_two_runs_are_killed_and_resumed() -> None:
     command = [sys.executable, kills.__file__, "--count", "2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -107,7 +107,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(saved: Path, tmp_path: Path, pl
     raw = bytearray(path.read_bytes())
     raw[int(place * len(raw))] ^= 1 << bit
     path.write_bytes(raw)
-    with pytest.raises(RunError, match="checksum differs|its header|a header of"):
+    with pytest.raises(RunError, match=r"checksum differs|its header|a header of"):
         load_model(tmp_path / "r")
 
 

@@ -84,7 +84,14 @@ def test_a_learner_that_leaks_is_stopped_before_the_process_is_10_percent_over()
 
 
 @pytest.mark.parametrize(
-    "one", ["np.ones(125_000_000)", "pa.allocate_buffer(10**9)", "[0] * 125_000_000", "bytearray(10**9)"]
+    "one",
+    [
+        "np.ones(125_000_000)",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("pa.allocate_buffer(10**9)", "[0] * 125_000_000", "bytearray(10**9)")
+        ),
+    ],
 )
 def test_a_learner_that_takes_much_at_once_is_stopped_before_it_has_it(one: str) -> None:
     found = run(f"run('250MB', Learner(lambda self: self.held.append({one}) if self.batches == 50 else None))")

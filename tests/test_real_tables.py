@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from streamtrain import evaluate, fit, load_model, predict
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, ColumnError, NotFoundError, SchemaError, UsageError
+from streamtrain.fitting import FitResult
 from streamtrain.inspection import inspect
 from streamtrain.prepare import Preparation, Shape
 from streamtrain.storage.arrow import pick
-from streamtrain.fitting import FitResult
 
 ROWS = 1200
 OTHERS = ("y", "z", "w")
@@ -231,7 +231,7 @@ def test_dates_of_another_width_are_the_same_days() -> None:
     assert evaluate(model, put(table, "day", table["day"].cast(pa.date64()))) == evaluate(model, table)
 
 
-@pytest.mark.parametrize("holes", [0.0, 0.3])
+@pytest.mark.parametrize("holes", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_values_that_are_missing_or_new(holes: float, tmp_path: Path, scored: Any) -> None:
     """Learned with holes and without; predicted from a table with others, from columns of which nothing is there, and from
     such of the null type, which a file without a single value has."""

@@ -96,7 +96,7 @@ def columns(rows: int) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(
     rows=st.integers(1, 60), files=st.integers(1, 3), chunk=st.integers(1, 70), chunk_rows=st.integers(1, 70),
     source=st.sampled_from(["parquet", "zarr", "memory"]), target=st.sampled_from(["parquet", "zarr"]),

@@ -203,10 +203,16 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-#: each layout and each format once; the other pairs in a step of their own: pytest -m memory tests/test_rechunk_memory.py
+#: with the slow ones each layout and each format once; the other pairs: pytest -m memory tests/test_rechunk_memory.py
 CASES = [
-    ("tiny", "zarr", 10_000), ("groups.parquet", "parquet", 65_536), ("words.parquet", "parquet", 65_536),
-    ("hundreds.zarr", "parquet", 10_000), ("giant.zarr", "zarr", 65_536), ("integers.parquet", "parquet", 100_000),
+    ("words.parquet", "parquet", 65_536), ("hundreds.zarr", "parquet", 10_000),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            ("tiny", "zarr", 10_000), ("groups.parquet", "parquet", 65_536), ("giant.zarr", "zarr", 65_536),
+            ("integers.parquet", "parquet", 100_000),
+        )
+    ),
     *(
         pytest.param(*case, marks=pytest.mark.memory)
         for case in (
@@ -235,6 +241,7 @@ def test_the_least_budget_holds(layouts: Path, tmp_path: Path, name: str, format
     assert budget < 320 * MB
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("format", ["parquet", "zarr"])
 def test_one_giant_row_group_within_300_mb(tmp_path: Path, format: str) -> None:
@@ -250,6 +257,7 @@ def test_one_giant_row_group_within_300_mb(tmp_path: Path, format: str) -> None:
     assert found["x49"].to_numpy()[-5:].tolist() == column[-5:].to_pylist()
 
 
+@pytest.mark.slow
 @linux
 def test_text_that_is_longer_than_metadata_tell(tmp_path: Path) -> None:
     """Parquet holds it as codes, whatever it would take written out. Zarr cannot, and stops before it is too much."""
@@ -278,6 +286,7 @@ def test_text_that_is_longer_than_metadata_tell(tmp_path: Path) -> None:
     assert store["s"][-20:].tolist() == texts.to_pylist() and store["s"].shape == (20_000,)
 
 
+@pytest.mark.slow
 @linux
 def test_bytes_that_repeat(layouts: Path, tmp_path: Path) -> None:
     """Arrow has them written out, so they are read a few at a time, whatever metadata say."""

@@ -271,7 +271,8 @@ def _report(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 def _header(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         (path,) = (run / "checkpoints").iterdir()
-        known = json.loads(tensors.load_metadata(path)["streamtrain"])
+        found = tensors.load_metadata(path)
+        known = json.loads(found["run"]) | json.loads(found["streamtrain"])
         tensors.save(path, {}, metadata={"streamtrain": json.dumps(change(known))}, sealed=True)
 
     return damage

@@ -224,7 +224,9 @@ def test_a_thread_that_still_writes_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
-@pytest.mark.parametrize("how", [{}, {"sorted": True}, {"format": "zarr"}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, *(pytest.param(how, marks=pytest.mark.slow) for how in ({"sorted": True}, {"format": "zarr"}))], ids=str
+)
 def test_memory_is_that_of_a_chunk(how: dict[str, Any], tmp_path: Path) -> None:
     """80 MB of rows in chunks of 10 MB: the peak grows by a few chunks, whatever the rows."""
     code = """

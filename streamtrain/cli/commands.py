@@ -146,7 +146,7 @@ def fit(
     window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0, workers: Workers = None,
     holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error", on_error: OnError = "raise",
     max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise", validate: Validate = None, out: Out = None,
-    resume: Resume = False, continue_from: ContinueFrom = None, checkpoint_seconds: CheckpointSeconds = 30.0,
+    resume: Resume = False, continue_from: ContinueFrom = None, checkpoint_seconds: CheckpointSeconds = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train."""

@@ -77,7 +77,10 @@ Resume = Annotated[
 ContinueFrom = Annotated[
     Optional[str], typer.Option(metavar="RUN", help="Start with the model of another run; there may be more classes.")
 ]
-CheckpointSeconds = Annotated[float, typer.Option(help="Between two checkpoints; these take 2 % of the time at most.")]
+CheckpointSeconds = Annotated[
+    Optional[float],
+    typer.Option(help="Between two checkpoints, which take 2 % of the time at most. [default: 30, or the run's]"),
+]
 
 
 def _names(text: str | None) -> list[str] | None:

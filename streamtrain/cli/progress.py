@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -45,7 +46,8 @@ class _Line:
 
     def show(self, text: str) -> None:
         if self._live is not None:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            with suppress(OSError):
+                self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 def _left(done: int, total: int, seconds: float) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from streamtrain.history import JUDGES
 from streamtrain.memory import format_bytes
 from streamtrain.report import memory_table
-from streamtrain.runs import JUDGES
 from streamtrain.text import printable
 
 __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "runs", "warn"]
@@ -46,7 +47,8 @@ def _count(number: int, what: str) -> str:
 
 
 def warn(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"warning: {text}"))
+    with suppress(OSError):  # nobody listens any more
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"warning: {text}"))
 
 
 def inspection(result: dict[str, Any]) -> None:

@@ -16,8 +16,9 @@ from streamtrain.shuffle import VERSION
 
 __all__ = ["START", "checked", "nowhere", "order_of"]
 
-#: what comes next: epoch, window and row in it; rows handed out to be learned; window and row in it held out
-START = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0}
+#: what comes next: epoch, window and row in it; rows handed out to be learned; window and row in it held out; how many rows to
+#: learn the window has, where some of them were handed out
+START = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0, "training": 0}
 
 
 def order_of(rows: NDArray[np.int64], plan: Plan, seed: int, holdout: float) -> int:
@@ -33,6 +34,8 @@ def order_of(rows: NDArray[np.int64], plan: Plan, seed: int, holdout: float) -> 
 
 def checked(state: Mapping[str, Any], order: int, *, holds_out: bool) -> dict[str, int]:
     """The cursor in a state. holds_out: whether rows are held out. Raises UsageError for what cannot be."""
+    if not isinstance(state, Mapping):
+        raise UsageError(f"the state of a loader is a mapping, not a {type(state).__name__}")
     names = [*START, "order"]
     if set(state) != set(names):
         raise UsageError(f"the state of a loader has {sorted(names)}, not {sorted(map(str, state))}")

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from streamtrain.batch import Batch
-from streamtrain.errors import UsageError
+from streamtrain.errors import CorruptError, UsageError
 from streamtrain.ledger import Ledger
 from streamtrain.load.cursor import START, checked, nowhere, order_of
 from streamtrain.load.cut import BatchBuffer
@@ -156,19 +156,19 @@ class Loader:
             if first < last:
                 self._row = last
                 if (batch := self._training.view(window, first, last)) is not None:
-                    return self._hand_out(batch, window.arrangement.number)
+                    return self._hand_out(batch, window.arrangement.number, window.standing.training)
                 self._training.gather(window, first, last)
                 if self._training.filled == self._training.rows:
-                    return self._hand_out(self._training.batch(), window.arrangement.number)
+                    return self._hand_out(self._training.batch(), window.arrangement.number, window.standing.training)
             elif (batch := self._next_held(window)) is not None:
                 return batch
             else:
                 self._last, self._row, self._window = window.arrangement.number, 0, None
                 filler.release(window)
         if self._training.filled:
-            return self._hand_out(self._training.batch(), self._last + 1)
+            return self._hand_out(self._training.batch(), self._last + 1, 0)
         self._require(self._scoring is None or self._cursor["held_window"] == self._last + 1)
-        self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0}
+        self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0, "training": 0}
         self._reads_over, self._ended = False, True
         return None
 
@@ -195,10 +195,25 @@ class Loader:
     def _is_there(self, first: Window | None) -> bool:
         """Whether the row to hand out next is in the first window that was read, or begins what is behind the last one."""
         if first is not None:
-            return self._row <= first.standing.training
+            training = first.standing.training
+            if self._row and training != self._cursor["training"] >= self._row:
+                self.close()
+                before = self._cursor["training"]
+                raise CorruptError(
+                    f"window {self._cursor['window'] + 1} of epoch {self.epoch + 1} had {before:,} rows to learn when it was "
+                    f"left, and has {training:,} now: a chunk of it can be read no more, or can be read again "
+                    f"({self._skipped()}): restore the data as they were"
+                )
+            return self._row <= training
         table, plan, seed = self.source.table, self.plan, self._options["seed"]
         order = windows(table.rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
         return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
+
+    def _skipped(self) -> str:
+        """The chunks that are skipped, as far as can be said in a line."""
+        ledger = self._options["ledger"]
+        names = [] if ledger is None else [entry["chunk"] for entry in ledger.entries()]
+        return f"skipped now: {', '.join(names[:3]) or 'none'}{' and more' if len(names) > 3 else ''}"
 
     def _require(self, is_there: bool) -> None:
         """Raise UsageError unless the place at which the state stands is there, however often one asks."""
@@ -206,10 +221,11 @@ class Loader:
             self.close()
             raise nowhere(self._cursor)
 
-    def _hand_out(self, batch: Batch, window: int) -> Batch:
+    def _hand_out(self, batch: Batch, window: int, training: int) -> Batch:
         held = self._cursor["held_window"], self._cursor["held_row"]
         self._require(self._scoring is None or held == (window, 0))  # what is held out comes at the end of its window
-        self._cursor |= {"window": window, "row": self._row, "rows_seen": self.rows_seen + len(batch)}
+        seen = self.rows_seen + len(batch)
+        self._cursor |= {"window": window, "row": self._row, "rows_seen": seen, "training": training}
         return batch
 
     def _next_held(self, window: Window) -> Batch | None:

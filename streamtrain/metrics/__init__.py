@@ -11,7 +11,9 @@ from streamtrain.metrics.protocol import Metrics
 from streamtrain.metrics.regression import Regression
 from streamtrain.metrics.several import Several
 
-__all__ = ["Classification", "Metrics", "Patience", "Regression", "Several", "make_metrics"]
+__all__ = ["VERSION", "Classification", "Metrics", "Patience", "Regression", "Several", "make_metrics"]
+
+VERSION = 1  # of the sums: a run that was started with another one cannot go on
 
 
 def make_metrics(task: str, classes: int = 0, targets: Sequence[str] = ()) -> Classification | Regression | Several:

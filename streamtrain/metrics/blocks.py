@@ -70,7 +70,12 @@ class Blocks:
         return {"totals": self._totals.copy(), "pending": self._pending[:, : self._filled].copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned."""
+        """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for another's."""
+        totals, pending = np.shape(state["totals"]), np.shape(state["pending"])
+        if totals != self._totals.shape or pending[:-1] != self._pending.shape[:-1] or pending[-1] >= BLOCK:
+            raise ValueError(
+                f"the state has totals of shape {totals} and {pending} pending values: it is of other metrics"
+            )
         self._totals = np.array(state["totals"], np.float64)
         self._filled = state["pending"].shape[1]
         self._pending[:, : self._filled] = state["pending"]

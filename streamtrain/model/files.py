@@ -51,7 +51,9 @@ def load_model(run: str | Path) -> Model:
     folder = Path(run)
     if not (folder / "model.json").is_file():
         if (folder / "checkpoints").is_dir():
-            raise RunError(f"{run}: the run is not finished: `streamtrain fit --out {run} --resume` goes on with it")
+            raise RunError(
+                f"{run}: the model is not written yet: `streamtrain fit DATA --out {run} --resume` writes it"
+            )
         what = "has no model.json" if folder.is_dir() else "no such folder"
         raise RunError(f"{run}: not a run ({what}): name the folder that `streamtrain fit --out` wrote")
     try:
@@ -63,7 +65,10 @@ def load_model(run: str | Path) -> Model:
         model = model_of(description)
         found = tensors.load(folder / "model.safetensors")
         if found.sha256 != description["sha256"]:
-            raise RunError(f"{run}: model.safetensors is not the file that was written: its checksum differs")
+            raise RunError(
+                f"{run}: model.safetensors is not the file that was written: its checksum differs; where the run has its "
+                "checkpoints, `streamtrain fit --resume` writes it again"
+            )
         model.load_state_dict(found.arrays)
     except _DAMAGES as error:
         if isinstance(error, RunError):

@@ -24,6 +24,7 @@ from streamtrain.storage.parquet_footer import READ_ERRORS, first_line, is_text,
 from streamtrain.storage.partitions import Partitions
 from streamtrain.storage.place import Located, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
+from streamtrain.storage.sample import sampled
 from streamtrain.storage.text_source import edges
 
 __all__ = ["IpcReader"]
@@ -193,11 +194,13 @@ class IpcReader(Located):
         return CorruptError(f"{self._place.shown(name)}: {said}{first_line(error)}")
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes, and first and last 64 kB, and of the metadata of all batches: there are no
-        checksums to tell what is in them."""
+        """SHA-256 of the files' names, sizes, and first and last 64 kB, of the metadata of all batches, and of a sample of
+        their bytes (see `sampled`): there are no checksums to tell what is in them."""
         digest = hashlib.sha256(b"ipc" + self._metadata.encode())
         for name in self._files:
             digest.update(edges(self._place, name, self._place.stat(name)))
+        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+            digest.update(piece)
         return digest.hexdigest()
 
 

@@ -35,6 +35,7 @@ from streamtrain.storage.parquet_sizes import STREAM_BUFFER_BYTES, Page, Sizes, 
 from streamtrain.storage.partitions import Partitions
 from streamtrain.storage.place import Located, ahead, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
+from streamtrain.storage.sample import sampled
 
 __all__ = ["ParquetReader"]
 
@@ -169,7 +170,7 @@ class ParquetReader(Located):
         return pa.schema([self.schema.field(c) for c in columns])
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes, footers and row counts."""
+        """SHA-256 of the files' names, sizes, footers and row counts, and of a sample of their bytes (see `sampled`)."""
         digest = hashlib.sha256(b"parquet")
         for name in self._files:
             size = self._place.stat(name).nbytes
@@ -177,6 +178,8 @@ class ParquetReader(Located):
             digest.update(f"{name}\0{size}\0".encode())
             digest.update(self._place.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
+        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+            digest.update(piece)
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:

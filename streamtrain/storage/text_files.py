@@ -24,6 +24,7 @@ from streamtrain.storage.partitions import Partitions
 from streamtrain.storage.place import Located, locate
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.records import BadRecord, Block, Lines, blocks, first_bad
+from streamtrain.storage.sample import sampled
 from streamtrain.storage.text_chunks import extents
 from streamtrain.storage.text_source import COMPRESSIONS, LOOK_BACK_BYTES, STORED_BYTES, codec_of, edges, text_source
 from streamtrain.text import without_secrets
@@ -283,10 +284,12 @@ class TextReader(Located):
             raise CorruptError(f"{self.shown(file)}: cannot be read: {first_line(error)}") from error
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes and first and last 64 kB, and of the rows of all chunks: there is no metadata,
-        and to read everything would cost an epoch."""
+        """SHA-256 of the files' names, sizes and first and last 64 kB, of the rows of all chunks, and of a sample of the files'
+        bytes (see `sampled`): there is no metadata, and to read everything would cost an epoch."""
         digest = hashlib.sha256(b"text")
         for name in self._files:
             digest.update(edges(self._place, name, self._place.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
+        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+            digest.update(piece)
         return digest.hexdigest()

@@ -28,7 +28,7 @@ from streamtrain.storage.parquet_writer import ParquetTableWriter
 from streamtrain.storage.reader import Chunk
 
 WAIT = 30.0  # seconds that any wait may take before the test fails
-KEYS = {"epoch", "window", "row", "rows_seen", "held_window", "held_row", "order"}
+KEYS = {"epoch", "window", "row", "rows_seen", "held_window", "held_row", "training", "order"}
 
 
 def columns(start: int, rows: int) -> dict[str, Any]:

@@ -78,7 +78,9 @@ def loaders(
     [
         (1, {"batch_size": 40, "window_rows": 120, "holdout": 0.2}),
         (4, {"batch_size": 40, "window_rows": 120, "holdout": 0.6, "shuffle": False}),
-        (4, {"batch_size": 47, "window_rows": 40, "holdout": 0.1}),  # a batch is of three windows
+        pytest.param(  # a batch is of three windows
+            4, {"batch_size": 47, "window_rows": 40, "holdout": 0.1}, marks=pytest.mark.slow
+        ),
         (1, {"batch_size": 60, "window_rows": 60, "shuffle": False}),  # or is one
         (4, {"batch_size": 40, "window_rows": ROWS}),
     ],
@@ -95,7 +97,7 @@ def test_over_parquet(folder: Path, asked: dict[str, Any], workers: int) -> None
     assert_resumes_exactly(make, epochs=2, into=other)
 
 
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("shuffle", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_over_zarr(store: Path, shuffle: bool) -> None:
     asked = {"batch_size": 40, "window_rows": 130, "holdout": 0.2, "shuffle": shuffle}
     make = loaders(opened(store), workers=1, **asked)
@@ -114,10 +116,10 @@ class Runs:
 
 
 def test_several_batches_at_once(folder: Path) -> None:
-    make = loaders(opened(folder), batch_size=10, window_rows=100, holdout=0.1)
+    make = loaders(opened(folder), batch_size=20, window_rows=120, holdout=0.1)
     assert_resumes_exactly(lambda: Runs(make(), 4), epochs=2)
     with make() as loader:
-        assert max(len(batch) for batch in loader.runs(4)) == 40
+        assert max(len(batch) for batch in loader.runs(4)) == 80
 
 
 def test_one_that_had_gone_elsewhere(folder: Path) -> None:
@@ -154,6 +156,7 @@ def test_a_stream_that_is_collected_while_another_is_opened(folder: Path) -> Non
     assert found == [150]
 
 
+@pytest.mark.slow
 def test_where_rows_are_lost(tmp_path: Path) -> None:
     """Rows without a target, and a row group with a flipped bit; the first of the two large ones is streamed."""
     whole = table().drop_columns(["text", "city"])
@@ -278,6 +281,7 @@ def test_without_holdout_nothing_was_held_out() -> None:
         loader.load_state_dict({**loader.state_dict(), "held_row": 1})
 
 
+@pytest.mark.slow
 def test_the_order_of_ten_million_chunks_takes_no_time() -> None:
     rows, plan = np.full(10**7, 1000), numbers()().plan
     began = time.perf_counter()

@@ -108,7 +108,7 @@ def without(found: list[tuple[bool, list[int]]], epochs: int, lost: set[int]) ->
     return parts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     chunks=st.integers(2, 12),
     bad=st.dictionaries(st.integers(0, 11), st.integers(0, ROWS - 1), max_size=5),

@@ -80,7 +80,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is read from /
     "case",
     [
         Case("groups-1k", "squared", 2, SMALLEST, "fast"),
-        Case("custom", "logistic", 8, SMALLEST, "fast"),
+        pytest.param(Case("custom", "logistic", 8, SMALLEST, "fast"), marks=pytest.mark.slow),
     ],
     ids=lambda case: case.name,
 )

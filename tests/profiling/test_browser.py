@@ -126,6 +126,7 @@ def test_the_pointer_reads_the_nearest_moment(profile: MakeProfile, open_page: O
     assert values(page) == expected(moment)
 
 
+@pytest.mark.slow
 def test_the_marks_are_where_the_values_are(profile: MakeProfile, open_page: Open) -> None:
     made = profile()
     page = open_page(make_page(made))
@@ -141,6 +142,7 @@ def test_the_marks_are_where_the_values_are(profile: MakeProfile, open_page: Ope
         assert box(page, f"[data-curve={key}]")["top"] == pytest.approx(height_of(page, most, top), abs=3)
 
 
+@pytest.mark.slow
 def test_the_keyboard_reads_every_moment(profile: MakeProfile, open_page: Open) -> None:
     made = profile()
     page = open_page(make_page(made))
@@ -174,6 +176,7 @@ def axis(page: Page) -> str:
     return str(found)
 
 
+@pytest.mark.slow
 def test_the_legend_switches_lines_and_the_axis_follows(profile: MakeProfile, open_page: Open) -> None:
     made = profile()
     page = open_page(make_page(made))
@@ -207,6 +210,7 @@ def test_the_legend_answers_to_the_keyboard(profile: MakeProfile, open_page: Ope
     assert not page.locator("[data-curve=window_bytes]").is_visible()
 
 
+@pytest.mark.slow
 def test_with_every_line_switched_off_the_page_still_answers(profile: MakeProfile, open_page: Open) -> None:
     page = open_page(make_page(profile()))
     for toggle in page.locator("[data-toggles]").all():
@@ -299,6 +303,7 @@ def test_without_javascript_picture_and_tables_stand(profile: MakeProfile, open_
     assert not page.locator("[data-curve=window_bytes]").is_visible()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark(profile: MakeProfile, open_page: Open, scheme: str) -> None:
     page = open_page(make_page(profile()), color_scheme=scheme)

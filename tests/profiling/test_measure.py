@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import streamtrain
@@ -92,25 +93,40 @@ def test_a_long_timeline_is_thinned_and_keeps_its_ends(monkeypatch: pytest.Monke
     assert recorder.moments[0]["seconds"] < 0.1
 
 
-def test_the_command_shows_the_table_and_writes_page_and_picture(tmp_path: Path) -> None:
+def command(folder: Path) -> list[str]:
+    """A profile of a small table."""
     table = pa.table({"x<b>": np.arange(4000.0), "y": np.arange(4000) % 2})
-    import pyarrow.parquet as pq
+    pq.write_table(table, folder / "d.parquet")
+    return [sys.executable, "-m", "streamtrain", "profile", str(folder / "d.parquet"), "--target", "y"]
 
-    pq.write_table(table, tmp_path / "d.parquet")
-    command = [sys.executable, "-m", "streamtrain", "profile", str(tmp_path / "d.parquet"), "--target", "y"]
+
+def test_the_command_shows_the_table_and_writes_page_and_picture(tmp_path: Path) -> None:
     extra = ["--html", str(tmp_path / "m.html"), "--plot", str(tmp_path / "m.svg")]
-    done = subprocess.run([*command, *extra], capture_output=True, text=True, timeout=WAIT, check=False)
+    done = subprocess.run([*command(tmp_path), *extra], capture_output=True, text=True, timeout=WAIT, check=False)
     assert done.returncode == 0, done.stderr
     for word in ("planned", "measured", "share", "baseline", "windows", "peak", "budget", "time"):
         assert word in done.stdout
     assert "The budget holds" in (tmp_path / "m.html").read_text(encoding="utf-8")
     assert (tmp_path / "m.svg").read_text(encoding="utf-8").startswith("<?xml")
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=WAIT, check=True)
+
+
+@pytest.mark.slow
+def test_the_command_prints_json(tmp_path: Path) -> None:
+    done = subprocess.run([*command(tmp_path), "--json"], capture_output=True, text=True, timeout=WAIT, check=True)
     found = json.loads(done.stdout)
     assert {"timeline", "stages", "advice", "memory", "plan", "time"} <= set(found)
 
 
-@pytest.mark.parametrize("flags", [["--plot", "m.bmp"], ["--html", "none/m.html"], ["--seconds", "0"], ["--rows", "0"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--plot", "m.bmp"],
+        *(
+            pytest.param(flags, marks=pytest.mark.slow)
+            for flags in (["--html", "none/m.html"], ["--seconds", "0"], ["--rows", "0"])
+        ),
+    ],
+)
 def test_what_cannot_be_is_said_before_anything_is_read(tmp_path: Path, flags: list[str]) -> None:
     command = [sys.executable, "-m", "streamtrain", "profile", "no such data", "--target", "y", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False, cwd=tmp_path)

@@ -69,6 +69,7 @@ def test_numbers_that_are_all_the_same(tmp_path: Path) -> None:
     assert code in (0, 3, 4), said
 
 
+@pytest.mark.slow
 def test_text_that_is_far_longer_than_the_footer_says(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     y = pa.array([f"{i % 2}" * 1_000_000 + f"{i}" for i in range(400)])  # 400 MB, all different
@@ -104,7 +105,9 @@ CODECS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("codec", ["zstd", "blosc", "gzip"])
+@pytest.mark.parametrize(
+    "codec", ["zstd", *(pytest.param(codec, marks=pytest.mark.slow) for codec in ("blosc", "gzip"))]
+)
 def test_a_chunk_that_decodes_to_more_than_a_chunk(tmp_path: Path, codec: str) -> None:
     group = zarr.create_group(tmp_path / "a.zarr")
     for name in ("x", "y"):

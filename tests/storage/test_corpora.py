@@ -25,6 +25,7 @@ NASTY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CORPORA.exists(), reason=f"{CORPORA} is not there: files by other writers are not tested")
 def test_nasty_files_on_the_command_line() -> None:
     command = [sys.executable, str(ROOT / "bench" / "corpora.py"), str(CORPORA), "--only", ",".join(NASTY)]

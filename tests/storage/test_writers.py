@@ -25,7 +25,7 @@ from streamtrain.storage.zarr.writer import ZarrWriter
 # -- Parquet ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [1, 1000, 140_000])
+@pytest.mark.parametrize("rows", [1, 1000, pytest.param(140_000, marks=pytest.mark.slow)])
 def test_a_chunk_is_a_row_group(tmp_path: Path, rows: int) -> None:
     text = pa.array([f"{i:09d}" for i in range(rows)])
     codes = pa.DictionaryArray.from_arrays(pa.array(np.arange(rows, dtype=np.int32)), text)
@@ -191,12 +191,22 @@ with steady_allocators():
 @pytest.mark.parametrize(
     ("format", "compression", "kind"),
     [
-        *(("parquet", "zstd", kind) for kind in ("floats", "integers", "codes", "many codes")),
-        *(("parquet", "zstd", kind) for kind in ("tensors", "images", "lists", "text")), ("parquet", "brotli", "integers"),
-        *(("zarr", "zstd", kind) for kind in ("floats", "tensors", "text")),
-        ("zarr", "none", "floats"),
+        *(("parquet", "zstd", kind) for kind in ("floats", "codes")),
+        ("zarr", "zstd", "floats"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                *(
+                    ("parquet", "zstd", kind)
+                    for kind in ("integers", "many codes", "tensors", "images", "lists", "text")
+                ),
+                ("parquet", "brotli", "integers"),
+                *(("zarr", "zstd", kind) for kind in ("tensors", "text")),
+                ("zarr", "none", "floats"),
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_peaks_are_as_declared(tmp_path: Path, format: str, compression: str, kind: str) -> None:
     command = [sys.executable, "-c", _MEASURE, tmp_path, format, compression, kind]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)

@@ -493,11 +493,11 @@ print(status("VmHWM") - before, declared)
     ("layout", "how"),
     [
         ({"chunks": (100_000, 40)}, "stream"),
-        ({"chunks": (50_000, 40)}, "read"),
-        ({"chunks": (1000, 40)}, "read"),
+        pytest.param({"chunks": (50_000, 40)}, "read", marks=pytest.mark.slow),
+        pytest.param({"chunks": (1000, 40)}, "read", marks=pytest.mark.slow),
         ({"chunks": (30_000, 10)}, "read"),
-        ({"chunks": (2000, 40), "shards": (50_000, 40)}, "read"),
-        ({"chunks": (2000, 40), "shards": (50_000, 40)}, "stream"),
+        pytest.param({"chunks": (2000, 40), "shards": (50_000, 40)}, "read", marks=pytest.mark.slow),
+        pytest.param({"chunks": (2000, 40), "shards": (50_000, 40)}, "stream", marks=pytest.mark.slow),
     ],
     ids=["giant-stream", "whole", "small", "other-axes", "sharded", "sharded-stream"],
 )

@@ -240,7 +240,7 @@ TESTED = {
 }  # fmt: skip
 #: those that keep nothing of the rows: protocols, values, functions, registries
 OTHERS = {
-    "INFINITIES", "LOSSES", "RULES", "SCHEDULES", "Clock", "Learner", "Loss", "Rule", "Shape", "default_hash_bits",
+    "INFINITIES", "LOSSES", "RULES", "SCHEDULES", "VERSION", "Clock", "Learner", "Loss", "Rule", "Shape", "default_hash_bits",
     "get_loss", "get_rule",
 }  # fmt: skip
 

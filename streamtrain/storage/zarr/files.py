@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from streamtrain.errors import CorruptError, NotFoundError
 from streamtrain.storage.remote.address import Address
+from streamtrain.storage.sample import sampled
 
 __all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
 
@@ -181,8 +182,9 @@ def _parse(files: Files, key: str, document: bytes) -> dict[str, Any]:
 
 
 def fingerprint(files: Files, arrays: list[str]) -> str:
-    """Hash of every array's metadata document and of the names and sizes of its chunk files."""
-    digest = hashlib.sha256()
+    """Hash of every array's metadata document, of the names and sizes of its chunk files, and of a sample of their bytes (see
+    `sampled`)."""
+    digest, chunks = hashlib.sha256(), []
     for path in arrays:
         document = files.read(_join(path, "zarr.json")) or files.read(_join(path, ".zarray")) or b""
         digest.update(f"{path}\0{len(document)}\0".encode())
@@ -190,4 +192,7 @@ def fingerprint(files: Files, arrays: list[str]) -> str:
         for key, size in sorted(files.sizes(path)):
             if not key.endswith("zarr.json"):
                 digest.update(f"{key}\0{size}\n".encode())
+                chunks.append((key, size))
+    for piece in sampled(chunks, files.part):
+        digest.update(piece)
     return f"zarr-{digest.hexdigest()}"

@@ -112,7 +112,7 @@ class ZarrReader:
         return self._open().grid.stream_peak_bytes(chunk.rows, rows)
 
     def fingerprint(self) -> str:
-        """Hash of the arrays' metadata documents and of the names and sizes of their chunk files."""
+        """Hash of the arrays' metadata documents, of the names and sizes of their chunk files, and of a sample of these."""
         opened = self._open()
         return fingerprint(opened.files, [c.path for c in opened.grid.columns])
 
