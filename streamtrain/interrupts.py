@@ -23,6 +23,8 @@ class Interrupts:
     over, they do what they did before: they are handed to the handler that was set, which raises KeyboardInterrupt. SIGTERM
     that nobody handles raises it too, and ends the process when the context is left.
 
+    is_whole: whether the last step came to its end.
+
     Signals that are ignored stay so. Python hands signals to the main thread: elsewhere this does nothing.
 
     >>> with Interrupts() as interrupts:
@@ -38,7 +40,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
-        self._busy = False
+        self._busy, self.is_whole = False, True
         self._pending: tuple[int, FrameType | None] | None = None
 
     def __enter__(self) -> Self:
@@ -63,9 +65,10 @@ class Interrupts:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """What is done in this block is done to its end; a signal that came meanwhile is handed on then."""
-        self._busy = True
+        self._busy, self.is_whole = True, False
         try:
             yield
+            self.is_whole = True
         finally:
             self._busy = False
         if self._pending is not None:

@@ -46,7 +46,10 @@ class FolderLock:
         for tries_left in reversed(range(_TRIES)):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            except (FileNotFoundError, FileExistsError) as error:  # whoever had the lock has just removed a folder above
+            except (
+                FileNotFoundError,
+                FileExistsError,
+            ) as error:  # whoever had the lock has just removed a folder above
                 if not tries_left or (isinstance(error, FileExistsError) and self.folder.exists()):
                     raise
                 continue

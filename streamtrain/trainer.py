@@ -98,7 +98,8 @@ class Trainer:
                     self._end_epoch()
                 self._save()
             except KeyboardInterrupt:
-                self._save()
+                if self.interrupts.is_whole:  # otherwise the step itself raised it
+                    self._save()
                 raise
             if self.history.best is not None:
                 self.model.load_state_dict(self.history.best[1])

@@ -480,7 +480,7 @@ def command(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]
     return subprocess.Popen(full, cwd=cwd, text=True, **pipes)
 
 
-@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize("more", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
 def test_who_reads_stdout_may_leave(tmp_path: Path, more: list[str]) -> None:
     data = Path(__file__).parent.parent / "data" / "digits.parquet"
     reading, writing = os.pipe()
@@ -497,7 +497,7 @@ def test_a_process_that_fails(tmp_path: Path) -> None:
     assert process.returncode == 2 and out == "" and err == "error: nope: no such file or directory\n"
 
 
-@pytest.mark.parametrize("flags", [(), ("--json",)])
+@pytest.mark.parametrize("flags", [(), pytest.param(("--json",), marks=pytest.mark.slow)])
 def test_nobody_reads_stdout(tmp_path: Path, flags: tuple[str, ...]) -> None:
     write(str(tmp_path / "d.parquet"))
     reader, writer = os.pipe()
@@ -521,7 +521,7 @@ def _children(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize("name", ["fit", "predict", "make"])
+@pytest.mark.parametrize("name", ["fit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("predict", "make"))])
 def test_ctrl_c(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(0)
     data = columns() if name == "make" else {f"x{i}": rng.normal(size=400_000) for i in range(5)}

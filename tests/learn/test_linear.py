@@ -53,7 +53,7 @@ def mean_loss(model: Linear, X: np.ndarray, y: np.ndarray) -> float:
 def start_and_best(kind: str) -> tuple[float, float]:
     """Mean loss of no weights, and of good ones."""
     X, y = make(kind, 20_000)
-    best = fit(Linear(6, KINDS[kind]), np.tile(X, (5, 1)), np.tile(y, 5), 32)
+    best = fit(Linear(6, KINDS[kind]), np.tile(X, (5, 1)), np.tile(y, 5), 256)
     return mean_loss(Linear(6, KINDS[kind]), X, y), mean_loss(best, X, y)
 
 

@@ -257,6 +257,7 @@ def test_a_damaged_file_is_skipped_on_every_repeat(tmp_path: Path, victim: int) 
     assert len(shas) == 1 and reports[0] == reports[1]
 
 
+@pytest.mark.slow
 def test_what_is_skipped_is_shown(tmp_path: Path) -> None:
     data = parquet(tmp_path / "data", damaged=[4])
     refused = command(data, "--out", tmp_path / "no")

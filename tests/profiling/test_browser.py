@@ -112,7 +112,7 @@ def test_it_starts_at_the_peak(profile: MakeProfile, open_page: Open) -> None:
     assert page.title() == "Memory profile of clicks/*.parquet"
 
 
-@pytest.mark.parametrize("i", [0, 3, 20, 60, 100])
+@pytest.mark.parametrize("i", [0, 60, *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 20, 100))])
 def test_the_pointer_reads_the_nearest_moment(profile: MakeProfile, open_page: Open, i: int) -> None:
     made = profile()
     moment = made["timeline"][i]
@@ -230,7 +230,7 @@ def test_a_budget_far_above_is_named_and_can_be_shown(profile: MakeProfile, open
     assert box(page, "[data-limit=budget] line")["top"] == pytest.approx(height_of(page, 1, 1.06), abs=2)
 
 
-@pytest.mark.parametrize("moments", [0, 1, 2, 2000])
+@pytest.mark.parametrize("moments", [0, 2000, *(pytest.param(moments, marks=pytest.mark.slow) for moments in (1, 2))])
 @pytest.mark.parametrize("measured", [True, False])
 def test_any_number_of_moments_measured_or_not(
     profile: MakeProfile, open_page: Open, moments: int, measured: bool

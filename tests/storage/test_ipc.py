@@ -215,7 +215,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured through /proc")
 @pytest.mark.parametrize("name", [f"{k}{e}" for k in ("numbers", "words") for e in (".arrow", "-lz4.arrow", ".arrows")])
-@pytest.mark.parametrize("size", [0, 8192])
+@pytest.mark.parametrize("size", [0, pytest.param(8192, marks=pytest.mark.slow)])
 def test_peaks_are_as_declared(shapes: Path, name: str, size: int) -> None:
     command = [sys.executable, "-c", MEASURE, shapes / name, str(size)]
     declared, peak = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
