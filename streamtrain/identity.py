@@ -142,8 +142,10 @@ def environment_changes(header: Mapping[str, Any]) -> list[str]:
 
 
 def _blas() -> str:
-    found = (f"{each['internal_api']} {each['version']}" for each in threadpool_info() if each["user_api"] == "blas")
-    return ", ".join(sorted(set(found))) or "unknown"
+    """The one that numpy uses: other libraries may have brought theirs."""
+    found = [each for each in threadpool_info() if each["user_api"] == "blas"]
+    own = [each for each in found if "numpy" in each["filepath"]] or found
+    return ", ".join(sorted({f"{each['internal_api']} {each['version']}" for each in own})) or "unknown"
 
 
 def _processor() -> str:

@@ -187,7 +187,7 @@ def test_a_fingerprint_that_is_none(found: Any, says: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "odd",
     [
-        {"out": 5}, {"out": b"r"}, {"out": "a\0b"}, {"continue_from": 3}, {"continue_from": object()}, {"resume": "no"},
+        {"out": 5}, {"out": b"r"}, {"out": "a\0b"}, {"continue_from": 3}, {"continue_from": ["r"]}, {"resume": "no"},
         {"progress": "x"}, {"checkpoint_seconds": "often"}, {"checkpoint_seconds": -1}, {"checkpoint_seconds": float("nan")},
         {"roles": {1: "number"}}, {"out": "a" * 300},
     ],
