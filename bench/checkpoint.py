@@ -1,6 +1,6 @@
 """What checkpoints cost: seconds each and share of the run, for models of about 1 kB, 10 MB and 1 GB.
 
-    python bench/checkpoint.py [--sizes small,medium,large] [--seconds 120] [--json]
+    python bench/checkpoint.py [--sizes small,medium,large] [--seconds 120] [--ways 30,0] [--json]
 
 Each size is fitted twice, with the default of a checkpoint every 30 s and with ``--checkpoint-seconds 0``, which leaves only
 the rule that none comes before 50 times as long has gone by as the last one took. Epochs are chosen so that a run takes about
@@ -41,7 +41,7 @@ class Size:
 SIZES = {
     "small": Size(2, 0, 10, 1_000_000),
     "medium": Size(2, 2_000_000, 19, 2_000_000),
-    "large": Size(112, 2_000_000, 20, 2_000_000, 3),
+    "large": Size(60, 2_000_000, 20, 2_000_000, 3),
 }
 
 
@@ -50,11 +50,11 @@ def write(size: Size, path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(size.rows, 10)).astype(np.float32)
     columns: dict[str, Any] = {f"x{j}": x[:, j] for j in range(10)}
-    shift = 0
+    y = x[:, 0].round().astype(np.int64)
     if size.values:
         columns["name"] = rng.integers(0, size.values, size.rows).astype(np.int32)
-        shift = columns["name"] % 7
-    columns["y"] = ((x[:, 0] * 3 + shift).round().astype(np.int64) % size.classes).astype(np.int32)
+        y += columns["name"]
+    columns["y"] = (y % size.classes).astype(np.int32)
     pq.write_table(pa.table(columns), path, row_group_size=100_000, use_dictionary=False)
 
 
@@ -68,15 +68,15 @@ def fit(size: Size, data: Path, out: Path, epochs: int, every: float) -> dict[st
     return found
 
 
-def measured(name: str, size: Size, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """A row of the table for each of the two ways."""
+def measured(name: str, size: Size, seconds: float, folder: Path, ways: Sequence[float]) -> list[dict[str, Any]]:
+    """A row of the table for each of the ways."""
     data = folder / f"{name}.parquet"
     write(size, data)
     one = fit(size, data, folder / f"{name}-one", 1, 1e9)
     epoch = one["rows_seen"] / one["rows_per_second"]
     epochs = max(1, round(seconds * size.times / epoch))
     rows = []
-    for every in (30.0, 0.0):
+    for every in ways:
         out = folder / f"{name}-{every:g}"
         report = fit(size, data, out, epochs, every)
         files = sorted((out / "checkpoints").iterdir())
@@ -104,12 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--ways", default="30,0", help="values of --checkpoint-seconds")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
     rows = []
     for name in asked.sizes.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            rows += measured(name, SIZES[name], asked.seconds, Path(folder))
+            rows += measured(
+                name, SIZES[name], asked.seconds, Path(folder), [float(way) for way in asked.ways.split(",")]
+            )
     if asked.json:
         print(json.dumps(rows))
         return 0
