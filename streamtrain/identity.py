@@ -7,8 +7,8 @@ only who reads and when may be another: budget, workers, a cluster. More epochs 
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def require_same_versions(header: Mapping[str, Any]) -> None:
 def environment() -> dict[str, str]:
     """What the last bits of sums may depend on."""
     return {
-        "streamtrain": version("streamtrain"),
+        "streamtrain": sys.modules["streamtrain"].__version__,  # which imports this, so it cannot be imported here
         "numpy": np.__version__,
         "blas": _blas(),
         "kernels": "compiled" if COMPILED else "numpy",

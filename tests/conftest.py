@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells start what runs in the background so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
