@@ -5,6 +5,11 @@ from __future__ import annotations
 import gc
 import signal
 
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # some are slow, or busy
+settings.load_profile("any machine")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells start what runs in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
