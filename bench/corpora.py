@@ -23,8 +23,8 @@ from forks import Ended, command, run
 
 import streamtrain
 from streamtrain.errors import BudgetError, StreamtrainError
-from streamtrain.memory import reset_peak
-from streamtrain.monitor import Monitor
+from streamtrain.memory.monitor import Monitor
+from streamtrain.memory.process import reset_peak
 from streamtrain.storage.checked import open_stream
 
 BUDGET_BYTES = 500_000_000

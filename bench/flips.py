@@ -32,9 +32,9 @@ from forks import command, run
 from kills_data import table, write
 from kills_runs import differences
 
-from streamtrain import tensors
-from streamtrain.checkpoint import Checkpoints, Pace
-from streamtrain.lock import LOCK
+from streamtrain.model import tensors
+from streamtrain.runs.checkpoint import Checkpoints, Pace
+from streamtrain.runs.lock import LOCK
 
 ROWS = 4000
 TIMEOUT_S = 60

@@ -18,7 +18,7 @@ import numpy.random  # what every child needs is imported once, here
 
 import streamtrain.cli
 import streamtrain.cli.commands
-import streamtrain.storage.parquet
+import streamtrain.storage.parquet.reader
 import streamtrain.storage.zarr
 from streamtrain.errors import NotFoundError
 

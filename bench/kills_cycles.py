@@ -15,8 +15,8 @@ import numpy as np
 from kills_data import MEMORY, ROWS, brief, fit
 from kills_runs import TIMEOUT_S, differences, ended, finish, start, stop
 
-from streamtrain.checkpoint import Checkpoints
-from streamtrain.lock import LOCK
+from streamtrain.runs.checkpoint import Checkpoints
+from streamtrain.runs.lock import LOCK
 
 SCENARIO = "Parquet"
 LEAST_S, MOST_S = 0.3, 3.0  # of training, before it is stopped

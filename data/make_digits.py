@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # works from a checkout, installed or not
 
-from streamtrain.storage.parquet_writer import ParquetTableWriter  # noqa: E402
+from streamtrain.storage.parquet.writer import ParquetTableWriter  # noqa: E402
 from streamtrain.storage.zarr import ZarrWriter  # noqa: E402
 
 CHUNK_ROWS = 300  # small, so that a few thousand rows have chunks to shuffle

@@ -10,15 +10,16 @@ os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 if typing.TYPE_CHECKING:
     from streamtrain.batch import Batch
     from streamtrain.errors import BudgetExceeded, BudgetRefused, DataError, StreamtrainError, UsageError
-    from streamtrain.fitting import fit
-    from streamtrain.inference import evaluate, predict
-    from streamtrain.job import make_plan
     from streamtrain.load import Loader, Source
     from streamtrain.model import Model, load_model
     from streamtrain.plan import Plan
-    from streamtrain.profiling import profile
-    from streamtrain.rechunking import rechunk
     from streamtrain.storage import Chunk, ChunkTable, Reader, open_reader, reader_from, register_scheme
+    from streamtrain.tools.evaluate import evaluate
+    from streamtrain.tools.predict import predict
+    from streamtrain.tools.profile import profile
+    from streamtrain.tools.rechunk import rechunk
+    from streamtrain.train.fit import fit
+    from streamtrain.train.job import make_plan
 
 __all__ = [
     "Batch",
@@ -51,15 +52,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "batch": ("Batch",),
     "errors": ("BudgetExceeded", "BudgetRefused", "DataError", "StreamtrainError", "UsageError"),
-    "fitting": ("fit",),
-    "inference": ("evaluate", "predict"),
-    "job": ("make_plan",),
     "load": ("Loader", "Source"),
     "model": ("Model", "load_model"),
     "plan": ("Plan",),
-    "profiling": ("profile",),
-    "rechunking": ("rechunk",),
     "storage": ("Chunk", "ChunkTable", "Reader", "open_reader", "reader_from", "register_scheme"),
+    "tools.evaluate": ("evaluate",),
+    "tools.predict": ("predict",),
+    "tools.profile": ("profile",),
+    "tools.rechunk": ("rechunk",),
+    "train.fit": ("fit",),
+    "train.job": ("make_plan",),
 }
 
 

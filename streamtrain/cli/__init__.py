@@ -16,9 +16,8 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
-from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError
+from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
 from streamtrain.kernels.crash import answer_crashes
-from streamtrain.text import printable
 
 __all__ = ["main"]
 

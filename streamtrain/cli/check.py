@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from streamtrain.run import to_json
-from streamtrain.text import printable
+from streamtrain.errors import printable
+from streamtrain.runs.folder import to_json
 
 __all__ = ["check_reader"]
 

@@ -61,11 +61,11 @@ from streamtrain.cli.progress import FitLine, RowsLine
 from streamtrain.cli.runs import runs
 from streamtrain.cli.text import split_names, split_pair
 from streamtrain.errors import UsageError
-from streamtrain.inspection import inspect as inspect_data
-from streamtrain.job import Job
-from streamtrain.report import memory_dict
-from streamtrain.run import to_json
-from streamtrain.settings import Settings
+from streamtrain.runs.folder import to_json
+from streamtrain.runs.report import memory_dict
+from streamtrain.tools.inspect import inspect as inspect_data
+from streamtrain.train.job import Job
+from streamtrain.train.settings import Settings
 
 app = typer.Typer(
     name="streamtrain",
@@ -178,9 +178,9 @@ def profile(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train for a while and show memory by stage and over time, planned against measured, and what to change."""
-    from streamtrain.profiling.measure import PAGE_ENDINGS
-    from streamtrain.profiling.place import require_file
-    from streamtrain.profiling.plot import require_plot
+    from streamtrain.tools.profile.measure import PAGE_ENDINGS
+    from streamtrain.tools.profile.place import require_file
+    from streamtrain.tools.profile.plot import require_plot
 
     asked = chosen(dict(locals()))
     Settings(**asked)
@@ -230,7 +230,7 @@ def make(
     seed: Annotated[int, typer.Option(help="Seed of the data.")] = 0, json: Json = False,
 ) -> None:  # fmt: skip
     """Write data with a known truth, to try things out: as many rows as the disk holds."""
-    from streamtrain.synthetic import make as make_data
+    from streamtrain.tools.make import make as make_data
 
     if not Path(out).absolute().parent.exists():
         raise UsageError(f"--out {out}: {Path(out).absolute().parent} does not exist")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from streamtrain.cli.text import split_names, split_pair, weights_of
-from streamtrain.settings import Settings
+from streamtrain.train.settings import Settings
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from streamtrain.memory import format_bytes
-from streamtrain.text import printable
-from streamtrain.trainer import Progress
+from streamtrain.errors import printable
+from streamtrain.memory.sizes import format_bytes
+from streamtrain.train.trainer import Progress
 
 __all__ = ["FitLine", "RowsLine"]
 

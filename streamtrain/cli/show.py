@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamtrain.history import JUDGES
-from streamtrain.memory import format_bytes
-from streamtrain.report import memory_table
-from streamtrain.text import printable
+from streamtrain.errors import printable
+from streamtrain.memory.sizes import format_bytes
+from streamtrain.metrics.scores import JUDGES
+from streamtrain.runs.report import memory_table
 
 __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "runs", "warn"]
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.errors import ColumnError
-from streamtrain.kernels.slots import floats
+from streamtrain.kernels.hashing import floats
 
 __all__ = ["as_numbers", "difference", "numbers_in", "origin_of", "to_float32", "unpacked"]
 

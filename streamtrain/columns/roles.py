@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.codes import seed_of
+from streamtrain.columns.categories import seed_of
 from streamtrain.columns.numbers import to_float32
 from streamtrain.columns.times import is_time, time_parts, to_time_numbers
 from streamtrain.errors import ColumnError, UsageError

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.storage.gather.buffers import valid
+from streamtrain.storage.arrow import valid
 
 __all__ = ["NGRAMS_PER_BYTE", "text_bytes"]
 

@@ -11,7 +11,7 @@ import ctypes
 from pathlib import Path
 from types import TracebackType
 
-from streamtrain.text import printable
+from streamtrain.errors import printable
 
 __all__ = ["answer_crashes", "reading"]
 

@@ -543,6 +543,6 @@ int st_has_avx2(void)
 #endif
 }
 
-#include "slots.c"
+#include "hashing.c"
 #include "crash.c"
 #include "ngrams.c"

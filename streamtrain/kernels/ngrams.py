@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from streamtrain import kernels
 from streamtrain.batch import Texts
 from streamtrain.kernels import address
-from streamtrain.kernels.slots import mixed
+from streamtrain.kernels.hashing import mixed
 
 __all__ = ["ngrams"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from streamtrain.learn.fused import Linear
 from streamtrain.learn.learner import Learner
-from streamtrain.learn.linear import Linear
 from streamtrain.learn.losses import LOSSES, Loss, get_loss
-from streamtrain.learn.rules import RULES, SCHEDULES, Clock, Rule, get_rule
+from streamtrain.learn.optimizers import RULES, SCHEDULES, Clock, Rule, get_rule
 
 __all__ = [
     "LOSSES",

@@ -1,130 +1,246 @@
-"""Linear models: `PlainLinear`, and steps that are fused with the preparation where a compiled kernel can do that."""
+"""Linear models, batch by batch: any loss, any update rule, dense and sparse features."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.batch import Batch
-from streamtrain.kernels import COMPILED
-from streamtrain.kernels.linear import LinearStep
-from streamtrain.learn.descent import FORGET
-from streamtrain.learn.plain import PlainLinear, measures
-from streamtrain.learn.rules import Clock, Nag
+from streamtrain.batch import Batch, Sparse
+from streamtrain.errors import DataError, UsageError
+from streamtrain.learn.losses import Loss, get_loss
+from streamtrain.learn.optimizers import Clock, Rule, get_rule
+from streamtrain.learn.penalties import Penalty
+from streamtrain.learn.sparse_weights import Table, Touched
+from streamtrain.learn.update import Descent
 
-__all__ = ["Linear"]
+__all__ = ["PlainLinear", "measures"]
 
 Floats = NDArray[np.float32]
 
 
-class Linear(PlainLinear):
-    """A linear model: ``margin = X @ weights + intercept + sparse @ sparse_weights``, learned by mini-batch gradients of the
-    mean loss.
+_CLOCK_BYTES = 5 * 8
 
-    features: columns of X. classes: 0 for regression. slots: columns of the sparse part, which may be None in any batch.
-    targets: how many are learned at once, each by itself; targets and predictions of more than one have shape
-    (rows, targets). loss: a name of ``LOSSES`` or a ``Loss``; by default squared, logistic or softmax, by the number of
-    classes. delta, level: of losses huber and quantile. rule: a name of ``RULES`` or a ``Rule``. step: of the rule;
-    default: what suits rule and loss. schedule: of rules sgd and momentum. l1, l2: added to the mean loss,
-    ``l1 * |w| + l2 / 2 * w^2``; the intercept is not penalised. average: predict by a running average of the weights,
-    ``A += (W - A) * min(1, 4 / (n + 3))`` at batch n (polynomial-decay averaging, Shamir & Zhang 2013); n counts the batches
-    that touched a weight.
 
-    Weights of rows: the slopes of the loss are those of importance-invariant updates, and their sum is divided by the number
-    of rows, whatever these weigh. Rows of weight 0 are as if they were not there.
+class PlainLinear:
+    """See `Linear`; this is all of it but the fused steps."""
 
-    Columns should have comparable scales: see ``prepare.Standardize``.
-
-    >>> X = np.array([[-1.0], [1.0]], np.float32)
-    >>> model = Linear(1, 2)
-    >>> for _ in range(100):
-    ...     model.learn(Batch(X, np.array([0, 1], np.int32), None, np.arange(2)))
-    >>> (model.predict(X) > 0.5).tolist()
-    [False, True]
-    """
-
-    diverged = False
-    _fused: LinearStep | None = None
-
-    @property
-    def fuses(self) -> bool:
-        """Whether `step` can do the work of preparation, `predict` and `learn` in one pass over rows without sparse part."""
-        return self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
-
-    def step(self, batch: Batch, maps: Floats) -> tuple[Floats, Floats]:
-        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.linear.LinearStep`). For rows
-        without weights.
-
-        maps: centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
-        Returns the predictions from before the step, shape (rows,), and the sums of the raw rows about the centre.
-        Where the gradient is not finite nothing is learned and ``diverged`` is set: unless the sums say that the rows
-        are to blame, the weights are.
-        """
-        targets = batch.targets.astype(np.float32, copy=False)
-        scores, gradient, found = self._fused_for(maps)(batch.features, targets, None)
-        self.diverged = not math.isfinite(np.add.reduce(gradient))
-        if not self.diverged:
-            self._learn(gradient, found, maps, len(batch))
-        return scores, found
-
-    def _learn(self, gradient: Floats, found: Floats, maps: Floats, rows: int) -> None:
-        """What is left of a step once the rows have been looked at."""
-        clock = self._tick(rows)
-        if measures(clock):
-            squares = found[1] * np.square(maps[2], dtype=np.float64)
-            clock.measure(float(np.add.accumulate(squares)[-1]), rows)  # one by one, as `run` does
-        assert self._fused is not None
-        clock.hear(self._fused.squared, rows)
-        self._gradient[:] = gradient
-        self._descend(rows)
+    def __init__(
+        self,
+        features: int,
+        classes: int = 0,
+        *,
+        slots: int = 0,
+        targets: int = 1,
+        loss: str | Loss | None = None,
+        rule: str | Rule = "nag",
+        step: float | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        average: bool = True,
+        schedule: str = "sqrt",
+        delta: float | None = None,
+        level: float | None = None,
+    ) -> None:
+        for name, value, least in (
+            ("features", features, 0), ("classes", classes, 0), ("slots", slots, 0), ("targets", targets, 1),
+            ("l1", l1, 0), ("l2", l2, 0),
+        ):  # fmt: skip
+            if not (value >= least and math.isfinite(value)):
+                raise UsageError(f"{name} is {value}: must be at least {least}, and finite")
+        if not features + slots:
+            raise UsageError("features is 0 and slots is 0: a model needs one of them")
+        if step is not None and not 0 < step < math.inf:
+            raise UsageError(f"step is {step}: must be above 0, and finite")
+        self.features, self.classes, self.slots, self.targets = features, classes, slots, targets
+        parameters = {name: value for name, value in (("delta", delta), ("level", level)) if value is not None}
+        self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"), **parameters)
+        self.rule = get_rule(rule, schedule)
+        self.step_size = self.rule.default_step(self.loss) if step is None else step
+        self.l1, self.l2 = l1, l2
+        outputs = self.loss.outputs(classes, targets)
+        # The intercept is the last row, so that one call updates everything; one output is a vector, for gemv.
+        shape = (features + 1, outputs)[: 1 + (outputs > 1)]
+        penalty = Penalty(l1, l2, _but_last(features, len(shape))) if l1 or l2 else Penalty()
+        self._descent = Descent(self.rule, self.step_size, penalty, average)
+        self._dense: dict[str, NDArray[Any]] = {name: np.zeros(shape, np.float32) for name in self._descent.fields}
+        self._dense["steps"] = np.zeros(())
+        self._gradient = np.zeros(shape, np.float32)
+        self._weights, self._average = self._dense["weights"], self._dense["average" if average else "weights"]
+        one_by_one = Descent(self.rule.for_slots(), self.step_size, Penalty(l1, l2), average)
+        self._table = Table(slots, outputs, one_by_one) if slots else None
+        self._ones = np.ones(0, np.float32)
+        self._clock = Clock()
 
     @property
-    def runs(self) -> bool:
-        """Whether `run` can take many batches at a time, and sparse parts."""
-        plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
-        unpaid = not self.l1 and (self._table is None or not self.l2)
-        return COMPILED and plain and unpaid and type(self.rule) is Nag and self._descent.averages
+    def weights(self) -> Floats:
+        """The weights that predict, shape (features,) or (features, outputs), float32."""
+        return self._average[:-1]
 
-    def run(
-        self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
-    ) -> tuple[int, Floats, Floats | None]:
-        """`step` for many batches of ``size`` rows that stand one after the other, without weights; to the same bits.
+    @property
+    def intercept(self) -> Floats:
+        """The intercept that predicts, shape () or (outputs,), float32."""
+        return np.asarray(self._average[-1])
 
-        block: gets the sums of each batch, shape (2, features), float64. Returns the batches learned, their predictions,
-        and None; or, where a batch had sums or a gradient that are not finite, its predictions too and its sums, which
-        are not in ``block``. It is learned from, but for its sparse part, unless ``diverged``.
-        """
-        clock, sparse = self._clock, batch.sparse
+    @property
+    def sparse_weights(self) -> Floats:
+        """The weights of the sparse part that predict, shape (slots,) or (slots, outputs), float32."""
+        return np.zeros((0, *self._average.shape[1:]), np.float32) if self._table is None else self._table.predicting
+
+    @property
+    def slots_used(self) -> int:
+        """Slots that are part of a state: up to the highest that was touched. It can be set to more."""
+        return 0 if self._table is None else self._table.used
+
+    @slots_used.setter
+    def slots_used(self, slots: int) -> None:
+        if self._table is not None:
+            self._table.used = max(self._table.used, min(slots, self.slots))
+
+    def predict(self, X: Floats, sparse: Sparse | None = None) -> Floats:
+        """Predictions for X, shape (rows, features), and the sparse part: see ``Learner.predict``."""
+        margin = _margin(X, self._average)
+        if sparse is not None:
+            margin += self._table_for(sparse).margins(sparse)
+        return self.loss.predict(margin)
+
+    def learn(self, batch: Batch) -> None:
+        """Take one step down the gradient of the batch's mean loss; with weights, see the class."""
+        batch = _weighing(batch)
+        X, rows, sparse = batch.features, len(batch), batch.sparse
+        if not rows:
+            return
         table = None if sparse is None else self._table_for(sparse)
-        counts = np.array([clock.rows, clock.batches, clock.measured, clock.power, clock.noise])
-        targets = batch.targets.astype(np.float32, copy=False)
-        done, scores, gradient, found = self._fused_for(maps).run(
-            batch.features, size, targets, self._dense["squares"], counts, block,
-            step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
-            prior=self._priors,
-        )  # fmt: skip
-        if sparse is not None and table is not None:
-            table.use(sparse.indices)
-        rows, batches, measured, power, noise = counts.tolist()
-        self._clock = Clock(int(rows), int(batches), int(measured), power, noise)
-        self._dense["steps"][...] = batches
-        if done * size >= len(batch):
-            return done, scores, None
-        odd = min(size, len(batch) - done * size)
-        self.diverged = not math.isfinite(np.add.reduce(gradient))
-        if not self.diverged:
-            self._learn(gradient, found, maps, odd)
-        return done, scores[: done * size + odd], found
+        clock = self._tick(rows)
+        if measures(clock):  # a pass over X costs a fifth
+            clock.measure(float(np.vdot(X, X)) + _squares(sparse), rows)
+        touched = None if sparse is None or table is None else table.touch(sparse, clock)
+        margin = _margin(X, self._weights)
+        if touched is not None:
+            margin += touched.margins(rows)
+        if batch.weights is None:
+            slope: NDArray[Any] = self.loss.gradient(margin, batch.targets)
+        else:
+            slope = self.loss.invariant(margin, batch.targets, batch.weights, self._reach(X, touched))
+        clock.hear(float(np.vdot(slope, slope)) * rows / slope.size, rows)
+        if len(self._ones) != rows:
+            self._ones = np.ones(rows, np.float32)
+        np.dot(X.T, slope, out=self._gradient[:-1])
+        self._gradient[-1] = np.dot(self._ones, slope)
+        self._descend(rows)
+        if touched is not None and table is not None:
+            gradient = touched.gradient(slope)
+            gradient *= np.array(1 / rows, np.float32)
+            table.move(touched, gradient, clock)
+
+    def _reach(self, X: Floats, touched: Touched | None) -> Floats:
+        """How far a slope of 1 of a row moves the row's own margin, by the rates that are known before the batch; shape
+        (rows,). Of several outputs, their mean."""
+
+        def per_weight(rate: Floats | np.float32, count: int) -> Floats:
+            return np.broadcast_to(rate.mean(axis=1) if rate.ndim == 2 else rate, (count,))
+
+        rate = per_weight(self._descent.rate(self._dense, self._clock), self.features + 1)
+        reach: Floats = np.einsum("ij,ij,j->i", X, X, rate[:-1]) + rate[-1]
+        if touched is not None and self._table is not None:
+            slots = per_weight(self._table.descent.rate(touched.state, self._clock), len(touched.slots))
+            reach += touched.reach(slots, len(X))
+        return reach / np.float32(len(X))
+
+    def _descend(self, rows: int) -> None:
+        """Turn the summed gradient into a step."""
+        self._gradient *= np.array(1 / rows, np.float32)
+        self._descent.move(self._gradient, self._dense, self._clock)
+
+    def _tick(self, rows: int) -> Clock:
+        """Count the batch."""
+        clock = self._clock
+        clock.rows += rows
+        clock.batches += 1
+        return clock
+
+    def _table_for(self, sparse: Sparse) -> Table:
+        """The table. Raises DataError where the sparse part is wider."""
+        if self._table is None or sparse.width > self.slots:
+            raise DataError(f"the sparse part has {sparse.width} columns; the model was made for {self.slots} slots")
+        return self._table
 
     @property
-    def _priors(self) -> tuple[float, float]:
-        """Of dense weights and of slots."""
-        rule = self.rule
-        return (rule.prior, rule.for_slots().prior) if isinstance(rule, Nag) else (0.0, 0.0)
+    def state_bytes(self) -> int:
+        """Bytes of weights, their average, the gradient, what the rule and penalties need, also in passing; of the table all
+        slots, though those that were never touched take none."""
+        dense = sum(
+            array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._descent.penalty.on))
+        )
+        table = 0 if self._table is None else self._table.array.nbytes
+        return dense + self._descent.passing * self._weights.nbytes + table + _CLOCK_BYTES
 
-    def _fused_for(self, maps: Floats) -> LinearStep:
-        if self._fused is None or self._fused.maps is not maps:
-            self._fused = LinearStep(maps, self._average, self._weights, logistic=self.loss.name == "logistic")
-        return self._fused
+    def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
+        """Weights, average, what the rule and penalties remember, of the table the slots used
+        (``sparse``), and the clock; copies."""
+        state: dict[str, Any] = {name: array.copy() for name, array in self._dense.items()}
+        if self._table is not None:
+            state["sparse"] = self._table.state()
+        return state | asdict(self._clock)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned. Raises KeyError for one that lacks something, DataError for one
+        of a model of another shape; nothing has changed then."""
+        rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
+        clock = Clock(rows, batches, measured, float(state["power"]), float(state["noise"]))
+        more = set(state) - {*self._dense, *asdict(clock), *(("sparse",) if self._table is not None else ())}
+        if more:
+            raise DataError(f"the state has {sorted(more)[0]!r}, which this model does not: it is that of another rule")
+        for name, array in self._dense.items():
+            if np.shape(state[name]) != array.shape:
+                raise DataError(f"the state's {name} has shape {np.shape(state[name])}; the model's has {array.shape}")
+        if self._table is not None:
+            self._table.load(state["sparse"])
+        for name, array in self._dense.items():
+            array[...] = state[name]
+        self._clock = clock
+
+
+def measures(clock: Clock) -> bool:
+    """Whether this batch's mean squared length is measured: of the first and every eighth."""
+    return clock.batches <= 32 or clock.batches % 8 == 0
+
+
+def _weighing(batch: Batch) -> Batch:
+    """The batch without rows of weight 0."""
+    if batch.weights is None or batch.weights.all():
+        return batch
+    keep, sparse = batch.weights != 0, batch.sparse
+    if sparse is not None:
+        counts = np.diff(sparse.indptr)
+        entries = np.repeat(keep, counts)
+        indptr = np.concatenate([[0], np.cumsum(counts[keep])])
+        values = None if sparse.values is None else sparse.values[entries]
+        sparse = Sparse(indptr, sparse.indices[entries], values, sparse.width)
+    rows = np.flatnonzero(keep)
+    return Batch(batch.features[keep], batch.targets[keep], batch.weights[keep], rows, batch.held_out, sparse)
+
+
+def _squares(sparse: Sparse | None) -> float:
+    """The sum of all squared values."""
+    if sparse is None:
+        return 0.0
+    return float(len(sparse.indices) if sparse.values is None else np.vdot(sparse.values, sparse.values))
+
+
+def _margin(X: Floats, weights: Floats) -> Floats:
+    """X @ weights + intercept, a new array."""
+    margin: Floats = np.dot(X, weights[:-1])
+    margin += weights[-1]
+    return margin
+
+
+def _but_last(features: int, dimensions: int) -> Floats:
+    """1 for each feature, 0 for the intercept."""
+    on = np.ones((features + 1, 1)[:dimensions], np.float32)
+    on[-1] = 0
+    return on

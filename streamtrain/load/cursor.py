@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
 from streamtrain.plan import Plan
-from streamtrain.shuffle import VERSION
+from streamtrain.plan.order import VERSION
 
 __all__ = ["START", "checked", "nowhere", "order_of"]
 

@@ -17,15 +17,15 @@ from typing import Any
 
 from streamtrain.batch import Batch
 from streamtrain.errors import CorruptError, UsageError
-from streamtrain.ledger import Ledger
+from streamtrain.load.batches import BatchBuffer
 from streamtrain.load.cursor import START, checked, nowhere, order_of
-from streamtrain.load.cut import BatchBuffer
-from streamtrain.load.fill import Filler
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.prefetch import Filler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
-from streamtrain.monitor import Monitor
+from streamtrain.memory.monitor import Monitor
 from streamtrain.plan import Plan
-from streamtrain.shuffle import windows
+from streamtrain.plan.order import windows
 
 __all__ = ["Loader"]
 

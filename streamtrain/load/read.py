@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.buffers import WindowArrays
+from streamtrain.columns.layout import Layout
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
-from streamtrain.ledger import Ledger
-from streamtrain.load.arrays import WindowArrays
-from streamtrain.load.layout import Layout
+from streamtrain.load.ledger import Ledger
 from streamtrain.load.window import Places, Window
-from streamtrain.memory import ByteGate
-from streamtrain.shuffle import Piece
+from streamtrain.memory.gate import ByteGate
+from streamtrain.plan.order import Piece
 from streamtrain.storage.checked import open_stream, read_columns
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
@@ -37,7 +37,7 @@ def load_chunk(
 ) -> tuple[WindowArrays, list[NDArray[np.int64]]]:
     """A whole chunk as arrays of its own, and which of its rows have no usable target (``skips``; otherwise that is an
     error): what a worker of a cluster returns."""
-    arrays = WindowArrays(layout, chunk.rows)
+    arrays = layout.buffers(chunk.rows)
     lost: list[NDArray[np.int64]] = []
     for columns in groups:
         write_columns(reader, layout, chunk, columns, arrays, np.arange, lost.append if skips else None)

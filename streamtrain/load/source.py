@@ -11,23 +11,32 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.batch import Batch
+from streamtrain.columns.layout import Layout, choose_features, has_width
 from streamtrain.columns.numbers import as_numbers, origin_of
 from streamtrain.columns.roles import Column, looks_like_text, mean_bytes
+from streamtrain.columns.target import Target, resolve_task
 from streamtrain.columns.times import time_origin_of
-from streamtrain.errors import BadValueError, ChangedError, CorruptError, NotFoundError, SchemaError, UsageError
-from streamtrain.ledger import Ledger
-from streamtrain.load.layout import Layout, choose_features, has_width
-from streamtrain.memory import available_bytes, parse_bytes, release_freed_memory, resident_bytes
-from streamtrain.plan import Plan, solve
+from streamtrain.errors import (
+    BadValueError,
+    ChangedError,
+    CorruptError,
+    NotFoundError,
+    SchemaError,
+    UsageError,
+    without_secrets,
+)
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.survey import survey
+from streamtrain.memory.process import available_bytes, release_freed_memory, resident_bytes
+from streamtrain.memory.sizes import parse_bytes
+from streamtrain.plan.memory_model import Demand
+from streamtrain.plan.plan import Plan, solve
+from streamtrain.plan.scratch import Scratch
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import bytes_per_row, pick, value_type
 from streamtrain.storage.checked import first_rows
-from streamtrain.storage.place import is_far
+from streamtrain.storage.files.place import is_far
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
-from streamtrain.survey import survey
-from streamtrain.target import Target, resolve_task
-from streamtrain.terms import Demand
-from streamtrain.text import without_secrets
 
 __all__ = ["Source"]
 
@@ -191,7 +200,7 @@ class Source:
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
             batch_row_bytes=self.layout.row_bytes + self.layout.width * (4 - self.layout.dtype.itemsize),
-            scratch_bytes=scratch_bytes or (lambda rows: self.layout.scratch.learning(rows, learner_bytes)),
+            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, learner_bytes)),
             baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,

@@ -10,9 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.load.arrays import WindowArrays
-from streamtrain.load.layout import Layout
-from streamtrain.shuffle import Piece, held_out, row_keys, row_places
+from streamtrain.columns.layout import Layout
+from streamtrain.plan.order import Piece, held_out, row_keys, row_places
 
 __all__ = ["Arrangement", "Places", "Standing", "Window"]
 
@@ -124,7 +123,7 @@ class Window:
     """
 
     def __init__(self, layout: Layout, rows: int) -> None:
-        self.arrays = WindowArrays(layout, rows)
+        self.arrays = layout.buffers(rows)
         self.arrangement: Arrangement  # of the rows that it is filled with
         self.standing: Standing  # once it is full
         self._lost: list[NDArray[np.int32]] = []

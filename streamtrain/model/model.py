@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
+from streamtrain.columns.layout import Layout
 from streamtrain.columns.match import same_column
-from streamtrain.errors import BadValueError, ColumnError, DataError, DivergedError
+from streamtrain.columns.target import Target
+from streamtrain.errors import BadValueError, ColumnError, DataError, DivergedError, RunError
 from streamtrain.learn import Learner, Linear
-from streamtrain.load import Layout
+from streamtrain.model.describe import describe_layout, layout_of
+from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state, write_files
 from streamtrain.model.settings import LinearSettings, PreparationSettings
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
-from streamtrain.prepare.state import part
+from streamtrain.state import part
 from streamtrain.storage.arrow import pick
-from streamtrain.target import Target
 
-__all__ = ["Model", "diverged", "shape_of_rows"]
+__all__ = ["Model", "diverged", "load_model", "shape_of_rows"]
 
 Floats = NDArray[np.float32]
 
@@ -239,12 +241,31 @@ class Model:
             target, weight = self.target, self.layout.weight if self.layout.weight in schema.names else None
         return Layout.of(schema, columns, target, weight, self.layout.crosses)
 
+    # -- files ---------------------------------------------------------------------------------------------------------
+
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``model.json`` to an existing folder. Raises RunError for a learner that was
         passed in: only its owner knows how to make it again."""
-        from streamtrain.model.files import save_model  # which knows what a model is
+        write_files(Path(folder), self.describe(), self.state_dict())
 
-        save_model(self, Path(folder))
+    def describe(self) -> dict[str, Any]:
+        """All that is text or a setting of a model, for JSON. Raises RunError for a learner that was passed in."""
+        if self.settings is None:
+            raise RunError("a learner that was passed in cannot be saved: keep its state_dict() yourself")
+        return {
+            "format": FORMAT,
+            "learner": "linear",
+            "settings": asdict(self.settings),
+            "preparation": asdict(self.prepared) | {"hash_bits": self.preparation.slots.bits},
+            **describe_layout(self.layout),
+        }
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> Model:
+        """A fresh model as it was described. Raises errors of all kinds for what `describe` did not make."""
+        layout, asked = layout_of(description), dict(description["preparation"])
+        asked["class_weights"] = tuple(asked["class_weights"])
+        return cls(layout, LinearSettings(**description["settings"]), PreparationSettings(**asked))
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -276,3 +297,13 @@ def _require_predictions(predictions: Any, rows: int, outputs: int) -> None:
 def diverged(what: str) -> DivergedError:
     """The error for numbers that ran out of bounds while learning."""
     return DivergedError(f"the model diverged: {what} is not finite any more: give a smaller --step, or use --rule nag")
+
+
+def load_model(run: str | Path) -> Model:
+    """The model of a run folder. Raises RunError for a folder that holds none, or one that was damaged."""
+    folder = Path(run)
+    with naming_damage(folder):
+        description = read_description(folder)
+        model = Model.of(description)
+        model.load_state_dict(read_state(folder, description))
+    return model

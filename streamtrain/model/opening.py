@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamtrain.errors import NotFoundError
+from streamtrain.columns.target import resolve_task
+from streamtrain.errors import NotFoundError, without_secrets
 from streamtrain.load import Source
 from streamtrain.model.model import Model
 from streamtrain.storage import ChunkTable, open_reader
-from streamtrain.target import resolve_task
-from streamtrain.text import without_secrets
 
 __all__ = ["open_for"]
 

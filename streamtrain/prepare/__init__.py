@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from streamtrain.prepare.numbers import Standardize
 from streamtrain.prepare.preparation import INFINITIES, Preparation, Shape, default_hash_bits
-from streamtrain.prepare.slots import Slots
-from streamtrain.prepare.target import TargetScale
+from streamtrain.prepare.standardize import Standardize
+from streamtrain.prepare.target_scale import TargetScale
+from streamtrain.prepare.vocabulary import Slots
 
 __all__ = ["INFINITIES", "VERSION", "Preparation", "Shape", "Slots", "Standardize", "TargetScale", "default_hash_bits"]
 

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
-from streamtrain.columns.codes import NULL, seed_of
+from streamtrain.columns.categories import NULL, seed_of
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.kernels import sums
-from streamtrain.kernels.slots import entries
-from streamtrain.prepare.numbers import Standardize
-from streamtrain.prepare.slots import Slots
-from streamtrain.prepare.state import checked, part
-from streamtrain.prepare.text import Part, beside, text_part
+from streamtrain.kernels.hashing import entries
+from streamtrain.prepare.ngrams import Part, beside, text_part
+from streamtrain.prepare.standardize import Standardize
+from streamtrain.prepare.vocabulary import Slots
+from streamtrain.state import checked, part
 
 __all__ = ["INFINITIES", "Preparation", "Shape", "default_hash_bits"]
 

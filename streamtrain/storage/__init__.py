@@ -7,13 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import NotFoundError, UsageError
+from streamtrain.errors import NotFoundError, UsageError, without_secrets
 from streamtrain.kernels.crash import reading
+from streamtrain.storage.formats import file_reader
 from streamtrain.storage.functions import reader_from
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
-from streamtrain.storage.registry import is_registered, open_url, register_scheme
-from streamtrain.storage.suffixes import file_reader
-from streamtrain.text import without_secrets
+from streamtrain.storage.schemes import is_registered, open_url, register_scheme
 
 __all__ = ["Chunk", "ChunkTable", "Reader", "Streams", "open_reader", "reader_from", "register_scheme"]
 
@@ -38,7 +37,7 @@ def open_reader(target: Any, *, missing_chunks: str = "error") -> Reader:
             return _open_path(str(target), missing_chunks)
     if isinstance(target, Reader):
         return target
-    from streamtrain.storage.memory import MemoryReader
+    from streamtrain.storage.tables import MemoryReader
 
     return MemoryReader(target)
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.errors import ColumnError, DataError
 
@@ -92,3 +94,17 @@ def pick(schema: pa.Schema, name: str, what: str) -> pa.Field:
     if schema.get_field_index(name) < 0 and name not in schema.names:  # the list of names takes long to make
         raise ColumnError(f"no column {name!r} for the {what}: {near_names(name, schema.names)}")
     return schema.field(name)
+
+
+def valid(values: Any) -> NDArray[np.bool_]:
+    """Which values are not null, shape (rows,)."""
+    bits = values.buffers()[0]
+    if bits is None or not values.null_count:
+        return np.ones(len(values), np.bool_)
+    return unpacked_bits(bits, values.offset, len(values))
+
+
+def unpacked_bits(buffer: Any, start: int, rows: int) -> NDArray[np.bool_]:
+    """Bits of an Arrow buffer from ``start`` on, one a row, shape (rows,)."""
+    raw = np.frombuffer(buffer, np.uint8)[start // 8 : -(-(start + rows) // 8)]
+    return np.unpackbits(raw, bitorder="little")[start % 8 : start % 8 + rows].view(np.bool_)

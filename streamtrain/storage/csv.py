@@ -11,9 +11,9 @@ import pyarrow.csv as pc
 
 from streamtrain.errors import SchemaError
 from streamtrain.storage.arrow import near_names
-from streamtrain.storage.parquet_footer import READ_ERRORS, is_text
-from streamtrain.storage.records import Block, Lines, csv_lines
-from streamtrain.storage.text_files import CODES, TextReader
+from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
+from streamtrain.storage.text.reader import CODES, TextReader
+from streamtrain.storage.text.records import Block, Lines, csv_lines
 
 __all__ = ["CsvReader"]
 

@@ -19,13 +19,14 @@ import pyarrow.compute  # makes codes of text: what it takes must be in memory b
 
 from streamtrain.errors import CorruptError, DataError, SchemaError
 from streamtrain.storage.arrow import bytes_per_row, pick
+from streamtrain.storage.files.locate import locate
+from streamtrain.storage.files.partitions import Partitions
+from streamtrain.storage.files.place import Located
+from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
-from streamtrain.storage.parquet_footer import READ_ERRORS, first_line, is_text, require_same
-from streamtrain.storage.partitions import Partitions
-from streamtrain.storage.place import Located, locate
+from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text, require_same
 from streamtrain.storage.reader import Chunk, ChunkTable
-from streamtrain.storage.sample import sampled
-from streamtrain.storage.text_source import edges
+from streamtrain.storage.text.source import edges
 
 __all__ = ["IpcReader"]
 

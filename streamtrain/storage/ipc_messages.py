@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streamtrain.storage.place import Place, Stat, ahead
+from streamtrain.storage.files.place import Place, Stat, ahead
 
 __all__ = ["DICTIONARY", "MAGIC", "RECORDS", "BadMessage", "BatchInfo", "file_messages", "is_stream", "stream_messages"]
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute  # makes codes of text: what it takes must be in memory before a plan is made
 import pyarrow.json as pj
 
-from streamtrain.storage.parquet_footer import is_text
-from streamtrain.storage.records import Lines, json_lines
-from streamtrain.storage.text_files import CODES, TextReader
+from streamtrain.storage.parquet.footer import is_text
+from streamtrain.storage.text.reader import CODES, TextReader
+from streamtrain.storage.text.records import Lines, json_lines
 
 __all__ = ["JsonLinesReader"]
 

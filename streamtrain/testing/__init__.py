@@ -10,12 +10,12 @@ it read.
 
 from __future__ import annotations
 
-from streamtrain.testing.learner_suite import LearnerTests, PreparerTests
-from streamtrain.testing.resuming import assert_resumes_exactly
-from streamtrain.testing.running import Result, check_reader
-from streamtrain.testing.subject import CheckFailed, ReaderWarning
-from streamtrain.testing.suite import ReaderTests
-from streamtrain.testing.wrappers import CorruptReader, CountingReader, FlakyReader, SlowReader
+from streamtrain.testing.learners.resuming import assert_resumes_exactly
+from streamtrain.testing.learners.suite import LearnerTests, PreparerTests
+from streamtrain.testing.readers.running import Result, check_reader
+from streamtrain.testing.readers.subject import CheckFailed, ReaderWarning
+from streamtrain.testing.readers.suite import ReaderTests
+from streamtrain.testing.readers.wrappers import CorruptReader, CountingReader, FlakyReader, SlowReader
 
 __all__ = [
     "CheckFailed",

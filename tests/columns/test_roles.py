@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from streamtrain.columns.codes import seed_of, signatures
+from streamtrain.columns.categories import seed_of, signatures
 from streamtrain.columns.match import same_column
 from streamtrain.columns.roles import choose_role, choose_roles, looks_like_text, parse_crosses
 from streamtrain.errors import ColumnError, UsageError

@@ -22,10 +22,10 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.load import Loader, Source
 from streamtrain.plan import Plan
-from streamtrain.shuffle import held_out, streamed, windows
-from streamtrain.storage.memory import MemoryReader
-from streamtrain.storage.parquet_writer import ParquetTableWriter
+from streamtrain.plan.order import held_out, streamed, windows
+from streamtrain.storage.parquet.writer import ParquetTableWriter
 from streamtrain.storage.reader import Chunk
+from streamtrain.storage.tables import MemoryReader
 
 WAIT = 30.0  # seconds that any wait may take before the test fails
 KEYS = {"epoch", "window", "row", "rows_seen", "held_window", "held_row", "training", "order"}

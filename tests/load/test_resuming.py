@@ -18,9 +18,9 @@ import pytest
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
-from streamtrain.ledger import Ledger
 from streamtrain.load import Loader, Source
 from streamtrain.load.cursor import START, order_of
+from streamtrain.load.ledger import Ledger
 from streamtrain.storage import open_reader
 from streamtrain.storage.zarr.writer import ZarrWriter
 from streamtrain.testing import assert_resumes_exactly

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import streamtrain
 from streamtrain.errors import ChangedError, CorruptError, DataError
-from streamtrain.ledger import Ledger
 from streamtrain.load import Loader, Source
+from streamtrain.load.ledger import Ledger
 from streamtrain.storage import Chunk
 
 ROWS = 40

@@ -123,8 +123,8 @@ def watch_plans(*, stop: bool = False) -> list[Any]:
 
 def hook(what: str) -> None:
     """See the head of this file."""
-    import streamtrain.load.fill as fill
-    from streamtrain.memory import ByteGate
+    import streamtrain.load.prefetch as fill
+    from streamtrain.memory.gate import ByteGate
 
     make_scheduler = fill.make_scheduler
     fill.make_scheduler = lambda scheduler, workers: make_scheduler(scheduler, HOOK_THREADS)  # type: ignore[attr-defined]

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 
 from streamtrain import fit
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError
-from streamtrain.storage import open_reader, text_chunks, text_files
+from streamtrain.storage import open_reader
 from streamtrain.storage.csv import CsvReader
 from streamtrain.storage.reader import Reader, Streams
+from streamtrain.storage.text import reader as text_reader
+from streamtrain.storage.text import records
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 MANY = "".join(f"{i},{i / 2},n{i % 3}\n" for i in range(200_000))
@@ -43,9 +45,9 @@ def write(path: Path, text: str | bytes) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_chunks, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(text_files, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(text_files, "_SCAN_BYTES", 50)
+    monkeypatch.setattr(records, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(text_reader, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(text_reader, "_SCAN_BYTES", 50)
 
 
 def test_chunks_types_and_projection(tmp_path: Path) -> None:
@@ -84,9 +86,9 @@ def test_what_python_writes_is_read_back(
     raw = (text.getvalue() if final else text.getvalue().removesuffix(end)).encode()
     path = write(tmp_path / ("a.csv.gz" if packed else "a.csv"), gzip.compress(raw) if packed else raw)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_chunks, "CHUNK_BYTES", chunk)
-        patch.setattr(text_files, "BLOCK_BYTES", block)
-        patch.setattr(text_files, "_SCAN_BYTES", 3 * block)
+        patch.setattr(records, "CHUNK_BYTES", chunk)
+        patch.setattr(text_reader, "BLOCK_BYTES", block)
+        patch.setattr(text_reader, "_SCAN_BYTES", 3 * block)
         schema = pa.schema([("s", pa.string()), ("i", pa.int64()), ("x", pa.float64())])
         reader = CsvReader(path, schema, delimiter=delimiter)
         assert rows(reader) == data
@@ -104,8 +106,8 @@ def test_records_end_where_pyarrow_says(tmp_path: Path, raw: str, block: int) ->
     convert = pc.ConvertOptions(column_types=types)
     expected = pc.read_csv(io.BytesIO(text.encode()), parse_options=options, convert_options=convert)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_files, "BLOCK_BYTES", block)
-        patch.setattr(text_files, "_SCAN_BYTES", block)
+        patch.setattr(text_reader, "BLOCK_BYTES", block)
+        patch.setattr(text_reader, "_SCAN_BYTES", block)
         try:
             found = rows(CsvReader(write(tmp_path / "a.csv", text), types))
         except DataError:
@@ -240,7 +242,7 @@ def test_what_is_not_used_is_not_imported() -> None:
 
 MEASURE = """
 import json, sys
-from streamtrain.memory import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
+from streamtrain.memory.process import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
 from streamtrain.storage import open_reader
 path, rows = sys.argv[1], int(sys.argv[2])
 with steady_allocators():

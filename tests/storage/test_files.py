@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.errors import NotFoundError, SchemaError
-from streamtrain.storage.files import list_files, partition_columns
+from streamtrain.storage.files.listing import list_files, partition_columns
 
 SUFFIXES = (".parquet",)
 

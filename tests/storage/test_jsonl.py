@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from streamtrain import fit
 from streamtrain.errors import CorruptError, NotFoundError, SchemaError
-from streamtrain.storage import open_reader, text_chunks, text_files
+from streamtrain.storage import open_reader
 from streamtrain.storage.jsonl import JsonLinesReader
+from streamtrain.storage.text import reader as text_reader
+from streamtrain.storage.text import records
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 MEASURE = (Path(__file__).parent / "test_csv.py").read_text().partition('MEASURE = """')[2].partition('"""')[0]
@@ -35,9 +37,9 @@ def write(path: Path, text: str | bytes) -> Path:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_chunks, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(text_files, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(text_files, "_SCAN_BYTES", 50)
+    monkeypatch.setattr(records, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(text_reader, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(text_reader, "_SCAN_BYTES", 50)
 
 
 _INTEGER, _TEXT = st.integers(-(2**62), 2**62), st.text(max_size=6)
@@ -55,9 +57,9 @@ def test_what_python_writes_is_read_back(
     raw = (end.join(json.dumps(row, ensure_ascii=ascii) for row in data) + end * final).encode(errors="replace")
     path = write(tmp_path / ("a.jsonl.gz" if packed else "a.jsonl"), gzip.compress(raw) if packed else raw)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_chunks, "CHUNK_BYTES", chunk)
-        patch.setattr(text_files, "BLOCK_BYTES", block)
-        patch.setattr(text_files, "_SCAN_BYTES", 3 * block)
+        patch.setattr(records, "CHUNK_BYTES", chunk)
+        patch.setattr(text_reader, "BLOCK_BYTES", block)
+        patch.setattr(text_reader, "_SCAN_BYTES", 3 * block)
         reader = JsonLinesReader(path, pa.schema([("i", pa.int64()), ("s", pa.string()), ("b", pa.bool_())]))
         assert rows(reader) == data
         slices = [b for c in reader.chunks() for b in reader.stream(c, ["b", "i"], 3)]

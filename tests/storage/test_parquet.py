@@ -22,11 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError
-from streamtrain.job import Job, Settings
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import as_batches
-from streamtrain.storage.parquet import ParquetReader
+from streamtrain.storage.parquet.reader import ParquetReader
 from streamtrain.storage.reader import Reader, Streams
+from streamtrain.train.job import Job, Settings
 
 CORPORA = Path(__file__).parents[2] / ".." / "shared" / "corpora"
 FILES = sorted(p for p in CORPORA.rglob("*") if ".parquet" in p.name and p.suffix != ".json" and p.is_file())
@@ -477,8 +477,8 @@ def test_fingerprint(tmp_path: Path) -> None:
 
 _MEASURE = """
 import json, sys
-from streamtrain.memory import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
-from streamtrain.storage.parquet import ParquetReader
+from streamtrain.memory.process import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
+from streamtrain.storage.parquet.reader import ParquetReader
 path, small, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with steady_allocators():
     first = ParquetReader(small)

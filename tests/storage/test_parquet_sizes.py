@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.storage.parquet import ParquetReader
-from streamtrain.storage.parquet_footer import first_page
-from streamtrain.storage.parquet_sizes import Page
-from streamtrain.storage.place import LocalPlace
+from streamtrain.storage.files.place import LocalPlace
+from streamtrain.storage.parquet.footer import first_page
+from streamtrain.storage.parquet.reader import ParquetReader
+from streamtrain.storage.parquet.sizes import Page
 
 
 def write(path: Path, rows: int = 50_000, **options: object) -> Path:
@@ -56,8 +56,8 @@ def test_no_page_to_be_found(tmp_path: Path, content: bytes) -> None:
 
 FOOTERS = """
 import sys
-from streamtrain.memory import resident_bytes
-from streamtrain.storage.parquet import ParquetReader
+from streamtrain.memory.process import resident_bytes
+from streamtrain.storage.parquet.reader import ParquetReader
 ParquetReader(sys.argv[2])
 before = resident_bytes()
 reader = ParquetReader(sys.argv[1])

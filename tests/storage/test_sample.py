@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamtrain
-from streamtrain.storage.sample import sampled
+from streamtrain.storage.files.sample import sampled
 
 MB = 10**6
 

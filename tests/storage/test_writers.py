@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamtrain.errors import BadValueError, SchemaError, UsageError
-from streamtrain.rechunking.to_zarr import ZarrOutput
 from streamtrain.storage.formats import COMPRESSIONS
-from streamtrain.storage.parquet_types import leaves
-from streamtrain.storage.parquet_writer import ParquetTableWriter, footer_entry_bytes
-from streamtrain.storage.zarr.convert import as_numpy
+from streamtrain.storage.parquet.types import leaves
+from streamtrain.storage.parquet.writer import ParquetTableWriter, footer_entry_bytes
 from streamtrain.storage.zarr.writer import ZarrWriter
+from streamtrain.tools.rechunk.to_zarr import ZarrOutput
+from streamtrain.tools.rechunk.zarr_arrays import as_numpy
 
 # -- Parquet ---------------------------------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ def test_long_text_is_converted_a_part_at_a_time(tmp_path: Path, monkeypatch: py
         sizes.append(sum(len(text) for text in values.to_pylist()))
         return as_numpy(name, values, *more)
 
-    monkeypatch.setattr("streamtrain.rechunking.to_zarr.as_numpy", watched)
+    monkeypatch.setattr("streamtrain.tools.rechunk.to_zarr.as_numpy", watched)
     output = ZarrOutput.of(batch.schema, batch.schema, "zstd")
     held: list[int] = []
     sink = output.open(tmp_path / "out", 1000, 400, held.append)
@@ -139,7 +139,7 @@ def test_long_text_is_converted_a_part_at_a_time(tmp_path: Path, monkeypatch: py
 _MEASURE = """
 import json, sys
 import numpy as np, pyarrow as pa
-from streamtrain.memory import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
+from streamtrain.memory.process import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
 rng = np.random.default_rng(0)
 folder, format, compression, kind = sys.argv[1:]
 codes = lambda distinct, rows: pa.DictionaryArray.from_arrays(
@@ -162,13 +162,13 @@ with steady_allocators():
     batch = pa.record_batch({"a": make(), "b": make()})
     rows = batch.num_rows
     if format == "parquet":
-        from streamtrain.storage.parquet_writer import ParquetTableWriter, write_peak_bytes
+        from streamtrain.storage.parquet.writer import ParquetTableWriter, write_peak_bytes
         declared = write_peak_bytes(batch.schema, rows, compression, batch.nbytes)
         def write(name, batch, times):
             with ParquetTableWriter(f"{folder}/{name}", batch.schema, chunk_rows=rows, compression=compression) as writer:
                 for _ in range(times): writer.write_chunk(batch)
     else:
-        from streamtrain.storage.zarr.convert import array_of, as_numpy
+        from streamtrain.tools.rechunk.zarr_arrays import array_of, as_numpy
         from streamtrain.storage.zarr.writer import ZarrWriter, write_peak_bytes
         columns = {field.name: array_of(field) for field in batch.schema}
         arrays = {name: as_numpy(name, batch.column(name), *columns[name]) for name in columns}

@@ -19,8 +19,8 @@ from streamtrain.metrics import Patience, make_metrics
 from streamtrain.model import LinearSettings, Model, PreparationSettings
 from streamtrain.prepare import Preparation, Shape, Slots, Standardize, TargetScale
 from streamtrain.testing import assert_resumes_exactly
-from streamtrain.testing.generated import generated_batch
-from streamtrain.testing.values import copied
+from streamtrain.testing.learners.generated import generated_batch
+from streamtrain.testing.learners.values import copied
 
 WORDS = np.array(["red", "blue", "green", "ümlaut", "a", "of", "the sea"])
 

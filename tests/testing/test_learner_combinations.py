@@ -15,7 +15,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
 from streamtrain.learn import LOSSES, RULES, SCHEDULES, Linear
 from streamtrain.testing import LearnerTests
-from streamtrain.testing.learner_suite import LEARNER_CHECKS
+from streamtrain.testing.learners.suite import LEARNER_CHECKS
 
 _PENALTIES = {"l1": 1e-3, "l2": 1e-3}
 SETTINGS: list[dict[str, Any]] = [

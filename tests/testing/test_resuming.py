@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamtrain.batch import Batch
 from streamtrain.learn import Linear
 from streamtrain.testing import CheckFailed, assert_resumes_exactly
-from streamtrain.testing.generated import generated_batch
+from streamtrain.testing.learners.generated import generated_batch
 
 
 def learn(learner: Linear, batch: Batch) -> Any:

@@ -18,8 +18,8 @@ import streamtrain
 from streamtrain.cli.commands import app
 from streamtrain.errors import DataError, NotFoundError, UsageError
 from streamtrain.testing import CorruptReader, check_reader
-from streamtrain.testing.process import Findings
-from streamtrain.testing.running import CHECKS
+from streamtrain.testing.readers.process import Findings
+from streamtrain.testing.readers.running import CHECKS
 
 DIGITS = Path(__file__).resolve().parents[2] / "data/digits.parquet"
 WRITTEN = {"all_rows", "one_row", "empty", "nulls", "fingerprint_of_copy", "fingerprint_of_other", "damaged"}
@@ -48,7 +48,7 @@ thing = 3
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares the half second that a fresh process takes."""
     nothing = lambda reader, chunks, small: Findings(None, digests=[], expected=[])  # noqa: E731
-    monkeypatch.setattr("streamtrain.testing.subject.in_fresh_process", nothing)
+    monkeypatch.setattr("streamtrain.testing.readers.subject.in_fresh_process", nothing)
 
 
 def outcomes(target: Any, **options: Any) -> dict[str, str]:

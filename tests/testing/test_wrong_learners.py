@@ -15,8 +15,9 @@ import wrong_states
 from wrong_learners import FEATURES, SLOTS, Good
 from wrong_learners_world import SignsByHash
 
-from streamtrain.testing import CheckFailed, LearnerTests, PreparerTests, learner_checks, learner_world
-from streamtrain.testing.learner_suite import LEARNER_CHECKS
+from streamtrain.testing import CheckFailed, LearnerTests, PreparerTests
+from streamtrain.testing.learners import checks, world
+from streamtrain.testing.learners.suite import LEARNER_CHECKS
 
 
 class Suite(LearnerTests):
@@ -192,7 +193,7 @@ def test_the_text_has_the_figures_and_the_limit(kind: Any, check: str, words: st
 
 
 def test_what_is_not_claimed_is_skipped() -> None:
-    for check in (learner_checks.weights, learner_checks.sparse):
+    for check in (checks.weights, checks.sparse):
         with pytest.raises(SkipTest, match="does not claim"):
             check(Suite(Good, slots=0, weights=False).as_subject())
 
@@ -205,7 +206,7 @@ def global_words() -> list[int]:
 def test_the_random_numbers_of_others_are_as_they_were() -> None:
     before, words = random.getstate(), global_words()
     with pytest.raises(CheckFailed):
-        learner_world.global_random(Suite(wrong_learners.GlobalNoise).as_subject())
+        world.global_random(Suite(wrong_learners.GlobalNoise).as_subject())
     assert (random.getstate(), global_words()) == (before, words)
 
 

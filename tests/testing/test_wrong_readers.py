@@ -13,9 +13,9 @@ import wrong_readers
 from wrong_readers import Good
 
 from streamtrain.testing import ReaderTests
-from streamtrain.testing.process import Findings
-from streamtrain.testing.running import CHECKS, run_checks
-from streamtrain.testing.subject import Subject, Writer
+from streamtrain.testing.readers.process import Findings
+from streamtrain.testing.readers.running import CHECKS, run_checks
+from streamtrain.testing.readers.subject import Subject, Writer
 
 CHUNK_ROWS = 300
 

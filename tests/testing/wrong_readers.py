@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain import Chunk, DataError
-from streamtrain.testing.compare import table_of
+from streamtrain.testing.readers.compare import table_of
 
 
 class Good:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
 from streamtrain.learn.losses.base import Floats, Invariant, Wide
-from streamtrain.learn.losses.paths import logistic_gain, softmax_fall
+from streamtrain.learn.losses.importance_paths import logistic_gain, softmax_fall
 
 __all__ = ["Hinge", "Logistic", "Softmax"]
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from streamtrain.errors import UsageError
-from streamtrain.text import without_secrets
+from streamtrain.errors import UsageError, without_secrets
 
 __all__ = ["SCHEMES", "Address", "Secret"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from streamtrain.errors import DataError, NotFoundError
-from streamtrain.storage.files import data_files
-from streamtrain.storage.place import Stat, ahead
+from streamtrain.storage.files.listing import data_files
+from streamtrain.storage.files.place import Stat, ahead
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.failure import GivenUp
 

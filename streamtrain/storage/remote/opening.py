@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 
 from streamtrain.errors import NotFoundError, UsageError
+from streamtrain.storage.formats import format_of, has_format, reader_for
 from streamtrain.storage.reader import Reader
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.listing import walk
-from streamtrain.storage.suffixes import format_of, has_format, reader_for
 
 __all__ = ["open_remote"]
 

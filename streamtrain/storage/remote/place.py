@@ -1,4 +1,4 @@
-"""Remote files as readers of files see them (`streamtrain.storage.place.Place`)."""
+"""Remote files as readers of files see them (`streamtrain.storage.files.place.Place`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.storage.place import Stat, require_unchanged
+from streamtrain.storage.files.place import Stat, require_unchanged
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client, Traffic
 from streamtrain.storage.remote.file import RangeFile
@@ -75,7 +75,7 @@ class RemotePlace:
 
 
 def locate_remote(target: str, suffixes: tuple[str, ...]) -> tuple[RemotePlace, list[str]]:
-    """As `streamtrain.storage.place.locate`, of a URL."""
+    """As `streamtrain.storage.files.place.locate`, of a URL."""
     client = Client(Address.parse(target))
     root, stats = find_files(client, suffixes)
     return RemotePlace(client, root, stats), list(stats)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from streamtrain.errors import CorruptError, NotFoundError
+from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.remote.address import Address
-from streamtrain.storage.sample import sampled
 
 __all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
 

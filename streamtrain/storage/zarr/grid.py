@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamtrain.storage.arrays import row_bits
+from streamtrain.storage.from_numpy import row_bits
 
 __all__ = ["READ_BYTES", "RUN_BYTES", "RUN_ROWS", "Column", "Grid", "make_grid"]
 

@@ -13,7 +13,7 @@ import zarr
 import zarr.storage
 
 from streamtrain.errors import ColumnError, CorruptError, NotFoundError, SchemaError
-from streamtrain.storage.arrays import arrow_type
+from streamtrain.storage.from_numpy import arrow_type
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.zarr.decode import LastBlock
 from streamtrain.storage.zarr.files import Files, Zip, list_arrays, open_files

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.errors import ColumnError, StreamtrainError, UsageError
-from streamtrain.storage.arrays import to_arrow
 from streamtrain.storage.arrow import pick
+from streamtrain.storage.from_numpy import to_arrow
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.zarr.decode import read_rows

@@ -1,0 +1,130 @@
+"""Linear models: `PlainLinear`, and steps that are fused with the preparation where a compiled kernel can do that."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.batch import Batch
+from streamtrain.kernels import COMPILED
+from streamtrain.kernels.fused_linear import LinearStep
+from streamtrain.learn.linear import PlainLinear, measures
+from streamtrain.learn.optimizers import Clock, Nag
+from streamtrain.learn.update import FORGET
+
+__all__ = ["Linear"]
+
+Floats = NDArray[np.float32]
+
+
+class Linear(PlainLinear):
+    """A linear model: ``margin = X @ weights + intercept + sparse @ sparse_weights``, learned by mini-batch gradients of the
+    mean loss.
+
+    features: columns of X. classes: 0 for regression. slots: columns of the sparse part, which may be None in any batch.
+    targets: how many are learned at once, each by itself; targets and predictions of more than one have shape
+    (rows, targets). loss: a name of ``LOSSES`` or a ``Loss``; by default squared, logistic or softmax, by the number of
+    classes. delta, level: of losses huber and quantile. rule: a name of ``RULES`` or a ``Rule``. step: of the rule;
+    default: what suits rule and loss. schedule: of rules sgd and momentum. l1, l2: added to the mean loss,
+    ``l1 * |w| + l2 / 2 * w^2``; the intercept is not penalised. average: predict by a running average of the weights,
+    ``A += (W - A) * min(1, 4 / (n + 3))`` at batch n (polynomial-decay averaging, Shamir & Zhang 2013); n counts the batches
+    that touched a weight.
+
+    Weights of rows: the slopes of the loss are those of importance-invariant updates, and their sum is divided by the number
+    of rows, whatever these weigh. Rows of weight 0 are as if they were not there.
+
+    Columns should have comparable scales: see ``prepare.Standardize``.
+
+    >>> X = np.array([[-1.0], [1.0]], np.float32)
+    >>> model = Linear(1, 2)
+    >>> for _ in range(100):
+    ...     model.learn(Batch(X, np.array([0, 1], np.int32), None, np.arange(2)))
+    >>> (model.predict(X) > 0.5).tolist()
+    [False, True]
+    """
+
+    diverged = False
+    _fused: LinearStep | None = None
+
+    @property
+    def fuses(self) -> bool:
+        """Whether `step` can do the work of preparation, `predict` and `learn` in one pass over rows without sparse part."""
+        return self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
+
+    def step(self, batch: Batch, maps: Floats) -> tuple[Floats, Floats]:
+        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.linear.LinearStep`). For rows
+        without weights.
+
+        maps: centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
+        Returns the predictions from before the step, shape (rows,), and the sums of the raw rows about the centre.
+        Where the gradient is not finite nothing is learned and ``diverged`` is set: unless the sums say that the rows
+        are to blame, the weights are.
+        """
+        targets = batch.targets.astype(np.float32, copy=False)
+        scores, gradient, found = self._fused_for(maps)(batch.features, targets, None)
+        self.diverged = not math.isfinite(np.add.reduce(gradient))
+        if not self.diverged:
+            self._learn(gradient, found, maps, len(batch))
+        return scores, found
+
+    def _learn(self, gradient: Floats, found: Floats, maps: Floats, rows: int) -> None:
+        """What is left of a step once the rows have been looked at."""
+        clock = self._tick(rows)
+        if measures(clock):
+            squares = found[1] * np.square(maps[2], dtype=np.float64)
+            clock.measure(float(np.add.accumulate(squares)[-1]), rows)  # one by one, as `run` does
+        assert self._fused is not None
+        clock.hear(self._fused.squared, rows)
+        self._gradient[:] = gradient
+        self._descend(rows)
+
+    @property
+    def runs(self) -> bool:
+        """Whether `run` can take many batches at a time, and sparse parts."""
+        plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
+        unpaid = not self.l1 and (self._table is None or not self.l2)
+        return COMPILED and plain and unpaid and type(self.rule) is Nag and self._descent.averages
+
+    def run(
+        self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
+    ) -> tuple[int, Floats, Floats | None]:
+        """`step` for many batches of ``size`` rows that stand one after the other, without weights; to the same bits.
+
+        block: gets the sums of each batch, shape (2, features), float64. Returns the batches learned, their predictions,
+        and None; or, where a batch had sums or a gradient that are not finite, its predictions too and its sums, which
+        are not in ``block``. It is learned from, but for its sparse part, unless ``diverged``.
+        """
+        clock, sparse = self._clock, batch.sparse
+        table = None if sparse is None else self._table_for(sparse)
+        counts = np.array([clock.rows, clock.batches, clock.measured, clock.power, clock.noise])
+        targets = batch.targets.astype(np.float32, copy=False)
+        done, scores, gradient, found = self._fused_for(maps).run(
+            batch.features, size, targets, self._dense["squares"], counts, block,
+            step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
+            prior=self._priors,
+        )  # fmt: skip
+        if sparse is not None and table is not None:
+            table.use(sparse.indices)
+        rows, batches, measured, power, noise = counts.tolist()
+        self._clock = Clock(int(rows), int(batches), int(measured), power, noise)
+        self._dense["steps"][...] = batches
+        if done * size >= len(batch):
+            return done, scores, None
+        odd = min(size, len(batch) - done * size)
+        self.diverged = not math.isfinite(np.add.reduce(gradient))
+        if not self.diverged:
+            self._learn(gradient, found, maps, odd)
+        return done, scores[: done * size + odd], found
+
+    @property
+    def _priors(self) -> tuple[float, float]:
+        """Of dense weights and of slots."""
+        rule = self.rule
+        return (rule.prior, rule.for_slots().prior) if isinstance(rule, Nag) else (0.0, 0.0)
+
+    def _fused_for(self, maps: Floats) -> LinearStep:
+        if self._fused is None or self._fused.maps is not maps:
+            self._fused = LinearStep(maps, self._average, self._weights, logistic=self.loss.name == "logistic")
+        return self._fused

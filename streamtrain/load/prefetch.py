@@ -1,0 +1,158 @@
+"""The background half of the loader: one thread that fills windows in order, one after the other, ahead of the learner."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import ExitStack
+from functools import cached_property, partial
+from itertools import count
+from typing import Any
+
+from streamtrain.errors import DataError
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
+from streamtrain.load.schedulers import ClusterScheduler, make_scheduler
+from streamtrain.load.source import Source
+from streamtrain.load.window import Arrangement, Window
+from streamtrain.memory.gate import ByteGate, never
+from streamtrain.memory.monitor import Monitor
+from streamtrain.memory.process import steady_allocators
+from streamtrain.plan import Plan
+from streamtrain.plan.order import streamed, windows
+
+__all__ = ["Filler"]
+
+_POLL_SECONDS = 0.2  # how long any wait goes on before it looks whether it was stopped
+_STOP_SECONDS = 1.0  # how long to wait for a read that is under way before it is abandoned
+
+
+class Filler:
+    """Fills windows from ``window`` of ``epoch`` on; `next` gives them in order, `free` takes back those used up.
+
+    The windows in flight are the buffers that exist: filling waits for a free one. An error arrives in its place.
+    """
+
+    def __init__(
+        self, source: Source, plan: Plan, scheduler: Any, *, seed: int, holdout: float, epoch: int, window: int,
+        epochs: int | None, monitor: Monitor | None, ledger: Ledger | None,
+    ) -> None:  # fmt: skip
+        self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
+        self._where, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
+        self._stack = ExitStack()
+        self._scheduler = make_scheduler(scheduler, plan.workers)
+        self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
+        self.reader = PieceReader(
+            source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
+            streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
+            gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.workers, plan.chunks)),
+            ledger=ledger,
+        )  # fmt: skip
+        self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
+        rows = min(plan.window_rows, plan.rows)
+        buffers = [Window(source.layout, rows) for _ in range(min(plan.windows_in_flight, max(1, plan.windows)))]
+        self.buffer_bytes = sum(w.arrays.nbytes for w in buffers)
+        for buffer in buffers:
+            self._free.put(buffer)
+        self._ready: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._stack.enter_context(steady_allocators())
+        self._thread = threading.Thread(target=self._run, name="streamtrain-fill", daemon=True)
+        self._thread.start()
+
+    def next(self) -> Window | None:
+        """The next window, or None at the end of an epoch. Raises what went wrong in filling it."""
+        while True:
+            try:
+                item = self._ready.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if not self._thread.is_alive() and self._ready.empty():
+                    raise RuntimeError("the loader's thread is gone without a word") from None
+                continue
+            if isinstance(item, BaseException):
+                self._ready.put(item)  # there is nothing after it, however often one asks
+                raise item
+            return item
+
+    def release(self, window: Window) -> None:
+        """Take back a window whose rows have been handed out."""
+        self._free.put(window)
+
+    def stop(self) -> None:
+        """Stop reading and give back threads; what is being read is abandoned."""
+        self._stopped.set()
+        self.reader.stopped = True
+        self.gate.close()
+        self._free.put(None)
+        self._thread.join(_STOP_SECONDS)
+        self._scheduler.close()
+        self._stack.close()
+
+    def _run(self) -> None:
+        try:
+            epoch, first = self._where
+            for number in count(epoch) if self._epochs is None else range(epoch, self._epochs):
+                self._run_epoch(number, first if number == epoch else 0)
+        except Stopped:
+            return
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _run_epoch(self, epoch: int, first: int) -> None:
+        plan, table = self._plan, self._source.table
+        order = windows(table.rows, plan.window_rows, seed=self._seed, epoch=epoch, shuffle=plan.shuffle)
+        for number, pieces in enumerate(order):
+            if number >= first:
+                window = self._take_free()
+                arrangement = Arrangement.of(
+                    list(pieces), table.starts, epoch=epoch, number=number, seed=self._seed, shuffle=plan.shuffle,
+                    holdout=self._holdout,
+                )  # fmt: skip
+                window.begin(arrangement)
+                self._fill(window)
+                window.finish()
+                self._ready.put(window)
+        self._ready.put(None)
+
+    def _take_free(self) -> Window:
+        window = self._free.get()
+        if window is None or self._stopped.is_set():
+            raise Stopped
+        return window
+
+    def _fill(self, window: Window) -> None:
+        placed = window.arrangement.placed()
+        if isinstance(self._scheduler, ClusterScheduler):
+            self._fill_from_cluster(self._scheduler, window, placed)
+        else:
+            tasks = [(partial(self.reader.read_lane, lane, window),) for lane in self.reader.lanes(placed)]
+            for _ in self._scheduler.run(tasks):
+                pass
+
+    def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, placed: list[Placed]) -> None:
+        """Have the cluster read the whole chunks; pieces of streamed chunks are read here, where their streams are."""
+        placed = [(piece, places) for piece, places in placed if not self.reader.is_lost(piece, window, places)]
+        whole = [(piece, places) for piece, places in placed if self.reader.is_whole(piece)]
+        chunks = [self._source.table[piece.chunk] for piece, _ in whole]
+        tasks = [(load_chunk, *self._shared, chunk, self.reader.groups, self._skips) for chunk in chunks]
+        for i, found in scheduler.run(tasks):
+            piece, places = whole[i]
+            if isinstance(found, DataError):
+                self.reader.lose(piece, window, places, found)
+            else:
+                arrays, lost = found
+                window.arrays.scatter_from(arrays, places(0, piece.rows))
+                for rows in lost:
+                    window.lose(places(0, piece.rows)[rows])
+            if self._stopped.is_set():
+                raise Stopped
+        for piece, places in placed:
+            if not self.reader.is_whole(piece):
+                self.reader.read(piece, window, places)
+
+    @cached_property
+    def _shared(self) -> tuple[Any, Any]:
+        """Reader and layout, on every worker of the cluster; sent once."""
+        scheduler = self._scheduler
+        assert isinstance(scheduler, ClusterScheduler)
+        return scheduler.share(self._source.reader), scheduler.share(self._source.layout)

@@ -1,0 +1,230 @@
+"""The pass over the target: its column alone is read, slice by slice, before training starts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamtrain.columns.numbers import as_numbers
+from streamtrain.columns.target import (
+    Target,
+    bad_message,
+    named_values,
+    not_finite,
+    plain_values,
+    resolve_task,
+    runs,
+)
+from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
+from streamtrain.load.ledger import Ledger
+from streamtrain.storage.arrow import is_number, pick, value_type
+from streamtrain.storage.checked import open_stream, read_columns
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+
+__all__ = ["survey"]
+
+_MOST_CLASSES = 1000  # of an integer that nobody called a class
+_MOST_COUNTED = 10_000  # of anything: what is counted is held in memory
+_BLOCK_ROWS = 8192
+_BAD_VALUES = "null, NaN or infinite values (or too large for float32)"
+_SLICE_ROWS = 8 * _BLOCK_ROWS  # of a chunk that has more: the pass must take less than the training that is planned
+
+
+def survey(
+    reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
+    ledger: Ledger | None = None, known: Target | None = None,
+) -> Target:  # fmt: skip
+    """Read the target's column alone and tell what is in it. With ``classes`` nothing is read, unless there is a
+    ``ledger``: then chunks that cannot be read, nulls and NaN are entered there and passed over. known: the target of an older
+    run, whose task, classes and origin are those of this one too; there may be more classes.
+
+    Raises ColumnError for a column that cannot be a target, BadValueError for nulls and NaN (how many, in which
+    files), DataError for one class, or for more than 1,000 distinct integers while no ``task`` is given;
+    UsageError for classes of another kind than the known ones.
+    """
+    field = pick(reader.schema, name, "target")
+    if known is not None and task not in (None, known.task):
+        raise UsageError(f"--task {task}: the old run learned to {known.task} {name!r}: leave --task out")
+    chosen = resolve_task(field, task if known is None else known.task)
+    named = None if classes is None else _named_classes(field, chosen, classes, known)
+    if named is not None and ledger is None:
+        return Target(name, chosen, named, rows=table.total_rows)
+    many = known is not None and len(known.classes) > _MOST_CLASSES  # somebody called them classes
+    tally = _Tally(name, chosen, refuse_many=task is None and not many, known=known)
+    for number, chunk in enumerate(table):
+        try:
+            _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, chosen))
+        except (CorruptError, SchemaError) as error:
+            if ledger is None or isinstance(error, ChangedError):
+                raise
+            ledger.skip_chunk(number, chunk.key, chunk.rows, error)
+        if ledger is not None and (bad := tally.passed_over(chunk.key)):
+            ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
+    if ledger is not None and ledger.rows == table.total_rows:
+        raise CorruptError(f"nothing is left: every row is skipped, the first for: {ledger.entries()[0]['error']}")
+    return tally.target() if named is None else Target(name, chosen, named, rows=table.total_rows)
+
+
+def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, passing: Target | None) -> None:
+    """passing: says which values are passed over; None: they are counted as bad."""
+    for values in _slices(reader, chunk, name):
+        good = None if passing is None else passing.usable(values)
+        if good is None:
+            tally.add(values, chunk.key)
+        else:
+            tally.pass_over(len(good) - int(np.count_nonzero(good)), chunk.key)
+            for first, last in runs(good):
+                tally.add(values.slice(first, last - first), chunk.key)
+
+
+def _named_classes(field: pa.Field, task: str, classes: Sequence[str], known: Target | None) -> tuple[Any, ...]:
+    if task != "classify":
+        raise UsageError("--classes: a regression has none; leave it out, or give --task classify")
+    kind = value_type(field.type)
+    try:
+        if pa.types.is_boolean(kind):
+            values: set[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}
+        elif is_number(kind):
+            values = {int(c) if pa.types.is_integer(kind) else float(c) for c in classes}
+        else:
+            values = {str(c) for c in classes}
+    except (ValueError, KeyError):
+        given = ", ".join(map(repr, classes))
+        raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
+    together = _together(field.name, values, known)
+    if len(together) < 2:
+        raise UsageError(f"--classes: {len(together)} class given, at least two are needed")
+    return together
+
+
+def _together(name: str, found: Iterable[Any], known: Target | None) -> tuple[Any, ...]:
+    """The classes of these data and those that were known before, sorted."""
+    before = known.classes if known is not None else ()
+    classes = {*before, *found}
+    if len({isinstance(c, str) for c in classes}) > 1:
+        old, new = ("text", "numbers") if isinstance(before[0], str) else ("numbers", "text")
+        raise UsageError(
+            f"target {name!r} holds {new}; the old run's classes are {old} ({', '.join(map(repr, before[:10]))}): cast it first"
+        )
+    if len({isinstance(c, bool) for c in classes}) > 1:  # false and true are 0 and 1 among numbers
+        classes = {int(c) if isinstance(c, bool) else c for c in classes}
+    return tuple(sorted(classes))
+
+
+def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
+    """The target's values of a chunk in blocks of at most 8,192 rows."""
+    long = chunk.rows > _SLICE_ROWS
+    batches = open_stream(reader, chunk, [name], _SLICE_ROWS) if long else read_columns(reader, chunk, [name])
+    for batch in batches:
+        for start in range(0, batch.num_rows, _BLOCK_ROWS):
+            yield batch.column(0).slice(start, _BLOCK_ROWS)
+
+
+class _Tally:
+    """Counts of classes, or moments of a regression target, and their spread between blocks."""
+
+    def __init__(self, name: str, task: str, *, refuse_many: bool, known: Target | None = None) -> None:
+        self._name, self._task, self._refuse_many, self._known = name, task, refuse_many, known
+        self._counts: Counter[Any] = Counter()
+        self._squares: defaultdict[Any, float] = defaultdict(
+            float
+        )  # for each class, the sum over blocks of (rows of it)^2 / rows
+        self._bad: Counter[str] = Counter()
+        self._passed: Counter[str] = Counter()
+        self._rows = 0
+        self._moments = np.zeros(3)  # sum, sum of squares, sum over blocks of (sum)^2 / rows; about the first value
+        self._origin: float | None = None
+
+    def add(self, values: pa.Array, where: str) -> None:
+        if values.null_count:
+            self._bad[where] += values.null_count
+            return
+        self._rows += len(values)
+        if self._task == "regress":
+            self._add_numbers(as_numbers(values).astype(np.float64), where)
+        else:
+            self._add_classes(values, where)
+
+    def pass_over(self, rows: int, where: str) -> None:
+        """So many values of a chunk are left out."""
+        self._passed[where] += rows
+
+    def passed_over(self, where: str) -> int:
+        """Values of a chunk that were left out."""
+        return self._passed[where]
+
+    def _add_numbers(self, numbers: NDArray[np.float64], where: str) -> None:
+        with np.errstate(over="ignore"):
+            bad = not_finite(numbers.astype(np.float32))
+        if bad:
+            self._bad[where] += bad
+        elif numbers.size:
+            self._origin = float(numbers[0]) if self._origin is None else self._origin
+            shifted = numbers - self._origin
+            total = shifted.sum()
+            self._moments += total, (shifted * shifted).sum(), total * total / len(shifted)
+
+    def _add_classes(self, values: pa.Array, where: str) -> None:
+        plain = plain_values(values)
+        if isinstance(plain, pa.DictionaryArray):
+            named, codes = named_values(plain)
+            pairs = [(v, n) for v, n in zip(named, np.bincount(codes, minlength=len(named)).tolist(), strict=True) if n]
+        else:
+            distinct, counted = np.unique(as_numbers(plain), return_counts=True)
+            if distinct.dtype.kind == "f" and not np.isfinite(distinct).all():
+                self._bad[where] += int(counted[~np.isfinite(distinct)].sum())
+                return
+            pairs = list(zip(distinct.tolist(), counted.tolist(), strict=True))
+        for value, n in pairs:
+            self._counts[value] += n
+            self._squares[value] += n * n / len(values)
+        if len(self._counts) > _MOST_COUNTED:
+            raise DataError(
+                f"target {self._name!r} has more than {_MOST_COUNTED:,} distinct values: too many classes; numbers can be "
+                "learned with --task regress"
+            )
+        if self._refuse_many and len(self._counts) > _MOST_CLASSES and not isinstance(pairs[0][0], str):
+            raise DataError(
+                f"target {self._name!r} is an integer with more than {_MOST_CLASSES:,} distinct values: "
+                "say what it is with --task classify or --task regress"
+            )
+
+    def target(self) -> Target:
+        if self._bad:
+            bad, places = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
+            more = f" and {len(self._bad) - 3} more" if len(self._bad) > 3 else ""
+            raise BadValueError(
+                bad_message(
+                    self._name,
+                    bad,
+                    _BAD_VALUES,
+                    ", ".join(places) + more,
+                )
+            )
+        if self._task == "regress":
+            total, squares, between = self._moments.tolist()
+            variance = squares - total * total / max(1, self._rows)
+            clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
+            deviation, origin = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._origin or 0.0
+            far = abs(origin) > max(1e4 * deviation, 65_536)
+            origin = self._known.origin if self._known is not None else origin if far else 0.0
+            return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), origin=origin)
+        classes = _together(self._name, self._counts, self._known)
+        if len(classes) < 2 or not self._counts:
+            only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
+            raise DataError(f"target {self._name!r} has one class ({only}): there is nothing to learn to tell apart")
+        shares = np.array([self._counts[c] for c in classes]) / self._rows
+        within = np.array([self._squares[c] for c in classes]) / self._rows
+        variance = float((shares * (1 - shares)).sum())  # 0 where all are of one of the known classes
+        clustering = float((within - shares**2).sum()) / variance if variance else 0.0
+        counts = tuple(self._counts[c] for c in classes)
+        return Target(self._name, "classify", classes, counts, self._rows, _unit(clustering))
+
+
+def _unit(x: float) -> float:
+    return round(float(min(1.0, max(0.0, x))), 6)

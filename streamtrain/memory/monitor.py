@@ -1,0 +1,171 @@
+"""Holds a process to its budget while it works: samples it, and sets a limit that the system itself enforces.
+
+Three lines of defence stand behind the plan. Near the budget the byte gate admits one read at a time, and what was freed
+is given back. Over it, the work is stopped with BudgetExceeded. And because a sample can only see what has already
+happened, ``RLIMIT_DATA`` is lowered for as long as the work takes: one large allocation, in whoever's learner or reader,
+fails with a MemoryError, which becomes BudgetExceeded too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from streamtrain.errors import BudgetError, BudgetExceeded
+from streamtrain.memory.process import mapped_data_bytes, peak_bytes, release_freed_memory, resident_now
+from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
+
+__all__ = ["Monitor"]
+
+_SAMPLE_SECONDS = 0.01
+_NEAR_SHARE = 0.98  # of the budget: from here on reads go one at a time
+_TRIM_SECONDS = 0.5  # between two times that freed memory is given back
+_JOIN_SECONDS = 1.0
+_STACK_BYTES = 1 << 20  # of a thread that is started meanwhile, instead of 8 MiB: stacks count where they are mapped
+_STACKS_BYTES = 24 * _STACK_BYTES
+_BLAS_BYTES = 2 * (34 << 20)  # likewise the buffers of threads that are in BLAS at the same time
+
+
+class Monitor:
+    """Watches over one piece of work, as a context.
+
+    budget_bytes: the most that the process may take. planned: the terms of the plan. measured: terms of which it is known
+    what they really took, for the message. stops: whether going over the budget is an error; otherwise it is a warning,
+    in ``warnings``, and no limit is set.
+
+    A MemoryError that leaves the block becomes BudgetExceeded.
+
+    >>> with Monitor(10**12, {"baseline": 10**8}) as monitor:
+    ...     monitor.check()
+    """
+
+    def __init__(
+        self, budget_bytes: int, planned: Mapping[str, int], *, measured: Callable[[], Mapping[str, int]] = dict,
+        stops: bool = True,
+    ) -> None:  # fmt: skip
+        self.budget_bytes = budget_bytes
+        self.warnings: list[str] = []
+        self._planned, self._measured, self._stops = planned, measured, stops
+        self._near = self._over = False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="streamtrain-monitor", daemon=True)
+        self._trimmed = time.perf_counter()
+        # What is left for stacks and BLAS may come out of what the plan leaves free.
+        self._most_bytes = max(budget_bytes, predicted_peak(planned) + _STACKS_BYTES + _BLAS_BYTES)
+
+    def near(self) -> bool:
+        """Whether the process is so close to its budget that nothing should be read ahead."""
+        return self._near
+
+    def over(self) -> bool:
+        """Whether a sample was above the budget: an attribute's cost, for every batch."""
+        return self._over
+
+    def check(self) -> None:
+        """Raise BudgetExceeded if the process took more than the budget since the peak was reset; or warn, once."""
+        peak = peak_bytes()
+        if not self._over and (peak is None or peak <= self.budget_bytes):
+            return
+        taken = "more" if peak is None else f"{format_bytes(peak)}, more"
+        message = self._message(f"the process took {taken} than the budget {format_bytes(self.budget_bytes)}")
+        if self._stops:
+            raise BudgetExceeded(message)
+        self.warnings[:] = [message]  # as large as the peak has become
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if self._stops:
+            _limit.lower(self, self._most_bytes)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join(_JOIN_SECONDS)
+        _limit.restore(self)
+        if isinstance(error, MemoryError) and not isinstance(error, BudgetError):
+            peak, budget = peak_bytes(), format_bytes(self.budget_bytes)
+            taken = "" if peak is None else f", of which the process had taken {format_bytes(peak)}"
+            refused = f"an allocation was refused ({str(error) or type(error).__name__})"
+            raise BudgetExceeded(self._message(f"{refused}: the budget {budget}{taken}, has no room for it")) from error
+
+    def _message(self, what: str) -> str:
+        measured = self._measured()
+        lines = [
+            f"  {name:<12}  planned {format_bytes(size):>8}"
+            + (f"  measured {format_bytes(measured[name]):>8}" if name in measured else "")
+            for name, size in sorted_terms(self._planned)
+            if size or measured.get(name)
+        ]
+        total = format_bytes(predicted_peak(self._planned))
+        advice = (
+            "give a larger --memory; or see what in this process takes it: `streamtrain profile`, own learners, readers"
+        )
+        return "\n".join([f"{what}; planned {total}:", *lines, f"What would help: {advice}."])
+
+    def _run(self) -> None:
+        while not self._done.is_set():
+            self._sample()
+            self._done.wait(_SAMPLE_SECONDS)
+
+    def _sample(self) -> None:
+        found = resident_now()
+        if found is None:  # nothing can be measured here
+            self._done.set()
+            return
+        resident, now = found[0], time.perf_counter()
+        self._near = resident > _NEAR_SHARE * self.budget_bytes
+        if self._near and now - self._trimmed > _TRIM_SECONDS:
+            self._trimmed = now
+            release_freed_memory()
+        if resident > self.budget_bytes:
+            self._over = True
+
+
+class _DataLimit:
+    """``RLIMIT_DATA`` of this process: the least that the monitors at work ask for, and what it was before them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[Monitor, int] = {}
+        self._before = (-1, -1)
+        self._stack_bytes = 0
+
+    def lower(self, monitor: Monitor, most_bytes: int) -> None:
+        """Leave room for as many more bytes as the process is smaller than ``most_bytes``, and always for stacks and BLAS."""
+        square = np.zeros((256, 256), np.float32)
+        square @ square  # BLAS maps its buffer at its first use, and where it cannot, it ends the process
+        mapped, resident = mapped_data_bytes(), resident_now()
+        if mapped is None or resident is None:  # not Linux
+            return
+        import resource
+
+        with self._lock:
+            if not self._asked:
+                self._before = resource.getrlimit(resource.RLIMIT_DATA)
+                self._stack_bytes = threading.stack_size(_STACK_BYTES)
+            self._asked[monitor] = mapped + max(_STACKS_BYTES + _BLAS_BYTES, most_bytes - resident[0])
+            self._apply()
+
+    def restore(self, monitor: Monitor) -> None:
+        with self._lock:
+            if self._asked.pop(monitor, None) is not None:
+                self._apply()
+                if not self._asked:
+                    threading.stack_size(self._stack_bytes)
+
+    def _apply(self) -> None:
+        soft, hard = self._before
+        import resource  # only on Unix
+
+        limits = [size for size in (*self._asked.values(), soft, hard) if size != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limits) if self._asked else soft, hard))
+
+
+_limit = _DataLimit()

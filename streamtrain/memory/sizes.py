@@ -1,0 +1,64 @@
+"""Sizes in bytes, as people write them and read them; the predicted peak as a sum of named terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+
+from streamtrain.errors import SizeError
+
+__all__ = ["format_bytes", "parse_bytes", "predicted_peak", "sorted_terms"]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
+_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECASE)
+
+
+def parse_bytes(size: int | str) -> int:
+    """A size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
+
+    Raises SizeError for anything else, and for less than one byte.
+
+    >>> parse_bytes("512MB"), parse_bytes("2GiB"), parse_bytes("1.5 kB"), parse_bytes(1000)
+    (512000000, 2147483648, 1500, 1000)
+    >>> parse_bytes("lots")
+    Traceback (most recent call last):
+    streamtrain.errors.SizeError: 'lots' is not a size: write a number with a unit, as in 512MB (10^6) or 2GiB (2^30)
+    """
+    match = None if isinstance(size, bool) else _SIZE.fullmatch(str(size))
+    unit = match[2].lower() if match else "?"
+    if match is None or unit not in _UNITS:
+        raise SizeError(f"{size!r} is not a size: write a number with a unit, as in 512MB (10^6) or 2GiB (2^30)")
+    number = int(Fraction(match[1]) * _UNITS[unit])  # exact: a float holds 53 bits
+    if number < 1:
+        raise SizeError(f"{size!r} is less than one byte: write a positive size, as in 512MB")
+    return number
+
+
+def format_bytes(size: int) -> str:
+    """A size for people, in powers of ten.
+
+    >>> format_bytes(512_000_000), format_bytes(999), format_bytes(1_500), format_bytes(3_284_000_000)
+    ('512 MB', '999 B', '1.5 kB', '3.28 GB')
+    """
+    number, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if abs(number) < 999.5:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.3g} {unit}"
+
+
+def predicted_peak(terms: Mapping[str, int]) -> int:
+    """The peak of the process: one process holds all stages at once, so terms are summed, not maximised.
+
+    >>> predicted_peak({"baseline": 80, "windows": 20})
+    100
+    """
+    return sum(terms.values())
+
+
+def sorted_terms(terms: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Terms with their bytes, largest first."""
+    return sorted(terms.items(), key=lambda item: -item[1])

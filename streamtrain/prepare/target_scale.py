@@ -1,0 +1,107 @@
+"""A regression target in units of its own spread or size, by running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.errors import BadValueError, UsageError
+from streamtrain.state import checked
+
+__all__ = ["TargetScale"]
+
+Floats = NDArray[np.float32]
+_UNITS = ("deviation", "mean")
+
+
+class TargetScale:
+    """Map targets to mean 0 and standard deviation 1, and predictions back.
+
+    targets: how many columns; several have shape (rows, targets), and a scale each. unit: ``"deviation"``, or ``"mean"``:
+    divided by their mean alone, for counts (Poisson), which stay at or above 0. The mean and the sum of squared deviations
+    are merged batch by batch in float64 (Chan, Golub & LeVeque 1983). A target that never changed maps to 0 and back to
+    itself.
+
+    >>> scale = TargetScale()
+    >>> y = np.array([10, 20, 30, 40], np.float32)
+    >>> scale.observe(y)
+    >>> scale.transform(y).astype(float).round(2).tolist()
+    [-1.34, -0.45, 0.45, 1.34]
+    >>> scale.inverse(scale.transform(y)).round().tolist()
+    [10.0, 20.0, 30.0, 40.0]
+    """
+
+    def __init__(self, targets: int = 1, unit: str = "deviation") -> None:
+        if targets < 1:
+            raise UsageError(f"targets is {targets}; wanted at least 1")
+        if unit not in _UNITS:
+            raise UsageError(f"unit is {unit!r}; there are {', '.join(_UNITS)}")
+        self.targets, self.unit = targets, unit
+        self._rows = 0
+        shape = () if targets == 1 else (targets,)
+        self._mean, self._m2 = np.zeros(shape), np.zeros(shape)
+
+    @property
+    def deviation(self) -> NDArray[np.float64]:
+        """Standard deviation of the targets seen (population, in the target's unit), shape () or (targets,)."""
+        return np.asarray(np.sqrt(self._m2 / max(1, self._rows)))
+
+    @property
+    def _shift(self) -> NDArray[np.float64]:
+        return self._mean if self.unit == "deviation" else np.zeros_like(self._mean)
+
+    @property
+    def _size(self) -> NDArray[np.float64]:
+        return self.deviation if self.unit == "deviation" else self._mean
+
+    def observe(self, y: NDArray[Any]) -> None:
+        """Update the statistics from targets of shape (rows,) or (rows, targets), float32.
+
+        Raises BadValueError, and changes nothing, if a value is not finite, or below 0 where the unit is the mean.
+        """
+        if not len(y):
+            return
+        centred = y.astype(np.float64)
+        mean = np.add.reduce(centred, axis=0) / len(y)
+        if not np.isfinite(mean).all():
+            row = int(np.argwhere(~np.isfinite(y))[0][0])
+            raise BadValueError(f"the target is {y[row]} at row {row}; wanted a finite number", row=row)
+        if self.unit == "mean" and y.min() < 0:
+            row = int(np.argwhere(y < 0)[0][0])
+            raise BadValueError(f"the target is {y[row]}; the loss is for counts, 0 or more", row=row)
+        centred -= mean
+        before, self._rows = self._rows, self._rows + len(y)
+        delta = mean - self._mean
+        self._mean = self._mean + delta * (len(y) / self._rows)
+        squares = np.add.reduce(centred * centred, axis=0)
+        self._m2 = self._m2 + squares + delta * delta * (before * len(y) / self._rows)
+
+    def transform(self, y: NDArray[Any]) -> Floats:
+        """Targets -> (y - mean) / deviation, a new float32 array of the same shape."""
+        size = self._size
+        factor = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
+        scaled: Floats = ((y - self._shift) * factor).astype(np.float32)
+        return scaled
+
+    def inverse(self, predictions: NDArray[Any]) -> Floats:
+        """Predictions in the target's own unit, a new float32 array of the same shape."""
+        with np.errstate(over="ignore"):
+            restored: Floats = (predictions * self._size + self._shift).astype(np.float32)
+        return restored
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the state takes: rows, and two numbers for each target."""
+        return 8 + 16 * self.targets
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state: rows, mean and sum of squared deviations."""
+        return {"rows": self._rows, "mean": self._mean.copy(), "m2": self._m2.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned. Raises ValueError for one of another shape."""
+        found = checked(state, self.state_dict())
+        self._rows, self._mean, self._m2 = int(found["rows"]), found["mean"], found["m2"]

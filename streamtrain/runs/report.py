@@ -1,0 +1,134 @@
+"""What a run did: rows a second, where the time went, memory planned and measured, scores. One object, as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamtrain.memory.sizes import format_bytes, sorted_terms
+from streamtrain.plan import Plan
+
+__all__ = ["Report", "StoredReport", "memory_dict", "memory_table"]
+
+
+@dataclass
+class Report:
+    """The report of a fit. ``as_dict`` has the keys that scripts rely on."""
+
+    plan: Plan
+    settings: dict[str, Any]
+    learner: str
+    loss: str
+    task: str
+    classes: list[Any] | None
+    targets: list[str] = field(default_factory=list)
+    per_class: list[dict[str, Any]] | None = None  # by validation, rows held out, or progressive
+    best_epoch: int | None = None  # whose model was kept, where training could stop early
+    preparation: dict[str, Any] = field(default_factory=dict)
+    rows: int = 0
+    rows_seen: int = 0
+    batches: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    loop_seconds: float = 0.0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    measured_terms: dict[str, int] = field(default_factory=dict)
+    measured_peak_bytes: int | None = None
+    time: dict[str, float] = field(default_factory=dict)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    remote: dict[str, int] | None = None  # what was asked of a server
+    warnings: list[str] = field(default_factory=list)  # of the run; those of the plan are its own
+    run: str | None = None
+    fingerprint: str | None = None  # of the data; known where a run folder is written
+    lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs whose model went on, the oldest first
+    resumes: int = 0  # how often the run was stopped and went on
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows_seen / self.loop_seconds if self.loop_seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "rows_seen": self.rows_seen,
+            "batches": self.batches,
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 4),
+            "rows_per_second": round(self.rows_per_second, 1),
+            "learner": self.learner,
+            "loss": self.loss,
+            "task": self.task,
+            "classes": self.classes,
+            "targets": self.targets,
+            "batch_size": self.plan.batch_size,
+            "metrics": self.metrics,
+            "per_class": self.per_class,
+            "best_epoch": self.best_epoch,
+            "preparation": self.preparation,
+            "memory": memory_dict(self.plan, self.measured_terms, self.measured_peak_bytes),
+            "plan": self.plan.as_dict(),
+            "time": {name: round(seconds, 4) for name, seconds in self.time.items()},
+            "warnings": [*self.plan.warnings, *self.warnings],
+            "skipped": self.skipped,
+            "remote": self.remote,
+            "run": self.run,
+            "settings": self.settings,
+            "fingerprint": self.fingerprint,
+            "lineage": self.lineage,
+            "resumes": self.resumes,
+        }
+
+
+class StoredReport:
+    """The report of a run that was finished before: what `Report.as_dict` gave, by attributes too.
+
+    >>> StoredReport({"rows": 3}).rows
+    3
+    """
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self._found = found
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_found"][name]
+        except KeyError:
+            raise AttributeError(f"the report has no {name!r}") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        return self._found
+
+
+def memory_dict(plan: Plan, measured: dict[str, int], peak_bytes: int | None) -> dict[str, Any]:
+    """The ``memory`` object of the reports: planned against measured."""
+    return {
+        "budget_bytes": plan.budget_bytes,
+        "budget_given": plan.budget_given,
+        "baseline_bytes": plan.terms["baseline"],
+        "planned_peak_bytes": plan.peak_bytes,
+        "measured_peak_bytes": peak_bytes,
+        "terms": {
+            name: {"planned_bytes": size, "measured_bytes": measured.get(name)} for name, size in plan.terms.items()
+        },
+    }
+
+
+def memory_table(memory: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows for people: (term, planned, measured), largest first; then the peak and the budget.
+
+    >>> memory_table({"terms": {"windows": {"planned_bytes": 2000, "measured_bytes": None}}, "planned_peak_bytes": 2000,
+    ...               "measured_peak_bytes": 1500, "budget_bytes": 3000})
+    [('windows', '2 kB', ''), ('peak', '2 kB', '1.5 kB'), ('budget', '3 kB', '')]
+    """
+
+    def shown(size: int | None) -> str:
+        return "" if size is None else format_bytes(size)
+
+    planned = {name: term["planned_bytes"] for name, term in memory["terms"].items()}
+    rows = [
+        (name, shown(size), shown(memory["terms"][name]["measured_bytes"]))
+        for name, size in sorted_terms(planned)
+        if size or memory["terms"][name]["measured_bytes"]
+    ]
+    rows.append(("peak", shown(memory["planned_peak_bytes"]), shown(memory["measured_peak_bytes"])))
+    return [*rows, ("budget", shown(memory["budget_bytes"]), "")]

@@ -1,0 +1,1 @@
+"""Where files are, which of them are data, and what their folders and contents say of them."""

@@ -1,0 +1,1 @@
+"""The checks of learners and of pieces of preparation."""

@@ -1,0 +1,1 @@
+"""The checks of readers, and readers that misbehave on purpose."""

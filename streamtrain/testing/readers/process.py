@@ -1,0 +1,133 @@
+"""A reader in a process of its own: whether it travels there, and what its reads take, where nothing else does.
+
+``python -m streamtrain.testing.readers.process`` is that process: a pickle on stdin, JSON on the last line of stdout. It finds
+modules where the calling process found them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from streamtrain.memory.process import peak_bytes, release_freed_memory, reset_peak, resident_bytes, steady_allocators
+from streamtrain.storage.arrow import as_batches
+from streamtrain.storage.reader import Chunk, Reader, Streams
+
+__all__ = ["Findings", "digest", "in_fresh_process"]
+
+_TIMEOUT_SECONDS = 300.0
+_SHOWN_ROWS = 500  # at either end of a chunk
+_SLICE_ROWS = 1024
+_SMALL_BYTES = 2_000_000
+
+
+class Findings(NamedTuple):
+    """What a fresh process found. problem: what kept it from finding anything, or None. read, stream: bytes declared and
+    measured; None where they cannot be."""
+
+    problem: str | None
+    fingerprint: str | None = None
+    digests: list[str] | None = None
+    expected: list[str] | None = None
+    read: list[int] | None = None
+    stream: list[int] | None = None
+
+
+def digest(reader: Reader, chunk: Chunk) -> str:
+    """A hash of the number of rows, and of the first and last 500 of them."""
+    parts = [batch for batch in as_batches(reader.read(chunk, reader.schema.names)) if batch.num_rows]
+    rows = sum(part.num_rows for part in parts)
+    ends = [part.slice(0, _SHOWN_ROWS).to_pylist() for part in parts[:1]]
+    ends += [part.slice(max(0, part.num_rows - _SHOWN_ROWS)).to_pylist() for part in parts[-1:]]
+    return hashlib.sha256(repr((rows, ends)).encode()).hexdigest()
+
+
+def in_fresh_process(reader: Reader, chunks: Sequence[Chunk], small: Reader | None) -> Findings:
+    """Read chunks elsewhere. small: a reader of the same kind and few data, whose reads bring in what is needed once."""
+    try:
+        work = pickle.dumps((reader, list(chunks), small))
+    except Exception as error:
+        return Findings(f"the reader cannot be pickled: {type(error).__name__}: {error}")
+    files = {name: module.__file__ for name, module in list(sys.modules.items()) if getattr(module, "__file__", None)}
+    order = pickle.dumps({"path": sys.path, "files": files, "work": work})
+    command = [sys.executable, "-m", "streamtrain.testing.readers.process"]
+    try:
+        done = subprocess.run(command, input=order, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Findings(f"a fresh process was not done with {len(chunks)} chunks after {_TIMEOUT_SECONDS:.0f} s")
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
+        return Findings(f"a fresh process ended with {done.returncode}; it said: {said[-1]}")
+    found = json.loads(done.stdout.decode().strip().splitlines()[-1])
+    return Findings(None, expected=[digest(reader, chunk) for chunk in chunks], **found)
+
+
+class _AsThere(importlib.abc.MetaPathFinder):
+    """Finds modules of which only the calling process knows where they are; what stands above them is empty."""
+
+    def __init__(self, files: dict[str, str]) -> None:
+        self._files = files
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name in self._files:
+            return importlib.util.spec_from_file_location(name, self._files[name])
+        if any(known.startswith(f"{name}.") for known in self._files):
+            return importlib.machinery.ModuleSpec(name, None, is_package=True)
+        return None
+
+
+def _measured(declared: int, work: Callable[[], object]) -> list[int] | None:
+    release_freed_memory()
+    before = resident_bytes()
+    reset_peak()
+    work()
+    peak = peak_bytes()
+    return None if peak is None or before is None else [declared, peak - before]
+
+
+def _stream(reader: Any, chunk: Chunk, columns: Sequence[str]) -> None:
+    for part in reader.stream(chunk, columns, _SLICE_ROWS):
+        last = part  # one slice is held while the next is made
+    del last
+
+
+def _warm_up(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> None:
+    reader.read(chunk, columns)
+    if isinstance(reader, Streams):
+        _stream(reader, chunk, columns)
+
+
+def _find(reader: Reader, chunks: list[Chunk], small: Reader | None) -> dict[str, Any]:
+    names = reader.schema.names
+    largest, smallest = (f(chunks, key=lambda c: c.read_peak_bytes) for f in (max, min))
+    found: dict[str, Any] = {}
+    with steady_allocators():
+        if small is not None:
+            _warm_up(small, small.chunks()[0], names)
+        else:
+            little = smallest.decoded_bytes <= max(_SMALL_BYTES, largest.decoded_bytes / 4)
+            _warm_up(reader, smallest, names if little else names[:1])
+        found["read"] = _measured(largest.read_peak_bytes, lambda: reader.read(largest, names))
+        if isinstance(reader, Streams):
+            declared = reader.stream_peak_bytes(largest, _SLICE_ROWS)
+            found["stream"] = _measured(declared, lambda: _stream(reader, largest, names))
+    return found | {"fingerprint": reader.fingerprint(), "digests": [digest(reader, chunk) for chunk in chunks]}
+
+
+def main() -> None:
+    order = pickle.load(sys.stdin.buffer)
+    sys.path[:] = order["path"]
+    sys.meta_path.append(_AsThere(order["files"]))
+    print("\n" + json.dumps(_find(*pickle.loads(order["work"]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The list of all checks, and how they are run without pytest."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from streamtrain.errors import DataError, StreamtrainError, UsageError
+from streamtrain.storage import open_reader
+from streamtrain.storage.reader import Reader
+from streamtrain.testing.readers import checks, sizes, written
+from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject
+
+__all__ = ["CHECKS", "Result", "check_reader", "run_checks"]
+
+#: every check, in the order in which they are run and shown
+CHECKS: tuple[Callable[[Subject], str | None], ...] = (
+    checks.members, checks.chunks, checks.rows, checks.types, written.all_rows, written.one_row, written.empty,
+    written.nulls, checks.projection, checks.repeated, checks.concurrent, checks.slices, checks.pickling,
+    checks.other_process, sizes.decoded_bytes, sizes.read_peak, sizes.stream_peak, checks.fingerprint,
+    written.fingerprint_of_copy, written.fingerprint_of_other, checks.unknown_column, checks.after_failure,
+    written.damaged,
+)  # fmt: skip
+
+_IN_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check found. outcome: ``ok``, ``warning``, ``skipped`` or ``FAILED``; detail: why, empty where it is ok."""
+
+    check: str
+    outcome: str
+    detail: str
+
+
+def check_reader(target: Any, *, most_chunks: int = 16) -> Iterator[Result]:
+    """Run each check that needs no other data on a reader; give a result as each is done.
+
+    target: what `open_reader` takes; ``"module:name"`` of a class or function that makes a reader when it is called without
+    arguments; or that class or function. most_chunks: so many are read by a check, spread over the data.
+    Raises UsageError for a target that cannot be, and what opening it raises.
+
+    >>> import numpy as np
+    >>> [r.check for r in check_reader({"x": np.zeros(10)}) if r.outcome == "FAILED"]
+    []
+    """
+    if most_chunks < 1:
+        raise UsageError(f"--chunks {most_chunks}: must be at least 1")
+    open_it = _opener(target)
+    open_it()
+    return run_checks(Subject(open_it, most_chunks=most_chunks))
+
+
+def run_checks(subject: Subject) -> Iterator[Result]:
+    """The results of all checks, one by one."""
+    for check in CHECKS:
+        try:
+            warning = check(subject)
+            yield Result(check.__name__, "warning" if warning else "ok", warning or "")
+        except Skipped as error:
+            yield Result(check.__name__, "skipped", str(error))
+        except CheckFailed as error:
+            yield Result(check.__name__, "FAILED", str(error))
+        except (Exception, SystemExit) as error:  # of the reader's own code
+            yield Result(check.__name__, "FAILED", f"{type(error).__name__}: {error}")
+
+
+def _opener(target: Any) -> Callable[[], Reader]:
+    if isinstance(target, str) and _IN_MODULE.fullmatch(target) and not os.path.exists(target):
+        return _calling(_imported(target), target)
+    if isinstance(target, type) or (callable(target) and not isinstance(target, Reader)):
+        return _calling(target, getattr(target, "__qualname__", repr(target)))
+    return lambda: open_reader(target)
+
+
+def _calling(make: Callable[[], Any], name: str) -> Callable[[], Reader]:
+    def opened() -> Reader:
+        try:
+            return make()  # type: ignore[no-any-return]
+        except (StreamtrainError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise DataError(
+                f"{name}: called without arguments it raised {type(error).__name__}: {error}; name a class or function "
+                "that needs none"
+            ) from error
+
+    return opened
+
+
+def _imported(target: str) -> Callable[[], Any]:
+    module, _, name = target.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:
+        raise DataError(f"{target}: cannot be imported: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise UsageError(f"{target}: is a {type(found).__name__}: name a class or a function that makes a reader")
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Every command but training: inspect, evaluate, predict, profile, rechunk, make."""

@@ -1,0 +1,65 @@
+"""Where a profile may be written, to be asked before it is taken, not after; and how: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from streamtrain.errors import UsageError, printable
+
+__all__ = ["require_file", "written"]
+
+
+def require_file(path: str | Path, endings: Sequence[str], data: Any = None) -> Path:
+    """The path, if a file of one of the endings can be written there; otherwise UsageError.
+
+    data: what is profiled; a file may not lie in its folder, where the next one who reads it would find it.
+
+    >>> require_file("no/such/folder/memory.html", [".html"])
+    Traceback (most recent call last):
+    ...
+    streamtrain.errors.UsageError: no/such/folder/memory.html: there is no folder no/such/folder: make it first, or name another
+    >>> require_file("data.parquet", [".html", ".htm"])
+    Traceback (most recent call last):
+    ...
+    streamtrain.errors.UsageError: data.parquet: must end in .html or .htm: name it so
+    """
+    asked, place = printable(str(path)), Path(path)
+    if place.suffix.lower() not in endings:
+        *others, last = endings
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"{asked or 'the name of the file'}: must end in {known}: name it so")
+    try:
+        if not place.parent.is_dir():
+            raise UsageError(
+                f"{asked}: there is no folder {printable(str(place.parent))}: make it first, or name another"
+            )
+        if (place.exists() or place.is_symlink()) and not place.is_file():
+            raise UsageError(f"{asked}: is there and is no file: name another")
+        if not os.access(place if place.exists() else place.parent, os.W_OK):
+            raise UsageError(f"{asked}: cannot be written: name another place")
+        if isinstance(data, (str, Path)) and Path(data).is_dir() and Path(data).resolve() in place.resolve().parents:
+            raise UsageError(f"{asked}: lies in the data that are read: name a place elsewhere")
+    except (OSError, ValueError) as error:  # a name too long, a null byte
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{asked}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    return place
+
+
+@contextmanager
+def written(place: Path) -> Iterator[Path]:
+    """A file beside ``place`` that takes its name at the end of the block: until then what was there stays.
+
+    Raises UsageError where it cannot be written."""
+    beside = place.with_name(f".{place.name[:100]}.part{place.suffix}")
+    try:
+        yield beside
+        os.replace(beside, place)
+    except OSError as error:
+        raise UsageError(f"{printable(str(place))}: cannot be written: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)

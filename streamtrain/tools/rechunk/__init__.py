@@ -1,0 +1,153 @@
+"""A copy of a data set with better chunks, streamed: the same rows, in the same order, of the same types."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+
+from streamtrain.errors import ColumnError, NotFoundError, without_secrets
+from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_bytes
+from streamtrain.memory.sizes import parse_bytes
+from streamtrain.plan import Plan
+from streamtrain.runs.report import memory_dict
+from streamtrain.storage import open_reader
+from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.tools.rechunk.copying import Output, copy_rows
+from streamtrain.tools.rechunk.gather import is_loose
+from streamtrain.tools.rechunk.plan import CopyPlan, Demand, solve
+from streamtrain.tools.rechunk.settings import Settings, staged
+
+__all__ = ["rechunk"]
+
+_ASSUMED_BASELINE_BYTES, _ASSUMED_AVAILABLE_BYTES = 120 * 10**6, 4 * 10**9  # where the process cannot be measured
+
+
+def rechunk(
+    data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: int | str | None = None,
+    compression: str = "zstd", missing_chunks: str = "error", progress: Callable[[int, int], object] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Copy data to the new folder ``out`` in chunks of ``chunk_rows`` rows (the last one what is left), in constant memory.
+
+    Values, types, nulls and the order of rows stay; of Parquet also the order of columns, and what is noted with them; of
+    Zarr also attributes and dimension names. Folders named ``key=value`` become ordinary columns. Everything is written
+    with checksums. `docs/storage.md` says what the formats cannot hold; it is refused by name.
+
+    format: ``"parquet"`` (files ``part-00000.parquet``, ...) or ``"zarr"`` (a v3 group); that of the data unless said.
+    memory: budget of the whole process; half of what is available unless said. compression: zstd, gzip, lz4 or none; for
+    Parquet also snappy and brotli. missing_chunks: what an absent Zarr chunk is, ``"error"`` or ``"fill"``.
+    progress: called with the rows done and the rows there are.
+
+    Everything is written to a hidden folder beside ``out``, which gets its name at the end: after an error or Ctrl-C there
+    is nothing. Returns ``{"rows", "columns", "chunks", "chunk_rows", "format", "path", "stored_bytes", "memory"}``.
+
+    Raises UsageError for settings and an ``out`` in use, DataError of every kind for the data, BudgetRefused where the
+    plan does not fit (nothing was read), BudgetExceeded where text turns out to be too long for it, RunError where
+    ``out`` cannot be written.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> copy = rechunk({"x": np.arange(10)}, out=tempfile.mkdtemp(), chunk_rows=4)
+    >>> copy["rows"], copy["chunks"], copy["format"]
+    (10, 3, 'parquet')
+    """
+    settings = Settings(out, chunk_rows, format, memory, compression)
+    settings.require_apart(data)
+    reset_peak()
+    reader, declared = _open(data, missing_chunks)
+    table = ChunkTable.of(reader.chunks())
+    if not table.total_rows:
+        raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
+    written_as = format or _format_of(reader)
+    settings.require_compression(written_as)
+    output = _output(data, reader, declared, settings, written_as)
+    plan = _plan(reader, table, output, settings)
+    plan.require_fits()
+    rows = table.total_rows
+    with staged(settings.path) as folder:
+        sink = output.open(folder, rows, chunk_rows, plan.require_chunk)
+        chunks = copy_rows(reader, table, plan, sink, lambda n: progress(n, rows) if progress else None)
+        stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    measured = {"baseline": plan.terms["baseline"], "chunk": sink.most_held_bytes}
+    return {
+        "rows": rows,
+        "columns": len(reader.schema),
+        "chunks": chunks,
+        "chunk_rows": chunk_rows,
+        "format": written_as,
+        "path": str(out),
+        "stored_bytes": stored,
+        "memory": memory_dict(cast("Plan", plan), measured, peak_bytes()),
+    }
+
+
+def _format_of(reader: Reader) -> str:
+    return "zarr" if _is(reader, "zarr", "ZarrReader") else "parquet"
+
+
+def _is(reader: Reader, module: str, name: str) -> bool:
+    """Whether a reader is of a class of ours, without importing its format: then it would be another's."""
+    home = sys.modules.get(f"streamtrain.storage.{module}")
+    return home is not None and isinstance(reader, getattr(home, name))
+
+
+def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
+    """The reader, and the columns as the data say they are: a reader may give text as codes, and partitions are text."""
+    reader = open_reader(data, missing_chunks=missing_chunks)
+    for field in reader.schema:
+        if pa.types.is_null(field.type) and b"problem" in (field.metadata or {}):
+            raise ColumnError(field.metadata[b"problem"].decode())
+    if not _is(reader, "parquet.reader", "ParquetReader"):
+        return reader, reader.schema
+    from streamtrain.storage.parquet.reader import ParquetReader
+    from streamtrain.storage.parquet.types import declared_schema
+
+    assert isinstance(reader, ParquetReader)
+    (place, names), closed = reader.located, pickle.dumps(reader)
+    del reader  # with its footers: they would be in memory twice
+    stored, again = declared_schema(place, names), pickle.loads(closed)
+    for field in again.schema:
+        if field.name not in stored.names:
+            coded = isinstance(field.type, pa.DictionaryType)
+            stored = stored.append(field.with_type(field.type.value_type) if coded else field)
+    return again, stored
+
+
+def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, format: str) -> Output:
+    """What will be written. Raises ColumnError for a column that the format cannot hold."""
+    if any(isinstance(kind, pa.DictionaryType) for kind in reader.schema.types):
+        import_module("pyarrow.compute")  # picks the values that occur: 9 MB that belong to the baseline
+    if format == "parquet":
+        from streamtrain.tools.rechunk.to_parquet import ParquetOutput
+
+        return ParquetOutput(reader.schema, declared, settings.compression)
+    from streamtrain.tools.rechunk.to_zarr import ZarrOutput
+
+    if _is(reader, "zarr", "ZarrReader") and isinstance(data, (str, Path)) and "://" not in str(data):
+        return ZarrOutput.like(reader.schema, Path(data), settings.compression)
+    return ZarrOutput.of(reader.schema, declared, settings.compression)
+
+
+def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings) -> CopyPlan:
+    """The plan for this process as it is now."""
+    available = available_bytes()
+    half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
+    release_freed_memory()
+    baseline, opened = resident_bytes() or _ASSUMED_BASELINE_BYTES, peak_bytes()
+    demand = Demand(
+        table=table,
+        baseline_bytes=baseline,
+        output=lambda rows: output.term_bytes(table, rows),
+        opened_bytes=0 if opened is None else max(0, opened - baseline),
+        open_bytes=getattr(reader, "open_bytes", 0),
+        stream_bytes=reader.stream_peak_bytes if isinstance(reader, Streams) else None,
+        loose=any(is_loose(kind) for kind in reader.schema.types),
+    )
+    given = settings.memory is not None
+    budget = half if settings.memory is None else parse_bytes(settings.memory)
+    return solve(demand, chunk_rows=settings.chunk_rows, budget_bytes=budget, budget_given=given)

@@ -1,0 +1,83 @@
+"""The copy itself: chunk after chunk, whole or in slices, from the reader to what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from streamtrain.errors import BadValueError, CorruptError, SchemaError
+from streamtrain.memory.monitor import Monitor
+from streamtrain.memory.process import steady_allocators
+from streamtrain.storage.checked import open_stream, read_columns
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.tools.rechunk.plan import CopyPlan
+
+__all__ = ["Output", "Sink", "copy_rows"]
+
+
+class Sink(Protocol):
+    """Takes rows in their order. ``close`` makes them complete and counts the chunks; ``abort`` lets go of open files."""
+
+    most_held_bytes: int
+
+    def write(self, batch: pa.RecordBatch) -> None: ...
+    def close(self) -> int: ...
+    def abort(self) -> None: ...
+
+
+class Output(Protocol):
+    """What will be written, in one format: its share of the plan, and the sink that writes it."""
+
+    def term_bytes(self, table: ChunkTable, rows: int) -> dict[str, int]: ...
+    def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> Sink: ...
+
+
+def copy_rows(reader: Reader, table: ChunkTable, plan: CopyPlan, sink: Sink, done: Callable[[int], object]) -> int:
+    """Every row of the reader to the sink; the number of chunks written. done: told the rows so far.
+
+    Raises CorruptError for rows that are not those declared, BudgetExceeded where the process takes more than planned.
+    """
+    copied = 0
+    with Monitor(plan.budget_bytes, plan.terms) as monitor, steady_allocators():
+        try:
+            for chunk in table:
+                for batch in _batches(reader, chunk, plan):
+                    _write(sink, batch, chunk)
+                    if monitor.over():
+                        monitor.check()
+                    copied += batch.num_rows
+                    done(copied)
+                    del batch  # before the next one is read
+            chunks = sink.close()
+            monitor.check()
+            return chunks
+        except BaseException:
+            sink.abort()
+            raise
+
+
+def _write(sink: Sink, batch: pa.RecordBatch, chunk: Chunk) -> None:
+    """What a value is refused for, the error says where it stands."""
+    try:
+        sink.write(batch)
+    except (BadValueError, SchemaError) as error:
+        raise type(error)(f"{chunk.key}: {error}") from error
+
+
+def _batches(reader: Reader, chunk: Chunk, plan: CopyPlan) -> Iterator[pa.RecordBatch]:
+    """The rows of a chunk, exactly as many as it declares."""
+    names, left = reader.schema.names, chunk.rows
+    if not left:
+        return
+    rows = plan.slice_rows(chunk)
+    batches = read_columns(reader, chunk, names) if rows is None else open_stream(reader, chunk, names, rows)
+    for batch in batches:
+        left -= batch.num_rows
+        if left < 0:
+            break
+        yield batch
+    if left:
+        raise CorruptError(f"{chunk.key}: gave {chunk.rows - left:,} rows, but {chunk.rows:,} were declared")

@@ -1,0 +1,183 @@
+"""What a copy will take: pure arithmetic on the chunk table and on what the output needs, before anything is read.
+
+One chunk is read at a time, whole or as a stream of slices, while the rows of one output chunk are put together::
+
+    peak = baseline + footers + reads + chunk + writes + margin
+
+``reads`` is solved for: what one read may take. A chunk whose read takes more is streamed, in slices as large as fit; so are
+chunks whose rows may be far larger than metadata tell (binary, lists), in small slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamtrain.errors import BudgetExceeded, BudgetRefused
+from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
+from streamtrain.storage.reader import Chunk, ChunkTable
+
+__all__ = ["CopyPlan", "Demand", "most_bytes", "solve"]
+
+MB = 10**6
+#: what the read of a whole chunk may take, and the rows of the slices of others, best first
+_READ_BYTES = (64 * MB, 32 * MB, 16 * MB, 8 * MB, 4 * MB)
+_SLICE_ROWS = (65_536, 16_384, 4_096, 1_024, 256)
+_LOOSE_ROWS = 1_024  # of a slice whose rows may be far larger than metadata tell
+_SLACK = 1.02  # where slices make little of a difference, many small ones would take long
+_MARGIN_BYTES, _MARGIN_SHARE = 8 * MB, 0.04  # as for training
+_COUNTED_CHUNKS = 2_000  # whose streams are asked for one by one
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a copy is planned for.
+
+    baseline_bytes: the process as it is now. opened_bytes: what it took beyond that while the data were opened, and will
+    take again. open_bytes: what the reader says of that. stream_bytes: (chunk, rows a slice) -> memory of the open
+    stream; None where the reader has no streams. loose: whether rows may take more than metadata tell. output: rows of an
+    output chunk -> the terms ``footers``, ``chunk`` and ``writes``.
+    """
+
+    table: ChunkTable
+    baseline_bytes: int
+    output: Callable[[int], Mapping[str, int]]
+    opened_bytes: int = 0
+    open_bytes: int = 0
+    stream_bytes: Callable[[Chunk, int], int] | None = None
+    loose: bool = False
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """The bytes of every term. It may not fit: see `require_fits`.
+
+    enough_chunk_rows: smaller output chunks with which it would fit, None where there are none.
+    """
+
+    budget_bytes: int
+    budget_given: bool
+    terms: dict[str, int]
+    stream_bytes: Callable[[Chunk, int], int] | None
+    loose: bool = False
+    enough_chunk_rows: int | None = None
+
+    @property
+    def peak_bytes(self) -> int:
+        """The predicted peak of the whole process."""
+        return predicted_peak(self.terms)
+
+    @property
+    def fits(self) -> bool:
+        return self.peak_bytes <= self.budget_bytes
+
+    def require_chunk(self, held_bytes: int) -> None:
+        """Raise BudgetExceeded where the rows of an output chunk take more than was planned and the budget leaves free:
+        no metadata tell how long text is."""
+        allowed = self.terms["chunk"] + max(0, self.budget_bytes - self.peak_bytes)
+        if held_bytes > allowed:
+            raise BudgetExceeded(
+                f"the rows of one chunk take more than {format_bytes(held_bytes)}, and {format_bytes(allowed)} are left for "
+                "them: text is longer than metadata tell. Ask for a smaller --chunk-rows, or give more --memory"
+            )
+
+    def slice_rows(self, chunk: Chunk) -> int | None:
+        """Rows of the slices that a chunk is read in; None: it is read whole. Raises BudgetExceeded where neither fits,
+        which the plan rules out unless the data changed."""
+        limit, most = self.terms["reads"], _LOOSE_ROWS if self.loose else _SLICE_ROWS[0]
+        whole = chunk.read_peak_bytes <= limit
+        if whole and not (self.loose and chunk.rows > most):
+            return None
+        for rows in _SLICE_ROWS:
+            if self.stream_bytes is not None and rows <= most and self.stream_bytes(chunk, rows) <= limit:
+                return rows
+        if whole:
+            return None
+        raise BudgetExceeded(
+            f"{chunk.key}: reading it takes more than the {format_bytes(limit)} planned: give more memory"
+        )
+
+    def require_fits(self) -> None:
+        """Raise BudgetRefused, every term listed, largest first, unless the plan fits."""
+        if self.fits:
+            return
+        width = max(map(len, self.terms))
+        terms = [f"  {name:<{width}}  {format_bytes(size):>8}" for name, size in sorted_terms(self.terms)]
+        source = "the budget" if self.budget_given else "half of the memory that is available now,"
+        over = format_bytes(self.peak_bytes - self.budget_bytes)
+        advice = [f"--memory {-(-self.peak_bytes // MB) + 2}MB or more"]  # 2: the next process is not quite the same
+        if self.enough_chunk_rows is not None:
+            advice.append(f"--chunk-rows {self.enough_chunk_rows}")
+        raise BudgetRefused(
+            "\n".join(
+                [
+                    f"the plan needs {format_bytes(self.peak_bytes)}, {over} more than {source} "
+                    f"{format_bytes(self.budget_bytes)}:",
+                    *terms,
+                    f"What would help: {', or '.join(advice)}. Nothing was read.",
+                ]
+            )
+        )
+
+
+def solve(demand: Demand, *, chunk_rows: int, budget_bytes: int, budget_given: bool) -> CopyPlan:
+    """The plan with the largest reads that fit, or with the smallest where none do."""
+    reads = _reads(demand)
+    terms = _best(demand, chunk_rows, reads, budget_bytes)
+    enough = None
+    if predicted_peak(terms) > budget_bytes:
+        smaller = (chunk_rows >> power for power in range(1, chunk_rows.bit_length()))
+        fitting = (n for n in smaller if predicted_peak(_best(demand, n, reads, budget_bytes)) <= budget_bytes)
+        enough = next(fitting, None)
+    return CopyPlan(budget_bytes, budget_given, terms, demand.stream_bytes, demand.loose, enough)
+
+
+def _best(demand: Demand, chunk_rows: int, reads: list[int], budget_bytes: int) -> dict[str, int]:
+    output = demand.output(min(chunk_rows, demand.table.total_rows))
+    for read in reads:
+        terms = {
+            "baseline": demand.baseline_bytes,
+            "footers": max(demand.opened_bytes, demand.open_bytes) + output["footers"],
+            "reads": read,
+            "chunk": output["chunk"],
+            "writes": output["writes"],
+        }
+        terms["margin"] = int(_MARGIN_BYTES + _MARGIN_SHARE * predicted_peak(terms))
+        if predicted_peak(terms) <= budget_bytes:
+            break
+    return terms
+
+
+def _reads(demand: Demand) -> list[int]:
+    """What one read takes at most, from large reads and slices down to small ones."""
+    peaks = demand.table.read_peak_bytes
+    if demand.stream_bytes is None or peaks.max(initial=0) <= _READ_BYTES[-1]:
+        return [int(peaks.max(initial=0))]
+    return [_most(demand, whole, rows) for whole, rows in zip(_READ_BYTES, _SLICE_ROWS, strict=True)]
+
+
+def _most(demand: Demand, whole_bytes: int, slice_rows: int) -> int:
+    peaks = demand.table.read_peak_bytes
+    most = int(np.max(peaks, where=peaks <= whole_bytes, initial=0))
+    for i in np.argsort(-peaks, kind="stable")[:_COUNTED_CHUNKS]:
+        chunk = demand.table[int(i)]
+        if chunk.read_peak_bytes > whole_bytes and demand.stream_bytes is not None:
+            most = max(most, min(chunk.read_peak_bytes, demand.stream_bytes(chunk, slice_rows)))
+    return int(most * _SLACK)
+
+
+def most_bytes(table: ChunkTable, rows: int, row_bytes: float) -> int:
+    """The most that any ``rows`` successive rows decode to beyond ``row_bytes`` a row, if the rows of a chunk are alike:
+    what text and other values without a width take.
+
+    >>> table = ChunkTable(str, rows=[10, 10, 10], decoded_bytes=[40, 240, 140], read_peak_bytes=[0, 0, 0])
+    >>> most_bytes(table, 10, 4.0), most_bytes(table, 15, 4.0), most_bytes(table, 100, 4.0)
+    (200, 250, 300)
+    """
+    more = np.maximum(0, table.decoded_bytes - table.rows * row_bytes)
+    total = np.concatenate([[0], np.cumsum(more)])
+    starts = np.concatenate([table.starts, np.maximum(0, table.starts - rows)])  # the maximum is at a chunk's border
+    between = np.interp(starts + rows, table.starts, total) - np.interp(starts, table.starts, total)
+    return int(between.max(initial=0))

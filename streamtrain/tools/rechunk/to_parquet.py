@@ -1,0 +1,139 @@
+"""The output as Parquet files: ``part-00000.parquet``, ... with row groups of exactly the asked size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from streamtrain.errors import CorruptError, SchemaError
+from streamtrain.storage.parquet.text_sizes import has_text
+from streamtrain.storage.parquet.types import count, require_storable
+from streamtrain.storage.parquet.writer import ParquetTableWriter, footer_entry_bytes, write_peak_bytes
+from streamtrain.storage.reader import ChunkTable
+from streamtrain.tools.rechunk.dictionaries import codes_named
+from streamtrain.tools.rechunk.gather import Gather, gathered_bits
+from streamtrain.tools.rechunk.plan import most_bytes
+
+__all__ = ["ParquetOutput", "ParquetSink"]
+
+#: what the footer of a file may take in memory before another file is begun: about 8,000 columns x row groups
+FOOTER_BYTES = 16_000_000
+_TEXT_COPIES = 3  # held: up to twice, once more while dictionaries are made one
+_TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # of a column, where metadata tell less: of a row, of all
+
+
+@dataclass(frozen=True)
+class ParquetOutput:
+    """What will be written. incoming: the schema of the rows as they are read. declared: as the files will say it is.
+
+    Raises ColumnError for a column that Parquet cannot hold.
+    """
+
+    incoming: pa.Schema
+    declared: pa.Schema
+    compression: str
+
+    def __post_init__(self) -> None:
+        require_storable(self.declared)
+
+    @property
+    def text(self) -> frozenset[str]:
+        """Columns that are text, and are read as codes."""
+        pairs = zip(self.incoming, self.declared, strict=True)
+        return frozenset(a.name for a, b in pairs if isinstance(a.type, pa.DictionaryType) and a.type != b.type)
+
+    def term_bytes(self, table: ChunkTable, rows: int) -> dict[str, int]:
+        """The terms of the plan for chunks of ``rows`` rows."""
+        groups, entry = -(-table.total_rows // rows), sum(map(footer_entry_bytes, self.declared))
+        row_bytes = sum(gathered_bits(field.type) for field in self.incoming) / 8
+        more = most_bytes(table, rows, row_bytes)
+        text = sum(has_text(field.type) for field in self.incoming) * min(_TEXT_BYTES * rows, _TEXT_MOST_BYTES)
+        return {
+            "footers": min(groups * entry, FOOTER_BYTES + entry),
+            "chunk": int(rows * row_bytes) + max(text, _TEXT_COPIES * more),
+            "writes": write_peak_bytes(self.declared, rows, self.compression, more),
+        }
+
+    def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> ParquetSink:
+        return ParquetSink(self, folder, rows, chunk_rows, require)
+
+
+class ParquetSink:
+    """Rows as they arrive, to files in ``folder``. A new file is begun after the row group with which a footer takes 16
+    MB in memory. require: told what the chunk takes, may refuse."""
+
+    def __init__(
+        self, output: ParquetOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]
+    ) -> None:
+        self._output, self._folder, self._rows, self._chunk_rows = output, folder, rows, chunk_rows
+        self._require, self.most_held_bytes = require, 0
+        incoming = pa.schema(
+            [a.with_nullable(b.nullable) for a, b in zip(output.incoming, output.declared, strict=True)]
+        )
+        self._gather = Gather(incoming, min(chunk_rows, rows), output.text)
+        gathered = zip(self._gather.schema.types, output.declared, strict=True)
+        self._schema = pa.schema([field.with_type(kind) for kind, field in gathered])
+        self._digits = max(5, len(str(rows // chunk_rows)))  # never more files than row groups: names sort as rows do
+        self._paths: list[Path] = []
+        self._writer: ParquetTableWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        while batch.num_rows:
+            fitting = min(self._gather.room, batch.num_rows)
+            self._gather.add(batch.slice(0, fitting))
+            held = self._gather.held_bytes
+            self._require(held)
+            self.most_held_bytes = max(self.most_held_bytes, held)
+            batch = batch.slice(fitting)
+            if not self._gather.room:
+                self._flush()
+
+    def close(self) -> int:
+        """Write what is left; the number of chunks. Raises CorruptError where the files do not hold the rows."""
+        if self._gather.room < self._gather.rows:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        counts = [count(path) for path in self._paths]
+        rows, groups = sum(rows for rows, _ in counts), sum(groups for _, groups in counts)
+        if (rows, groups) != (self._rows, -(-self._rows // self._chunk_rows)):
+            raise CorruptError(f"{self._rows:,} rows were read, but {rows:,} written: nothing was kept; report it")
+        return groups
+
+    def abort(self) -> None:
+        """Let go of the file that is open."""
+        if self._writer is not None:
+            self._writer.abort()
+
+    def _flush(self) -> None:
+        rows = self._gather.take()
+        for field, values in zip(self._output.declared, rows.columns, strict=True):
+            _require_named(field, values)
+        writer = self._writer or self._next()
+        writer.write_chunk(pa.RecordBatch.from_arrays(rows.columns, schema=self._schema))
+        if writer.footer_bytes >= FOOTER_BYTES:
+            writer.close()
+            self._writer = None
+
+    def _next(self) -> ParquetTableWriter:
+        path = self._folder / f"part-{len(self._paths):0{self._digits}d}.parquet"
+        self._writer = ParquetTableWriter(
+            path, self._schema, chunk_rows=self._chunk_rows, compression=self._output.compression,
+            declared=self._output.declared,
+        )  # fmt: skip
+        self._paths.append(path)
+        return self._writer
+
+
+def _require_named(field: pa.Field, values: pa.Array) -> None:
+    """Raise SchemaError where a dictionary outgrew its codes: the file could be written, but not read."""
+    if isinstance(field.type, pa.DictionaryType) and isinstance(values, pa.DictionaryArray):
+        index, categories = field.type.index_type, len(values.dictionary)
+        if categories > codes_named(index):
+            raise SchemaError(
+                f"column {field.name!r}: a chunk holds {categories:,} categories, more than {index} codes can name: ask for "
+                f"a smaller --chunk-rows"
+            )

@@ -1,0 +1,225 @@
+"""What makes two fits the same: settings, data, versions. And how they differ, in words.
+
+A fit that goes on must have the order, the preparation and the learner of the one that began. Everything that decides
+only who reads and when may be another: budget, workers, a cluster. More epochs only add to what there is.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from streamtrain import learn, metrics, prepare
+from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
+from streamtrain.kernels import COMPILED
+from streamtrain.load import Source
+from streamtrain.plan import order as shuffle
+from streamtrain.storage.files.place import Located
+from streamtrain.storage.reader import Reader
+from streamtrain.train.settings import Settings, plain
+
+__all__ = [
+    "describe_data", "environment", "environment_changes", "flag", "is_same", "require_same_data",
+    "require_same_versions", "resumed_settings", "versions",
+]  # fmt: skip
+
+#: settings that change neither what is learned nor in which order
+FREE = ("epochs", "memory", "workers", "on_overrun", "max_skipped")
+_FLAGS = {"roles": "--as", "crosses": "--cross", "shuffle": "--no-shuffle"}
+_MOST_FILES = 4096  # whose names are kept, to say which one changed
+_SHOWN = 3
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def resumed_settings(header: Mapping[str, Any], target: Any, given: Mapping[str, Any]) -> Settings:
+    """The settings of a run that goes on: those that are given, and what is not given, or None, from the run.
+
+    header: of its checkpoint. Raises RunError where one that must be the same is another.
+    """
+    recorded, resolved = Settings("y").as_dict() | header["settings"], header["resolved"]  # some have come later
+    found = dict(header["settings"])
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= {} if target is None else {"target": target}
+    different = []
+    for name, value in given.items():
+        if name in FREE or name not in recorded:  # which is refused below
+            found[name] = value
+        elif not any(is_same(value, has) for has in (recorded[name], resolved.get(name, recorded[name]))):
+            has = resolved.get(name, recorded[name])
+            value, has = (not value, not has) if name == "shuffle" else (value, has)  # the flag says the opposite
+            different.append(f"{flag(name)} is {_shown(value)}, the run has {_shown(has)}")
+    if different:
+        raise RunError(
+            f"--resume: the run was started with other settings: {'; '.join(different)}: leave out what should stay as it is, "
+            "or start a new run in another folder"
+        )
+    return Settings.of(found.pop("target"), found)
+
+
+def flag(name: str) -> str:
+    """A setting as the command line calls it.
+
+    >>> flag("batch_size"), flag("roles")
+    ('--batch-size', '--as')
+    """
+    return _FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two settings are the same; a list of one name is that name, and so are the parts of a cross.
+
+    >>> is_same(("a",), "a"), is_same([("a", "b")], ["a:b"]), is_same(["a", "b"], ["b", "a"])
+    (True, True, False)
+    """
+    return bool(_folded(plain(one)) == _folded(plain(other)))
+
+
+def _folded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _folded(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        joined = [":".join(map(str, inner)) if isinstance(inner, list) else inner for inner in value]
+        return joined[0] if len(joined) == 1 and isinstance(joined[0], str) else joined
+    return value
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == [] or value == {}:
+        return "none"
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={inner}" for key, inner in value.items())
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+# -- versions ----------------------------------------------------------------------------------------------------------
+
+
+def versions() -> dict[str, int]:
+    """Of what decides what comes out. Each is raised by whoever changes that."""
+    return {
+        "order": shuffle.VERSION,
+        "preparation": prepare.VERSION,
+        "learner": learn.VERSION,
+        "metrics": metrics.VERSION,
+    }
+
+
+def require_same_versions(header: Mapping[str, Any]) -> None:
+    """Raises RunError where the order, the preparation or the learner is another than the run's."""
+    for name, now in versions().items():
+        if (was := header["versions"].get(name)) != now:
+            raise RunError(
+                f"--resume: the run was started with version {was} of the {name}, and this is version {now}: go on with "
+                f"streamtrain {header['environment']['streamtrain']}, or start a new run in another folder"
+            )
+
+
+def environment() -> dict[str, str]:
+    """What the last bits of sums may depend on."""
+    return {
+        "streamtrain": sys.modules["streamtrain"].__version__,  # which imports this, so it cannot be imported here
+        "numpy": np.__version__,
+        "blas": _blas(),
+        "kernels": "compiled" if COMPILED else "numpy",
+        "processor": _processor(),
+    }
+
+
+def environment_changes(header: Mapping[str, Any]) -> list[str]:
+    """Warnings, where the last bits may be others than an undisturbed run's."""
+    was, now = header["environment"], environment()
+    changed = [f"{name} {was[name]} then, {now[name]} now" for name in now if was.get(name) != now[name]]
+    if not changed:
+        return []
+    return [f"resumed elsewhere: {'; '.join(changed)}: the last bits may be others than those of an undisturbed run"]
+
+
+def _blas() -> str:
+    """The one that numpy uses: other libraries may have brought theirs."""
+    found = [each for each in threadpool_info() if each["user_api"] == "blas"]
+    own = [each for each in found if "numpy" in each["filepath"]] or found
+    return ", ".join(sorted({f"{each['internal_api']} {each['version']}" for each in own})) or "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def describe_data(source: Source) -> dict[str, Any]:
+    """What the data are: the fingerprint decides; the rest says what changed."""
+    reader, files = source.reader, None
+    if isinstance(reader, Located):
+        sizes = reader.file_sizes
+        files = sizes if len(sizes) <= _MOST_FILES else None
+    return {
+        "fingerprint": _fingerprint(reader),
+        "rows": source.table.total_rows,
+        "chunks": len(source.table),
+        "schema": {field.name: str(field.type) for field in reader.schema},
+        "files": files,
+    }
+
+
+def _fingerprint(reader: Reader) -> str | None:
+    """Raises DataError where somebody's reader fails in it, or returns something else."""
+    try:
+        found = reader.fingerprint()
+    except (StreamtrainError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"the reader's fingerprint() raised {type(error).__name__}: {error}") from error
+    if not isinstance(found, str | None):
+        raise DataError(f"the reader's fingerprint() is a {type(found).__name__}: it must be a string, or None")
+    return found
+
+
+def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str = "the data") -> None:
+    """Raises UsageError where nothing tells whether data are the same, RunError where they are not."""
+    if was["fingerprint"] is None or now["fingerprint"] is None:
+        raise UsageError(
+            f"--resume: {what} have no fingerprint, so nothing tells whether they are the same: a reader must return one"
+        )
+    if was["fingerprint"] != now["fingerprint"]:
+        raise RunError(
+            f"--resume: {what} are not those that the run was started with: {'; '.join(_differences(was, now))}: give those, "
+            "or learn from new data with --continue-from, in another folder"
+        )
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    found = [
+        *_changes("column", was["schema"], now["schema"], lambda old, new: f"was {old}, is {new}"),
+        *_changes("file", was["files"] or {}, now["files"] or {}, lambda old, new: f"was {old:,} bytes, is {new:,}"),
+    ]
+    found += [f"{was[name]:,} {name} then, {now[name]:,} now" for name in ("rows", "chunks") if was[name] != now[name]]
+    return found or ["the names and sizes are the same, the contents are not"]
+
+
+def _changes(what: str, was: Mapping[str, Any], now: Mapping[str, Any], how: Any) -> list[str]:
+    kinds = {
+        "added": [name for name in now if name not in was],
+        "removed": [name for name in was if name not in now],
+        "changed": [f"{name} ({how(was[name], now[name])})" for name in was if name in now and was[name] != now[name]],
+    }
+    return [f"{what}s {kind}: {_few(names)}" for kind, names in kinds.items() if names]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

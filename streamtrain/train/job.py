@@ -1,0 +1,239 @@
+"""What was asked, made precise: settings are checked, columns chosen, the target surveyed, the plan made.
+
+In this order, so that nothing is read for a budget that cannot be met: settings, then metadata, then a plan; only when
+that fits the target, then the plan again, now that the classes and so the learner's bytes are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from streamtrain.columns.target import Target
+from streamtrain.errors import UsageError, without_secrets
+from streamtrain.learn import LOSSES, Linear
+from streamtrain.load import Source
+from streamtrain.load.ledger import Ledger
+from streamtrain.memory.monitor import Monitor
+from streamtrain.metrics.scores import metrics_bytes
+from streamtrain.model import Model, PreparationSettings
+from streamtrain.model.new_classes import require_target
+from streamtrain.model.opening import open_for
+from streamtrain.plan import Plan
+from streamtrain.plan.scratch import Scratch
+from streamtrain.storage.arrow import near_names
+from streamtrain.train.settings import Settings
+
+__all__ = ["Job", "Known", "Settings", "make_plan"]
+
+_HEADER_BYTES = 2000  # of a checkpoint, for each column, while it is written
+_FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an earlier run knows of its columns, its target and its model. goes_on: whether that run itself goes on, with its
+    own data: then neither the target nor the first rows are read again. ledger: its state, where it has one."""
+
+    model: Model
+    goes_on: bool = False
+    ledger: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A source, a fresh model for it, and the plan. ledger: of what is skipped; None where nothing may be."""
+
+    source: Source
+    model: Model
+    plan: Plan
+    settings: Settings
+    ledger: Ledger | None = None
+    is_known: bool = False  # whether an earlier run knows what the first rows are read for
+
+    @classmethod
+    def open(
+        cls, data: Any, settings: Settings, *, extra_terms: Mapping[str, int] | None = None, known: Known | None = None
+    ) -> Job:
+        """Open the data, plan, survey the target, plan again. A plan that does not fit is left for the caller to
+        refuse (`Plan.require_fits`); where it is the first one, the target was not read."""
+        source = _open(data, settings, known)
+        ledger = None
+        if settings.on_error == "skip":
+            named = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
+            ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
+        job = replace(cls._planned(source, settings, extra_terms), ledger=ledger, is_known=known is not None)
+        if known is not None and known.goes_on:
+            if ledger is not None and known.ledger is not None:
+                ledger.load_state_dict(known.ledger)
+            return replace(job, plan=replace(job.plan, is_fixed=True, read_so_far="Nothing was read."))
+        if not job.plan.fits:
+            return job
+        with job.monitor():
+            surveyed = _surveyed(source, settings, ledger, None if known is None else known.model)
+        return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger, is_known=known is not None)
+
+    def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
+        """What holds the process to the plan's budget (see `Monitor`)."""
+        stops = self.settings.on_overrun == "raise"
+        return Monitor(self.plan.budget_bytes, self.plan.terms, measured=measured, stops=stops)
+
+    def ready(self) -> Job:
+        """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`), unless an
+        earlier run knows what they are for."""
+        if self.is_known:
+            return replace(self, model=_make_model(self.source, self.settings))
+        with self.monitor():
+            source = self.source.with_origins(self.ledger)
+        return replace(self, source=source, model=_make_model(source, self.settings))
+
+    @classmethod
+    def _planned(cls, source: Source, settings: Settings, extra_terms: Mapping[str, int] | None) -> Job:
+        target = source.layout.target
+        assert target is not None
+        known = target
+        if not source.is_surveyed and target.task == "classify" and not target.parts:
+            known = replace(target, classes=(0, 1))
+        _require_loss_fits(settings, known)
+        fresh = replace(source, layout=replace(source.layout, target=known))
+
+        def planned(settings: Settings) -> tuple[Model, Plan]:
+            model = _make_model(fresh, settings)
+            return model, _plan(source, model, settings, extra_terms)
+
+        model, plan = planned(settings)
+        bits = model.preparation.slots.bits if model.preparation.shape.sparse else _FEWEST_BITS
+        if not plan.fits and bits > _FEWEST_BITS and planned(replace(settings, hash_bits=_FEWEST_BITS))[1].fits:
+            fewer = range(bits - 1, _FEWEST_BITS - 1, -1)
+            enough = next((n for n in fewer if planned(replace(settings, hash_bits=n))[1].fits), None)
+            plan = replace(plan, enough_hash_bits=enough)
+        return cls(source, model, plan, settings)
+
+
+def _open(data: Any, settings: Settings, known: Known | None) -> Source:
+    if known is not None:
+        source = open_for(known.model, data, with_target=True, missing_chunks=settings.missing_chunks)
+        return replace(source, is_surveyed=known.goes_on)
+    return Source.open(
+        data, target=settings.target, features=settings.features, exclude=settings.exclude,
+        weight=settings.weight, task=settings.task, roles=settings.roles, crosses=settings.crosses,
+        missing_chunks=settings.missing_chunks,
+    )  # fmt: skip
+
+
+def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Model | None) -> Source:
+    """The source with its target known, and which columns are text. old: the model that is to learn further."""
+    target = None if old is None else old.target
+    source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
+    if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
+        source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
+    if old is None:
+        return source.with_roles(ledger)
+    assert source.layout.target is not None
+    require_target(source.layout.target, old, settings.loss)
+    return source
+
+
+def _from_zero(target: Target | None) -> Target | None:
+    """The target as it is, whatever its values are near to."""
+    if target is None or not any(target.origins):
+        return target
+    return replace(target, origin=0.0, parts=tuple(replace(part, origin=0.0) for part in target.parts))
+
+
+def _plan(source: Source, model: Model, settings: Settings, extra_terms: Mapping[str, int] | None) -> Plan:
+    scratch, learner_bytes = Scratch.of(source.layout), model.learner.state_bytes
+    return source.plan(
+        memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
+        workers=settings.workers, shuffle=settings.shuffle,
+        learner_bytes=learner_bytes, preparation_bytes=model.preparation.state_bytes,
+        extra_terms=_terms_of_scores(model, settings) | dict(extra_terms or {}),
+        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=_fused(model)),
+    )  # fmt: skip
+
+
+def _fused(model: Model) -> bool:
+    """Whether a kernel learns what is sparse."""
+    weighted = model.layout.weight is not None or bool(model.prepared.class_weights)
+    return isinstance(model.learner, Linear) and model.learner.runs and not weighted
+
+
+def _make_model(source: Source, settings: Settings) -> Model:
+    layout = source.layout
+    assert layout.target is not None
+    learner = settings.linear if isinstance(settings.learner, str) else settings.learner
+    weights = class_weights(layout.target, settings.class_weight) if source.is_surveyed else ()
+    return Model(layout, learner, PreparationSettings(settings.hash_bits, settings.infinities, weights))
+
+
+def _terms_of_scores(model: Model, settings: Settings) -> dict[str, int]:
+    """What metrics take, and a checkpoint: of the model one copy is written, or loaded; and the best so far is kept where
+    training may stop before its end. A checkpoint is planned whether the run is saved or not: what is planned has a say in the
+    order."""
+    kept, each = settings.patience is not None, metrics_bytes(model.target)
+    live = 2 + (settings.holdout > 0)  # of rows learned, of rows held out, and those of the epoch before
+    header = _HEADER_BYTES * len(model.layout.columns)
+    copy = (1 + kept) * model.state_bytes + each * (live + kept) + header
+    return {"metrics": each * (live + kept), "checkpoint": copy}
+
+
+def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tuple[float, ...]:
+    """The weight of each class, in their order; empty where none were asked for. balanced: ``rows / (classes * count)``, so
+    that the classes weigh the same together, and a row weighs 1 on average.
+
+    Raises UsageError for what cannot be.
+
+    >>> class_weights(Target("y", "classify", ("a", "b"), (90, 10), 100), "balanced")
+    (0.5555555555555556, 5.0)
+    """
+    if asked is None:
+        return ()
+    if target.parts or target.task != "classify":
+        raise UsageError("--class-weight: is for one target of classes")
+    if asked == "balanced":
+        if not target.counts or not all(target.counts):
+            raise UsageError("--class-weight balanced: the rows of each class must be counted: leave out --classes")
+        return tuple(sum(target.counts) / (len(target.counts) * count) for count in target.counts)
+    assert isinstance(asked, Mapping)
+    by_name: dict[str, Any] = {str(name): weight for name, weight in asked.items()}
+    known = [str(name) for name in target.classes]
+    for name, weight in by_name.items():
+        if name not in known:
+            raise UsageError(f"--class-weight {name}={weight}: no such class: {near_names(name, known)}")
+        if not (isinstance(weight, (int, float)) and 0 <= weight < float("inf")):
+            raise UsageError(f"--class-weight {name}={weight}: must be a number, 0 or more")
+    weights = tuple(float(by_name.get(name, 1.0)) for name in known)
+    if not any(weights):
+        raise UsageError("--class-weight: no class weighs anything: there is nothing to learn")
+    return weights
+
+
+def _require_loss_fits(settings: Settings, target: Target) -> None:
+    if settings.loss is None or not isinstance(settings.learner, str):
+        return
+    task = LOSSES[settings.loss].task
+    fitting = ", ".join(name for name in sorted(LOSSES) if LOSSES[name].task == target.task)
+    if task != target.task:
+        what, other = ("classes", "classify") if target.task == "classify" else ("numbers", "regress")
+        raise UsageError(
+            f"--loss {settings.loss} is for {'regression' if task == 'regress' else 'classes'}, but target {target.name!r} is "
+            f"{what}: use one of {fitting}, or add --task {'classify' if other == 'regress' else 'regress'}"
+        )
+    if settings.loss in ("logistic", "hinge") and len(target.classes) > 2:
+        raise UsageError(
+            f"--loss {settings.loss} is for two classes, target {target.name!r} has {len(target.classes)}: use softmax"
+        )
+
+
+def make_plan(data: Any, *, target: str | Sequence[str], **settings: Any) -> Plan:
+    """What `fit` with these settings would do and take. Reads metadata, and the target if the plan fits.
+
+    >>> import numpy as np
+    >>> plan = make_plan({"x": np.arange(5000.0), "y": np.arange(5000) % 2}, target="y")
+    >>> plan.rows, plan.windows, plan.window_rows, plan.batch_size, plan.fits
+    (5000, 1, 5000, 16, True)
+    """
+    return Job.open(data, Settings.of(target, settings)).plan

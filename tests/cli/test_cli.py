@@ -1,0 +1,561 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from streamtrain.cli import main
+from streamtrain.cli.text import split_names
+from streamtrain.errors import printable
+
+ROWS = 1000
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        assert self.out.endswith("}\n") and self.out.count("\n") == 1, self.out
+        found = json.loads(self.out, parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
+        assert isinstance(found, dict)
+        return found
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+
+    def call(*arguments: Any) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in arguments])
+        return Done(int(caught.value.code or 0), *capsys.readouterr())
+
+    yield call
+    signal.signal(signal.SIGINT, handler)
+
+
+def columns(**more: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=ROWS)
+    return {"x": x, "z": rng.normal(size=ROWS).astype("f4"), "y": (x > 0).astype(int)} | more
+
+
+def write(path: str, data: dict[str, Any] | None = None, **options: Any) -> str:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns() if data is None else data), path, **options)
+    return path
+
+
+def keys(found: Any, *expected: str) -> None:
+    assert set(expected) <= set(found), set(expected) - set(found)
+
+
+FIT_KEYS = ("rows", "rows_seen", "batches", "epochs", "seconds", "rows_per_second", "learner", "loss", "task", "classes",
+            "batch_size", "metrics", "memory", "plan", "time", "skipped", "run")  # fmt: skip
+MEMORY_KEYS = ("budget_bytes", "baseline_bytes", "planned_peak_bytes", "measured_peak_bytes", "terms")
+PLAN_KEYS = ("chunks", "windows", "window_rows", "windows_in_flight", "batch_size", "workers")
+
+
+# -- what commands print -------------------------------------------------------------------------------------------------
+
+
+def test_fit_evaluate_predict(run: Run) -> None:
+    data, other = write("d.parquet", row_group_size=300), write("e.parquet")
+    done = run(
+        "fit", data, "--target", "y", "--holdout", "0.2", "--validate", other, "--epochs", 2, "--out", "r", "--json"
+    )
+    assert done.code == 0 and done.err == ""
+    result = done.json
+    keys(result, *FIT_KEYS)
+    keys(result["memory"], *MEMORY_KEYS)
+    keys(result["plan"], *PLAN_KEYS)
+    keys(result["time"], "read", "wait", "learn", "other")
+    for term in result["memory"]["terms"].values():
+        assert set(term) == {"planned_bytes", "measured_bytes"}
+    assert set(result["metrics"]) == {"progressive", "holdout", "validation"}
+    for scores in result["metrics"].values():
+        keys(scores, "loss", "accuracy", "auc")
+        assert scores["accuracy"] > 0.85
+    assert result["rows_seen"] == 2 * result["rows"] and 700 < result["rows"] < 900
+    assert (result["epochs"], result["classes"], result["task"], result["run"]) == (2, [0, 1], "classify", "r")
+    assert (result["loss"], result["learner"], result["skipped"]) == ("logistic", "linear", [])
+    assert sum(result["time"].values()) >= 0 and result["plan"]["chunks"] == 4
+    assert sorted(os.listdir("r")) == ["checkpoints", "metrics.jsonl", "model.json", "model.safetensors", "report.json"]
+    assert json.loads(Path("r/report.json").read_text()) == result
+    lines = [json.loads(line) for line in Path("r/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 1]  # each epoch's end, and 1,024 rows on the way
+    assert lines[0]["rows_seen"] == result["rows"] < 1024 <= lines[1]["rows_seen"] < lines[2]["rows_seen"]
+    assert lines[1]["progressive"]["loss"] > 0 and lines[1]["holdout"] is lines[1]["validation"] is None
+    assert {name: lines[2][name] for name in result["metrics"]} == result["metrics"]
+
+    scored = run("evaluate", "r", other, "--memory", "2GB", "--json").json
+    assert set(scored) >= {"rows", "metrics"} and scored["rows"] == ROWS
+    assert scored["metrics"] == result["metrics"]["validation"]
+    predicted = run("predict", "r", other, "--out", "p.parquet", "--json").json
+    assert predicted == {"rows": ROWS, "out": "p.parquet"}
+    assert pq.read_table("p.parquet").column_names == ["prediction", "probability_0", "probability_1"]
+    assert not list(Path().glob(".*")) and not list(Path().glob("*.part"))
+
+
+def test_plan_inspect_make(run: Run) -> None:
+    data = write("d.parquet")
+    plan = run("plan", data, "--target", "y", "--memory", "1GB", "--json").json
+    keys(plan, "rows", "memory", "plan", "fits", "warnings")
+    keys(plan["memory"], *MEMORY_KEYS)
+    keys(plan["plan"], *PLAN_KEYS)
+    assert plan["fits"] is True and plan["rows"] == ROWS and plan["memory"]["budget_bytes"] == 10**9
+    assert plan["memory"]["measured_peak_bytes"] is None
+
+    found = run("inspect", data, "--json").json
+    keys(found, "rows", "chunks", "columns", "stored_bytes", "decoded_bytes", "target")
+    assert found["target"] is None and found["stored_bytes"] == os.path.getsize(data)
+    assert [(c["name"], c["type"]) for c in found["columns"]] == [("x", "double"), ("z", "float"), ("y", "int64")]
+    assert [(c["becomes"], c["why"], c["numbers"]) for c in found["columns"]] == [("number", "a number", 1)] * 3
+    target = run("inspect", data, "--target", "y", "--json").json["target"]
+    assert target["classes"] == [0, 1] and sum(target["counts"]) == ROWS and 0 <= target["clustering"] <= 1
+
+    made = run("make", "regression", "--rows", 2000, "--columns", 3, "--out", "m", "--json").json
+    assert set(made) == {"rows", "columns", "path", "target", "task", "best_loss"} and made["path"] == "m"
+    fitted = run("fit", "m", "--target", "y", "--json").json
+    keys(fitted["metrics"]["progressive"], "loss", "rmse", "mae", "r2")
+    assert fitted["per_class"] is None and fitted["targets"] == ["y"]
+    assert fitted["classes"] is None and fitted["metrics"]["holdout"] is None and fitted["run"] is None
+
+
+def test_people_see_names_as_they_are_on_one_line_each(run: Run) -> None:
+    write(
+        "d.parquet", columns(**{"[red]a": np.zeros(ROWS), "two\nlines": np.zeros(ROWS), "esc\x1b[2J": np.zeros(ROWS)})
+    )
+    done = run("inspect", "d.parquet", "--target", "y")
+    assert done.code == 0 and "\x1b" not in done.out
+    lines = done.out.splitlines()
+    assert lines[0].startswith("1,000 rows in 1 chunk, 6 columns, ")
+    assert any(line.startswith("[red]a ") for line in lines) and any(line.startswith("two\\nlines ") for line in lines)
+    assert lines[-3].startswith("class") and len(lines) == 2 + 7 + 2 + 3
+    write("l.parquet", columns(y=["[b]old", "new\nline"] * (ROWS // 2)))
+    assert any(line.startswith("new\\nline ") for line in run("inspect", "l.parquet", "--target", "y").out.splitlines())
+
+
+def test_people_see_every_result(run: Run) -> None:
+    data = write("d.parquet")
+    assert "loss " in run("fit", data, "--target", "y", "--out", "r").out
+    assert run("evaluate", "r", data).out.startswith("1,000 rows  loss ")
+    assert run("predict", "r", data, "--out", "p.parquet").out == "1,000 predictions in p.parquet\n"
+    planned = run("plan", data, "--target", "y").out
+    assert "1,000 rows in 1 chunk; 1 window of at most 1,000 rows" in planned and "measured" not in planned
+    assert "best possible loss" in run("make", "clicks", "--rows", 500, "--columns", 2, "--out", "m").out
+    assert "Commands:" in run().out and "fit" in run("--help").out
+    assert run("--version").out.count(".") == 2
+
+
+# -- the budget ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "predict", "plan"])
+def test_a_budget_that_cannot_be_met(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write("d.parquet")
+    run("fit", data, "--target", "y", "--out", "r")
+
+    def refuse(*_: Any) -> None:
+        pytest.fail("data were read")
+
+    monkeypatch.setattr("streamtrain.storage.parquet.reader.ParquetReader._slices", refuse)
+    arguments = {
+        "fit": (data, "--target", "y", "--out", "r2"), "plan": (data, "--target", "y"),
+        "evaluate": ("r", data), "predict": ("r", data, "--out", "p.parquet"),
+    }[command]  # fmt: skip
+    for as_json in ([], ["--json"]):
+        done = run(command, *arguments, "--memory", "60MB", *as_json)
+        assert done.code == 3
+        first, *terms, advice = done.err.splitlines()
+        assert first.startswith("error: the plan needs") and "60 MB" in first
+        assert {"baseline", "learner", "preparation", "footers", "order", "reads", "streams", "windows", "batches",
+                "margin"} <= {t.split()[0] for t in terms}  # fmt: skip
+        sizes = [float(t.split()[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[t.split()[2]] for t in terms]
+        assert sizes == sorted(sizes, reverse=True)
+        assert "--memory" in advice and "Nothing was read" in advice
+        if command == "plan" and as_json:
+            assert done.json["fits"] is False
+        else:
+            assert done.out == ""
+    assert not Path("r2").exists() and not list(Path().glob("p.parquet*"))
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------------
+
+
+def _prepare() -> None:
+    """Everything that the cases below name."""
+    x, ones = columns()["x"], np.ones(ROWS)
+    holes = x.copy()
+    holes[[7, 8]] = np.nan
+    write("ok.parquet")
+    Path("empty").mkdir()
+    Path("text.txt").write_text("hello\n" * 50)
+    write("zero.parquet", {"x": pa.array([], pa.float64()), "y": pa.array([], pa.int64())})
+    raw = Path("ok.parquet").read_bytes()
+    Path("cut.parquet").write_bytes(raw[: len(raw) // 2])
+    write("differ/a.parquet")
+    write("differ/b.parquet", columns(x=x.astype("f4")))
+    write("words.parquet", columns(s=["a", "b"] * (ROWS // 2), t=np.arange(ROWS).astype("M8[us]"), l=[[1]] * ROWS))
+    write("inf.parquet", columns(x=np.where(np.isnan(holes), np.inf, x)))
+    write("bad_y/a.parquet", columns(y=x))
+    write("bad_y/b.parquet", columns(y=holes))
+    write("null_y.parquet", columns(y=pa.array([None, None, None, *[0, 1] * 498, 0])))
+    write("one.parquet", columns(y=ones.astype(int)))
+    write("float.parquet", columns(y=x))
+    write("only.parquet", {"y": [0, 1]})
+    write("hostile.parquet", columns(**{"a,b": x, "nl\nx": [["s"]] * ROWS, "[red]": x}))
+    group = zarr.create_group("lengths.zarr")
+    for name, n in (("X", 10), ("y", 9)):
+        group.create_array(name, data=np.ones(n))
+    write("ours/not/data.parquet")
+
+
+BAD = [
+    # the issue's own list
+    ("fit nope.parquet --target y", ["nope.parquet: no such file"]),
+    ("fit nope*/x --target y", ["nope*/x: no data files (nothing there)"]),
+    ("fit empty --target y", ["empty: no data files (nothing there)"]),
+    ("fit zero.parquet --target y", ["zero.parquet: has no rows"]),
+    ("fit text.txt --target y", ["text.txt: not a Parquet file"]),
+    ("fit cut.parquet --target y", ["cut.parquet: not a Parquet file, or damaged"]),
+    ("fit differ --target y", ["b.parquet: column 'x' is float, but double in a.parquet"]),
+    ("fit ok.parquet --target yy", ["'yy'", "did you mean 'y'?"]),
+    ("fit ok.parquet --target y --features x,zz", ["'zz'", "did you mean 'z'?"]),
+    ("fit ok.parquet --target y --exclude q", ["'q'", "'x', 'z', 'y'"]),
+    ("fit ok.parquet --target y --exclude x,z", ["no feature is left"]),
+    ("fit ok.parquet --target y --features ,", ["no feature is left"]),
+    ("fit only.parquet --target y", ["no feature is left"]),
+    ("fit words.parquet --target y", ["neither numbers, times, categories nor text: 'l' (list", "--exclude l\n"]),
+    ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l\n"]),
+    ("fit words.parquet --target y --exclude l --as s=number", ["--as s=number: the column is dictionary", "=ignore"]),
+    ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words", "'category'"]),
+    ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
+    ("fit words.parquet --target y --exclude l --as s", ["--as s", "COL=ROLE"]),
+    ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is no feature"]),
+    ("fit words.parquet --target y --exclude l --cross s:x", ["--cross s:x", "'x' is double", "--as x=category"]),
+    ("fit words.parquet --target y --exclude l --cross s", ["--cross s", "at least two"]),
+    ("fit words.parquet --target l --features x", ["target 'l' is list"]),
+    ("fit bad_y --target y", ["target 'y' has 2 ", "b.parquet:0 (2)"]),
+    ("fit null_y.parquet --target y", ["target 'y' has 3 ", "null_y.parquet:0 (3)"]),
+    ("fit inf.parquet --target y", ["'x' is infinite", " in row ", " of inf.parquet:0", "--infinities clip"]),
+    ("fit ok.parquet --target y --infinities hide", ["--infinities hide", "'clip'"]),
+    ("fit ok.parquet --target y --hash-bits 99", ["--hash-bits 99"]),
+    ("fit one.parquet --target y", ["one class (only 1)"]),
+    ("fit float.parquet --target y --loss logistic", ["--loss logistic", "huber, poisson, quantile, squared"]),
+    ("fit float.parquet --target y --loss softmax", ["--loss softmax is for classes"]),
+    ("fit ok.parquet --target y --loss squared", ["--loss squared is for regression", "--task regress"]),
+    ("fit float.parquet --target y --loss huber --delta 0", ["delta is 0.0: must be above 0"]),
+    ("fit float.parquet --target y --loss quantile --level 1", ["level is 1.0: must be above 0 and below 1"]),
+    ("fit ok.parquet --target y --schedule sqr", ["--schedule sqr", "did you mean 'sqrt'"]),
+    ("fit ok.parquet --target y --schedule constant", ["--schedule constant: is for --rule sgd and momentum"]),
+    ("fit ok.parquet --target y --class-weight 0=2,7=1", ["--class-weight 7=1", "no such class"]),
+    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: is for one target of classes"]),
+    ("fit ok.parquet --target y --patience 2", ["--patience 2: needs rows to judge by", "--holdout"]),
+    ("fit ok.parquet --target y --patience 0 --holdout 0.1", ["--patience 0"]),
+    ("fit ok.parquet --target y,q", ["no column 'q' for the target"]),
+    ("fit ok.parquet --target y --batch-size 0", ["--batch-size 0: must be at least 1"]),
+    ("fit nope --target y --batch-size 0", ["--batch-size 0"]),  # settings come before any I/O
+    ("fit nope --target y --memory lots", ["'lots' is not a size", "512MB"]),
+    ("fit ok.parquet --target y --memory 12XB", ["'12XB' is not a size"]),
+    ("fit ok.parquet --target y --memory 0", ["less than one byte"]),
+    ("evaluate r ok.parquet --memory 5q", ["'5q' is not a size"]),
+    ("predict r ok.parquet --out p.parquet --memory 5q", ["'5q' is not a size"]),
+    ("fit ok.parquet --target y --learner tree", ["--learner tree", "'linear'"]),
+    ("fit ok.parquet --target y --loss hinges", ["--loss hinges", "did you mean 'hinge'"]),
+    ("fit ok.parquet --target y --rule adams", ["--rule adams", "did you mean 'adam'"]),
+    ("fit lengths.zarr --target y", ["X", "y", "10", "9"]),
+    ("evaluate nope ok.parquet", ["nope: not a run (no such folder)"]),
+    ("evaluate ours ok.parquet", ["ours: not a run (has no model.json)"]),
+    ("predict ours ok.parquet --out p.parquet", ["ours: not a run"]),
+    ("fit ok.parquet --target y --out ours", ["--out ours: exists and is not a run"]),
+    ("fit ok.parquet --target y --out ok.parquet", ["--out ok.parquet: exists and is not a run"]),
+    ("fit ok.parquet --target y --out ok.parquet/r", ["--out ok.parquet/r", "cannot be written"]),
+    # and what else people type
+    ("fit ok.parquet --target y --out /proc/nope/r", ["--out /proc/nope/r: /proc cannot be written"]),
+    ("predict r ok.parquet --out nope/p.parquet", ["--out nope/p.parquet"]),
+    ("predict r ok.parquet --out ours", ["--out ours: must be a file"]),
+    ("predict r ok.parquet --out /proc/p.parquet", ["--out /proc/p.parquet: cannot be written"]),
+    ("predict r ok.parquet --out ok.parquet", ["--out ok.parquet: lies in the data"]),
+    ("predict r differ --out differ/p.parquet", ["b.parquet: column 'x'"]),
+    ("fit nope --target y --seed -1", ["--seed -1"]),
+    ("fit nope --target y --holdout 1.5", ["--holdout 1.5"]),
+    ("fit nope --target y --holdout nan", ["--holdout nan"]),
+    ("fit ok.parquet --target y --epochs 0", ["--epochs 0"]),
+    ("fit ok.parquet --target y --window-rows -3", ["--window-rows -3"]),
+    ("fit ok.parquet --target y --workers 0", ["--workers 0"]),
+    ("fit ok.parquet --target y --step 0", ["step"]),
+    ("fit ok.parquet --target y --l1 -1", ["l1"]),
+    ("fit ok.parquet --target y --task guess", ["--task guess"]),
+    ("fit words.parquet --target s --features x --task regress", ["target 's' is text"]),
+    ("fit ok.parquet --target y --weight w", ["no column 'w'"]),
+    ("fit ok.parquet --target y --weight y", ["--weight y: is the target"]),
+    ("fit words.parquet --target y --features x --weight s", ["--weight s"]),
+    ("fit ok.parquet --target y --classes 0", ["--classes: 1 class given"]),
+    ("fit ok.parquet --target y --classes a,b", ["--classes 'a', 'b'", "int64"]),
+    ("fit ok.parquet --target y --classes 0,2", ["'y' is 1", "(0, 2)", "--classes"]),
+    ("fit ok.parquet --target y --features x,x", ["names a column twice"]),
+    ("fit ok.parquet --target y --features x,y", ["both the target and a feature"]),
+    ("fit ok.parquet --target y --missing-chunks hide", ["--missing-chunks hide"]),
+    ("fit ok.parquet --target y --validate nope", ["nope: no such file"]),
+    ("fit boxes://bucket/x --target y", ["no reader for boxes://"]),
+    ("fit hostile.parquet --target y --features a,b", ["'a'", "'a,b'"]),
+    ("fit hostile.parquet --target y", [r"'nl\nx'", r"--exclude nl\nx"]),
+    ("fit ok.parquet", ["--target"]),
+    ("fit --target y", ["DATA"]),
+    ("fit ok.parquet --target y --batch-size many", ["--batch-size"]),
+    ("fit ok.parquet --target y --bogus", ["--bogus"]),
+    ("train ok.parquet", ["'train'"]),
+    ("make cats --rows 10 --out m", ["'cats'", "clicks"]),
+    ("make clicks --rows 0 --out m", ["rows"]),
+    ("make clicks --rows 10 --out ours", ["'ours' exists"]),
+    ("make clicks --rows 10 --out nope/m", ["nope does not exist"]),
+    ("inspect ok.parquet --target nope", ["no column 'nope'"]),
+    ("inspect one.parquet --target y", ["one class"]),
+    ("plan one.parquet --target y --json", ["one class"]),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input(run: Run, line: str, says: list[str]) -> None:
+    _prepare()
+    arguments = line.split()
+    if arguments[1:2] == ["r"]:
+        assert run("fit", "ok.parquet", "--target", "y", "--out", "r").code == 0
+    if arguments[0] == "fit" and "--out" not in arguments:
+        arguments += ["--out", "new/run"]
+    before = sorted(str(p) for p in Path().rglob("*"))
+    done = run(*arguments)
+    assert done.code == 2 and done.out == "", done
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1 and done.err.endswith("\n"), done.err
+    for text in says:
+        assert text in done.err, done.err
+    assert sorted(str(p) for p in Path().rglob("*")) == before
+
+
+def test_tables_as_they_are(run: Run) -> None:
+    """What is missing, text and times are no mistakes: a fit takes them, and a model meets them again."""
+    _prepare()
+    holes = columns()["x"].copy()
+    holes[::3] = np.nan
+    write("nan.parquet", columns(x=holes))
+    write("null.parquet", columns(x=pa.array(holes, from_pandas=True)))
+    cases: list[tuple[str, list[str], dict[str, int]]] = [
+        ("nan.parquet", [], {"numbers": 2, "slots_used": 1}),
+        ("null.parquet", [], {"numbers": 2, "slots_used": 1}),
+        ("words.parquet", ["--exclude", "l"], {"numbers": 9, "categories": 1, "slots_used": 2}),
+        ("words.parquet", ["--features", "x,s", "--as", "s=text"], {"numbers": 1, "texts": 1}),
+        ("words.parquet", ["--exclude", "l", "--cross", "s:t", "--hash-bits", "9"], {"crosses": 1, "hash_bits": 9}),
+        ("inf.parquet", ["--infinities", "clip"], {"numbers": 2, "slots_used": 0}),
+        ("inf.parquet", ["--infinities", "missing"], {"numbers": 2, "slots_used": 1}),
+    ]
+    for number, (as_they_are, flags, made) in enumerate(cases):
+        out = f"r{number}"
+        done = run("fit", as_they_are, "--target", "y", *flags, "--out", out, "--json")
+        assert done.code == 0, done.err
+        assert done.err.endswith("--hash-bits 11 gives room to four times as many\n") if "9" in flags else not done.err
+        assert done.json["preparation"].items() >= made.items(), done.json["preparation"]
+        assert done.json["metrics"]["progressive"]["accuracy"] > 0.7
+        assert run("predict", out, as_they_are, "--out", "p.parquet", "--json").json["rows"] == ROWS
+        assert set(pq.read_table("p.parquet")["prediction"].to_pylist()) == {0, 1}
+
+
+def test_several_targets(run: Run) -> None:
+    data = write("d.parquet", columns(a=columns()["x"] * 3 + 1, b=np.arange(ROWS) * 1.0))
+    result = run("fit", data, "--target", "a,b", "--exclude", "y", "--out", "r", "--epochs", 5, "--json").json
+    assert result["targets"] == ["a", "b"] and set(result["metrics"]["progressive"]["targets"]) == {"a", "b"}
+    scored = run("evaluate", "r", data, "--json").json["metrics"]
+    assert scored["targets"]["a"]["r2"] > 0.99 > 0.3 > scored["targets"]["b"]["r2"]
+    assert run("predict", "r", data, "--out", "p.parquet").code == 0
+    assert pq.read_table("p.parquet").column_names == ["prediction_a", "prediction_b"]
+
+
+def test_names_that_hold_anything(run: Run) -> None:
+    names = ["a b", "a,b", "[red]", 'q"uote', "é", " lead", "new\nline", "--dash", "#:"]
+    x = columns()["x"]
+    write("h [1] ï#:x.parquet", dict.fromkeys(names, x) | {"t,y": columns()["y"]})
+    asked = ",".join('"' + n.replace('"', '""') + '"' for n in names)
+    for flags in (["--features", asked], ["--exclude", '" lead"'], []):
+        done = run(
+            "fit", "h [1] ï#:x.parquet", "--target", '"t,y"', *flags, "--out", f"r{len(flags)}{flags[:1]}", "--json"
+        )
+        assert done.code == 0, done.err
+    assert run("predict", "r0[]", "h [1] ï#:x.parquet", "--out", "p #:ï.parquet").code == 0
+    write("labels.parquet", columns(y=np.where(columns()["y"], "[red]a", "b,\nc")))
+    result = run("fit", "labels.parquet", "--target", "y", "--classes", '[red]a,"b,\nc"', "--out", "l", "--json").json
+    assert result["classes"] == ["[red]a", "b,\nc"]
+    assert run("predict", "l", "labels.parquet", "--out", "lp.parquet").code == 0
+    table = pq.read_table("lp.parquet")
+    assert table.column_names == ["prediction", "probability_[red]a", "probability_b,\nc"]
+    assert set(table["prediction"].to_pylist()) == {"[red]a", "b,\nc"}
+
+
+def test_texts() -> None:
+    assert split_names('a, b ,"c, d" ,"e""f",g"h,,') == ["a", "b", "c, d", 'e"f', 'g"h']
+    assert split_names("") == split_names(" , ") == []
+    assert printable("a\tb\x1b[0m é\u2028\udcff\\") == "a\\tb\\x1b[0m é\\u2028\\udcff\\"
+
+
+def test_a_diverged_fit_prints_json_that_parses(run: Run) -> None:
+    write("d.parquet", columns(y=columns()["x"]))
+    done = run("fit", "d.parquet", "--target", "y", "--json", "--out", "r")
+    assert done.code == 0 and done.json["metrics"]["progressive"]["loss"] is not None
+    from streamtrain.runs.folder import to_json
+
+    assert to_json({"a": [float("nan"), (float("inf"), 1.5)], "b": {"c": -float("inf")}}) == (
+        '{"a": [null, [null, 1.5]], "b": {"c": null}}'
+    )
+
+
+# -- what is no fault of the input ---------------------------------------------------------------------------------------
+
+
+def test_a_bug_says_where_to_report_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("streamtrain.cli.commands.inspect_data", broken)
+    done = run("inspect", "d.parquet")
+    assert done.code == 1 and done.out == ""
+    assert "Traceback" in done.err and done.err.splitlines()[-1].startswith("error: this is a bug")
+
+
+@pytest.mark.parametrize(("error", "code"), [(MemoryError(), 4), (OSError(28, "No space left on device"), 2)])
+def test_the_machine_has_limits(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("streamtrain.cli.commands.inspect_data", fails)
+    done = run("inspect", "d.parquet")
+    assert done.code == code and done.out == "" and done.err.startswith("error: ") and done.err.count("\n") == 1
+
+
+def test_a_disk_that_fails_at_the_end_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    write("d.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr("streamtrain.runs.folder.to_json", full)
+        done = run("fit", "d.parquet", "--target", "y", "--out", "r", "--json")
+    assert done.code == 2 and done.out == "" and "No space left" in done.err
+    assert os.listdir() == ["d.parquet"]
+    with monkeypatch.context() as patch:
+        patch.setattr("streamtrain.model.Model.save", full)
+        done = run("fit", "d.parquet", "--target", "y", "--out", "r", "--json")
+    assert done.code == 2 and done.out == "" and "No space left" in done.err
+    assert sorted(os.listdir("r")) == ["checkpoints", "metrics.jsonl"]  # the scores that there were, and where it stood
+    assert run("fit", "d.parquet", "--target", "y", "--out", "r").code == 2
+    assert run("fit", "d.parquet", "--out", "r", "--resume").code == 0
+    assert len(Path("r/metrics.jsonl").read_text().splitlines()) == 1
+
+
+# -- processes -----------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
+    full = [sys.executable, "-m", "streamtrain", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen(full, cwd=cwd, text=True, **pipes)
+
+
+@pytest.mark.parametrize("more", [[], pytest.param(["--json"], marks=pytest.mark.slow)])
+def test_who_reads_stdout_may_leave(tmp_path: Path, more: list[str]) -> None:
+    data = Path(__file__).parents[2] / "data" / "digits.parquet"
+    reading, writing = os.pipe()
+    os.close(reading)  # before a word was said
+    process = command("plan", str(data), "--target", "digit", *more, cwd=tmp_path, stdout=writing)
+    os.close(writing)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_process_that_fails(tmp_path: Path) -> None:
+    process = command("fit", "nope", "--target", "y", "--json", cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and out == "" and err == "error: nope: no such file or directory\n"
+
+
+@pytest.mark.parametrize("flags", [(), pytest.param(("--json",), marks=pytest.mark.slow)])
+def test_nobody_reads_stdout(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    write(str(tmp_path / "d.parquet"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = command("inspect", "d.parquet", *flags, cwd=tmp_path, stdout=writer)
+    os.close(writer)
+    _, err = process.communicate(timeout=60)
+    assert err == ""
+
+
+def test_ascii_terminals_and_names_that_are_no_text(tmp_path: Path) -> None:
+    write(str(tmp_path / "d.parquet"), columns(é=np.zeros(ROWS)))
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    process = command("inspect", "d.parquet", cwd=tmp_path, env=environment)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and err == "" and "\\xe9" in out
+
+
+def _children(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("name", ["fit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("predict", "make"))])
+def test_ctrl_c(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(0)
+    data = columns() if name == "make" else {f"x{i}": rng.normal(size=400_000) for i in range(5)}
+    write(
+        str(tmp_path / "d.parquet"), data | {"y": np.arange(len(next(iter(data.values())))) % 2}, row_group_size=50_000
+    )
+    if name == "predict":
+        for i in range(60):
+            os.link(tmp_path / "d.parquet", tmp_path / f"d{i}.parquet")
+        fit = command("fit", "d.parquet", "--target", "y", "--out", "r", cwd=tmp_path)
+        fit.communicate(timeout=60)
+    arguments = {
+        "fit": ("fit", "d.parquet", "--target", "y", "--epochs", "10000", "--out", "run", "--json"),
+        "predict": ("predict", "r", "d*.parquet", "--out", "p.out", "--json"),
+        "make": ("make", "clicks", "--rows", "400000000", "--out", "m", "--json"),
+    }[name]
+    before = _children(tmp_path)
+    process = command(*arguments, cwd=tmp_path)
+    assert process.stderr is not None
+    try:
+        time.sleep(2.5)  # it takes far longer than this
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        lines = [process.stderr.readline(), process.stderr.readline()]
+        acknowledged = time.monotonic() - sent
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "interrupted" in "".join(lines) and acknowledged < 1, (lines, acknowledged)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    if name == "fit":  # the scores that there were are left, and where it stood
+        assert _children(tmp_path / "run") == ["checkpoints", "metrics.jsonl"]
+        for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines():
+            assert json.loads(line)["progressive"]["loss"] > 0
+        before = sorted([*before, "run"])
+    assert _children(tmp_path) == before

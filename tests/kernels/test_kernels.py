@@ -1,0 +1,134 @@
+"""The compiled loops against numpy's: the same bits where that is promised, the same numbers elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streamtrain import kernels
+from streamtrain.kernels.fused_linear import LinearStep
+
+pytestmark = pytest.mark.skipif(not kernels.COMPILED, reason="the kernels were not compiled: there was no C compiler")
+
+shapes = st.tuples(st.integers(1, 300), st.integers(1, 45), st.integers(0, 2**32 - 1))
+
+
+def in_numpy(function: Any, *arguments: Any, **options: Any) -> Any:
+    """The same call without the compiled library."""
+    library, kernels._library = kernels._library, None
+    try:
+        return function(*arguments, **options)
+    finally:
+        kernels._library = library
+
+
+def rows_of(shape: tuple[int, int, int]) -> tuple[np.random.Generator, Any]:
+    rng = np.random.default_rng(shape[2])
+    return rng, rng.normal(3, 10, shape[:2]).astype(np.float32)
+
+
+@given(st.integers(1, 5_000), st.integers(0, 2**32 - 1), st.data())
+@example(1, 0, None)
+@example(2**33 + 1, 5, None)
+def test_a_permutation_is_one_and_any_part_of_it_can_be_had(rows: int, seed: int, data: st.DataObject | None) -> None:
+    keys = np.random.default_rng(seed).integers(0, 2**32, 8, np.uint32)
+    if rows < 10_000:
+        everything = kernels.permuted(0, rows, rows, keys)
+        np.testing.assert_array_equal(np.sort(everything), np.arange(rows))
+    first, last = sorted(data.draw(st.integers(0, rows)) for _ in range(2)) if data else (rows - min(rows, 300), rows)
+    part = kernels.permuted(first, last, rows, keys)
+    np.testing.assert_array_equal(part, in_numpy(kernels.permuted, first, last, rows, keys))
+    if rows < 10_000:
+        np.testing.assert_array_equal(part, everything[first:last])
+    assert part.size == 0 or 0 <= part.min() <= part.max() < rows
+
+
+@given(shapes)
+def test_sums_and_affine_give_the_same_bits(shape: tuple[int, int, int]) -> None:
+    rng, rows = rows_of(shape)
+    centre, scale = rng.normal(size=(2, shape[1])).astype(np.float32)
+    np.testing.assert_array_equal(kernels.sums(rows, centre), in_numpy(kernels.sums, rows, centre))
+    compiled, plain = rows.copy(), rows.copy()
+    kernels.affine(compiled, centre, scale)
+    in_numpy(kernels.affine, plain, centre, scale)
+    np.testing.assert_array_equal(compiled, plain)
+
+
+@given(shapes, st.booleans())
+def test_columns_land_where_they_belong(shape: tuple[int, int, int], gaps: bool) -> None:
+    rng, rows = rows_of(shape)
+    count, width, _ = shape
+    slots = np.sort(rng.permutation(2 * width)[:width]) if gaps else np.arange(width) + 1
+    places = rng.permutation(count + 5)[:count]
+    windows = [np.zeros((count + 5, 2 * width + 1), np.float32) for _ in range(3)]
+    columns = [np.ascontiguousarray(rows[:, j]) for j in range(width)]
+    kernels.scatter_columns(columns, slots, windows[0], places)
+    in_numpy(kernels.scatter_columns, columns, slots, windows[1], places)
+    windows[2][places[:, None], slots] = rows
+    np.testing.assert_array_equal(windows[0], windows[2])
+    np.testing.assert_array_equal(windows[1], windows[2])
+
+
+@given(shapes, st.sampled_from(["u1", "f4", "i4"]))
+def test_rows_land_where_they_belong(shape: tuple[int, int, int], kind: str) -> None:
+    rng, rows = rows_of(shape)
+    source = np.abs(rows).astype(kind)
+    places = rng.permutation(len(rows))
+    windows = [np.zeros((len(rows), shape[1] + 3), kind) for _ in range(2)]
+    kernels.scatter_rows(source, windows[0], 2, places)
+    windows[1][places, 2:-1] = source
+    np.testing.assert_array_equal(windows[0], windows[1])
+
+
+@given(shapes, st.booleans(), st.booleans())
+@example((3, 1025, 0), True, False)
+def test_a_linear_step_is_what_numpy_makes_of_it(shape: tuple[int, int, int], logistic: bool, weighted: bool) -> None:
+    rng, rows = rows_of(shape)
+    count, width, _ = shape
+    maps = np.stack([np.full(width, 3), np.full(width, 3), np.full(width, 0.1)]).astype(np.float32)
+    targets = rng.integers(0, 2, count).astype(np.float32)
+    weights = rng.random(count).astype(np.float32) if weighted else None
+    scoring, learning = rng.normal(size=(2, width + 1)).astype(np.float32)
+    compiled, plain = rows.copy(), rows.copy()
+    step, other_step = (LinearStep(maps, scoring, learning, logistic=logistic) for _ in range(2))
+    found = step(compiled, targets, weights)
+    wanted = in_numpy(other_step, plain, targets, weights)
+    assert np.array_equal(compiled, plain if width > 1024 else rows)  # wide rows are prepared in place
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * count)
+
+
+def test_the_sigmoid_holds_everywhere() -> None:
+    margins = np.concatenate([np.linspace(-120, 120, 4001), [-np.inf, np.inf, np.nan]]).astype(np.float32)
+    rows, one = margins[:, None].copy(), np.ones(2, np.float32)
+    maps = np.array([[0], [0], [1]], np.float32)
+    one[1] = 0
+    scores, _, _ = LinearStep(maps, one, one, logistic=True)(rows, np.zeros(len(margins), np.float32), None)
+    with np.errstate(over="ignore"):
+        wanted = 1 / (1 + np.exp(-margins.astype(np.float64)))
+    np.testing.assert_allclose(scores, wanted, rtol=2e-6, atol=1e-34)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_again() -> Iterator[None]:
+    library = kernels._library
+    yield
+    kernels._library = library
+
+
+@given(st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_binary_scores_are_what_numpy_makes_of_them(rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 2, rows).astype(np.float32)
+    scores = rng.choice([0.0, 1.0, 0.5, 1e-9, 0.3, 0.999999], rows).astype(np.float32)
+    found = [np.zeros((2, 64), np.int64) for _ in range(2)]
+    options = {"least": 1.2e-7, "shift": 23, "first_bin": 95}
+    compiled = kernels.binary_scores(targets, scores, found[0], **options)
+    plain = in_numpy(kernels.binary_scores, targets, scores, found[1], **options)
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-5)

@@ -1,0 +1,172 @@
+"""What a profile measures, how long it trains, and what it advises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import streamtrain
+from streamtrain.errors import UsageError
+from streamtrain.storage import Chunk
+from streamtrain.tools.profile.advice import advice
+from streamtrain.tools.profile.recorder import Recorder
+
+MB = 10**6
+WAIT = 120
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+
+
+class Endless:
+    """So many chunks that no test sees their end."""
+
+    schema = pa.schema([("x", pa.float32()), ("y", pa.int8())])
+
+    def chunks(self) -> list[Chunk]:
+        return [Chunk(f"part {i}", 1000, 5000, 5000) for i in range(20_000)]
+
+    def read(self, chunk: Chunk, columns: list[str]) -> pa.RecordBatch:
+        x = np.random.default_rng(int(chunk.key.split()[1])).normal(size=chunk.rows).astype("f4")
+        return pa.record_batch({"x": x, "y": (x > 0).astype("i1")}).select(columns)
+
+    def fingerprint(self) -> str:
+        return "endless"
+
+
+def endless(**options: Any) -> Any:
+    return streamtrain.profile(Endless(), target="y", classes=["0", "1"], memory="400MB", window_rows=10_000, **options)
+
+
+def test_it_stops_after_so_many_rows() -> None:
+    found = endless(rows=30_000, seconds=None)
+    assert 30_000 <= found.report.rows_seen < 20_000_000
+    assert found.report.rows == found.report.rows_seen
+    assert found.data_rows == 20_000_000 and found.decoded_bytes == 20_000_000 * 5
+
+
+def test_it_stops_after_so_many_seconds() -> None:
+    found = endless(seconds=0.3)
+    assert 0 < found.report.rows_seen < 20_000_000
+    assert found.report.loop_seconds >= 0.3
+
+
+@pytest.mark.parametrize("limit", [{"seconds": 0}, {"rows": -1}, {"seconds": float("nan")}])
+def test_limits_that_are_none_are_refused(limit: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="must be above 0"):
+        endless(**limit)
+
+
+@linux
+def test_the_stages_add_up_and_the_timeline_shows_them() -> None:
+    found = endless(rows=100_000).as_dict()
+    memory, stages, timeline = found["memory"], found["stages"], found["timeline"]
+    assert sum(s["planned_bytes"] for s in stages.values()) == memory["planned_peak_bytes"]
+    assert sum(s["measured_bytes"] for s in stages.values()) >= memory["measured_peak_bytes"]
+    assert all(0 <= s["share"] <= 1 for s in stages.values())
+    assert stages["windows"]["measured_bytes"] == 2 * 10_000 * 8
+    seconds = [m["seconds"] for m in timeline]
+    assert seconds == sorted(seconds) and {m["stage"] for m in timeline} == {"open", "train", "end"}
+    assert max(m["window_bytes"] for m in timeline) == 2 * 10_000 * 8
+    assert max(m["reading_bytes"] for m in timeline) > 0
+    assert 0 < max(m["rows"] for m in timeline) <= found["rows_seen"]
+    assert all(0 < m["anonymous_bytes"] < m["resident_bytes"] <= 1.01 * memory["measured_peak_bytes"] for m in timeline)
+    json.dumps(found)
+
+
+def test_a_long_timeline_is_thinned_and_keeps_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtrain.tools.profile.recorder._SECONDS", 0.0005)
+    monkeypatch.setattr("streamtrain.tools.profile.recorder._MOST", 20)
+    recorder = Recorder()
+    with recorder:
+        import time
+
+        while recorder._every < 0.004:
+            time.sleep(0.001)
+    assert 10 <= len(recorder.moments) <= 21
+    assert recorder.moments[0]["seconds"] < 0.1
+
+
+def command(folder: Path) -> list[str]:
+    """A profile of a small table."""
+    table = pa.table({"x<b>": np.arange(4000.0), "y": np.arange(4000) % 2})
+    pq.write_table(table, folder / "d.parquet")
+    return [sys.executable, "-m", "streamtrain", "profile", str(folder / "d.parquet"), "--target", "y"]
+
+
+def test_the_command_shows_the_table_and_writes_page_and_picture(tmp_path: Path) -> None:
+    extra = ["--html", str(tmp_path / "m.html"), "--plot", str(tmp_path / "m.svg")]
+    done = subprocess.run([*command(tmp_path), *extra], capture_output=True, text=True, timeout=WAIT, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("planned", "measured", "share", "baseline", "windows", "peak", "budget", "time"):
+        assert word in done.stdout
+    assert "The budget holds" in (tmp_path / "m.html").read_text(encoding="utf-8")
+    assert (tmp_path / "m.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+@pytest.mark.slow
+def test_the_command_prints_json(tmp_path: Path) -> None:
+    done = subprocess.run([*command(tmp_path), "--json"], capture_output=True, text=True, timeout=WAIT, check=True)
+    found = json.loads(done.stdout)
+    assert {"timeline", "stages", "advice", "memory", "plan", "time"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--plot", "m.bmp"],
+        *(
+            pytest.param(flags, marks=pytest.mark.slow)
+            for flags in (["--html", "none/m.html"], ["--seconds", "0"], ["--rows", "0"])
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_read(tmp_path: Path, flags: list[str]) -> None:
+    command = [sys.executable, "-m", "streamtrain", "profile", "no such data", "--target", "y", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and flags[1] in done.stderr and done.stderr.count("\n") == 1
+
+
+def profile(**changes: Any) -> dict[str, Any]:
+    """A profile of which nothing is to be said, with changes."""
+    memory = {"budget_bytes": 400 * MB, "budget_given": True, "planned_peak_bytes": 390 * MB, "measured_peak_bytes": 380 * MB,
+              "terms": {"reads": {"planned_bytes": 8 * MB, "measured_bytes": 8 * MB}}}  # fmt: skip
+    plan = {"chunks": 100, "windows": 10, "window_rows": 100_000, "streamed_chunks": 0, "workers": 2}
+    base = {"memory": memory, "plan": plan, "data_rows": 10**6, "decoded_bytes": 10**9, "rows": 10**6}
+    spent = {"time": {"read": 10.0, "wait": 3.0, "learn": 6.0, "other": 1.0}}
+    return base | spent | {k: base[k] | v if isinstance(v, dict) and k in base else v for k, v in changes.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, []),
+        ({"time": {"read": 1, "wait": 5, "learn": 5, "other": 0}}, ["waited for rows 50 %"]),
+        ({"time": {"read": 1, "wait": 1, "learn": 9, "other": 0}}, ["learning took 90 %"]),
+        ({"time": {"read": 0, "wait": 0, "learn": 0, "other": 0}}, []),
+        ({"time": {"read": 0, "wait": 0.9, "learn": 0, "other": 0}}, []),
+        ({"memory": {"measured_peak_bytes": 500 * MB}}, ["went over its budget: give --memory 550MB"]),
+        ({"memory": {"measured_peak_bytes": None}}, []),
+        ({"plan": {"chunks": 5000}}, ["small, 200 kB each", "--chunk-rows 8192"]),
+        ({"plan": {"streamed_chunks": 3}}, ["3 of 100 chunks", "--chunk-rows 8192"]),
+        ({"memory": {"terms": {"reads": {"planned_bytes": 200 * MB}}}}, ["reads take 200 MB", "--chunk-rows 8192"]),
+        ({"plan": {"window_rows": 15_000}}, ["mixes 1.5 % of the rows"]),
+        (
+            {"memory": {"planned_peak_bytes": 200 * MB, "measured_peak_bytes": 190 * MB}},
+            ["--memory 204MB --window-rows", "would do for the same windows"],
+        ),
+        ({"memory": {"planned_peak_bytes": 200 * MB, "budget_given": False}}, []),
+    ],
+)  # fmt: skip
+def test_advice_follows_from_what_was_measured(changes: dict[str, Any], says: list[str]) -> None:
+    found = " / ".join(advice(profile(**changes)))
+    assert bool(found) == bool(says)
+    for part in says:
+        assert part in found

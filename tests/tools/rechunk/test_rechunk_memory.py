@@ -1,0 +1,334 @@
+"""A copy stays within its budget, or is refused before anything is read; and what it reports."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import streamtrain
+from streamtrain import BudgetRefused, rechunk
+from streamtrain.memory.process import resident_bytes
+from streamtrain.storage.arrow import as_batches
+from streamtrain.storage.reader import Chunk, ChunkTable
+from streamtrain.tools.rechunk.plan import Demand, most_bytes, solve
+
+
+def rows_of(path: str | Path) -> dict[str, list[Any]]:
+    """Every value, as our own reader reads it."""
+    reader = streamtrain.open_reader(str(path))
+    batches = [b for c in reader.chunks() for b in as_batches(reader.read(c, reader.schema.names))]
+    return {name: [v for b in batches for v in b.column(name).to_pylist()] for name in reader.schema.names}
+
+
+def write(path: Path, table: pa.Table, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path
+
+
+def group(path: Path, version: int = 3, attributes: dict[str, Any] | None = None, **arrays: Any) -> Path:
+    """A Zarr group; an array is its values, or keywords of create_array."""
+    made = zarr.create_group(path, zarr_format=version, attributes=attributes)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, array in arrays.items():
+            options = array if isinstance(array, dict) else {"data": array, "chunks": (4, *array.shape[1:])}
+            made.create_array(name, config={"write_empty_chunks": True}, **options)
+    return path
+
+
+class Unreadable:
+    """A reader that must not be asked for rows."""
+
+    def __init__(self, schema: pa.Schema, rows: int = 10, peak: int = 1000) -> None:
+        self.schema, self.rows, self.peak = schema, rows, peak
+
+    def chunks(self) -> list[Chunk]:
+        return [Chunk("all", self.rows, self.peak // 2, self.peak)]
+
+    def read(self, chunk: Chunk, columns: Any) -> Any:
+        pytest.fail("rows were read")
+
+    def fingerprint(self) -> str:
+        return ""
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------------
+
+MB = 10**6
+
+
+def demand(rows: list[int], peaks: list[int], **more: Any) -> Demand:
+    table = ChunkTable(str, rows, [n * 8 for n in rows], peaks)
+    output = lambda n: {"footers": 1 * MB, "chunk": 8 * n, "writes": 2 * MB}  # noqa: E731
+    return Demand(table, 50 * MB, output, **more)
+
+
+def test_the_terms_add_up() -> None:
+    made = demand([10**6], [30 * MB], open_bytes=3 * MB, opened_bytes=2 * MB)
+    plan = solve(made, chunk_rows=10**5, budget_bytes=10**9, budget_given=True)
+    terms = {"baseline": 50 * MB, "footers": 4 * MB, "reads": 30 * MB, "chunk": 800_000, "writes": 2 * MB}
+    assert plan.terms == {**terms, "margin": 8 * MB + int(0.04 * sum(terms.values()))}
+    assert plan.fits and plan.peak_bytes == sum(plan.terms.values())
+
+
+def test_large_chunks_are_streamed_in_slices_that_fit() -> None:
+    streams = lambda chunk, rows: 20 * MB + 1000 * rows  # noqa: E731
+    made = demand([1000, 10**6], [10 * MB, 10**9], stream_bytes=streams)
+    found = {}
+    for budget in (100, 110, 200):
+        plan = solve(made, chunk_rows=1000, budget_bytes=budget * MB, budget_given=True)
+        assert plan.fits
+        chunks = made.table[0], made.table[1]
+        found[budget] = [plan.slice_rows(chunk) for chunk in chunks]
+        assert all(rows is None or streams(None, rows) <= plan.terms["reads"] for rows in found[budget])
+    assert found == {100: [None, 4096], 110: [None, 16_384], 200: [None, 65_536]}
+    refused = solve(made, chunk_rows=1000, budget_bytes=80 * MB, budget_given=True)
+    assert not refused.fits and refused.terms["reads"] == int(1.02 * (20 * MB + 256 * 1000))
+
+
+def test_rows_that_may_be_larger_than_metadata_tell_are_read_a_few_at_a_time() -> None:
+    streams = lambda chunk, rows: 1 * MB + 100 * rows  # noqa: E731
+    small, large = Chunk("small", 1000, 8000, MB), Chunk("large", 10**5, 8 * 10**5, 2 * MB)
+    for stream_bytes, loose, wanted in ((streams, True, 1024), (streams, False, None), (None, True, None)):
+        made = demand([1000, 10**5], [MB, 2 * MB], stream_bytes=stream_bytes, loose=loose)
+        plan = solve(made, chunk_rows=1000, budget_bytes=10**9, budget_given=True)
+        assert [plan.slice_rows(chunk) for chunk in (small, large)] == [None, wanted]
+
+
+def test_a_refusal_lists_every_term_and_what_would_help(tmp_path: Path) -> None:
+    reader = Unreadable(pa.schema([("x", pa.int64())]), rows=10**8, peak=10**6)
+    budget = (resident_bytes() or 0) // 10**6 + 300  # the process of many tests takes more than one of its own
+    with pytest.raises(BudgetRefused) as refused:
+        rechunk(reader, out=tmp_path / "out", chunk_rows=50_000_000, memory=f"{budget}MB")
+    lines = str(refused.value).splitlines()
+    assert re.fullmatch(r"the plan needs \S+ [MG]B, \S+ [MG]B more than the budget \S+ [MG]B:", lines[0])
+    terms = {line.split()[0]: line for line in lines[1:-1]}
+    assert set(terms) == {"baseline", "footers", "reads", "chunk", "writes", "margin"}
+    found = re.fullmatch(
+        r"What would help: --memory (\d+)MB or more, or --chunk-rows (\d+)\. Nothing was read\.", lines[-1]
+    )
+    assert found and not list(tmp_path.iterdir())
+    for better in ({"memory": f"{found[1]}MB"}, {"chunk_rows": int(found[2])}):
+        with pytest.raises(pytest.fail.Exception, match="rows were read"):  # accepted
+            rechunk(reader, **{"out": tmp_path / "out", "chunk_rows": 50_000_000, "memory": f"{budget}MB", **better})
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50)), min_size=1, max_size=8), st.integers(1, 40))
+def test_the_most_that_successive_rows_take(chunks: list[tuple[int, int]], rows: int) -> None:
+    table = ChunkTable(str, [n for n, _ in chunks], [n * each for n, each in chunks], [0] * len(chunks))
+    each = [each for n, each in chunks for _ in range(n)]
+    most = max((sum(each[i : i + rows]) for i in range(len(each))), default=0)
+    assert most_bytes(table, rows, 0.0) == most
+    assert most_bytes(table, rows, 50.0) == 0
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is read from /proc")
+
+# -- memory, each in a fresh process ---------------------------------------------------------------------------------------
+
+COPY = """
+import json, sys
+import streamtrain
+try:
+    print(json.dumps(streamtrain.rechunk(**json.loads(sys.argv[1]))))
+except MemoryError as refused:
+    print(json.dumps(str(refused)))
+with open("/proc/self/status") as status:
+    print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
+"""
+
+
+def fresh(**options: Any) -> tuple[Any, int]:
+    """What a process of its own returned, and its peak."""
+    command = [
+        sys.executable,
+        "-c",
+        COPY,
+        json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in options.items()}),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    found, peak = done.stdout.splitlines()
+    return json.loads(found), int(peak)
+
+
+def least_budget(**options: Any) -> int:
+    refused, _ = fresh(**options, memory=1)
+    found = re.search(r"--memory (\d+)MB or more", refused)
+    assert found, refused
+    return int(found[1]) * MB
+
+
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, rng = tmp_path_factory.mktemp("layouts"), np.random.default_rng(0)
+    repeats = pa.array([f"{i:05d}" * 200 for i in range(300)])  # 1 kB each
+    small = {f"x{j}": rng.random(50, np.float32) for j in range(10)}
+    first = write(root / "tiny" / "0000.parquet", pa.table(small))
+    for i in range(1, 2000):  # to a reader these are files like any others
+        (root / "tiny" / f"{i:04d}.parquet").hardlink_to(first)
+    with pq.ParquetWriter(root / "groups.parquet", pa.table(small).schema) as writer:
+        for _ in range(2000):
+            writer.write_table(pa.table(small))
+    codes = [pa.array(rng.integers(0, 300, 500_000, np.int32)) for _ in range(2)]
+    table = pa.table([pa.DictionaryArray.from_arrays(some, repeats) for some in codes], names=["s", "t"])
+    with pq.ParquetWriter(root / "words.parquet", table.schema, store_schema=False) as writer:
+        writer.write_table(table, row_group_size=500_000)  # a GB as plain text
+    X = rng.random((30_000, 20), np.float32)
+    group(root / "hundreds.zarr", X={"data": X, "chunks": (100, 20)}, y={"data": np.arange(30_000), "chunks": (100,)})
+    X = rng.random((800_000, 40), np.float32)
+    y = {"data": np.arange(800_000), "chunks": (400_000,)}
+    group(root / "giant.zarr", X={"data": X, "chunks": (400_000, 40)}, y=y)
+    photos = pa.array([rng.bytes(2000) for _ in range(100)])
+    some = pa.array(np.arange(300_000, dtype=np.int32) % 100)
+    table = pa.table({"photo": pa.DictionaryArray.from_arrays(some, photos)})
+    with pq.ParquetWriter(root / "photos.parquet", table.schema, store_schema=False) as writer:
+        writer.write_table(table, row_group_size=300_000)  # a file of 500 kB, read as 600 MB
+    integers = {f"x{i}": rng.integers(0, 2**60, 300_000) for i in range(10)}
+    write(root / "integers.parquet", pa.table(integers), row_group_size=300_000, compression="none")
+    return root
+
+
+#: with the slow ones each layout and each format once; the others: pytest -m memory
+CASES = [
+    ("words.parquet", "parquet", 65_536), ("hundreds.zarr", "parquet", 10_000),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            ("tiny", "zarr", 10_000), ("groups.parquet", "parquet", 65_536), ("giant.zarr", "zarr", 65_536),
+            ("integers.parquet", "parquet", 100_000),
+        )
+    ),
+    *(
+        pytest.param(*case, marks=pytest.mark.memory)
+        for case in (
+            ("tiny", "parquet", 65_536), ("hundreds.zarr", "zarr", 10_000), ("giant.zarr", "parquet", 65_536),
+            ("integers.parquet", "zarr", 100_000),
+        )
+    ),
+]  # fmt: skip
+
+
+@linux
+@pytest.mark.parametrize(("name", "format", "chunk_rows"), CASES)
+def test_the_least_budget_holds(layouts: Path, tmp_path: Path, name: str, format: str, chunk_rows: int) -> None:
+    options: dict[str, Any] = {
+        "data": layouts / name,
+        "out": tmp_path / "out",
+        "format": format,
+        "chunk_rows": chunk_rows,
+    }
+    budget = least_budget(**options)
+    done, peak = fresh(**options, memory=budget)
+    memory = done["memory"]
+    assert peak <= budget, f"{peak:,} of {budget:,}"
+    assert memory["measured_peak_bytes"] <= memory["planned_peak_bytes"] <= budget
+    assert memory["planned_peak_bytes"] <= 1.5 * peak
+    assert budget < 320 * MB
+
+
+@pytest.mark.slow
+@linux
+@pytest.mark.parametrize("format", ["parquet", "zarr"])
+def test_one_giant_row_group_within_300_mb(tmp_path: Path, format: str) -> None:
+    rows, rng = 1_600_000, np.random.default_rng(0)  # of 50 float32: 320 MB, more than the budget by themselves
+    column = pa.array(rng.random(rows, np.float32))
+    table = pa.table({f"x{i}": column for i in range(50)})
+    source = write(tmp_path / "in.parquet", table, row_group_size=rows, use_dictionary=False, compression="none")
+    done, peak = fresh(data=source, out=tmp_path / "out", chunk_rows=65_536, memory="300MB", format=format)
+    assert (done["rows"], done["chunks"]) == (rows, 25)
+    assert done["memory"]["measured_peak_bytes"] <= peak <= 300 * MB
+    last = streamtrain.open_reader(tmp_path / "out").chunks()[-1]
+    found = streamtrain.open_reader(tmp_path / "out").read(last, ["x49"])
+    assert found["x49"].to_numpy()[-5:].tolist() == column[-5:].to_pylist()
+
+
+@pytest.mark.slow
+@linux
+def test_text_that_is_longer_than_metadata_tell(tmp_path: Path) -> None:
+    """Parquet holds it as codes, whatever it would take written out. Zarr cannot, and stops before it is too much."""
+    texts = pa.array([f"{i:05d}" * 2000 for i in range(20)])
+    codes = pa.array(np.arange(20_000, dtype=np.int32) % 20)
+    table = pa.table({"s": pa.DictionaryArray.from_arrays(codes, texts), "x": np.arange(20_000)})
+    with pq.ParquetWriter(tmp_path / "in.parquet", table.schema, store_schema=False) as writer:
+        writer.write_table(table)  # 200 MB of text
+    options: dict[str, Any] = {"data": tmp_path / "in.parquet", "out": tmp_path / "out", "chunk_rows": 20_000}
+    budget = least_budget(**options)
+    _, peak = fresh(**options, memory=budget)
+    assert peak <= budget <= 150 * MB
+    for out in ("a", "b"):
+        options = {"data": tmp_path / "in.parquet", "out": tmp_path / out, "chunk_rows": 20_000, "format": "zarr"}
+        if out == "a":
+            stopped, peak = fresh(**options, memory="200MB")
+            assert re.search(
+                r"rows of one chunk take more than .* longer than metadata tell.*smaller --chunk-rows", stopped
+            )
+            assert not (tmp_path / "a").exists()
+        else:
+            done, peak = fresh(**{**options, "chunk_rows": 1000}, memory="200MB")
+            assert done["chunks"] == 20
+        assert peak <= 200 * MB
+    store: Any = zarr.open_group(tmp_path / "b", mode="r")
+    assert store["s"][-20:].tolist() == texts.to_pylist() and store["s"].shape == (20_000,)
+
+
+@pytest.mark.slow
+@linux
+def test_bytes_that_repeat(layouts: Path, tmp_path: Path) -> None:
+    """Arrow has them written out, so they are read a few at a time, whatever metadata say."""
+    options: dict[str, Any] = {"data": layouts / "photos.parquet", "out": tmp_path / "out", "chunk_rows": 2000}
+    assert least_budget(**options) < 150 * MB
+    done, peak = fresh(**options, memory="160MB")
+    assert done["chunks"] == 150 and peak <= 160 * MB
+
+
+def test_the_report_has_the_shape_of_the_others(tmp_path: Path) -> None:
+    done = rechunk({"x": np.arange(100.0)}, out=tmp_path / "out", chunk_rows=30, memory="1GB")
+    assert set(done) == {"rows", "columns", "chunks", "chunk_rows", "format", "path", "stored_bytes", "memory"}
+    fit = streamtrain.fit({"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y", memory="1GB").as_dict()
+    assert set(done["memory"]) == set(fit["memory"])
+    assert all(set(term) == {"planned_bytes", "measured_bytes"} for term in done["memory"]["terms"].values())
+    assert done["memory"]["budget_bytes"] == 10**9 and done["memory"]["budget_given"] is True
+    assert done["stored_bytes"] == sum(p.stat().st_size for p in (tmp_path / "out").iterdir())
+    assert rechunk({"x": np.arange(100.0)}, out=tmp_path / "b", chunk_rows=30)["memory"]["budget_given"] is False
+
+
+# -- the command line ------------------------------------------------------------------------------------------------------
+
+
+def streamtrain_command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "streamtrain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.parquet", pa.table({"x\x1b[31m": np.arange(10.0)}))
+    done = streamtrain_command(
+        "rechunk", "in", "--out", "o\nut", "--chunk-rows", 4, "--format", "zarr", "--json", cwd=tmp_path
+    )
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["rows"], report["chunks"], report["path"]) == (0, 10, 3, "o\nut")
+    done = streamtrain_command(
+        "rechunk", "o\nut", "--out", "b\nack", "--chunk-rows", 4, "--format", "parquet", cwd=tmp_path
+    )
+    assert done.returncode == 0 and "10 rows of 1 column in b\\nack: 3 chunks of 4 rows, parquet" in done.stdout
+    assert re.search(r"^peak +\d+ MB +\d+ MB$", done.stdout, re.MULTILINE)
+    again = streamtrain_command("rechunk", "in", "--out", "b\nack", "--chunk-rows", 4, cwd=tmp_path)
+    assert again.returncode == 2 and again.stderr.startswith("error: --out") and not again.stdout
+    small = streamtrain_command("rechunk", "in", "--out", "c", "--chunk-rows", 4, "--memory", "20MB", cwd=tmp_path)
+    assert small.returncode == 3 and not small.stdout and "baseline" in small.stderr and not (tmp_path / "c").exists()
+    assert rows_of(tmp_path / "b\nack") == {"x\x1b[31m": list(range(10))}
