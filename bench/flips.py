@@ -33,7 +33,7 @@ from kills_data import table, write
 from kills_runs import differences
 
 from streamtrain.model import tensors
-from streamtrain.runs.checkpoint import Checkpoints, Pace
+from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
 from streamtrain.runs.lock import LOCK
 
 ROWS = 4000
@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[str, int]] = {
     "text, categories": (f"{_COMMON} y --exclude z,m --as t=text --epochs 2", 6),
     "softmax": (f"{_COMMON} m --features a,b,c,k --epochs 2", 7),
     "patience": (f"{_COMMON} y --features a,b,c,k --holdout 0.1 --patience 2 --epochs 4", 12),
-    "regression": (f"{_COMMON} z --features a,b,c --rule adam --epochs 2", 4),
+    "regression": (f"{_COMMON} z --features a,b,c --optimizer adam --epochs 2", 4),
 }
 
 
@@ -129,7 +129,7 @@ def stopping(work: Callable[[], None], saves: int) -> Callable[[], None]:
             if next(done) == saves:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        Checkpoints.save, Pace.due = saved, lambda *_, **__: True  # type: ignore[assignment, method-assign]
+        Checkpoints.save, CheckpointSchedule.due = saved, lambda *_, **__: True  # type: ignore[assignment, method-assign]
         work()
 
     return stopped

@@ -3,7 +3,7 @@
 A case starts `fit --out RUN --checkpoint-seconds 0` as a process of its own, waits for an instant somewhere between its start
 and shortly after its end, and ends it with SIGKILL; one in three resumed processes is killed as well. One kill in four waits
 for a checkpoint that is being written. The last resume goes to the end, and what is in the folder then must be, bit for bit,
-what the undisturbed run wrote: weights, scores, report. Other workers and another budget resume than those that began.
+what the undisturbed run wrote: weights, scores, report. Other threads and another budget resume than those that began.
 
 Every tenth case is a command line of its own, the others are forked from a process that has imported everything.
 
@@ -52,13 +52,13 @@ class Kill(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """kills: of one process after the other. workers, memory: of each process. alone: command lines of their own. brief:
+    """kills: of one process after the other. threads, memory: of each process. alone: command lines of their own. brief:
     what resumes is told only what it must be."""
 
     number: int
     scenario: str
     kills: tuple[Kill, ...]
-    workers: tuple[str, ...]
+    threads: tuple[str, ...]
     memory: tuple[str, ...]
     alone: bool
     brief: bool
@@ -99,11 +99,11 @@ def choose(seed: int, number: int) -> Case:
     most = 0.7 if twice or aimed[0] else 1.1  # what is killed then has an end before it
     kills = [Kill(rng.uniform(0, most), bool(aimed[0])), Kill(rng.uniform(0, 0.7), bool(aimed[1]))][: 1 + twice]
     processes = len(kills) + 1
-    workers = tuple(map(str, rng.choice(WORKERS, processes)))
+    threads = tuple(map(str, rng.choice(WORKERS, processes)))
     memory = tuple(map(str, rng.choice(MEMORY, processes)))
     names = list(SCENARIOS)
     return Case(
-        number, names[number % len(names)], tuple(kills), workers, memory, number % 10 == 9, bool(rng.random() < 0.5)
+        number, names[number % len(names)], tuple(kills), threads, memory, number % 10 == 9, bool(rng.random() < 0.5)
     )
 
 
@@ -149,10 +149,10 @@ def try_out(work: Path, seconds: dict[str, float], case: Case) -> Found:
     out, instants = work / f"case-{case.number}", []
     expected = work / case.scenario
     for attempt in range(len(case.kills) + 1):
-        workers, memory = case.workers[attempt], case.memory[attempt]
-        arguments = fit(work, case.scenario, out, workers, memory)
+        threads, memory = case.threads[attempt], case.memory[attempt]
+        arguments = fit(work, case.scenario, out, threads, memory)
         if case.brief and any(out.glob("checkpoints/*.safetensors")):
-            arguments = brief(work, case.scenario, out, workers, memory)
+            arguments = brief(work, case.scenario, out, threads, memory)
         arguments += ["--resume"] if attempt else []
         if attempt == len(case.kills):
             break

@@ -34,15 +34,15 @@ SCENARIOS: dict[str, tuple[str, str]] = {
 }
 
 
-def fit(work: Path, scenario: str, out: Path, workers: str = WORKERS[0], memory: str = MEMORY[0]) -> list[str]:
+def fit(work: Path, scenario: str, out: Path, threads: str = WORKERS[0], memory: str = MEMORY[0]) -> list[str]:
     """The arguments of a run from its beginning."""
     options = SCENARIOS[scenario][1].replace("--validate other", f"--validate {work / 'other'}")
-    return [*brief(work, scenario, out, workers, memory), *options.split()]
+    return [*brief(work, scenario, out, threads, memory), *options.split()]
 
 
-def brief(work: Path, scenario: str, out: Path, workers: str, memory: str) -> list[str]:
+def brief(work: Path, scenario: str, out: Path, threads: str, memory: str) -> list[str]:
     """As few as a resume needs."""
-    how = ["--checkpoint-seconds", "0", "--workers", workers, "--memory", memory]
+    how = ["--checkpoint-seconds", "0", "--threads", threads, "--memory", memory]
     return ["fit", str(work / SCENARIOS[scenario][0]), "--out", str(out), *how]
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--format", default="parquet", choices=["parquet", "zarr"])
     parser.add_argument("--latency", type=float, default=50, help="milliseconds")
     parser.add_argument("--memory", default="1GB")
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -73,7 +73,7 @@ def best(asked: argparse.Namespace, data: str) -> dict[str, Any]:
     for _ in range(asked.repeats):
         with tempfile.TemporaryDirectory() as made:
             began = time.perf_counter()
-            out = ["--out", f"{made}/run", "--memory", asked.memory, "--workers", str(asked.workers), "--json"]
+            out = ["--out", f"{made}/run", "--memory", asked.memory, "--threads", str(asked.threads), "--json"]
             report = json.loads(cli("fit", data, "--target", asked.target, *out))
             seconds = round(time.perf_counter() - began, 2)
             weights = hashlib.sha256((Path(made) / "run/model.safetensors").read_bytes()).hexdigest()

@@ -41,11 +41,11 @@ def ceiling(files: list[Path], threads: int = 2) -> float:
                 handles[path] = pq.ParquetFile(path, pre_buffer=False)
             handles[path].read_row_group(group, use_threads=False)
 
-    workers = [threading.Thread(target=work) for _ in range(threads)]
+    threads = [threading.Thread(target=work) for _ in range(threads)]
     started = time.perf_counter()
-    for worker in workers:
+    for worker in threads:
         worker.start()
-    for worker in workers:
+    for worker in threads:
         worker.join()
     return rows / (time.perf_counter() - started)
 

@@ -3,7 +3,7 @@
 The tree::
 
     StreamtrainError
-    ├── UsageError (ValueError)          a setting that cannot be: unknown rule, batch size 0
+    ├── UsageError (ValueError)          a setting that cannot be: unknown optimizer, batch size 0
     │   └── SizeError                    a size in bytes that does not parse
     ├── DataError (ValueError)           data that cannot be used as asked
     │   ├── NotFoundError (FileNotFoundError)   no such path, nothing in it

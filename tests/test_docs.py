@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import streamtrain
 from streamtrain.cli.commands import app
 from streamtrain.columns.roles import ROLES
-from streamtrain.learn import LOSSES, RULES, SCHEDULES
+from streamtrain.learn import LOSSES, OPTIMIZERS, SCHEDULES
 from streamtrain.prepare import INFINITIES, Preparation, Shape
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def test_the_path_of_the_data_names_every_module() -> None:
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("linear.md", [*LOSSES, *RULES, *SCHEDULES]),
+        ("linear.md", [*LOSSES, *OPTIMIZERS, *SCHEDULES]),
         ("preparation.md", [*ROLES, "time", *INFINITIES, *Preparation(Shape(("x",))).as_dict()]),
     ],
 )

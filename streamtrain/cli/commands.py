@@ -31,7 +31,7 @@ from streamtrain.cli.options import (
     Infinities,
     Json,
     Learner,
-    Level,
+    LearningRate,
     Loss,
     MaxSkipped,
     Memory,
@@ -39,21 +39,21 @@ from streamtrain.cli.options import (
     NoShuffle,
     OnError,
     OnOverrun,
+    Optimizer,
     Out,
     Patience,
+    Quantile,
     Resume,
-    Rule,
     Run,
     RunTarget,
     Schedule,
     Seed,
-    Step,
     Target,
     Task,
+    Threads,
     Validate,
     Weight,
     WindowRows,
-    Workers,
     chosen,
     given,
 )  # fmt: skip
@@ -114,10 +114,12 @@ def plan(
     data: Data, target: Target, features: Features = None, exclude: Exclude = None, roles: As = None, crosses: Cross = None,
     hash_bits: HashBits = None, infinities: Infinities = "error", weight: Weight = None, task: Task = None,
     classes: Classes = None, class_weight: ClassWeight = None, learner: Learner = "linear", loss: Loss = None,
-    delta: Delta = None, level: Level = None, rule: Rule = "nag", step: Step = None, schedule: Schedule = "sqrt",
+    delta: Delta = None, quantile: Quantile = None,
+    optimizer: Optimizer = "normalized",
+    learning_rate: LearningRate = None, learning_rate_schedule: Schedule = "sqrt",
     l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, patience: Patience = None, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
-    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
+    threads: Threads = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
     on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, json: Json = False,
 ) -> int:  # fmt: skip
     """What a fit would do and take. Reads metadata and the target only. Exits 3 if it does not fit."""
@@ -140,10 +142,12 @@ def fit(
     context: typer.Context, data: Data, target: RunTarget = None, features: Features = None, exclude: Exclude = None,
     roles: As = None, crosses: Cross = None, hash_bits: HashBits = None, infinities: Infinities = "error",
     weight: Weight = None, task: Task = None, classes: Classes = None, class_weight: ClassWeight = None,
-    learner: Learner = "linear", loss: Loss = None, delta: Delta = None, level: Level = None, rule: Rule = "nag",
-    step: Step = None, schedule: Schedule = "sqrt", l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True,
+    learner: Learner = "linear", loss: Loss = None, delta: Delta = None, quantile: Quantile = None,
+    optimizer: Optimizer = "normalized",
+    learning_rate: LearningRate = None, learning_rate_schedule: Schedule = "sqrt",
+    l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True,
     patience: Patience = None, memory: Memory = None, epochs: Epochs = 1, batch_size: BatchSize = None,
-    window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0, workers: Workers = None,
+    window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0, threads: Threads = None,
     holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error", on_error: OnError = "raise",
     max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise", validate: Validate = None, out: Out = None,
     resume: Resume = False, continue_from: ContinueFrom = None, checkpoint_seconds: CheckpointSeconds = None,
@@ -166,10 +170,12 @@ def profile(
     data: Data, target: Target, features: Features = None, exclude: Exclude = None, roles: As = None, crosses: Cross = None,
     hash_bits: HashBits = None, infinities: Infinities = "error", weight: Weight = None, task: Task = None,
     classes: Classes = None, class_weight: ClassWeight = None, learner: Learner = "linear", loss: Loss = None,
-    delta: Delta = None, level: Level = None, rule: Rule = "nag", step: Step = None, schedule: Schedule = "sqrt",
+    delta: Delta = None, quantile: Quantile = None,
+    optimizer: Optimizer = "normalized",
+    learning_rate: LearningRate = None, learning_rate_schedule: Schedule = "sqrt",
     l1: L1 = 0.0, l2: L2 = 0.0, average: Average = True, patience: Patience = None, memory: Memory = None, epochs: Epochs = 1,
     batch_size: BatchSize = None, window_rows: WindowRows = None, no_shuffle: NoShuffle = False, seed: Seed = 0,
-    workers: Workers = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
+    threads: Threads = None, holdout: Holdout = 0.0, missing_chunks: MissingChunks = "error",
     on_error: OnError = "raise", max_skipped: MaxSkipped = 0.01, on_overrun: OnOverrun = "raise",
     seconds: Annotated[float, typer.Option(help="Train for so long, or to the end.")] = 10.0,
     rows: Annotated[Optional[int], typer.Option(help="Train for so many rows (or a bit more), if they come first.")] = None,
@@ -200,19 +206,19 @@ def profile(
 
 
 @app.command()
-def evaluate(run: Run, data: Data, memory: Memory = None, workers: Workers = None,
+def evaluate(run: Run, data: Data, memory: Memory = None, threads: Threads = None,
              missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Metrics of a run on other data."""
-    result = streamtrain.evaluate(run, data, memory=memory, workers=workers, missing_chunks=missing_chunks)
+    result = streamtrain.evaluate(run, data, memory=memory, threads=threads, missing_chunks=missing_chunks)
     _print(result, json, show.evaluation)
 
 
 @app.command()
 def predict(run: Run, data: Data, out: Annotated[str, typer.Option(help="The Parquet file to write.")],
-            memory: Memory = None, workers: Workers = None, missing_chunks: MissingChunks = "error",
+            memory: Memory = None, threads: Threads = None, missing_chunks: MissingChunks = "error",
             json: Json = False) -> None:  # fmt: skip
     """Predictions for each row of the data, in its order, streamed in constant memory."""
-    result = streamtrain.predict(run, data, out=out, memory=memory, workers=workers, missing_chunks=missing_chunks)
+    result = streamtrain.predict(run, data, out=out, memory=memory, threads=threads, missing_chunks=missing_chunks)
     _print(result, json, show.prediction)
 
 

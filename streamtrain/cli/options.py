@@ -38,15 +38,17 @@ Loss = Annotated[Optional[str], typer.Option(
 Delta = Annotated[
     Optional[float], typer.Option(help="Of huber: where errors count linearly, in deviations. [default: 1.345]")
 ]
-Level = Annotated[Optional[float], typer.Option(help="Of quantile: which. [default: 0.5]")]
-Rule = Annotated[str, typer.Option(help="The update rule: nag, sgd, momentum, adagrad, adam or ftrl.")]
+Quantile = Annotated[Optional[float], typer.Option(help="Of quantile: which. [default: 0.5]")]
+Optimizer = Annotated[str, typer.Option(help="The optimizer: normalized, sgd, momentum, adagrad, adam or ftrl.")]
 Schedule = Annotated[
-    str, typer.Option(help="Of the step of sgd and momentum, by rows seen: constant, sqrt or inverse.")
+    str, typer.Option(help="Of the learning rate of sgd and momentum, by rows seen: constant, sqrt or inverse.")
 ]
 ClassWeight = Annotated[Optional[str], typer.Option(help="balanced, or a weight for classes: a=2,b=0.5.")]
 Patience = Annotated[Optional[int], typer.Option(
     help="Stop after so many epochs without a better loss on held-out or validation rows, and keep the best.")]  # fmt: skip
-Step = Annotated[Optional[float], typer.Option(help="The rule's step. [default: by rule and loss]")]
+LearningRate = Annotated[
+    Optional[float], typer.Option(help="The optimizer's learning rate. [default: by optimizer and loss]")
+]
 L1 = Annotated[float, typer.Option(help="L1 penalty.")]
 L2 = Annotated[float, typer.Option(help="L2 penalty.")]
 Average = Annotated[bool, typer.Option("--average/--no-average", help="Predict by averaged weights.")]
@@ -59,7 +61,7 @@ BatchSize = Annotated[Optional[int], typer.Option(help="Rows a step. [default: b
 WindowRows = Annotated[Optional[int], typer.Option(help="Rows shuffled together. [default: by the data and --memory]")]
 NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the data.")]
 Seed = Annotated[int, typer.Option(help="Seed of the order.")]
-Workers = Annotated[Optional[int], typer.Option(help="Reads at the same time. [default: 2]")]
+Threads = Annotated[Optional[int], typer.Option(help="Reads at the same time. [default: 2]")]
 Holdout = Annotated[float, typer.Option(help="Share of rows that are scored, never learned.")]
 Validate = Annotated[Optional[str], typer.Option(metavar="DATA2", help="Other data, scored after each epoch.")]
 MissingChunks = Annotated[str, typer.Option(help="An absent Zarr chunk: error, or fill (its fill value).")]

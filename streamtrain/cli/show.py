@@ -11,7 +11,7 @@ from rich.text import Text
 
 from streamtrain.errors import printable
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.metrics.scores import JUDGES
+from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.runs.report import memory_table
 
 __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "runs", "warn"]
@@ -226,7 +226,7 @@ def runs(found: list[dict[str, Any]]) -> None:
     rows = []
     for run in found:
         epochs = "" if run["epochs_asked"] is None else f"{run['epochs']} of {run['epochs_asked']}"
-        judge = next((name for name in reversed(JUDGES) if run["metrics"][name]), "")
+        judge = next((name for name in reversed(SCORE_KINDS) if run["metrics"][name]), "")
         scores = run["metrics"][judge] if judge else {}
         values = ("" if (v := scores.get(name)) is None else f"{v:.4f}" for name in ("loss", "accuracy", "rmse"))
         parent = run["lineage"][-1]["run"] if run["lineage"] else ""

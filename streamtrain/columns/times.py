@@ -1,7 +1,7 @@
 """From Arrow columns of dates and times to numbers: an age, and where each stands in its day, week and year.
 
 What repeats is a point on a circle, a sine and a cosine, so that 23:59 is near 0:00 and December near January. Local time
-is that of the column's zone. Its offsets come from `zoneinfo`, which also knows the rules behind the last change that the
+is that of the column's zone. Its offsets come from `zoneinfo`, which also knows the optimizers behind the last change that the
 database lists; `pyarrow.compute.local_timestamp` does not, and importing it costs 20 MB.
 """
 
@@ -31,7 +31,7 @@ _DAY_SECONDS = 86_400
 _CYCLE_DAYS = 146_097  # 400 years, after which dates and days of the week come again
 _MARCH_ON = (31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
-# Zones have had no change before 1844, and follow fixed rules after the last that is listed (2086): later times are looked
+# Zones have had no change before 1844, and follow fixed optimizers after the last that is listed (2086): later times are looked
 # up up to 400 years before, earlier ones at the first.
 _FIRST_SECOND = int(datetime(1800, 1, 1, tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime(2500, 1, 1, tzinfo=UTC).timestamp())

@@ -95,7 +95,7 @@ class LinearStep:
         """Batch after batch: this step, and the update of the normalised adaptive gradient and of the average, to the
         same bits as one by one. Only where ``COMPILED``; the scoring weights are the average.
 
-        rows, targets: of all batches, each of ``batch`` rows. squares: of the rule, shape (width + 1,). clock: rows,
+        rows, targets: of all batches, each of ``batch`` rows. squares: of the optimizer, shape (width + 1,). clock: rows,
         batches, rows measured, power, noise. block: gets the sums of each batch, shape (2, width). sparse: the sparse part
         of the rows. table: weight, average, squares and steps of each of its columns, shape (columns, 4). prior: times the
         noise, is added to the squares of dense weights and of those of the table. All but the sparse part are changed in place.

@@ -5,7 +5,7 @@
 #define BUCKET 8 /* places that are looked at together: 64 bytes, one cache line */
 #define SOON 48  /* entries: how far ahead memory is asked for */
 
-static inline uint32_t absorb(uint32_t h, uint32_t word)
+static inline uint32_t update_from_sums(uint32_t h, uint32_t word)
 {
     return hashed(h ^ word) + NEXT;
 }
@@ -24,12 +24,12 @@ void st_hash_bytes(const uint8_t *data, const int64_t *offsets, int64_t rows, ui
         uint32_t h = seed ^ (uint32_t)left * NEXT, word;
         for (; left >= 4; left -= 4, at += 4) {
             memcpy(&word, at, 4);
-            h = absorb(h, word);
+            h = update_from_sums(h, word);
         }
         if (left > 0) {
             word = 0;
             memcpy(&word, at, (size_t)left);
-            h = absorb(h, word);
+            h = update_from_sums(h, word);
         }
         out[r] = not_zero(hashed(h));
     }
@@ -87,7 +87,7 @@ int64_t st_entries(float *features, int64_t rows, int64_t width, const float *fi
         for (int64_t k = 0; k < crossed; k++, cross += 1 + cross[0]) {
             uint32_t h = seeds[k];
             for (int32_t i = 1; i <= cross[0]; i++)
-                h = absorb(h, code[cross[i]]);
+                h = update_from_sums(h, code[cross[i]]);
             out[n++] = not_zero(hashed(h));
         }
         n += sizes ? sizes[r] : 0;

@@ -447,7 +447,7 @@ static int finite_sum(const float *values, int64_t count)
 }
 
 /* Batch after batch: st_linear_step, then the step of the normalised adaptive gradient, of L2 and of the average, as
- * Descent.move does them, operation for operation. clock: rows, batches, rows measured, power, noise; as in learn.Clock.
+ * Update.move does them, operation for operation. clock: rows, batches, rows measured, power, noise; as in learn.StreamStats.
  * block, shape (2, width), gets the sums of each batch. Stops before the update of a batch whose sums or gradient are not
  * finite; returns the number of batches learned. */
 int64_t st_linear_run(float *rows, int64_t count, int64_t width, int64_t batch, const float *shift, const float *scale,

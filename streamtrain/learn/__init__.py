@@ -1,24 +1,24 @@
-"""Learners: losses, update rules and linear models as small pieces that combine freely."""
+"""Learners: losses, optimizers and linear models as small pieces that combine freely."""
 
 from __future__ import annotations
 
 from streamtrain.learn.fused import Linear
 from streamtrain.learn.learner import Learner
 from streamtrain.learn.losses import LOSSES, Loss, get_loss
-from streamtrain.learn.optimizers import RULES, SCHEDULES, Clock, Rule, get_rule
+from streamtrain.learn.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, StreamStats, get_optimizer
 
 __all__ = [
     "LOSSES",
-    "RULES",
+    "OPTIMIZERS",
     "SCHEDULES",
     "VERSION",
-    "Clock",
     "Learner",
     "Linear",
     "Loss",
-    "Rule",
+    "Optimizer",
+    "StreamStats",
     "get_loss",
-    "get_rule",
+    "get_optimizer",
 ]
 
 VERSION = 1  # of the steps: a run that was started with another one cannot go on

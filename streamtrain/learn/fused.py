@@ -11,7 +11,7 @@ from streamtrain.batch import Batch
 from streamtrain.kernels import COMPILED
 from streamtrain.kernels.fused_linear import LinearStep
 from streamtrain.learn.linear import PlainLinear, measures
-from streamtrain.learn.optimizers import Clock, Nag
+from streamtrain.learn.optimizers import Normalized, StreamStats
 from streamtrain.learn.update import FORGET
 
 __all__ = ["Linear"]
@@ -26,8 +26,9 @@ class Linear(PlainLinear):
     features: columns of X. classes: 0 for regression. slots: columns of the sparse part, which may be None in any batch.
     targets: how many are learned at once, each by itself; targets and predictions of more than one have shape
     (rows, targets). loss: a name of ``LOSSES`` or a ``Loss``; by default squared, logistic or softmax, by the number of
-    classes. delta, level: of losses huber and quantile. rule: a name of ``RULES`` or a ``Rule``. step: of the rule;
-    default: what suits rule and loss. schedule: of rules sgd and momentum. l1, l2: added to the mean loss,
+    classes. delta, level: of losses huber and quantile. optimizer: a name of ``OPTIMIZERS`` or an
+    ``Optimizer``. learning_rate: of the optimizer;
+    default: what suits optimizer and loss. schedule: of optimizers sgd and momentum. l1, l2: added to the mean loss,
     ``l1 * |w| + l2 / 2 * w^2``; the intercept is not penalised. average: predict by a running average of the weights,
     ``A += (W - A) * min(1, 4 / (n + 3))`` at batch n (polynomial-decay averaging, Shamir & Zhang 2013); n counts the batches
     that touched a weight.
@@ -85,7 +86,7 @@ class Linear(PlainLinear):
         """Whether `run` can take many batches at a time, and sparse parts."""
         plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
         unpaid = not self.l1 and (self._table is None or not self.l2)
-        return COMPILED and plain and unpaid and type(self.rule) is Nag and self._descent.averages
+        return COMPILED and plain and unpaid and type(self.optimizer) is Normalized and self._descent.averages
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
@@ -102,13 +103,13 @@ class Linear(PlainLinear):
         targets = batch.targets.astype(np.float32, copy=False)
         done, scores, gradient, found = self._fused_for(maps).run(
             batch.features, size, targets, self._dense["squares"], counts, block,
-            step=self.step_size, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
+            step=self.learning_rate, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
             prior=self._priors,
         )  # fmt: skip
         if sparse is not None and table is not None:
             table.use(sparse.indices)
         rows, batches, measured, power, noise = counts.tolist()
-        self._clock = Clock(int(rows), int(batches), int(measured), power, noise)
+        self._clock = StreamStats(int(rows), int(batches), int(measured), power, noise)
         self._dense["steps"][...] = batches
         if done * size >= len(batch):
             return done, scores, None
@@ -121,8 +122,8 @@ class Linear(PlainLinear):
     @property
     def _priors(self) -> tuple[float, float]:
         """Of dense weights and of slots."""
-        rule = self.rule
-        return (rule.prior, rule.for_slots().prior) if isinstance(rule, Nag) else (0.0, 0.0)
+        optimizer = self.optimizer
+        return (optimizer.prior, optimizer.for_slots().prior) if isinstance(optimizer, Normalized) else (0.0, 0.0)
 
     def _fused_for(self, maps: Floats) -> LinearStep:
         if self._fused is None or self._fused.maps is not maps:

@@ -1,4 +1,4 @@
-"""Linear models, batch by batch: any loss, any update rule, dense and sparse features."""
+"""Linear models, batch by batch: any loss, any optimizer, dense and sparse features."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from streamtrain.batch import Batch, Sparse
 from streamtrain.errors import DataError, UsageError
 from streamtrain.learn.losses import Loss, get_loss
-from streamtrain.learn.optimizers import Clock, Rule, get_rule
+from streamtrain.learn.optimizers import Optimizer, StreamStats, get_optimizer
 from streamtrain.learn.penalties import Penalty
-from streamtrain.learn.sparse_weights import Table, Touched
-from streamtrain.learn.update import Descent
+from streamtrain.learn.sparse_weights import Gathered, SparseWeights
+from streamtrain.learn.update import Update
 
 __all__ = ["PlainLinear", "measures"]
 
@@ -37,14 +37,14 @@ class PlainLinear:
         slots: int = 0,
         targets: int = 1,
         loss: str | Loss | None = None,
-        rule: str | Rule = "nag",
-        step: float | None = None,
+        optimizer: str | Optimizer = "normalized",
+        learning_rate: float | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         average: bool = True,
-        schedule: str = "sqrt",
+        learning_rate_schedule: str = "sqrt",
         delta: float | None = None,
-        level: float | None = None,
+        quantile: float | None = None,
     ) -> None:
         for name, value, least in (
             ("features", features, 0), ("classes", classes, 0), ("slots", slots, 0), ("targets", targets, 1),
@@ -54,27 +54,27 @@ class PlainLinear:
                 raise UsageError(f"{name} is {value}: must be at least {least}, and finite")
         if not features + slots:
             raise UsageError("features is 0 and slots is 0: a model needs one of them")
-        if step is not None and not 0 < step < math.inf:
-            raise UsageError(f"step is {step}: must be above 0, and finite")
+        if learning_rate is not None and not 0 < learning_rate < math.inf:
+            raise UsageError(f"learning_rate is {learning_rate}: must be above 0, and finite")
         self.features, self.classes, self.slots, self.targets = features, classes, slots, targets
-        parameters = {name: value for name, value in (("delta", delta), ("level", level)) if value is not None}
+        parameters = {name: value for name, value in (("delta", delta), ("quantile", quantile)) if value is not None}
         self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"), **parameters)
-        self.rule = get_rule(rule, schedule)
-        self.step_size = self.rule.default_step(self.loss) if step is None else step
+        self.optimizer = get_optimizer(optimizer, learning_rate_schedule)
+        self.learning_rate = self.optimizer.default_learning_rate(self.loss) if learning_rate is None else learning_rate
         self.l1, self.l2 = l1, l2
         outputs = self.loss.outputs(classes, targets)
         # The intercept is the last row, so that one call updates everything; one output is a vector, for gemv.
         shape = (features + 1, outputs)[: 1 + (outputs > 1)]
         penalty = Penalty(l1, l2, _but_last(features, len(shape))) if l1 or l2 else Penalty()
-        self._descent = Descent(self.rule, self.step_size, penalty, average)
+        self._descent = Update(self.optimizer, self.learning_rate, penalty, average)
         self._dense: dict[str, NDArray[Any]] = {name: np.zeros(shape, np.float32) for name in self._descent.fields}
         self._dense["steps"] = np.zeros(())
         self._gradient = np.zeros(shape, np.float32)
         self._weights, self._average = self._dense["weights"], self._dense["average" if average else "weights"]
-        one_by_one = Descent(self.rule.for_slots(), self.step_size, Penalty(l1, l2), average)
-        self._table = Table(slots, outputs, one_by_one) if slots else None
+        one_by_one = Update(self.optimizer.for_slots(), self.learning_rate, Penalty(l1, l2), average)
+        self._table = SparseWeights(slots, outputs, one_by_one) if slots else None
         self._ones = np.ones(0, np.float32)
-        self._clock = Clock()
+        self._clock = StreamStats()
 
     @property
     def weights(self) -> Floats:
@@ -137,7 +137,7 @@ class PlainLinear:
             gradient *= np.array(1 / rows, np.float32)
             table.move(touched, gradient, clock)
 
-    def _reach(self, X: Floats, touched: Touched | None) -> Floats:
+    def _reach(self, X: Floats, touched: Gathered | None) -> Floats:
         """How far a slope of 1 of a row moves the row's own margin, by the rates that are known before the batch; shape
         (rows,). Of several outputs, their mean."""
 
@@ -156,14 +156,14 @@ class PlainLinear:
         self._gradient *= np.array(1 / rows, np.float32)
         self._descent.move(self._gradient, self._dense, self._clock)
 
-    def _tick(self, rows: int) -> Clock:
+    def _tick(self, rows: int) -> StreamStats:
         """Count the batch."""
         clock = self._clock
         clock.rows += rows
         clock.batches += 1
         return clock
 
-    def _table_for(self, sparse: Sparse) -> Table:
+    def _table_for(self, sparse: Sparse) -> SparseWeights:
         """The table. Raises DataError where the sparse part is wider."""
         if self._table is None or sparse.width > self.slots:
             raise DataError(f"the sparse part has {sparse.width} columns; the model was made for {self.slots} slots")
@@ -171,16 +171,16 @@ class PlainLinear:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of weights, their average, the gradient, what the rule and penalties need, also in passing; of the table all
-        slots, though those that were never touched take none."""
+        """Bytes of weights, their average, the gradient, what the optimizer and penalties need, also in passing; of the
+        table all slots, though those that were never touched take none."""
         dense = sum(
             array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._descent.penalty.on))
         )
         table = 0 if self._table is None else self._table.array.nbytes
-        return dense + self._descent.passing * self._weights.nbytes + table + _CLOCK_BYTES
+        return dense + self._descent.scratch_arrays * self._weights.nbytes + table + _CLOCK_BYTES
 
     def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
-        """Weights, average, what the rule and penalties remember, of the table the slots used
+        """Weights, average, what the optimizer and penalties remember, of the table the slots used
         (``sparse``), and the clock; copies."""
         state: dict[str, Any] = {name: array.copy() for name, array in self._dense.items()}
         if self._table is not None:
@@ -191,10 +191,12 @@ class PlainLinear:
         """Continue from a state that ``state_dict`` returned. Raises KeyError for one that lacks something, DataError for one
         of a model of another shape; nothing has changed then."""
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
-        clock = Clock(rows, batches, measured, float(state["power"]), float(state["noise"]))
+        clock = StreamStats(rows, batches, measured, float(state["power"]), float(state["noise"]))
         more = set(state) - {*self._dense, *asdict(clock), *(("sparse",) if self._table is not None else ())}
         if more:
-            raise DataError(f"the state has {sorted(more)[0]!r}, which this model does not: it is that of another rule")
+            raise DataError(
+                f"the state has {sorted(more)[0]!r}, which this model does not: it is that of another optimizer"
+            )
         for name, array in self._dense.items():
             if np.shape(state[name]) != array.shape:
                 raise DataError(f"the state's {name} has shape {np.shape(state[name])}; the model's has {array.shape}")
@@ -205,7 +207,7 @@ class PlainLinear:
         self._clock = clock
 
 
-def measures(clock: Clock) -> bool:
+def measures(clock: StreamStats) -> bool:
     """Whether this batch's mean squared length is measured: of the first and every eighth."""
     return clock.batches <= 32 or clock.batches % 8 == 0
 

@@ -37,8 +37,8 @@ class Penalty:
         return ("owed", "paid") if self.l1 else ()
 
     @property
-    def passing(self) -> int:
-        """Arrays of the weights' shape that `pay` takes in passing, the rate included."""
+    def scratch_arrays(self) -> int:
+        """Arrays of the weights' shape that `pay` takes in scratch_arrays, the rate included."""
         return 7 if self.l1 else 3 if self.l2 else 0
 
     def pay(

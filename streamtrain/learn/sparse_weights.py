@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from streamtrain.batch import Sparse
 from streamtrain.errors import DataError
 from streamtrain.kernels import zeros
-from streamtrain.learn.optimizers import Clock
-from streamtrain.learn.update import Descent
+from streamtrain.learn.optimizers import StreamStats
+from streamtrain.learn.update import Update
 
-__all__ = ["Table", "Touched"]
+__all__ = ["Gathered", "SparseWeights"]
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Touched:
+class Gathered:
     """The slots that a batch touches, and copies of what the table has of them.
 
     slots: ascending, each once, shape (slots,). places: of each entry, in slots; rows: of each entry; values: see `Sparse`.
@@ -47,10 +47,10 @@ class Touched:
         return _summed(self.rows, terms if self.values is None else terms * self.values * self.values, rows)
 
 
-class Table:
+class SparseWeights:
     """One row for each slot, shape (slots, fields) or (slots, fields, outputs), float32, in ``array``.
 
-    The fields are those of a `Descent`, and where it pays penalties ``last``, the batch of a slot's last step. All numbers are
+    The fields are those of a `Update`, and where it pays penalties ``last``, the batch of a slot's last step. All numbers are
     zero until a slot is touched, and memory of slots that never were is not taken. used: slots up to the highest that was
     touched.
 
@@ -58,21 +58,21 @@ class Table:
     next, before anything is computed from it; predictions and saved states are without what is still owed.
     """
 
-    def __init__(self, slots: int, outputs: int, descent: Descent) -> None:
+    def __init__(self, slots: int, outputs: int, descent: Update) -> None:
         self.descent = descent
         self.fields = (*descent.fields, *(("last",) if descent.pays else ()))
         self.array = zeros((slots, len(self.fields), outputs)[: 2 + (outputs > 1)], np.float32)
         self.used = 0
 
-    def touch(self, sparse: Sparse, clock: Clock) -> Touched:
+    def touch(self, sparse: Sparse, clock: StreamStats) -> Gathered:
         """Copies of the slots that these entries touch, with penalties paid."""
         slots, places = np.unique(sparse.indices, return_inverse=True)
         copies = self.array[slots]
         state = {name: copies[:, i] for i, name in enumerate(self.fields)}
         self.descent.settle(state, clock)
-        return Touched(slots, places, _rows(sparse), sparse.values, copies, state)
+        return Gathered(slots, places, _rows(sparse), sparse.values, copies, state)
 
-    def move(self, touched: Touched, gradient: Floats, clock: Clock) -> None:
+    def move(self, touched: Gathered, gradient: Floats, clock: StreamStats) -> None:
         """Take a step with the copies and put them back."""
         if len(touched.slots):
             self.descent.move(gradient, touched.state, clock)

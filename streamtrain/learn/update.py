@@ -1,4 +1,4 @@
-"""One step of many weights: the rule's move, the penalties, the average."""
+"""One step of many weights: the optimizer's move, the penalties, the average."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.learn.optimizers import Clock, Rule
+from streamtrain.learn.optimizers import Optimizer, StreamStats
 from streamtrain.learn.penalties import Penalty
 
-__all__ = ["FORGET", "Descent"]
+__all__ = ["FORGET", "Update"]
 
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
@@ -22,42 +22,42 @@ FORGET = 4.0  # of the average: weights count by about (step number)^(FORGET - 1
 
 
 @dataclass(frozen=True)
-class Descent:
+class Update:
     """How weights move. Keeps nothing: ``state`` holds arrays by field, all of the weights' shape, zero at first.
 
     averages: whether a running average is kept, ``A += (W - A) * min(1, 4 / (n + 3))`` at a weight's n-th step.
     """
 
-    rule: Rule
-    step: float
+    optimizer: Optimizer
+    learning_rate: float
     penalty: Penalty
     averages: bool
 
     @cached_property
     def pays(self) -> bool:
-        """Whether penalties are paid after the rule's move: there are some, and the rule does not see to them."""
-        return bool(self.penalty.l1 or self.penalty.l2) and not self.rule.penalises
+        """Whether penalties are paid after the optimizer's move: there are some, and the optimizer does not see to them."""
+        return bool(self.penalty.l1 or self.penalty.l2) and not self.optimizer.penalises
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The names in a state, in this order."""
         average, debts = ("average",) if self.averages else (), self.penalty.fields if self.pays else ()
-        return ("weights", *average, *self.rule.fields, "steps", *debts)
+        return ("weights", *average, *self.optimizer.fields, "steps", *debts)
 
     @property
-    def passing(self) -> int:
+    def scratch_arrays(self) -> int:
         """Arrays of the weights' shape that a step takes in passing."""
-        return max(self.rule.passing, self.penalty.passing if self.pays else 0)
+        return max(self.optimizer.scratch_arrays, self.penalty.scratch_arrays if self.pays else 0)
 
-    def rate(self, state: State, clock: Clock) -> Floats | np.float32:
-        """See `Rule.rate`."""
-        return self.rule.rate(state, self.step, clock)
+    def rate(self, state: State, clock: StreamStats) -> Floats | np.float32:
+        """See `Optimizer.rate`."""
+        return self.optimizer.rate(state, self.learning_rate, clock)
 
-    def move(self, gradient: Floats, state: State, clock: Clock) -> None:
+    def move(self, gradient: Floats, state: State, clock: StreamStats) -> None:
         """Take a step down the gradient, which is overwritten. Changes the state in place."""
         weights, steps = state["weights"], state["steps"]
         steps += 1
-        self.rule.update(gradient, weights, state, self.step, clock, self.penalty)
+        self.optimizer.update(gradient, weights, state, self.learning_rate, clock, self.penalty)
         if self.pays:
             self.penalty.pay(weights, self.rate(state, clock), state)
         if self.averages:
@@ -68,7 +68,7 @@ class Descent:
             if self.penalty.l1:  # what is exactly zero predicts as such
                 average *= (weights != 0) | (self.penalty.on == 0)
 
-    def settle(self, state: State, clock: Clock) -> None:
+    def settle(self, state: State, clock: StreamStats) -> None:
         """Pay for the batches between the last step and this one, which the clock counts already: a weight that is seldom
         touched pays as often as any. ``last`` in the state is the batch of the last step, and is renewed."""
         if self.pays:

@@ -20,7 +20,7 @@ from streamtrain.errors import CorruptError, UsageError
 from streamtrain.load.batches import BatchBuffer
 from streamtrain.load.cursor import START, checked, nowhere, order_of
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.prefetch import Filler
+from streamtrain.load.prefetch import Prefetcher
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
 from streamtrain.memory.monitor import Monitor
@@ -70,7 +70,7 @@ class Loader:
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
         self._cursor = dict(START)
-        self._filler: Filler | None = None
+        self._filler: Prefetcher | None = None
         self._window: Window | None = None
         self._row = 0  # of the window: the next to gather
         self._reads_over = self._ended = self._begins = False
@@ -82,7 +82,7 @@ class Loader:
         return {**self._cursor, "order": self._order}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Stand where another loader of the same order stood; it may have had other workers, and read other bytes at once.
+        """Stand where another loader of the same order stood; it may have had other threads, and read other bytes at once.
 
         Raises UsageError, and changes nothing, for what is no state, and for a state of another order: of other chunks, or
         another seed, shuffle, batch size, hold-out or number of rows in a window. A place that is not there in this order
@@ -108,7 +108,7 @@ class Loader:
 
     @property
     def read_seconds(self) -> float:
-        """Time spent in reads, over all workers."""
+        """Time spent in reads, over all threads."""
         return self._filler.reader.seconds if self._filler else 0.0
 
     def measured_bytes(self) -> dict[str, int]:
@@ -172,15 +172,15 @@ class Loader:
         self._reads_over, self._ended = False, True
         return None
 
-    def _start(self) -> Filler:
+    def _start(self) -> Prefetcher:
         if self._filler is None:
             epoch, window = self._cursor["epoch"], self._cursor["window"]
-            self._filler = Filler(self.source, self.plan, **self._options, epoch=epoch, window=window)
+            self._filler = Prefetcher(self.source, self.plan, **self._options, epoch=epoch, window=window)
             self._row, self._last = self._cursor["row"], window - 1
             self._begins = True
         return self._filler
 
-    def _current(self, filler: Filler) -> Window | None:
+    def _current(self, filler: Prefetcher) -> Window | None:
         """The window that rows are taken from; None at the end of the epoch."""
         if self._window is None and not self._reads_over:
             started = time.perf_counter()

@@ -14,20 +14,20 @@ from streamtrain.load.ledger import Ledger
 from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
 from streamtrain.load.schedulers import ClusterScheduler, make_scheduler
 from streamtrain.load.source import Source
-from streamtrain.load.window import Arrangement, Window
+from streamtrain.load.window import Window, WindowOrder
 from streamtrain.memory.gate import ByteGate, never
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import steady_allocators
 from streamtrain.plan import Plan
 from streamtrain.plan.order import streamed, windows
 
-__all__ = ["Filler"]
+__all__ = ["Prefetcher"]
 
 _POLL_SECONDS = 0.2  # how long any wait goes on before it looks whether it was stopped
 _STOP_SECONDS = 1.0  # how long to wait for a read that is under way before it is abandoned
 
 
-class Filler:
+class Prefetcher:
     """Fills windows from ``window`` of ``epoch`` on; `next` gives them in order, `free` takes back those used up.
 
     The windows in flight are the buffers that exist: filling waits for a free one. An error arrives in its place.
@@ -40,12 +40,12 @@ class Filler:
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
         self._where, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
         self._stack = ExitStack()
-        self._scheduler = make_scheduler(scheduler, plan.workers)
+        self._scheduler = make_scheduler(scheduler, plan.threads)
         self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
         self.reader = PieceReader(
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
             streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
-            gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.workers, plan.chunks)),
+            gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.threads, plan.chunks)),
             ledger=ledger,
         )  # fmt: skip
         self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
@@ -104,7 +104,7 @@ class Filler:
         for number, pieces in enumerate(order):
             if number >= first:
                 window = self._take_free()
-                arrangement = Arrangement.of(
+                arrangement = WindowOrder.of(
                     list(pieces), table.starts, epoch=epoch, number=number, seed=self._seed, shuffle=plan.shuffle,
                     holdout=self._holdout,
                 )  # fmt: skip

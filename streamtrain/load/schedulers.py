@@ -1,5 +1,5 @@
 """Who computes: each window is one low-level dask graph of one task a piece, run by dask's threaded scheduler, or its
-whole chunks by the workers of a ``distributed.Client``. Never a whole epoch at once: with a slow learner dask would load
+whole chunks by the threads of a ``distributed.Client``. Never a whole epoch at once: with a slow learner dask would load
 everything ahead of it. What is computed, and in which order it is learned, is decided elsewhere."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Task = tuple[Callable[..., Any], *tuple[Any, ...]]
 class ThreadScheduler:
     """dask's threaded scheduler on a pool of our own."""
 
-    def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="streamtrain-read")
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="streamtrain-read")
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         graph = {f"read-{i}": task for i, task in enumerate(tasks)}
@@ -32,10 +32,10 @@ class ThreadScheduler:
 
 
 class ClusterScheduler:
-    """The workers of a ``distributed.Client``: they read and return arrays, a few at a time."""
+    """The threads of a ``distributed.Client``: they read and return arrays, a few at a time."""
 
-    def __init__(self, client: Any, workers: int) -> None:
-        self._client, self._workers = client, workers
+    def __init__(self, client: Any, threads: int) -> None:
+        self._client, self._workers = client, threads
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         """The number and the result of each task, in any order; of one that fails for its data, the DataError."""
@@ -72,12 +72,12 @@ class ClusterScheduler:
         """The client belongs to whoever made it."""
 
 
-def make_scheduler(scheduler: Any, workers: int) -> ThreadScheduler | ClusterScheduler:
+def make_scheduler(scheduler: Any, threads: int) -> ThreadScheduler | ClusterScheduler:
     """``"threads"`` (or None) or a ``distributed.Client``. Raises UsageError for anything else."""
     if scheduler in (None, "threads"):
-        return ThreadScheduler(workers)
+        return ThreadScheduler(threads)
     if _is_client(scheduler):
-        return ClusterScheduler(scheduler, workers)
+        return ClusterScheduler(scheduler, threads)
     if scheduler == "processes":
         raise UsageError(
             "scheduler 'processes': every result would be pickled back through one pipe, and the memory of the worker "
@@ -91,8 +91,8 @@ def _is_client(scheduler: Any) -> bool:
 
 
 def for_scheduler(settings: dict[str, Any], scheduler: Any) -> dict[str, Any]:
-    """The settings with a read for each thread of a cluster, unless they say how many ``workers``; checks the scheduler."""
+    """The settings with a read for each thread of a cluster, unless they say how many ``threads``; checks the scheduler."""
     make_scheduler(scheduler, 1).close()
-    if settings.get("workers") is None and _is_client(scheduler):
-        return settings | {"workers": max(1, sum(scheduler.nthreads().values()))}
+    if settings.get("threads") is None and _is_client(scheduler):
+        return settings | {"threads": max(1, sum(scheduler.nthreads().values()))}
     return settings

@@ -183,7 +183,7 @@ class Source:
 
     def plan(
         self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
-        workers: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
+        threads: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
         window_bytes: int | None = None, extra_terms: Mapping[str, int] | None = None,
         scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip
@@ -214,7 +214,7 @@ class Source:
         )
         return solve(
             demand, budget_bytes=budget, budget_given=memory is not None, batch_size=batch_size,
-            window_rows=window_rows, workers=workers or 2, shuffle=shuffle, window_bytes=window_bytes,
+            window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
             read_so_far="Only the target was read." if self.is_surveyed else "Nothing was read.",
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.layout import Layout
 from streamtrain.plan.order import Piece, held_out, row_keys, row_places
 
-__all__ = ["Arrangement", "Places", "Standing", "Window"]
+__all__ = ["Places", "Window", "WindowOrder", "WindowRows"]
 
 _COUNTED_ROWS = 65_536  # rows hashed at a time
 
@@ -25,7 +25,7 @@ class Places(Protocol):
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class WindowOrder:
     """Where the rows of a window stand: in the order of learning, first those to learn, ``training`` of them, then those
     to score only, in the order of the data. It is computed where it is needed, and held nowhere.
 
@@ -46,7 +46,7 @@ class Arrangement:
     def of(
         cls, pieces: list[Piece], starts: NDArray[np.int64], *, epoch: int, number: int, seed: int, shuffle: bool,
         holdout: float,
-    ) -> Arrangement:  # fmt: skip
+    ) -> WindowOrder:  # fmt: skip
         """starts: the position in the data of each chunk's first row."""
         bases = [int(starts[p.chunk]) + p.start for p in pieces]
         held = [_count_held(base, p.rows, holdout) for base, p in zip(bases, pieces, strict=True)]
@@ -94,13 +94,13 @@ class Arrangement:
 
 
 @dataclass(frozen=True)
-class Standing:
+class WindowRows:
     """The rows that a full window holds: those of its arrangement, but for those that were lost, in the same order.
 
     training: rows to learn; rows: all of them. gaps: for each row that was lost, how many of the others stand before it.
     """
 
-    arrangement: Arrangement
+    arrangement: WindowOrder
     training: int
     rows: int
     gaps: NDArray[np.int32] | None = None
@@ -124,11 +124,11 @@ class Window:
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.arrays = layout.buffers(rows)
-        self.arrangement: Arrangement  # of the rows that it is filled with
-        self.standing: Standing  # once it is full
+        self.arrangement: WindowOrder  # of the rows that it is filled with
+        self.standing: WindowRows  # once it is full
         self._lost: list[NDArray[np.int32]] = []
 
-    def begin(self, arrangement: Arrangement) -> None:
+    def begin(self, arrangement: WindowOrder) -> None:
         """Make ready to be filled."""
         self.arrangement, self._lost = arrangement, []
         self.arrays.clear()
@@ -140,14 +140,14 @@ class Window:
     def finish(self) -> None:
         """All rows are in their places: close the gaps, so that the others stand as they would without the lost ones."""
         training, rows = self.arrangement.training, self.arrangement.rows
-        self.standing = Standing(self.arrangement, training, rows)
+        self.standing = WindowRows(self.arrangement, training, rows)
         if self._lost:
             lost = np.unique(np.concatenate(self._lost))
             self._lost = []
             self.arrays.close_gaps(lost, rows)
             gaps: NDArray[np.int32] = np.subtract(lost, np.arange(len(lost), dtype=np.int32))
             training -= int(np.searchsorted(lost, training))
-            self.standing = Standing(self.arrangement, training, rows - len(lost), gaps)
+            self.standing = WindowRows(self.arrangement, training, rows - len(lost), gaps)
 
 
 def _count_held(base: int, rows: int, holdout: float) -> int:

@@ -7,9 +7,9 @@ from typing import Any
 from streamtrain.columns.target import Target
 from streamtrain.metrics import Metrics, make_metrics
 
-__all__ = ["JUDGES", "metrics_bytes", "metrics_for", "per_class", "scores"]
+__all__ = ["SCORE_KINDS", "metrics_bytes", "metrics_for", "per_class", "scores"]
 
-JUDGES = ("progressive", "holdout", "validation")  # what tells best how good a model is comes last
+SCORE_KINDS = ("progressive", "holdout", "validation")  # what tells best how good a model is comes last
 
 
 def metrics_for(target: Target) -> Metrics:

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from streamtrain.model.model import Model, diverged, load_model
-from streamtrain.model.settings import LinearSettings, PreparationSettings
 
-__all__ = ["LinearSettings", "Model", "PreparationSettings", "diverged", "load_model"]
+__all__ = ["Model", "diverged", "load_model"]

@@ -18,10 +18,11 @@ from streamtrain.columns.match import same_column
 from streamtrain.columns.target import Target
 from streamtrain.errors import BadValueError, ColumnError, DataError, DivergedError, RunError
 from streamtrain.learn import Learner, Linear
+from streamtrain.learn.settings import LinearSettings
 from streamtrain.model.describe import describe_layout, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state, write_files
-from streamtrain.model.settings import LinearSettings, PreparationSettings
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
+from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.state import part
 from streamtrain.storage.arrow import pick
 
@@ -133,7 +134,7 @@ class Model:
         if not (isinstance(learner, Linear) and learner.runs):
             return 1
         most = max(1, -(-numbers.rows_to_renewal // size))
-        return 1 if numbers.has_news(batch.features[start : start + most * size]) else most
+        return 1 if numbers.has_new_columns(batch.features[start : start + most * size]) else most
 
     def _train_run(self, batch: Batch, size: int) -> Floats:
         """Learn several batches in one call; fewer where one of them has to be looked at."""
@@ -151,7 +152,7 @@ class Model:
         if not self.preparation.looks and self.preparation.look(batch.features[odd]):
             return predictions[:learned]  # something is missing in this batch, of which nothing was learned
         try:
-            numbers.absorb(sums, batch.features[odd], None if missing is None else missing[odd])
+            numbers.update_from_sums(sums, batch.features[odd], None if missing is None else missing[odd])
         except BadValueError as error:
             raise error.further(learned) from None
         if learner.diverged:
@@ -161,7 +162,7 @@ class Model:
     def _train_one(self, batch: Batch) -> Floats:
         learner, scale = self.learner, self._scale
         plain = isinstance(learner, Linear) and batch.weights is None
-        trusted = self.preparation.trusts(batch.features)
+        trusted = self.preparation.is_settled(batch.features)
         if plain and trusted and isinstance(learner, Linear) and (learner.runs or self._fuses(learner)):
             scaled = batch if scale is None else replace(batch, targets=scale.transform(batch.targets))
             predictions = self._train_run(scaled, len(batch)) if learner.runs else self._train_fused(scaled)
@@ -196,7 +197,7 @@ class Model:
         predictions, sums = learner.step(batch, preparation.numbers.maps)
         if learner.diverged and preparation.look(batch.features):
             return predictions[:0]
-        preparation.numbers.absorb(sums, batch.features)
+        preparation.numbers.update_from_sums(sums, batch.features)
         if learner.diverged:
             raise diverged("the gradient")
         return predictions
@@ -296,7 +297,9 @@ def _require_predictions(predictions: Any, rows: int, outputs: int) -> None:
 
 def diverged(what: str) -> DivergedError:
     """The error for numbers that ran out of bounds while learning."""
-    return DivergedError(f"the model diverged: {what} is not finite any more: give a smaller --step, or use --rule nag")
+    return DivergedError(
+        f"the model diverged: {what} is not finite any more: give a smaller --learning-rate, or use --optimizer normalized"
+    )
 
 
 def load_model(run: str | Path) -> Model:

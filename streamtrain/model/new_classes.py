@@ -1,12 +1,12 @@
 """A warm start: a new model goes on from what an older one has learned, and may know more classes.
 
-With the same classes the state is taken as it is, to the same bits. New classes widen it, whatever the rule:
+With the same classes the state is taken as it is, to the same bits. New classes widen it, whatever the optimizer:
 
 - Known classes keep their weights, in their new places: their predictions stay in the same proportions.
 - A new class gets the mean of the others. Softmax does not change if a number is added to all margins of a row; so the mean,
   not zero, is what says nothing. By Jensen's inequality such a margin is at most that of an equal share. The intercept is
   lowered by ``log((rows + classes) / classes)``, so that no row gives the class more than ``1 / (rows + classes)``: what is
-  fair to say of what was not seen in so many rows; but of more than 1,000 rows no more is made than of 1,000, as rules with
+  fair to say of what was not seen in so many rows; but of more than 1,000 rows no more is made than of 1,000, as those with
   one rate for all would take very long to learn that it is wrong.
 - Its sums of squares are the mean of the others as it was after 4 steps. With the whole sums its first steps would be as short
   as those of classes that are almost known, with none a gradient of next to nothing would move it a whole step.
@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError
-from streamtrain.learn import Clock, Linear
+from streamtrain.learn import Linear, StreamStats
 from streamtrain.learn.losses import Logistic, Softmax
 from streamtrain.learn.optimizers import Adagrad, Adam, Ftrl
 from streamtrain.learn.penalties import Penalty
-from streamtrain.learn.sparse_weights import Table
-from streamtrain.learn.update import Descent
+from streamtrain.learn.sparse_weights import SparseWeights
+from streamtrain.learn.update import Update
 from streamtrain.model.model import Model, shape_of_rows
 
 __all__ = ["require_target", "start_from"]
@@ -61,7 +61,7 @@ def start_from(new: Model, old: Model) -> None:
 
     >>> import pyarrow as pa
     >>> from streamtrain.columns.roles import choose_role
-    >>> from streamtrain.model import LinearSettings
+    >>> from streamtrain.learn.settings import LinearSettings
     >>> columns = (choose_role(pa.field("x", pa.float32())),)
     >>> old, new = (Model(Layout(columns, Target("y", "classify", c)), LinearSettings()) for c in ("ac", "abc"))
     >>> start_from(new, old)
@@ -139,15 +139,21 @@ def _require_same_settings(new: Model, old: Model) -> None:
     wider = new.target.kinds > old.target.kinds
     asked = {
         "--hash-bits": (new.preparation.slots.bits, old.preparation.slots.bits),
-        "--rule": (mine.rule.name, its.rule.name),
-        "--schedule": (new.settings.schedule, old.settings.schedule),
+        "--optimizer": (mine.optimizer.name, its.optimizer.name),
+        "--learning-rate-schedule": (new.settings.learning_rate_schedule, old.settings.learning_rate_schedule),
         "--loss": (None, None) if wider else (str(mine.loss), str(its.loss)),
         "average": (new.settings.average, old.settings.average),
         "--l1": (_size(mine.l1), _size(its.l1)),  # penalties remember something of each weight
         "--l2": (_size(mine.l2), _size(its.l2)),
     }
-    if isinstance(mine.rule, Ftrl) and mine.loss == its.loss:  # these are part of how its weights follow from its sums
-        asked |= {"--step": (mine.step_size, its.step_size), "--l1": (mine.l1, its.l1), "--l2": (mine.l2, its.l2)}
+    if (
+        isinstance(mine.optimizer, Ftrl) and mine.loss == its.loss
+    ):  # these are part of how its weights follow from its sums
+        asked |= {
+            "--learning-rate": (mine.learning_rate, its.learning_rate),
+            "--l1": (mine.l1, its.l1),
+            "--l2": (mine.l2, its.l2),
+        }
     for name, (here, there) in asked.items():
         if here != there:
             raise UsageError(
@@ -163,17 +169,18 @@ def _widened(state: dict[str, Any], new: Model, old: Model) -> dict[str, Any]:
     """A learner's state for more classes. Takes the old state apart."""
     learner, settings = new.learner, new.settings
     assert isinstance(learner, Linear) and settings is not None and isinstance(old.learner, Linear)
-    descent = Descent(learner.rule, learner.step_size, Penalty(learner.l1, learner.l2), settings.average)
-    fields = Table(0, 1, descent).fields
+    descent = Update(learner.optimizer, learner.learning_rate, Penalty(learner.l1, learner.l2), settings.average)
+    fields = SparseWeights(0, 1, descent).fields
     unknown = {*state, *fields} - {*_HALVED, *_SIGNED, *_SAME, *_CLOCK, "sparse"}
     if unknown:
         raise UsageError(
-            f"rule {learner.rule.name!r} remembers {sorted(unknown)[0]!r}, and nobody said what that is for a new class: fit "
+            f"optimizer {learner.optimizer.name!r} remembers {sorted(unknown)[0]!r}, and nobody said what that is for a new "
+            "class: fit "
             "a new run"
         )
     order, classes = {c: place for place, c in enumerate(new.classes)}, len(new.classes)
     widening = _Widening(
-        learner, Clock(**{n: state[n] for n in _CLOCK}), np.array([order[c] for c in old.classes]), classes,
+        learner, StreamStats(**{n: state[n] for n in _CLOCK}), np.array([order[c] for c in old.classes]), classes,
         isinstance(old.learner.loss, Logistic),
     )  # fmt: skip
     dense = {name: state.pop(name) for name in descent.fields}
@@ -195,7 +202,7 @@ class _Widening:
     """From arrays of known classes to those of all. places: of the known ones among all. two: there is one output for both."""
 
     learner: Linear
-    clock: Clock
+    clock: StreamStats
     places: NDArray[np.int64]
     classes: int
     two: bool
@@ -203,7 +210,7 @@ class _Widening:
     def widen(self, old: State, new: State, *, dense: bool) -> None:
         """Fill new arrays by field, shape (weights, classes), from old ones. dense: the last weight is the intercept, and there
         is one number of steps for all."""
-        rule, added = self.learner.rule, np.setdiff1d(np.arange(self.classes), self.places)
+        optimizer, added = self.learner.optimizer, np.setdiff1d(np.arange(self.classes), self.places)
         for name, value in old.items():
             if value.ndim == 0:
                 new[name][...] = value
@@ -213,7 +220,7 @@ class _Widening:
             mean = np.zeros(len(known)) if name in _FRESH else known.mean(axis=1, dtype=np.float64)
             new[name][:, added] = mean[:, None]
         steps = new["steps"]
-        if isinstance(rule, Adagrad | Ftrl):  # a sum; that of Adam is a mean
+        if isinstance(optimizer, Adagrad | Ftrl):  # a sum; that of Adam is a mean
             new["squares"][:, added] *= _STEPS / np.maximum(steps if dense else steps[:, added], _STEPS)
         if dense:
             known_classes = len(self.places)
@@ -221,19 +228,21 @@ class _Widening:
             for name in ("weights", "average"):
                 if name in new:
                     new[name][-1, added] -= lower
-        if isinstance(rule, Ftrl):
-            self._sum(rule, new, slice(None) if self.two else added, dense)
-        if isinstance(rule, Adam):
-            for name, beta in (("mean", rule.beta1), ("squares", rule.beta2)):
+        if isinstance(optimizer, Ftrl):
+            self._sum(optimizer, new, slice(None) if self.two else added, dense)
+        if isinstance(optimizer, Adam):
+            for name, beta in (("mean", optimizer.beta1), ("squares", optimizer.beta2)):
                 new[name][...] *= _correction(beta, np.minimum(steps, _STEPS)) / _correction(beta, steps)
         steps[...] = np.minimum(steps, _STEPS)
 
-    def _sum(self, rule: Ftrl, state: State, outputs: Any, dense: bool) -> None:
+    def _sum(self, optimizer: Ftrl, state: State, outputs: Any, dense: bool) -> None:
         """The sums that make the weights, in place; where these are 0, there are many such sums, and they stay."""
         learner, on = self.learner, np.ones((len(state["weights"]), 1), np.float32)
         on[-1] = not dense
         weights, batches = state["weights"][:, outputs], self.clock.batches
-        room = (np.sqrt(state["squares"][:, outputs]) + rule.beta) / learner.step_size + batches * learner.l2 * on
+        room = (
+            np.sqrt(state["squares"][:, outputs]) + optimizer.beta
+        ) / learner.learning_rate + batches * learner.l2 * on
         made = -weights * room - np.sign(weights) * batches * learner.l1 * on
         state["sums"][:, outputs] = np.where(weights != 0, made, state["sums"][:, outputs])
 

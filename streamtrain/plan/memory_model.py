@@ -97,7 +97,7 @@ def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
 
 
 def term_bytes(
-    demand: Demand, batch: int, window: int, in_flight: int, workers: int, read_bytes: int, slice_rows: int,
+    demand: Demand, batch: int, window: int, in_flight: int, threads: int, read_bytes: int, slice_rows: int,
     shuffle: bool,
 ) -> tuple[dict[str, int], float]:  # fmt: skip
     """The bytes of every term for one setting of the knobs, and the share of the columns that one read takes."""
@@ -122,9 +122,9 @@ def term_bytes(
         "learner": demand.learner_bytes,
         "preparation": demand.preparation_bytes,
         **demand.extra_terms,
-        "footers": demand.open_bytes * (min(workers, len(table)) + opened),
+        "footers": demand.open_bytes * (min(threads, len(table)) + opened),
         "order": len(table) * _ORDER_BYTES_PER_CHUNK,
-        "reads": (int(read_peak * fraction) + places) * min(workers, max(1, len(table))),
+        "reads": (int(read_peak * fraction) + places) * min(threads, max(1, len(table))),
         "streams": streams,
         "windows": int(held * window * demand.window_row_bytes),
         "batches": int(batch * demand.batch_row_bytes) + (demand.scratch_bytes(batch) if demand.scratch_bytes else 0),

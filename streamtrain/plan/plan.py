@@ -1,7 +1,7 @@
 """What will be read when, and what it will take: chunks, batch size and budget -> windows, knobs and named terms.
 
 Pure arithmetic, no I/O. The *order* (window rows) follows from the chunk table, and from an explicit budget by nominal
-constants only. The *knobs* (windows in flight, workers, columns a read, rows a slice) decide who reads and when, never
+constants only. The *knobs* (windows in flight, threads, columns a read, rows a slice) decide who reads and when, never
 the order; they are solved for against what the process really takes: the best setting that fits wins.
 
 The default window: the whole set where that decodes to at most 256 MB; otherwise the larger of 16 chunks and 5 % of the
@@ -56,7 +56,7 @@ class Plan:
     window_rows: int
     batch_size: int
     windows_in_flight: int
-    workers: int
+    threads: int
     read_share: float
     slice_rows: int
     streamed_chunks: int
@@ -84,8 +84,8 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The ``plan`` object of the reports."""
-        names = ("chunks", "windows", "window_rows", "windows_in_flight", "batch_size", "workers", "streamed_chunks")
-        return {name: getattr(self, name) for name in names}
+        names = ("chunks", "windows", "window_rows", "windows_in_flight", "batch_size", "streamed_chunks")
+        return {name: getattr(self, name) for name in names} | {"workers": self.threads}
 
     def require_fits(self) -> None:
         """Raise BudgetRefused, every term listed, largest first, unless the plan fits."""
@@ -148,7 +148,7 @@ def solve(
     budget_given: bool,
     batch_size: int | None = None,
     window_rows: int | None = None,
-    workers: int = 2,
+    threads: int = 2,
     shuffle: bool = True,
     window_bytes: int | None = None,
     read_so_far: str = "Nothing was read.",
@@ -157,7 +157,7 @@ def solve(
 
     window_bytes: another limit than the default window's, for rows in file order, which no window mixes.
     """
-    for name, value in (("--batch-size", batch_size), ("--window-rows", window_rows), ("--workers", workers)):
+    for name, value in (("--batch-size", batch_size), ("--window-rows", window_rows), ("--threads", threads)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: must be at least 1")
     rows = demand.table.total_rows
@@ -166,7 +166,7 @@ def solve(
     window = choice.within(budget_bytes) if budget_given else choice.rows[0]
     reads = [(FAR_READ_BYTES, SLICE_ROWS[0])] if demand.far else []
     reads += zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True)
-    knobs = product((2, 1), _halved(workers), reads)
+    knobs = product((2, 1), _halved(threads), reads)
     for in_flight, readers, (read_bytes, slice_rows) in knobs:
         terms, share = term_bytes(demand, batch, window, in_flight, readers, read_bytes, slice_rows, shuffle)
         if predicted_peak(terms) <= budget_bytes:
@@ -180,7 +180,7 @@ def solve(
         window_rows=window,
         batch_size=batch,
         windows_in_flight=in_flight,
-        workers=readers,
+        threads=readers,
         read_share=share,
         slice_rows=slice_rows,
         streamed_chunks=int(large.sum()),
@@ -205,10 +205,10 @@ def _count_windows(table: ChunkTable, window: int, shuffle: bool) -> int:
     return sum(1 for _ in windows(table.rows, window, seed=0, epoch=0, shuffle=shuffle))
 
 
-def _halved(workers: int) -> Iterator[int]:
-    while workers > 1:
-        yield workers
-        workers //= 2
+def _halved(threads: int) -> Iterator[int]:
+    while threads > 1:
+        yield threads
+        threads //= 2
     yield 1
 
 

@@ -19,7 +19,10 @@ _FOUND_BYTES = 12  # of an entry: signature, slot, and its place in what a kerne
 _NGRAM_BYTES = 32  # of an n-gram beside that: as it is found, its value, and places while rows are put together
 _ENTRY_BYTES = 40  # of an entry that is learned or predicted in numpy: its row, its place among slots, sorted and not
 _ENTRY_OUTPUT_BYTES = 8  # and for each output: weight and slope
-_SLOT_FIELDS, _FIELDS = 8, 5  # of a slot that is touched: copies of what the table has, gradient, rule; what it has
+_SLOT_FIELDS, _FIELDS = (
+    8,
+    5,
+)  # of a slot that is touched: copies of what the table has, gradient, optimizer; what it has
 _OUTPUT_BYTES = 24  # of an output: margin, prediction, gradient, and what scores make of them
 _MISSING_SHARE = 0.25
 

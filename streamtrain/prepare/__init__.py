@@ -8,8 +8,17 @@ from __future__ import annotations
 from streamtrain.prepare.preparation import INFINITIES, Preparation, Shape, default_hash_bits
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.target_scale import TargetScale
-from streamtrain.prepare.vocabulary import Slots
+from streamtrain.prepare.vocabulary import Vocabulary
 
-__all__ = ["INFINITIES", "VERSION", "Preparation", "Shape", "Slots", "Standardize", "TargetScale", "default_hash_bits"]
+__all__ = [
+    "INFINITIES",
+    "VERSION",
+    "Preparation",
+    "Shape",
+    "Standardize",
+    "TargetScale",
+    "Vocabulary",
+    "default_hash_bits",
+]
 
 VERSION = 1  # of what rows become, `streamtrain.columns` included: a run that was started with another one cannot go on

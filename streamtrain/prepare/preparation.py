@@ -23,7 +23,7 @@ from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
 from streamtrain.prepare.ngrams import Part, beside, text_part
 from streamtrain.prepare.standardize import Standardize
-from streamtrain.prepare.vocabulary import Slots
+from streamtrain.prepare.vocabulary import Vocabulary
 from streamtrain.state import checked, part
 
 __all__ = ["INFINITIES", "Preparation", "Shape", "default_hash_bits"]
@@ -31,7 +31,7 @@ __all__ = ["INFINITIES", "Preparation", "Shape", "default_hash_bits"]
 INFINITIES = ("error", "clip", "missing")
 _CLIP = 10.0  # running standard deviations from the mean
 _MOST_BITS, _FEWEST_BITS = 18, 6
-_TABLE_BYTES, _SLOT_BYTES = 32 << 20, 16  # of a learner with one output: weight, average, rule, steps
+_TABLE_BYTES, _SLOT_BYTES = 32 << 20, 16  # of a learner with one output: weight, average, optimizer, steps
 _MOST_MISSING_BITS = 10  # where slots are for missing numbers alone
 _MANY_SHARED = 0.05  # of all entries
 _CHECKED_WIDTH = 1024  # wider rows are looked through before they are learned: kernels prepare them in place
@@ -94,7 +94,7 @@ class Preparation:
             raise UsageError(f"--infinities {infinities}: there are {', '.join(INFINITIES)}")
         self.shape, self.infinities = shape, infinities
         self.numbers = Standardize(len(shape.numbers))
-        self.slots = Slots(default_hash_bits(shape) if hash_bits is None else hash_bits)
+        self.slots = Vocabulary(default_hash_bits(shape) if hash_bits is None else hash_bits)
         names = [*shape.numbers, *shape.texts]
         first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may be named like a part of another
         seeds = (seed_of(name, NULL, *([] if first[name] == i else [str(i)])) for i, name in enumerate(names))
@@ -110,12 +110,12 @@ class Preparation:
         """Take a batch into the statistics and prepare it, its features **in place**. Raises BadValueError for infinities,
         where these are errors, with their ``row`` and ``column``."""
         self.look(batch.features)
-        trusted = self.trusts(batch.features)
+        trusted = self.is_settled(batch.features)
         found, missing = self.complete(batch, learn=True)
         if trusted:  # as compiled kernels do it: prepared as the rows before say, then counted
             about = sums(found.features, self.numbers.centre)
             self.numbers.transform(found.features)
-            self.numbers.absorb(about, found.features, missing)
+            self.numbers.update_from_sums(about, found.features, missing)
             return found
         self.numbers.observe(found.features, missing)
         if missing is not None:  # the mean has moved
@@ -142,9 +142,9 @@ class Preparation:
         sparse = self._sparse(batch, fill, 0 if missing is None else int(np.count_nonzero(missing)), learn)
         return replace(batch, sparse=sparse, codes=None, texts=None), missing
 
-    def trusts(self, features: NDArray[np.float32]) -> bool:
+    def is_settled(self, features: NDArray[np.float32]) -> bool:
         """Whether rows are prepared by what was known before them: once that has settled, and if nothing is new in them."""
-        return self.numbers.maps is not None and not self.numbers.has_news(features)
+        return self.numbers.maps is not None and not self.numbers.has_new_columns(features)
 
     def look(self, features: NDArray[np.float32]) -> bool:
         """Whether there is a number that is not finite. From the first one on all rows are looked through."""
@@ -250,7 +250,7 @@ class Preparation:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one of another
         shape."""
         looks = checked(state, {"looks": 0})["looks"]
-        numbers, slots = Standardize(self.numbers.features), Slots(self.slots.bits)
+        numbers, slots = Standardize(self.numbers.features), Vocabulary(self.slots.bits)
         numbers.load_state_dict(part(state, "numbers."))
         slots.load_state_dict(part(state, "slots."))
         self.numbers, self.slots, self._looks = numbers, slots, bool(looks)

@@ -92,7 +92,7 @@ class Standardize:
         centre: Floats = self._map[0]
         return centre
 
-    def has_news(self, X: Floats) -> bool:
+    def has_new_columns(self, X: Floats) -> bool:
         """Whether X has a value of a column that had none so far."""
         new = np.flatnonzero(~self._seen)
         return bool(new.size) and not np.isnan(X[:, new]).all()
@@ -131,7 +131,7 @@ class Standardize:
         turn out to be an indicator any more, and float32 sums will do. None before."""
         return None if self._few.size or self._wide or self._rows < _SETTLED_ROWS else self._map
 
-    def absorb(self, found: NDArray[Any], prepared: Floats, missing: NDArray[np.bool_] | None = None) -> None:
+    def update_from_sums(self, found: NDArray[Any], prepared: Floats, missing: NDArray[np.bool_] | None = None) -> None:
         """Update the statistics from rows that were prepared by `maps` already, shape (rows, features), given their
         sums about the centre, shape (2, features). Raises BadValueError as `observe` does."""
         if not finite(found):

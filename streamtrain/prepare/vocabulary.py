@@ -18,19 +18,19 @@ from streamtrain.kernels import zeros
 from streamtrain.kernels.hashing import find_slots
 from streamtrain.state import checked
 
-__all__ = ["Slots"]
+__all__ = ["Vocabulary"]
 
 Words = NDArray[np.uint32]
 _FEWEST_BITS, _MOST_BITS = 4, 28
 
 
-class Slots:
-    """Slots for 32-bit signatures of values: 2^bits of them, three quarters for values of their own, in the order in which
+class Vocabulary:
+    """Vocabulary for 32-bit signatures of values: 2^bits of them, three quarters for values of their own, in the order in which
     they come, a quarter to be shared.
 
     Slot 0 is that of values that are not known: nothing is learned for it.
 
-    >>> slots = Slots(4)
+    >>> slots = Vocabulary(4)
     >>> slots.observe(np.array([7, 9, 7], np.uint32)).tolist(), slots.transform(np.array([9, 8], np.uint32)).tolist()
     ([1, 2, 1], [2, 0])
     """
@@ -96,7 +96,7 @@ class Slots:
         signatures = np.ascontiguousarray(state["signatures"], np.uint32)
         if signatures.ndim != 1 or len(signatures) > self._most:
             raise ValueError(f"signatures of shape {signatures.shape}; there are {self._most:,} slots")
-        again = Slots(self.bits)
+        again = Vocabulary(self.bits)
         found = again.observe(signatures)  # in the same order to the same places
         if (found != np.arange(1, len(signatures) + 1)).any() or not signatures.all():
             raise ValueError("the signatures are not those of a dictionary: some of them are the same, or 0")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
 
-__all__ = ["Checkpoints", "Pace", "make_durable"]
+__all__ = ["CheckpointSchedule", "Checkpoints", "make_durable"]
 
 _FORMAT = 1
 #: of the header of this format, as far as it is looked at before it is used
@@ -176,12 +176,12 @@ def make_durable(folder: Path) -> None:
         os.close(handle)
 
 
-class Pace:
+class CheckpointSchedule:
     """When the next checkpoint is due: after so many seconds, but not before 50 times as long as the last one took.
 
     seconds: between two, at least 0. state_bytes: of one, from which the time of the first is guessed.
 
-    >>> pace = Pace(30.0, 10**6)
+    >>> pace = CheckpointSchedule(30.0, 10**6)
     >>> pace.due(0.1), pace.due(2.0, at_end=True), pace.due(30.0)
     (False, True, True)
     >>> pace.took(30.0, 31.0)

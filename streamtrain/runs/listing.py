@@ -17,7 +17,7 @@ from typing import Any
 
 from streamtrain.errors import RunError
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.metrics.scores import JUDGES
+from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import CHECKPOINTS, REPORT, SCORES, read_report
 from streamtrain.runs.lock import LOCK, is_locked
@@ -98,7 +98,7 @@ def _unknown(folder: Path) -> Facts:
     """All keys."""
     return {
         "run": str(folder), "state": "damaged", "problem": None, "task": None, "targets": None, "loss": None, "epochs": 0,
-        "epochs_asked": None, "rows_seen": 0, "metrics": dict.fromkeys(JUDGES), "best_epoch": None, "seconds": None,
+        "epochs_asked": None, "rows_seen": 0, "metrics": dict.fromkeys(SCORE_KINDS), "best_epoch": None, "seconds": None,
         "resumes": 0, "lineage": [], "checkpoint": None, "bytes": None, "changed": None,
     }  # fmt: skip
 
@@ -138,7 +138,7 @@ def _further(found: Facts, scores: Facts) -> Facts:
     if not scores or scores["rows_seen"] < found["rows_seen"]:
         return {}
     epochs, seconds = max(found["epochs"], scores["epochs"]), max(found["seconds"] or 0.0, scores["seconds"])
-    latest = {name: scores["metrics"][name] or found["metrics"][name] for name in JUDGES}
+    latest = {name: scores["metrics"][name] or found["metrics"][name] for name in SCORE_KINDS}
     return scores | {"epochs": epochs, "seconds": seconds, "metrics": latest}
 
 
@@ -243,7 +243,7 @@ def _of_line(told: _Told) -> Facts:
 
 def _latest(lines: Iterable[Facts]) -> Facts:
     """The last scores of each kind: not every line has all."""
-    found: Facts = dict.fromkeys(JUDGES)
+    found: Facts = dict.fromkeys(SCORE_KINDS)
     for line in lines:
         found |= {name: scores for name, scores in line.items() if scores is not None}
     return found
@@ -280,8 +280,8 @@ class _Told:
 
     def scores(self) -> Facts:
         """Of each kind; means alone, where there are several targets. None where there are none."""
-        found = dict.fromkeys(JUDGES)
-        for name in JUDGES:
+        found = dict.fromkeys(SCORE_KINDS)
+        for name in SCORE_KINDS:
             if (scores := self.get(name, dict, optional=True)) is not None:
                 found[name] = {k: v for k, v in scores.items() if v is None or _is(v, float)}
         return found

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streamtrain.storage.files.place import Place, Stat, ahead
+from streamtrain.storage.files.place import FileStore, Stat, ahead
 
 __all__ = ["DICTIONARY", "MAGIC", "RECORDS", "BadMessage", "BatchInfo", "file_messages", "is_stream", "stream_messages"]
 
@@ -36,7 +36,7 @@ class BatchInfo(NamedTuple):
     metadata: bytes
 
 
-def is_stream(place: Place, name: str) -> bool:
+def is_stream(place: FileStore, name: str) -> bool:
     """Whether a file is a stream of messages rather than a file with a footer. Raises BadMessage where it is neither."""
     head = place.read(name, 0, _PREFIX_BYTES)
     if head.startswith(b"FEA1"):
@@ -48,7 +48,7 @@ def is_stream(place: Place, name: str) -> bool:
     return head.startswith(_CONTINUED)
 
 
-def file_messages(place: Place, name: str, stat: Stat) -> Iterator[BatchInfo]:
+def file_messages(place: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
     """The dictionaries of a file, and then its batches, as its footer lists them."""
     tail = place.read(name, max(0, stat.nbytes - len(MAGIC) - 4), stat.nbytes)
     size = int.from_bytes(tail[:4], "little")
@@ -73,7 +73,7 @@ def file_messages(place: Place, name: str, stat: Stat) -> Iterator[BatchInfo]:
     yield from ahead(message, spans) if place.far else map(message, spans)
 
 
-def stream_messages(place: Place, name: str, stat: Stat) -> Iterator[BatchInfo]:
+def stream_messages(place: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
     """The messages of a stream, in order; the schema first."""
     at = 0
     while at < stat.nbytes:

@@ -15,7 +15,7 @@ from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import reset_peak
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
-from streamtrain.storage.files.place import LocalPlace, Located
+from streamtrain.storage.files.place import LocalFileStore, Located
 from streamtrain.train.validation import chunk_rows, plan_behind, predicted, prediction_schema, require_settings
 
 __all__ = ["predict"]
@@ -23,14 +23,14 @@ __all__ = ["predict"]
 
 def predict(
     run: Model | str | Path, data: Any, *, out: str | Path, memory: int | str | None = None,
-    workers: int | None = None, missing_chunks: str = "error",
+    threads: int | None = None, missing_chunks: str = "error",
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
 
     Columns: ``prediction``, and for classes ``probability_<class>`` for each; of several targets ``prediction_<target>`` and
     ``probability_<target>_<class>``. Returns ``{"rows", "out"}``.
     """
-    require_settings(memory, workers)
+    require_settings(memory, threads)
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run)
     path = Path(out).resolve()
@@ -38,7 +38,7 @@ def predict(
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
     source = open_for(model, data, with_target=False, missing_chunks=missing_chunks)
     _require_apart(path, out, data, source)
-    plan = plan_behind(source, model, memory, workers, written=True)
+    plan = plan_behind(source, model, memory, threads, written=True)
     plan.require_fits()
     from streamtrain.storage.parquet.writer import ParquetTableWriter
 
@@ -62,7 +62,7 @@ def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> No
     if not isinstance(data, (str, Path)):
         return
     place, names = source.reader.located if isinstance(source.reader, Located) else (None, [])
-    own = [Path(data), *(place.root / name for name in names if isinstance(place, LocalPlace))]
+    own = [Path(data), *(place.root / name for name in names if isinstance(place, LocalFileStore))]
     if any(one.resolve() in (path, *path.parents) for one in own):
         raise UsageError(f"--out {out}: lies in the data that are read: name a file elsewhere")
 

@@ -20,7 +20,7 @@ from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.report import Report, StoredReport
 from streamtrain.train import identity
 from streamtrain.train.job import Job
-from streamtrain.train.resume import Asked, Start
+from streamtrain.train.resume import FitRequest, StartPoint
 from streamtrain.train.settings import Settings, plain
 from streamtrain.train.trainer import Progress, Trainer
 from streamtrain.train.validation import Scorer
@@ -67,7 +67,7 @@ def fit(
     (20000, True)
     """
     given = {name: value if name == "learner" else plain(value) for name, value in settings.items()}
-    asked = Asked(
+    asked = FitRequest(
         data, plain(target), for_scheduler(given, scheduler), continue_from, plain(checkpoint_seconds), validate, scheduler,
         progress,
     )  # fmt: skip
@@ -78,7 +78,7 @@ def fit(
         return _Fit(asked, _start(asked, folder, resume), folder).run()
 
 
-def _start(asked: Asked, folder: RunFolder, resume: bool) -> Start:
+def _start(asked: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
     header = folder.checkpoints.newest() if resume else None
     if header is None:
         return asked.begin()
@@ -103,7 +103,7 @@ def _reading(folder: RunFolder) -> Iterator[None]:
 class _Fit:
     """A fit, from its plan to its report."""
 
-    def __init__(self, asked: Asked, start: Start, folder: RunFolder | None) -> None:
+    def __init__(self, asked: FitRequest, start: StartPoint, folder: RunFolder | None) -> None:
         self.started = time.perf_counter()
         self.asked, self.start, self.folder = asked, start, folder
         self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])

@@ -16,17 +16,17 @@ from streamtrain.batch import Batch
 from streamtrain.columns.target import Target
 from streamtrain.errors import DataError
 from streamtrain.metrics import Metrics, Patience
-from streamtrain.metrics.scores import JUDGES, metrics_for, per_class, scores
+from streamtrain.metrics.scores import SCORE_KINDS, metrics_for, per_class, scores
 from streamtrain.state import part
 
-__all__ = ["History", "Line"]
+__all__ = ["ScoreLine", "Scores"]
 
 _FIRST_RECORD = 1024  # rows learned when scores are recorded first; then each time that they have doubled
 
-Line = dict[str, Any]
+ScoreLine = dict[str, Any]
 
 
-class History:
+class Scores:
     """Scores of a fit, of a target. holdout: whether rows are held out. patience: epochs, or None (see `Patience`).
 
     lines: what was recorded, a line each time that the rows learned have doubled, and one an epoch. rows: distinct training
@@ -38,7 +38,7 @@ class History:
         self.target = target
         self.progressive, self.holdout = metrics_for(target), metrics_for(target)
         self.rows = self.held = self.batches = 0
-        self.lines: list[Line] = []
+        self.lines: list[ScoreLine] = []
         self.best: tuple[int, dict[str, Any], Metrics] | None = None
         self.is_over = False  # whether patience is at its end
         self._holds_out, self._patience = holdout, None if patience is None else Patience(patience)
@@ -58,7 +58,7 @@ class History:
         self.holdout.update(batch.targets, predictions, batch.weights)
         self.held += len(batch)
 
-    def on_the_way(self, rows_seen: int, seconds: float) -> Line | None:
+    def on_the_way(self, rows_seen: int, seconds: float) -> ScoreLine | None:
         """A line where as many rows have been learned as one is due for."""
         if rows_seen < self._next_record:
             return None
@@ -75,7 +75,7 @@ class History:
 
     def end_epoch(
         self, rows_seen: int, seconds: float, validation: Metrics | None, state: Callable[[], dict[str, Any]]
-    ) -> Line:
+    ) -> ScoreLine:
         """The line of an epoch that is over. validation: of other data. state: the model's, taken where it is the best.
 
         Raises DataError where there was nothing to learn, or nothing to judge by.
@@ -105,9 +105,9 @@ class History:
         if self._patience.best is not None and self._patience.best[1] == epoch:
             self.best = epoch, state(), self._judged
 
-    def _line(self, epoch: int, rows_seen: int, seconds: float, found: dict[str, Any]) -> Line:
+    def _line(self, epoch: int, rows_seen: int, seconds: float, found: dict[str, Any]) -> ScoreLine:
         line = {"epoch": epoch, "rows_seen": rows_seen, "seconds": round(seconds, 3)}
-        self.lines.append(line | {name: found.get(name) for name in JUDGES})
+        self.lines.append(line | {name: found.get(name) for name in SCORE_KINDS})
         return self.lines[-1]
 
     # -- for the report ------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ class History:
     def metrics(self) -> dict[str, Any]:
         """The scores of the model that is kept: progressive, holdout and validation, None where there are none."""
         line = self.lines[self._ends[-1 if self.best is None else self.best[0]]]
-        return {name: line[name] for name in JUDGES}
+        return {name: line[name] for name in SCORE_KINDS}
 
     @property
     def per_class(self) -> list[dict[str, Any]] | None:
@@ -160,7 +160,7 @@ class History:
         ends, best = known["ends"], known["best_epoch"]
         if known["next_record"] < 1 or any(not 0 <= end < len(known["lines"]) for end in ends):
             raise ValueError("its scores are of another run")
-        if known["judge"] not in JUDGES or not (best is None or 0 <= best < len(ends)):
+        if known["judge"] not in SCORE_KINDS or not (best is None or 0 <= best < len(ends)):
             raise ValueError("what it was judged by is of another run")
         for name in ("rows", "held", "batches", "is_over"):
             setattr(self, name, known[name])

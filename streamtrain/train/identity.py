@@ -1,7 +1,7 @@
 """What makes two fits the same: settings, data, versions. And how they differ, in words.
 
 A fit that goes on must have the order, the preparation and the learner of the one that began. Everything that decides
-only who reads and when may be another: budget, workers, a cluster. More epochs only add to what there is.
+only who reads and when may be another: budget, threads, a cluster. More epochs only add to what there is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: settings that change neither what is learned nor in which order
-FREE = ("epochs", "memory", "workers", "on_overrun", "max_skipped")
+FREE = ("epochs", "memory", "threads", "on_overrun", "max_skipped")
 _FLAGS = {"roles": "--as", "crosses": "--cross", "shuffle": "--no-shuffle"}
 _MOST_FILES = 4096  # whose names are kept, to say which one changed
 _SHOWN = 3

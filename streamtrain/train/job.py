@@ -19,22 +19,23 @@ from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
 from streamtrain.memory.monitor import Monitor
 from streamtrain.metrics.scores import metrics_bytes
-from streamtrain.model import Model, PreparationSettings
+from streamtrain.model import Model
 from streamtrain.model.new_classes import require_target
 from streamtrain.model.opening import open_for
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
+from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.storage.arrow import near_names
 from streamtrain.train.settings import Settings
 
-__all__ = ["Job", "Known", "Settings", "make_plan"]
+__all__ = ["Job", "PriorModel", "Settings", "make_plan"]
 
 _HEADER_BYTES = 2000  # of a checkpoint, for each column, while it is written
 _FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
 
 
 @dataclass(frozen=True)
-class Known:
+class PriorModel:
     """What an earlier run knows of its columns, its target and its model. goes_on: whether that run itself goes on, with its
     own data: then neither the target nor the first rows are read again. ledger: its state, where it has one."""
 
@@ -56,7 +57,12 @@ class Job:
 
     @classmethod
     def open(
-        cls, data: Any, settings: Settings, *, extra_terms: Mapping[str, int] | None = None, known: Known | None = None
+        cls,
+        data: Any,
+        settings: Settings,
+        *,
+        extra_terms: Mapping[str, int] | None = None,
+        known: PriorModel | None = None,
     ) -> Job:
         """Open the data, plan, survey the target, plan again. A plan that does not fit is left for the caller to
         refuse (`Plan.require_fits`); where it is the first one, the target was not read."""
@@ -113,7 +119,7 @@ class Job:
         return cls(source, model, plan, settings)
 
 
-def _open(data: Any, settings: Settings, known: Known | None) -> Source:
+def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
     if known is not None:
         source = open_for(known.model, data, with_target=True, missing_chunks=settings.missing_chunks)
         return replace(source, is_surveyed=known.goes_on)
@@ -148,7 +154,7 @@ def _plan(source: Source, model: Model, settings: Settings, extra_terms: Mapping
     scratch, learner_bytes = Scratch.of(source.layout), model.learner.state_bytes
     return source.plan(
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
-        workers=settings.workers, shuffle=settings.shuffle,
+        threads=settings.threads, shuffle=settings.shuffle,
         learner_bytes=learner_bytes, preparation_bytes=model.preparation.state_bytes,
         extra_terms=_terms_of_scores(model, settings) | dict(extra_terms or {}),
         scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=_fused(model)),

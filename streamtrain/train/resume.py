@@ -16,20 +16,20 @@ from streamtrain.model import Model, load_model
 from streamtrain.runs.folder import read_report
 from streamtrain.train import identity
 from streamtrain.train.identity import flag, is_same
-from streamtrain.train.job import Known
+from streamtrain.train.job import PriorModel
 from streamtrain.train.settings import Settings
 
-__all__ = ["Asked", "Parent", "Start"]
+__all__ = ["FitRequest", "ParentRun", "StartPoint"]
 
 _SIZES = ("batch_size", "window_rows", "hash_bits")
 
 
 #: settings of the linear family that a run may change on its way: they shape no state
-_FREE = ("step", "l1", "l2")
+_FREE = ("learning_rate", "l1", "l2")
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentRun:
     """The run that another one continues. model: with all that it has learned; lineage: of it and its own parents, the oldest
     first: ``run``, ``rows_seen``, ``fingerprint`` of its data."""
 
@@ -38,7 +38,7 @@ class Parent:
     lineage: list[dict[str, Any]]
 
     @classmethod
-    def load(cls, run: str | Path) -> Parent:
+    def load(cls, run: str | Path) -> ParentRun:
         """Raises RunError for a folder that holds no finished run."""
         model, report = load_model(run), read_report(Path(run))
         own = {"run": str(run), "rows_seen": report.get("rows_seen"), "fingerprint": report.get("fingerprint")}
@@ -92,16 +92,16 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartPoint:
     """Where a fit begins. settings: as they were asked. known: what is known of the columns. checkpoint: the header of the one
     that it goes on from, but for its ``model``; described: that, as JSON. parent: the run whose model it goes on with. lineage:
     of the parents, the oldest first. validate: other data."""
 
     settings: Settings
-    known: Known | None = None
+    known: PriorModel | None = None
     checkpoint: Mapping[str, Any] | None = None
     described: str | None = None
-    parent: Parent | None = None
+    parent: ParentRun | None = None
     lineage: list[dict[str, Any]] = field(default_factory=list)
     validate: Any = None
 
@@ -113,7 +113,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Asked:
+class FitRequest:
     """What `fit` was asked."""
 
     data: Any
@@ -150,18 +150,18 @@ class Asked:
         if not isinstance(learner, str | None) and (out is not None or self.continue_from is not None):
             raise UsageError("out: a learner that was passed in cannot be saved: keep its state_dict() yourself")
 
-    def begin(self) -> Start:
+    def begin(self) -> StartPoint:
         """From the beginning, or with the model of another run."""
         if self.continue_from is not None:
-            parent = Parent.load(self.continue_from)
+            parent = ParentRun.load(self.continue_from)
             settings = parent.settings(self.target, self.given)
-            return Start(settings, Known(parent.model), None, None, parent, parent.lineage, self.validate)
+            return StartPoint(settings, PriorModel(parent.model), None, None, parent, parent.lineage, self.validate)
         if self.target is None:
             raise UsageError("--target: say which column is to be predicted; there is no run yet that could say it")
         given = {name: value for name, value in self.given.items() if value is not None}
-        return Start(Settings.of(self.target, given), validate=self.validate)
+        return StartPoint(Settings.of(self.target, given), validate=self.validate)
 
-    def go_on(self, header: dict[str, Any]) -> Start:
+    def go_on(self, header: dict[str, Any]) -> StartPoint:
         """From a checkpoint."""
         identity.require_same_versions(header)
         model, described = Model.of(header["model"]), json.dumps(header.pop("model"))
@@ -178,7 +178,9 @@ class Asked:
         if header["validation"] is not None and validate is None:
             raise RunError("--validate: the run scores data that have no path: give them again")
         release_freed_memory()  # of the header, most of which was the model's
-        return Start(settings, Known(model, True, header["ledger"]), header, described, None, parents, validate)
+        return StartPoint(
+            settings, PriorModel(model, True, header["ledger"]), header, described, None, parents, validate
+        )
 
 
 def _is_same_path(one: str | Path, other: str | Path) -> bool:

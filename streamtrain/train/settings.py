@@ -10,10 +10,10 @@ import numpy as np
 
 from streamtrain.columns.roles import ROLES
 from streamtrain.errors import UsageError
-from streamtrain.learn import LOSSES, RULES, SCHEDULES, Learner
+from streamtrain.learn import LOSSES, OPTIMIZERS, SCHEDULES, Learner
+from streamtrain.learn.settings import LinearSettings
 from streamtrain.memory.sizes import parse_bytes
-from streamtrain.model import LinearSettings
-from streamtrain.prepare import INFINITIES, Slots
+from streamtrain.prepare import INFINITIES, Vocabulary
 from streamtrain.storage.arrow import near_names
 
 __all__ = ["Settings", "plain"]
@@ -39,14 +39,14 @@ class Settings:
     classes: Sequence[str] | None = None
     learner: str | Learner = "linear"
     loss: str | None = None
-    rule: str = "nag"
-    step: float | None = None
-    schedule: str = "sqrt"
+    optimizer: str = "normalized"
+    learning_rate: float | None = None
+    learning_rate_schedule: str = "sqrt"
     l1: float = 0.0
     l2: float = 0.0
     average: bool = True
     delta: float | None = None
-    level: float | None = None
+    quantile: float | None = None
     class_weight: str | Mapping[Any, float] | None = None
     patience: int | None = None
     memory: int | str | None = None
@@ -55,7 +55,7 @@ class Settings:
     window_rows: int | None = None
     shuffle: bool = True
     seed: int = 0
-    workers: int | None = None
+    threads: int | None = None
     holdout: float = 0.0
     missing_chunks: str = "error"
     on_overrun: str = "raise"
@@ -68,7 +68,7 @@ class Settings:
         _require_kinds(self)
         _require_known(self)
         for flag, number in (("--epochs", self.epochs), ("--batch-size", self.batch_size),
-                             ("--window-rows", self.window_rows), ("--workers", self.workers),
+                             ("--window-rows", self.window_rows), ("--threads", self.threads),
                              ("--patience", self.patience)):  # fmt: skip
             if number is not None and number < 1:
                 raise UsageError(f"{flag} {number}: must be at least 1")
@@ -82,10 +82,11 @@ class Settings:
             parse_bytes(self.memory)
         _require_weight_apart(self)
         if self.hash_bits is not None:
-            Slots.require_bits(self.hash_bits)
-        if self.rule not in ("sgd", "momentum") and self.schedule != "sqrt":
+            Vocabulary.require_bits(self.hash_bits)
+        if self.optimizer not in ("sgd", "momentum") and self.learning_rate_schedule != "sqrt":
             raise UsageError(
-                f"--schedule {self.schedule}: is for --rule sgd and momentum; {self.rule} has its own rates"
+                f"--learning-rate-schedule {self.learning_rate_schedule}: is for --optimizer sgd and momentum; "
+                f"{self.optimizer} has its own rates"
             )
         task = LOSSES[self.loss].task if self.loss is not None else "classify"
         self.linear.make(1, 2 if task == "classify" else 0)  # checks step, l1, l2, and the loss's parameters
@@ -112,7 +113,15 @@ class Settings:
     @property
     def linear(self) -> LinearSettings:
         return LinearSettings(
-            self.loss, self.rule, self.step, self.schedule, self.l1, self.l2, self.average, self.delta, self.level
+            self.loss,
+            self.optimizer,
+            self.learning_rate,
+            self.learning_rate_schedule,
+            self.l1,
+            self.l2,
+            self.average,
+            self.delta,
+            self.quantile,
         )
 
     @property
@@ -151,7 +160,7 @@ def _require_names(asked: Settings) -> None:
     for name in ("features", "exclude", "classes"):
         if isinstance(getattr(asked, name), (str, bytes)):
             raise UsageError(f"{name}={getattr(asked, name)!r}: give a list of names")
-    for name in ("weight", "loss", "rule", "task", "schedule", "infinities"):
+    for name in ("weight", "loss", "optimizer", "task", "learning_rate_schedule", "infinities"):
         if not isinstance(getattr(asked, name), str | None):
             raise UsageError(f"{name}={getattr(asked, name)!r}: must be a name")
     several = isinstance(asked.target, (list, tuple)) and len(set(asked.target)) == len(asked.target)
@@ -170,8 +179,8 @@ def _require_names(asked: Settings) -> None:
 def _require_known(asked: Settings) -> None:
     """Where there is a list to choose from, it was chosen from that."""
     _choose("--learner", asked.learner if isinstance(asked.learner, str) else "linear", _LEARNERS)
-    _choose("--rule", asked.rule, sorted(RULES))
-    _choose("--schedule", asked.schedule, SCHEDULES)
+    _choose("--optimizer", asked.optimizer, sorted(OPTIMIZERS))
+    _choose("--learning-rate-schedule", asked.learning_rate_schedule, SCHEDULES)
     _choose("--infinities", asked.infinities, INFINITIES)
     for name, role in asked.roles.items():
         _choose(f"--as {name}", role, ROLES, "=")
@@ -186,13 +195,13 @@ def _require_kinds(asked: Settings) -> None:
     for name in ("average", "shuffle"):
         if not isinstance(getattr(asked, name), (bool, np.bool_)):
             raise UsageError(f"{name}={getattr(asked, name)!r}: must be True or False")
-    for name in ("epochs", "batch_size", "window_rows", "workers", "seed", "hash_bits", "patience"):
+    for name in ("epochs", "batch_size", "window_rows", "threads", "seed", "hash_bits", "patience"):
         value = getattr(asked, name)
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not whole and (value is not None or name in ("epochs", "seed")):
             raise UsageError(f"{name}={value!r}: must be a whole number")
-    for name in ("step", "l1", "l2", "delta", "level", "holdout", "max_skipped"):
-        value, optional = getattr(asked, name), name in ("step", "delta", "level")
+    for name in ("learning_rate", "l1", "l2", "delta", "quantile", "holdout", "max_skipped"):
+        value, optional = getattr(asked, name), name in ("learning_rate", "delta", "quantile")
         number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if not number and not (optional and value is None):
             raise UsageError(f"{name}={value!r}: must be a number")

@@ -1,7 +1,7 @@
 """The loop: predict, score, learn; checkpoints on the way, a report at the end. `fitting` has what stands around it.
 
 One batch, walked through: the loader hands out rows that stand one after the other (`Loader.runs`); the model predicts them,
-then learns them; `History` scores the predictions; the cursor moves on. These are one step, which no signal cuts in two: what
+then learns them; `Scores` scores the predictions; the cursor moves on. These are one step, which no signal cuts in two: what
 a checkpoint holds is always the state behind a whole step.
 """
 
@@ -22,16 +22,16 @@ from streamtrain.load import Loader
 from streamtrain.memory.process import peak_bytes, resident_bytes
 from streamtrain.model import diverged
 from streamtrain.plan.scratch import Scratch
-from streamtrain.runs.checkpoint import Pace
+from streamtrain.runs.checkpoint import CheckpointSchedule
 from streamtrain.runs.report import Report
 from streamtrain.state import part
 from streamtrain.storage.files.place import traffic
-from streamtrain.train.history import History, Line
+from streamtrain.train.history import ScoreLine, Scores
 from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.job import Job
 from streamtrain.train.validation import Scorer
 
-__all__ = ["Keeper", "Progress", "Trainer"]
+__all__ = ["Progress", "RunSink", "Trainer"]
 
 _TICK_SECONDS = 0.2
 
@@ -50,10 +50,10 @@ class Progress:
     message: str | None = None
 
 
-class Keeper(Protocol):
+class RunSink(Protocol):
     """Keeps what a fit comes to."""
 
-    def record(self, scores: Line, /) -> None:
+    def record(self, scores: ScoreLine, /) -> None:
         """Scores, as they come."""
 
     def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any], /) -> None:
@@ -61,16 +61,17 @@ class Keeper(Protocol):
 
 
 class Trainer:
-    """One fit under way. keeper: where scores and checkpoints go; None: nowhere. checkpoint_seconds: see `Pace`."""
+    """One fit under way. keeper: where scores and checkpoints go; None: nowhere. checkpoint_seconds: see
+    `CheckpointSchedule`."""
 
     def __init__(
         self, job: Job, validation: Scorer | None, progress: Callable[[Progress], object] | None, scheduler: Any = None,
-        *, keeper: Keeper | None = None, checkpoint_seconds: float = 30.0,
+        *, keeper: RunSink | None = None, checkpoint_seconds: float = 30.0,
     ) -> None:  # fmt: skip
         self.job, self.validation, self.progress, self.keeper = job, validation, progress, keeper
         self.model, self.settings, self.plan = job.model, job.settings, job.plan
-        self.history = History(self.model.target, holdout=self.settings.holdout > 0, patience=self.settings.patience)
-        self.pace = Pace(checkpoint_seconds, self.plan.terms.get("checkpoint", 0))
+        self.history = Scores(self.model.target, holdout=self.settings.holdout > 0, patience=self.settings.patience)
+        self.pace = CheckpointSchedule(checkpoint_seconds, self.plan.terms.get("checkpoint", 0))
         self.baseline = resident_bytes()
         self.monitor, self.interrupts = job.monitor(self._measured), Interrupts()
         self.loader = Loader(
@@ -153,7 +154,7 @@ class Trainer:
         if self.pace.due(time.perf_counter() - self.started, at_end=True):
             self._save()
 
-    def _record(self, line: Line | None) -> None:
+    def _record(self, line: ScoreLine | None) -> None:
         if line is not None and self.keeper is not None:
             self.keeper.record(line)
 

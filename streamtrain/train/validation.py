@@ -34,7 +34,7 @@ _WINDOW_BYTES, _BATCH_BYTES, _OUTPUT_BYTES = 32 * 10**6, 2 * 10**6, 8 * 10**6
 
 
 def _plan(
-    source: Source, model: Model | None, memory: int | str | None, workers: int | None, *, written: bool = False,
+    source: Source, model: Model | None, memory: int | str | None, threads: int | None, *, written: bool = False,
     loading: int = 0,
 ) -> Plan:  # fmt: skip
     """Rows in file order: the window is a matter of memory only, so it is small. ``written``: for predictions, too. loading:
@@ -52,17 +52,17 @@ def _plan(
     if loading:
         extra["loading"] = loading
     return source.plan(
-        memory=memory, batch_size=batch, workers=workers, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
+        memory=memory, batch_size=batch, threads=threads, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
         scratch_bytes=scratch.predicting,
     )  # fmt: skip
 
 
-def plan_behind(source: Source, model: Model, memory: int | str | None, workers: int | None, *, written: bool) -> Plan:
+def plan_behind(source: Source, model: Model, memory: int | str | None, threads: int | None, *, written: bool) -> Plan:
     """The plan of a process that has loaded the model and looked at the data, which may have taken more than all the rest
     will."""
-    plan = _plan(source, model, memory, workers, written=written)
+    plan = _plan(source, model, memory, threads, written=written)
     more = (peak_bytes() or 0) - plan.peak_bytes
-    return _plan(source, model, memory, workers, written=written, loading=more) if more > 0 else plan
+    return _plan(source, model, memory, threads, written=written, loading=more) if more > 0 else plan
 
 
 def _output_bytes(model: Model | None) -> int:
@@ -75,12 +75,12 @@ def chunk_rows(model: Model | None) -> int:
     return max(1024, min(65_536, _OUTPUT_BYTES // _output_bytes(model)))
 
 
-def require_settings(memory: int | str | None, workers: int | None) -> None:
+def require_settings(memory: int | str | None, threads: int | None) -> None:
     """Settings first, before any I/O."""
     if memory is not None:
         parse_bytes(memory)
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: must be at least 1")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads}: must be at least 1")
 
 
 def predicted(

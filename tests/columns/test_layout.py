@@ -58,15 +58,15 @@ def texts_of(batch: Any) -> list[str | None]:
 
 @pytest.mark.parametrize("window_rows", [500, 90, 37])
 @pytest.mark.parametrize("holdout", [0.0, 0.3])
-@pytest.mark.parametrize("workers", [1, 2])
-def test_each_row_arrives_whole(folder: Any, window_rows: int, holdout: float, workers: int) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_row_arrives_whole(folder: Any, window_rows: int, holdout: float, threads: int) -> None:
     source, whole = opened(folder), table()
     layout = source.layout
     assert [c.role for c in layout.columns] == ["number", "category", "number", "text", "time", "number"]
     assert layout.categories == 1 and list(layout.codes) == ["city", "day"] and layout.width == 1 + 1 + 7 + 2
     city = signatures(whole["city"].combine_chunks(), seed_of("city"))
     day = signatures(whole["day"].combine_chunks(), seed_of("day"))
-    plan, seen = source.plan(batch_size=16, window_rows=window_rows, workers=workers), []
+    plan, seen = source.plan(batch_size=16, window_rows=window_rows, threads=threads), []
     with Loader(source, plan, epochs=1, seed=3, holdout=holdout) as loader:
         for batch in loader:
             rows = batch.rows

@@ -201,7 +201,7 @@ def test_the_ends_of_the_ranges(unit: str, zone: str | None) -> None:
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 def test_the_calendar_comes_again_after_400_years(zone: str) -> None:
-    seconds = np.arange(4_000_000_000, 4_000_000_000 + 2 * 366 * DAY, 7 * 3600)  # from 2096: rules alone
+    seconds = np.arange(4_000_000_000, 4_000_000_000 + 2 * 366 * DAY, 7 * 3600)  # from 2096: optimizers alone
     found = [to_time_numbers(stamps(seconds + i * 146_097 * DAY, zone))[:, 1:] for i in (0, 1, 30)]
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 

@@ -136,7 +136,7 @@ def test_a_crash_while_nothing_is_read_is_a_bug() -> None:
 def test_a_thread_of_a_library_s_own() -> None:
     """What decodes is not what asked: then the reads under way are named."""
     other = "t = threading.Thread(target=os.abort); t.start(); t.join()"
-    found = run(other, "fit", "boxes://a", "--target", "y", "--workers", "1")
+    found = run(other, "fit", "boxes://a", "--target", "y", "--threads", "1")
     assert found.returncode == 2 and re.search(r"SIGABRT while reading (part-\d, )*part-3", found.stderr)
 
 

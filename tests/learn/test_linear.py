@@ -12,7 +12,7 @@ import pytest
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
-from streamtrain.learn import RULES, Learner, Linear, get_loss
+from streamtrain.learn import OPTIMIZERS, Learner, Linear, get_loss
 from streamtrain.prepare import Standardize
 
 KINDS = {"regress": 0, "binary": 2, "many": 4}
@@ -58,11 +58,11 @@ def start_and_best(kind: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("size", [16, 256])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_rule_learns_every_loss_with_its_default_step(kind: str, rule: str, size: int) -> None:
+def test_every_rule_learns_every_loss_with_its_default_step(kind: str, optimizer: str, size: int) -> None:
     X, y = make(kind, 20_000)
-    model = fit(Linear(6, KINDS[kind], rule=rule), X, y, size)
+    model = fit(Linear(6, KINDS[kind], optimizer=optimizer), X, y, size)
     start, best = start_and_best(kind)
     assert mean_loss(model, X, y) < best + 0.05 * (start - best)
 
@@ -81,13 +81,13 @@ def test_shapes_and_types_of_predictions(kind: str) -> None:
         assert ((prediction > 0.5) == y).mean() > 0.7
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_scale_and_shift_of_columns_change_no_prediction(kind: str, rule: str) -> None:
+def test_scale_and_shift_of_columns_change_no_prediction(kind: str, optimizer: str) -> None:
     X, y = make(kind, 5000)
 
     def predictions(X: np.ndarray) -> np.ndarray:
-        columns, model = Standardize(6), Linear(6, KINDS[kind], rule=rule)
+        columns, model = Standardize(6), Linear(6, KINDS[kind], optimizer=optimizer)
         for batch in batches(X.astype(np.float32), y):
             columns.observe(batch.features)
             columns.transform(batch.features)
@@ -99,19 +99,19 @@ def test_scale_and_shift_of_columns_change_no_prediction(kind: str, rule: str) -
     np.testing.assert_allclose(moved, plain, atol=1e-3 if kind != "regress" else 3e-3)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_large_l1_leaves_exact_zeros_for_useless_features_only(kind: str, rule: str) -> None:
+def test_a_large_l1_leaves_exact_zeros_for_useless_features_only(kind: str, optimizer: str) -> None:
     X, y = make(kind, 8000)
-    weights = fit(Linear(6, KINDS[kind], rule=rule, l1=0.06), X, y, 64).weights.reshape(6, -1)
+    weights = fit(Linear(6, KINDS[kind], optimizer=optimizer, l1=0.06), X, y, 64).weights.reshape(6, -1)
     assert (weights[-2:] == 0).all()
     assert (np.abs(weights[:-2]).max(axis=1) > 0.05).sum() >= 3
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_l2_shrinks_towards_the_ridge_solution(rule: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_l2_shrinks_towards_the_ridge_solution(optimizer: str) -> None:
     X, y = make("regress", 20_000)
-    model = fit(Linear(6, l2=1.0, rule=rule), X, y)
+    model = fit(Linear(6, l2=1.0, optimizer=optimizer), X, y)
     ridge = np.linalg.solve(np.cov(X.T, bias=True) + np.eye(6), ((X - X.mean(0)) * (y - y.mean())[:, None]).mean(0))
     np.testing.assert_allclose(model.weights, ridge, atol=0.03)
     assert model.intercept == pytest.approx(y.mean() - X.mean(0) @ ridge, abs=0.03), "the intercept is not penalised"
@@ -119,8 +119,8 @@ def test_l2_shrinks_towards_the_ridge_solution(rule: str) -> None:
 
 def test_l2_of_any_size_never_overshoots() -> None:
     X, y = make("regress", 640)
-    for rule in RULES:
-        assert np.abs(fit(Linear(6, l2=1e9, rule=rule, average=False), X, y).weights).max() < 1e-3, rule
+    for optimizer in OPTIMIZERS:
+        assert np.abs(fit(Linear(6, l2=1e9, optimizer=optimizer, average=False), X, y).weights).max() < 1e-3, optimizer
 
 
 def test_a_column_that_was_zero_at_first_owes_no_l1_for_that() -> None:
@@ -141,10 +141,10 @@ def test_the_average_is_the_stated_one() -> None:
     np.testing.assert_allclose(averaged.weights, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "rule", "average"), list(itertools.product(KINDS, RULES, [True, False])))
-def test_state_round_trip_is_bit_exact(kind: str, rule: str, average: bool) -> None:
+@pytest.mark.parametrize(("kind", "optimizer", "average"), list(itertools.product(KINDS, OPTIMIZERS, [True, False])))
+def test_state_round_trip_is_bit_exact(kind: str, optimizer: str, average: bool) -> None:
     X, y = make(kind, 640)
-    one, other = (Linear(6, KINDS[kind], rule=rule, average=average, l1=1e-3, l2=1e-3) for _ in range(2))
+    one, other = (Linear(6, KINDS[kind], optimizer=optimizer, average=average, l1=1e-3, l2=1e-3) for _ in range(2))
     fit(one, X[:320], y[:320])
     other.load_state_dict(one.state_dict())
     assert one.predict(X).tobytes() == other.predict(X).tobytes()
@@ -174,13 +174,13 @@ def test_inputs_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("penalties", [{}, {"l2": 0.1}, {"l1": 0.1, "l2": 0.1}])
-@pytest.mark.parametrize("rule", RULES)
-def test_the_declared_bytes_are_what_learning_takes(rule: str, penalties: dict[str, float]) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_declared_bytes_are_what_learning_takes(optimizer: str, penalties: dict[str, float]) -> None:
     X, y = np.ones((4, 50_000), np.float32), np.ones(4, np.float32)
     for weights in (None, y):
         batch = Batch(X, y, weights, np.arange(4))
         tracemalloc.start()
-        model = Linear(50_000, rule=rule, **penalties)  # type: ignore[arg-type]
+        model = Linear(50_000, optimizer=optimizer, **penalties)  # type: ignore[arg-type]
         model.learn(batch)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -243,17 +243,20 @@ def test_what_cannot_be() -> None:
         ({"features": 1, "targets": 0}, "targets is 0"),
         ({"features": 1, "classes": 3, "targets": 2}, "'softmax' learns one target"),
         ({"features": 1, "delta": 2.0}, "loss 'squared' has no parameter 'delta'"),
-        ({"features": 1, "schedule": "inverse"}, "rule 'nag' has none"),
+        ({"features": 1, "learning_rate_schedule": "inverse"}, "optimizer 'normalized' has none"),
         ({"features": 1, "classes": -1}, "classes is -1"),
         ({"features": 1, "classes": 1}, "at least 2 classes"),
-        ({"features": 1, "step": 0.0}, "step is 0"),
+        ({"features": 1, "learning_rate": 0.0}, "learning_rate is 0"),
         ({"features": 1, "l1": -1.0}, "l1 is -1"),
         ({"features": 1, "l2": float("nan")}, "l2 is nan"),
-        ({"features": 1, "rule": "nga"}, "unknown rule 'nga'; wanted one of adagrad, adam, ftrl, momentum, nag, sgd"),
+        (
+            {"features": 1, "optimizer": "nromalized"},
+            "unknown optimizer 'nromalized'; wanted one of adagrad, adam, ftrl, momentum, normalized, sgd",
+        ),
         ({"features": 1, "classes": 3, "loss": "logistic"}, "logistic"),
     ):
         with pytest.raises(UsageError, match=message):
             Linear(**settings)  # type: ignore[arg-type]
-    assert Linear(1, loss="quantile", level=0.9).loss == get_loss("quantile", level=0.9)
+    assert Linear(1, loss="quantile", quantile=0.9).loss == get_loss("quantile", quantile=0.9)
     with pytest.raises(ValueError, match="not aligned"):
         Linear(3).predict(np.zeros((2, 4), np.float32))

@@ -13,7 +13,7 @@ from streamtrain.errors import UsageError
 from streamtrain.learn import LOSSES, Loss, get_loss
 from streamtrain.learn.losses import Huber, Poisson, Quantile, Softmax
 
-ALL = [*LOSSES.values(), Quantile(level=0.9), Huber(delta=0.3)]
+ALL = [*LOSSES.values(), Quantile(quantile=0.9), Huber(delta=0.3)]
 ELEMENTWISE = [loss for loss in ALL if loss.name != "softmax"]
 KINKED = ("quantile", "hinge")  # have no second derivative
 
@@ -69,7 +69,7 @@ def test_formulas_are_those_of_others() -> None:
     assert get_loss("huber").mean(margin, y) == pytest.approx(special.huber(1.345, margin - y).mean(), **close)
     for level in (0.5, 0.9):
         expected = mean_pinball_loss(y, margin, alpha=level)
-        assert get_loss("quantile", level=level).mean(margin, y) == pytest.approx(expected, **close)
+        assert get_loss("quantile", quantile=level).mean(margin, y) == pytest.approx(expected, **close)
     sides = (y > 0).astype(np.int32)
     assert get_loss("hinge").mean(margin, sides) == pytest.approx(hinge_loss(sides, margin), **close)
     counts = rng.poisson(2, 500).astype(np.float32)
@@ -85,7 +85,7 @@ def test_the_best_constants() -> None:
     grid = np.linspace(0.2, 8, 400, dtype=np.float32)
     for loss, best in (
         (get_loss("squared"), y.mean()),
-        (get_loss("quantile", level=0.8), np.quantile(y, 0.8)),
+        (get_loss("quantile", quantile=0.8), np.quantile(y, 0.8)),
         (get_loss("poisson"), np.log(y.mean())),
     ):
         means = [loss.mean(np.full_like(y, margin), y) for margin in grid]
@@ -133,7 +133,7 @@ def test_names_tasks_and_units() -> None:
         "softmax": ("classify", None),
     }
     for loss in LOSSES.values():
-        assert loss.pace > 0 and loss.curvature > 0
+        assert loss.default_learning_rate > 0 and loss.curvature > 0
         assert get_loss(loss) is loss and get_loss(loss.name) is loss
 
 
@@ -150,12 +150,12 @@ def test_losses_refuse_what_does_not_fit() -> None:
     ("loss", "parameters", "message"),
     [
         ("hing", {}, "unknown loss 'hing'; wanted one of hinge, huber, logistic, poisson, quantile, softmax, squared"),
-        ("quantile", {"level": 0.0}, "level is 0.0: must be above 0 and below 1"),
-        ("quantile", {"level": 1.0}, "level is 1.0"),
-        ("quantile", {"level": float("nan")}, "level is nan"),
+        ("quantile", {"quantile": 0.0}, "quantile is 0.0: must be above 0 and below 1"),
+        ("quantile", {"quantile": 1.0}, "quantile is 1.0"),
+        ("quantile", {"quantile": float("nan")}, "quantile is nan"),
         ("huber", {"delta": 0.0}, "delta is 0.0: must be above 0"),
         ("huber", {"delta": float("inf")}, "delta is inf"),
-        ("huber", {"level": 0.5}, "loss 'huber' has no parameter 'level'; wanted delta"),
+        ("huber", {"quantile": 0.5}, "loss 'huber' has no parameter 'quantile'; wanted delta"),
         ("squared", {"name": 1.0}, "loss 'squared' has no parameter 'name'; it has none"),
         (Huber(), {"delta": 1.0}, "go with the name of a loss"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamtrain.learn import LOSSES, Loss, get_loss
 from streamtrain.learn.losses import Huber, Quantile
 
-ALL = [*LOSSES.values(), Quantile(level=0.9), Huber(delta=0.3)]
+ALL = [*LOSSES.values(), Quantile(quantile=0.9), Huber(delta=0.3)]
 ELEMENTWISE = [loss for loss in ALL if loss.name != "softmax"]
 CLASSES = 5  # of softmax
 TOLERANCE = {"softmax": 0.01, "quantile": 2e-3, "hinge": 2e-3}  # the latter two: of the integration, at the kink

@@ -1,4 +1,4 @@
-"""Update rules: the first steps by hand, rates, schedules, registry."""
+"""Optimizers: the first steps by hand, rates, schedules, registry."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ import numpy as np
 import pytest
 
 from streamtrain.errors import UsageError
-from streamtrain.learn import LOSSES, RULES, SCHEDULES, Clock, get_rule
-from streamtrain.learn.optimizers import Ftrl, Rule
+from streamtrain.learn import LOSSES, OPTIMIZERS, SCHEDULES, StreamStats, get_optimizer
+from streamtrain.learn.optimizers import Ftrl, Optimizer
 from streamtrain.learn.penalties import Penalty
 
 
-def state_of(rule: Rule, shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
-    return {name: np.zeros(shape, np.float32) for name in rule.fields} | {"steps": np.zeros(())}
+def state_of(optimizer: Optimizer, shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
+    return {name: np.zeros(shape, np.float32) for name in optimizer.fields} | {"steps": np.zeros(())}
 
 
-def moved(rule: Rule, gradients: list[list[float]], step: float, clock: Clock, penalty: Penalty | None = None) -> Any:
+def moved(
+    optimizer: Optimizer, gradients: list[list[float]], step: float, clock: StreamStats, penalty: Penalty | None = None
+) -> Any:
     """Weights after these gradients, and the state."""
-    state, weights = state_of(rule), np.zeros(2, np.float32)
+    state, weights = state_of(optimizer), np.zeros(2, np.float32)
     for gradient in gradients:
         state["steps"] += 1
-        rule.update(np.array(gradient, np.float32), weights, state, step, clock, penalty or Penalty())
+        optimizer.update(np.array(gradient, np.float32), weights, state, step, clock, penalty or Penalty())
     return weights, state
 
 
 @pytest.mark.parametrize(
-    ("rule", "expected"),
+    ("optimizer", "expected"),
     [
-        ("nag", [-0.05, 0.05]),  # step / sqrt(power) * sign
+        ("normalized", [-0.05, 0.05]),  # step / sqrt(power) * sign
         ("sgd", [-0.075, 0.1]),  # step / power * g
         ("momentum", [-0.075, 0.1]),
         ("adagrad", [-0.1, 0.1]),  # step * sign
@@ -37,15 +39,15 @@ def moved(rule: Rule, gradients: list[list[float]], step: float, clock: Clock, p
         ("ftrl", [-0.1, 0.1]),
     ],
 )
-def test_first_step(rule: str, expected: list[float]) -> None:
-    weights, _ = moved(get_rule(rule), [[3, -4]], 0.1, Clock(rows=1, batches=1, measured=1, power=4.0))
+def test_first_step(optimizer: str, expected: list[float]) -> None:
+    weights, _ = moved(get_optimizer(optimizer), [[3, -4]], 0.1, StreamStats(rows=1, batches=1, measured=1, power=4.0))
     np.testing.assert_allclose(weights, expected, rtol=6e-3)
 
 
 @pytest.mark.parametrize(
-    ("rule", "expected"),
+    ("optimizer", "expected"),
     [
-        ("nag", 0.5 * (1 + 2 / 5**0.5)),
+        ("normalized", 0.5 * (1 + 2 / 5**0.5)),
         ("sgd", 0.75),
         ("momentum", 0.25 * 1 + (0.9 * 0.25 + 0.25 * 2)),
         ("adagrad", 1 + 2 / 5**0.5),
@@ -53,52 +55,52 @@ def test_first_step(rule: str, expected: list[float]) -> None:
         ("ftrl", 1 + 2 / 5**0.5),
     ],
 )
-def test_second_step(rule: str, expected: float) -> None:
+def test_second_step(optimizer: str, expected: float) -> None:
     value = (
         Ftrl(beta=1e-9)
-        if rule == "ftrl"
-        else get_rule(rule, "constant")
-        if rule in ("sgd", "momentum")
-        else get_rule(rule)
+        if optimizer == "ftrl"
+        else get_optimizer(optimizer, "constant")
+        if optimizer in ("sgd", "momentum")
+        else get_optimizer(optimizer)
     )
-    weights, _ = moved(value, [[-1, 0], [-2, 0]], 1.0, Clock(rows=9, batches=2, measured=9, power=4.0))
+    weights, _ = moved(value, [[-1, 0], [-2, 0]], 1.0, StreamStats(rows=9, batches=2, measured=9, power=4.0))
     assert weights.tolist() == [pytest.approx(expected, rel=1e-5), 0]
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_the_rate_is_how_far_a_unit_of_gradient_moves_a_weight_all_told(rule: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_rate_is_how_far_a_unit_of_gradient_moves_a_weight_all_told(optimizer: str) -> None:
     """Where the gradient never changes, each step is as long as all that comes of one gradient."""
-    value, clock = get_rule(rule), Clock(rows=1, batches=1, measured=1, power=4.0)
+    value, clock = get_optimizer(optimizer), StreamStats(rows=1, batches=1, measured=1, power=4.0)
     before, _ = moved(value, [[3, -4]] * 399, 0.1, clock)
     after, state = moved(value, [[3, -4]] * 400, 0.1, clock)
     np.testing.assert_allclose(before - after, value.rate(state, 0.1, clock) * np.array([3, -4]), rtol=1e-3)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_an_unseen_feature_stays_where_it_is_and_only_sgd_knows_its_rate(rule: str) -> None:
-    value, clock = get_rule(rule), Clock(rows=1, batches=1, measured=1, power=1.0)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_unseen_feature_stays_where_it_is_and_only_sgd_knows_its_rate(optimizer: str) -> None:
+    value, clock = get_optimizer(optimizer), StreamStats(rows=1, batches=1, measured=1, power=1.0)
     weights, state = moved(value, [[0, 1], [0, 0.5]], 0.1, clock)
     assert weights[0] == 0
     rate = np.broadcast_to(value.rate(state, 0.1, clock), (2,))
-    assert (rate[0] > 0) == (rule in ("sgd", "momentum"))
+    assert (rate[0] > 0) == (optimizer in ("sgd", "momentum"))
     assert rate[1] > 0
     fresh = np.broadcast_to(value.rate(state_of(value), 0.1, clock), (2,))
     assert np.isfinite(fresh).all()
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum"])
-def test_schedules_count_rows(rule: str) -> None:
-    clock = Clock(rows=300_000, batches=1, measured=1, power=2.0)
-    rates = [get_rule(rule, schedule).rate({}, 1.0, clock) for schedule in SCHEDULES]
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_schedules_count_rows(optimizer: str) -> None:
+    clock = StreamStats(rows=300_000, batches=1, measured=1, power=2.0)
+    rates = [get_optimizer(optimizer, schedule).rate({}, 1.0, clock) for schedule in SCHEDULES]
     np.testing.assert_allclose(np.array(rates) / rates[0], [1, 1 / 2, 1 / 4])
-    np.testing.assert_allclose(rates[0], 0.5 * (10 if rule == "momentum" else 1), rtol=1e-6)
-    weights = [moved(get_rule(rule, schedule), [[-1, 0]], 1.0, clock)[0][0] for schedule in SCHEDULES]
+    np.testing.assert_allclose(rates[0], 0.5 * (10 if optimizer == "momentum" else 1), rtol=1e-6)
+    weights = [moved(get_optimizer(optimizer, schedule), [[-1, 0]], 1.0, clock)[0][0] for schedule in SCHEDULES]
     np.testing.assert_allclose(weights, [1 / 2, 1 / 4, 1 / 8])
 
 
 def test_ftrl_follows_its_formula() -> None:
-    rng, rule, penalty = np.random.default_rng(0), Ftrl(beta=0.5), Penalty(0.05, 0.1)
-    state, weights = state_of(rule), np.zeros(2, np.float32)
+    rng, optimizer, penalty = np.random.default_rng(0), Ftrl(beta=0.5), Penalty(0.05, 0.1)
+    state, weights = state_of(optimizer), np.zeros(2, np.float32)
     total = squares = shifts = np.zeros(2)
     zeros = 0
     for batch in range(1, 40):
@@ -107,7 +109,7 @@ def test_ftrl_follows_its_formula() -> None:
         total, squares, shifts = total + gradient, squares + gradient**2, shifts + sigma * before
         z, rest = total - shifts, (0.5 + np.sqrt(squares)) / 0.3 + batch * 0.1
         expected = np.where(np.abs(z) <= batch * 0.05, 0, -(z - np.sign(z) * batch * 0.05) / rest)
-        rule.update(gradient, weights, state, 0.3, Clock(batches=batch), penalty)
+        optimizer.update(gradient, weights, state, 0.3, StreamStats(batches=batch), penalty)
         np.testing.assert_allclose(weights, expected, atol=1e-5)
         zeros += int((weights == 0).sum())
         assert not np.signbit(weights[weights == 0]).any()
@@ -115,17 +117,23 @@ def test_ftrl_follows_its_formula() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("rule", RULES)
-def test_every_loss_has_a_default_step(rule: str, loss: str) -> None:
-    assert 0 < get_rule(rule).default_step(LOSSES[loss]) < 10
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_loss_has_a_default_step(optimizer: str, loss: str) -> None:
+    assert 0 < get_optimizer(optimizer).default_learning_rate(LOSSES[loss]) < 10
 
 
 def test_what_cannot_be() -> None:
     for arguments, message in (
-        (("nga",), "unknown rule 'nga'; wanted one of adagrad, adam, ftrl, momentum, nag, sgd"),
+        (
+            ("nromalized",),
+            "unknown optimizer 'nromalized'; wanted one of adagrad, adam, ftrl, momentum, normalized, sgd",
+        ),
         (("sgd", "cosine"), "unknown schedule 'cosine'; wanted one of constant, sqrt, inverse"),
-        (("nag", "constant"), "schedule is 'constant': rule 'nag' has none; it is for 'sgd' and 'momentum'"),
+        (
+            ("normalized", "constant"),
+            "schedule is 'constant': optimizer 'normalized' has none; it is for 'sgd' and 'momentum'",
+        ),
     ):
         with pytest.raises(UsageError, match=message):
-            get_rule(*arguments)
-    assert get_rule(RULES["nag"]) is RULES["nag"]
+            get_optimizer(*arguments)
+    assert get_optimizer(OPTIMIZERS["normalized"]) is OPTIMIZERS["normalized"]

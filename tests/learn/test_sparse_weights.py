@@ -1,4 +1,4 @@
-"""The sparse part: the same weights as from dense columns, for every rule; slots at rest; penalties that were missed; state."""
+"""The sparse part: the same weights as from dense columns, for all optimizers; slots at rest; penalties missed; state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamtrain.batch import Batch, Sparse
 from streamtrain.errors import DataError
 from streamtrain.kernels import COMPILED
-from streamtrain.learn import LOSSES, RULES, Linear, get_rule
+from streamtrain.learn import LOSSES, OPTIMIZERS, Linear, get_optimizer
 from streamtrain.learn.optimizers import Adagrad
 
 CLASSES = {"logistic": 2, "hinge": 2, "softmax": 3}
@@ -62,9 +62,9 @@ def all_weights(model: Linear) -> np.ndarray:
 
 
 def alike(name: str) -> Any:
-    """The rule of that name, with which a slot is learned as a dense column is: it does not count as touched before."""
-    rule = get_rule(name)
-    return replace(rule, slots=0, prior=0) if isinstance(rule, Adagrad) else rule
+    """The optimizer of that name, with which a slot is learned as a dense column is: it does not count as touched before."""
+    optimizer = get_optimizer(name)
+    return replace(optimizer, slots=0, prior=0) if isinstance(optimizer, Adagrad) else optimizer
 
 
 def both(outputs: int = 1, **options: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -86,41 +86,43 @@ def both(outputs: int = 1, **options: Any) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("penalties", [{}, {"l1": 0.01}, {"l2": 0.1}])
 @pytest.mark.parametrize("average", [True, False])
 @pytest.mark.parametrize(("outputs", "classes"), [(1, False), (3, False), (3, True)])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_sparse_columns_get_the_weights_of_dense_ones(
-    rule: str, outputs: int, classes: bool, average: bool, penalties: dict[str, float]
+    optimizer: str, outputs: int, classes: bool, average: bool, penalties: dict[str, float]
 ) -> None:
-    dense, sparse = both(outputs=outputs, classes=classes, rule=alike(rule), average=average, **penalties)
+    dense, sparse = both(outputs=outputs, classes=classes, optimizer=alike(optimizer), average=average, **penalties)
     np.testing.assert_allclose(sparse, dense, atol=1e-4)
     assert np.abs(dense).max() > 0.1
 
 
 @pytest.mark.parametrize("penalties", [{}, {"l1": 0.01}, {"l2": 0.1}])
-@pytest.mark.parametrize("rule", ["nag", "sgd", "adagrad", "ftrl"])
-def test_a_slot_that_is_seldom_touched_pays_as_often_as_a_dense_column(rule: str, penalties: dict[str, float]) -> None:
+@pytest.mark.parametrize("optimizer", ["normalized", "sgd", "adagrad", "ftrl"])
+def test_a_slot_that_is_seldom_touched_pays_as_often_as_a_dense_column(
+    optimizer: str, penalties: dict[str, float]
+) -> None:
     """What it has not paid since it was touched last is all that differs, so each is touched at the end."""
     X, columns, y = problem(share=0.01)
     columns[-1] = 1
-    options: dict[str, Any] = {"rule": alike(rule), "average": False, **penalties}
+    options: dict[str, Any] = {"optimizer": alike(optimizer), "average": False, **penalties}
     dense, sparse = Linear(9, **options), Linear(3, slots=6, **options)
     for batch, part in zip(batches(X, y, columns), columns.reshape(-1, 32, 6), strict=True):
         dense.learn(Batch(np.concatenate([batch.features, part], axis=1), batch.targets, None, np.arange(32)))
         sparse.learn(batch)
     # ftrl alone computes margins with the weights as they were
-    atol = 1e-4 if not penalties else 0.03 if rule == "ftrl" else 0.01 if rule != "sgd" else 1e-3
+    atol = 1e-4 if not penalties else 0.03 if optimizer == "ftrl" else 0.01 if optimizer != "sgd" else 1e-3
     np.testing.assert_allclose(all_weights(sparse), all_weights(dense), atol=atol)
     if penalties:
-        free = Linear(3, slots=6, rule=alike(rule), average=False)
+        free = Linear(3, slots=6, optimizer=alike(optimizer), average=False)
         gap = np.abs(all_weights(fit(free, batches(X, y, columns))) - all_weights(dense))[3:9].max()
         assert gap > 3 * atol, "the penalties matter"
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_slot_at_rest_is_never_changed(rule: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_slot_at_rest_is_never_changed(optimizer: str) -> None:
     X, columns, y = problem(rows=320)
     columns[:, 4] = 0
     columns[96:, 2] = 0
-    model = Linear(3, slots=6, rule=rule, l1=1e-3, l2=1e-3)
+    model = Linear(3, slots=6, optimizer=optimizer, l1=1e-3, l2=1e-3)
     stream = batches(X, y, columns)
     fit(model, stream[:3])
     kept = model.state_dict()["sparse"]
@@ -132,11 +134,11 @@ def test_a_slot_at_rest_is_never_changed(rule: str) -> None:
     assert moved == [0, 1, 3, 5]
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(RULES)), st.sampled_from([1, 3]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(OPTIMIZERS)), st.sampled_from([1, 3]))
 @settings(max_examples=40, deadline=None)
-def test_only_what_a_batch_touches_moves(seed: int, rule: str, outputs: int) -> None:
+def test_only_what_a_batch_touches_moves(seed: int, optimizer: str, outputs: int) -> None:
     rng = np.random.default_rng(seed)
-    model, touched = Linear(0, slots=50, targets=outputs, rule=rule), set()
+    model, touched = Linear(0, slots=50, targets=outputs, optimizer=optimizer), set()
     for _ in range(4):
         counts = rng.integers(0, 4, 5)
         indices = rng.integers(0, 50, counts.sum()).astype(np.int32)
@@ -154,7 +156,7 @@ def test_only_what_a_batch_touches_moves(seed: int, rule: str, outputs: int) -> 
 
 def test_an_entry_that_occurs_twice_counts_twice() -> None:
     y = np.ones(1, np.float32)
-    models = [Linear(1, slots=2, rule="sgd", schedule="constant") for _ in range(2)]
+    models = [Linear(1, slots=2, optimizer="sgd", learning_rate_schedule="constant") for _ in range(2)]
     for indices, values in (([1, 1], [1.0, 2.0]), ([1], [3.0])):
         sparse = Sparse(np.array([0, len(indices)]), np.array(indices, np.int32), np.array(values, np.float32), 2)
         model = models.pop()
@@ -171,9 +173,9 @@ def test_the_table_is_as_stated() -> None:
     for options, fields in (
         ({}, "weights average squares steps"),
         ({"average": False}, "weights squares steps"),
-        ({"rule": "sgd", "l2": 0.1}, "weights average steps last"),
-        ({"rule": "adam", "l1": 0.1}, "weights average mean squares steps owed paid last"),
-        ({"rule": "ftrl", "l1": 0.1}, "weights average sums squares steps"),
+        ({"optimizer": "sgd", "l2": 0.1}, "weights average steps last"),
+        ({"optimizer": "adam", "l1": 0.1}, "weights average mean squares steps owed paid last"),
+        ({"optimizer": "ftrl", "l1": 0.1}, "weights average sums squares steps"),
     ):
         model = Linear(3, slots=6, **options)  # type: ignore[arg-type]
         table = model._table
@@ -189,8 +191,8 @@ def test_the_table_is_as_stated() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("rule", RULES)
-def test_a_state_continues_to_the_same_bits_from_every_batch(rule: str, loss: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_state_continues_to_the_same_bits_from_every_batch(optimizer: str, loss: str) -> None:
     outputs = 3 if loss in ("softmax", "huber") else 1
     X, columns, y = problem(loss, outputs, rows=96, share=0.1)
     stream = batches(X, y, columns, 16)
@@ -199,7 +201,9 @@ def test_a_state_continues_to_the_same_bits_from_every_batch(rule: str, loss: st
 
     def make() -> Linear:
         targets = outputs if loss == "huber" else 1
-        return Linear(3, CLASSES.get(loss, 0), slots=6, targets=targets, loss=loss, rule=rule, l1=1e-3, l2=1e-3)
+        return Linear(
+            3, CLASSES.get(loss, 0), slots=6, targets=targets, loss=loss, optimizer=optimizer, l1=1e-3, l2=1e-3
+        )
 
     whole = make()
     states = [whole.state_dict()]
@@ -216,12 +220,12 @@ def test_a_state_continues_to_the_same_bits_from_every_batch(rule: str, loss: st
             assert np.isfinite(value).all()
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_rare_useless_slots_are_exactly_zero_with_l1(rule: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_rare_useless_slots_are_exactly_zero_with_l1(optimizer: str) -> None:
     X, _, y = problem(rows=6400)
     columns = (np.random.default_rng(3).random((6400, 6)) < [0.5, 0.5, 0.5, 0.05, 0.05, 0.05]).astype(np.float32)
     y += columns[:, 0] * 3
-    weights = fit(Linear(3, slots=6, rule=rule, l1=0.2), batches(X, y, columns)).sparse_weights
+    weights = fit(Linear(3, slots=6, optimizer=optimizer, l1=0.2), batches(X, y, columns)).sparse_weights
     assert (weights[3:] == 0).all()
     assert weights[0] > 0.3
 
@@ -242,7 +246,7 @@ def test_the_average_of_a_slot_counts_its_own_steps() -> None:
 
 
 def test_a_state_of_another_model_is_refused() -> None:
-    for other, message in ((Linear(2, slots=6), "shape"), (Linear(3, slots=6, rule="sgd"), "squares")):
+    for other, message in ((Linear(2, slots=6), "shape"), (Linear(3, slots=6, optimizer="sgd"), "squares")):
         with pytest.raises((DataError, KeyError), match=message):
             Linear(3, slots=6).load_state_dict(other.state_dict())
     X, columns, y = problem(rows=32)
@@ -307,16 +311,16 @@ def _resident() -> int:
         return int(file.read().split()[1]) * 4096
 
 
-@pytest.mark.parametrize("rule", ["nag", "adagrad"])
-def test_a_value_that_occurs_once_is_not_learned_by_heart(rule: str) -> None:
+@pytest.mark.parametrize("optimizer", ["normalized", "adagrad"])
+def test_a_value_that_occurs_once_is_not_learned_by_heart(optimizer: str) -> None:
     """The first row that touches a slot moves it less far than it would one that counts as never touched."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(640, 3)).astype(np.float32), rng.normal(size=640).astype(np.float32)
     columns = np.zeros((640, 6), np.float32)
     columns[600, 2] = 1
     moved = [
-        abs(float(fit(Linear(3, slots=6, rule=one, average=False), batches(X, y, columns)).sparse_weights[2]))
-        for one in (rule, alike(rule))
+        abs(float(fit(Linear(3, slots=6, optimizer=one, average=False), batches(X, y, columns)).sparse_weights[2]))
+        for one in (optimizer, alike(optimizer))
     ]
     assert 0.01 * moved[1] < moved[0] < 0.8 * moved[1]
 
@@ -354,7 +358,7 @@ def test_what_the_kernel_cannot_do_to_a_table() -> None:
         {"l2": 0.1},
         {"l1": 0.1},
         {"average": False},
-        {"rule": "adagrad"},
+        {"optimizer": "adagrad"},
         {"targets": 2},
         {"loss": "huber"},
     ):

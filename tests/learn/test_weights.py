@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrain.batch import Batch, Sparse
-from streamtrain.learn import RULES, Linear
+from streamtrain.learn import OPTIMIZERS, Linear
 
 ENTRIES = Sparse(np.array([0, 2]), np.array([1, 4], np.int32), np.array([0.5, -2.0], np.float32), 6)
 ROW = np.array([[1.5, -0.5, 2.0]], np.float32)
@@ -24,7 +24,16 @@ def one(target: float, weight: float | None, kind: type = np.float32) -> Batch:
 
 
 def steady(classes: int, step: float, **options: Any) -> Linear:
-    return Linear(3, classes, slots=6, rule="sgd", schedule="constant", step=step, average=False, **options)
+    return Linear(
+        3,
+        classes,
+        slots=6,
+        optimizer="sgd",
+        learning_rate_schedule="constant",
+        learning_rate=step,
+        average=False,
+        **options,
+    )
 
 
 def margin(model: Linear) -> Any:
@@ -64,7 +73,7 @@ def test_a_weight_is_the_limit_of_so_many_small_steps(classes: int, outputs: int
 def test_two_rows_of_weight_1_and_one_of_weight_2_do_the_same_where_steps_are_small() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.choice([-1, 1], (64, 3)).astype(np.float32), rng.standard_normal(64).astype(np.float32)
-    twice, weighted = (Linear(3, rule="sgd", step=1e-3, average=False) for _ in range(2))
+    twice, weighted = (Linear(3, optimizer="sgd", learning_rate=1e-3, average=False) for _ in range(2))
     for i in range(64):
         twice.learn(Batch(X[[i, i]], y[[i, i]], None, np.arange(2)))
         twice.learn(Batch(X[[i, i]], y[[i, i]], None, np.arange(2)))
@@ -74,15 +83,15 @@ def test_two_rows_of_weight_1_and_one_of_weight_2_do_the_same_where_steps_are_sm
 
 @given(
     st.integers(0, 2**32 - 1),
-    st.sampled_from(["nag", "adagrad", "adam", "ftrl", "sgd"]),
+    st.sampled_from(["normalized", "adagrad", "adam", "ftrl", "sgd"]),
     st.sampled_from([1.0, 1e3, 1e6]),
 )
 @settings(max_examples=60, deadline=None)
-def test_no_weight_makes_a_step_overshoot(seed: int, rule: str, weight: float) -> None:
+def test_no_weight_makes_a_step_overshoot(seed: int, optimizer: str, weight: float) -> None:
     rng = np.random.default_rng(seed)
     X, truth = rng.standard_normal((40 * 8, 3)).astype(np.float32), rng.standard_normal(3)
     y = (X @ truth + rng.standard_normal(len(X))).astype(np.float32)
-    model = Linear(3, slots=6, rule=rule, average=False)
+    model = Linear(3, slots=6, optimizer=optimizer, average=False)
     for i in range(0, len(X), 8):
         indices = rng.permuted(np.tile(np.arange(6, dtype=np.int32), (8, 1)), axis=1)[:, :2].ravel()
         part = Sparse(np.arange(0, 17, 2), indices, None, 6)
@@ -95,17 +104,17 @@ def test_no_weight_makes_a_step_overshoot(seed: int, rule: str, weight: float) -
     assert abs(after - before) <= abs(target - before) * 1.001, "and not past it"
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_weights_of_nothing_change_nothing(rule: str) -> None:
-    model = Linear(3, slots=6, rule=rule, l2=0.1)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_of_nothing_change_nothing(optimizer: str) -> None:
+    model = Linear(3, slots=6, optimizer=optimizer, l2=0.1)
     model.learn(one(1.0, None))
     kept = {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}
     model.learn(one(9.0, 0.0))
     assert {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()} == kept
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_rows_of_weight_0_are_as_if_they_were_not_there(rule: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_rows_of_weight_0_are_as_if_they_were_not_there(optimizer: str) -> None:
     rng = np.random.default_rng(0)
     X, y, weights = (
         rng.standard_normal((8, 3)).astype(np.float32),
@@ -122,7 +131,7 @@ def test_rows_of_weight_0_are_as_if_they_were_not_there(rule: str) -> None:
             Batch(X, y, weights, np.arange(8), sparse=part),
             Batch(X[kept], y[kept], weights[kept], np.arange(5), sparse=rest),
         ):
-            model = Linear(3, slots=6, rule=rule)
+            model = Linear(3, slots=6, optimizer=optimizer)
             model.learn(batch)
             states.append({name: np.asarray(value).tobytes() for name, value in model.state_dict().items()})
     assert states[0] == states[1]
@@ -130,7 +139,7 @@ def test_rows_of_weight_0_are_as_if_they_were_not_there(rule: str) -> None:
 
 
 def test_weights_need_not_be_near_1() -> None:
-    """Adaptive rules take out the scale of all weights."""
+    """Adaptive optimizers take out the scale of all weights."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((640, 3)).astype(np.float32)
     y = (X @ [1, -1, 0.5] + rng.standard_normal(640) * 0.1).astype(np.float32)

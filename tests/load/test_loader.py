@@ -207,12 +207,12 @@ def source(request: pytest.FixtureRequest, parquet: Path) -> Source:
 
 
 KNOBS: list[dict[str, Any]] = [
-    {"workers": 1},
-    {"workers": 4},
+    {"threads": 1},
+    {"threads": 4},
     {"read_share": 0.01},
-    {"read_share": 0.4, "workers": 3},
+    {"read_share": 0.4, "threads": 3},
     {"slice_rows": 1_000, "windows_in_flight": 1},
-    {"slice_rows": 11, "workers": 4},
+    {"slice_rows": 11, "threads": 4},
     {"windows_in_flight": 3},
 ]
 
@@ -222,7 +222,7 @@ KNOBS: list[dict[str, Any]] = [
 def test_batches_are_the_same_bytes_whatever_the_knobs(source: Source, shuffle: bool, window: float) -> None:
     rows = source.table.total_rows
     asked = {"batch_size": max(32, rows // 20), "window_rows": int(window * rows), "shuffle": shuffle}
-    expected = taken(source, planned(source, workers=2, **asked), holdout=0.2, seed=3)
+    expected = taken(source, planned(source, threads=2, **asked), holdout=0.2, seed=3)
     assert sum(len(batch[4]) for batch in expected[0]) == rows
     for knobs in KNOBS:
         assert taken(source, planned(source, **asked, **knobs), holdout=0.2, seed=3) == expected, knobs
@@ -230,7 +230,7 @@ def test_batches_are_the_same_bytes_whatever_the_knobs(source: Source, shuffle: 
 
 @contextmanager
 def connected(*, processes: bool) -> Iterator[Any]:
-    """A client of a cluster of two workers on this machine."""
+    """A client of a cluster of two threads on this machine."""
     from distributed import Client, LocalCluster
 
     with (
@@ -269,7 +269,7 @@ def test_an_error_on_a_cluster_names_the_chunk(client: Any, parquet: Path, tmp_p
 
 
 class Unlucky(Rows):
-    """Travels to the workers, and fails there."""
+    """Travels to the threads, and fails there."""
 
     def read(self, chunk: Chunk, names: Sequence[str]) -> Any:
         raise ZeroDivisionError("out of luck")
@@ -362,7 +362,7 @@ def test_a_closed_loader_goes_on_from_its_state(holdout: float) -> None:
 def test_closing_leaves_no_threads() -> None:
     source = opened(Rows([100] * 50))
     pool = pa.default_memory_pool().backend_name
-    with Loader(source, planned(source, batch_size=10, window_rows=500, workers=4)) as loader:
+    with Loader(source, planned(source, batch_size=10, window_rows=500, threads=4)) as loader:
         for batch in itertools.islice(loader, 7):
             require_true(batch)
         assert any(t.name.startswith("streamtrain") for t in threading.enumerate())
@@ -382,7 +382,7 @@ def test_a_slow_read_does_not_hold_up_closing(kind: str) -> None:
 
     reader = READERS[kind]([100] * 40, change)
     source = replace(opened(Rows([100] * 40)), reader=reader)
-    loader = Loader(source, planned(source, batch_size=10, window_rows=200, workers=1))
+    loader = Loader(source, planned(source, batch_size=10, window_rows=200, threads=1))
     require_true(next(loader))
     assert began.wait(WAIT)
     closer = threading.Thread(target=loader.close, daemon=True)
@@ -400,7 +400,7 @@ def test_no_more_windows_are_read_than_are_planned() -> None:
     source = opened(reader)
     for in_flight in (1, 2, 3):
         with Loader(
-            source, planned(source, batch_size=100, window_rows=400, workers=4, windows_in_flight=in_flight)
+            source, planned(source, batch_size=100, window_rows=400, threads=4, windows_in_flight=in_flight)
         ) as loader:
             reader.read_rows = 0
             for windows_used in range(4):
@@ -419,7 +419,7 @@ def test_streams_are_read_as_slices_and_few_are_open_at_a_time() -> None:
     sizes = [150_000] * 6 + [1_000] * 30
     reader = StreamedRows(sizes)
     source = opened(reader)
-    plan = planned(source, batch_size=50_000, window_rows=140_000, workers=4, slice_rows=10_000)
+    plan = planned(source, batch_size=50_000, window_rows=140_000, threads=4, slice_rows=10_000)
     assert plan.streamed_chunks == 6
     biggest = [0]
 

@@ -65,16 +65,16 @@ def opened(data: Path, **options: Any) -> Source:
 
 
 def loaders(
-    source: Source, *, workers: int = 2, holdout: float = 0.0, epochs: int = 2, in_flight: int = 2, slice_rows: int = 16,
+    source: Source, *, threads: int = 2, holdout: float = 0.0, epochs: int = 2, in_flight: int = 2, slice_rows: int = 16,
     **asked: Any,
 ) -> Callable[[], Loader]:  # fmt: skip
-    plan = source.plan(memory=10**9, workers=workers, **asked)
+    plan = source.plan(memory=10**9, threads=threads, **asked)
     plan = replace(plan, windows_in_flight=in_flight, slice_rows=slice_rows)
     return lambda: Loader(source, plan, seed=3, holdout=holdout, epochs=epochs)
 
 
 @pytest.mark.parametrize(
-    ("workers", "asked"),
+    ("threads", "asked"),
     [
         (1, {"batch_size": 40, "window_rows": 120, "holdout": 0.2}),
         (4, {"batch_size": 40, "window_rows": 120, "holdout": 0.6, "shuffle": False}),
@@ -85,23 +85,23 @@ def loaders(
         (4, {"batch_size": 40, "window_rows": ROWS}),
     ],
 )
-def test_over_parquet(folder: Path, asked: dict[str, Any], workers: int) -> None:
-    """Numbers, categories and texts; by as many workers, and by others, who read other slices."""
+def test_over_parquet(folder: Path, asked: dict[str, Any], threads: int) -> None:
+    """Numbers, categories and texts; by as many threads, and by others, who read other slices."""
     source = opened(folder)
     assert len(source.layout.codes) == len(source.layout.texts) == 1
-    make = loaders(source, workers=workers, **asked)
+    make = loaders(source, threads=threads, **asked)
     with make() as loader:
         assert loader.plan.streamed_chunks >= (asked["window_rows"] < 150)
     assert_resumes_exactly(make, epochs=2, most=5)
-    other = loaders(source, workers=5 - workers, in_flight=1 if workers == 4 else 3, slice_rows=7, **asked)
+    other = loaders(source, threads=5 - threads, in_flight=1 if threads == 4 else 3, slice_rows=7, **asked)
     assert_resumes_exactly(make, epochs=2, into=other)
 
 
 @pytest.mark.parametrize("shuffle", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_over_zarr(store: Path, shuffle: bool) -> None:
     asked = {"batch_size": 40, "window_rows": 130, "holdout": 0.2, "shuffle": shuffle}
-    make = loaders(opened(store), workers=1, **asked)
-    assert_resumes_exactly(make, epochs=2, into=loaders(opened(store), workers=4, in_flight=1, **asked))
+    make = loaders(opened(store), threads=1, **asked)
+    assert_resumes_exactly(make, epochs=2, into=loaders(opened(store), threads=4, in_flight=1, **asked))
 
 
 class Runs:
@@ -218,7 +218,7 @@ def test_a_state_of_another_order_is_refused(changed: dict[str, Any]) -> None:
 def test_what_changes_no_order_may_change() -> None:
     with numbers()() as loader:
         state = loader.state_dict()
-    with numbers(workers=4)() as loader:
+    with numbers(threads=4)() as loader:
         assert loader.state_dict() == state
     sizes = (ROWS, 10**6)  # windows that hold everything
     first, second = (numbers(window_rows=size)().state_dict() for size in sizes)

@@ -80,12 +80,12 @@ def batches(
     window_rows: int,
     holdout: float = 0.0,
     epochs: int = 2,
-    workers: int = 2,
+    threads: int = 2,
     scheduler: Any = None,
 ) -> list[tuple[bool, list[int]]]:
     """The positions of each batch's rows; they must be what the features say, and the targets must fit them."""
     source = Source.open(reader, target="y").surveyed(ledger=ledger).with_origins(ledger)
-    plan = source.plan(batch_size=16, window_rows=window_rows, workers=workers)
+    plan = source.plan(batch_size=16, window_rows=window_rows, threads=threads)
     found = []
     options = {"seed": 3, "holdout": holdout, "epochs": epochs, "ledger": ledger, "scheduler": scheduler}
     with Loader(source, plan, **options) as loader:
@@ -245,8 +245,8 @@ def command(*arguments: Any) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("victim", [0, 4, 9])
 def test_a_damaged_file_is_skipped_on_every_repeat(tmp_path: Path, victim: int) -> None:
     data, shas, reports = parquet(tmp_path / "data", damaged=[victim]), set(), []
-    for run, workers in (("a", 1), ("b", 3)):
-        asked: dict[str, Any] = {"on_error": "skip", "max_skipped": 0.1, "window_rows": 1500, "workers": workers}
+    for run, threads in (("a", 1), ("b", 3)):
+        asked: dict[str, Any] = {"on_error": "skip", "max_skipped": 0.1, "window_rows": 1500, "threads": threads}
         report = streamtrain.fit(data, target="y", out=tmp_path / run, **asked).as_dict()
         (entry,) = report["skipped"]
         assert (entry["source"], entry["chunk"], entry["rows"]) == (str(data), f"{victim}.parquet:0", 500)

@@ -28,7 +28,7 @@ FACTORS: dict[str, tuple[object, ...]] = {
         "custom",
     ),
     "learner": ("logistic", "softmax", "squared"),
-    "workers": (1, 2, 8),
+    "threads": (1, 2, 8),
     "budget": (SMALLEST, 400 * MB, 1000 * MB),
     "pace": ("fast", "slow"),
 }
@@ -40,7 +40,7 @@ Pair = tuple[tuple[str, object], tuple[str, object]]
 class Case:
     layout: str
     learner: str
-    workers: int
+    threads: int
     budget: object
     pace: str
     command: str = "fit"  # or predict, with a model that was learned from the same data
@@ -49,7 +49,7 @@ class Case:
     def name(self) -> str:
         budget = self.budget if isinstance(self.budget, str) else f"{int(str(self.budget)) // MB} MB"
         command = "" if self.command == "fit" else f", {self.command}"
-        return f"{self.layout}, {self.learner}, {self.workers} workers, {budget}, {self.pace}{command}"
+        return f"{self.layout}, {self.learner}, {self.threads} threads, {budget}, {self.pace}{command}"
 
 
 def pairs(row: Mapping[str, object]) -> set[Pair]:

@@ -1,7 +1,7 @@
 """One case of the memory matrix, in a process of its own: `streamtrain.fit`, then one line of JSON on stdout, then a wait
 for the end of stdin, so that whoever started it can read ``VmHWM`` from outside.
 
-    python tests/memory/matrix_child.py '{"data": "...", "learner": "logistic", "memory": 200000000, "workers": 2}'
+    python tests/memory/matrix_child.py '{"data": "...", "learner": "logistic", "memory": 200000000, "threads": 2}'
 
 With ``MATRIX_HOOK=gate`` in the environment as many threads read as there are pieces, and only the byte gate holds them;
 with ``MATRIX_HOOK=no-gate`` not even that does. Nothing in the product knows of either.
@@ -127,7 +127,7 @@ def hook(what: str) -> None:
     from streamtrain.memory.gate import ByteGate
 
     make_scheduler = fill.make_scheduler
-    fill.make_scheduler = lambda scheduler, workers: make_scheduler(scheduler, HOOK_THREADS)  # type: ignore[attr-defined]
+    fill.make_scheduler = lambda scheduler, threads: make_scheduler(scheduler, HOOK_THREADS)  # type: ignore[attr-defined]
     if what == "no-gate":
 
         @contextlib.contextmanager
@@ -146,7 +146,7 @@ def arguments(asked: dict[str, Any]) -> dict[str, Any]:
     targets = [target] if isinstance(target, str) else target
     names = [name for name in open_reader(asked["data"]).schema.names if name not in ("X", *targets)]
     spare = [name for name in names if not name.startswith("x")]
-    found: dict[str, Any] = {"target": target, "exclude": spare, "memory": asked["memory"], "workers": asked["workers"]}
+    found: dict[str, Any] = {"target": target, "exclude": spare, "memory": asked["memory"], "threads": asked["threads"]}
     if asked.get("pace") == "slow":
         from streamtrain.learn import Linear
 
@@ -163,7 +163,7 @@ def predict(asked: dict[str, Any]) -> dict[str, Any]:
 
     found = streamtrain.predict(
         asked["run"], asked["data"], out=f"{asked['run']}-{os.getpid()}.parquet", memory=asked["memory"],
-        workers=asked["workers"],
+        threads=asked["threads"],
     )  # fmt: skip
     return {"rows_seen": found["rows"]}
 
@@ -206,7 +206,7 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
         "windows": plan.windows,
         "window_rows": plan.window_rows,
         "windows_in_flight": plan.windows_in_flight,
-        "workers": plan.workers,
+        "threads": plan.threads,
         "read_share": plan.read_share,
         "slice_rows": plan.slice_rows,
         "streamed": plan.streamed_chunks,

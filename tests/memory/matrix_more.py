@@ -45,7 +45,7 @@ def _run(asked: dict[str, Any], **more: Any) -> dict[str, Any]:
 def rows(folder: Path, *, budget: int = 180 * MB) -> Measured:
     """Twenty times the rows, in files of equal size, with the same window: within 2 % of the base's peak."""
     make(LAYOUT, folder, TIMES * budget)
-    asked: dict[str, Any] = {"data": str(folder), "learner": "logistic", "workers": 2, "memory": budget}
+    asked: dict[str, Any] = {"data": str(folder), "learner": "logistic", "threads": 2, "memory": budget}
     asked["settings"] = {"window_rows": 100_000}
     base, files = _run(asked), sorted(folder.iterdir())
     assert base["rows"] * LAYOUTS[LAYOUT].columns * 4 >= TIMES * budget
@@ -61,7 +61,7 @@ def rows(folder: Path, *, budget: int = 180 * MB) -> Measured:
 def epochs(folder: Path, *, budget: int = 180 * MB) -> Measured:
     """Fifty epochs: growth after the second under 1 %."""
     make(LAYOUT, folder, 100 * MB)
-    asked: dict[str, Any] = {"data": str(folder), "learner": "logistic", "workers": 2, "memory": budget}
+    asked: dict[str, Any] = {"data": str(folder), "learner": "logistic", "threads": 2, "memory": budget}
     found = _run(asked, settings={"window_rows": 100_000, "epochs": 50})
     assert found["rows_seen"] == 50 * found["rows"] and found["windows"] > 5
     shutil.rmtree(folder)
@@ -76,7 +76,7 @@ def gate(folder: Path) -> Measured:
     asked: dict[str, Any] = {
         "data": f"tiles://{folder}?slow",
         "learner": "logistic",
-        "workers": 1,
+        "threads": 1,
         "settings": settings,
     }
     budget = int(1.05 * smallest_plan(asked))

@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 SIZES = (160 * MB, 240 * MB, 400 * MB, 1000 * MB)  # budgets that data is made for: five times as much decoded
 TIMES = 5
 MOST_OVER_PLANNED = 1.5
-NOTHING = {"planned": 0, "rows": 0, "rows_seen": 0, "windows": 0, "workers": 0, "seconds": 0.0, "enough": None}
+NOTHING = {"planned": 0, "rows": 0, "rows_seen": 0, "windows": 0, "threads": 0, "seconds": 0.0, "enough": None}
 _POLL_SECONDS = 0.05
 
 
@@ -191,7 +191,7 @@ class Matrix:
 
 def run_case(case: Case, data: Callable[[str, int], str]) -> Row:
     """One case. data: (layout, budget) -> the path of data that is large enough for it."""
-    asked = {"learner": case.learner, "workers": case.workers, "pace": case.pace, "width": LAYOUTS[case.layout].columns}
+    asked = {"learner": case.learner, "threads": case.threads, "pace": case.pace, "width": LAYOUTS[case.layout].columns}
     if case.command == "predict":
         asked |= {"command": "predict", "run": _model(case, asked, data)}
     budget = case.budget if isinstance(case.budget, int) else _smallest_budget(case.layout, asked, data)

@@ -14,7 +14,7 @@ __all__ = ["line", "measured_line", "write"]
 PAGE = Path(__file__).parents[2] / "bench" / "MEMORY.md"
 BEGIN, END = "<!-- the matrix: written by python tests/memory -->", "<!-- end of the matrix -->"
 _NAMES = (
-    "layout, learner, workers asked and used, pace, budget MB, planned MB, measured MB, planned / measured, windows, "
+    "layout, learner, threads asked and used, pace, budget MB, planned MB, measured MB, planned / measured, windows, "
     "seconds, outcome"
 )
 HEAD = f"| {_NAMES.replace(', ', ' | ')} |\n|{' --- |' * len(_NAMES.split(', '))}"
@@ -29,7 +29,7 @@ def line(row: Row) -> str:
     budget = f"{row.budget / MB:.0f}" + ("" if isinstance(case.budget, int) else " (smallest)")
     layout = case.layout if case.command == "fit" else f"{case.layout}, {case.command}"
     cells = [
-        layout, case.learner, f"{case.workers}, {found['workers']}", case.pace, budget,
+        layout, case.learner, f"{case.threads}, {found['threads']}", case.pace, budget,
         f"{found['planned'] / MB:.0f}", f"{found['peak'] / MB:.0f}", f"{row.ratio:.2f}" + (" (!)" if row.dishonest() else ""),
         str(found["windows"]), f"{found['seconds']:.1f}", row.outcome,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The promise, measured: the process stays within its budget, whatever the layout, learner, workers, budget and pace.
+"""The promise, measured: the process stays within its budget, whatever the layout, learner, threads, budget and pace.
 
 Minutes, so a step of its own:  pytest -m memory tests/memory      (the same cases as a table: python tests/memory)
 """

@@ -44,7 +44,7 @@ def test_the_cases_are_as_stated() -> None:
 
 CASE = Case("custom", "logistic", 1, 100 * MB, "fast")
 FOUND = {"outcome": "done", "planned": 90 * MB, "peak": 80 * MB, "rows": 10, "rows_seen": 10, "enough": None,
-         "windows": 1, "workers": 1, "seconds": 1.0}  # fmt: skip
+         "windows": 1, "threads": 1, "seconds": 1.0}  # fmt: skip
 
 
 def row(**changes: object) -> Row:
@@ -101,6 +101,6 @@ def test_a_small_case(tmp_path: Path, case: Case) -> None:
 @linux
 def test_a_refusal_is_found_out(tmp_path: Path) -> None:
     make("custom", tmp_path / "data", 20 * MB)
-    asked = {"data": f"tiles://{tmp_path}/data", "learner": "logistic", "workers": 1, "memory": 20 * MB}
+    asked = {"data": f"tiles://{tmp_path}/data", "learner": "logistic", "threads": 1, "memory": 20 * MB}
     found = run_child(asked)
     assert found["outcome"].startswith("refused: the plan needs") and found["enough"] > 20 * MB

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from streamtrain import evaluate, fit, load_model
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, ColumnError, RunError
-from streamtrain.model import LinearSettings, Model
+from streamtrain.learn.settings import LinearSettings
+from streamtrain.model import Model
 from streamtrain.tools.predict import predict
 
 ROWS = 2000
@@ -42,7 +43,7 @@ def predictions(model: Model, rows: int = 500) -> Any:
 
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize(
-    "settings", [{}, {"average": False, "rule": "adam", "l1": 1e-5, "l2": 1e-4}], ids=["nag", "adam"]
+    "settings", [{}, {"average": False, "optimizer": "adam", "l1": 1e-5, "l2": 1e-4}], ids=["normalized", "adam"]
 )
 def test_a_loaded_model_predicts_the_same_bits(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
     model = train(tmp_path / "r", kind, **settings)
@@ -72,7 +73,7 @@ def test_identical_weights_identical_bytes(tmp_path: Path) -> None:
     load_model(tmp_path / "a").save(tmp_path / "b")
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
     assert files[0] == files[1]
-    train(tmp_path / "c", "three", step=0.1)
+    train(tmp_path / "c", "three", learning_rate=0.1)
     assert (tmp_path / "c" / "model.safetensors").read_bytes() != files[0]
     header = json.loads(files[0][8 : 8 + int.from_bytes(files[0][:8], "little")])
     assert len(header.get("__metadata__", {})) <= 1
@@ -133,9 +134,9 @@ DAMAGE: dict[str, Any] = {
     "null for targets": {"targets": None},
     "an odd target": {"targets": [{"name": "y", "colour": "red"}]},
     "more targets": {"targets": [TARGET, TARGET | {"name": "z"}]},
-    "an unknown rule": {"settings": SETTINGS | {"rule": "magic"}},
+    "an unknown optimizer": {"settings": SETTINGS | {"optimizer": "magic"}},
     "an unknown setting": {"settings": SETTINGS | {"magic": 1}},
-    "another rule": {"settings": SETTINGS | {"rule": "adam"}},
+    "another optimizer": {"settings": SETTINGS | {"optimizer": "adam"}},
     "an unknown loss": {"settings": SETTINGS | {"loss": "magic"}},
     "far too many slots": {"preparation": PREPARATION | {"hash_bits": 99}},
     "an unknown preparation": {"preparation": PREPARATION | {"magic": 1}},

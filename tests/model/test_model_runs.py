@@ -16,7 +16,8 @@ from streamtrain.columns.target import Target
 from streamtrain.errors import BadValueError
 from streamtrain.kernels import COMPILED
 from streamtrain.learn import Linear
-from streamtrain.model import LinearSettings, Model
+from streamtrain.learn.settings import LinearSettings
+from streamtrain.model import Model
 
 
 @pytest.mark.skipif(not COMPILED, reason="only compiled kernels take many batches at a time")

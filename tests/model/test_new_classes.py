@@ -19,12 +19,14 @@ from streamtrain.columns.layout import Layout
 from streamtrain.columns.roles import Column
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError
-from streamtrain.learn import RULES, Clock, Linear
+from streamtrain.learn import OPTIMIZERS, Linear, StreamStats
 from streamtrain.learn.penalties import Penalty
+from streamtrain.learn.settings import LinearSettings
 from streamtrain.load import Loader
 from streamtrain.load.source import Source
-from streamtrain.model import LinearSettings, Model, PreparationSettings
+from streamtrain.model import Model
 from streamtrain.model.new_classes import require_target, start_from
+from streamtrain.prepare.settings import PreparationSettings
 
 NUMBERS = tuple(Column(f"x{i}", pa.float32(), "number", "") for i in range(4))
 CITY = Column("city", pa.string(), "category", "")
@@ -80,10 +82,10 @@ def batches_for(target: Target, seed: int) -> Batch:
     return replace(found, targets=np.stack([found.targets, 1 - found.targets], axis=1)) if target.parts else found
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", TARGETS)
-def test_with_the_same_classes_it_goes_on_to_the_same_bits(kind: str, rule: str) -> None:
-    asked = {"rule": rule, "l1": 1e-5, "l2": 1e-5} if rule != "nag" else {}
+def test_with_the_same_classes_it_goes_on_to_the_same_bits(kind: str, optimizer: str) -> None:
+    asked = {"optimizer": optimizer, "l1": 1e-5, "l2": 1e-5} if optimizer != "normalized" else {}
     old, new = (model(TARGETS[kind], **asked) for _ in range(2))
     data = [batches_for(TARGETS[kind], seed) for seed in range(2)]
     learn(old, data[0])
@@ -99,7 +101,7 @@ def cases(draw: st.DrawFn) -> tuple[str, str, dict[str, Any], int, int]:
     everything = "".join(sorted(draw(st.sets(st.sampled_from("abcdef"), min_size=3))))
     known = "".join(sorted(draw(st.sets(st.sampled_from(everything), min_size=2, max_size=len(everything) - 1))))
     asked = {
-        "rule": draw(st.sampled_from(sorted(RULES))), "average": draw(st.booleans()),
+        "optimizer": draw(st.sampled_from(sorted(OPTIMIZERS))), "average": draw(st.booleans()),
         "l1": draw(st.sampled_from([0.0, 1e-4])), "l2": draw(st.sampled_from([0.0, 1e-4])),
     }  # fmt: skip
     return known, everything, asked, draw(st.sampled_from([0, 40, 700, 1500])), draw(st.integers(0, 99))
@@ -127,25 +129,25 @@ def test_known_classes_keep_their_proportions_and_a_new_one_is_unlikely(case: An
 
 
 @pytest.mark.parametrize("known", ["ac", "abd"])
-@pytest.mark.parametrize("rule", RULES)
-def test_a_new_class_is_learned_and_the_others_are_not_forgotten(rule: str, known: str) -> None:
-    old, new = model(known, rule=rule), model("abcd", rule=rule)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_new_class_is_learned_and_the_others_are_not_forgotten(optimizer: str, known: str) -> None:
+    old, new = model(known, optimizer=optimizer), model("abcd", optimizer=optimizer)
     learn(old, rows(known, known, 10_000))
     start_from(new, old)
     test = rows("abcd", "abcd", 2000, 9)
     is_old = np.isin(test.targets, [("abcd").index(c) for c in known])
     first = (predict(new, test).argmax(axis=1) == test.targets)[is_old].mean()
     assert first > 0.95
-    slow = rule in ("sgd", "momentum", "adam")  # no rate of its own for a class; margins took 10,000 rows to grow
+    slow = optimizer in ("sgd", "momentum", "adam")  # no rate of its own for a class; margins took 10,000 rows to grow
     learn(new, rows("abcd", "abcd", 6000 if slow else 1000, 3))
     right = predict(new, test).argmax(axis=1) == test.targets
     assert right[is_old].mean() > first - 0.05 and right[~is_old].mean() > 0.9
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_class_that_does_not_come_stays_unlikely(rule: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_class_that_does_not_come_stays_unlikely(optimizer: str) -> None:
     """What would go wrong if a first gradient of next to nothing moved a weight a whole step."""
-    old, new = model("abd", rule=rule), model("abcd", rule=rule)
+    old, new = model("abd", optimizer=optimizer), model("abcd", optimizer=optimizer)
     learn(old, rows("abd", "abd", 6000))
     start_from(new, old)
     learn(new, rows("abd", "abcd", 320, 1))
@@ -158,16 +160,16 @@ def test_a_class_that_does_not_come_stays_unlikely(rule: str) -> None:
 
 def test_two_classes_by_logistic_loss_have_the_same_slopes_by_softmax() -> None:
     """Sums of squares, velocities and debts mean the same: a third class that says nothing aside."""
-    kept = {"sgd": "weights", "momentum": "velocity", "adam": "mean", "nag": "squares"}
-    for rule, field in kept.items():
-        old, new = model("ab", rule=rule), model("abc", rule=rule)
+    kept = {"sgd": "weights", "momentum": "velocity", "adam": "mean", "normalized": "squares"}
+    for optimizer, field in kept.items():
+        old, new = model("ab", optimizer=optimizer), model("abc", optimizer=optimizer)
         learn(old, rows("ab", "ab", 2000))
         start_from(new, old)
         was, now = old.learner.state_dict()[field], new.learner.state_dict()[field]
-        if rule in ("sgd", "momentum"):
+        if optimizer in ("sgd", "momentum"):
             np.testing.assert_allclose(now[:, 1] - now[:, 0], was, rtol=1e-6)
         else:
-            factor = (1 - 0.9**4) / (1 - 0.9**63) if rule == "adam" else 1  # Adam counts on from 4 steps
+            factor = (1 - 0.9**4) / (1 - 0.9**63) if optimizer == "adam" else 1  # Adam counts on from 4 steps
             np.testing.assert_allclose(now[:, 1], was * factor, rtol=1e-5)
         np.testing.assert_array_equal(now[:, 0], now[:, 1] if field == "squares" else -now[:, 1])
 
@@ -175,22 +177,24 @@ def test_two_classes_by_logistic_loss_have_the_same_slopes_by_softmax() -> None:
 @pytest.mark.parametrize("penalties", [{}, {"l1": 1e-3, "l2": 1e-3}])
 @pytest.mark.parametrize("known", ["ac", "abd"])
 def test_the_sums_of_ftrl_make_its_weights(known: str, penalties: dict[str, float]) -> None:
-    old, new = model(known, rule="ftrl", **penalties), model("abcd", rule="ftrl", **penalties)
+    old, new = model(known, optimizer="ftrl", **penalties), model("abcd", optimizer="ftrl", **penalties)
     learn(old, rows(known, known, 3000))
     start_from(new, old)
     learner, own = new.learner, new.learner.state_dict()
     assert isinstance(learner, Linear)
     on = np.ones((5, 1), np.float32)
     on[-1] = 0
-    clock = Clock(own["rows"], own["batches"], own["measured"], own["power"], own["noise"])
+    clock = StreamStats(own["rows"], own["batches"], own["measured"], own["power"], own["noise"])
     weights = own["weights"].copy()
-    learner.rule.update(np.zeros_like(weights), weights, own, learner.step_size, clock, Penalty(**penalties, on=on))
+    learner.optimizer.update(
+        np.zeros_like(weights), weights, own, learner.learning_rate, clock, Penalty(**penalties, on=on)
+    )
     np.testing.assert_allclose(weights, own["weights"], rtol=1e-3, atol=1e-5)
     assert np.abs(weights).max() > 0.1
 
 
 def test_what_counts_of_the_past() -> None:
-    old, new = model("abd", rule="nag", l1=1e-4), model("abcd", rule="nag", l1=1e-4)
+    old, new = model("abd", optimizer="normalized", l1=1e-4), model("abcd", optimizer="normalized", l1=1e-4)
     learn(old, rows("abd", "abd", 3200))
     start_from(new, old)
     was, now = old.learner.state_dict(), new.learner.state_dict()
@@ -300,16 +304,22 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "hinge": ({"loss": "hinge"}, {"target": THREE}, "loss is 'hinge', which is for two .*are 3.*fit a new run"),
     "another loss": ({"loss": "hinge"}, {}, r"has --loss Hinge\(\); asked is Logistic\(\)"),
     "another level": (
-        {"target": of("regress", ()), "loss": "quantile"}, {"target": of("regress", ()), "loss": "quantile", "level": 0.9},
-        "level=0.5.*level=0.9",
+        {"target": of("regress", ()), "loss": "quantile"}, {"target": of("regress", ()), "loss": "quantile", "quantile": 0.9},
+        "quantile=0.5.*quantile=0.9",
     ),
-    "another rule": ({}, {"rule": "adam"}, "has --rule nag; asked is adam"),
-    "another schedule": ({"rule": "sgd"}, {"rule": "sgd", "schedule": "constant"}, "--schedule sqrt; asked is constant"),
+    "another optimizer": ({}, {"optimizer": "adam"}, "has --optimizer normalized; asked is adam"),
+    "another schedule": (
+        {"optimizer": "sgd"}, {"optimizer": "sgd", "learning_rate_schedule": "constant"},
+        "--learning-rate-schedule sqrt; asked is constant",
+    ),
     "no average": ({}, {"average": False}, "has average True; asked is False"),
     "l1 on top": ({}, {"l1": 1e-3}, "has --l1 0; asked is above 0"),
     "l2 gone": ({"l2": 1e-3}, {}, "has --l2 above 0; asked is 0"),
-    "ftrl by another step": ({"rule": "ftrl"}, {"rule": "ftrl", "step": 0.5}, r"has --step 0\.2333.*; asked is 0\.5"),
-    "ftrl by another l1": ({"rule": "ftrl", "l1": 1e-3}, {"rule": "ftrl", "l1": 1e-4}, "--l1 0.001; asked is 0.0001"),
+    "ftrl by another step": (
+        {"optimizer": "ftrl"}, {"optimizer": "ftrl", "learning_rate": 0.5},
+        r"has --learning-rate 0\.2333.*; asked is 0\.5",
+    ),
+    "ftrl by another l1": ({"optimizer": "ftrl", "l1": 1e-3}, {"optimizer": "ftrl", "l1": 1e-4}, "--l1 0.001; asked is 0.0001"),
     "other bits": ({}, {"bits": 9}, "has --hash-bits 8; asked is 9"),
     "more columns": ({"columns": NUMBERS}, {}, r"from x0 \(number\), .*x3 \(number\); asked are .* city \(category\)"),
     "another order": ({"columns": NUMBERS}, {"columns": NUMBERS[::-1]}, r"from x0 .*; asked are x3 .*same order"),
@@ -361,5 +371,7 @@ def test_an_entry_that_nobody_knows_how_to_widen(monkeypatch: pytest.MonkeyPatch
     old, new = model(of()), model(THREE)
     whole = Linear.state_dict
     monkeypatch.setattr(Linear, "state_dict", lambda self: whole(self) | {"habits": np.zeros(5)})
-    with pytest.raises(UsageError, match="'nag' remembers 'habits', and nobody said what that is for a new class"):
+    with pytest.raises(
+        UsageError, match="'normalized' remembers 'habits', and nobody said what that is for a new class"
+    ):
         start_from(new, old)

@@ -90,7 +90,7 @@ def test_the_default_window_is_as_stated(rows: int, chunks: int, row_bytes: floa
 @given(demands, budgets, st.integers(60 * MB, 500 * MB))
 def test_an_explicit_budget_sets_the_window_by_nominal_constants(made: Demand, budget: int, other: int) -> None:
     first = solve(made, budget_bytes=budget, budget_given=True)
-    second = solve(replace(made, baseline_bytes=other), budget_bytes=budget, budget_given=True, workers=1)
+    second = solve(replace(made, baseline_bytes=other), budget_bytes=budget, budget_given=True, threads=1)
     assert (first.window_rows, first.windows, first.batch_size) == (
         second.window_rows,
         second.windows,
@@ -172,7 +172,7 @@ def refusal(plan: Plan) -> str:
 def test_a_refusal_lists_every_term_and_its_advice_is_true(
     made: Demand, budget: int, given_: bool, shuffle: bool, window_rows: int | None
 ) -> None:
-    asked: dict[str, Any] = {"shuffle": shuffle, "workers": 2}
+    asked: dict[str, Any] = {"shuffle": shuffle, "threads": 2}
     plan = solve(made, budget_bytes=budget, budget_given=given_, window_rows=window_rows, **asked)
     assume(not plan.fits)
     first, *lines, last = refusal(plan).splitlines()
@@ -226,10 +226,10 @@ def test_what_fits_with_a_given_window_fits_a_larger_budget(made: Demand, budget
 def test_the_knobs_give_way_before_the_plan_is_refused_and_the_order_stays() -> None:
     made = demand([65_536] * 400)
     plans = [
-        solve(made, budget_bytes=budget * MB, budget_given=False, window_rows=300_000, workers=4)
+        solve(made, budget_bytes=budget * MB, budget_given=False, window_rows=300_000, threads=4)
         for budget in range(160, 500)
     ]
-    knobs = [(p.windows_in_flight, p.workers, p.read_share, p.slice_rows) for p in plans if p.fits]
+    knobs = [(p.windows_in_flight, p.threads, p.read_share, p.slice_rows) for p in plans if p.fits]
     assert not plans[0].fits and knobs[0][:2] == (1, 1) and knobs[-1][:2] == (2, 4)
     assert len(set(knobs)) > 5 and [k[:2] for k in knobs] == sorted(k[:2] for k in knobs)
     assert len({(p.window_rows, p.windows, p.batch_size, p.streamed_chunks) for p in plans}) == 1
@@ -237,7 +237,7 @@ def test_the_knobs_give_way_before_the_plan_is_refused_and_the_order_stays() -> 
     assert all(p.fits for p in plans if p.budget_bytes >= least)
 
 
-@pytest.mark.parametrize("asked", [{"batch_size": 0}, {"window_rows": 0}, {"workers": -1}])
+@pytest.mark.parametrize("asked", [{"batch_size": 0}, {"window_rows": 0}, {"threads": -1}])
 def test_settings_that_cannot_be(asked: dict[str, int]) -> None:
     (name, value), *_ = asked.items()
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} {value}"):

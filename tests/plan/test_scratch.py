@@ -52,7 +52,7 @@ def test_texts_that_grow_keep_what_they_hold(held: bool) -> None:
 
 
 def test_a_refusal_names_hash_bits_where_the_slots_are_what_does_not_fit() -> None:
-    asked = {"target": "y", "rule": "adam", "hash_bits": 23}
+    asked = {"target": "y", "optimizer": "adam", "hash_bits": 23}
     with pytest.raises(BudgetRefused, match=r"--hash-bits (\d+)") as refused:
         streamtrain.fit(table(), memory="1GB", **asked)
     bits = int(str(refused.value).split("--hash-bits ")[1].split(",")[0])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamtrain import kernels
 from streamtrain.errors import UsageError
 from streamtrain.kernels.hashing import entries, hash_bytes, hash_words
-from streamtrain.prepare import Slots
+from streamtrain.prepare import Vocabulary
 
 
 def words(seed: int, count: int, distinct: int) -> np.ndarray:
@@ -19,7 +19,7 @@ def words(seed: int, count: int, distinct: int) -> np.ndarray:
 
 
 def test_each_value_has_a_slot_of_its_own_while_there_is_room() -> None:
-    slots = Slots(10)
+    slots = Vocabulary(10)
     found = slots.observe(words(0, 3000, 300))
     same = {}
     for signature, slot in zip(words(0, 3000, 300).tolist(), found.tolist(), strict=True):
@@ -29,7 +29,7 @@ def test_each_value_has_a_slot_of_its_own_while_there_is_room() -> None:
 
 
 def test_what_was_not_seen_is_unknown_until_the_dictionary_is_full() -> None:
-    slots = Slots(6)
+    slots = Vocabulary(6)
     slots.observe(np.arange(1, 20, dtype=np.uint32))
     assert slots.transform(np.array([5, 777], np.uint32)).tolist() == [5, 0]
     before = slots.state_dict()
@@ -49,11 +49,11 @@ def test_cut_and_state_change_nothing_and_numpy_finds_the_same(
     seed: int, bits: int, distinct: int, cuts: list[int]
 ) -> None:
     stream = words(seed, 1500, distinct)
-    whole, cut = Slots(bits), Slots(bits)
+    whole, cut = Vocabulary(bits), Vocabulary(bits)
     expected = whole.observe(stream)
     pieces = []
     for piece in np.split(stream, sorted(cuts)):
-        again = Slots(bits)
+        again = Vocabulary(bits)
         again.load_state_dict(cut.state_dict())
         pieces.append(again.observe(piece))
         cut = again
@@ -61,7 +61,7 @@ def test_cut_and_state_change_nothing_and_numpy_finds_the_same(
     assert cut.shared == whole.shared and cut.used == whole.used
     library, kernels._library = kernels._library, None
     try:
-        plain = Slots(bits)
+        plain = Vocabulary(bits)
         np.testing.assert_array_equal(plain.observe(stream), expected)
         np.testing.assert_array_equal(plain.transform(stream + 1), whole.transform(stream + 1))
         assert plain.shared == whole.shared
@@ -72,14 +72,14 @@ def test_cut_and_state_change_nothing_and_numpy_finds_the_same(
 @pytest.mark.parametrize("bits", [3, 29, -1])
 def test_bits_have_bounds(bits: int) -> None:
     with pytest.raises(UsageError, match="--hash-bits"):
-        Slots(bits)
+        Vocabulary(bits)
 
 
 @pytest.mark.parametrize(
     "signatures", [np.array([5, 5], np.uint32), np.arange(1, 100, dtype=np.uint32), np.array([0], np.uint32)]
 )
 def test_a_state_that_is_none_is_refused(signatures: np.ndarray) -> None:
-    slots = Slots(4)
+    slots = Vocabulary(4)
     slots.observe(np.array([3], np.uint32))
     with pytest.raises(ValueError, match="signatures"):
         slots.load_state_dict({"signatures": signatures, "entries": 3, "shared": 0})

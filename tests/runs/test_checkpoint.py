@@ -23,7 +23,7 @@ from streamtrain import fit
 from streamtrain.cli import main
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
-from streamtrain.runs.checkpoint import Checkpoints, Pace
+from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
 
 BENCH = Path(__file__).parents[2] / "bench"
 SETTINGS: dict[str, Any] = {"target": "y", "epochs": 3, "batch_size": 64, "holdout": 0.1, "patience": 2}
@@ -62,7 +62,7 @@ def stop_after(saves: int, patch: pytest.MonkeyPatch) -> None:
             raise _Stopped
 
     patch.setattr(Checkpoints, "save", saved)
-    patch.setattr(Pace, "due", lambda *_, **__: True)
+    patch.setattr(CheckpointSchedule, "due", lambda *_, **__: True)
 
 
 @pytest.fixture
@@ -439,7 +439,7 @@ WRONG: list[tuple[str, Any]] = [
     ("format", "1"), ("format", None), ("format", 2), ("settings", GONE), ("settings", []), ("settings", {}),
     ("settings.epochs", "four"),
     ("settings.seed", [1]), ("settings.target", None), ("settings.target", 3), ("settings.roles", 5),
-    ("settings.rule", 3), ("settings.strange", 1), ("settings.memory", []),
+    ("settings.optimizer", 3), ("settings.strange", 1), ("settings.memory", []),
     ("resolved", GONE), ("resolved", 3), ("resolved.batch_size", "64"), ("resolved.batch_size", 0), ("resolved.hash_bits", {}),
     ("data", None), ("data", GONE), ("data.schema", 3), ("data.files", 5), ("data.rows", "x"),
     ("data.fingerprint", 7), ("data.fingerprint", GONE), ("validate", 3), ("validate", GONE),

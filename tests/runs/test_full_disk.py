@@ -20,7 +20,7 @@ import pytest
 
 from streamtrain import fit, load_model
 from streamtrain.cli import main
-from streamtrain.runs.checkpoint import Checkpoints, Pace
+from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
 from streamtrain.runs.folder import RunFolder
 
 pytestmark = pytest.mark.skipif(
@@ -159,7 +159,7 @@ def test_at_a_checkpoint(free_bytes: int, disk: Path, made: Path, run: Run, monk
         fill(disk, free_bytes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pace, "due", lambda *_, **__: True)
+        patch.setattr(CheckpointSchedule, "due", lambda *_, **__: True)
         before("save", 4, full, Checkpoints, patch)
         answer = run("fit", made / "d.parquet", *ARGUMENTS, "--out", disk / "r")
     refused(answer, f"--out {disk / 'r'}", "No space left")
@@ -236,7 +236,7 @@ for name, arguments in cases.items():
     reads = []
     fitting.Job.open = lambda *a, **k: (reads.append(1), opened(*a, **k))[1]
     if name in locked:  # behind the second checkpoint its folder is not to be written any more
-        checkpoint.Pace.due, left = lambda *_, **__: True, iter([0o755, 0o555])
+        checkpoint.CheckpointSchedule.due, left = lambda *_, **__: True, iter([0o755, 0o555])
         def saved(self, *what):
             save(self, *what)
             self.folder.chmod(next(left))

@@ -200,7 +200,7 @@ def saved(*what):
     save(*what)
     print("saved", flush=True)
     sys.stdin.readline()
-checkpoint.Checkpoints.save, checkpoint.Pace.due = saved, lambda *_, **__: True
+checkpoint.Checkpoints.save, checkpoint.CheckpointSchedule.due = saved, lambda *_, **__: True
 cli.main(sys.argv[1:])
 """
 

@@ -65,7 +65,7 @@ def test_numbers_that_are_all_the_same(tmp_path: Path) -> None:
     y[0] = 1
     pq.write_table(pa.table({"x": x, "y": y}), tmp_path / "a.parquet", row_group_size=len(y), data_page_size=1 << 30)
     assert (tmp_path / "a.parquet").stat().st_size < 100_000
-    code, said = fit(tmp_path / "a.parquet", "--window-rows", "100000", "--batch-size", "1024", "--workers", "1")
+    code, said = fit(tmp_path / "a.parquet", "--window-rows", "100000", "--batch-size", "1024", "--threads", "1")
     assert code in (0, 3, 4), said
 
 

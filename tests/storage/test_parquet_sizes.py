@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.storage.files.place import LocalPlace
+from streamtrain.storage.files.place import LocalFileStore
 from streamtrain.storage.parquet.footer import first_page
 from streamtrain.storage.parquet.reader import ParquetReader
 from streamtrain.storage.parquet.sizes import Page
@@ -33,25 +33,29 @@ def write(path: Path, rows: int = 50_000, **options: object) -> Path:
     ],
 )
 def test_the_first_page(tmp_path: Path, options: dict[str, object]) -> None:
-    page = first_page(LocalPlace(tmp_path), write(tmp_path / "a.parquet", **options).name, "")
+    page = first_page(LocalFileStore(tmp_path), write(tmp_path / "a.parquet", **options).name, "")
     assert 1000 < page.values <= 50_000 and 4 * page.values <= page.nbytes <= 4 * page.values + 100
 
 
 def test_the_first_page_behind_a_dictionary(tmp_path: Path) -> None:
-    page = first_page(LocalPlace(tmp_path), write(tmp_path / "a.parquet").name, "")
+    page = first_page(LocalFileStore(tmp_path), write(tmp_path / "a.parquet").name, "")
     assert 1000 < page.values <= 50_000 and page.values < page.nbytes < 4 * page.values
 
 
 def test_a_writer_that_cuts_no_pages(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", use_dictionary=False)
-    assert first_page(LocalPlace(path.parent), path.name, "DuckDB version v1.2").nbytes > 10**15
+    assert first_page(LocalFileStore(path.parent), path.name, "DuckDB version v1.2").nbytes > 10**15
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 300, b"PAR1" + b"\x15" * 300, bytes(300)])
 def test_no_page_to_be_found(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(content)
-    assert first_page(LocalPlace(path.parent), path.name, "") == Page() == first_page(LocalPlace(tmp_path), "none", "")
+    assert (
+        first_page(LocalFileStore(path.parent), path.name, "")
+        == Page()
+        == first_page(LocalFileStore(tmp_path), "none", "")
+    )
 
 
 FOOTERS = """

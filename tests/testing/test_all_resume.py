@@ -13,11 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Texts
-from streamtrain.learn import LOSSES, RULES, Linear
+from streamtrain.learn import LOSSES, OPTIMIZERS, Linear
+from streamtrain.learn.settings import LinearSettings
 from streamtrain.load import Loader, Source
 from streamtrain.metrics import Patience, make_metrics
-from streamtrain.model import LinearSettings, Model, PreparationSettings
-from streamtrain.prepare import Preparation, Shape, Slots, Standardize, TargetScale
+from streamtrain.model import Model
+from streamtrain.prepare import Preparation, Shape, Standardize, TargetScale, Vocabulary
+from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.testing import assert_resumes_exactly
 from streamtrain.testing.learners.generated import generated_batch
 from streamtrain.testing.learners.values import copied
@@ -33,9 +35,9 @@ def learn(learner: Linear, batch: Batch) -> Any:
     return found
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_each_loss_with_each_rule(loss: str, rule: str) -> None:
+def test_each_loss_with_each_optimizer(loss: str, optimizer: str) -> None:
     task = LOSSES[loss].task
     for asked in ({"slots": 30, "l1": 1e-3, "l2": 1e-3}, {"average": False}):
         classes = {"regress": 0, "classify": 4 if loss == "softmax" else 2}[task]
@@ -44,8 +46,8 @@ def test_each_loss_with_each_rule(loss: str, rule: str) -> None:
             generated_batch(rows, i, features=4, classes=classes, slots=int(slots), weights=True)
             for i, rows in enumerate(sizes)
         ]
-        make = partial(Linear, 4, classes, loss=loss, rule=rule, **asked)  # type: ignore[arg-type]
-        assert_resumes_exactly(make, batches, step=learn)
+        make = partial(Linear, 4, classes, loss=loss, optimizer=optimizer, **asked)  # type: ignore[arg-type]
+        assert_resumes_exactly(make, batches, learning_rate=learn)
 
 
 # -- preparation -----------------------------------------------------------------------------------------------------------
@@ -88,16 +90,16 @@ def test_standardize() -> None:
         return columns.transform(X)
 
     batches = [np.where(np.isnan(batch.features), 0, batch.features) for batch in STREAM]
-    assert_resumes_exactly(lambda: Standardize(5), batches, step=observe)
+    assert_resumes_exactly(lambda: Standardize(5), batches, learning_rate=observe)
 
 
 @pytest.mark.parametrize("bits", [4, 9])
 def test_slots(bits: int) -> None:
-    def observe(slots: Slots, codes: NDArray[np.uint32]) -> Any:
+    def observe(slots: Vocabulary, codes: NDArray[np.uint32]) -> Any:
         return slots.transform(codes), slots.observe(codes)
 
     batches = [batch.codes.ravel() for batch in STREAM if batch.codes is not None]
-    assert_resumes_exactly(lambda: Slots(bits), batches, step=observe)
+    assert_resumes_exactly(lambda: Vocabulary(bits), batches, learning_rate=observe)
 
 
 @pytest.mark.parametrize("unit", ["deviation", "mean"])
@@ -110,7 +112,7 @@ def test_target_scale(unit: str, targets: int) -> None:
 
     rng = np.random.default_rng(0)
     batches = rng.exponential(size=(6, 16, targets)[: 2 + (targets > 1)]).astype(np.float32)
-    assert_resumes_exactly(lambda: TargetScale(targets, unit), batches, step=observe)
+    assert_resumes_exactly(lambda: TargetScale(targets, unit), batches, learning_rate=observe)
 
 
 # -- metrics ---------------------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ def test_metrics(task: str, classes: int, targets: int, weighted: bool) -> None:
         return metrics.result(), metrics.loss()
 
     steps = [rows(count) for count in (100, 7, 9000, 7000, 20_000, 384, 50)]  # over several blocks of 16,384 rows
-    assert_resumes_exactly(partial(make_metrics, task, classes, names), steps, step=update)
+    assert_resumes_exactly(partial(make_metrics, task, classes, names), steps, learning_rate=update)
 
 
 @pytest.mark.parametrize("minimize", [True, False])
@@ -146,7 +148,7 @@ def test_patience(minimize: bool) -> None:
     def update(patience: Patience, value: float) -> Any:
         return patience.update(value), patience.epochs, patience.best
 
-    assert_resumes_exactly(lambda: Patience(3, minimize=minimize), values, step=update)
+    assert_resumes_exactly(lambda: Patience(3, minimize=minimize), values, learning_rate=update)
 
 
 # -- models ----------------------------------------------------------------------------------------------------------------
@@ -176,11 +178,11 @@ MODELS: list[dict[str, Any]] = [
     {"target": "a", "sparse": False},
     {"target": "a", "sparse": False, "missing": True},
     {"target": "a", "sparse": True, "weight": "w"},
-    {"target": "a", "sparse": True, "loss": "quantile", "rule": "adagrad"},
+    {"target": "a", "sparse": True, "loss": "quantile", "optimizer": "adagrad"},
     {"target": ["a", "b"], "sparse": False},
     {"target": ["a", "b"], "sparse": True, "missing": True},
     {"target": "two", "sparse": False},
-    {"target": "two", "sparse": False, "missing": True, "rule": "adam"},
+    {"target": "two", "sparse": False, "missing": True, "optimizer": "adam"},
     {"target": "two", "sparse": True},
     {"target": "two", "sparse": True, "class_weights": (0.5, 2.0)},
     {"target": "three", "sparse": True, "weight": "w"},
@@ -204,7 +206,7 @@ def test_a_model_fed_from_a_loader(asked: dict[str, Any], most: int) -> None:
         batches = [copied(replace(batch, positions=batch.rows)) for batch in loader.runs(most)]
     assert sum(map(len, batches)) == ROWS > 2048  # what learns many batches at once begins there
     states = 6 if asked["sparse"] else None
-    assert_resumes_exactly(make, batches, step=lambda model, batch: model.train(batch, 100), most=states)
+    assert_resumes_exactly(make, batches, learning_rate=lambda model, batch: model.train(batch, 100), most=states)
 
 
 class Loop:

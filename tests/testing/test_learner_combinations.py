@@ -1,5 +1,5 @@
-"""The conformance suite on `Linear`: every loss with every rule, and with each pair the next of a list of settings that suits
-it. That is a part of what can be combined, and the same each time."""
+"""The conformance suite on `Linear`: every loss with every optimizer, and with each pair the next of a list of settings that
+suits it. That is a part of what can be combined, and the same each time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
-from streamtrain.learn import LOSSES, RULES, SCHEDULES, Linear
+from streamtrain.learn import LOSSES, OPTIMIZERS, SCHEDULES, Linear
 from streamtrain.testing import LearnerTests
 from streamtrain.testing.learners.suite import LEARNER_CHECKS
 
@@ -37,11 +37,11 @@ def combinations() -> list[dict[str, Any]]:
     """See the module. Softmax takes two classes and four: it has them by turns, as it is slow."""
     turns, schedules, found = cycle((2, 4)), cycle(SCHEDULES), []
     for i, loss in enumerate(LOSSES):
-        for j, rule in enumerate(RULES):
+        for j, optimizer in enumerate(OPTIMIZERS):
             fitting = [count for count in (0, 2, 4) if takes(loss=loss, classes=count)]
-            base = {"loss": loss, "rule": rule, "classes": next(turns) if len(fitting) > 1 else fitting[0]}
-            if all(takes(**base, schedule=schedule) for schedule in SCHEDULES):
-                base["schedule"] = next(schedules)
+            base = {"loss": loss, "optimizer": optimizer, "classes": next(turns) if len(fitting) > 1 else fitting[0]}
+            if all(takes(**base, learning_rate_schedule=schedule) for schedule in SCHEDULES):
+                base["learning_rate_schedule"] = next(schedules)
             further = islice(cycle(SETTINGS), i + 4 * j, None)
             found.append(next(s for more in further if takes(**(s := base | more))))
     return found
@@ -70,7 +70,7 @@ class Combined(LearnerTests):
 
 
 @pytest.mark.parametrize("settings", COMBINATIONS, ids=lambda settings: ", ".join(map(str, settings.values())))
-def test_every_loss_with_every_rule(settings: dict[str, Any]) -> None:
+def test_every_loss_with_every_optimizer(settings: dict[str, Any]) -> None:
     subject, failed = Combined(**settings).as_subject(), {}
     for check in LEARNER_CHECKS:
         if check.__name__ == "another_process":  # that takes a second
@@ -86,12 +86,12 @@ def test_every_loss_with_every_rule(settings: dict[str, Any]) -> None:
 
 def test_every_setting_is_in_two_combinations() -> None:
     used = Counter((name, value) for settings in COMBINATIONS for name, value in settings.items())
-    pairs: list[tuple[str, Any]] = [("loss", name) for name in LOSSES] + [("rule", name) for name in RULES]
-    pairs += [("schedule", name) for name in SCHEDULES] + [("classes", count) for count in (0, 2, 4)]
+    pairs: list[tuple[str, Any]] = [("loss", name) for name in LOSSES] + [("optimizer", name) for name in OPTIMIZERS]
+    pairs += [("learning_rate_schedule", name) for name in SCHEDULES] + [("classes", count) for count in (0, 2, 4)]
     pairs += [item for more in SETTINGS for item in more.items()]
     assert [pair for pair in pairs if used[pair] < 2] == []
-    for name in ("slots", "targets", "l1", "l2", "average"):  # of each rule, and of each loss that takes it
-        for kind, names in (("rule", RULES), ("loss", LOSSES)):
+    for name in ("slots", "targets", "l1", "l2", "average"):  # of each optimizer, and of each loss that takes it
+        for kind, names in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
             having = {settings[kind] for settings in COMBINATIONS if name in settings}
             missing = set(names) - having - ({"softmax"} if name == "targets" else set())
             assert not missing, f"{name} is not tried with {missing}"

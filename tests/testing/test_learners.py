@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamtrain import learn, prepare
 from streamtrain.batch import Batch, Texts
 from streamtrain.learn import Linear
-from streamtrain.prepare import INFINITIES, Preparation, Shape, Slots, Standardize, TargetScale
+from streamtrain.prepare import INFINITIES, Preparation, Shape, Standardize, TargetScale, Vocabulary
 from streamtrain.testing import LearnerTests, PreparerTests
 
 
@@ -125,13 +125,13 @@ class TestSlots(QuickPreparer):
     slots, bits, free_shapes = 200, 8, ("signatures",)
     test_sparse: Any = None  # it makes the columns of one
 
-    def make(self) -> Slots:
-        return Slots(self.bits)
+    def make(self) -> Vocabulary:
+        return Vocabulary(self.bits)
 
-    def learn(self, subject: Slots, batch: Batch) -> None:
+    def learn(self, subject: Vocabulary, batch: Batch) -> None:
         subject.observe(signatures(batch))
 
-    def output(self, subject: Slots, batch: Batch) -> Any:
+    def output(self, subject: Vocabulary, batch: Batch) -> Any:
         return subject.transform(signatures(batch))
 
 
@@ -235,13 +235,14 @@ def test_preparation_is_tried_with_all_it_does_with_infinities() -> None:
 
 #: the public names that learn from rows, and the suites that they pass
 TESTED = {
-    "Linear": TestLinear, "Preparation": TestPreparation, "Slots": TestSlots, "Standardize": TestStandardize,
+    "Linear": TestLinear, "Preparation": TestPreparation, "Vocabulary": TestSlots, "Standardize": TestStandardize,
     "TargetScale": TestTargetScale,
 }  # fmt: skip
 #: those that keep nothing of the rows: protocols, values, functions, registries
 OTHERS = {
-    "INFINITIES", "LOSSES", "RULES", "SCHEDULES", "VERSION", "Clock", "Learner", "Loss", "Rule", "Shape", "default_hash_bits",
-    "get_loss", "get_rule",
+    "INFINITIES", "LOSSES", "OPTIMIZERS", "SCHEDULES", "VERSION", "StreamStats", "Learner", "Loss", "Optimizer", "Shape",
+    "default_hash_bits",
+    "get_loss", "get_optimizer",
 }  # fmt: skip
 
 

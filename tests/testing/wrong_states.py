@@ -60,7 +60,7 @@ class KeepsTheStateItLoads(Good):
 
 class StateOfText(Good):
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"rule": np.array(["momentum"])}
+        return super().state_dict() | {"optimizer": np.array(["momentum"])}
 
 
 class LoadsAnyShape(Good):

@@ -57,7 +57,7 @@ def test_predictions_keep_rows_order_and_labels(tmp_path: Path, kind: str) -> No
     data = table(kind=kind)
     folder = files(tmp_path / "d", data)
     model = train(folder, epochs=3).model
-    result = predict(model, folder, out=tmp_path / "p.parquet", workers=3)
+    result = predict(model, folder, out=tmp_path / "p.parquet", threads=3)
     assert result == {"rows": ROWS, "out": str(tmp_path / "p.parquet")}
     found = pq.read_table(tmp_path / "p.parquet")
     assert found.num_rows == ROWS
@@ -187,8 +187,8 @@ def test_settings_come_before_any_io(tmp_path: Path) -> None:
     for ask in (lambda **k: evaluate(model, "nope", **k), lambda **k: predict(model, "nope", out="x", **k)):
         with pytest.raises(SizeError, match="'lots'"):
             ask(memory="lots")
-        with pytest.raises(UsageError, match="--workers 0"):
-            ask(workers=0)
+        with pytest.raises(UsageError, match="--threads 0"):
+            ask(threads=0)
 
 
 def test_holdout_and_validation_are_scored_not_learned() -> None:

@@ -23,7 +23,7 @@ from streamtrain import Model, evaluate, fit, load_model, predict
 from streamtrain.cli import main
 from streamtrain.errors import StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
-from streamtrain.train.history import History
+from streamtrain.train.history import Scores
 
 ASKED: dict[str, Any] = {"target": "y", "exclude": ["z"], "window_rows": 150, "seed": 2}
 CENTRES = np.random.default_rng(5).normal(size=(4, 3)) * 3
@@ -67,7 +67,7 @@ def outcome(run: Path) -> dict[str, Any]:
 
 def stopped(data: Any, out: Path, at: int, **asked: Any) -> bool:
     """Fit until the step of this number; whether it got there."""
-    steps, on_the_way = [0], History.on_the_way
+    steps, on_the_way = [0], Scores.on_the_way
 
     def counted(*found: Any) -> Any:
         steps[0] += 1
@@ -76,7 +76,7 @@ def stopped(data: Any, out: Path, at: int, **asked: Any) -> bool:
         return on_the_way(*found)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(History, "on_the_way", counted)
+        patch.setattr(Scores, "on_the_way", counted)
         try:
             fit(data, out=out, **asked)
         except KeyboardInterrupt:
@@ -103,7 +103,7 @@ def by_hand(model: Model, data: Path, epochs: int, **asked: Any) -> Model:
 
 @pytest.mark.parametrize(
     "own",
-    [{}, {"rule": "adam", "average": False, "l1": 1e-4}, {"target": "z", "exclude": ["y"]}, {"roles": {"city": "text"}},
+    [{}, {"optimizer": "adam", "average": False, "l1": 1e-4}, {"target": "z", "exclude": ["y"]}, {"roles": {"city": "text"}},
      {"target": ["x0", "z"], "exclude": ["y"]}],
     ids=["softmax", "adam", "regression", "text", "several"],
 )  # fmt: skip
@@ -143,13 +143,13 @@ def test_it_begins_with_what_the_old_model_predicts(world: Path, tmp_path: Path)
 def test_settings_of_the_run_not_of_the_model_are_free(world: Path, tmp_path: Path) -> None:
     report = fit(
         world / "second.parquet", out=tmp_path / "r", continue_from=world / "parent", target="y", batch_size=32,
-        holdout=0.2, validate=world / "first.parquet", patience=3, epochs=2, shuffle=False, workers=1, step=0.01,
-        loss="softmax", rule="nag", features=["x0", "x1", "x2", "city"],
+        holdout=0.2, validate=world / "first.parquet", patience=3, epochs=2, shuffle=False, threads=1, learning_rate=0.01,
+        loss="softmax", optimizer="normalized", features=["x0", "x1", "x2", "city"],
     ).report  # fmt: skip
     asked = report.as_dict()["settings"]
-    assert (asked["step"], asked["batch_size"], asked["holdout"]) == (0.01, 32, 0.2)
+    assert (asked["learning_rate"], asked["batch_size"], asked["holdout"]) == (0.01, 32, 0.2)
     assert report.metrics["validation"]["accuracy"] > 0.9
-    assert json.loads((tmp_path / "r/model.json").read_text())["settings"]["step"] == 0.01
+    assert json.loads((tmp_path / "r/model.json").read_text())["settings"]["learning_rate"] == 0.01
 
 
 # -- new classes ------------------------------------------------------------------------------------------------------------
@@ -316,8 +316,8 @@ def test_a_damaged_run(world: Path, tmp_path: Path, name: str, damage: str) -> N
         ({"infinities": "clip"}, "--infinities is clip, the model has error"),
         ({"weight": "z"}, "--weight is z, the model has"),
         ({"task": "regress"}, "--task is regress, the model has classify"),
-        ({"rule": "sgd"}, "--rule is sgd, the model has nag"),
-        ({"rule": "sgd", "seed": 1, "average": False}, "--rule is sgd, the model has nag; --average is False"),
+        ({"optimizer": "sgd"}, "--optimizer is sgd, the model has normalized"),
+        ({"optimizer": "sgd", "seed": 1, "average": False}, "--optimizer is sgd, the model has normalized; --average is False"),
         ({"l2": 0.1}, "--l2 is 0.1, the model has 0.0"),
         ({"loss": "hinge"}, "--loss is hinge"),
         ({"learner": "trees"}, "trees"),
@@ -358,11 +358,11 @@ def test_on_the_command_line(world: Path, tmp_path: Path, capsys: pytest.Capture
         return caught.value.code, *capsys.readouterr()
 
     parent, data = world / "parent", world / "more.parquet"
-    code, out, err = run(data, "--continue-from", parent, "--out", tmp_path / "r", "--step", 0.1)
+    code, out, err = run(data, "--continue-from", parent, "--out", tmp_path / "r", "--learning-rate", 0.1)
     assert not code and not err
     found = json.loads(out)
     assert [entry["run"] for entry in found["lineage"]] == [str(parent)] and found["classes"] == ["a", "b", "c", "d"]
-    code, out, err = run(data, "--continue-from", parent, "--out", tmp_path / "s", "--rule", "sgd")
+    code, out, err = run(data, "--continue-from", parent, "--out", tmp_path / "s", "--optimizer", "sgd")
     assert (code, out) == (2, "") and err.startswith("error: --continue-from") and err.count("\n") == 1
     code, out, err = run(data, "--continue-from", tmp_path / "s", "--out", tmp_path / "t")
     assert (code, out) == (2, "") and "not a run" in err and not (tmp_path / "t").exists()

@@ -28,7 +28,14 @@ def overfits(rows: int = ROWS, seed: int = 0, columns: int = 60) -> pa.Table:
     return pa.table({f"x{j}": X[:, j] for j in range(columns)} | {"y": np.where(y, "up", "down")})
 
 
-SETTINGS: dict[str, Any] = {"target": "y", "average": False, "rule": "adam", "step": 0.1, "seed": 3, "batch_size": 16}
+SETTINGS: dict[str, Any] = {
+    "target": "y",
+    "average": False,
+    "optimizer": "adam",
+    "learning_rate": 0.1,
+    "seed": 3,
+    "batch_size": 16,
+}
 
 
 @pytest.mark.parametrize("judge", ["holdout", "validate"])
@@ -56,7 +63,9 @@ def test_what_becomes_better_is_not_stopped() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=4000)
     data = {"x": x, "y": (x > 0).astype(int)}
-    report = fit(data, target="y", holdout=0.3, patience=1, epochs=4, step=0.01, rule="sgd", average=False).report
+    report = fit(
+        data, target="y", holdout=0.3, patience=1, epochs=4, learning_rate=0.01, optimizer="sgd", average=False
+    ).report
     assert report.epochs == 4 and report.best_epoch == 3
     assert fit(data, target="y", epochs=2).report.best_epoch is None
 
@@ -193,12 +202,15 @@ BAD = [
     ("--loss hinge --task regress", "hinge is for classes"),
     ("--loss squared", "squared is for regression"),
     ("--delta 2", "no parameter 'delta'"),
-    ("--loss quantile --level 1.5 --task regress", "level is 1.5"),
-    ("--rule ada", "did you mean"),
-    ("--rule nag --schedule constant", "--schedule constant: is for --rule sgd"),
+    ("--loss quantile --quantile 1.5 --task regress", "quantile is 1.5"),
+    ("--optimizer ada", "did you mean"),
+    (
+        "--optimizer normalized --learning-rate-schedule constant",
+        "--learning-rate-schedule constant: is for --optimizer sgd",
+    ),
     ("--l1 nan", "l1 is nan"),
     ("--l2 -1", "l2 is -1"),
-    ("--step 0", "step is 0"),
+    ("--learning-rate 0", "learning_rate is 0"),
     ("--patience 2", "needs rows to judge by"),
     ("--as x", "give COL=ROLE"),
     ("--as =number", "give COL=ROLE"),

@@ -22,9 +22,9 @@ from streamtrain import fit, reader_from
 from streamtrain.cli import main
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.model import tensors
-from streamtrain.runs.checkpoint import Pace
+from streamtrain.runs.checkpoint import CheckpointSchedule
 from streamtrain.train import identity
-from streamtrain.train.history import History
+from streamtrain.train.history import Scores
 from streamtrain.train.settings import plain
 
 ROWS = 300
@@ -50,7 +50,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 def begin(data: Any, out: Path, **asked: Any) -> None:
     """A run that is stopped in the second of its steps."""
-    steps, on_the_way = [0], History.on_the_way
+    steps, on_the_way = [0], Scores.on_the_way
 
     def counted(*found: Any) -> Any:
         steps[0] += 1
@@ -59,7 +59,7 @@ def begin(data: Any, out: Path, **asked: Any) -> None:
         return on_the_way(*found)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(History, "on_the_way", counted)
+        patch.setattr(Scores, "on_the_way", counted)
         with pytest.raises(KeyboardInterrupt):
             fit(data, out=out, **asked)
     assert (out / "checkpoints/checkpoint-00000001.safetensors").exists()
@@ -122,18 +122,18 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"task": "regress"}, "--task is regress, the run has classify"),
     ({"classes": ["0", "1"]}, "--classes is 0,1, the run has none"),
     ({"loss": "hinge"}, "--loss is hinge, the run has logistic"),
-    ({"rule": "sgd"}, "--rule is sgd, the run has nag"),
+    ({"optimizer": "sgd"}, "--optimizer is sgd, the run has normalized"),
     (
-        {"rule": "sgd", "schedule": "constant"},
-        "--rule is sgd, the run has nag; --schedule is constant, the run has sqrt",
+        {"optimizer": "sgd", "learning_rate_schedule": "constant"},
+        "--optimizer is sgd, the run has normalized; --learning-rate-schedule is constant, the run has sqrt",
     ),
-    ({"schedule": "constant"}, "--schedule is constant, the run has sqrt"),
-    ({"step": 0.5}, "--step is 0.5, the run has none"),
+    ({"learning_rate_schedule": "constant"}, "--learning-rate-schedule is constant, the run has sqrt"),
+    ({"learning_rate": 0.5}, "--learning-rate is 0.5, the run has none"),
     ({"l1": 0.1}, "--l1 is 0.1, the run has 0.0"),
     ({"l2": 0.1}, "--l2 is 0.1, the run has 0.0"),
     ({"average": False}, "--average is False, the run has True"),
     ({"delta": 1.0}, "--delta is 1.0, the run has none"),
-    ({"level": 0.1}, "--level is 0.1, the run has none"),
+    ({"quantile": 0.1}, "--quantile is 0.1, the run has none"),
     ({"class_weight": "balanced"}, "--class-weight is balanced, the run has none"),
     ({"class_weight": {0: 2.0}}, "--class-weight is 0=2.0, the run has none"),
     ({"patience": 2}, "--patience is 2, the run has none"),
@@ -149,7 +149,7 @@ OTHER: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("other", "says"), OTHER, ids=["-".join(other) for other, _ in OTHER])
 def test_other_settings(base: Path, other: dict[str, Any], says: str) -> None:
-    for beside in ({}, {"epochs": 5, "workers": 1}):
+    for beside in ({}, {"epochs": 5, "threads": 1}):
         text = refused(base / "data", base / "r", says, **other, **beside)
         assert text.startswith("--resume: the run was started with other settings: ") and "leave out" in text
 
@@ -175,8 +175,8 @@ def test_another_learner(base: Path) -> None:
     [
         {}, ASKED, {"target": ["y"]}, {"features": ("a", "b", "k")}, {"seed": np.int64(3)}, {"holdout": 0, "l1": 0},
         {"batch_size": 16, "hash_bits": None}, {"loss": "logistic", "task": "classify"}, dict.fromkeys(ASKED),
-        {"schedule": "sqrt", "shuffle": True, "average": np.True_, "exclude": [], "crosses": (), "roles": {}},
-        {"memory": "3GB", "workers": 3, "on_overrun": "warn", "max_skipped": 0.2},
+        {"learning_rate_schedule": "sqrt", "shuffle": True, "average": np.True_, "exclude": [], "crosses": (), "roles": {}},
+        {"memory": "3GB", "threads": 3, "on_overrun": "warn", "max_skipped": 0.2},
     ],
 )  # fmt: skip
 def test_the_same_settings_again(mine: Path, again: dict[str, Any]) -> None:
@@ -184,7 +184,7 @@ def test_the_same_settings_again(mine: Path, again: dict[str, Any]) -> None:
     assert report.resumes == 1 and report.epochs == 2
     settings = report.as_dict()["settings"]
     assert settings["features"] == ["a", "b", "k"] and settings["seed"] == 3
-    assert settings["workers"] == again.get("workers") and settings["max_skipped"] == again.get("max_skipped", 0.01)
+    assert settings["threads"] == again.get("threads") and settings["max_skipped"] == again.get("max_skipped", 0.01)
 
 
 def test_settings_that_are_lists_of_one(tmp_path: Path) -> None:
@@ -203,16 +203,25 @@ def test_settings_that_are_lists_of_one(tmp_path: Path) -> None:
 def test_settings_that_follow_from_others(tmp_path: Path) -> None:
     """What a setting given again belongs to is the run's, and need not be given."""
     write(tmp_path / "d.parquet", table())
-    asked = {"target": "a", "loss": "huber", "delta": 2.0, "rule": "sgd", "schedule": "constant", "window_rows": 100}
+    asked = {
+        "target": "a",
+        "loss": "huber",
+        "delta": 2.0,
+        "optimizer": "sgd",
+        "learning_rate_schedule": "constant",
+        "window_rows": 100,
+    }
     begin(tmp_path / "d.parquet", tmp_path / "r", **asked)
     refused(tmp_path / "d.parquet", tmp_path / "r", "--delta is 3, the run has 2.0", delta=3)
-    result = fit(tmp_path / "d.parquet", target="a", out=tmp_path / "r", resume=True, delta=2, schedule="constant")
+    result = fit(
+        tmp_path / "d.parquet", target="a", out=tmp_path / "r", resume=True, delta=2, learning_rate_schedule="constant"
+    )
     assert result.report.resumes == 1
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"sed": 3}, "no setting 'sed'"), ({"epochs": 0}, "--epochs 0: must be"), ({"workers": 0}, "--workers 0: must be"),
+    [({"sed": 3}, "no setting 'sed'"), ({"epochs": 0}, "--epochs 0: must be"), ({"threads": 0}, "--threads 0: must be"),
      ({"memory": "much"}, "much"), ({"max_skipped": 7}, "--max-skipped 7")],
 )  # fmt: skip
 def test_settings_that_cannot_be(base: Path, wrong: dict[str, Any], says: str) -> None:
@@ -529,7 +538,7 @@ durations = st.lists(st.tuples(st.floats(0.001, 50), st.floats(0.0001, 3)), max_
 @given(st.floats(0, 100), st.integers(0, 10**9), durations)
 def test_the_pace(seconds: float, state_bytes: int, steps: list[tuple[float, float]]) -> None:
     """Between two checkpoints pass the seconds asked, and 50 times what the last one took: at most 2 % of the time."""
-    pace, now, last, cost, spent = Pace(seconds, state_bytes), 0.0, 0.0, 0.02 + state_bytes / 200e6, 0.0
+    pace, now, last, cost, spent = CheckpointSchedule(seconds, state_bytes), 0.0, 0.0, 0.02 + state_bytes / 200e6, 0.0
     for wait, takes in steps:
         now += wait
         affordable = now - last >= 50 * cost

@@ -23,7 +23,7 @@ import pytest
 from streamtrain import Model, fit, reader_from
 from streamtrain.model import tensors
 from streamtrain.runs.checkpoint import Checkpoints
-from streamtrain.train.history import History
+from streamtrain.train.history import Scores
 from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.trainer import Trainer
 
@@ -193,9 +193,9 @@ def before(call: Callable[..., None], function: Callable[..., Any]) -> Callable[
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     "place",
-    ["streamtrain.model.Model.train", "streamtrain.train.history.History.on_the_way",
-     "streamtrain.train.history.History.learned",
-     "streamtrain.train.history.History.end_epoch", "streamtrain.train.validation.Scorer.score",
+    ["streamtrain.model.Model.train", "streamtrain.train.history.Scores.on_the_way",
+     "streamtrain.train.history.Scores.learned",
+     "streamtrain.train.history.Scores.end_epoch", "streamtrain.train.validation.Scorer.score",
      "streamtrain.runs.folder.RunFolder.record",
      "streamtrain.train.trainer.Trainer._tick"],
 )  # fmt: skip
@@ -207,7 +207,7 @@ def test_anywhere_in_a_fit(
         signal.signal(number, terminated)
     monkeypatch.setattr(Trainer, "_batches_at_once", lambda _: 2)
     owner, name = place.rsplit(".", 1)
-    found = getattr({"Model": Model, "History": History}.get(owner.rsplit(".", 1)[1]) or _of(owner), name)
+    found = getattr({"Model": Model, "Scores": Scores}.get(owner.rsplit(".", 1)[1]) or _of(owner), name)
     with monkeypatch.context() as patch:
         patch.setattr(place, before(once(number), found))
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Units do not matter to `nag`; L1 gives weights that are exactly zero."""
+"""Units do not matter to `normalized`; L1 gives weights that are exactly zero."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_predictions_are_worth_comparing(folder: Path) -> None:
 
 @pytest.mark.parametrize("powers", [[6, -6, 6, -6]])
 def test_other_rules_and_penalties_learn_in_the_same_units(tmp_path: Path, powers: list[int]) -> None:
-    """Columns are prepared before any rule sees them."""
+    """Columns are prepared before any optimizer sees them."""
     X, beside = raw()
-    for asked in ({"rule": "sgd"}, {"rule": "ftrl", "l1": 0.003}, {"l1": 0.003, "l2": 0.01}):
+    for asked in ({"optimizer": "sgd"}, {"optimizer": "ftrl", "l1": 0.003}, {"l1": 0.003, "l2": 0.01}):
         found = []
         for scale in (np.ones(COLUMNS), 10.0 ** np.array(powers)):
             data = {f"x{j}": np.nan_to_num(X[:, j]) * scale[j] for j in range(COLUMNS)} | {
@@ -110,11 +110,11 @@ def noisy(rows: int = 6000) -> pa.Table:
     )
 
 
-@pytest.mark.parametrize("rule", ["ftrl", "nag"])
-def test_l1_leaves_what_is_useful_and_nothing_else(rule: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["ftrl", "normalized"])
+def test_l1_leaves_what_is_useful_and_nothing_else(optimizer: str, tmp_path: Path) -> None:
     table = noisy()
-    run = tmp_path / rule
-    report = fit(table, target="y", rule=rule, l1=0.02, epochs=3, holdout=0.2, out=run).report
+    run = tmp_path / optimizer
+    report = fit(table, target="y", optimizer=optimizer, l1=0.02, epochs=3, holdout=0.2, out=run).report
     learner: Any = load_model(run).learner
     weights, sparse = learner.weights, learner.sparse_weights
     assert set(np.flatnonzero(weights)) == {0, 7}, weights
@@ -123,5 +123,5 @@ def test_l1_leaves_what_is_useful_and_nothing_else(rule: str, tmp_path: Path) ->
     assert slots == 44 and not sparse[slots + 1 :].any()
     assert 2 <= np.count_nonzero(sparse) <= 4 and np.abs(sparse).max() > 0.1  # those of c
     assert report.metrics["holdout"]["accuracy"] > 0.75
-    plain: Any = fit(table, target="y", rule=rule).model.learner
+    plain: Any = fit(table, target="y", optimizer=optimizer).model.learner
     assert np.count_nonzero(plain.weights) == 20 and np.count_nonzero(plain.sparse_weights) == slots

@@ -178,7 +178,7 @@ def test_predictions_are_of_a_row_alone(tmp_path: Path, other: pa.Table, scored:
     (tmp_path / "d").mkdir()
     for i, start in enumerate(range(0, len(other), 150)):
         pq.write_table(other.slice(start, 150), tmp_path / f"d/{i}.parquet", row_group_size=47)
-    for settings in ({"workers": 1}, {"workers": 5}, {"memory": "2GB"}):
+    for settings in ({"threads": 1}, {"threads": 5}, {"memory": "2GB"}):
         assert np.array_equal(scored(tmp_path / "d", **settings), expected), settings
     backwards = pa.concat_tables([other.slice(start, 150) for start in range(600, -1, -150)])
     found = scored(backwards)
@@ -327,7 +327,7 @@ def test_times_in_another_unit_are_never_taken_for_the_numbers_or_names_that_the
         ({"weight": "w", "features": ["f", "w"]}, UsageError, "--weight w: is a feature too"),
         ({"weight": "city"}, ColumnError, "--weight city: the column is string"),
         ({"hash_bits": 3}, UsageError, "--hash-bits 3: must be from 4 to 28"),
-        ({"step": "0.5"}, UsageError, "step='0.5': must be a number"),
+        ({"learning_rate": "0.5"}, UsageError, "learning_rate='0.5': must be a number"),
         ({"holdout": "0.5"}, UsageError, "holdout='0.5': must be a number"),
         ({"features": ["nothing"]}, ColumnError, "no feature is left"),
     ],

@@ -28,7 +28,7 @@ from streamtrain.cli import main
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import RunFolder, to_json
-from streamtrain.train.history import History
+from streamtrain.train.history import Scores
 from streamtrain.train.trainer import Trainer
 
 ROWS, GROUP = 480, 24
@@ -103,13 +103,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "held out": ("parquet", {"target": "y", "features": NUMBERS, "holdout": 0.2}),
     "patience": (
         "parquet", {"target": "y", "features": [*NUMBERS, "t"], "roles": {"t": "text"}, "epochs": 9, "patience": 2,
-                    "validate": "other", "average": False, "rule": "adam", "step": 0.05},
+                    "validate": "other", "average": False, "optimizer": "adam", "learning_rate": 0.05},
     ),
     "patience, held out": ("table", {"target": "z", "features": NUMBERS, "holdout": 0.3, "patience": 3}),
     "regression": ("parquet", {"target": "z", "features": [*NUMBERS, "k"], "validate": "other"}),
     "counts": ("parquet", {"target": "n", "task": "regress", "features": NUMBERS, "loss": "poisson"}),
-    "softmax": ("parquet", {"target": "m", "features": [*NUMBERS, "k"], "holdout": 0.1, "rule": "ftrl", "l1": 1e-3}),
-    "several": ("table", {"target": ["z", "b"], "features": ["k"], "holdout": 0.1, "rule": "momentum"}),
+    "softmax": ("parquet", {"target": "m", "features": [*NUMBERS, "k"], "holdout": 0.1, "optimizer": "ftrl", "l1": 1e-3}),
+    "several": ("table", {"target": ["z", "b"], "features": ["k"], "holdout": 0.1, "optimizer": "momentum"}),
     "class weights": ("zarr", {"target": "y", "class_weight": "balanced", "l2": 1e-4}),
     "classes": ("parquet", {"target": "m", "features": NUMBERS, "classes": ["low", "mid", "high", "none"]}),
     "skipped": (
@@ -164,7 +164,7 @@ class Stop:
     share: float
     by_signal: bool = False
     kept: str = "each step"
-    workers: int | None = None
+    threads: int | None = None
     memory: str | None = None
     brief: bool = False  # whether a run that goes on is told no more than it needs
 
@@ -172,7 +172,7 @@ class Stop:
 @contextmanager
 def stopping(stop: Stop, batches: int) -> Iterator[None]:
     """A fit in this block stops, if it gets so far. batches: of an undisturbed run."""
-    left, on_the_way = [max(1, round(stop.share * batches / AT_ONCE))], History.on_the_way
+    left, on_the_way = [max(1, round(stop.share * batches / AT_ONCE))], Scores.on_the_way
 
     def counted(*found: Any) -> Any:
         left[0] -= 1
@@ -183,7 +183,7 @@ def stopping(stop: Stop, batches: int) -> Iterator[None]:
         return on_the_way(*found)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(History, "on_the_way", counted)  # it is called in each step
+        patch.setattr(Scores, "on_the_way", counted)  # it is called in each step
         if stop.kept != "never":
             patch.setattr("streamtrain.runs.checkpoint._TIMES_COST", 0)
         yield
@@ -193,7 +193,7 @@ def stopped(data: Any, out: Path, stop: Stop, batches: int, **asked: Any) -> boo
     """Fit, or go on; whether it was stopped."""
     if stop.brief and any(out.glob("checkpoints/checkpoint-*")):
         asked = {}
-    asked = asked | {name: v for name in ("workers", "memory") if (v := getattr(stop, name))}
+    asked = asked | {name: v for name in ("threads", "memory") if (v := getattr(stop, name))}
     seconds = 0.0 if stop.kept == "each step" else MUCH
     with stopping(stop, batches):
         try:
@@ -216,7 +216,7 @@ def expected(world: Path, case: str) -> dict[str, Any]:
 
 stops = st.builds(
     Stop, share=st.floats(0, 0.95), by_signal=st.booleans(), kept=st.sampled_from(["each step", "each epoch", "never"]),
-    workers=st.sampled_from([None, 1, 4]), memory=st.sampled_from([None, "3GB", "4GB"]), brief=st.booleans(),
+    threads=st.sampled_from([None, 1, 4]), memory=st.sampled_from([None, "3GB", "4GB"]), brief=st.booleans(),
 )  # fmt: skip
 
 
@@ -382,7 +382,7 @@ def test_more_epochs(world: Path, tmp_path: Path, case: str, is_finished: bool) 
         shutil.copytree(world / f"run of {case}", tmp_path / "r")
     else:
         stopped(data, tmp_path / "r", Stop(0.6), whole["batches"], **settings)
-    result = fit(data, out=tmp_path / "r", resume=True, epochs=more, workers=1, memory="4GB")
+    result = fit(data, out=tmp_path / "r", resume=True, epochs=more, threads=1, memory="4GB")
     fit(data, out=tmp_path / "at once", **(settings | {"epochs": more}))
     assert outcome(tmp_path / "r") == outcome(tmp_path / "at once") != whole
     assert result.report.settings["epochs"] == more and result.report.epochs == more
@@ -455,7 +455,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(world: Path, cli: Callable[..
 def test_a_resume_on_the_command_line(world: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
     (data, settings), whole = asked(world, "softmax"), expected(world, "softmax")
     stopped(data, tmp_path / "r", Stop(0.5), whole["batches"], **settings)
-    code, out, err = cli("fit", data, "--out", tmp_path / "r", "--resume", "--json", "--workers", 1)
+    code, out, err = cli("fit", data, "--out", tmp_path / "r", "--resume", "--json", "--threads", 1)
     assert code == 0 and err.startswith("going on in epoch") and err.count("\n") == 1, err
     assert json.loads(out) == json.loads((tmp_path / "r/report.json").read_text())
     assert outcome(tmp_path / "r") == whole

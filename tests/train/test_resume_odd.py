@@ -15,7 +15,7 @@ import pytest
 from streamtrain import fit
 from streamtrain.errors import CorruptError, DataError, RunError, UsageError
 from streamtrain.runs.folder import RunFolder
-from streamtrain.train.history import History
+from streamtrain.train.history import Scores
 
 ASKED: dict[str, Any] = {"target": "y", "batch_size": 16, "seed": 3}
 ROWS = 60_000
@@ -33,7 +33,7 @@ def weights(run: Path) -> bytes:
 
 def stopped(data: Any, out: Path, steps: int, monkeypatch: pytest.MonkeyPatch, **asked: Any) -> None:
     """Begin, and stop behind so many steps."""
-    left, on_the_way = [steps], History.on_the_way
+    left, on_the_way = [steps], Scores.on_the_way
 
     def counted(*found: Any) -> Any:
         left[0] -= 1
@@ -42,7 +42,7 @@ def stopped(data: Any, out: Path, steps: int, monkeypatch: pytest.MonkeyPatch, *
         return on_the_way(*found)
 
     with monkeypatch.context() as patch:
-        patch.setattr(History, "on_the_way", counted)
+        patch.setattr(Scores, "on_the_way", counted)
         patch.setattr("streamtrain.runs.checkpoint._TIMES_COST", 0)
         with pytest.raises(KeyboardInterrupt):
             fit(data, out=out, checkpoint_seconds=0, **ASKED | asked)
@@ -204,7 +204,7 @@ def test_odd_arguments_are_refused_in_a_line(odd: dict[str, Any], tmp_path: Path
 
 def test_a_step_that_is_cut_in_two_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No signal does that; somebody's learner may."""
-    learned, calls = History.learned, []
+    learned, calls = Scores.learned, []
 
     def cut(*found: Any) -> None:
         learned(*found)
@@ -212,7 +212,7 @@ def test_a_step_that_is_cut_in_two_is_not_saved(tmp_path: Path, monkeypatch: pyt
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(History, "learned", cut)
+    monkeypatch.setattr(Scores, "learned", cut)
     with pytest.raises(KeyboardInterrupt):
         fit(table(), out=tmp_path / "r", **ASKED)
     assert not (tmp_path / "r").exists() or not (tmp_path / "r/checkpoints").exists()

@@ -133,10 +133,12 @@ def test_balanced_classes_find_the_rare_one() -> None:
     count = train["y"].to_pylist().count("rare")
     explicit = {"rare": ROWS / 2 / count, "usual": ROWS / 2 / (ROWS - count)}
     assert evaluate(fit(train, target="y", epochs=2, class_weight=explicit).model, test) == found
-    step_by_step = [fit(train, target="y", rule="sgd", class_weight=given).model for given in (explicit, "balanced")]
+    step_by_step = [
+        fit(train, target="y", optimizer="sgd", class_weight=given).model for given in (explicit, "balanced")
+    ]
     assert evaluate(step_by_step[0], test) == evaluate(
         step_by_step[1], test
-    )  # nag does not see a factor of all weights
+    )  # normalized does not see a factor of all weights
 
 
 def test_class_weights_are_weights_of_rows(run: Callable[..., Any]) -> None:
@@ -163,11 +165,11 @@ def falls(rate: float, error: float, length: float) -> float:
 
 @pytest.mark.parametrize("weight", [0.5, 2.0, 7.0, 1000.0])
 def test_weight_k_is_the_closed_form(weight: float) -> None:
-    """Rule sgd, one row a batch: squared loss leaves exp(-rate * weight * |x|^2) of the error (Karampatziakis & Langford,
+    """Optimizer sgd, one row a batch: squared loss leaves exp(-rate * weight * |x|^2) of the error (Karampatziakis & Langford,
     equation 6), and never goes beyond the target, where k plain steps would."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 5)).astype(np.float32)
-    model = Linear(5, rule="sgd", step=0.8, schedule="constant", average=False)
+    model = Linear(5, optimizer="sgd", learning_rate=0.8, learning_rate_schedule="constant", average=False)
     y = 3.0
     length = float((x * x).sum()) + 1  # of the row, with its intercept
     expected = 0.0
@@ -186,7 +188,9 @@ def test_weights_of_two_steps_add_up(loss: str) -> None:
     target = np.array([1], np.int32) if classes else np.array([3], np.float32)
 
     def after(*weights: float) -> float:
-        model = Linear(2, classes, loss=loss, rule="sgd", step=0.6, schedule="constant", average=False)
+        model = Linear(
+            2, classes, loss=loss, optimizer="sgd", learning_rate=0.6, learning_rate_schedule="constant", average=False
+        )
         for weight in weights:
             model.learn(Batch(x, target, np.array([weight], np.float32), np.arange(1)))
         return float(model.predict(x)[0])
@@ -276,14 +280,14 @@ def test_every_loss_learns_from_the_command_line(loss: str, run: Callable[..., A
     assert achieved < constant_loss(own, units.astype(np.float32), np.linspace(-3, 3, 301)) - 0.05
 
 
-@pytest.mark.parametrize("level", [0.1, 0.9])
-def test_a_quantile_covers_its_share(level: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantile", [0.1, 0.9])
+def test_a_quantile_covers_its_share(quantile: float, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     u = rng.normal(size=12_000)
     y = 100 + 10 * u + rng.exponential(size=12_000) * 5
-    model = fit({"u": u, "y": y}, target="y", loss="quantile", level=level, epochs=4).model
+    model = fit({"u": u, "y": y}, target="y", loss="quantile", quantile=quantile, epochs=4).model
     covered = np.mean(y <= predicted(model, {"u": u}, tmp_path)["prediction"].to_numpy())
-    assert covered == pytest.approx(level, abs=0.02)
+    assert covered == pytest.approx(quantile, abs=0.02)
 
 
 def test_poisson_predicts_means(tmp_path: Path) -> None:

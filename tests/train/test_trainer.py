@@ -27,7 +27,7 @@ def weights_of(folder: Path) -> str:
 
 
 def test_weights_do_not_depend_on_who_computes_or_how_much_memory_there_is(clicks: Path, tmp_path: Path) -> None:
-    settings: list[dict[str, Any]] = [{"workers": n, "memory": m} for n, m in ((1, None), (2, "700MB"), (8, "2GB"))]
+    settings: list[dict[str, Any]] = [{"threads": n, "memory": m} for n, m in ((1, None), (2, "700MB"), (8, "2GB"))]
     runs = []
     for i, setting in enumerate(settings):
         streamtrain.fit(str(clicks), target="y", window_rows=20_000, out=tmp_path / str(i), **setting)
@@ -87,11 +87,11 @@ def test_rows_that_are_not_finite_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [1_000, 60_000])
-@pytest.mark.parametrize("rule", ["sgd", "adam", "nag"])
-def test_divergence_is_an_error(rule: str, rows: int) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "normalized"])
+def test_divergence_is_an_error(optimizer: str, rows: int) -> None:
     x = np.random.default_rng(0).normal(size=(rows, 3))
-    with pytest.raises(DivergedError, match="--step"):
-        streamtrain.fit({"x": x, "y": x[:, 0]}, target="y", rule=rule, step=1e38)
+    with pytest.raises(DivergedError, match="--learning-rate"):
+        streamtrain.fit({"x": x, "y": x[:, 0]}, target="y", optimizer=optimizer, learning_rate=1e38)
 
 
 def test_wide_integers_keep_their_digits() -> None:

@@ -37,8 +37,8 @@ def get_loss(loss: str | Loss, **parameters: float) -> Loss:
 
     Raises UsageError for an unknown name, for a parameter that the loss does not have, and for one out of its range.
 
-    >>> get_loss("quantile", level=0.9)
-    Quantile(level=0.9)
+    >>> get_loss("quantile", quantile=0.9)
+    Quantile(quantile=0.9)
     """
     if not isinstance(loss, str):
         if parameters:

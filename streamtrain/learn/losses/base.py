@@ -21,9 +21,9 @@ _SHORT = 1e-100  # a path this short is as good as a point, and can be divided b
 class Loss(Protocol):
     """One loss.
 
-    name: as in the registry. task: "classify" or "regress". pace: the step that suits adaptive rules,
-    found by one pass of `nag` over hold-outs (squared, logistic, softmax) and generated standardised tables. curvature: an
-    upper bound of the loss's second derivative by a margin, or what stands in for one; gradient descent is stable up to
+    name: as in the registry. task: "classify" or "regress". default_learning_rate: the step that suits adaptive optimizers,
+    found by one pass of `normalized` over hold-outs (squared, logistic, softmax) and generated standardised tables. curvature:
+    an     upper bound of the loss's second derivative by a margin, or what stands in for one; gradient descent is stable up to
     2 / (curvature * mean squared length of a row). unit: how a regression target is scaled before it is learned from:
     "deviation": to mean 0 and standard deviation 1; "mean": divided by its mean; None: not at all (classes).
 
@@ -37,7 +37,7 @@ class Loss(Protocol):
     def task(self) -> Literal["classify", "regress"]: ...
 
     @property
-    def pace(self) -> float: ...
+    def default_learning_rate(self) -> float: ...
 
     @property
     def curvature(self) -> float: ...

@@ -28,7 +28,7 @@ class Logistic(Invariant):
     name: ClassVar[str] = "logistic"
     task: ClassVar[Literal["classify"]] = "classify"
     unit: ClassVar[None] = None
-    pace: ClassVar[float] = 0.7
+    default_learning_rate: ClassVar[float] = 0.7
     curvature: ClassVar[float] = 0.25
 
     def outputs(self, classes: int, targets: int = 1) -> int:
@@ -71,7 +71,7 @@ class Hinge(Invariant):
     name: ClassVar[str] = "hinge"
     task: ClassVar[Literal["classify"]] = "classify"
     unit: ClassVar[None] = None
-    pace: ClassVar[float] = 0.7
+    default_learning_rate: ClassVar[float] = 0.7
     curvature: ClassVar[float] = 0.5
 
     def outputs(self, classes: int, targets: int = 1) -> int:
@@ -111,7 +111,7 @@ class Softmax(Invariant):
     name: ClassVar[str] = "softmax"
     task: ClassVar[Literal["classify"]] = "classify"
     unit: ClassVar[None] = None
-    pace: ClassVar[float] = 2.0
+    default_learning_rate: ClassVar[float] = 2.0
     curvature: ClassVar[float] = 0.5
 
     def outputs(self, classes: int, targets: int = 1) -> int:

@@ -26,7 +26,7 @@ class Squared(Invariant):
     name: ClassVar[str] = "squared"
     task: ClassVar[Literal["regress"]] = "regress"
     unit: ClassVar[Literal["deviation"]] = "deviation"
-    pace: ClassVar[float] = 0.6
+    default_learning_rate: ClassVar[float] = 0.6
     curvature: ClassVar[float] = 1.0
 
     def outputs(self, classes: int, targets: int = 1) -> int:
@@ -69,7 +69,7 @@ class Huber(Invariant):
     name: ClassVar[str] = "huber"
     task: ClassVar[Literal["regress"]] = "regress"
     unit: ClassVar[Literal["deviation"]] = "deviation"
-    pace: ClassVar[float] = 0.6
+    default_learning_rate: ClassVar[float] = 0.6
     curvature: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
@@ -113,21 +113,21 @@ class Quantile(Invariant):
     is no second derivative. That of the mean over many rows stands in, which is the density of their targets at the
     margin: below 0.5 where these scatter about it with a deviation of 0.8 or more.
 
-    >>> Quantile(level=0.75).gradient(np.array([-1.0, 0.0, 1.0], np.float32), np.zeros(3, np.float32)).tolist()
+    >>> Quantile(quantile=0.75).gradient(np.array([-1.0, 0.0, 1.0], np.float32), np.zeros(3, np.float32)).tolist()
     [-0.75, 0.0, 0.25]
     """
 
-    level: float = 0.5
+    quantile: float = 0.5
 
     name: ClassVar[str] = "quantile"
     task: ClassVar[Literal["regress"]] = "regress"
     unit: ClassVar[Literal["deviation"]] = "deviation"
-    pace: ClassVar[float] = 0.5
+    default_learning_rate: ClassVar[float] = 0.5
     curvature: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise UsageError(f"loss 'quantile': level is {self.level}: must be above 0 and below 1")
+        if not 0 < self.quantile < 1:
+            raise UsageError(f"loss 'quantile': quantile is {self.quantile}: must be above 0 and below 1")
 
     def outputs(self, classes: int, targets: int = 1) -> int:
         """One margin a target, no classes."""
@@ -155,7 +155,7 @@ class Quantile(Invariant):
 
     def _slope(self, error: NDArray[Any]) -> Wide:
         """Gradient at margin - y."""
-        slope: Wide = (1 - self.level) * (error > 0) - self.level * (error < 0)
+        slope: Wide = (1 - self.quantile) * (error > 0) - self.quantile * (error < 0)
         return slope
 
 
@@ -175,7 +175,7 @@ class Poisson(Invariant):
     name: ClassVar[str] = "poisson"
     task: ClassVar[Literal["regress"]] = "regress"
     unit: ClassVar[Literal["mean"]] = "mean"
-    pace: ClassVar[float] = 0.5
+    default_learning_rate: ClassVar[float] = 0.5
     curvature: ClassVar[float] = 4.0
     limit: ClassVar[float] = 20.0  # of the margin
 

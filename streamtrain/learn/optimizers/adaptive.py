@@ -1,4 +1,4 @@
-"""Rules with a rate for each weight, by the gradients that it has seen: adagrad, nag, adam, ftrl."""
+"""Optimizers with a rate for each weight, by the gradients that it has seen: adagrad, normalized, adam, ftrl."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import ClassVar
 import numpy as np
 
 from streamtrain.learn.losses import Loss
-from streamtrain.learn.optimizers.base import Clock, Floats, State
+from streamtrain.learn.optimizers.base import Floats, State, StreamStats
 from streamtrain.learn.penalties import Penalty
 
-__all__ = ["Adagrad", "Adam", "Ftrl", "Nag"]
+__all__ = ["Adagrad", "Adam", "Ftrl", "Normalized"]
 
 _TINY = np.array(1e-30, np.float32)  # under a root, so that 0 / 0 is 0; numpy takes an array faster than a scalar
 
 
 @dataclass(frozen=True)
 class Adagrad:
-    """Adaptive subgradients (Duchi, Hazan & Singer 2011): ``w -= step * g / sqrt(sum of g^2)``, this g included.
+    """Adaptive subgradients (Duchi, Hazan & Singer 2011): ``w -= learning_rate * g / sqrt(sum of g^2)``, this g included.
 
     slots: of a sparse part, with how many rows a weight counts as touched before it was: ``slots * noise`` is added to its
     sum. Without that the first row that touches a weight would move it a whole step, whatever it says: a value that occurs
@@ -27,7 +27,7 @@ class Adagrad:
     nothing but rounding is seen for what it is.
 
     >>> weights, state = np.zeros(2, np.float32), {"squares": np.zeros(2, np.float32)}
-    >>> Adagrad().update(np.array([3, -4], np.float32), weights, state, 0.5, Clock(power=4.0), Penalty())
+    >>> Adagrad().update(np.array([3, -4], np.float32), weights, state, 0.5, StreamStats(power=4.0), Penalty())
     >>> weights.tolist()
     [-0.5, 0.5]
     """
@@ -37,72 +37,78 @@ class Adagrad:
     name: ClassVar[str] = "adagrad"
     fields: ClassVar[tuple[str, ...]] = ("squares",)
     penalises: ClassVar[bool] = False
-    passing: ClassVar[int] = 2
+    scratch_arrays: ClassVar[int] = 2
 
-    def default_step(self, loss: Loss) -> float:
-        """A third of the loss's pace."""
-        return loss.pace / 3
+    def default_learning_rate(self, loss: Loss) -> float:
+        """A third of the loss's default_learning_rate."""
+        return loss.default_learning_rate / 3
 
     def for_slots(self) -> Adagrad:
         """With the prior of slots."""
         return replace(self, prior=self.slots)
 
-    def scale(self, step: float, clock: Clock) -> float:
+    def scale(self, learning_rate: float, clock: StreamStats) -> float:
         """What stands before the gradient."""
-        return step
+        return learning_rate
 
-    def rate(self, state: State, step: float, clock: Clock) -> Floats:
+    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats:
         """See the class."""
         squares = state["squares"]
-        rate = _per_root(self.scale(step, clock), squares, self.prior * clock.noise)
+        rate = _per_root(self.scale(learning_rate, clock), squares, self.prior * clock.noise)
         rate *= squares > 0
         return rate
 
     def update(
-        self, gradient: Floats, weights: Floats, state: State, step: float, clock: Clock, penalty: Penalty
+        self,
+        gradient: Floats,
+        weights: Floats,
+        state: State,
+        learning_rate: float,
+        clock: StreamStats,
+        penalty: Penalty,
     ) -> None:
         """See the class."""
         squares = state["squares"]
         squares += gradient * gradient
-        gradient *= _per_root(self.scale(step, clock), squares, self.prior * clock.noise)
+        gradient *= _per_root(self.scale(learning_rate, clock), squares, self.prior * clock.noise)
         weights -= gradient
 
 
 @dataclass(frozen=True)
-class Nag(Adagrad):
+class Normalized(Adagrad):
     """Normalised adaptive gradient (Ross, Mineiro & Langford, "Normalized online learning", 2013), by mini-batch.
 
-    ``w -= step / sqrt(power) * g / sqrt(sum of g^2)``: the adaptive sum takes out the scale of each gradient, and the
+    ``w -= learning_rate / sqrt(power) * g / sqrt(sum of g^2)``: the adaptive sum takes out the scale of each gradient, and the
     mean squared length of a row their number. The normalisation of each column is left to ``prepare.Standardize``,
-    which also takes out offsets; a rule cannot.
+    which also takes out offsets; an optimizer cannot.
 
     >>> weights, state = np.zeros(2, np.float32), {"squares": np.zeros(2, np.float32)}
-    >>> Nag().update(np.array([3, -4], np.float32), weights, state, 0.5, Clock(power=4.0), Penalty())
+    >>> Normalized().update(np.array([3, -4], np.float32), weights, state, 0.5, StreamStats(power=4.0), Penalty())
     >>> weights.tolist()
     [-0.25, 0.25]
     """
 
-    name: ClassVar[str] = "nag"
+    name: ClassVar[str] = "normalized"
 
-    def default_step(self, loss: Loss) -> float:
-        """The loss's pace."""
-        return loss.pace
+    def default_learning_rate(self, loss: Loss) -> float:
+        """The loss's default_learning_rate."""
+        return loss.default_learning_rate
 
-    def scale(self, step: float, clock: Clock) -> float:
+    def scale(self, learning_rate: float, clock: StreamStats) -> float:
         """See the class."""
-        return step / math.sqrt(clock.power)
+        return learning_rate / math.sqrt(clock.power)
 
 
 @dataclass(frozen=True)
 class Adam:
     """Adam (Kingma & Ba 2015): running means m of the gradient and v of its square, both corrected for their start.
 
-    ``w -= step / sqrt(1 + steps / 100) * m / (sqrt(v) + 1e-8)``. The means of a sparse weight stand still until it is
+    ``w -= learning_rate / sqrt(1 + steps / 100) * m / (sqrt(v) + 1e-8)``. The means of a sparse weight stand still until it is
     touched.
 
     >>> weights, state = np.zeros(2, np.float32), {name: np.zeros(2, np.float32) for name in Adam().fields}
     >>> state["steps"] = np.ones(())
-    >>> Adam().update(np.array([3, -4], np.float32), weights, state, 0.5, Clock(), Penalty())
+    >>> Adam().update(np.array([3, -4], np.float32), weights, state, 0.5, StreamStats(), Penalty())
     >>> weights.round(2).tolist()
     [-0.5, 0.5]
     """
@@ -112,34 +118,42 @@ class Adam:
     name: ClassVar[str] = "adam"
     fields: ClassVar[tuple[str, ...]] = ("mean", "squares")
     penalises: ClassVar[bool] = False
-    passing: ClassVar[int] = 2
+    scratch_arrays: ClassVar[int] = 2
 
     def for_slots(self) -> Adam:
         """The same."""
         return self
 
-    def default_step(self, loss: Loss) -> float:
+    def default_learning_rate(self, loss: Loss) -> float:
         """The same for all: the gradient's scale cancels."""
         return 0.05
 
-    def rate(self, state: State, step: float, clock: Clock) -> Floats:
+    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats:
         """See the class."""
         squares, steps = state["squares"], np.maximum(state["steps"], 1).astype(np.float64)
         rate: Floats = squares * (1 / (1 - self.beta2**steps)).astype(np.float32)
         np.sqrt(rate, out=rate)
         rate += np.float32(1e-8)
-        np.divide((step / ((1 - self.beta1**steps) * np.sqrt(1 + steps / 100))).astype(np.float32), rate, out=rate)
+        np.divide(
+            (learning_rate / ((1 - self.beta1**steps) * np.sqrt(1 + steps / 100))).astype(np.float32), rate, out=rate
+        )
         rate *= squares > 0
         return rate
 
     def update(
-        self, gradient: Floats, weights: Floats, state: State, step: float, clock: Clock, penalty: Penalty
+        self,
+        gradient: Floats,
+        weights: Floats,
+        state: State,
+        learning_rate: float,
+        clock: StreamStats,
+        penalty: Penalty,
     ) -> None:
         """See the class."""
         mean, squares = state["mean"], state["squares"]
         squares += (gradient * gradient - squares) * np.float32(1 - self.beta2)
         mean += (gradient - mean) * np.float32(1 - self.beta1)
-        np.multiply(mean, self.rate(state, step, clock), out=gradient)
+        np.multiply(mean, self.rate(state, learning_rate, clock), out=gradient)
         weights -= gradient
 
 
@@ -147,13 +161,13 @@ class Adam:
 class Ftrl:
     """Follow the proximally regularised leader (McMahan et al. 2013, "Ad click prediction"), by mini-batch.
 
-    With n the sum of g^2, ``z += g - (sqrt(n) - sqrt(n before)) / step * w``, and then ``w = 0`` where ``|z| <= L1``, else
-    ``w = -(z - sign(z) * L1) / ((beta + sqrt(n)) / step + L2)``. L1 and L2 are the penalties of all batches so far,
-    ``batches * l1`` and ``batches * l2`` (as in McMahan 2011), so that l1 and l2 mean what they mean to other rules.
+    With n the sum of g^2, ``z += g - (sqrt(n) - sqrt(n before)) / learning_rate * w``, and then ``w = 0`` where ``|z| <= L1``,
+    else ``w = -(z - sign(z) * L1) / ((beta + sqrt(n)) / learning_rate + L2)``. L1 and L2 are the penalties of all batches
+    so far, ``batches * l1`` and ``batches * l2`` (as in McMahan 2011), so that l1 and l2 mean what they do elsewhere.
     A sparse weight is as it was when it was last touched, and pays then for all batches since.
 
     >>> weights, state = np.zeros(2, np.float32), {name: np.zeros(2, np.float32) for name in Ftrl().fields}
-    >>> Ftrl(beta=1.0).update(np.array([3, -0.5], np.float32), weights, state, 1.0, Clock(batches=1), Penalty(l1=1.0))
+    >>> Ftrl(beta=1.0).update(np.array([3, -0.5], np.float32), weights, state, 1.0, StreamStats(batches=1), Penalty(l1=1.0))
     >>> weights.tolist()
     [-0.5, 0.0]
     """
@@ -162,23 +176,29 @@ class Ftrl:
     name: ClassVar[str] = "ftrl"
     fields: ClassVar[tuple[str, ...]] = ("sums", "squares")
     penalises: ClassVar[bool] = True
-    passing: ClassVar[int] = 3
+    scratch_arrays: ClassVar[int] = 3
 
     def for_slots(self) -> Ftrl:
         """The same."""
         return self
 
-    def default_step(self, loss: Loss) -> float:
+    def default_learning_rate(self, loss: Loss) -> float:
         """As of `Adagrad`, which it is without penalties."""
-        return loss.pace / 3
+        return loss.default_learning_rate / 3
 
-    def rate(self, state: State, step: float, clock: Clock) -> Floats:
+    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats:
         """Of the formula without penalties, which only shorten a move."""
         squares = state["squares"]
-        return np.float32(step) / (np.sqrt(squares) + np.float32(self.beta)) * (squares > 0)
+        return np.float32(learning_rate) / (np.sqrt(squares) + np.float32(self.beta)) * (squares > 0)
 
     def update(
-        self, gradient: Floats, weights: Floats, state: State, step: float, clock: Clock, penalty: Penalty
+        self,
+        gradient: Floats,
+        weights: Floats,
+        state: State,
+        learning_rate: float,
+        clock: StreamStats,
+        penalty: Penalty,
     ) -> None:
         """See the class."""
         sums, squares = state["sums"], state["squares"]
@@ -186,12 +206,12 @@ class Ftrl:
         squares += gradient * gradient
         root = np.sqrt(squares)
         np.subtract(root, room, out=room)
-        room /= np.float32(step)
+        room /= np.float32(learning_rate)
         room *= weights
         sums += gradient
         sums -= room
         root += np.float32(self.beta)
-        root /= np.float32(step)
+        root /= np.float32(learning_rate)
         root += clock.batches * penalty.l2 * penalty.on
         np.abs(sums, out=room)
         room -= clock.batches * penalty.l1 * penalty.on

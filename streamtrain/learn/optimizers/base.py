@@ -1,4 +1,4 @@
-"""What an update rule is, and what it may know."""
+"""What an optimizer is, and what it may know."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from streamtrain.learn.losses import Loss
 from streamtrain.learn.penalties import Penalty
 
-__all__ = ["Clock", "Floats", "Rule", "State"]
+__all__ = ["Floats", "Optimizer", "State", "StreamStats"]
 
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
 
 
 @dataclass(slots=True)
-class Clock:
-    """What a rule may know of the stream so far: never how much is still to come.
+class StreamStats:
+    """What an optimizer may know of the stream so far: never how much is still to come.
 
     rows, batches: learned so far, this batch included. measured: rows that went into power.
     power: mean squared length of a row, intercept and sparse part included; the curvature of a loss along its gradient
@@ -48,12 +48,12 @@ class Clock:
             self.noise += (squares / rows**2 - self.noise) / self.batches
 
 
-class Rule(Protocol):
-    """One update rule.
+class Optimizer(Protocol):
+    """One optimizer.
 
     name: as in the registry. fields: names of what it remembers of each weight; zero before the first step.
     penalises: whether penalties are part of its formula. If not, they are paid after it, in steps of its rate.
-    passing: arrays of the weights' shape that its methods take in passing, the one that they return included.
+    scratch_arrays: arrays of the weights' shape that its methods take in scratch_arrays, the one that they return included.
 
     Its methods get ``state``, arrays of the weights' shape by field; and, under ``steps``, how many steps the weights have
     taken, one number for all or of the weights' shape. A sparse weight takes a step only when a batch touches it.
@@ -69,20 +69,26 @@ class Rule(Protocol):
     def penalises(self) -> bool: ...
 
     @property
-    def passing(self) -> int: ...
+    def scratch_arrays(self) -> int: ...
 
-    def default_step(self, loss: Loss) -> float:
+    def default_learning_rate(self, loss: Loss) -> float:
         """The step that suits a loss."""
 
-    def for_slots(self) -> Rule:
-        """The rule for weights of a sparse part, many of which are touched a few times only."""
+    def for_slots(self) -> Optimizer:
+        """The optimizer for weights of a sparse part, many of which are touched a few times only."""
 
-    def rate(self, state: State, step: float, clock: Clock) -> Floats | np.float32:
+    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats | np.float32:
         """How far a unit of gradient moves a weight, all told, as far as is known: 0 where none was seen. For all, or of the
         weights' shape, and the caller's."""
 
     def update(
-        self, gradient: Floats, weights: Floats, state: State, step: float, clock: Clock, penalty: Penalty
+        self,
+        gradient: Floats,
+        weights: Floats,
+        state: State,
+        learning_rate: float,
+        clock: StreamStats,
+        penalty: Penalty,
     ) -> None:
         """Move the weights and change the state, both in place; this step counts in ``steps`` already. The gradient may be
-        overwritten. ``penalty`` is for a rule that penalises."""
+        overwritten. ``penalty`` is for an optimizer that penalises."""

@@ -1,4 +1,4 @@
-"""Rules with one rate for all weights: sgd and momentum."""
+"""Optimizers with one rate for all weights: sgd and momentum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from streamtrain.learn.losses import Loss
-from streamtrain.learn.optimizers.base import Clock, Floats, State
+from streamtrain.learn.optimizers.base import Floats, State, StreamStats
 from streamtrain.learn.penalties import Penalty
 
 __all__ = ["SCHEDULES", "Momentum", "Sgd"]
@@ -21,13 +21,13 @@ _PACE_ROWS = 1e5  # rows after which a schedule slows down
 
 @dataclass(frozen=True)
 class Sgd:
-    """Stochastic gradient descent: ``w -= step / power * pace * g``.
+    """Stochastic gradient descent: ``w -= learning_rate / power * decay * g``.
 
-    Dividing by the mean squared length of a row is the normalisation of NLMS (Nagumo & Noda 1967). pace, by schedule: 1
+    Dividing by the mean squared length of a row is the normalisation of NLMS (Nagumo & Noda 1967). decay, by schedule: 1
     (constant), 1 / sqrt(1 + rows / 100,000) (sqrt) or 1 / (1 + rows / 100,000) (inverse; Robbins & Monro 1951): counted in
     rows, so that more epochs can be added later.
 
-    >>> weights, clock = np.zeros(2, np.float32), Clock(rows=300_000, batches=1, power=4.0)
+    >>> weights, clock = np.zeros(2, np.float32), StreamStats(rows=300_000, batches=1, power=4.0)
     >>> Sgd().update(np.array([2, -4], np.float32), weights, {}, 1.0, clock, Penalty())
     >>> weights.tolist()
     [-0.25, 0.5]
@@ -37,38 +37,44 @@ class Sgd:
     name: ClassVar[str] = "sgd"
     fields: ClassVar[tuple[str, ...]] = ()
     penalises: ClassVar[bool] = False
-    passing: ClassVar[int] = 0
+    scratch_arrays: ClassVar[int] = 0
 
     def for_slots(self) -> Sgd:
         """The same."""
         return self
 
-    def default_step(self, loss: Loss) -> float:
+    def default_learning_rate(self, loss: Loss) -> float:
         """Half of what is stable, whatever the columns."""
         return 1 / loss.curvature
 
-    def rate(self, state: State, step: float, clock: Clock) -> np.float32:
+    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> np.float32:
         """See the class."""
-        return np.float32(step / clock.power * _pace(self.schedule, clock))
+        return np.float32(learning_rate / clock.power * _decay(self.schedule, clock))
 
     def update(
-        self, gradient: Floats, weights: Floats, state: State, step: float, clock: Clock, penalty: Penalty
+        self,
+        gradient: Floats,
+        weights: Floats,
+        state: State,
+        learning_rate: float,
+        clock: StreamStats,
+        penalty: Penalty,
     ) -> None:
         """See the class."""
-        gradient *= self.rate(state, step, clock)
+        gradient *= self.rate(state, learning_rate, clock)
         weights -= gradient
 
 
 @dataclass(frozen=True)
 class Momentum:
-    """Heavy ball (Polyak 1964): ``v = beta * v - step / power * pace * g``, ``w += v``; pace as of `Sgd`.
+    """Heavy ball (Polyak 1964): ``v = beta * v - learning_rate / power * decay * g``, ``w += v``; decay as of `Sgd`.
 
     A gradient moves a weight by ``1 / (1 - beta)`` times its first step in the end. A sparse weight moves on, and slows
     down, only when it is touched.
 
     >>> weights, state = np.zeros(1, np.float32), {"velocity": np.zeros(1, np.float32)}
     >>> for gradient in (1, 0, 0):
-    ...     Momentum(beta=0.5).update(np.full(1, gradient, np.float32), weights, state, 1.0, Clock(power=1.0), Penalty())
+    ...     Momentum(beta=0.5).update(np.full(1, gradient, np.float32), weights, state, 1.0, StreamStats(power=1.0), Penalty())
     >>> weights.tolist()
     [-1.75]
     """
@@ -78,32 +84,38 @@ class Momentum:
     name: ClassVar[str] = "momentum"
     fields: ClassVar[tuple[str, ...]] = ("velocity",)
     penalises: ClassVar[bool] = False
-    passing: ClassVar[int] = 0
+    scratch_arrays: ClassVar[int] = 0
 
     def for_slots(self) -> Momentum:
         """The same."""
         return self
 
-    def default_step(self, loss: Loss) -> float:
+    def default_learning_rate(self, loss: Loss) -> float:
         """In the end as far as `Sgd`."""
         return (1 - self.beta) / loss.curvature
 
-    def rate(self, state: State, step: float, clock: Clock) -> np.float32:
+    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> np.float32:
         """In the end, not at once."""
-        return np.float32(step / clock.power * _pace(self.schedule, clock) / (1 - self.beta))
+        return np.float32(learning_rate / clock.power * _decay(self.schedule, clock) / (1 - self.beta))
 
     def update(
-        self, gradient: Floats, weights: Floats, state: State, step: float, clock: Clock, penalty: Penalty
+        self,
+        gradient: Floats,
+        weights: Floats,
+        state: State,
+        learning_rate: float,
+        clock: StreamStats,
+        penalty: Penalty,
     ) -> None:
         """See the class."""
         velocity = state["velocity"]
         velocity *= np.float32(self.beta)
-        gradient *= np.float32(step / clock.power * _pace(self.schedule, clock))
+        gradient *= np.float32(learning_rate / clock.power * _decay(self.schedule, clock))
         velocity -= gradient
         weights += velocity
 
 
-def _pace(schedule: str, clock: Clock) -> float:
+def _decay(schedule: str, clock: StreamStats) -> float:
     if schedule == "constant":
         return 1.0
     slower = 1 + clock.rows / _PACE_ROWS

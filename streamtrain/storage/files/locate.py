@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from streamtrain.storage.files.listing import list_files
-from streamtrain.storage.files.place import LocalPlace, Place
+from streamtrain.storage.files.place import FileStore, LocalFileStore
 
 __all__ = ["locate"]
 
 
-def locate(target: str, suffixes: tuple[str, ...]) -> tuple[Place, list[str]]:
+def locate(target: str, suffixes: tuple[str, ...]) -> tuple[FileStore, list[str]]:
     """The place of a file, a glob or a directory, and the names of its data files there, sorted (see `list_files`); of a
     URL too."""
     if "://" in target:
@@ -16,4 +16,4 @@ def locate(target: str, suffixes: tuple[str, ...]) -> tuple[Place, list[str]]:
 
         return locate_remote(target, suffixes)
     root, names = list_files(target, suffixes)
-    return LocalPlace(root), names
+    return LocalFileStore(root), names

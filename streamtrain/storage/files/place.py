@@ -1,4 +1,4 @@
-"""Where files are: a folder of this machine, or of a store elsewhere. Readers of files know no more of it than `Place`."""
+"""Where files are: a folder of this machine, or of a store elsewhere. Readers of files know no more of it than `FileStore`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamtrain.errors import ChangedError, CorruptError
 
-__all__ = ["LocalPlace", "Located", "Place", "Stat", "ahead", "is_far", "require_unchanged", "traffic"]
+__all__ = ["FileStore", "LocalFileStore", "Located", "Stat", "ahead", "is_far", "require_unchanged", "traffic"]
 
 _AT_ONCE = 8
 
@@ -27,7 +27,7 @@ class Stat(NamedTuple):
     version: str
 
 
-class Place(Protocol):
+class FileStore(Protocol):
     """A folder of files. Names are relative to it and use ``/``. Picklable; used by several threads at once.
 
     far: whether each read is a request that takes its time, so that few large ones are better than many small ones.
@@ -56,12 +56,12 @@ class Place(Protocol):
 class Located:
     """What readers of files have beside the members of a reader. They set where the files are, which, and what they were."""
 
-    _place: Place
+    _place: FileStore
     _files: list[str]
     _stats: list[Stat]
 
     @property
-    def located(self) -> tuple[Place, list[str]]:
+    def located(self) -> tuple[FileStore, list[str]]:
         """The data files: where, and which."""
         return self._place, self._files
 
@@ -76,7 +76,7 @@ class Located:
         return sum(stat.nbytes for stat in self._stats)
 
 
-class LocalPlace:
+class LocalFileStore:
     """A folder of this machine."""
 
     far = False

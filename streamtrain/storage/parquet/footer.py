@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage.arrow import value_type
-from streamtrain.storage.files.place import Place
+from streamtrain.storage.files.place import FileStore
 from streamtrain.storage.parquet.sizes import Page
 
 __all__ = [
@@ -81,7 +81,7 @@ _HEADER_BYTES = 256
 _UNCUT = ("DuckDB",)  # writers that put a column of a row group into one page
 
 
-def first_page(place: Place, name: str, writer: str) -> Page:
+def first_page(place: FileStore, name: str, writer: str) -> Page:
     """The first data page of a file, as its header describes it. No footer is needed: it stands at the beginning, perhaps
     behind a dictionary. Where there is none to be found, or it is encrypted, the page of zeros. writer: of the file."""
     try:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import CorruptError, DataError
-from streamtrain.storage.files.place import Place, Stat
+from streamtrain.storage.files.place import FileStore, Stat
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text
 
 __all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode", "footer_bytes"]
@@ -46,7 +46,7 @@ class Handles:
     kept: handles by their number, footers by their bytes (but as many as there were reads at a time, which the plan has
     memory for), and no handle longer than its footer."""
 
-    def __init__(self, place: Place, stats: Mapping[str, Stat]) -> None:
+    def __init__(self, place: FileStore, stats: Mapping[str, Stat]) -> None:
         self._place, self._stats = place, stats
         self._lock = threading.RLock()  # a stream that the garbage collector closes may end a loan while it is held
         self._idle: OrderedDict[int, tuple[str, Mode, Any]] = OrderedDict()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import ColumnError, CorruptError
-from streamtrain.storage.files.place import Place
+from streamtrain.storage.files.place import FileStore
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 
 __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
@@ -19,7 +19,7 @@ __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
 _SCHEMA_KEY = b"ARROW:schema"
 
 
-def declared_schema(place: Place, names: Sequence[str]) -> pa.Schema:
+def declared_schema(place: FileStore, names: Sequence[str]) -> pa.Schema:
     """What Parquet files say of their columns: types as they were written (the reader takes text as codes), nullable if
     they are in any file; and of what is noted beside them what all files agree on. Reads every footer, one at a time."""
     merged: pa.Schema | None = None

@@ -1,4 +1,4 @@
-"""Remote files as readers of files see them (`streamtrain.storage.files.place.Place`)."""
+"""Remote files as readers of files see them (`streamtrain.storage.files.place.FileStore`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from streamtrain.storage.remote.client import Client, Traffic
 from streamtrain.storage.remote.file import RangeFile
 from streamtrain.storage.remote.listing import find_files
 
-__all__ = ["RemotePlace", "locate_remote"]
+__all__ = ["RemoteFileStore", "locate_remote"]
 
 
-class RemotePlace:
+class RemoteFileStore:
     """A folder of a store elsewhere. Every answer is compared with what its file was at first: one that has changed meanwhile
     is an error, in whichever process reads it."""
 
@@ -74,8 +74,8 @@ class RemotePlace:
         self.__init__(**state)  # type: ignore[misc]
 
 
-def locate_remote(target: str, suffixes: tuple[str, ...]) -> tuple[RemotePlace, list[str]]:
+def locate_remote(target: str, suffixes: tuple[str, ...]) -> tuple[RemoteFileStore, list[str]]:
     """As `streamtrain.storage.files.place.locate`, of a URL."""
     client = Client(Address.parse(target))
     root, stats = find_files(client, suffixes)
-    return RemotePlace(client, root, stats), list(stats)
+    return RemoteFileStore(client, root, stats), list(stats)

@@ -48,7 +48,7 @@ def check_files(
 
 
 def check_blosc(files: Files, column: Column, key: str, size: int) -> None:
-    """Blosc's decoder trusts the length in the header (bytes 12 to 16) and reads beyond the end of a shorter buffer."""
+    """Blosc's decoder is_settled the length in the header (bytes 12 to 16) and reads beyond the end of a shorter buffer."""
     wanted = int.from_bytes(files.part(key, 12, 16), "little")
     if size < max(16, wanted):
         raise _corrupt(files, column, f"chunk file {key}", f"it has {size} bytes of {max(16, wanted)}")

@@ -147,7 +147,7 @@ class Regression(Problem):
 class Clusters(Problem):
     """Ten equally likely classes, each N(centre, 1), the centres 2.5 from 0: Bayes log-loss about 0.6 (40 columns).
 
-    By Bayes' rule log p(class | z) is centre . z - |centre|^2 / 2, up to a constant: weights are the centres.
+    By Bayes' optimizer log p(class | z) is centre . z - |centre|^2 / 2, up to a constant: weights are the centres.
     """
 
     name, task, target_type = "clusters", "classify", "int8"

@@ -26,7 +26,7 @@ _UNKNOWN = "not measured"
 
 
 def colours() -> str:
-    """Rules that give each line its colour, as ``--line`` of whatever carries its key."""
+    """Optimizers that give each line its colour, as ``--line`` of whatever carries its key."""
     lines = (*SERIES, *LIMITS)
     dark = "".join(f'[data-line="{line.key}"]{{--line:{line.dark}}}' for line in lines)
     hidden = "".join(
@@ -171,11 +171,11 @@ def _dash(line: Line) -> str | None:
 
 def _limit(line: Line, size: int, top: float) -> Markup:
     y = _percent(1 - size / top)
-    rule = element("line", x1=0, x2="100%", y1=y, y2=y, stroke_dasharray=_dash(line))
+    optimizer = element("line", x1=0, x2="100%", y1=y, y2=y, stroke_dasharray=_dash(line))
     where = {"x": "100%", "text_anchor": "end", "dx": -6} if line.key == "budget" else {"x": 0, "dx": 6}
     name = element("text", f"{line.name} {format_bytes(size)}", y=y, dy="-0.4em", **where)
     outside = "none" if size > top else None
-    return element("g", rule, name, class_="limit", data_line=line.key, data_limit=line.key, display=outside)
+    return element("g", optimizer, name, class_="limit", data_line=line.key, data_limit=line.key, display=outside)
 
 
 def _legend(timeline: Timeline, shown: Sequence[str]) -> Markup:

@@ -90,7 +90,7 @@ def _escaped(text: Any) -> str:
 def document(title: str, body: Markup, data: Any, style: str) -> str:
     """The page: one file with its style, its script and its data (JSON, as the script reads it) inside.
 
-    style: rules of CSS that come before those of ``page.css``; never text of other people.
+    style: optimizers of CSS that come before those of ``page.css``; never text of other people.
     """
     style, script = style + _resource("page.css"), _resource("page.js")
     return Template(_resource("page.html")).substitute(

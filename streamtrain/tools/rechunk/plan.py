@@ -85,7 +85,7 @@ class CopyPlan:
 
     def slice_rows(self, chunk: Chunk) -> int | None:
         """Rows of the slices that a chunk is read in; None: it is read whole. Raises BudgetExceeded where neither fits,
-        which the plan rules out unless the data changed."""
+        which the plan optimizers out unless the data changed."""
         limit, most = self.terms["reads"], _LOOSE_ROWS if self.loose else _SLICE_ROWS[0]
         whole = chunk.read_peak_bytes <= limit
         if whole and not (self.loose and chunk.rows > most):

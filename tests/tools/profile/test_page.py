@@ -157,12 +157,12 @@ def policy(parsed: Parsed) -> str:
 
 def test_the_policy_allows_the_style_and_the_script_of_the_page_and_nothing_else(profile: MakeProfile) -> None:
     parsed = Parsed(page(profile()))
-    rules = dict(rule.strip().split(" ", 1) for rule in policy(parsed).split(";"))
-    assert rules["default-src"] == "'none'" and "unsafe" not in policy(parsed)
-    for tag, rule, index in (("style", "style-src", 0), ("script", "script-src", 1)):
+    optimizers = dict(optimizer.strip().split(" ", 1) for optimizer in policy(parsed).split(";"))
+    assert optimizers["default-src"] == "'none'" and "unsafe" not in policy(parsed)
+    for tag, optimizer, index in (("style", "style-src", 0), ("script", "script-src", 1)):
         text = [text for name, text in parsed.texts if name == tag][index]
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert rules[rule] == f"'sha256-{digest}'"
+        assert optimizers[optimizer] == f"'sha256-{digest}'"
     assert not [
         key for _, attributes in parsed.elements for key in attributes if key == "style" or key.startswith("on")
     ]
