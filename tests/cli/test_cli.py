@@ -267,7 +267,7 @@ BAD = [
     ("fit float.parquet --target y --loss softmax", ["--loss softmax is for classes"]),
     ("fit ok.parquet --target y --loss squared", ["--loss squared is for regression", "--task regress"]),
     ("fit float.parquet --target y --loss huber --delta 0", ["delta is 0.0: must be above 0"]),
-    ("fit float.parquet --target y --loss quantile --quantile 1", ["level is 1.0: must be above 0 and below 1"]),
+    ("fit float.parquet --target y --loss quantile --quantile 1", ["quantile is 1.0: must be above 0 and below 1"]),
     ("fit ok.parquet --target y --learning-rate-schedule sqr", ["--learning-rate-schedule sqr", "did you mean 'sqrt'"]),
     (
         "fit ok.parquet --target y --learning-rate-schedule constant",

@@ -156,7 +156,7 @@ def test_a_finished_run_that_was_asked_for_more_and_stopped(tree: Path) -> None:
 
 
 def test_a_run_that_patience_ended_is_finished(tmp_path: Path) -> None:
-    streamtrain.fit(table(), target="y", out=tmp_path / "r", epochs=50, holdout=0.2, patience=1, step=1e-9)
+    streamtrain.fit(table(), target="y", out=tmp_path / "r", epochs=50, holdout=0.2, patience=1, learning_rate=1e-9)
     (run,) = list_runs(tmp_path)
     assert run["state"] == "finished" and run["epochs"] < run["epochs_asked"] == 50 and run["best_epoch"] is not None
 

@@ -47,7 +47,7 @@ def test_each_loss_with_each_optimizer(loss: str, optimizer: str) -> None:
             for i, rows in enumerate(sizes)
         ]
         make = partial(Linear, 4, classes, loss=loss, optimizer=optimizer, **asked)  # type: ignore[arg-type]
-        assert_resumes_exactly(make, batches, learning_rate=learn)
+        assert_resumes_exactly(make, batches, step=learn)
 
 
 # -- preparation -----------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_standardize() -> None:
         return columns.transform(X)
 
     batches = [np.where(np.isnan(batch.features), 0, batch.features) for batch in STREAM]
-    assert_resumes_exactly(lambda: Standardize(5), batches, learning_rate=observe)
+    assert_resumes_exactly(lambda: Standardize(5), batches, step=observe)
 
 
 @pytest.mark.parametrize("bits", [4, 9])
@@ -99,7 +99,7 @@ def test_slots(bits: int) -> None:
         return slots.transform(codes), slots.observe(codes)
 
     batches = [batch.codes.ravel() for batch in STREAM if batch.codes is not None]
-    assert_resumes_exactly(lambda: Vocabulary(bits), batches, learning_rate=observe)
+    assert_resumes_exactly(lambda: Vocabulary(bits), batches, step=observe)
 
 
 @pytest.mark.parametrize("unit", ["deviation", "mean"])
@@ -112,7 +112,7 @@ def test_target_scale(unit: str, targets: int) -> None:
 
     rng = np.random.default_rng(0)
     batches = rng.exponential(size=(6, 16, targets)[: 2 + (targets > 1)]).astype(np.float32)
-    assert_resumes_exactly(lambda: TargetScale(targets, unit), batches, learning_rate=observe)
+    assert_resumes_exactly(lambda: TargetScale(targets, unit), batches, step=observe)
 
 
 # -- metrics ---------------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_metrics(task: str, classes: int, targets: int, weighted: bool) -> None:
         return metrics.result(), metrics.loss()
 
     steps = [rows(count) for count in (100, 7, 9000, 7000, 20_000, 384, 50)]  # over several blocks of 16,384 rows
-    assert_resumes_exactly(partial(make_metrics, task, classes, names), steps, learning_rate=update)
+    assert_resumes_exactly(partial(make_metrics, task, classes, names), steps, step=update)
 
 
 @pytest.mark.parametrize("minimize", [True, False])
@@ -148,7 +148,7 @@ def test_patience(minimize: bool) -> None:
     def update(patience: Patience, value: float) -> Any:
         return patience.update(value), patience.epochs, patience.best
 
-    assert_resumes_exactly(lambda: Patience(3, minimize=minimize), values, learning_rate=update)
+    assert_resumes_exactly(lambda: Patience(3, minimize=minimize), values, step=update)
 
 
 # -- models ----------------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_a_model_fed_from_a_loader(asked: dict[str, Any], most: int) -> None:
         batches = [copied(replace(batch, positions=batch.rows)) for batch in loader.runs(most)]
     assert sum(map(len, batches)) == ROWS > 2048  # what learns many batches at once begins there
     states = 6 if asked["sparse"] else None
-    assert_resumes_exactly(make, batches, learning_rate=lambda model, batch: model.train(batch, 100), most=states)
+    assert_resumes_exactly(make, batches, step=lambda model, batch: model.train(batch, 100), most=states)
 
 
 class Loop:

@@ -204,9 +204,9 @@ class ForgetsItsClock(Linear):
 
 def test_wrong_learners_are_found() -> None:
     batches = [generated_batch(8, seed, features=4) for seed in range(4)]
-    assert_resumes_exactly(lambda: Linear(4), batches, learning_rate=learn)
+    assert_resumes_exactly(lambda: Linear(4), batches, step=learn)
     with pytest.raises(CheckFailed, match=r"from the state before step 2: once loaded: state\..* is .* instead of"):
-        assert_resumes_exactly(lambda: ForgetsItsClock(4), batches, learning_rate=learn)
+        assert_resumes_exactly(lambda: ForgetsItsClock(4), batches, step=learn)
 
 
 # -- how it is asked -------------------------------------------------------------------------------------------------------
@@ -245,11 +245,11 @@ def test_no_more_states_are_tried_than_asked(most: int | None, states: int) -> N
 
 
 def test_what_is_asked_wrongly() -> None:
-    for wrong in ({"steps": []}, {"learning_rate": learn}, {"most": 0}):
+    for wrong in ({"steps": []}, {"step": learn}, {"most": 0}):
         with pytest.raises(ValueError, match=r"go together|most is 0"):
             assert_resumes_exactly(Counts, **wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="output is a str, not arrays"):
-        assert_resumes_exactly(Counts, ["x"], learning_rate=lambda counts, given: given)
+        assert_resumes_exactly(Counts, ["x"], step=lambda counts, given: given)
 
 
 def test_what_is_fed_may_be_written_over() -> None:
@@ -259,5 +259,5 @@ def test_what_is_fed_may_be_written_over() -> None:
         array += 1
         return array
 
-    assert_resumes_exactly(Counts, given, learning_rate=write)
+    assert_resumes_exactly(Counts, given, step=write)
     assert given[0].tolist() == [1, 1, 1]

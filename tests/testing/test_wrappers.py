@@ -130,5 +130,5 @@ def test_counting(memory: Reader) -> None:
     assert reader.reads == dict.fromkeys((chunk.key for chunk in reader.chunks()), 1)
     assert (reader.rows, reader.nbytes, reader.now) == (ROWS, 4 * ROWS, 0) and 2 <= reader.most <= 4
     reader = CountingReader(memory)
-    assert streamtrain.fit(reader, target="y", classes=["0", "1"], workers=2).report.rows == ROWS
+    assert streamtrain.fit(reader, target="y", classes=["0", "1"], threads=2).report.rows == ROWS
     assert set(reader.reads) == {chunk.key for chunk in reader.chunks()} and reader.most <= 2 and reader.now == 0
