@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from streamtrain.columns.categories import seed_of
 from streamtrain.columns.numbers import to_float32
+from streamtrain.columns.settings import ROLES
 from streamtrain.columns.times import is_time, time_parts, to_time_numbers
-from streamtrain.errors import ColumnError, UsageError
-from streamtrain.storage.arrow import is_number, near_names, value_type, width
+from streamtrain.errors import ColumnError, UsageError, near_names
+from streamtrain.storage.arrow import is_number, value_type, width
 
-__all__ = ["ROLES", "Column", "choose_role", "choose_roles", "looks_like_text", "mean_bytes", "parse_crosses"]
+__all__ = ["Column", "choose_role", "choose_roles", "looks_like_text", "mean_bytes", "parse_crosses"]
 
-ROLES = ("number", "category", "text", "ignore")
 _SHORT = "strings"
 _TEXT_WORDS, _TEXT_DISTINCT, _TEXT_VALUES = 4.0, 0.5, 8
 

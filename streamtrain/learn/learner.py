@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # whoever only lists the settings needs no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
-from streamtrain.batch import Batch, Sparse
+    from streamtrain.batch import Batch, Sparse
 
 __all__ = ["Learner"]
 

@@ -182,7 +182,7 @@ class Source:
         return self._shares[0]
 
     def plan(
-        self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
+        self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         threads: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
         window_bytes: int | None = None, extra_terms: Mapping[str, int] | None = None,
         scratch_bytes: Callable[[int], int] | None = None,

@@ -66,7 +66,10 @@ def make(
     >>> made["rows"], made["columns"], made["target"], made["task"], round(made["best_loss"], 1)
     (1000, 5, 'y', 'classify', 0.5)
     """
-    settings = Settings(name, rows, Path(out), format, columns, files, chunk_rows, compression, seed)
+    settings = Settings(
+        name=name, rows=rows, out=Path(out), format=format, columns=columns, sorted=sorted, files=files,
+        chunk_rows=chunk_rows, compression=compression, seed=seed,
+    )  # fmt: skip
     problem = PROBLEMS[name](settings.features, seed)
     meter = Meter(progress, passes=2 if sorted else 1)
     staging = settings.staging()
@@ -79,9 +82,9 @@ def make(
         result = {"target": "y", "task": problem.task, "best_loss": problem.loss_sum / rows}
         truth = problem.truth() | {"rows": rows} | result
         (staging / "data" / "_truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
-        if settings.out.exists():
-            settings.out.rmdir()  # it was empty; if it no longer is, this fails and nothing is lost
-        (staging / "data").rename(settings.out)
+        if settings.path.exists():
+            settings.path.rmdir()  # it was empty; if it no longer is, this fails and nothing is lost
+        (staging / "data").rename(settings.path)
     except BaseException:
         _remove(staging)
         raise
