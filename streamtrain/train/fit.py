@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.kernels import warn_unless_compiled
 from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
 from streamtrain.metrics.scores import SCORE_KINDS
@@ -141,6 +142,7 @@ class _Fit:
         """Plan, train, report."""
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
+        warn_unless_compiled()
         reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
         job = self._open(settings, {"validation": validation.bytes} if validation else None)
