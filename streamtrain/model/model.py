@@ -21,6 +21,7 @@ from streamtrain.learn.learner import Learner, takes_sparse, target_scale
 from streamtrain.model.describe import describe_layout, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state, write_files
 from streamtrain.model.steps import Steps, diverged
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
 from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.state import part
@@ -67,6 +68,19 @@ class Model:
             )
         self._scale = TargetScale(targets, target_scale(self.learner)) if self.target.task == "regress" else None
         self._steps = Steps(self.layout, self.preparation, self.learner, self._scale, self.prepared.class_weights)
+
+    def __repr__(self) -> str:
+        return one_line(
+            self,
+            type(self.learner).__name__,
+            count(len(self.layout.columns), "column"),
+            f"target {self.target.name!r}",
+            count(len(self.classes), "class", "classes") if self.classes else self.task,
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(column.name, column.type, column.role) for column in self.layout.columns]
+        return html_table(repr(self)[1:-1], ("column", "type", "becomes"), rows)
 
     @property
     def task(self) -> str:
