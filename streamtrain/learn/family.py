@@ -200,7 +200,7 @@ def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -
     """
     asked = None if given is None else name_of(given)
     if given is not None and asked != name:
-        raise RunError(f"the model's learner is {name}; --learner says {asked or given!r}: it must be the same")
+        raise RunError(f"--learner is {learner_name(given)}, the run has {name}: it must be the same")
     if given is None and ":" in name:
         raise RunError(
             f"the model's learner is {name}, which is not part of streamtrain: loading it runs the code of module "
