@@ -14,7 +14,8 @@ from typing import Any
 
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError, without_secrets
-from streamtrain.learn import LOSSES, Linear
+from streamtrain.learn import LOSSES
+from streamtrain.learn.family import Recipe
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
 from streamtrain.memory.monitor import Monitor
@@ -134,12 +135,13 @@ def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Mo
     """The source with its target known, and which columns are text. old: the model that is to learn further."""
     target = None if old is None else old.target
     source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
-    if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
+    if settings.loss is not None and LOSSES[settings.loss].target_scale == "mean":  # counts are counted from 0
         source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
     if old is None:
         return source.with_roles(ledger)
     assert source.layout.target is not None
-    require_target(source.layout.target, old, settings.loss)
+    asked = settings.recipe
+    require_target(source.layout.target, old, asked if isinstance(asked, Recipe) else None)
     return source
 
 
@@ -157,22 +159,15 @@ def _plan(source: Source, model: Model, settings: Settings, extra_terms: Mapping
         threads=settings.threads, shuffle=settings.shuffle,
         learner_bytes=learner_bytes, preparation_bytes=model.preparation.state_bytes,
         extra_terms=_terms_of_scores(model, settings) | dict(extra_terms or {}),
-        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=_fused(model)),
+        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=model.is_fused),
     )  # fmt: skip
-
-
-def _fused(model: Model) -> bool:
-    """Whether a kernel learns what is sparse."""
-    weighted = model.layout.weight is not None or bool(model.prepared.class_weights)
-    return isinstance(model.learner, Linear) and model.learner.runs and not weighted
 
 
 def _make_model(source: Source, settings: Settings) -> Model:
     layout = source.layout
     assert layout.target is not None
-    learner = settings.linear if isinstance(settings.learner, str) else settings.learner
     weights = class_weights(layout.target, settings.class_weight) if source.is_surveyed else ()
-    return Model(layout, learner, PreparationSettings(settings.hash_bits, settings.infinities, weights))
+    return Model(layout, settings.recipe, PreparationSettings(settings.hash_bits, settings.infinities, weights))
 
 
 def _terms_of_scores(model: Model, settings: Settings) -> dict[str, int]:
@@ -218,7 +213,7 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
 
 
 def _require_loss_fits(settings: Settings, target: Target) -> None:
-    if settings.loss is None or not isinstance(settings.learner, str):
+    if settings.loss is None:
         return
     task = LOSSES[settings.loss].task
     fitting = ", ".join(name for name in sorted(LOSSES) if LOSSES[name].task == target.task)
