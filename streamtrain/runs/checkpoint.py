@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
+from streamtrain.plan.term import Term
 
-__all__ = ["CheckpointSchedule", "Checkpoints", "make_durable"]
+__all__ = ["CheckpointSchedule", "Checkpoints", "checkpoint_term", "make_durable"]
 
 _FORMAT = 1
 #: of the header of this format, as far as it is looked at before it is used
@@ -39,6 +40,7 @@ _KEPT = 2
 _KEY, _RUN = "streamtrain", "run"
 _NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
 _WRITING = re.compile(rf"\.{_NAME.pattern}\.writing")
+_HEADER_BYTES = 2000  # of the header, for each column, while it is written
 _TIMES_COST = 50  # between two checkpoints, of what the last one took: they take at most 2 % of the time
 _NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # what the first one is expected to take
 
@@ -174,6 +176,14 @@ def make_durable(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:
+    """What the memory plan counts for a checkpoint while it is written, or loaded.
+
+    arrays_bytes: of all arrays, copied. columns: that the header describes.
+    """
+    return Term("checkpoint", arrays_bytes + _HEADER_BYTES * columns, "checkpoint")
 
 
 class CheckpointSchedule:
