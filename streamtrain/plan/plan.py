@@ -18,6 +18,8 @@ from itertools import product
 from typing import Any
 
 from streamtrain.errors import UsageError
+from streamtrain.memory.sizes import format_bytes, sorted_terms
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import (
     FAR_READ_BYTES,
     READ_BYTES,
@@ -41,7 +43,7 @@ GOOD_CHUNK_BYTES = 10 * MB  # decoded
 _LARGE_READS_SHARE = 0.3  # of what the budget leaves beside the baseline: more, and smaller chunks would help
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan(MemoryPlan):
     """The order's parameters, the knobs, and every term.
 
@@ -83,6 +85,21 @@ class Plan(MemoryPlan):
     def chunk_bytes(self) -> int:
         """What reads and streams take: smaller chunks would take less."""
         return self.term_bytes["reads"] + self.term_bytes["streams"]
+
+    def __repr__(self) -> str:
+        return one_line(
+            self,
+            f"{count(self.rows, 'row')} in {count(self.chunks, 'chunk')}",
+            f"{count(self.windows, 'window')} of at most {count(self.window_rows, 'row')}",
+            f"batches of {self.batch_size}",
+            f"{format_bytes(self.peak_bytes)} of {format_bytes(self.budget_bytes)}"
+            + ("" if self.fits else " (too much)"),
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(name, format_bytes(size)) for name, size in sorted_terms(self.term_bytes) if size]
+        rows += [("peak", format_bytes(self.peak_bytes)), ("budget", format_bytes(self.budget_bytes))]
+        return html_table(repr(self)[1:-1], ("memory", "planned"), rows)
 
     def advice(self) -> str:
         room = self.budget_bytes - self.baseline_bytes

@@ -16,7 +16,7 @@ from string import Template
 from typing import Any
 
 from streamtrain.errors import printable
-from streamtrain.runs.folder import to_json
+from streamtrain.state import to_json
 
 __all__ = ["Markup", "document", "element", "folded", "joined", "table"]
 
