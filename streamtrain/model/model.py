@@ -17,11 +17,12 @@ from streamtrain.columns.match import same_column
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, RunError
 from streamtrain.learn.family import LearnerShape, Recipe, recorded_recipe
-from streamtrain.learn.learner import Learner, takes_sparse, target_scale
+from streamtrain.learn.learner import Learner, learner_terms, takes_sparse, target_scale
 from streamtrain.model.describe import describe_layout, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state, write_files
 from streamtrain.model.steps import Steps, diverged
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.plan.term import Term
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
 from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.state import part
@@ -169,6 +170,11 @@ class Model:
         return cls(layout, recipe, PreparationSettings(**asked))
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the memory plan counts for the learner and the preparation."""
+        return (*learner_terms(self.learner), *self.preparation.terms)
 
     @property
     def state_bytes(self) -> int:

@@ -134,7 +134,7 @@ def _stages(profile: Mapping[str, Any]) -> Markup | None:
     peak = format_bytes(memory["planned_peak_bytes"]), _size(memory["measured_peak_bytes"])
     foot = ("peak", *peak, "", "", "of the whole process")
     bars = element("span", "Bars: measured filled, planned as an outline. ", class_="wide")
-    note = element("p", bars, "Share: of the measured peak.", class_="hint")
+    note = element("p", bars, "Share: of what was measured.", class_="hint")
     return joined(table(heads, rows, foot), note) if rows else None
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamtrain.memory.sizes import format_bytes
+from streamtrain.memory.sizes import format_bytes, shares
+from streamtrain.plan.term import STAGES
 from streamtrain.tools.profile.axis import Axis, byte_axis
 from streamtrain.tools.profile.text import percent
 
@@ -55,14 +56,7 @@ LIMITS = (
     Line("budget", "budget", "the most that the process may take", "#c9184a", "#ff7b93", (8, 5)),
 )
 
-_STAGES = {
-    "baseline": "Python and its libraries",
-    "reading": "reads under way, and files that are open",
-    "windows": "rows held to be shuffled",
-    "batches": "rows that the learner sees at once",
-    "learner": "the model and what prepares the numbers",
-    "other": "what no stage accounts for",
-}
+_MEANINGS = {str(stage): meaning for stage, meaning in STAGES.items()}
 _TIMES = {
     "read": "reading and decoding, beside the loop: summed over threads",
     "wait": "the learner had nothing to learn from",
@@ -82,7 +76,7 @@ class Band:
 
 @dataclass(frozen=True)
 class StageBytes:
-    """A stage of the pipeline: bytes planned and measured, and its share of the measured peak."""
+    """A stage of the pipeline: bytes planned and measured, and its share of what was measured."""
 
     name: str
     meaning: str
@@ -185,7 +179,7 @@ def runs(values: Sequence[Any]) -> Iterator[slice]:
 def stages(profile: Mapping[str, Any]) -> list[StageBytes]:
     """The stages of the pipeline, in the order of the profile."""
     return [
-        StageBytes(name, _STAGES.get(name, ""), stage["planned_bytes"], stage["measured_bytes"], stage["share"])
+        StageBytes(name, _MEANINGS.get(name, ""), stage["planned_bytes"], stage["measured_bytes"], stage["share"])
         for name, stage in (profile.get("stages") or {}).items()
     ]
 
@@ -197,11 +191,8 @@ def time_parts(profile: Mapping[str, Any]) -> list[TimePart]:
     [('read', None), ('wait', 0.25), ('learn', 0.75), ('other', 0.0)]
     """
     spent = {name: max(seconds, 0.0) for name, seconds in (profile.get("time") or {}).items()}  # -1e-6 may be left over
-    loop = sum(seconds for name, seconds in spent.items() if name != "read") or 1.0
-    return [
-        TimePart(name, _TIMES.get(name, ""), seconds, None if name == "read" else seconds / loop)
-        for name, seconds in spent.items()
-    ]
+    loop = shares({name: seconds for name, seconds in spent.items() if name != "read"})
+    return [TimePart(name, _TIMES.get(name, ""), seconds, loop.get(name)) for name, seconds in spent.items()]
 
 
 def verdict(memory: Mapping[str, Any]) -> tuple[bool | None, str]:
