@@ -61,8 +61,8 @@ from streamtrain.cli.progress import FitLine, RowsLine
 from streamtrain.cli.runs import runs
 from streamtrain.cli.text import split_names, split_pair
 from streamtrain.errors import UsageError
-from streamtrain.runs.folder import to_json
 from streamtrain.runs.report import memory_dict
+from streamtrain.state import to_json
 from streamtrain.tools.inspect import inspect as inspect_data
 from streamtrain.train.job import Job
 from streamtrain.train.settings import Settings

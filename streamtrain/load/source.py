@@ -29,6 +29,7 @@ from streamtrain.load.ledger import Ledger
 from streamtrain.load.survey import survey
 from streamtrain.memory.process import available_bytes, release_freed_memory, resident_bytes
 from streamtrain.memory.sizes import parse_bytes
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.scratch import Scratch
@@ -47,7 +48,7 @@ _ORIGIN_ROWS, _ORIGIN_BYTES = 1024, 16 * 10**6
 _SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: libraries, pieces of freed memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source:
     """A reader and what is taken from it. `Source.open` reads metadata only, `surveyed` the target, `with_origins` the first
     rows of some features."""
@@ -57,6 +58,19 @@ class Source:
     layout: Layout
     is_surveyed: bool = False
     asked: frozenset[str] = frozenset()  # columns whose role was asked for
+
+    def __repr__(self) -> str:
+        target = self.layout.target
+        return one_line(
+            self,
+            f"{count(self.table.total_rows, 'row')} in {count(len(self.table), 'chunk')}",
+            count(len(self.layout.columns), "column"),
+            None if target is None else f"target {target.name!r}",
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(column.name, column.type, column.role) for column in self.layout.columns]
+        return html_table(repr(self)[1:-1], ("column", "type", "becomes"), rows)
 
     @classmethod
     def open(

@@ -21,6 +21,7 @@ from streamtrain.learn import Learner, Linear
 from streamtrain.learn.settings import LinearSettings
 from streamtrain.model.describe import describe_layout, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state, write_files
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
 from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.state import part
@@ -74,6 +75,19 @@ class Model:
         self._class_weights = np.array(self.prepared.class_weights, np.float32)
         self._as_it_is = np.repeat(np.array([0, 0, 1], np.float32), layout.width).reshape(3, -1)
         self._unused = np.zeros((2, layout.width))
+
+    def __repr__(self) -> str:
+        return one_line(
+            self,
+            type(self.learner).__name__,
+            count(len(self.layout.columns), "column"),
+            f"target {self.target.name!r}",
+            count(len(self.classes), "class", "classes") if self.classes else self.task,
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(column.name, column.type, column.role) for column in self.layout.columns]
+        return html_table(repr(self)[1:-1], ("column", "type", "becomes"), rows)
 
     @property
     def task(self) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from streamtrain.errors import BudgetRefused, UsageError
 from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import (
     FAR_READ_BYTES,
     READ_BYTES,
@@ -40,7 +41,7 @@ GOOD_CHUNK_BYTES = 10 * MB  # decoded
 _LARGE_READS_SHARE = 0.3  # of what the budget leaves beside the baseline: more, and smaller chunks would help
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The order's parameters, the knobs, and the bytes of every term.
 
@@ -86,6 +87,21 @@ class Plan:
         """The ``plan`` object of the reports."""
         names = ("chunks", "windows", "window_rows", "windows_in_flight", "batch_size", "streamed_chunks")
         return {name: getattr(self, name) for name in names} | {"workers": self.threads}
+
+    def __repr__(self) -> str:
+        return one_line(
+            self,
+            f"{count(self.rows, 'row')} in {count(self.chunks, 'chunk')}",
+            f"{count(self.windows, 'window')} of at most {count(self.window_rows, 'row')}",
+            f"batches of {self.batch_size}",
+            f"{format_bytes(self.peak_bytes)} of {format_bytes(self.budget_bytes)}"
+            + ("" if self.fits else " (too much)"),
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(name, format_bytes(size)) for name, size in sorted_terms(self.terms) if size]
+        rows += [("peak", format_bytes(self.peak_bytes)), ("budget", format_bytes(self.budget_bytes))]
+        return html_table(repr(self)[1:-1], ("memory", "planned"), rows)
 
     def require_fits(self) -> None:
         """Raise BudgetRefused, every term listed, largest first, unless the plan fits."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamtrain.memory.sizes import format_bytes, sorted_terms
+from streamtrain.notebook import count, one_line
 from streamtrain.plan import Plan
 
 __all__ = ["Report", "StoredReport", "memory_dict", "memory_table"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """The report of a fit. ``as_dict`` has the keys that scripts rely on."""
 
@@ -42,6 +43,9 @@ class Report:
     fingerprint: str | None = None  # of the data; known where a run folder is written
     lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs whose model went on, the oldest first
     resumes: int = 0  # how often the run was stopped and went on
+
+    def __repr__(self) -> str:
+        return one_line(self, f"{count(self.rows, 'row')} in {count(self.epochs, 'epoch')}", f"{self.seconds:.1f} s")
 
     @property
     def rows_per_second(self) -> float:
@@ -88,6 +92,9 @@ class StoredReport:
 
     def __init__(self, found: dict[str, Any]) -> None:
         self._found = found
+
+    def __repr__(self) -> str:
+        return one_line(self, str(self._found.get("run")))
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -11,6 +11,8 @@ from typing import Any
 from streamtrain.errors import UsageError, without_secrets
 from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
+from streamtrain.memory.sizes import format_bytes
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.runs.report import Report
 from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.profile.advice import advice
@@ -31,7 +33,7 @@ _STAGES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """What `profile` returns. report: of the fit, as far as it went. timeline, stages, advice: see `as_dict`."""
 
@@ -61,6 +63,24 @@ class Profile:
             "advice": self.advice,
             "timeline": self.timeline,
         }
+
+    def __repr__(self) -> str:
+        peak, budget = self.report.measured_peak_bytes, format_bytes(self.report.plan.budget_bytes)
+        return one_line(
+            self,
+            f"{count(self.report.rows_seen, 'row')} learned in {self.report.seconds:.1f} s",
+            None if peak is None else f"{format_bytes(peak)} of {budget}",
+        )
+
+    def _repr_html_(self) -> str:
+        def shown(size: int | None) -> str:
+            return "" if size is None else format_bytes(size)
+
+        rows = [
+            (name, shown(stage["planned_bytes"]), shown(stage["measured_bytes"]), stage["share"])
+            for name, stage in self.stages.items()
+        ]
+        return html_table(repr(self)[1:-1], ("memory", "planned", "measured", "share"), rows)
 
     def html(self, path: str | Path) -> None:
         """Write one self-contained page, ``.html``. Raises UsageError where it cannot be written."""
