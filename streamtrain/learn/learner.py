@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
+from streamtrain.plan.term import Term
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "learner_terms"]
 
 
 @runtime_checkable
@@ -40,3 +41,8 @@ class Learner(Protocol):
     @property
     def state_bytes(self) -> int:
         """Bytes that the learner's state takes in memory, known before the first row."""
+
+
+def learner_terms(learner: Learner) -> tuple[Term, ...]:
+    """What the memory plan counts for a learner."""
+    return (Term("learner", learner.state_bytes, "learner"),)

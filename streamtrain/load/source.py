@@ -33,6 +33,7 @@ from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import bytes_per_row, pick, value_type
 from streamtrain.storage.checked import first_rows
@@ -197,12 +198,11 @@ class Source:
 
     def plan(
         self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
-        threads: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
-        window_bytes: int | None = None, extra_terms: Mapping[str, int] | None = None,
+        threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
         scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip
-        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`. scratch_bytes: what so many rows
-        take in passing; by default as they are learned."""
+        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`. terms: what is held beside the
+        loader. scratch_bytes: what so many rows take for a moment; by default as they are learned."""
         available = available_bytes()
         half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
         budget = half if memory is None else parse_bytes(memory)
@@ -214,14 +214,12 @@ class Source:
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
             batch_row_bytes=self.layout.row_bytes + self.layout.width * (4 - self.layout.dtype.itemsize),
-            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, learner_bytes)),
+            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, 0)),
             baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,
             copied_row_bytes=self._copied_row_bytes,
-            learner_bytes=learner_bytes,
-            preparation_bytes=preparation_bytes,
-            extra_terms=extra_terms or {},
+            terms=tuple(terms),
             open_bytes=getattr(reader, "open_bytes", 0),
             far=is_far(reader),
             stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),

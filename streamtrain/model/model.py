@@ -18,10 +18,12 @@ from streamtrain.columns.match import same_column
 from streamtrain.columns.target import Target
 from streamtrain.errors import BadValueError, ColumnError, DataError, DivergedError, RunError
 from streamtrain.learn import Learner, Linear
+from streamtrain.learn.learner import learner_terms
 from streamtrain.learn.settings import LinearSettings
 from streamtrain.model.describe import describe_layout, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state, write_files
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.plan.term import Term
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
 from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.state import part
@@ -283,6 +285,11 @@ class Model:
         return cls(layout, LinearSettings(**description["settings"]), PreparationSettings(**asked))
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the memory plan counts for the learner and the preparation."""
+        return (*learner_terms(self.learner), *self.preparation.terms)
 
     @property
     def state_bytes(self) -> int:

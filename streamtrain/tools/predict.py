@@ -45,7 +45,7 @@ def predict(
     schema = prediction_schema(model)
     try:
         with (
-            Monitor(plan.budget_bytes, plan.terms) as monitor,
+            Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
             ParquetTableWriter(path, schema, chunk_rows=chunk_rows(model)) as writer,
         ):
             for _, predictions in predicted(source, plan, model, monitor):

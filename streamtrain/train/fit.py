@@ -18,6 +18,7 @@ from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.model import Model
 from streamtrain.model.new_classes import start_from
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.report import Report, StoredReport, memory_table
 from streamtrain.train import identity
@@ -143,7 +144,7 @@ class _Fit:
         _require_judge(settings, self.start.validate)
         reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
-        job = self._open(settings, {"validation": validation.bytes} if validation else None)
+        job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
             self._require_same(header, self._describe(job, validation))
@@ -169,9 +170,9 @@ class _Fit:
         asked, header = self.asked.checkpoint_seconds, self.start.checkpoint
         return float(asked if asked is not None else _SECONDS if header is None else header["checkpoint_seconds"])
 
-    def _open(self, settings: Settings, terms: Mapping[str, int] | None) -> Job:
+    def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
-            job = Job.open(self.asked.data, settings, extra_terms=terms, known=self.start.known)
+            job = Job.open(self.asked.data, settings, validation=validation, known=self.start.known)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise

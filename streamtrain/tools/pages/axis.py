@@ -64,7 +64,7 @@ def score_scale(values: Sequence[float]) -> tuple[Callable[[float], float], Axis
     >>> [label for _, label in axis.ticks], round(height(0.985), 6)
     (['0.98', '0.985', '0.99', '0.995', '1'], 0.005)
     >>> [label for _, label in score_scale([0.02, 70.0])[1].ticks]
-    ['0.1', '1', '10']
+    ['0.03', '0.1', '0.3', '1', '3', '10', '30']
     """
     least, most = min(values), max(values)
     if 0 < _LOG_RATIO * least < most:

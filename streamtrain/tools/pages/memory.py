@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamtrain.memory.sizes import format_bytes
+from streamtrain.memory.sizes import format_bytes, shares
+from streamtrain.plan.term import STAGES
 from streamtrain.tools.pages.axis import Axis, byte_axis, time_axis
 from streamtrain.tools.pages.chart import Band, Chart, Curve, Limit, Line
 from streamtrain.tools.pages.text import format_seconds, percent, shortened
@@ -33,14 +34,7 @@ LIMITS = (
     Line("budget", "budget", "the most that the process may take", "#c9184a", "#ff7b93", (8, 5)),
 )
 
-_STAGES = {
-    "baseline": "Python and its libraries",
-    "reading": "reads under way, and files that are open",
-    "windows": "rows held to be shuffled",
-    "batches": "rows that the learner sees at once",
-    "learner": "the model and what prepares the numbers",
-    "other": "everything that belongs to no stage",
-}
+_MEANINGS = {str(stage): meaning for stage, meaning in STAGES.items()}
 _TIMES = {
     "read": "reading and decoding, beside the loop: summed over threads",
     "wait": "the learner had nothing to learn from",
@@ -53,7 +47,7 @@ _TIMES = {
 
 @dataclass(frozen=True)
 class StageBytes:
-    """A stage of the pipeline: bytes planned and measured, and its share of the measured peak."""
+    """A stage of the pipeline: bytes planned and measured, and its share of what was measured."""
 
     name: str
     meaning: str
@@ -132,9 +126,9 @@ class Timeline:
     def bands(self) -> list[Band]:
         """The stages of the run, one after the other. A stage ends where the next one starts."""
         starts = [i for i, stage in enumerate(self.stages) if i == 0 or stage != self.stages[i - 1]]
-        shares = [self.seconds[i] / self.span_seconds for i in starts]
-        stops = [*shares[1:], *(seconds / self.span_seconds for seconds in self.seconds[-1:])]
-        return [Band(self.stages[i], a, b) for i, a, b in zip(starts, shares, stops, strict=True)]
+        begins = [self.seconds[i] / self.span_seconds for i in starts]
+        stops = [*begins[1:], *(seconds / self.span_seconds for seconds in self.seconds[-1:])]
+        return [Band(self.stages[i], a, b) for i, a, b in zip(starts, begins, stops, strict=True)]
 
 
 def memory_chart(timeline: Timeline) -> Chart:
@@ -182,7 +176,7 @@ def stages(report: Mapping[str, Any]) -> list[StageBytes]:
     terms = (report.get("memory") or {}).get("terms") or {}
     found = report.get("stages") or {name: term for name, term in terms.items() if any(term.values())}
     return [
-        StageBytes(name, _STAGES.get(name, ""), stage["planned_bytes"], stage["measured_bytes"], stage.get("share"))
+        StageBytes(name, _MEANINGS.get(name, ""), stage["planned_bytes"], stage["measured_bytes"], stage.get("share"))
         for name, stage in found.items()
     ]
 
@@ -194,11 +188,8 @@ def time_parts(report: Mapping[str, Any]) -> list[TimePart]:
     [('read', None), ('wait', 0.25), ('learn', 0.75), ('other', 0.0)]
     """
     spent = {name: max(seconds, 0.0) for name, seconds in (report.get("time") or {}).items()}  # -1e-6 may be left over
-    loop = sum(seconds for name, seconds in spent.items() if name != "read") or 1.0
-    return [
-        TimePart(name, _TIMES.get(name, ""), seconds, None if name == "read" else seconds / loop)
-        for name, seconds in spent.items()
-    ]
+    loop = shares({name: seconds for name, seconds in spent.items() if name != "read"})
+    return [TimePart(name, _TIMES.get(name, ""), seconds, loop.get(name)) for name, seconds in spent.items()]
 
 
 def verdict(memory: Mapping[str, Any]) -> tuple[bool | None, str]:

@@ -125,7 +125,7 @@ def _stages(report: Mapping[str, Any]) -> list[Table]:
     rows.append(["peak", *peak, "", "", "of the whole process"])
     kept = [i for i in range(6) if (i != 3 or has_shares) and (i != 5 or has_meanings)]
     heads, (*rows, foot) = [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
-    hint = "Bars: measured filled, planned as an outline." + (" Share: of the measured peak." if has_shares else "")
+    hint = "Bars: measured filled, planned as an outline." + (" Share: of what was measured." if has_shares else "")
     return [Table(heads, rows, foot, hint)]
 
 

@@ -25,12 +25,13 @@ _MIXED_SHARE = 0.02  # of the rows: a smaller window mixes sorted data badly
 def advice(profile: Mapping[str, Any]) -> list[str]:
     """Return sentences, the most useful first; none where there is nothing to say.
 
-    profile: a report of `fit`, with ``data_rows`` and ``decoded_bytes`` of one epoch.
+    profile: a report of `fit`, with ``data_rows`` and ``decoded_bytes`` of one epoch, and ``chunk_bytes``, what the plan's
+    reads and streams take.
 
-    >>> sizes = {"budget_bytes": 400, "budget_given": True, "planned_peak_bytes": 390, "measured_peak_bytes": 450, "terms": {}}
+    >>> sizes = {"budget_bytes": 400, "budget_given": True, "planned_peak_bytes": 390, "measured_peak_bytes": 450}
     >>> plan = {"chunks": 10, "windows": 2, "window_rows": 500, "streamed_chunks": 0, "batch_size": 16}
     >>> spent = {"read": 10.0, "wait": 8.0, "learn": 1.0, "other": 1.0}
-    >>> data = {"data_rows": 1000, "decoded_bytes": 10**8, "batches": 63}
+    >>> data = {"data_rows": 1000, "decoded_bytes": 10**8, "chunk_bytes": 0, "batches": 63}
     >>> advice({"memory": sizes, "plan": plan, "time": spent} | data)[0]
     'the process took 450 B, more than its budget of 400 B: give --memory 1MB, or find what else took memory'
     """
@@ -91,7 +92,7 @@ def _tiny_chunks(profile: Mapping[str, Any]) -> str | None:
 
 def _large_chunks(profile: Mapping[str, Any]) -> str | None:
     memory, plan = profile["memory"], profile["plan"]
-    reads = sum(memory["terms"].get(name, {}).get("planned_bytes", 0) for name in ("reads", "streams"))
+    reads = profile["chunk_bytes"]
     if not plan["streamed_chunks"] and reads <= _READS_SHARE * memory["planned_peak_bytes"]:
         return None
     wanted = _good_chunk_rows(profile)

@@ -85,7 +85,7 @@ def test_every_section_is_there(profile: MakeProfile) -> None:
         "few chunks are mixed",
         "0.7500",
         "12 s",
-        "81.2 %",
+        "81.3 %",
         "10,000",
         "runs/one",
     ):
