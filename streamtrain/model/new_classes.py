@@ -60,7 +60,7 @@ def start_from(new: Model, old: Model) -> None:
     Raises UsageError, and changes nothing, where the new model cannot go on from the old one.
 
     >>> import pyarrow as pa
-    >>> from streamtrain.columns.roles import choose_role
+    >>> from streamtrain.columns.choose import choose_role
     >>> from streamtrain.learn.settings import LinearSettings
     >>> columns = (choose_role(pa.field("x", pa.float32())),)
     >>> old, new = (Model(Layout(columns, Target("y", "classify", c)), LinearSettings()) for c in ("ac", "abc"))
@@ -88,9 +88,9 @@ def require_target(target: Target, old: Model, loss: str | None = None) -> None:
             f"{_listed(target.names)}: give the same --target and --task, or fit a new run"
         )
     for known, found in zip(old.target.several, target.several, strict=True):
-        if known.origin != found.origin:
+        if known.offset != found.offset:
             raise UsageError(
-                f"target {known.name!r} is counted from {known.origin:g} in the old run, here from {found.origin:g}: "
+                f"target {known.name!r} is counted from {known.offset:g} in the old run, here from {found.offset:g}: "
                 "survey the data with the old run's target"
             )
         there = set(found.classes)
@@ -125,9 +125,9 @@ def _require_same_columns(new: Layout, old: Layout) -> None:
             "in the same order"
         )
     for mine, its in zip(new.columns, old.columns, strict=True):
-        if mine.origin != its.origin and mine.type == its.type:
+        if mine.offset != its.offset and mine.type == its.type:
             raise UsageError(
-                f"feature {mine.name!r} is counted from {its.origin:g} in the old run, here from {mine.origin:g}: take the "
+                f"feature {mine.name!r} is counted from {its.offset:g} in the old run, here from {mine.offset:g}: take the "
                 "layout from the old model"
             )
 
