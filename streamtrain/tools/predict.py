@@ -72,7 +72,7 @@ def _table(model: Model, predictions: NDArray[np.float32], schema: pa.Schema) ->
     each = predictions.T if model.target.parts else [predictions]
     for target, found in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(found + np.float64(target.origin) if target.origin else np.array(found)))
+            columns.append(pa.array(found + np.float64(target.offset) if target.offset else np.array(found)))
             continue
         if found.ndim == 1:  # two classes: the probability of the second
             found = np.stack([1 - found, found], axis=1)

@@ -91,12 +91,12 @@ class Job:
         return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops)
 
     def ready(self) -> Job:
-        """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`), unless an
+        """The same job, now that its plan is accepted: the first features are read (see `Source.with_offsets`), unless an
         earlier run knows what they are for."""
         if self.is_known:
             return replace(self, model=_make_model(self.source, self.settings))
         with self.monitor():
-            source = self.source.with_origins(self.ledger)
+            source = self.source.with_offsets(self.ledger)
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod
@@ -149,9 +149,9 @@ def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Mo
 
 def _from_zero(target: Target | None) -> Target | None:
     """The target as it is, whatever its values are near to."""
-    if target is None or not any(target.origins):
+    if target is None or not any(target.offsets):
         return target
-    return replace(target, origin=0.0, parts=tuple(replace(part, origin=0.0) for part in target.parts))
+    return replace(target, offset=0.0, parts=tuple(replace(part, offset=0.0) for part in target.parts))
 
 
 def _plan(source: Source, model: Model, settings: Settings, validation: Sequence[Term]) -> Plan:
