@@ -25,7 +25,7 @@ which limit it broke (with the value) and what to do next.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "SizeError",
     "StreamtrainError",
     "UsageError",
+    "listed",
     "near_names",
     "printable",
     "without_secrets",
@@ -177,3 +178,14 @@ def near_names(name: str, names: Sequence[str]) -> str:
     if close:
         return f"did you mean {', '.join(map(repr, close))}?"
     return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Values for a message, the first 10 of them.
+
+    >>> listed(range(12))
+    '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    values = list(values)
+    more = f" and {len(values) - 10:,} more" if len(values) > 10 else ""
+    return ", ".join(map(repr, values[:10])) + more

@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 import streamtrain
-from streamtrain.cli.options import Data, GroupedCommand, Json, Run, settings_of, takes
+from streamtrain.cli.options import Data, GroupedCommand, Json, Run, RunLearner, settings_of, takes
 from streamtrain.errors import UsageError
 from streamtrain.options import options_of
 from streamtrain.tools.settings import MakeSettings, ProfileSettings, RechunkSettings
@@ -56,7 +56,7 @@ def command(name: str | None = None, **about: Any) -> Callable[[Callable[..., An
 def _print(result: dict[str, Any], as_json: bool, how: str) -> None:
     """how: the function of `streamtrain.cli.show` that shows the result to people."""
     if as_json:
-        from streamtrain.runs.folder import to_json
+        from streamtrain.state import to_json
 
         print(to_json(result))
     else:
@@ -154,8 +154,7 @@ def profile(
 ) -> None:
     """Train for a while and show memory by stage and over time, planned against measured, and what to change."""
     from streamtrain.cli.progress import FitLine
-    from streamtrain.tools.profile.measure import PAGE_ENDINGS
-    from streamtrain.tools.profile.place import require_file
+    from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file
     from streamtrain.tools.profile.plot import require_plot
 
     Settings.of(settings_of(Settings, settings))
@@ -175,9 +174,9 @@ def profile(
 
 @command()
 @takes(Settings, only=_READING, grouped=False)
-def evaluate(run: Run, data: Data, json: Json = False, **settings: Any) -> None:
+def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = False, **settings: Any) -> None:
     """Metrics of a run on other data."""
-    _print(streamtrain.evaluate(run, data, **settings), json, "evaluation")
+    _print(streamtrain.evaluate(run, data, learner=learner, **settings), json, "evaluation")
 
 
 @command()
@@ -186,11 +185,12 @@ def predict(
     run: Run,
     data: Data,
     out: Annotated[str, typer.Option(metavar="F.parquet", help="The Parquet file to write.")],
+    learner: RunLearner = None,
     json: Json = False,
     **settings: Any,
 ) -> None:
     """Predictions for each row of the data, in its order, streamed in constant memory."""
-    _print(streamtrain.predict(run, data, out=out, **settings), json, "prediction")
+    _print(streamtrain.predict(run, data, out=out, learner=learner, **settings), json, "prediction")
 
 
 @command()
@@ -249,3 +249,15 @@ def runs(
         from streamtrain.cli import show
 
         show.runs(found)
+
+
+@command()
+def report(
+    run: Run,
+    out: Annotated[str, typer.Option(metavar="F.html", help="The page to write.")],
+    json: Json = False,
+) -> None:
+    """One page about a run, finished or not: scores, memory, time, columns, settings, warnings."""
+    from streamtrain.tools.report import report as write_report
+
+    _print(write_report(run, out), json, "report")

@@ -11,13 +11,21 @@ from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hint
 import typer
 from typer.core import TyperCommand
 
+from streamtrain.cli.own_code import importable_here
 from streamtrain.options import GROUPS, Option, flag, options_of
 
-__all__ = ["Data", "GroupedCommand", "Json", "Run", "settings_of", "takes"]
+__all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
 _METAVARS: dict[type, str] = {int: "N", float: "X"}
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
+RunLearner = Annotated[
+    Optional[str],
+    typer.Option(
+        "--learner", callback=importable_here, metavar="MODULE:NAME",
+        help="The run's learner, where that is code of your own: says that you trust it, as loading runs it.",
+    ),
+]  # fmt: skip
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel="output")]
 
@@ -64,11 +72,12 @@ def takes(
 
         @functools.wraps(command)
         def called(context: typer.Context, **values: Any) -> Any:
-            settings = {
+            settings: dict[str, Any] = {
                 name: (not values[key] if name != key else values[key])
                 for key, (name, _) in made.items()
                 if _is_given(context, key) and values[key] is not None
             }
+            importable_here(settings.get("learner"))
             return command(**{parameter.name: values[parameter.name] for parameter in own}, **settings)
 
         keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]

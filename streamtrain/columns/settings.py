@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streamtrain.columns.roles import ROLES
 from streamtrain.options import option, split_names, split_pair
 
-__all__ = ["ROLES", "TASKS", "ColumnSettings", "read_roles", "read_target"]
+__all__ = ["TASKS", "ColumnSettings", "read_roles", "read_target"]
 
-ROLES = ("number", "category", "text", "ignore")  # that can be asked for
 TASKS = ("classify", "regress")
 
 

@@ -6,18 +6,13 @@ that has the name of the field of that class.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
-from streamtrain.learn.learner import Learner
 from streamtrain.options import option
 
-if TYPE_CHECKING:
-    from streamtrain.learn.fused import Linear
+__all__ = ["LOSS_HOMES", "OPTIMIZER_HOMES", "SCHEDULES", "LearnerSettings", "LinearSettings"]
 
-__all__ = ["LEARNERS", "LOSS_HOMES", "OPTIMIZER_HOMES", "SCHEDULES", "LearnerSettings", "LinearSettings"]
-
-LEARNERS = ("linear",)
 LOSS_HOMES = {
     "squared": "regress.Squared",
     "huber": "regress.Huber",
@@ -42,9 +37,9 @@ SCHEDULES = ("constant", "sqrt", "inverse")
 class LearnerSettings:
     """Which learner."""
 
-    learner: str | Learner = option(
-        "linear", "The learner.", group="learning", choices=LEARNERS, kept=True,
-        wanted="must be a name, or an object with the members of Learner",
+    learner: Any = option(
+        "linear", "The learner: linear, an installed one, or one of your own as module:name.", group="learning",
+        metavar="NAME", kept=True, continues="same",
     )  # fmt: skip
 
 
@@ -78,9 +73,3 @@ class LinearSettings:
         None, "Of the loss quantile: which quantile.", group="learning", above=0, below=1, otherwise="0.5",
         continues="same",
     )  # fmt: skip
-
-    def make(self, features: int, kinds: int, slots: int = 0, targets: int = 1) -> Linear:
-        """A fresh learner. kinds: how many classes to tell apart; 0 for regression."""
-        from streamtrain.learn.fused import Linear
-
-        return Linear(features, kinds, slots=slots, targets=targets, **asdict(self))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamtrain.learn import Learner
+from streamtrain.learn.family import learner_to_record
 from streamtrain.load import connected, threads_of
 from streamtrain.options import default, given
 from streamtrain.plan import Plan
@@ -31,7 +31,7 @@ def fit(
     missing_chunks: str = default("error"), on_error: str = default("raise"), max_skipped: float = default(0.01),
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
-    classes: str | Sequence[Any] | None = None, learner: str | Learner = default("linear"), loss: str | None = None,
+    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
     optimizer: str = default("normalized"), learning_rate: float | None = None,
     learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
     average: bool = default(True), delta: float | None = None, quantile: float | None = None,
@@ -66,7 +66,7 @@ def fit(
     max_skipped : float
         With --on-error skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
-        What a column becomes, by its name. One of number, category, text, ignore.
+        What a column becomes, by its name. One of number, time, category, text, ignore.
     crosses : str | Sequence[str | Sequence[str]]
         Categories whose combinations are learned from too.
     hash_bits : int | None
@@ -78,8 +78,8 @@ def fit(
         What to learn. One of classify, regress. Default: by the target's type.
     classes : str | Sequence[Any] | None
         The target's classes, a,b,c: spares the pass over the target.
-    learner : str | Learner
-        The learner. One of linear. Default: linear.
+    learner : Any
+        The learner: linear, an installed one, or one of your own as module:name. Default: linear.
     loss : str | None
         The loss. One of squared, huber, quantile, poisson, logistic, hinge, softmax. Default: by the task.
     optimizer : str
@@ -171,6 +171,8 @@ def fit(
         threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
+    if "learner" in settings:
+        settings["learner"] = learner_to_record(settings["learner"])
     run = RunSettings(
         # passed: RunSettings
         validate=validate, cluster=cluster, out=out, resume=resume, continue_from=continue_from,
@@ -193,7 +195,7 @@ def make_plan(
     missing_chunks: str = default("error"), on_error: str = default("raise"), max_skipped: float = default(0.01),
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
-    classes: str | Sequence[Any] | None = None, learner: str | Learner = default("linear"), loss: str | None = None,
+    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
     optimizer: str = default("normalized"), learning_rate: float | None = None,
     learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
     average: bool = default(True), delta: float | None = None, quantile: float | None = None,

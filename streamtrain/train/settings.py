@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.errors import UsageError, near_names
+from streamtrain.learn.family import LearnerShape, Recipe, is_family, learner_name, recipe_of, require_name
 from streamtrain.learn.settings import LearnerSettings, LinearSettings
 from streamtrain.load.settings import LoadSettings
-from streamtrain.options import check, option, options_of, part_of, split_names, split_pair
+from streamtrain.options import check, option, options_of, split_names, split_pair
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
+
+if TYPE_CHECKING:
+    from streamtrain.learn import Learner
 
 __all__ = ["RunSettings", "Settings", "TrainSettings"]
 
@@ -76,7 +80,7 @@ class Settings(
                 f"--learning-rate-schedule {self.learning_rate_schedule}: is for --optimizer sgd and momentum; "
                 f"{self.optimizer} has its own rates"
             )
-        self._require_parameters()
+        self._require_learner()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Settings:
@@ -93,24 +97,33 @@ class Settings(
         values["crosses"] = [c if isinstance(c, str) else ":".join(c) for c in self.crosses]
         if isinstance(self.class_weight, Mapping):
             values["class_weight"] = {str(name): weight for name, weight in self.class_weight.items()}
-        return values | {"learner": self.learner if isinstance(self.learner, str) else type(self.learner).__name__}
+        return values | {"learner": learner_name(self.learner)}
 
     @property
-    def linear(self) -> LinearSettings:
-        """Those of the linear family."""
-        return part_of(self, LinearSettings)
+    def recipe(self) -> Recipe | Learner:
+        """How to make the learner; or the learner, where one was passed in."""
+        return recipe_of(self.learner, self) if is_family(self.learner) else self.learner
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The target's columns."""
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
 
-    def _require_parameters(self) -> None:
-        """A parameter of a loss or of an optimizer goes with that one."""
-        from streamtrain.learn.losses import LOSSES  # with numpy: settings are declared without it
+    def _require_learner(self) -> None:
+        """The learner is one, and the settings of a family are its own."""
+        from streamtrain.learn import LOSSES, Learner  # with numpy: settings are declared without it
 
-        task = LOSSES[self.loss].task if self.loss is not None else "classify"
-        self.linear.make(1, 2 if task == "classify" else 0)
+        if isinstance(self.learner, str):
+            require_name(self.learner)
+        if not is_family(self.learner) and not isinstance(self.learner, Learner):
+            raise UsageError(
+                f"learner={self.learner!r}: must be a name, a class or function that makes learners, or an object with the "
+                "members of Learner"
+            )
+        made = self.recipe
+        if isinstance(made, Recipe) and made.is_built_in:  # checks the parameters of loss and optimizer
+            regress = self.loss is not None and LOSSES[self.loss].task == "regress"
+            made.make(LearnerShape(1, classes=0 if regress else 2))
 
 
 @dataclass(frozen=True)

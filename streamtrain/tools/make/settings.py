@@ -84,8 +84,3 @@ class Settings(MakeSettings):
         if self.files is None:
             return 1 if self.format == "zarr" else default_files(self.rows, self.chunk, self.features)
         return self.files
-
-    def staging(self) -> Path:
-        """A hidden folder beside ``out``: on the same disk, so that a rename is all that is left to do."""
-        out = self.path.absolute()
-        return out.with_name(f".{out.name}.{os.getpid()}.part")
