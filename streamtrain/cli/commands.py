@@ -185,8 +185,7 @@ def profile(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train for a while and show memory by stage and over time, planned against measured, and what to change."""
-    from streamtrain.tools.profile.measure import PAGE_ENDINGS
-    from streamtrain.tools.profile.place import require_file
+    from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file
     from streamtrain.tools.profile.plot import require_plot
 
     asked = chosen(dict(locals()))
@@ -270,5 +269,14 @@ def rechunk(
     _print(result, json, show.rechunked)
 
 
+def report(run: Run, out: Annotated[str, typer.Option(metavar="F.html", help="The page to write.")],
+           json: Json = False) -> None:  # fmt: skip
+    """One page about a run, finished or not: scores, memory, time, columns, settings, warnings."""
+    from streamtrain.tools.report import report as write_report
+
+    _print(write_report(run, out), json, show.report)
+
+
 app.command("check-reader")(check_reader)
 app.command("runs")(runs)
+app.command("report")(report)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
+from streamtrain.plan.term import Term
 
-__all__ = ["Fused", "Learner", "loss_name", "takes_sparse", "target_scale"]
+__all__ = ["Fused", "Learner", "learner_terms", "loss_name", "takes_sparse", "target_scale"]
 
 Floats = NDArray[np.float32]
 
@@ -110,3 +111,8 @@ def target_scale(learner: Any) -> str:
 def takes_sparse(learner: Learner) -> bool:
     """Whether the learner's predictions can use the sparse part of rows."""
     return "sparse" in inspect.signature(learner.predict).parameters
+
+
+def learner_terms(learner: Learner) -> tuple[Term, ...]:
+    """What the memory plan counts for a learner."""
+    return (Term("learner", learner.state_bytes, "learner"),)

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.match import same_column
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, RunError
 from streamtrain.learn.family import LearnerShape, Recipe, recorded_recipe
-from streamtrain.learn.learner import Learner, takes_sparse, target_scale
+from streamtrain.learn.learner import Learner, learner_terms, takes_sparse, target_scale
 from streamtrain.model.describe import describe_layout, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state, write_files
 from streamtrain.model.steps import Steps, diverged
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.plan.term import Term
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
 from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.state import part
@@ -34,8 +34,8 @@ Floats = NDArray[np.float32]
 
 def shape_of_rows(layout: Layout) -> Shape:
     """What a row of a layout holds, as the preparation wants it."""
-    crosses = tuple(tuple(layout.codes[name] for name in cross) for cross in layout.crosses)
-    return Shape(tuple(layout.slots), tuple(layout.codes), layout.categories, crosses, tuple(layout.texts))
+    crosses = tuple(tuple(layout.hashes[name] for name in cross) for cross in layout.crosses)
+    return Shape(tuple(layout.slots), tuple(layout.hashes), layout.categories, crosses, tuple(layout.texts))
 
 
 class Model:
@@ -61,7 +61,7 @@ class Model:
         else:
             self.learner = learner
         if shape.sparse and not takes_sparse(self.learner):
-            names = [*layout.codes, *layout.texts]
+            names = [*layout.hashes, *layout.texts]
             raise ColumnError(
                 f"the learner takes numbers only, but {names[0]!r} is a category or text: leave such columns out, or give its "
                 "predict a parameter `sparse`"
@@ -127,7 +127,10 @@ class Model:
         """The same columns in other data. Raises ColumnError where they are not there, or are something else."""
         crossed = {name for cross in self.layout.crosses for name in cross}
         own = self.layout.columns
-        columns = [same_column(c, pick(schema, c.name, "features"), crossed=c.name in crossed) for c in own]
+        columns = [
+            column.becomes.same(column, pick(schema, column.name, "features"), crossed=column.name in crossed)
+            for column in own
+        ]
         target = weight = None
         if with_target:
             for name in self.target.names:
@@ -169,6 +172,11 @@ class Model:
         return cls(layout, recipe, PreparationSettings(**asked))
 
     # -- state ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the memory plan counts for the learner and the preparation."""
+        return (*learner_terms(self.learner), *self.preparation.terms)
 
     @property
     def state_bytes(self) -> int:

@@ -27,7 +27,7 @@ def start_from(new: Model, old: Model) -> None:
     Raises UsageError, and changes nothing, where the new model cannot continue the old one.
 
     >>> import pyarrow as pa
-    >>> from streamtrain.columns.roles import choose_role
+    >>> from streamtrain.columns.choose import choose_role
     >>> from streamtrain.learn.family import recipe
     >>> columns = (choose_role(pa.field("x", pa.float32())),)
     >>> old, new = (Model(Layout(columns, Target("y", "classify", c)), recipe("linear")) for c in ("ac", "abc"))
@@ -57,9 +57,9 @@ def require_target(target: Target, old: Model, recipe: Recipe | None = None) -> 
             f"{listed(target.names)}: give the same --target and --task, or fit a new run"
         )
     for was, now in zip(old.target.several, target.several, strict=True):
-        if was.origin != now.origin:
+        if was.offset != now.offset:
             raise UsageError(
-                f"target {was.name!r} is counted from {was.origin:g} in the old run, here from {now.origin:g}: "
+                f"target {was.name!r} is counted from {was.offset:g} in the old run, here from {now.offset:g}: "
                 "survey the data with the old run's target"
             )
         there = set(now.classes)
@@ -87,9 +87,9 @@ def _require_same_columns(new: Layout, old: Layout) -> None:
             "in the same order"
         )
     for mine, its in zip(new.columns, old.columns, strict=True):
-        if mine.origin != its.origin and mine.type == its.type:
+        if mine.offset != its.offset and mine.type == its.type:
             raise UsageError(
-                f"feature {mine.name!r} is counted from {its.origin:g} in the old run, here from {mine.origin:g}: take the "
+                f"feature {mine.name!r} is counted from {its.offset:g} in the old run, here from {mine.offset:g}: take the "
                 "layout from the old model"
             )
 

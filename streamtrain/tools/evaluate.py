@@ -32,6 +32,6 @@ def evaluate(
     source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
     plan = plan_behind(source, model, memory, threads, written=False)
     plan.require_fits()
-    with Monitor(plan.budget_bytes, plan.terms) as monitor:
+    with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
         metrics = score(source, plan, model, monitor)
         return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}

@@ -45,7 +45,7 @@ def predict(
     schema = prediction_schema(model)
     try:
         with (
-            Monitor(plan.budget_bytes, plan.terms) as monitor,
+            Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
             ParquetTableWriter(path, schema, chunk_rows=chunk_rows(model)) as writer,
         ):
             for _, predictions in predicted(source, plan, model, monitor):
@@ -72,7 +72,7 @@ def _table(model: Model, predictions: NDArray[np.float32], schema: pa.Schema) ->
     each = predictions.T if model.target.parts else [predictions]
     for target, found in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(found + np.float64(target.origin) if target.origin else np.array(found)))
+            columns.append(pa.array(found + np.float64(target.offset) if target.offset else np.array(found)))
             continue
         if found.ndim == 1:  # two classes: the probability of the second
             found = np.stack([1 - found, found], axis=1)

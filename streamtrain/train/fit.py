@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.kernels import warn_unless_compiled
 from streamtrain.learn.family import learner_to_record
 from streamtrain.learn.learner import loss_name
 from streamtrain.load import for_scheduler
@@ -20,6 +21,7 @@ from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.model import Model
 from streamtrain.model.new_classes import start_from
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.report import Report, StoredReport, memory_table
 from streamtrain.train import identity
@@ -143,9 +145,10 @@ class _Fit:
         """Plan, train, report."""
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
+        warn_unless_compiled()
         reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
-        job = self._open(settings, {"validation": validation.bytes} if validation else None)
+        job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
             self._require_same(header, self._describe(job, validation))
@@ -171,9 +174,9 @@ class _Fit:
         asked, header = self.asked.checkpoint_seconds, self.start.checkpoint
         return float(asked if asked is not None else _SECONDS if header is None else header["checkpoint_seconds"])
 
-    def _open(self, settings: Settings, terms: Mapping[str, int] | None) -> Job:
+    def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
-            job = Job.open(self.asked.data, settings, extra_terms=terms, known=self.start.known)
+            job = Job.open(self.asked.data, settings, validation=validation, known=self.start.known)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from streamtrain.columns.roles import ROLES
 from streamtrain.errors import RunError, UsageError
 from streamtrain.learn.family import require_savable
 from streamtrain.learn.learner import loss_name
@@ -58,7 +57,7 @@ class ParentRun:
             "target": names[0] if len(names) == 1 else names,
             "task": model.task,
             "features": [column.name for column in layout.columns],
-            "roles": {column.name: column.role for column in layout.columns if column.role in ROLES},
+            "roles": {column.name: column.role for column in layout.columns},
             "crosses": [":".join(cross) for cross in layout.crosses],
             "weight": layout.weight,
             "hash_bits": model.preparation.slots.bits,

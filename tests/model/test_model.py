@@ -61,8 +61,8 @@ def test_columns_far_from_zero_keep_their_origin(tmp_path: Path) -> None:
     seconds = 1_700_000_000_000 + (1000 * X[:, 0]).astype(np.int64)
     data = {"when": seconds, "y": (X[:, 0] > 0).astype(int)}
     result = fit(data, target="y", out=tmp_path / "r")
-    assert result.model.layout.columns[0].origin == pytest.approx(1.7e12)
-    assert load_model(tmp_path / "r").layout.columns[0].origin == result.model.layout.columns[0].origin
+    assert result.model.layout.columns[0].offset == pytest.approx(1.7e12)
+    assert load_model(tmp_path / "r").layout.columns[0].offset == result.model.layout.columns[0].offset
     assert evaluate(tmp_path / "r", data) == evaluate(result.model, data)
     assert evaluate(tmp_path / "r", data)["metrics"]["accuracy"] > 0.95
 
@@ -112,8 +112,8 @@ def test_a_flipped_bit_in_the_weights_is_noticed(saved: Path, tmp_path: Path, pl
         load_model(tmp_path / "r")
 
 
-FEATURE = {"name": "X", "role": "number", "type": "number", "shape": [3], "why": "", "origin": 0.0, "text_bytes": 0.0}
-TARGET = {"name": "y", "task": "classify", "classes": [-5, 5, 15], "origin": 0.0}
+FEATURE = {"name": "X", "role": "number", "type": "number", "shape": [3], "why": "", "offset": 0.0}
+TARGET = {"name": "y", "task": "classify", "classes": [-5, 5, 15], "offset": 0.0}
 SETTINGS = asdict(recipe().settings)
 PREPARATION = {"hash_bits": 4, "infinities": "error", "class_weights": []}
 DAMAGE: dict[str, Any] = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import streamtrain
 from streamtrain.batch import Batch
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.roles import Column
+from streamtrain.columns.role import Column
 from streamtrain.columns.target import Target
 from streamtrain.errors import BadValueError
 from streamtrain.kernels import COMPILED

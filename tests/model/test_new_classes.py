@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.roles import Column
+from streamtrain.columns.role import Column
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError
 from streamtrain.learn import OPTIMIZERS, Linear, StreamStats
@@ -49,7 +49,7 @@ def rows(classes: str, of: str, count: int, seed: int = 0, missing: float = 0.0)
     X[rng.random(X.shape) < missing] = np.nan
     codes = (1 + drawn * 3 + rng.integers(0, 8, count)).astype(np.uint32)[:, None]
     places = np.array([of.find(chr(ord("a") + d)) for d in drawn], np.int32)
-    return Batch(X, places, None, np.arange(count), codes=codes)
+    return Batch(X, places, None, np.arange(count), hashes=codes)
 
 
 def learn(model: Model, batch: Batch, size: int = 32) -> None:
@@ -70,7 +70,7 @@ def state(model: Model) -> dict[str, bytes]:
 TARGETS = {
     "logistic": Target("y", "classify", ("a", "b")),
     "softmax": Target("y", "classify", ("a", "b", "c")),
-    "squared": Target("y", "regress", origin=7.0),
+    "squared": Target("y", "regress", offset=7.0),
     "several": Target.of([Target("y", "classify", (0, 1)), Target("z", "classify", (0, 1))]),
 }
 
@@ -78,7 +78,7 @@ TARGETS = {
 def batches_for(target: Target, seed: int) -> Batch:
     found: Any = rows("abc"[: target.kinds or 3], "abc", 600, seed, missing=0.02)
     if target.task == "regress":
-        return replace(found, targets=(found.targets * 100 + found.codes[:, 0]).astype(np.float32))
+        return replace(found, targets=(found.targets * 100 + found.hashes[:, 0]).astype(np.float32))
     return replace(found, targets=np.stack([found.targets, 1 - found.targets], axis=1)) if target.parts else found
 
 
@@ -213,7 +213,7 @@ def test_in_passing_it_takes_the_old_state_and_the_new_one_once() -> None:
     old, new = (model(c, bits=18, columns=(CITY,)) for c in ("abd", "abcd"))
     codes = np.arange(1, 150_001, dtype=np.uint32)[:, None]
     empty = np.zeros((len(codes), 0), np.float32)
-    old.train(Batch(empty, np.zeros(len(codes), np.int32), None, np.arange(len(codes)), codes=codes), 50_000)
+    old.train(Batch(empty, np.zeros(len(codes), np.int32), None, np.arange(len(codes)), hashes=codes), 50_000)
     whole = sum(np.asarray(v).nbytes for v in old.state_dict().values())
     tracemalloc.start()
     start_from(new, old)
@@ -283,8 +283,8 @@ def test_only_one_of_the_known_classes_occurs() -> None:
 # -- what cannot be --------------------------------------------------------------------------------------------------------
 
 
-def of(task: str = "classify", classes: Any = ("a", "b"), name: str = "y", origin: float = 0.0) -> Target:
-    return Target(name, task, classes, origin=origin)
+def of(task: str = "classify", classes: Any = ("a", "b"), name: str = "y", offset: float = 0.0) -> Target:
+    return Target(name, task, classes, offset=offset)
 
 
 THREE = of(classes=("a", "b", "c"))
@@ -298,8 +298,8 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "fewer classes": ({"target": THREE}, {}, r"knows 'c', which is not among the classes here \('a', 'b'\)"),
     "the same classes in another order": ({}, {"target": of(classes=("b", "a"))}, "in another order than in the old run"),
     "other classes": ({}, {"target": of(classes=("a", "c", "d"))}, "knows 'b', which is not"),
-    "another origin": (
-        {"target": of("regress", (), origin=5e9)}, {"target": of("regress", ())}, "counted from 5e.09 in the old .*here from 0",
+    "another offset": (
+        {"target": of("regress", (), offset=5e9)}, {"target": of("regress", ())}, "counted from 5e.09 in the old .*here from 0",
     ),
     "hinge": ({"loss": "hinge"}, {"target": THREE}, "loss is 'hinge', which is for two .*are 3.*fit a new run"),
     "another loss": ({"loss": "hinge"}, {}, r"has --loss Hinge\(\); asked is Logistic\(\)"),
@@ -327,7 +327,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
         {"columns": (*NUMBERS, Column("city", pa.string(), "text", ""))}, {}, r"city \(text\); .*city \(category\)",
     ),
     "another start of a number": (
-        {"columns": (NUMBERS[0].with_origin(1e9),)}, {"columns": NUMBERS[:1]}, "'x0' is counted from 1e.09 in the old run",
+        {"columns": (replace(NUMBERS[0], offset=1e9),)}, {"columns": NUMBERS[:1]}, "'x0' is counted from 1e.09 in the old run",
     ),
 }  # fmt: skip
 
