@@ -14,7 +14,7 @@ from streamtrain.memory.sizes import format_bytes, shares
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.runs.report import memory_table
 
-__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "runs", "warn"]
+__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "report", "runs", "warn"]
 
 
 _SHOWN_ENTRIES = 5  # of what was skipped
@@ -204,6 +204,10 @@ def evaluation(result: dict[str, Any]) -> None:
 
 def prediction(result: dict[str, Any]) -> None:
     _line(f"{result['rows']:,} predictions in {printable(result['out'])}")
+
+
+def report(result: dict[str, Any]) -> None:
+    _line(f"page of the {result['state']} run {printable(result['run'])} in {printable(result['out'])}")
 
 
 def made(result: dict[str, Any]) -> None:

@@ -15,16 +15,14 @@ from streamtrain.memory.sizes import format_bytes, shares
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.term import STAGES
 from streamtrain.runs.report import Report
+from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.profile.advice import advice
-from streamtrain.tools.profile.place import require_file, written
 from streamtrain.tools.profile.recorder import Recorder
 from streamtrain.train.job import Job
 from streamtrain.train.settings import Settings
 from streamtrain.train.trainer import Progress, Trainer
 
-__all__ = ["PAGE_ENDINGS", "Profile", "profile"]
-
-PAGE_ENDINGS = (".html", ".htm")
+__all__ = ["Profile", "profile"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,7 +78,7 @@ class Profile:
 
     def html(self, path: str | Path) -> None:
         """Write one self-contained page, ``.html``. Raises UsageError where it cannot be written."""
-        from streamtrain.tools.profile.page import page  # what draws is imported after what was measured
+        from streamtrain.tools.pages.page import page  # what draws is imported after what was measured
 
         text = page(self.as_dict())
         with written(require_file(path, PAGE_ENDINGS)) as beside:
