@@ -76,7 +76,7 @@ def test_the_path_of_the_data_names_every_module() -> None:
     ("page", "names"),
     [
         ("linear.md", [*LOSSES, *OPTIMIZERS, *SCHEDULES]),
-        ("preparation.md", [*ROLES, "time", *INFINITIES, *Preparation(Shape(("x",))).as_dict()]),
+        ("preparation.md", [*ROLES, *INFINITIES, *Preparation(Shape(("x",))).as_dict()]),
     ],
 )
 def test_every_choice_is_explained(page: str, names: list[str]) -> None:

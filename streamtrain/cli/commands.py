@@ -45,6 +45,7 @@ from streamtrain.cli.options import (
     Quantile,
     Resume,
     Run,
+    RunLearner,
     RunTarget,
     Schedule,
     Seed,
@@ -205,19 +206,23 @@ def profile(
 
 
 @app.command()
-def evaluate(run: Run, data: Data, memory: Memory = None, threads: Threads = None,
+def evaluate(run: Run, data: Data, learner: RunLearner = None, memory: Memory = None, threads: Threads = None,
              missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Metrics of a run on other data."""
-    result = streamtrain.evaluate(run, data, memory=memory, threads=threads, missing_chunks=missing_chunks)
+    result = streamtrain.evaluate(
+        run, data, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks
+    )
     _print(result, json, show.evaluation)
 
 
 @app.command()
 def predict(run: Run, data: Data, out: Annotated[str, typer.Option(help="The Parquet file to write.")],
-            memory: Memory = None, threads: Threads = None, missing_chunks: MissingChunks = "error",
-            json: Json = False) -> None:  # fmt: skip
+            learner: RunLearner = None, memory: Memory = None, threads: Threads = None,
+            missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Predictions for each row of the data, in its order, streamed in constant memory."""
-    result = streamtrain.predict(run, data, out=out, memory=memory, threads=threads, missing_chunks=missing_chunks)
+    result = streamtrain.predict(
+        run, data, out=out, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks
+    )
     _print(result, json, show.prediction)
 
 

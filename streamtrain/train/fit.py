@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.kernels import warn_unless_compiled
+from streamtrain.learn.family import learner_to_record
+from streamtrain.learn.learner import loss_name
 from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
 from streamtrain.metrics.scores import SCORE_KINDS
@@ -94,7 +97,7 @@ def fit(
     >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
     (20000, True)
     """
-    given = {name: value if name == "learner" else plain(value) for name, value in settings.items()}
+    given = {name: learner_to_record(value) if name == "learner" else plain(value) for name, value in settings.items()}
     asked = FitRequest(
         data, plain(target), for_scheduler(given, scheduler), continue_from, plain(checkpoint_seconds), validate, scheduler,
         progress,
@@ -142,6 +145,7 @@ class _Fit:
         """Plan, train, report."""
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
+        warn_unless_compiled()
         reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
         job = self._open(settings, validation.terms if validation else ())
@@ -301,7 +305,7 @@ def _resolved(trainer: Trainer) -> dict[str, Any]:
         "window_rows": plan.window_rows,
         "hash_bits": model.preparation.slots.bits,
         "task": model.task,
-        "loss": getattr(getattr(model.learner, "loss", None), "name", None),
+        "loss": loss_name(model.learner),
     }
 
 

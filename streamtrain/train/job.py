@@ -14,7 +14,8 @@ from typing import Any
 
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError, without_secrets
-from streamtrain.learn import LOSSES, Linear
+from streamtrain.learn import LOSSES
+from streamtrain.learn.family import Recipe
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
 from streamtrain.memory.monitor import Monitor
@@ -90,12 +91,12 @@ class Job:
         return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops)
 
     def ready(self) -> Job:
-        """The same job, now that its plan is accepted: the first features are read (see `Source.with_origins`), unless an
+        """The same job, now that its plan is accepted: the first features are read (see `Source.with_offsets`), unless an
         earlier run knows what they are for."""
         if self.is_known:
             return replace(self, model=_make_model(self.source, self.settings))
         with self.monitor():
-            source = self.source.with_origins(self.ledger)
+            source = self.source.with_offsets(self.ledger)
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod
@@ -136,20 +137,21 @@ def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Mo
     """The source with its target known, and which columns are text. old: the model that is to learn further."""
     target = None if old is None else old.target
     source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
-    if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
+    if settings.loss is not None and LOSSES[settings.loss].target_scale == "mean":  # counts are counted from 0
         source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
     if old is None:
         return source.with_roles(ledger)
     assert source.layout.target is not None
-    require_target(source.layout.target, old, settings.loss)
+    asked = settings.recipe
+    require_target(source.layout.target, old, asked if isinstance(asked, Recipe) else None)
     return source
 
 
 def _from_zero(target: Target | None) -> Target | None:
     """The target as it is, whatever its values are near to."""
-    if target is None or not any(target.origins):
+    if target is None or not any(target.offsets):
         return target
-    return replace(target, origin=0.0, parts=tuple(replace(part, origin=0.0) for part in target.parts))
+    return replace(target, offset=0.0, parts=tuple(replace(part, offset=0.0) for part in target.parts))
 
 
 def _plan(source: Source, model: Model, settings: Settings, validation: Sequence[Term]) -> Plan:
@@ -158,22 +160,15 @@ def _plan(source: Source, model: Model, settings: Settings, validation: Sequence
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         threads=settings.threads, shuffle=settings.shuffle,
         terms=_terms(model, settings, validation),
-        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=_fused(model)),
+        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=model.is_fused),
     )  # fmt: skip
-
-
-def _fused(model: Model) -> bool:
-    """Whether a kernel learns what is sparse."""
-    weighted = model.layout.weight is not None or bool(model.prepared.class_weights)
-    return isinstance(model.learner, Linear) and model.learner.runs and not weighted
 
 
 def _make_model(source: Source, settings: Settings) -> Model:
     layout = source.layout
     assert layout.target is not None
-    learner = settings.linear if isinstance(settings.learner, str) else settings.learner
     weights = class_weights(layout.target, settings.class_weight) if source.is_surveyed else ()
-    return Model(layout, learner, PreparationSettings(settings.hash_bits, settings.infinities, weights))
+    return Model(layout, settings.recipe, PreparationSettings(settings.hash_bits, settings.infinities, weights))
 
 
 def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tuple[Term, ...]:
@@ -225,7 +220,7 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
 
 
 def _require_loss_fits(settings: Settings, target: Target) -> None:
-    if settings.loss is None or not isinstance(settings.learner, str):
+    if settings.loss is None:
         return
     task = LOSSES[settings.loss].task
     fitting = ", ".join(name for name in sorted(LOSSES) if LOSSES[name].task == target.task)

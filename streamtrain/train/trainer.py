@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
-from streamtrain.learn.learner import learner_terms
+from streamtrain.learn.learner import Fused, learner_terms, loss_name
 from streamtrain.load import Loader
 from streamtrain.memory.process import peak_bytes, resident_bytes
 from streamtrain.metrics.scores import metrics_term
@@ -131,7 +131,7 @@ class Trainer:
 
     def _batches_at_once(self) -> int:
         """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
-        if not isinstance(self.settings.learner, str):  # who knows what it takes
+        if not isinstance(self.model.learner, Fused):  # nobody knows how long it takes
             return 1
         return max(1, Scratch.of(self.job.source.layout).rows_at_once // self.plan.batch_size)
 
@@ -242,7 +242,7 @@ class Trainer:
             plan=self.plan,
             settings=settings.as_dict(),
             learner=settings.learner if isinstance(settings.learner, str) else type(self.model.learner).__name__,
-            loss=getattr(getattr(self.model.learner, "loss", None), "name", "unknown"),
+            loss=loss_name(self.model.learner) or "unknown",
             task=history.target.task,
             classes=list(history.target.classes) or None,
             targets=list(history.target.names),

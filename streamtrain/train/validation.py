@@ -109,7 +109,7 @@ def prediction_schema(model: Model) -> pa.Schema:
     for target in model.target.several:
         of = f"_{target.name}" if model.target.parts else ""
         if target.task == "regress":
-            fields.append((f"prediction{of}", pa.float64() if target.origin else pa.float32()))
+            fields.append((f"prediction{of}", pa.float64() if target.offset else pa.float32()))
         else:
             fields.append((f"prediction{of}", target.labels.type))
             fields += [(f"probability{of}_{c}", pa.float32()) for c in target.classes]
