@@ -1,4 +1,4 @@
-"""What can be asked of `rechunk`, and the folder that it writes."""
+"""The settings of `rechunk`, and the folder that it writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Settings", "staged"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RechunkSettings):
-    """The arguments, checked: what can be said before the data are opened is said here.
+    """The arguments of `rechunk`. Raises UsageError for everything that is wrong before the data are opened.
 
     >>> Settings(out="copy", chunk_rows=0)
     Traceback (most recent call last):
@@ -40,10 +40,10 @@ class Settings(RechunkSettings):
         self._check_out()
 
     def require_compression(self, format: str) -> None:
-        """Raise UsageError for a compression that the format has not."""
+        """Raise UsageError for a compression that the format does not have."""
         if self.compression not in COMPRESSIONS[format]:
             known = ", ".join(COMPRESSIONS[format])
-            raise UsageError(f"--compression {self.compression}: for {format} there are {known}")
+            raise UsageError(f"--compression {self.compression}: must be one of {known} for {format}")
 
     @property
     def path(self) -> Path:
@@ -51,19 +51,21 @@ class Settings(RechunkSettings):
 
     def _check_out(self) -> None:
         if not str(self.out):
-            raise UsageError("--out: the name of the folder is empty")
+            raise UsageError("--out: the name is empty: name a folder")
         try:
             if self.path.exists() and not (self.path.is_dir() and not os.listdir(self.path)):
                 raise UsageError(f"--out {self.out}: exists and is not an empty folder: remove it, or name another")
             if not self.path.parent.is_dir():
-                raise UsageError(f"--out {self.out}: there is no folder {self.path.parent}: make it, or name another")
-        except (OSError, ValueError) as error:  # a name too long, a null byte, a folder that is closed to us
+                raise UsageError(
+                    f"--out {self.out}: the folder {self.path.parent} does not exist: create it, or name another"
+                )
+        except (OSError, ValueError) as error:  # the name is too long, has a null byte, or its folder is not readable
             if isinstance(error, UsageError):
                 raise
-            raise UsageError(f"--out {self.out!r}: cannot be a folder: {error}") from None
+            raise UsageError(f"--out {self.out!r}: cannot be created: {error}: name another folder") from None
 
     def require_apart(self, data: Any) -> None:
-        """The copy may not lie among the data, where the next one who reads them would find it."""
+        """Raise UsageError where the copy would be among the data: the next reader of the data would read it too."""
         if not isinstance(data, (str, Path)):
             return
         if not str(data):
@@ -72,7 +74,7 @@ class Settings(RechunkSettings):
         pattern = os.path.abspath(data)
         deep = "**" in pattern and self.path.is_relative_to(pattern.partition("**")[0])
         if Path(data).resolve() in places or deep or any(place.match(pattern) for place in places[:-1]):
-            raise UsageError(f"--out {self.out}: lies in the data that are read: name a folder elsewhere")
+            raise UsageError(f"--out {self.out}: is inside the data: name a folder elsewhere")
 
 
 @contextmanager
