@@ -272,7 +272,8 @@ def _header(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         (path,) = (run / "checkpoints").iterdir()
         found = tensors.load_metadata(path)
-        known = json.loads(found["run"]) | json.loads(found["streamtrain"])
+        known = json.loads(found["streamtrain"])
+        known = known.pop("run") | known
         tensors.save(path, {}, metadata={"streamtrain": json.dumps(change(known))}, sealed=True)
 
     return damage
