@@ -19,7 +19,7 @@ from streamtrain.state import make_durable
 
 __all__ = ["FORMAT", "naming_damage", "read_description", "read_state", "write_files"]
 
-FORMAT = 2
+FORMAT = 3
 _ARRAYS, _DESCRIPTION = "model.safetensors", "model.json"
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, MemoryError, OSError)
 

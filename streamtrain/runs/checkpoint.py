@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
+from streamtrain.plan.term import Term
 from streamtrain.state import WRITING, make_durable, remove_unfinished, write_beside
 
-__all__ = ["CheckpointSchedule", "Checkpoints"]
+__all__ = ["CheckpointSchedule", "Checkpoints", "checkpoint_term"]
 
 _FORMAT = 1
 #: of the header of this format, as far as it is looked at before it is used
@@ -38,6 +39,7 @@ _FORM: dict[str, Any] = {
 _KEPT = 2
 _KEY, _RUN = "streamtrain", "run"
 _NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
+_HEADER_BYTES = 2000  # of the header, for each column, while it is written
 _TIMES_COST = 50  # between two checkpoints, of what the last one took: they take at most 2 % of the time
 _NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # what the first one is expected to take
 
@@ -157,6 +159,14 @@ def _of_this_format(known: dict[str, Any], path: Path) -> dict[str, Any]:
     if known["format"] != _FORMAT:
         raise RunError(f"{path}: checkpoint format {known['format']}; this version reads {_FORMAT}")
     return known
+
+
+def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:
+    """What the memory plan counts for a checkpoint while it is written, or loaded.
+
+    arrays_bytes: of all arrays, copied. columns: that the header describes.
+    """
+    return Term("checkpoint", arrays_bytes + _HEADER_BYTES * columns, "checkpoint")
 
 
 class CheckpointSchedule:

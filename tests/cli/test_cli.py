@@ -253,7 +253,7 @@ BAD = [
     ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words", "'category'"]),
     ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
     ("fit words.parquet --target y --exclude l --as s", ["--as s", "COL=ROLE"]),
-    ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is no feature"]),
+    ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is not a feature"]),
     ("fit words.parquet --target y --exclude l --cross s:x", ["--cross s:x", "'x' is double", "--as x=category"]),
     ("fit words.parquet --target y --exclude l --cross s", ["--cross s", "at least two"]),
     ("fit words.parquet --target l --features x", ["target 'l' is list"]),

@@ -1,4 +1,4 @@
-"""Where a profile may be written, to be asked before it is taken, not after; and how: whole, or not at all."""
+"""Where a page or a picture may be written, asked before the work is done; and how: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 from streamtrain.errors import UsageError, printable
 from streamtrain.state import write_beside
 
-__all__ = ["require_file", "written"]
+__all__ = ["PAGE_ENDINGS", "require_file", "written"]
+
+PAGE_ENDINGS = (".html", ".htm")
 
 
 def require_file(path: str | Path, endings: Sequence[str], data: Any = None) -> Path:
