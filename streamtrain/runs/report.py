@@ -44,6 +44,7 @@ class Report:
     run: str | None = None
     fingerprint: str | None = None  # of the data; known where a run folder is written
     lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs whose model went on, the oldest first
+    changes: list[dict[str, Any]] = field(default_factory=list)  # of settings on the way, with the rows seen
     resumes: int = 0  # how often the run was stopped and went on
 
     def __repr__(self) -> str:
@@ -81,6 +82,7 @@ class Report:
             "settings": self.settings,
             "fingerprint": self.fingerprint,
             "lineage": self.lineage,
+            "changes": self.changes,
             "resumes": self.resumes,
         }
 

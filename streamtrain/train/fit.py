@@ -163,7 +163,7 @@ class _Fit:
         if folder is not None:
             described = trainer.model.describe()
         if start.checkpoint is not None and folder is not None:
-            if json.dumps(described) != start.described:
+            if json.dumps(described) != start.expected:
                 raise RunError(
                     "--resume: these settings make another model here than they did when the run was started: go on with the "
                     "version of streamtrain that started it, or start a new run in another folder"
@@ -205,6 +205,7 @@ class _Fit:
             "versions": identity.versions(),
             "environment": identity.environment() if before is None else before["environment"],
             "lineage": start.lineage,
+            "changes": start.all_changes,
             "resumes": 0 if before is None else before["resumes"] + 1,
             "warnings": self.warnings,
             "checkpoint_seconds": self.seconds,
@@ -249,7 +250,7 @@ class _Fit:
         if self.folder is not None:
             report.warnings += self.folder.warnings
             report.run, report.fingerprint = str(self.folder.asked), self.static["data"]["fingerprint"]
-            report.resumes = self.static["resumes"]
+            report.resumes, report.changes = self.static["resumes"], self.static["changes"]
             self.folder.write(trainer.model, report)
         return FitResult(trainer.model, report)
 
