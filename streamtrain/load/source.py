@@ -187,7 +187,7 @@ class Source:
         return self._shares[0]
 
     def plan(
-        self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
+        self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
         scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip

@@ -23,13 +23,13 @@ from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
 from streamtrain.plan.term import Term
 from streamtrain.prepare.ngrams import Part, beside, text_part
+from streamtrain.prepare.settings import INFINITIES
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.vocabulary import Vocabulary
 from streamtrain.state import checked, part
 
-__all__ = ["INFINITIES", "Preparation", "Shape", "default_hash_bits"]
+__all__ = ["Preparation", "Shape", "default_hash_bits"]
 
-INFINITIES = ("error", "clip", "missing")
 _CLIP = 10.0  # running standard deviations from the mean
 _MOST_BITS, _FEWEST_BITS = 18, 6
 _TABLE_BYTES, _SLOT_BYTES = 32 << 20, 16  # of a learner with one output: weight, average, optimizer, steps

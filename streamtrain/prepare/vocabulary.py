@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from streamtrain.errors import UsageError
 from streamtrain.kernels import zeros
 from streamtrain.kernels.hashing import find_slots
+from streamtrain.prepare.settings import FEWEST_BITS, MOST_BITS
 from streamtrain.state import checked
 
 __all__ = ["Vocabulary"]
 
 Words = NDArray[np.uint32]
-_FEWEST_BITS, _MOST_BITS = 4, 28
 
 
 class Vocabulary:
@@ -47,8 +47,8 @@ class Vocabulary:
     @staticmethod
     def require_bits(bits: int) -> None:
         """Raise UsageError unless there can be so many slots."""
-        if not _FEWEST_BITS <= bits <= _MOST_BITS:
-            raise UsageError(f"--hash-bits {bits}: must be from {_FEWEST_BITS} to {_MOST_BITS}")
+        if not FEWEST_BITS <= bits <= MOST_BITS:
+            raise UsageError(f"--hash-bits {bits}: must be from {FEWEST_BITS} to {MOST_BITS}")
 
     @property
     def width(self) -> int:
