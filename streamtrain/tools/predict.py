@@ -22,17 +22,17 @@ __all__ = ["predict"]
 
 
 def predict(
-    run: Model | str | Path, data: Any, *, out: str | Path, memory: int | str | None = None,
+    run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: int | str | None = None,
     threads: int | None = None, missing_chunks: str = "error",
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
 
     Columns: ``prediction``, and for classes ``probability_<class>`` for each; of several targets ``prediction_<target>`` and
-    ``probability_<target>_<class>``. Returns ``{"rows", "out"}``.
+    ``probability_<target>_<class>``. learner: of a run folder, see `load_model`. Returns ``{"rows", "out"}``.
     """
     require_settings(memory, threads)
     reset_peak()
-    model = run if isinstance(run, Model) else load_model(run)
+    model = run if isinstance(run, Model) else load_model(run, learner=learner)
     path = Path(out).resolve()
     if (path.exists() and not path.is_file()) or not path.parent.is_dir():
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
@@ -45,7 +45,7 @@ def predict(
     schema = prediction_schema(model)
     try:
         with (
-            Monitor(plan.budget_bytes, plan.terms) as monitor,
+            Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
             ParquetTableWriter(path, schema, chunk_rows=chunk_rows(model)) as writer,
         ):
             for _, predictions in predicted(source, plan, model, monitor):
@@ -72,7 +72,7 @@ def _table(model: Model, predictions: NDArray[np.float32], schema: pa.Schema) ->
     each = predictions.T if model.target.parts else [predictions]
     for target, found in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(found + np.float64(target.origin) if target.origin else np.array(found)))
+            columns.append(pa.array(found + np.float64(target.offset) if target.offset else np.array(found)))
             continue
         if found.ndim == 1:  # two classes: the probability of the second
             found = np.stack([1 - found, found], axis=1)
