@@ -408,7 +408,8 @@ def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """A checkpoint with another header."""
     path = run / "checkpoints/checkpoint-00000001.safetensors"
     found = tensors.load_metadata(path)
-    known = json.loads(found["run"]) | json.loads(found["streamtrain"])
+    known = json.loads(found["streamtrain"])
+    known = known.pop("run") | known
     change(known)
     tensors.save(path, tensors.load(path, sealed=True).arrays, metadata={"streamtrain": json.dumps(known)}, sealed=True)
 
