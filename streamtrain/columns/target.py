@@ -66,6 +66,11 @@ class Target:
         return tuple(part.name for part in self.parts) or (self.name,)
 
     @property
+    def is_known(self) -> bool:
+        """Whether somebody looked at the values, or named the classes."""
+        return all(bool(part.classes or part.rows) for part in self.several)
+
+    @property
     def several(self) -> tuple[Target, ...]:
         """The target of each column."""
         return self.parts or (self,)
