@@ -1,5 +1,5 @@
-"""Rows arrive as batches: what is read (`source`), how it lands in memory (`layout`, `window`), who reads it when
-(`schedule`, `read`, `fill`), and batches cut from it (`cut`, `loader`)."""
+"""Rows arrive as batches: what is read (`source`, `survey`), the buffers that it is written to (`window`), who reads it
+and when (`read`, `schedulers`, `prefetch`), and the batches that are cut from it (`batches`, `loader`)."""
 
 from streamtrain.columns.layout import Layout
 from streamtrain.load.loader import Loader
