@@ -379,7 +379,7 @@ def test_tables_as_they_are(run: Run) -> None:
         out = f"r{number}"
         done = run("fit", as_they_are, "--target", "y", *flags, "--out", out, "--json")
         assert done.code == 0, done.err
-        assert done.err.endswith("--hash-bits 11 gives room to four times as many\n") if "9" in flags else not done.err
+        assert done.err.endswith("--hash-bits 11 has room for four times as many\n") if "9" in flags else not done.err
         assert done.json["preparation"].items() >= made.items(), done.json["preparation"]
         assert done.json["metrics"]["progressive"]["accuracy"] > 0.7
         assert run("predict", out, as_they_are, "--out", "p.parquet", "--json").json["rows"] == ROWS
