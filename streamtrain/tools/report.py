@@ -75,7 +75,7 @@ def _describe(folder: Path) -> dict[str, Any]:
     return facts | told | {
         "target": ", ".join(facts["targets"] or ()) or None,
         "columns": _columns(model),
-        "lines": _lines(folder) or header.get("history", {}).get("lines", []),
+        "lines": max(header.get("history", {}).get("lines", []), _lines(folder), key=len),  # one may be behind
         "versions": told.get("versions") or header.get("environment"),
     }  # fmt: skip
 
@@ -156,5 +156,5 @@ def _verdict(facts: Mapping[str, Any]) -> tuple[str, str]:
     if facts["state"] == "running":
         return "doubt", f"Running: {epochs}{of} epochs are over, {rows}. This page shows its newest checkpoint."
     if facts["state"] == "stopped":
-        return "doubt", f"Stopped: {epochs}{of} epochs are over, {rows}. `streamtrain fit --resume` continues it."
+        return "doubt", f"Stopped: {epochs}{of} epochs are over, {rows}. Continue it with streamtrain fit --resume."
     return "bad", f"Failed before its first checkpoint: {rows}. Start it again in the same folder."
