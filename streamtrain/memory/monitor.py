@@ -36,7 +36,7 @@ class Monitor:
 
     budget_bytes: the most that the process may take. planned: the terms of the plan. measured: terms of which it is known
     what they really took, for the message. stops: whether going over the budget is an error; otherwise it is a warning,
-    in ``warnings``, and no limit is set.
+    in ``warnings``, and no limit is set. watch: called a hundred times a second from the monitor's thread.
 
     A MemoryError that leaves the block becomes BudgetExceeded.
 
@@ -46,11 +46,11 @@ class Monitor:
 
     def __init__(
         self, budget_bytes: int, planned: Mapping[str, int], *, measured: Callable[[], Mapping[str, int]] = dict,
-        stops: bool = True,
+        stops: bool = True, watch: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
         self.budget_bytes = budget_bytes
         self.warnings: list[str] = []
-        self._planned, self._measured, self._stops = planned, measured, stops
+        self._planned, self._measured, self._stops, self._watch = planned, measured, stops, watch
         self._near = self._over = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamtrain-monitor", daemon=True)
@@ -112,6 +112,8 @@ class Monitor:
     def _run(self) -> None:
         while not self._done.is_set():
             self._sample()
+            if self._watch is not None:
+                self._watch()
             self._done.wait(_SAMPLE_SECONDS)
 
     def _sample(self) -> None:
