@@ -1,9 +1,9 @@
-"""The rows that the learner sees at once."""
+"""The rows that a learner sees at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,21 @@ __all__ = ["Batch", "Sparse", "Texts"]
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """What is mostly zero: compressed sparse rows, as scipy's ``csr_matrix((values, indices, indptr))`` has them.
+    """A matrix that is mostly zero, in compressed sparse rows, like scipy's ``csr_matrix((values, indices, indptr))``.
 
-    indptr: shape (rows + 1,), int64: the entries of row r stand from ``indptr[r]`` to ``indptr[r + 1]``; it starts at 0.
-    indices: shape (entries,), int32: the column of each entry; one may occur twice in a row, and counts twice then.
-    values: shape (entries,), float32, or None where every entry is 1. width: columns.
+    Parameters
+    ----------
+    indptr
+        Shape (rows + 1,), int64. The entries of row r are those from ``indptr[r]`` to ``indptr[r + 1]``; ``indptr[0]`` is 0.
+    indices
+        Shape (entries,), int32. The column of each entry. A column that occurs twice in a row counts twice.
+    values
+        Shape (entries,), float32, or None if every entry is 1.
+    width
+        The number of columns.
 
+    Examples
+    --------
     >>> sparse = Sparse(np.array([0, 2, 3]), np.array([4, 1, 4], np.int32), None, 5)
     >>> len(sparse), sparse.part(1, 2).indices.tolist(), sparse.nbytes
     (2, [4], 36)
@@ -33,10 +42,15 @@ class Sparse:
         return len(self.indptr) - 1
 
     def part(self, start: int, stop: int) -> Sparse:
-        """Rows ``start`` to ``stop``; of the entries nothing is copied."""
+        """Rows ``start`` to ``stop``; the entries are not copied."""
         first, last = self.indptr[start], self.indptr[stop]
         values = None if self.values is None else self.values[first:last]
         return Sparse(self.indptr[start : stop + 1] - first, self.indices[first:last], values, self.width)
+
+    def copy(self) -> Sparse:
+        """The same rows in arrays of their own."""
+        values = None if self.values is None else self.values.copy()
+        return Sparse(self.indptr.copy(), self.indices.copy(), values, self.width)
 
     @property
     def nbytes(self) -> int:
@@ -46,10 +60,16 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts of several columns, not yet taken apart. data: UTF-8, shape (bytes,), uint8.
+    """The texts of several columns.
 
-    starts: where each text begins in data, shape (rows, columns), int64. sizes: its bytes, shape (rows, columns), int32;
-    -1 where it is missing.
+    Parameters
+    ----------
+    data
+        UTF-8, shape (bytes,), uint8. It may hold the texts of other rows too.
+    starts
+        Shape (rows, columns), int64. Where each text starts in ``data``.
+    sizes
+        Shape (rows, columns), int32. The bytes of each text; -1 where it is missing.
     """
 
     data: NDArray[np.uint8]
@@ -63,23 +83,53 @@ class Texts:
         """Rows ``start`` to ``stop``, without a copy."""
         return Texts(self.data, self.starts[start:stop], self.sizes[start:stop])
 
+    def copy(self) -> Texts:
+        """The same texts in arrays of their own, with no bytes of other rows."""
+        sizes = np.maximum(self.sizes, 0)
+        ends = np.cumsum(sizes, dtype=np.int64).reshape(sizes.shape)
+        pieces = [
+            self.data[start : start + size]
+            for start, size in zip(self.starts.ravel().tolist(), sizes.ravel().tolist(), strict=True)
+        ]
+        return Texts(np.concatenate([self.data[:0], *pieces]), ends - sizes, self.sizes.copy())
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows cut from a window. The loader gives features as they are, with NaN for what is missing, codes and texts; the
-    preparation makes numbers to learn from of them, features and sparse.
+    """Rows cut from a window.
 
-    features: shape (rows, features), float32, C-contiguous.
-    targets: shape (rows,): int32 class positions, or float32 values for regression; empty where no target was asked for.
-    weights: shape (rows,), float32, or None where every row weighs one.
-    positions: the rows' positions in the data, shape (rows,), int64, or a function that finds them (see `rows`).
-    held_out: whether these rows are for scoring only.
-    sparse: the sparse part of what is learned from, beside the features; None where there is none.
-    codes: of the categories of each row, shape (rows, categories), uint32 (see `streamtrain.columns`); None for none.
-    texts: None where there are none.
+    The loader gives features as they are, with NaN for what is missing, hashes and texts. The preparation turns these into
+    what a learner takes: features and ``sparse``.
 
-    The arrays belong to the loader and are valid until the next batch is asked for: copy what must be kept.
+    Parameters
+    ----------
+    features
+        Shape (rows, features), float32, C-contiguous.
+    targets
+        Shape (rows,): int32 class positions, or float32 values for regression; shape (rows, targets) for several targets; shape
+        (0,) without a target.
+    weights
+        Shape (rows,), float32, or None if every row weighs one.
+    positions
+        The positions of the rows in the data, shape (rows,), int64, or a function that computes them (see `rows`).
+    held_out
+        Whether these rows are for scoring only.
+    sparse
+        The sparse part of what is learned from, beside the features; None if there is none.
+    hashes
+        Shape (rows, hashes), uint32: the hashes of the values of categories and of crossed columns; None if there are none.
+    texts
+        None if there are none.
+    tensors
+        For each column of numbers: its first feature, and the shape of a value (see `tensor`).
 
+    Notes
+    -----
+    The arrays belong to the loader and are overwritten when the next batch is requested. To keep a batch, use `copy`, or a
+    loader with ``copy=True``.
+
+    Examples
+    --------
     >>> batch = Batch(np.zeros((2, 3), np.float32), np.zeros(2, np.int32), None, np.arange(2))
     >>> len(batch), batch.nbytes, batch.rows.tolist()
     (2, 32, [0, 1])
@@ -91,36 +141,78 @@ class Batch:
     positions: NDArray[np.int64] | Callable[[], NDArray[np.int64]]
     held_out: bool = False
     sparse: Sparse | None = None
-    codes: NDArray[np.uint32] | None = None
+    hashes: NDArray[np.uint32] | None = None
     texts: Texts | None = None
+    tensors: Mapping[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.features)
 
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """The numbers of one column in the shape that they have in the data.
+
+        Returns
+        -------
+        A view of the features, float32: shape (rows,) for a column of single numbers, (rows, 28, 28) for tensors of
+        28 x 28, (rows, 7) for timestamps.
+
+        Raises
+        ------
+        KeyError
+            If no column of this name becomes numbers.
+        """
+        if name not in self.tensors:
+            raise KeyError(f"no column {name!r} becomes numbers: must be one of {', '.join(map(repr, self.tensors))}")
+        first, shape = self.tensors[name]
+        return self.features[:, first : first + int(np.prod(shape))].reshape(len(self), *shape)
+
     def part(self, start: int, stop: int) -> Batch:
         """Rows ``start`` to ``stop``, without a copy."""
-        weights = None if self.weights is None else self.weights[start:stop]
-        features, targets = self.features[start:stop], self.targets[start:stop]
-        codes = None if self.codes is None else self.codes[start:stop]
-        sparse = None if self.sparse is None else self.sparse.part(start, stop)
-        texts = None if self.texts is None else self.texts.part(start, stop)
-        return Batch(features, targets, weights, lambda: self.rows[start:stop], self.held_out, sparse, codes, texts)
+        rows = slice(start, stop)
+        return replace(
+            self,
+            features=self.features[rows],
+            targets=self.targets[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            positions=lambda: self.rows[rows],
+            sparse=None if self.sparse is None else self.sparse.part(start, stop),
+            hashes=None if self.hashes is None else self.hashes[rows],
+            texts=None if self.texts is None else self.texts.part(start, stop),
+        )
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
-        """Copies of some rows, none of which is prepared yet. rows: which, shape (rows taken,)."""
-        weights = None if self.weights is None else self.weights[rows]
-        codes = None if self.codes is None else self.codes[rows]
-        texts = None if self.texts is None else Texts(self.texts.data, self.texts.starts[rows], self.texts.sizes[rows])
-        features, targets = self.features[rows], self.targets[rows]
-        return Batch(features, targets, weights, lambda: self.rows[rows], self.held_out, codes=codes, texts=texts)
+        """Copies of the rows with these numbers, shape (rows taken,), of a batch that is not prepared yet."""
+        texts = self.texts
+        return replace(
+            self,
+            features=self.features[rows],
+            targets=self.targets[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            positions=lambda: self.rows[rows],
+            sparse=None,
+            hashes=None if self.hashes is None else self.hashes[rows],
+            texts=None if texts is None else Texts(texts.data, texts.starts[rows], texts.sizes[rows]),
+        )
+
+    def copy(self) -> Batch:
+        """The same rows in arrays of their own, which outlive the next batch."""
+        return replace(
+            self,
+            features=self.features.copy(),
+            targets=self.targets.copy(),
+            weights=None if self.weights is None else self.weights.copy(),
+            sparse=None if self.sparse is None else self.sparse.copy(),
+            hashes=None if self.hashes is None else self.hashes.copy(),
+            texts=None if self.texts is None else self.texts.copy(),
+        )
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """The position of each row in the data, shape (rows,); 0 is the first row of the first chunk."""
+        """The position of each row in the data, shape (rows,), int64; 0 is the first row of the first chunk."""
         return self.positions() if callable(self.positions) else self.positions
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays; of texts not those of the window that they stand in."""
-        parts = (self.features, self.targets, self.weights, self.sparse, self.codes)
-        return sum(part.nbytes for part in parts if part is not None)
+        """Bytes of all arrays, except the texts, whose bytes are in an array of the whole window."""
+        arrays = (self.features, self.targets, self.weights, self.sparse, self.hashes)
+        return sum(array.nbytes for array in arrays if array is not None)

@@ -76,7 +76,7 @@ def test_the_path_of_the_data_names_every_module() -> None:
     ("page", "names"),
     [
         ("linear.md", [*LOSSES, *OPTIMIZERS, *SCHEDULES]),
-        ("preparation.md", [*ROLES, "time", *INFINITIES, *Preparation(Shape(("x",))).as_dict()]),
+        ("preparation.md", [*ROLES, *INFINITIES, *Preparation(Shape(("x",))).as_dict()]),
     ],
 )
 def test_every_choice_is_explained(page: str, names: list[str]) -> None:
@@ -119,6 +119,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("rechunk", [DIGITS, "--out", "rechunked", "--chunk-rows", "500"]),
         ("check-reader", [DIGITS]),
         ("runs", ["run"]),
+        ("report", ["run", "--out", "run.html"]),
     ],
 )
 def test_json_has_the_keys_that_are_documented(

@@ -1,4 +1,4 @@
-"""The buffers of a window: numbers, targets, weights, codes of categories, and texts; rows are written to their places."""
+"""The arrays of a window: numbers, targets, weights, hashes and texts. Every row is written at its position in the window."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Texts
-from streamtrain.kernels import scatter_rows
+from streamtrain.kernels import scatter_columns, scatter_rows
 
-__all__ = ["TextStore", "WindowArrays"]
+__all__ = ["TEXT_ENTRY_BYTES", "RowWriter", "TextStore", "WindowArrays"]
 
-_MOVED_ROWS = 8192  # at a time, where gaps are closed
-_GROWN_BY = 8  # by what part texts grow where they are longer than was thought
+TEXT_ENTRY_BYTES = 12  # of a text beside its bytes: where it starts, and its size
+_MOVED_ROWS = 8192  # at a time, when gaps are closed
+_GROWTH = 8  # the store grows by one part in so many when texts are longer than expected
 
 
 class TextStore:
-    """The texts of the rows of a window: their bytes one after the other, and for each row and column where they stand.
+    """The texts of the rows of a window: their bytes in one array, and for each row and column where its text starts.
 
-    The bytes of a chunk are added by any thread, in any order: what a row holds does not depend on it.
+    Threads add the bytes of chunks in any order: what a row holds does not depend on the order.
     """
 
     def __init__(self, rows: int, columns: int, nbytes: int) -> None:
@@ -31,23 +32,23 @@ class TextStore:
         self._lock = threading.Lock()
 
     def clear(self) -> None:
-        """Forget all bytes: other rows come."""
+        """Remove all bytes, before the store is filled with other rows."""
         self._used = 0
 
     def add(self, data: NDArray[np.uint8]) -> int:
-        """Take over bytes; returns where they begin."""
+        """Copy bytes into the store. Returns where they start."""
         with self._lock:
             start, self._used = self._used, self._used + len(data)
             if self._used > len(self._data):
-                self._grow(max(self._used, len(self._data) + len(self._data) // _GROWN_BY), start)
+                self._grow(max(self._used, len(self._data) + len(self._data) // _GROWTH), start)
             self._data[start : self._used] = data
             return start
 
     def _grow(self, size: int, used: int) -> None:
-        """Make room for so many bytes; those that are used stay."""
+        """Enlarge the store to ``size`` bytes; the first ``used`` of them stay."""
         try:
-            self._data.resize(size)  # large memory is not copied, its pages are named anew
-        except ValueError:  # somebody holds texts of before
+            self._data.resize(size)  # the system moves pages of large memory without copying them
+        except ValueError:  # somebody holds a view of the texts
             grown = np.empty(size, np.uint8)
             grown[:used] = self._data[:used]
             self._data = grown
@@ -56,17 +57,11 @@ class TextStore:
         """The texts of rows ``first`` to ``last``, without a copy."""
         return Texts(self._data[: self._used], self.starts[first:last], self.sizes[first:last])
 
-    def take(self, at: int, texts: Texts) -> None:
-        """Copy texts to the rows from ``at`` on."""
-        rows = slice(at, at + len(texts))
-        self.sizes[rows] = texts.sizes
-        pieces = [
-            texts.data[start : start + max(0, size)]
-            for start, size in zip(texts.starts.ravel().tolist(), texts.sizes.ravel().tolist(), strict=True)
-        ]
-        base = self.add(np.concatenate(pieces) if pieces else np.empty(0, np.uint8))
-        ends = np.cumsum(np.maximum(texts.sizes.ravel(), 0), dtype=np.int64)
-        self.starts[rows] = base + (ends - np.maximum(texts.sizes.ravel(), 0)).reshape(texts.sizes.shape)
+    def copy_from(self, texts: Texts, row: int) -> None:
+        """Copy texts to the rows from ``row`` on."""
+        own = texts.copy()
+        self.sizes[row : row + len(own)] = own.sizes
+        self.starts[row : row + len(own)] = own.starts + self.add(own.data)
 
     @property
     def nbytes(self) -> int:
@@ -74,61 +69,127 @@ class TextStore:
 
 
 class WindowArrays:
-    """Where `Layout.write` writes; `Layout.buffers` makes one. features: shape (rows, width); targets, weights: shape
-    (rows,); codes: shape (rows, codes), uint32, or None; texts: None where there are none."""
+    """The arrays that rows are written to; `Layout.buffers` makes them.
+
+    features: shape (rows, width). targets: shape (rows,) or (rows, targets). weights: shape (rows,), float32, or None. hashes:
+    shape (rows, hashes), uint32, or None. texts: None if no column is text.
+    """
 
     def __init__(
-        self, features: NDArray[Any], targets: NDArray[Any], *, weighted: bool, codes: int, texts: TextStore | None
+        self, features: NDArray[Any], targets: NDArray[Any], *, weighted: bool, hashes: int, texts: TextStore | None
     ) -> None:
         rows = len(features)
         self.features, self.targets, self.texts = features, targets, texts
         self.weights = np.empty(rows, np.float32) if weighted else None
-        self.codes = np.empty((rows, codes), np.uint32) if codes else None
+        self.hashes = np.empty((rows, hashes), np.uint32) if hashes else None
 
     def clear(self) -> None:
-        """Make ready for other rows."""
+        """Get ready for other rows."""
         if self.texts is not None:
             self.texts.clear()
 
     def fields(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """The arrays that hold something for each row, by name."""
-        named = {"features": self.features, "targets": self.targets, "weights": self.weights, "codes": self.codes}
+        named = {"features": self.features, "targets": self.targets, "weights": self.weights, "hashes": self.hashes}
         named |= {"starts": self.texts.starts, "sizes": self.texts.sizes} if self.texts is not None else {}
         yield from ((name, array) for name, array in named.items() if array is not None and len(array))
 
-    def scatter_from(self, other: WindowArrays, places: NDArray[np.int64]) -> None:
-        """Write each row of ``other`` to its place."""
+    def scatter_from(self, other: WindowArrays, positions: NDArray[np.int64]) -> None:
+        """Write each row of ``other`` to its position here; positions: shape (rows of other,)."""
         sources = dict(other.fields())
         if self.texts is not None and other.texts is not None:
             sources["starts"] = other.texts.starts + self.texts.add(other.texts.rows(0, 0).data)
         for name, array in self.fields():
             if name in sources and array[:1].nbytes:
-                scatter_rows(np.ascontiguousarray(_matrix(sources[name])), _matrix(array), 0, places)
+                scatter_rows(np.ascontiguousarray(_matrix(sources[name])), _matrix(array), 0, positions)
 
     def close_gaps(self, lost: NDArray[np.int32], rows: int) -> None:
-        """Move the rows that are not at the places ``lost``, sorted, to the front, in their order. rows: there are."""
-        at = int(lost[0])
-        for first in range(at, rows, _MOVED_ROWS):
+        """Move the first ``rows`` rows together over the positions ``lost``, which are sorted; the others keep their order."""
+        to = int(lost[0])
+        for first in range(to, rows, _MOVED_ROWS):
             last = min(first + _MOVED_ROWS, rows)
             gaps = lost[np.searchsorted(lost, first) : np.searchsorted(lost, last)]
             kept = np.delete(np.arange(first, last), gaps - first)
             for _, array in self.fields():
-                array[at : at + len(kept)] = array[kept]
-            at += len(kept)
+                array[to : to + len(kept)] = array[kept]
+            to += len(kept)
 
-    def copy_rows(self, at: int, other: WindowArrays, first: int, last: int) -> None:
-        """Copy rows ``first`` to ``last`` of ``other`` to the rows from ``at`` on; numbers may change their type."""
+    def copy_rows(self, to: int, other: WindowArrays, first: int, last: int) -> None:
+        """Copy rows ``first`` to ``last`` of ``other`` to the rows from ``to`` on; the dtype of numbers may differ."""
         sources = dict(other.fields())
         for name, array in self.fields():
             if name not in ("starts", "sizes") and name in sources:
-                array[at : at + last - first] = sources[name][first:last]
+                array[to : to + last - first] = sources[name][first:last]
         if self.texts is not None and other.texts is not None:
-            self.texts.take(at, other.texts.rows(first, last))
+            self.texts.copy_from(other.texts.rows(first, last), to)
 
     @property
     def nbytes(self) -> int:
         texts = 0 if self.texts is None else self.texts.nbytes
         return texts + sum(array.nbytes for name, array in self.fields() if name not in ("starts", "sizes"))
+
+
+class RowWriter:
+    """Writes the rows of one record batch to their positions in the arrays of a window.
+
+    Columns of single numbers and of hashes are collected and written together by `finish`: a row is then touched once.
+
+    positions: of the rows in the window, shape (rows,). where: names the chunk in errors.
+    """
+
+    def __init__(self, arrays: WindowArrays, positions: NDArray[np.int64], where: str) -> None:
+        self._arrays, self._positions, self.where = arrays, positions, where
+        self._numbers: list[tuple[int, NDArray[np.float32]]] = []
+        self._hashes: list[tuple[int, NDArray[np.float32]]] = []
+
+    @property
+    def holds_uint8(self) -> bool:
+        """Whether the window holds numbers as uint8."""
+        return bool(self._arrays.features.dtype == np.uint8)
+
+    def add_numbers(self, first: int, numbers: NDArray[Any]) -> None:
+        """Write numbers, shape (rows,) or (rows, entries), to the columns of the features from ``first`` on."""
+        numbers = np.ascontiguousarray(numbers)
+        if numbers.ndim == 1:
+            self._numbers.append((first, numbers))
+        else:
+            scatter_rows(numbers, self._arrays.features, first, self._positions)
+
+    def add_hashes(self, column: int, hashes: NDArray[np.uint32]) -> None:
+        """Write hashes, shape (rows,), to a column of the hashes."""
+        self._hashes.append((column, hashes.view(np.float32)))
+
+    def add_texts(
+        self, column: int, data: NDArray[np.uint8], offsets: NDArray[np.int64], valid: NDArray[np.bool_]
+    ) -> None:
+        """Write texts, as `text_bytes` returns them, to a column of the texts."""
+        texts = self._arrays.texts
+        assert texts is not None
+        base = texts.add(data[offsets[0] : offsets[-1]])
+        texts.starts[self._positions, column] = offsets[:-1] + (base - offsets[0])
+        texts.sizes[self._positions, column] = np.where(valid, np.diff(offsets), -1)
+
+    def add_targets(self, column: int, targets: NDArray[Any], first: int, last: int) -> None:
+        """Write the targets of rows ``first`` to ``last``, shape (last - first,), to a column of the targets."""
+        into = self._arrays.targets
+        into = into[:, None] if into.ndim == 1 else into
+        scatter_rows(targets[:, None], into, column, self._positions[first:last])
+
+    def add_weights(self, weights: NDArray[np.float32]) -> None:
+        """Write weights, shape (rows,)."""
+        assert self._arrays.weights is not None
+        scatter_rows(weights[:, None], self._arrays.weights[:, None], 0, self._positions)
+
+    def finish(self) -> None:
+        """Write what was collected."""
+        _scatter(self._numbers, self._arrays.features, self._positions)
+        if self._arrays.hashes is not None:
+            _scatter(self._hashes, self._arrays.hashes.view(np.float32), self._positions)
+
+
+def _scatter(columns: list[tuple[int, NDArray[np.float32]]], into: NDArray[Any], positions: NDArray[np.int64]) -> None:
+    ordered = sorted(columns, key=lambda column: column[0])
+    scatter_columns([values for _, values in ordered], np.array([at for at, _ in ordered], np.int64), into, positions)
 
 
 def _matrix(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,7 +1,8 @@
-"""Values -> signatures: 32 bits that stand for a value of a column, whatever the encoding that it came in.
+"""Hashes of the values of a column: 32 bits each, whatever the encoding of the values.
 
-Text and bytes by their bytes, whole numbers, booleans, dates and times as 64-bit integers, other numbers as 64-bit floats. Two
-values of a column share a signature by chance, one pair in 2^32: among a million values about 116 do. A null is a value too.
+Text and bytes are hashed as bytes; whole numbers, booleans, dates and times as 64-bit integers; other numbers as 64-bit
+floats. A null is a value too. Two values of a column have the same hash by chance, one pair in 2^32: among a million values
+about 116 do.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from streamtrain.columns.texts import text_bytes
 from streamtrain.kernels.hashing import hash_bytes, hash_words, mixed, take
 from streamtrain.storage.arrow import valid
 
-__all__ = ["NULL", "seed_of", "signatures"]
+__all__ = ["NULL", "hash_values", "seed_of"]
 
-NULL = "null"  # what is missing, as seeds are named
+NULL = "null"  # the name of a missing value, for `seed_of`
 Words = NDArray[np.uint32]
 
 
 def seed_of(*names: str) -> int:
-    """The seed of a column's signatures: the same for the same names, in any process and on any machine.
+    """The seed of a column's hashes: the same for the same names, in any process and on any machine.
 
     >>> seed_of("city") == seed_of("city"), seed_of("city") == seed_of("town")
     (True, False)
@@ -33,10 +34,10 @@ def seed_of(*names: str) -> int:
     return int(mixed(np.array([zlib.crc32(text)], np.uint32))[0])
 
 
-def signatures(values: pa.Array, seed: int) -> Words:
-    """The signature of each value, shape (rows,), uint32, never 0.
+def hash_values(values: pa.Array, seed: int) -> Words:
+    """The hash of each value, shape (rows,), uint32, never 0.
 
-    >>> signatures(pa.array(["a", "b", None, "a"]), 1).tolist() == signatures(
+    >>> hash_values(pa.array(["a", "b", None, "a"]), 1).tolist() == hash_values(
     ...     pa.array(["a", "b", None, "a"]).dictionary_encode(), 1).tolist()
     True
     """
@@ -48,16 +49,16 @@ def signatures(values: pa.Array, seed: int) -> Words:
     if pa.types.is_null(values.type):
         return np.full(len(values), null, np.uint32)
     if isinstance(values, pa.DictionaryArray):
-        codes, bits = values.indices, values.indices.buffers()[0]
-        there = None if bits is None or not codes.null_count else (np.frombuffer(bits, np.uint8), codes.offset)
-        numbers = unpacked(codes)[0].astype(np.int32, copy=False)
-        return take(signatures(values.dictionary, seed), numbers, there, null)
-    found = _of_plain(values, seed)
-    return np.where(valid(values), found, np.uint32(null)) if values.null_count else found
+        indices, bits = values.indices, values.indices.buffers()[0]
+        validity = None if bits is None or not indices.null_count else (np.frombuffer(bits, np.uint8), indices.offset)
+        numbers = unpacked(indices)[0].astype(np.int32, copy=False)
+        return take(hash_values(values.dictionary, seed), numbers, validity, null)
+    hashes = _hash_plain(values, seed)
+    return np.where(valid(values), hashes, np.uint32(null)) if values.null_count else hashes
 
 
-def _of_plain(values: pa.Array, seed: int) -> Words:
-    """Of values that are neither encoded nor nested; those of nulls may be anything."""
+def _hash_plain(values: pa.Array, seed: int) -> Words:
+    """The hashes of values that are neither encoded nor nested. At a null the hash is arbitrary."""
     t, kind = pa.types, values.type
     if t.is_fixed_size_binary(kind):
         data = np.frombuffer(values.buffers()[1] or b"", np.uint8)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamtrain.errors import ColumnError
 from streamtrain.kernels.hashing import floats
 
-__all__ = ["as_numbers", "difference", "numbers_in", "origin_of", "to_float32", "unpacked"]
+__all__ = ["as_numbers", "difference", "numbers_in", "offset_of", "to_float32", "unpacked"]
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -37,13 +37,13 @@ def numbers_in(kind: pa.DataType) -> int:
     return 1
 
 
-def to_float32(values: pa.Array, origin: float = 0) -> NDArray[np.float32]:
+def to_float32(values: pa.Array, offset: float = 0) -> NDArray[np.float32]:
     """An Arrow array of numbers as float32; shape (rows,), or (rows, entries) for tensors and lists of fixed size.
 
     Integers, floats, booleans, decimals, durations (in seconds) and the null type; also in a dictionary, run-end encoded,
     in fixed-shape tensors and nested lists of fixed size (entries in the order in which they are stored). Dates, times and
     timestamps give the integers that Arrow holds; see `streamtrain.columns.times` for more of them.
-    origin: what is subtracted before rounding to float32; exact for 64-bit integers. An int, where these are meant.
+    offset: what is subtracted before rounding to float32; exact for 64-bit integers. An int, where these are meant.
     Nulls are NaN; a null list is a row of them. What is too large for float32 is infinite.
     float32 without nulls is the Arrow array's own memory, read-only. Raises ColumnError for types that hold no numbers.
 
@@ -52,12 +52,12 @@ def to_float32(values: pa.Array, origin: float = 0) -> NDArray[np.float32]:
     >>> to_float32(pa.array([[1, None], None], pa.list_(pa.int8(), 2))).tolist()
     [[1.0, nan], [nan, nan]]
     """
-    if not origin and values.null_count and isinstance(values, pa.NumericArray):
+    if not offset and values.null_count and isinstance(values, pa.NumericArray):
         found = floats(_plain(values), np.frombuffer(values.buffers()[0], np.uint8), values.offset)
         if found is not None:
             return found
     numbers, valid = unpacked(values)
-    return _with_nan(difference(numbers, origin), valid)
+    return _with_nan(difference(numbers, offset), valid)
 
 
 def as_numbers(values: pa.Array) -> NDArray[Any]:
@@ -72,11 +72,11 @@ def as_numbers(values: pa.Array) -> NDArray[Any]:
     return _with_nan(numbers if valid is None or numbers.dtype.kind == "f" else numbers.astype(np.float64), valid)
 
 
-def origin_of(numbers: NDArray[Any]) -> float:
+def offset_of(numbers: NDArray[Any]) -> float:
     """What to subtract from numbers like these before they become float32: their median, where that is far larger than
     their spread (dates as numbers, large ids); otherwise 0. An int for integers. numbers: shape (rows,).
 
-    >>> origin_of(np.array([10**12, 10**12 + 5, 10**12 + 9])), origin_of(np.array([1, 10**12]))
+    >>> offset_of(np.array([10**12, 10**12 + 5, 10**12 + 9])), offset_of(np.array([1, 10**12]))
     (1000000000005, 0.0)
     """
     ordered = np.sort(numbers[np.isfinite(numbers)])
@@ -87,22 +87,22 @@ def origin_of(numbers: NDArray[Any]) -> float:
     return float(0) if abs(middle) <= max(16 * (high - low), 65_536) else middle
 
 
-def difference(numbers: NDArray[Any], origin: float, dtype: Any = np.float32) -> NDArray[Any]:
-    """``numbers - origin``, rounded to ``dtype``; same shape. Exact before that for 64-bit integers and an int origin of
+def difference(numbers: NDArray[Any], offset: float, dtype: Any = np.float32) -> NDArray[Any]:
+    """``numbers - offset``, rounded to ``dtype``; same shape. Exact before that for 64-bit integers and an int offset of
     their range; in float64 otherwise.
 
     >>> difference(np.array([-(2**63), 2**63 - 1]), 2**63 - 1, np.float64).tolist()
     [-1.8446744073709552e+19, 0.0]
     """
     with np.errstate(all="ignore"):  # what is too large becomes infinite, which is found later
-        if not origin or not numbers.size:
+        if not offset or not numbers.size:
             return numbers.astype(dtype, copy=False)
-        if not (isinstance(origin, int) and numbers.dtype in (np.int64, np.uint64) and _holds(numbers.dtype, origin)):
-            return (numbers.astype(np.float64) - float(origin)).astype(dtype, copy=False)
-        wide = numbers.view(np.uint64) - np.uint64(origin % 2**64)  # modulo 2^64: right as int64 if that can hold it
-        if _holds(np.int64, int(numbers.min()) - origin) and _holds(np.int64, int(numbers.max()) - origin):
+        if not (isinstance(offset, int) and numbers.dtype in (np.int64, np.uint64) and _holds(numbers.dtype, offset)):
+            return (numbers.astype(np.float64) - float(offset)).astype(dtype, copy=False)
+        wide = numbers.view(np.uint64) - np.uint64(offset % 2**64)  # modulo 2^64: right as int64 if that can hold it
+        if _holds(np.int64, int(numbers.min()) - offset) and _holds(np.int64, int(numbers.max()) - offset):
             return wide.view(np.int64).astype(dtype)
-        below = numbers < origin
+        below = numbers < offset
         size = np.where(below, np.uint64(0) - wide, wide).astype(dtype)
         return np.where(below, -size, size)
 

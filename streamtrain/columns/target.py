@@ -29,7 +29,7 @@ class Target:
 
     classes: the distinct values, sorted; empty for regression. counts: rows of each, or empty where the pass was
     skipped. clustering: 0 where every block of 8,192 rows has the same mix of targets, 1 where each block holds only
-    one value: the variance between blocks over the variance of all rows; None where the pass was skipped. origin: what is
+    one value: the variance between blocks over the variance of all rows; None where the pass was skipped. offset: what is
     subtracted from a regression target before it becomes float32, where its values are far larger than their spread. parts:
     where there are several columns, each of them; all are of one task, and those of classes have two each.
     """
@@ -40,7 +40,7 @@ class Target:
     counts: tuple[int, ...] = ()
     rows: int = 0
     clustering: float | None = None
-    origin: float = 0.0
+    offset: float = 0.0
     parts: tuple[Target, ...] = ()
 
     @classmethod
@@ -76,9 +76,9 @@ class Target:
         return len(self.classes) if not self.parts else 2 * (self.task == "classify")
 
     @property
-    def origins(self) -> NDArray[np.float64]:
-        """The origin of each column, shape (columns,)."""
-        return np.array([part.origin for part in self.several])
+    def offsets(self) -> NDArray[np.float64]:
+        """The offset of each column, shape (columns,)."""
+        return np.array([part.offset for part in self.several])
 
     def part(self, name: str) -> Target:
         """The target of one column."""
@@ -106,7 +106,7 @@ class Target:
             raise BadValueError(bad_message(self.name, values.null_count, "nulls", where))
         if self.task == "regress":
             with np.errstate(over="ignore"):
-                numbers = (as_numbers(values) - self.origin if self.origin else as_numbers(values)).astype(np.float32)
+                numbers = (as_numbers(values) - self.offset if self.offset else as_numbers(values)).astype(np.float32)
             bad = not_finite(numbers)
             if bad:
                 raise BadValueError(

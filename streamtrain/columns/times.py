@@ -21,7 +21,7 @@ from streamtrain.columns.numbers import PER_SECOND, difference, unpacked
 from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import value_type
 
-__all__ = ["is_time", "time_origin_of", "time_parts", "to_time_numbers"]
+__all__ = ["is_time", "time_offset_of", "time_parts", "to_time_numbers"]
 
 _HOUR = ("hour_sin", "hour_cos")
 _DAY = ("weekday_sin", "weekday_cos", "month_sin", "month_cos")
@@ -67,10 +67,10 @@ def time_parts(kind: pa.DataType) -> tuple[str, ...]:
     raise ColumnError(f"{kind} is no type of time: timestamps, dates and times of day are")
 
 
-def time_origin_of(values: pa.Array) -> int:
+def time_offset_of(values: pa.Array) -> int:
     """The median of an array of times, in their own unit since 1970: what an age is measured from. 0 where all are null.
 
-    >>> time_origin_of(pa.array([5, None, 7, 100], pa.date32()))
+    >>> time_offset_of(pa.array([5, None, 7, 100], pa.date32()))
     7
     """
     numbers, valid = _numbers(values)
@@ -78,16 +78,16 @@ def time_origin_of(values: pa.Array) -> int:
     return int(there[len(there) // 2]) if len(there) else 0
 
 
-def to_time_numbers(values: pa.Array, origin: int = 0) -> NDArray[np.float32]:
+def to_time_numbers(values: pa.Array, offset: int = 0) -> NDArray[np.float32]:
     """An Arrow array of timestamps, dates or times of day as float32; shape (rows, parts), see `time_parts`.
 
-    age: days since ``origin``, which is in the unit of the column; the difference is exact before it is rounded to float32
+    age: days since ``offset``, which is in the unit of the column; the difference is exact before it is rounded to float32
     (to a 16-millionth: 3 ms at a day). hour: the time of day, of 24 hours; weekday: of 7, Monday is 0; month: the month and
     the part of it that has gone by, of 12; as sine and cosine, in the time zone of the column. Nulls, and the
     smallest integer, which is numpy's NaT, are NaN. Raises ColumnError for other types and for an unknown time zone.
 
     >>> days = pa.array([19_813, None], pa.date32())  # 2024-03-31, a Sunday: the part of March that has gone by is 30/31
-    >>> to_time_numbers(days, origin=19_800).astype(float).round(3).tolist()
+    >>> to_time_numbers(days, offset=19_800).astype(float).round(3).tolist()
     [[13.0, -0.782, 0.623, 1.0, 0.017], [nan, nan, nan, nan, nan]]
     """
     kind = value_type(values.type)
@@ -96,22 +96,22 @@ def to_time_numbers(values: pa.Array, origin: int = 0) -> NDArray[np.float32]:
     rows = np.empty((len(values), len(parts)), np.float32)
     for start in range(0, len(rows), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
-        _fill(rows[block], numbers[block], kind, origin)
+        _fill(rows[block], numbers[block], kind, offset)
         if valid is not None:
             rows[block][~valid[block]] = np.nan
     return rows
 
 
-def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataType, origin: int) -> None:
+def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataType, offset: int) -> None:
     a_day, parts = _units_in_a_day(kind), time_parts(kind)
     if "age" in parts:
-        rows[:, 0] = difference(numbers, origin, np.float64) / a_day
+        rows[:, 0] = difference(numbers, offset, np.float64) / a_day
     days = numbers // a_day
     if "hour_sin" in parts:
         within = numbers - days * a_day
         if pa.types.is_timestamp(kind) and kind.tz is not None:
             a_second = PER_SECOND[kind.unit]
-            within += _offsets(numbers // a_second, kind.tz) * a_second
+            within += _zone_offsets(numbers // a_second, kind.tz) * a_second
             over = within // a_day
             days, within = days + over, within - over * a_day
         angles = (within * (2 * np.pi / a_day)).astype(np.float32)
@@ -156,7 +156,7 @@ def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     return codes, np.stack([f(x) for x in (weekdays, months) for f in (np.sin, np.cos)]).astype(np.float32)
 
 
-def _offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | int:
+def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | int:
     """Seconds to add for local time; seconds: since 1970, shape (rows,), at least one."""
     zone = _zone(name)
     if isinstance(zone, timezone):

@@ -20,7 +20,7 @@ class BatchBuffer:
     """Cuts batches of ``rows`` rows, and holds the rows of one that began in a window that is used up."""
 
     def __init__(self, layout: Layout, rows: int) -> None:
-        self.rows = rows
+        self.rows, self._layout = rows, layout
         self._arrays = layout.buffers(rows, np.float32)
         self.views = layout.dtype == np.float32
         self._places: list[partial[NDArray[np.int64]]] = []
@@ -30,7 +30,7 @@ class BatchBuffer:
         """Rows ``first`` to ``last`` of the window as a batch, without a copy; None where a copy is needed."""
         if self.filled or not self.views or (last - first < self.rows and not held_out):
             return None
-        return _batch(window.arrays, first, last, partial(window.standing.origins, first, last), held_out)
+        return _batch(self._layout, window.arrays, first, last, partial(window.standing.origins, first, last), held_out)
 
     def gather(self, window: Window, first: int, last: int) -> None:
         """Append rows ``first`` to ``last`` of the window."""
@@ -44,7 +44,7 @@ class BatchBuffer:
         """What was gathered, as a batch; the buffer starts again."""
         rows, places = self.filled, self._places
         self.filled, self._places = 0, []
-        return _batch(self._arrays, 0, rows, partial(_positions, places), held_out)
+        return _batch(self._layout, self._arrays, 0, rows, partial(_positions, places), held_out)
 
     @property
     def nbytes(self) -> int:
@@ -52,13 +52,18 @@ class BatchBuffer:
         return self._arrays.nbytes
 
 
-def _batch(arrays: WindowArrays, first: int, last: int, positions: Any, held_out: bool) -> Batch:
+def _batch(layout: Layout, arrays: WindowArrays, first: int, last: int, positions: Any, held_out: bool) -> Batch:
     rows = slice(first, last)
-    weights = None if arrays.weights is None else arrays.weights[rows]
-    codes = None if arrays.codes is None else arrays.codes[rows]
-    texts = None if arrays.texts is None else arrays.texts.rows(first, last)
-    targets = arrays.targets[rows] if len(arrays.targets) else arrays.targets
-    return Batch(arrays.features[rows], targets, weights, positions, held_out, codes=codes, texts=texts)
+    return Batch(
+        arrays.features[rows],
+        arrays.targets[rows] if len(arrays.targets) else arrays.targets,
+        None if arrays.weights is None else arrays.weights[rows],
+        positions,
+        held_out,
+        hashes=None if arrays.hashes is None else arrays.hashes[rows],
+        texts=None if arrays.texts is None else arrays.texts.rows(first, last),
+        tensors=layout.tensors,
+    )
 
 
 def _positions(places: list[partial[NDArray[np.int64]]]) -> NDArray[np.int64]:

@@ -8,14 +8,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from streamtrain.batch import Batch
-from streamtrain.columns.layout import Layout, choose_features, has_width
-from streamtrain.columns.numbers import as_numbers, origin_of
-from streamtrain.columns.roles import Column, looks_like_text, mean_bytes
+from streamtrain.columns.choose import choose_features
+from streamtrain.columns.layout import Layout, has_width
+from streamtrain.columns.role import Column, Unknown
 from streamtrain.columns.target import Target, resolve_task
-from streamtrain.columns.times import time_origin_of
 from streamtrain.errors import (
     BadValueError,
     ChangedError,
@@ -33,8 +31,9 @@ from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
-from streamtrain.storage.arrow import bytes_per_row, pick, value_type
+from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.checked import first_rows
 from streamtrain.storage.files.place import is_far
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
@@ -44,20 +43,19 @@ __all__ = ["Source"]
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
 _TEXT_COPIES = 3  # of what a read takes, text has more than numbers have: dictionaries are made of it
-_ORIGIN_ROWS, _ORIGIN_BYTES = 1024, 16 * 10**6
+_SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
 _SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: libraries, pieces of freed memory
 
 
 @dataclass(frozen=True, repr=False)
 class Source:
-    """A reader and what is taken from it. `Source.open` reads metadata only, `surveyed` the target, `with_origins` the first
+    """A reader and what is taken from it. `Source.open` reads metadata only, `surveyed` the target, `with_offsets` the first
     rows of some features."""
 
     reader: Reader
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
-    asked: frozenset[str] = frozenset()  # columns whose role was asked for
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -93,15 +91,13 @@ class Source:
         chosen = choose_features(
             reader.schema, target=target, weight=weight, features=features, exclude=exclude, roles=roles
         )
-        return cls(
-            reader, table, Layout.of(reader.schema, chosen, found, weight, crosses), asked=frozenset(roles or ())
-        )
+        return cls(reader, table, Layout.of(reader.schema, chosen, found, weight, crosses))
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
         """Some columns of a reader that is open, without a target."""
         chosen = choose_features(reader.schema, features=features, roles=roles)
-        return cls(reader, table, Layout.of(reader.schema, chosen, None, None), asked=frozenset(roles))
+        return cls(reader, table, Layout.of(reader.schema, chosen, None, None))
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
@@ -124,47 +120,42 @@ class Source:
         return replace(self, layout=layout)
 
     def with_roles(self, ledger: Ledger | None = None) -> Source:
-        """With the columns of text known that read like sentences, by their first rows. ledger: as in `with_origins`."""
-        doubted = [
-            c for c in self.layout.columns if c.role == "category" and c.name not in self.asked and _may_be_text(c)
-        ]
-        doubted += [c for c in self.layout.columns if c.role == "text"]
-        return self._with_first_rows(doubted, _as_text_or_not, ledger) if doubted else self
+        """The source with the roles that only values tell: strings that read like sentences become text. Reads the first rows
+        of such columns. ledger: where chunks that cannot be read are entered, and the next chunk is taken; without it they are
+        errors."""
+        return self._with_first_rows("role", ledger)
 
-    def with_origins(self, ledger: Ledger | None = None) -> Source:
-        """With what is subtracted from the columns of wide numbers and of times; reads the first rows of these. ledger: where
-        chunks that cannot be read are entered, and the next one is taken; None: they are errors."""
-        wide = [c for c in self.layout.columns if c.role == "time" or (c.role == "number" and _is_wide(c.type))]
-        return self._with_first_rows(wide, _with_origin, ledger)
+    def with_offsets(self, ledger: Ledger | None = None) -> Source:
+        """The source with the offsets of wide numbers and of times, from the first rows of these columns. ledger: as in
+        `with_roles`."""
+        return self._with_first_rows("offset", ledger)
 
-    def _with_first_rows(
-        self, columns: Sequence[Column], change: Callable[[Column, pa.Array], Column], ledger: Ledger | None
-    ) -> Source:
-        """With some columns changed by what the first rows of the data are."""
+    def _with_first_rows(self, unknown: Unknown, ledger: Ledger | None) -> Source:
+        columns = {column.name: column for column in self.layout.columns if column.becomes.unknown(column) == unknown}
+        if not columns:
+            return self
         for number, chunk in enumerate(self.table):
             if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
                 continue
             try:
-                changed = self._changed(columns, change, chunk)
+                told = self._told_by(chunk, columns)
             except (CorruptError, SchemaError) as error:
                 if ledger is None or isinstance(error, ChangedError):
                     raise
                 ledger.skip_chunk(number, chunk.key, chunk.rows, error)
             else:
-                return self.with_layout(self.layout.with_columns([changed.get(c.name, c) for c in self.layout.columns]))
-        raise CorruptError("no chunk of the data can be read")
+                return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
+        raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
 
-    def _changed(
-        self, columns: Sequence[Column], change: Callable[[Column, pa.Array], Column], chunk: Chunk
-    ) -> dict[str, Column]:
-        by_name = {column.name: column for column in columns}
-        names, changed = list(by_name), {}
-        at_once = max(1, len(names)) if chunk.decoded_bytes <= _ORIGIN_BYTES else 1
+    def _told_by(self, chunk: Chunk, columns: Mapping[str, Column]) -> dict[str, Column]:
+        """The columns with what the first rows of a chunk tell, by name."""
+        names, told = list(columns), {}
+        at_once = len(names) if chunk.decoded_bytes <= _SAMPLE_BYTES else 1
         for start in range(0, len(names), at_once):
-            rows = first_rows(self.reader, chunk, names[start : start + at_once], _ORIGIN_ROWS)
+            rows = first_rows(self.reader, chunk, names[start : start + at_once], _SAMPLE_ROWS)
             for name, values in zip(rows.schema.names, rows.columns, strict=True):
-                changed[name] = change(by_name[name], values)
-        return changed
+                told[name] = columns[name].becomes.first_rows(columns[name], values)
+        return told
 
     @cached_property
     def _shares(self) -> tuple[float, float, float]:
@@ -188,7 +179,7 @@ class Source:
         """See `Demand`."""
         schema = self.reader.schema
         numbers = sum(column.numbers for column in self.layout.columns if schema.field(column.name).nullable)
-        return 4.0 * (numbers + len(self.layout.codes))
+        return 4.0 * (numbers + len(self.layout.hashes))
 
     @property
     def row_bytes(self) -> float:
@@ -197,12 +188,11 @@ class Source:
 
     def plan(
         self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
-        threads: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
-        window_bytes: int | None = None, extra_terms: Mapping[str, int] | None = None,
+        threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
         scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip
-        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`. scratch_bytes: what so many rows
-        take in passing; by default as they are learned."""
+        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`. terms: what is held beside the
+        loader. scratch_bytes: what so many rows take for a moment; by default as they are learned."""
         available = available_bytes()
         half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
         budget = half if memory is None else parse_bytes(memory)
@@ -214,14 +204,12 @@ class Source:
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
             batch_row_bytes=self.layout.row_bytes + self.layout.width * (4 - self.layout.dtype.itemsize),
-            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, learner_bytes)),
+            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, 0)),
             baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,
             copied_row_bytes=self._copied_row_bytes,
-            learner_bytes=learner_bytes,
-            preparation_bytes=preparation_bytes,
-            extra_terms=extra_terms or {},
+            terms=tuple(terms),
             open_bytes=getattr(reader, "open_bytes", 0),
             far=is_far(reader),
             stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
@@ -246,28 +234,3 @@ class Source:
             f"feature {slot!r} is infinite, or too large for float32, in {where}: say what to do with it "
             "when the model is fitted, --infinities clip or --infinities missing"
         )
-
-
-def _is_wide(kind: pa.DataType) -> bool:
-    """Whether float32 may not hold numbers of a type, one a row."""
-    return kind != pa.float32() and kind == value_type(kind) and not pa.types.is_null(kind) and kind.bit_width > 16
-
-
-def _with_origin(column: Column, values: pa.Array) -> Column:
-    if column.role == "time":
-        return column.with_origin(time_origin_of(values))
-    return column.with_origin(origin_of(as_numbers(values.drop_null() if values.null_count else values)))
-
-
-def _may_be_text(column: Column) -> bool:
-    kind = value_type(column.type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _as_text_or_not(column: Column, values: pa.Array) -> Column:
-    texts = [value for value in values.to_pylist() if value is not None]
-    if column.role == "text":
-        return replace(column, text_bytes=mean_bytes(texts))
-    if not looks_like_text(texts):
-        return column
-    return replace(column, role="text", why="reads like sentences", text_bytes=mean_bytes(texts))

@@ -41,7 +41,7 @@ def survey(
 ) -> Target:  # fmt: skip
     """Read the target's column alone and tell what is in it. With ``classes`` nothing is read, unless there is a
     ``ledger``: then chunks that cannot be read, nulls and NaN are entered there and passed over. known: the target of an older
-    run, whose task, classes and origin are those of this one too; there may be more classes.
+    run, whose task, classes and offset are those of this one too; there may be more classes.
 
     Raises ColumnError for a column that cannot be a target, BadValueError for nulls and NaN (how many, in which
     files), DataError for one class, or for more than 1,000 distinct integers while no ``task`` is given;
@@ -138,7 +138,7 @@ class _Tally:
         self._passed: Counter[str] = Counter()
         self._rows = 0
         self._moments = np.zeros(3)  # sum, sum of squares, sum over blocks of (sum)^2 / rows; about the first value
-        self._origin: float | None = None
+        self._offset: float | None = None
 
     def add(self, values: pa.Array, where: str) -> None:
         if values.null_count:
@@ -164,8 +164,8 @@ class _Tally:
         if bad:
             self._bad[where] += bad
         elif numbers.size:
-            self._origin = float(numbers[0]) if self._origin is None else self._origin
-            shifted = numbers - self._origin
+            self._offset = float(numbers[0]) if self._offset is None else self._offset
+            shifted = numbers - self._offset
             total = shifted.sum()
             self._moments += total, (shifted * shifted).sum(), total * total / len(shifted)
 
@@ -210,10 +210,10 @@ class _Tally:
             total, squares, between = self._moments.tolist()
             variance = squares - total * total / max(1, self._rows)
             clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
-            deviation, origin = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._origin or 0.0
-            far = abs(origin) > max(1e4 * deviation, 65_536)
-            origin = self._known.origin if self._known is not None else origin if far else 0.0
-            return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), origin=origin)
+            deviation, offset = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._offset or 0.0
+            far = abs(offset) > max(1e4 * deviation, 65_536)
+            offset = self._known.offset if self._known is not None else offset if far else 0.0
+            return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), offset=offset)
         classes = _together(self._name, self._counts, self._known)
         if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"

@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them and read them; the predicted peak as a sum of named terms."""
+"""Sizes in bytes as people write and read them, the sum of named terms, and shares that add up."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from fractions import Fraction
 
 from streamtrain.errors import SizeError
 
-__all__ = ["format_bytes", "parse_bytes", "predicted_peak", "sorted_terms"]
+__all__ = ["format_bytes", "parse_bytes", "predicted_peak", "shares", "sorted_terms"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
+_STEPS = 1000  # that make a whole
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECASE)
 
 
@@ -62,3 +63,20 @@ def predicted_peak(terms: Mapping[str, int]) -> int:
 def sorted_terms(terms: Mapping[str, int]) -> list[tuple[str, int]]:
     """Terms with their bytes, largest first."""
     return sorted(terms.items(), key=lambda item: -item[1])
+
+
+def shares(parts: Mapping[str, float]) -> dict[str, float]:
+    """The share of each part in their sum, in steps of 0.1 %, rounded so that the shares add up to 1.
+
+    Each is rounded down, and the steps that are left go to those that lost most. All are 0 where the sum is.
+
+    >>> shares({"wait": 1.0, "learn": 1.0, "other": 1.0})
+    {'wait': 0.334, 'learn': 0.333, 'other': 0.333}
+    """
+    total = sum(parts.values())
+    exact = {name: _STEPS * part / total if total else 0.0 for name, part in parts.items()}
+    steps = {name: int(share) for name, share in exact.items()}
+    left = (_STEPS if total else 0) - sum(steps.values())
+    for name in sorted(exact, key=lambda name: steps[name] - exact[name])[:left]:
+        steps[name] += 1
+    return {name: count / _STEPS for name, count in steps.items()}

@@ -6,8 +6,9 @@ from typing import Any
 
 from streamtrain.columns.target import Target
 from streamtrain.metrics import Metrics, make_metrics
+from streamtrain.plan.term import Term
 
-__all__ = ["SCORE_KINDS", "metrics_bytes", "metrics_for", "per_class", "scores"]
+__all__ = ["SCORE_KINDS", "metrics_bytes", "metrics_for", "metrics_term", "per_class", "scores"]
 
 SCORE_KINDS = ("progressive", "holdout", "validation")  # what tells best how good a model is comes last
 
@@ -20,6 +21,11 @@ def metrics_for(target: Target) -> Metrics:
 def metrics_bytes(target: Target) -> int:
     """What the running metrics for a target take; nothing is made that is as large."""
     return len(target.several) * make_metrics(target.task, target.kinds, target.several[0].names).nbytes
+
+
+def metrics_term(size: int) -> Term:
+    """What the memory plan counts for running metrics of so many bytes together."""
+    return Term("metrics", size, "scores")
 
 
 def scores(metrics: Metrics) -> dict[str, Any]:

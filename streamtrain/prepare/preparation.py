@@ -21,6 +21,7 @@ from streamtrain.columns.categories import NULL, seed_of
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
+from streamtrain.plan.term import Term
 from streamtrain.prepare.ngrams import Part, beside, text_part
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.vocabulary import Vocabulary
@@ -41,15 +42,15 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Shape:
-    """What a row of a window holds. numbers: their names. codes: names; the first ``categories`` of them are learned from.
-    crosses: places of codes. texts: names.
+    """What a row of a window holds. numbers: their names. hashes: names of columns; the first ``categories`` of them are
+    learned from. crosses: for each, which of the hashes. texts: names.
 
     >>> Shape(("x",), ("city", "day"), 2, ((0, 1),)).sparse
     True
     """
 
     numbers: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
     categories: int = 0
     crosses: tuple[tuple[int, ...], ...] = ()
     texts: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ def default_hash_bits(shape: Shape, outputs: int = 1) -> int:
     """The most bits, up to 18, with which the slots of a learner of so many outputs take at most 32 MiB, and at least 6;
     where slots are for missing numbers alone as many as these need, and at most 10.
 
-    >>> default_hash_bits(Shape(codes=("city",), categories=1)), default_hash_bits(Shape(codes=("c",), categories=1), 23)
+    >>> default_hash_bits(Shape(hashes=("city",), categories=1)), default_hash_bits(Shape(hashes=("c",), categories=1), 23)
     (18, 16)
     >>> default_hash_bits(Shape(("x", "y")))
     4
@@ -84,7 +85,7 @@ class Preparation:
 
     >>> preparation = Preparation(Shape(("x",), ("city",), 1))
     >>> X, codes = np.array([[1], [np.nan], [3]], np.float32), np.array([[7], [8], [7]], np.uint32)
-    >>> batch = preparation.learn(Batch(X, np.zeros(3), None, np.arange(3), codes=codes))
+    >>> batch = preparation.learn(Batch(X, np.zeros(3), None, np.arange(3), hashes=codes))
     >>> batch.features.ravel().tolist(), batch.sparse.indptr.tolist(), batch.sparse.indices.tolist()
     ([0.0, 0.5, 1.0], [0, 1, 3, 4], [1, 2, 3, 1])
     """
@@ -99,7 +100,7 @@ class Preparation:
         first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may be named like a part of another
         seeds = (seed_of(name, NULL, *([] if first[name] == i else [str(i)])) for i, name in enumerate(names))
         self._missing = np.array([seed or 1 for seed in seeds], np.uint32)
-        self._seeds = np.array([seed_of(*(shape.codes[i] for i in cross)) for cross in shape.crosses], np.uint32)
+        self._seeds = np.array([seed_of(*(shape.hashes[i] for i in cross)) for cross in shape.crosses], np.uint32)
         # Whether rows are looked through before they are learned. Kernels stop at a batch in which something is not finite;
         # where they prepare rows in place, or where slots have been given out for the rows behind it, that is too late.
         self._looks = shape.sparse or len(shape.numbers) > _CHECKED_WIDTH
@@ -140,7 +141,7 @@ class Preparation:
         if missing is not None:
             fill = self.numbers.fill_for(features) if learn else self.numbers.centre
         sparse = self._sparse(batch, fill, 0 if missing is None else int(np.count_nonzero(missing)), learn)
-        return replace(batch, sparse=sparse, codes=None, texts=None), missing
+        return replace(batch, sparse=sparse, hashes=None, texts=None), missing
 
     def is_settled(self, features: NDArray[np.float32]) -> bool:
         """Whether rows are prepared by what was known before them: once that has settled, and if nothing is new in them."""
@@ -187,7 +188,15 @@ class Preparation:
         others = 0 if texts is None else int(texts.indptr[-1])
         total = absent + others + rows * (shape.categories + len(shape.crosses))
         indptr, signatures = entries(
-            batch.features, fill, self._missing, batch.codes, shape.categories, shape.crosses, self._seeds, sizes, total
+            batch.features,
+            fill,
+            self._missing,
+            batch.hashes,
+            shape.categories,
+            shape.crosses,
+            self._seeds,
+            sizes,
+            total,
         )
         values = None
         if texts is not None and sizes is not None:
@@ -239,6 +248,11 @@ class Preparation:
     def state_bytes(self) -> int:
         """Bytes of the statistics and of the dictionary, full."""
         return self.numbers.state_bytes + self.slots.state_bytes
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the memory plan counts."""
+        return (Term("preparation", self.state_bytes, "preparation"),)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that learning changes; copies."""

@@ -16,7 +16,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    run: Model | str | Path, data: Any, *, memory: int | str | None = None, threads: int | None = None,
+    run: Model | str | Path, data: Any, *, learner: Any = None, memory: int | str | None = None, threads: int | None = None,
     missing_chunks: str = "error", progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model on data that have its target.
@@ -27,6 +27,8 @@ def evaluate(
         A model, or the folder of a run that has finished.
     data
         A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+    learner
+        The learner of the run, where that is code of your own: see `load_model`.
     memory
         The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
     threads
@@ -61,10 +63,10 @@ def evaluate(
     """
     require_settings(memory, threads)
     reset_peak()
-    model = run if isinstance(run, Model) else load_model(run)
+    model = run if isinstance(run, Model) else load_model(run, learner=learner)
     source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
     plan = plan_for_process(source, model, memory, threads)
     plan.require_fits()
-    with Monitor(plan.budget_bytes, plan.terms) as monitor:
+    with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
         metrics = score(source, plan, model, monitor, progress)
         return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}

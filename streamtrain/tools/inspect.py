@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.columns.roles import choose_role
+from streamtrain.columns.choose import choose_role
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError
 from streamtrain.load import Source
@@ -75,14 +75,15 @@ def _becomes(
 
 
 def _sampled(reader: Reader, table: ChunkTable, asked: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The columns of text, by what their first rows are."""
+    """The columns whose role their first rows tell, with that role."""
     names = []
     for field in reader.schema:
         try:
-            if choose_role(field, asked.get(field.name)).role == "category":
-                names.append(field.name)
+            column = choose_role(field, asked.get(field.name))
         except StreamtrainError:
-            continue  # it is told of where all columns are
+            continue  # reported with all other columns
+        if column.becomes.unknown(column) == "role":
+            names.append(field.name)
     if not names or not table.total_rows:
         return {}
     source = Source.of(reader, table, names, {name: asked[name] for name in names if name in asked})

@@ -30,7 +30,7 @@ _GROUP_BYTES = 8 * 10**6  # of the row groups that are written
 
 
 def predict(
-    run: Model | str | Path, data: Any, *, out: str | Path, memory: int | str | None = None,
+    run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: int | str | None = None,
     threads: int | None = None, missing_chunks: str = "error", progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
@@ -46,6 +46,8 @@ def predict(
         A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. The target may be absent.
     out
         The file to write, in a folder that exists and not among the data. It appears when it is complete.
+    learner
+        The learner of the run, where that is code of your own: see `load_model`.
     memory
         The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
     threads
@@ -82,7 +84,7 @@ def predict(
     """
     require_settings(memory, threads)
     reset_peak()
-    model = run if isinstance(run, Model) else load_model(run)
+    model = run if isinstance(run, Model) else load_model(run, learner=learner)
     path = Path(out).resolve()
     if (path.exists() and not path.is_file()) or not path.parent.is_dir():
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
@@ -96,7 +98,7 @@ def predict(
     plan.require_fits()
     try:
         with (
-            Monitor(plan.budget_bytes, plan.terms) as monitor,
+            Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
             ParquetTableWriter(path, schema, chunk_rows=_group_rows(model)) as writer,
         ):
             for _, found in predictions(source, plan, model, monitor, progress):
@@ -127,7 +129,7 @@ def _schema(model: Model) -> pa.Schema:
     for target in model.target.several:
         suffix = f"_{target.name}" if model.target.parts else ""
         if target.task == "regress":
-            fields.append((f"prediction{suffix}", pa.float64() if target.origin else pa.float32()))
+            fields.append((f"prediction{suffix}", pa.float64() if target.offset else pa.float32()))
         else:
             fields.append((f"prediction{suffix}", target.labels.type))
             fields += [(f"probability{suffix}_{name}", pa.float32()) for name in target.classes]
@@ -155,11 +157,9 @@ def _table(model: Model, found: NDArray[np.float32], schema: pa.Schema) -> pa.Re
     each = found.T if model.target.parts else [found]
     for target, values in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(values + np.float64(target.origin) if target.origin else np.array(values)))
+            columns.append(pa.array(values + np.float64(target.offset) if target.offset else np.array(values)))
             continue
-        shares = (
-            np.stack([1 - values, values], axis=1) if values.ndim == 1 else values
-        )  # one number: of the second class
+        shares = np.stack([1 - values, values], axis=1) if values.ndim == 1 else values  # one: that of the second class
         columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1))))
         columns += [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(shares.shape[1])]
     return pa.record_batch(columns, schema=schema)

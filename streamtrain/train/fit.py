@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.kernels import warn_unless_compiled
+from streamtrain.learn.family import learner_to_record
+from streamtrain.learn.learner import loss_name
 from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
 from streamtrain.model.new_classes import start_from
 from streamtrain.notebook import count
+from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.report import Report, StoredReport
 from streamtrain.train import identity
+from streamtrain.train.interrupts import noted
 from streamtrain.train.job import Job
 from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
@@ -57,7 +62,7 @@ def fit(
     >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
     (20000, True)
     """
-    given = {name: value if name == "learner" else plain(value) for name, value in settings.items()}
+    given = {name: learner_to_record(value) if name == "learner" else plain(value) for name, value in settings.items()}
     asked = FitRequest(
         data, plain(target), for_scheduler(given, scheduler), continue_from, plain(checkpoint_seconds), validate, scheduler,
         progress,
@@ -107,9 +112,10 @@ class _Fit:
         """Plan, train, report."""
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
+        warn_unless_compiled()
         reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
-        job = self._open(settings, {"validation": validation.bytes} if validation else None)
+        job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
             self._require_same(header, self._describe(job, validation))
@@ -128,7 +134,7 @@ class _Fit:
             job, validation, self.asked.progress, self.asked.scheduler, keeper=folder, checkpoint_seconds=self.seconds
         )
         self._place(trainer)
-        with self._noting():
+        with noted(self._how_to_go_on):
             return self._end(trainer, trainer.run())
 
     @property
@@ -137,15 +143,11 @@ class _Fit:
         seconds, header = self.asked.checkpoint_seconds, self.start.checkpoint
         return float(seconds if seconds is not None else _SECONDS if header is None else header["checkpoint_seconds"])
 
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Tell whoever interrupts a run that it can go on: a note of the KeyboardInterrupt, which a traceback shows."""
-        try:
-            yield
-        except KeyboardInterrupt as interrupt:
-            if self.folder is not None and self.folder.checkpoints.exist():
-                interrupt.add_note(f"the run is kept: fit(..., out={str(self.folder.asked)!r}, resume=True) goes on")
-            raise
+    def _how_to_go_on(self) -> str | None:
+        """For whoever interrupts the run, where it has a checkpoint."""
+        if self.folder is None or not self.folder.checkpoints.exist():
+            return None
+        return f"the run is kept: fit(..., out={str(self.folder.asked)!r}, resume=True) goes on"
 
     def _warn(self, warnings: Sequence[str]) -> None:
         """Log each warning once."""
@@ -154,9 +156,9 @@ class _Fit:
                 self.logged.add(warning)
                 _log.warning(warning)
 
-    def _open(self, settings: Settings, terms: Mapping[str, int] | None) -> Job:
+    def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
-            job = Job.open(self.asked.data, settings, extra_terms=terms, known=self.start.known)
+            job = Job.open(self.asked.data, settings, validation=validation, known=self.start.known)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise
@@ -286,7 +288,7 @@ def _resolved(trainer: Trainer) -> dict[str, Any]:
         "window_rows": plan.window_rows,
         "hash_bits": model.preparation.slots.bits,
         "task": model.task,
-        "loss": getattr(getattr(model.learner, "loss", None), "name", None),
+        "loss": loss_name(model.learner),
     }
 
 

@@ -25,6 +25,7 @@ from streamtrain.model import Model
 from streamtrain.model.opening import open_for
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.term import Term
 
 __all__ = ["RowProgress", "Scorer", "output_row_bytes", "plan_for_process", "predictions", "require_settings", "score"]
 
@@ -47,11 +48,11 @@ def _plan(
     outputs, scratch = output_row_bytes(model), Scratch.of((model or source).layout)
     row_bytes = 4 * source.layout.width + scratch.predicting(1) + outputs
     batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
-    extra = {"outputs": batch * outputs + written_bytes}
+    terms = [Term("outputs", batch * outputs + written_bytes, "output", for_validation=True)]
     if loading:
-        extra["loading"] = loading
+        terms.append(Term("loading", loading, "other"))
     return source.plan(
-        memory=memory, batch_size=batch, threads=threads, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
+        memory=memory, batch_size=batch, threads=threads, shuffle=False, window_bytes=_WINDOW_BYTES, terms=terms,
         scratch_bytes=scratch.predicting,
     )  # fmt: skip
 
@@ -104,20 +105,16 @@ def score(source: Source, plan: Plan, model: Model, monitor: Monitor, progress: 
     return metrics
 
 
-_OWN_TERMS = ("footers", "order", "reads", "streams", "windows", "batches", "outputs")
-
-
 @dataclass
 class Scorer:
     """Validation data, which are scored at the end of each epoch.
 
-    data: as `fit` takes them. missing_chunks: as in `open_reader`. bytes: what scoring them takes, a term of the
-    plan of the fit.
+    data: as `fit` takes them. missing_chunks: as in `open_reader`. terms: what scoring them takes, for the plan of the fit.
     """
 
     data: Any
     missing_chunks: str
-    bytes: int
+    terms: tuple[Term, ...]
 
     @classmethod
     def planned(cls, data: Any, settings: Any) -> Scorer:
@@ -127,7 +124,7 @@ class Scorer:
             task=settings.task, roles=settings.roles, crosses=settings.crosses, missing_chunks=settings.missing_chunks,
         )  # fmt: skip
         plan = cls._least(source, None)
-        return cls(data, settings.missing_chunks, sum(plan.terms[name] for name in _OWN_TERMS))
+        return cls(data, settings.missing_chunks, tuple(term for term in plan.terms if term.for_validation))
 
     @staticmethod
     def _least(source: Source, model: Model | None) -> Plan:

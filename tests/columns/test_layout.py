@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.columns.categories import seed_of, signatures
+from streamtrain.columns.categories import hash_values, seed_of
 from streamtrain.errors import ColumnError
 from streamtrain.load import Loader, Source
 from streamtrain.load.ledger import Ledger
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def opened(data: Any, **options: Any) -> Source:
-    return Source.open(data, target="y", crosses=["city:day"], **options).surveyed().with_roles().with_origins()
+    return Source.open(data, target="y", crosses=["city:day"], **options).surveyed().with_roles().with_offsets()
 
 
 def texts_of(batch: Any) -> list[str | None]:
@@ -63,16 +63,16 @@ def test_each_row_arrives_whole(folder: Any, window_rows: int, holdout: float, t
     source, whole = opened(folder), table()
     layout = source.layout
     assert [c.role for c in layout.columns] == ["number", "category", "number", "text", "time", "number"]
-    assert layout.categories == 1 and list(layout.codes) == ["city", "day"] and layout.width == 1 + 1 + 7 + 2
-    city = signatures(whole["city"].combine_chunks(), seed_of("city"))
-    day = signatures(whole["day"].combine_chunks(), seed_of("day"))
+    assert layout.categories == 1 and list(layout.hashes) == ["city", "day"] and layout.width == 1 + 1 + 7 + 2
+    city = hash_values(whole["city"].combine_chunks(), seed_of("city"))
+    day = hash_values(whole["day"].combine_chunks(), seed_of("day"))
     plan, seen = source.plan(batch_size=16, window_rows=window_rows, threads=threads), []
     with Loader(source, plan, epochs=1, seed=3, holdout=holdout) as loader:
         for batch in loader:
             rows = batch.rows
             seen.append(rows)
-            np.testing.assert_array_equal(batch.codes[:, 0], city[rows])
-            np.testing.assert_array_equal(batch.codes[:, 1], day[rows])
+            np.testing.assert_array_equal(batch.hashes[:, 0], city[rows])
+            np.testing.assert_array_equal(batch.hashes[:, 1], day[rows])
             assert texts_of(batch) == [whole["note"][int(r)].as_py() for r in rows]
             expected = np.where(rows % 5 == 0, np.nan, rows)
             np.testing.assert_array_equal(batch.features[:, 0], expected.astype(np.float32))
@@ -88,7 +88,7 @@ def test_a_cluster_brings_the_same(folder: Any) -> None:
 
     def rows(scheduler: Any) -> list[Any]:
         with Loader(source, plan, epochs=1, scheduler=scheduler) as loader:
-            return [(b.features.tobytes(), b.codes.tobytes(), texts_of(b)) for b in loader]
+            return [(b.features.tobytes(), b.hashes.tobytes(), texts_of(b)) for b in loader]
 
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
@@ -102,7 +102,7 @@ def test_lost_rows_leave_the_others_whole(folder: Any, tmp_path: Any) -> None:
     y = [None if i % 9 == 4 else v for i, v in enumerate(whole["y"].to_pylist())]
     pq.write_table(whole.set_column(6, "y", pa.array(y)), tmp_path / "p.parquet", row_group_size=100)
     ledger = Ledger("data", ROWS, 1.0)
-    source = Source.open(str(tmp_path), target="y").surveyed(ledger=ledger).with_roles(ledger).with_origins(ledger)
+    source = Source.open(str(tmp_path), target="y").surveyed(ledger=ledger).with_roles(ledger).with_offsets(ledger)
     seen = []
     with Loader(source, source.plan(batch_size=32, window_rows=120), epochs=1, ledger=ledger) as loader:
         for batch in loader:
@@ -116,7 +116,7 @@ def test_roles_as_asked(folder: Any) -> None:
     assert {c.name: c.role for c in source.layout.columns} == {
         "x": "number", "city": "category", "day": "category", "note": "category", "X": "number",
     }  # fmt: skip
-    with pytest.raises(ColumnError, match="--as y=number: 'y' is no feature"):
+    with pytest.raises(ColumnError, match="--as y=number: 'y' is not a feature"):
         opened(folder, roles={"y": "number"})
     with pytest.raises(ColumnError, match="did you mean 'city'"):
         opened(folder, roles={"cyti": "number"})

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamtrain.columns.numbers import as_numbers, difference, numbers_in, origin_of, to_float32
+from streamtrain.columns.numbers import as_numbers, difference, numbers_in, offset_of, to_float32
 from streamtrain.errors import ColumnError
 
 quick = settings(deadline=None, max_examples=60)
@@ -124,11 +124,11 @@ def test_durations_are_seconds(case: tuple[pa.Array, list[Any]]) -> None:
 @quick
 @given(st.data(), st.sampled_from([pa.int64(), pa.uint64(), pa.int32(), pa.uint8()]))
 def test_an_origin_is_subtracted_exactly(data: st.DataObject, kind: pa.DataType) -> None:
-    origin = data.draw(st.integers(*limits(kind)))
-    near = st.integers(-100, 100).map(lambda d: min(max(origin + d, limits(kind)[0]), limits(kind)[1]))
+    offset = data.draw(st.integers(*limits(kind)))
+    near = st.integers(-100, 100).map(lambda d: min(max(offset + d, limits(kind)[0]), limits(kind)[1]))
     values = data.draw(st.lists(st.none() | near | entries(kind), min_size=1, max_size=30))
-    expected = np.array([nearest(None if v is None else v - origin) for v in values], np.float32)
-    same(to_float32(built(kind, values), origin), expected)
+    expected = np.array([nearest(None if v is None else v - offset) for v in values], np.float32)
+    same(to_float32(built(kind, values), offset), expected)
 
 
 def test_origins_of_floats_and_out_of_the_range_of_a_type() -> None:
@@ -221,10 +221,10 @@ def test_lists_and_tensors_are_flattened(case: tuple[pa.Array, list[Any]], data:
 
 @quick
 @given(arrays(KINDS), st.integers(0, 40), st.sampled_from([0, 7, -1.5]))
-def test_the_cut_changes_nothing(case: tuple[pa.Array, list[Any]], cut: int, origin: float) -> None:
+def test_the_cut_changes_nothing(case: tuple[pa.Array, list[Any]], cut: int, offset: float) -> None:
     array, _ = case
-    parts = [to_float32(part, origin) for part in (array[:cut], array[cut:])]
-    assert np.concatenate(parts).tobytes() == to_float32(array, origin).tobytes()
+    parts = [to_float32(part, offset) for part in (array[:cut], array[cut:])]
+    assert np.concatenate(parts).tobytes() == to_float32(array, offset).tobytes()
 
 
 def test_a_wide_range_in_one_batch_only_changes_nothing() -> None:
@@ -265,9 +265,9 @@ def test_as_numbers_keeps_the_type_and_shows_hidden_nulls() -> None:
 
 def test_an_origin_is_taken_where_it_matters() -> None:
     ids = np.arange(10**15, 10**15 + 1000)
-    assert origin_of(ids) == 10**15 + 500 and isinstance(origin_of(ids), int)
-    assert origin_of(-ids.astype(float)) == -(10**15) - 499
-    assert origin_of(np.array([2**64 - 1, 2**64 - 2], np.uint64)) == 2**64 - 1
+    assert offset_of(ids) == 10**15 + 500 and isinstance(offset_of(ids), int)
+    assert offset_of(-ids.astype(float)) == -(10**15) - 499
+    assert offset_of(np.array([2**64 - 1, 2**64 - 2], np.uint64)) == 2**64 - 1
     for none in (
         np.zeros(0),
         np.array([np.nan, np.inf]),
@@ -275,7 +275,7 @@ def test_an_origin_is_taken_where_it_matters() -> None:
         np.array([True, False]),
         ids * (ids % 2),
     ):
-        assert origin_of(none) == 0
+        assert offset_of(none) == 0
 
 
 @pytest.mark.parametrize("values", [pa.array(["1"]), pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"1"])])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from streamtrain.columns.categories import seed_of, signatures
-from streamtrain.columns.match import same_column
-from streamtrain.columns.roles import choose_role, choose_roles, looks_like_text, parse_crosses
+from streamtrain.columns.categories import hash_values, seed_of
+from streamtrain.columns.choose import choose_role, choose_roles
+from streamtrain.columns.crosses import parse_crosses
+from streamtrain.columns.role import Column
+from streamtrain.columns.texts import looks_like_text
 from streamtrain.errors import ColumnError, UsageError
 
 ROLES: list[tuple[Any, str, int]] = [
@@ -75,20 +78,20 @@ def test_a_value_has_one_signature_however_it_is_encoded(values: list[Any], kind
     for kind in kinds:
         own = [Decimal(str(v)) if v is not None else None for v in values] if pa.types.is_decimal(kind) else values
         array = pa.array(own, kind)
-        found.append(signatures(array, 5).tolist())
+        found.append(hash_values(array, 5).tolist())
         padded = pa.concat_arrays([array.slice(0, 1), array, array.slice(0, 1)]).slice(1, len(array))
-        assert signatures(padded, 5).tolist() == found[-1], "an offset changes nothing"
+        assert hash_values(padded, 5).tolist() == found[-1], "an offset changes nothing"
         if not pa.types.is_binary_view(kind) and not isinstance(kind, pa.DictionaryType) and kind != pa.string_view():
-            assert signatures(array.dictionary_encode(), 5).tolist() == found[-1]
+            assert hash_values(array.dictionary_encode(), 5).tolist() == found[-1]
     assert all(one == found[0] for one in found)
     distinct = len({repr(v + 0.0) if isinstance(v, float) else v for v in values})
     assert len(set(found[0])) == distinct and 0 not in found[0]
-    assert signatures(pa.array([None, None]), 5).tolist() == [found[0][2]] * 2, "a null is the same value in any type"
+    assert hash_values(pa.array([None, None]), 5).tolist() == [found[0][2]] * 2, "a null is the same value in any type"
 
 
 def test_columns_do_not_share_signatures() -> None:
     array = pa.array(["a", "b"])
-    assert set(signatures(array, seed_of("x")).tolist()).isdisjoint(signatures(array, seed_of("y")).tolist())
+    assert set(hash_values(array, seed_of("x")).tolist()).isdisjoint(hash_values(array, seed_of("y")).tolist())
 
 
 def test_crosses() -> None:
@@ -96,7 +99,12 @@ def test_crosses() -> None:
     columns = choose_roles(schema, schema.names, {})
     assert parse_crosses(["a:b:c", "a:day"], columns) == (("a", "b:c"), ("a", "day"))
     assert parse_crosses([("a", "b:c", "day")], columns) == (("a", "b:c", "day"),)
-    for wrong, what in (("a", "at least two"), ("a:a", "different"), ("a:x", "no feature"), ("a:f", "--as f=category")):
+    for wrong, what in (
+        ("a", "at least two"),
+        ("a:a", "different"),
+        ("a:x", "not a feature"),
+        ("a:f", "--as f=category"),
+    ):
         with pytest.raises((UsageError, ColumnError), match=what):
             parse_crosses([wrong], columns)
 
@@ -108,8 +116,11 @@ def test_sentences_are_told_from_names() -> None:
 
 
 def test_a_column_of_other_data_is_the_same_or_named() -> None:
-    when = choose_role(pa.field("t", pa.timestamp("ms"))).with_origin(5000.0)
-    assert same_column(when, pa.field("t", pa.timestamp("us"))).origin == 5_000_000
+    def same_column(own: Column, field: pa.Field) -> Column:
+        return own.becomes.same(own, field)
+
+    when = replace(choose_role(pa.field("t", pa.timestamp("ms"))), offset=5000.0)
+    assert same_column(when, pa.field("t", pa.timestamp("us"))).offset == 5_000_000
     number = choose_role(pa.field("x", pa.int8()))
     assert same_column(number, pa.field("x", pa.float64())).role == "number"
     city = choose_role(pa.field("c", pa.dictionary(pa.int8(), pa.string())))

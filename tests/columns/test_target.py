@@ -324,9 +324,9 @@ def test_classes_of_another_kind(values: Any, known: Target, task: str | None, m
 
 def test_a_regression_goes_on_from_its_origin() -> None:
     far = np.array([5e9, 5e9 + 1])
-    assert surveyed(far).origin == 5e9
-    assert surveyed(far, known=older(task="regress", origin=4e9)).origin == 4e9
-    assert surveyed(far, known=older(task="regress")).origin == 0
+    assert surveyed(far).offset == 5e9
+    assert surveyed(far, known=older(task="regress", offset=4e9)).offset == 4e9
+    assert surveyed(far, known=older(task="regress")).offset == 0
     assert surveyed([1, 2], known=older(task="regress")).task == "regress"
     with pytest.raises(ColumnError, match="needs numbers"):
         surveyed(["a"], known=older(task="regress"))

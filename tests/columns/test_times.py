@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrain.columns.times import is_time, time_origin_of, time_parts, to_time_numbers
+from streamtrain.columns.times import is_time, time_offset_of, time_parts, to_time_numbers
 from streamtrain.errors import ColumnError
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -51,12 +51,12 @@ def of_datetime(local: datetime, within: float) -> dict[str, list[float]]:
     }
 
 
-def expected(value: int | None, per_second: int, zone: tzinfo, origin: int, parts: tuple[str, ...]) -> list[float]:
+def expected(value: int | None, per_second: int, zone: tzinfo, offset: int, parts: tuple[str, ...]) -> list[float]:
     if value is None:
         return [math.nan] * len(parts)
     seconds, rest = divmod(value, per_second)
     circles = of_datetime((EPOCH + timedelta(seconds=seconds)).astimezone(zone), rest / per_second)
-    age = [(value - origin) / (per_second * DAY)] if "age" in parts else []
+    age = [(value - offset) / (per_second * DAY)] if "age" in parts else []
     return age + [x for name in ("hour", "weekday", "month") if f"{name}_sin" in parts for x in circles[name]]
 
 
@@ -82,10 +82,10 @@ def test_timestamps(seconds: list[int | None], unit: str, zone: str | None, part
     values = [None if s is None else s * each + int(part * (each - 1)) for s in seconds]
     values = [v if v is None or abs(v) < 2**63 else v % 10**18 for v in values]
     array = pa.array(values, pa.int64()).view(pa.timestamp(unit, zone)).slice(start)
-    origin = time_origin_of(array)
+    offset = time_offset_of(array)
     parts = time_parts(array.type)
     assert parts == ("age", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "month_sin", "month_cos")
-    close(to_time_numbers(array, origin), [expected(v, each, ZONES[zone], origin, parts) for v in values[start:]])
+    close(to_time_numbers(array, offset), [expected(v, each, ZONES[zone], offset, parts) for v in values[start:]])
 
 
 @quick
@@ -94,12 +94,12 @@ def test_dates(days: list[int | None], is_small: bool) -> None:
     scale, kind = (1, pa.date32()) if is_small else (DAY * 1000, pa.date64())
     values = [None if d is None else d * scale for d in days]
     array = pa.array(values, pa.int32() if is_small else pa.int64()).view(kind)
-    origin = time_origin_of(array)
-    assert origin in (values if any(d is not None for d in days) else [0])
+    offset = time_offset_of(array)
+    assert offset in (values if any(d is not None for d in days) else [0])
     parts = time_parts(kind)
     assert parts == ("age", "weekday_sin", "weekday_cos", "month_sin", "month_cos")
-    rows = [expected(None if d is None else d * DAY, 1, UTC, origin // scale * DAY, parts) for d in days]
-    close(to_time_numbers(array, origin), rows)
+    rows = [expected(None if d is None else d * DAY, 1, UTC, offset // scale * DAY, parts) for d in days]
+    close(to_time_numbers(array, offset), rows)
 
 
 @quick
@@ -133,9 +133,9 @@ def test_every_half_hour_of_a_year_with_changes(zone: str, year: int) -> None:
     seconds = np.arange(start, start + 366 * DAY, 1800)
     known = ZoneInfo(zone)
     parts = time_parts(pa.timestamp("s"))
-    origin = int(seconds[0])
+    offset = int(seconds[0])
     close(
-        to_time_numbers(stamps(seconds, zone), origin), [expected(s, 1, known, origin, parts) for s in seconds.tolist()]
+        to_time_numbers(stamps(seconds, zone), offset), [expected(s, 1, known, offset, parts) for s in seconds.tolist()]
     )
 
 
@@ -191,11 +191,11 @@ def test_the_ends_of_the_ranges(unit: str, zone: str | None) -> None:
     ends = pa.array([-(2**63) + 1, 2**63 - 1, 0, -(2**63) + DAY * 10**9], pa.int64()).view(pa.timestamp(unit, zone))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for origin in (0, 2**63 - 1, -(2**63) + 1):
-            found = to_time_numbers(ends, origin).astype(float)
+        for offset in (0, 2**63 - 1, -(2**63) + 1):
+            found = to_time_numbers(ends, offset).astype(float)
             assert np.isfinite(found).all()
             np.testing.assert_allclose(found[:, 1::2] ** 2 + found[:, 2::2] ** 2, 1, rtol=1e-6)
-            away = [(int(v) - origin) / (UNITS[unit] * DAY) for v in ends.view(pa.int64()).to_pylist()]
+            away = [(int(v) - offset) / (UNITS[unit] * DAY) for v in ends.view(pa.int64()).to_pylist()]
             np.testing.assert_allclose(found[:, 0], away, rtol=1.2e-7)
 
 
@@ -211,14 +211,14 @@ def test_nat_is_missing() -> None:
     for values in (pa.array(raw), pa.array(raw.view(np.int64)).view(pa.timestamp("us", "Europe/Berlin"))):
         found = to_time_numbers(values)
         assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
-        assert time_origin_of(values) == int(raw.view(np.int64)[0])
+        assert time_offset_of(values) == int(raw.view(np.int64)[0])
 
 
 def test_nulls_alone_and_no_rows() -> None:
     for kind in (pa.timestamp("ns", "Europe/Berlin"), pa.date32(), pa.date64(), pa.time32("s")):
         assert np.isnan(to_time_numbers(pa.nulls(3, kind))).all()
         assert to_time_numbers(pa.nulls(0, kind)).shape == (0, len(time_parts(kind)))
-        assert time_origin_of(pa.nulls(3, kind)) == 0
+        assert time_offset_of(pa.nulls(3, kind)) == 0
 
 
 def test_dictionaries_and_runs() -> None:

@@ -61,7 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(data: Path, **options: Any) -> Source:
     source = Source.open(str(data), target="y", weight="w", **options)
-    return source.surveyed().with_roles().with_origins()
+    return source.surveyed().with_roles().with_offsets()
 
 
 def loaders(
@@ -88,7 +88,7 @@ def loaders(
 def test_over_parquet(folder: Path, asked: dict[str, Any], threads: int) -> None:
     """Numbers, categories and texts; by as many threads, and by others, who read other slices."""
     source = opened(folder)
-    assert len(source.layout.codes) == len(source.layout.texts) == 1
+    assert len(source.layout.hashes) == len(source.layout.texts) == 1
     make = loaders(source, threads=threads, **asked)
     with make() as loader:
         assert loader.plan.streamed_chunks >= (asked["window_rows"] < 150)
@@ -173,7 +173,7 @@ def test_where_rows_are_lost(tmp_path: Path) -> None:
     def make() -> Loader:
         ledgers.append(Ledger("rows", ROWS, most=0.5))
         source = Source.open(str(tmp_path), target="y", weight="w", task="classify").surveyed(ledger=ledgers[-1])
-        source = source.with_origins(ledgers[-1])
+        source = source.with_offsets(ledgers[-1])
         plan = replace(source.plan(batch_size=32, window_rows=120), slice_rows=16)
         return Loader(source, plan, holdout=0.2, epochs=2, ledger=ledgers[-1])
 

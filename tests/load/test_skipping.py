@@ -84,7 +84,7 @@ def batches(
     scheduler: Any = None,
 ) -> list[tuple[bool, list[int]]]:
     """The positions of each batch's rows; they must be what the features say, and the targets must fit them."""
-    source = Source.open(reader, target="y").surveyed(ledger=ledger).with_origins(ledger)
+    source = Source.open(reader, target="y").surveyed(ledger=ledger).with_offsets(ledger)
     plan = source.plan(batch_size=16, window_rows=window_rows, threads=threads)
     found = []
     options = {"seed": 3, "holdout": holdout, "epochs": epochs, "ledger": ledger, "scheduler": scheduler}

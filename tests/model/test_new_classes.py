@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.roles import Column
+from streamtrain.columns.role import Column
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError
 from streamtrain.learn import OPTIMIZERS, Linear, StreamStats
+from streamtrain.learn.family import recipe
 from streamtrain.learn.penalties import Penalty
-from streamtrain.learn.settings import LinearSettings
 from streamtrain.load import Loader
 from streamtrain.load.source import Source
 from streamtrain.model import Model
@@ -37,7 +37,7 @@ BITS = PreparationSettings(hash_bits=8)
 def model(target: Target | str, *, columns: Any = (*NUMBERS, CITY), bits: int = 8, **asked: Any) -> Model:
     """target: or a letter for each class."""
     target = Target("y", "classify", tuple(target)) if isinstance(target, str) else target
-    return Model(Layout(columns, target), LinearSettings(**asked), PreparationSettings(hash_bits=bits))
+    return Model(Layout(columns, target), recipe("linear", **asked), PreparationSettings(hash_bits=bits))
 
 
 def rows(classes: str, of: str, count: int, seed: int = 0, missing: float = 0.0) -> Batch:
@@ -49,7 +49,7 @@ def rows(classes: str, of: str, count: int, seed: int = 0, missing: float = 0.0)
     X[rng.random(X.shape) < missing] = np.nan
     codes = (1 + drawn * 3 + rng.integers(0, 8, count)).astype(np.uint32)[:, None]
     places = np.array([of.find(chr(ord("a") + d)) for d in drawn], np.int32)
-    return Batch(X, places, None, np.arange(count), codes=codes)
+    return Batch(X, places, None, np.arange(count), hashes=codes)
 
 
 def learn(model: Model, batch: Batch, size: int = 32) -> None:
@@ -70,7 +70,7 @@ def state(model: Model) -> dict[str, bytes]:
 TARGETS = {
     "logistic": Target("y", "classify", ("a", "b")),
     "softmax": Target("y", "classify", ("a", "b", "c")),
-    "squared": Target("y", "regress", origin=7.0),
+    "squared": Target("y", "regress", offset=7.0),
     "several": Target.of([Target("y", "classify", (0, 1)), Target("z", "classify", (0, 1))]),
 }
 
@@ -78,7 +78,7 @@ TARGETS = {
 def batches_for(target: Target, seed: int) -> Batch:
     found: Any = rows("abc"[: target.kinds or 3], "abc", 600, seed, missing=0.02)
     if target.task == "regress":
-        return replace(found, targets=(found.targets * 100 + found.codes[:, 0]).astype(np.float32))
+        return replace(found, targets=(found.targets * 100 + found.hashes[:, 0]).astype(np.float32))
     return replace(found, targets=np.stack([found.targets, 1 - found.targets], axis=1)) if target.parts else found
 
 
@@ -213,7 +213,7 @@ def test_in_passing_it_takes_the_old_state_and_the_new_one_once() -> None:
     old, new = (model(c, bits=18, columns=(CITY,)) for c in ("abd", "abcd"))
     codes = np.arange(1, 150_001, dtype=np.uint32)[:, None]
     empty = np.zeros((len(codes), 0), np.float32)
-    old.train(Batch(empty, np.zeros(len(codes), np.int32), None, np.arange(len(codes)), codes=codes), 50_000)
+    old.train(Batch(empty, np.zeros(len(codes), np.int32), None, np.arange(len(codes)), hashes=codes), 50_000)
     whole = sum(np.asarray(v).nbytes for v in old.state_dict().values())
     tracemalloc.start()
     start_from(new, old)
@@ -253,11 +253,11 @@ def test_digits_of_which_two_come_later() -> None:
 
     few, late = everything["digit"] < 8, np.arange(len(everything["digit"]))
     first = Source.open(some(few & (late < 900)), target="digit").surveyed()
-    old = Model(first.layout, LinearSettings())
+    old = Model(first.layout, recipe())
     fitted(first, old, 4)
     second = Source.open(some((late >= 900) & (late < 1350)), target="digit").surveyed(known=old.target)
     layout = replace(old.layout_for(second.reader.schema, with_target=False), target=second.layout.target)
-    new, scratch = Model(layout, LinearSettings()), Model(layout, LinearSettings())
+    new, scratch = Model(layout, recipe()), Model(layout, recipe())
     start_from(new, old)
     test, old_test = some(late >= 1350), some(few & (late >= 1350))
     assert accuracy(new, old_test) == accuracy(old, old_test) > 0.95
@@ -270,11 +270,11 @@ def test_digits_of_which_two_come_later() -> None:
 def test_only_one_of_the_known_classes_occurs() -> None:
     data = digits()
     first = Source.open(data, target="digit").surveyed()
-    old = Model(first.layout, LinearSettings())
+    old = Model(first.layout, recipe())
     fitted(first, old, 1)
     seven = {name: values[data["digit"] == 7] for name, values in data.items()}
     source = Source.open(seven, target="digit").surveyed(known=old.target)
-    new = Model(source.layout, LinearSettings())
+    new = Model(source.layout, recipe())
     start_from(new, old)
     fitted(source, new, 1)
     assert accuracy(new, seven) > 0.99 and new.classes == tuple(range(10))
@@ -283,8 +283,8 @@ def test_only_one_of_the_known_classes_occurs() -> None:
 # -- what cannot be --------------------------------------------------------------------------------------------------------
 
 
-def of(task: str = "classify", classes: Any = ("a", "b"), name: str = "y", origin: float = 0.0) -> Target:
-    return Target(name, task, classes, origin=origin)
+def of(task: str = "classify", classes: Any = ("a", "b"), name: str = "y", offset: float = 0.0) -> Target:
+    return Target(name, task, classes, offset=offset)
 
 
 THREE = of(classes=("a", "b", "c"))
@@ -298,8 +298,8 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "fewer classes": ({"target": THREE}, {}, r"knows 'c', which is not among the classes here \('a', 'b'\)"),
     "the same classes in another order": ({}, {"target": of(classes=("b", "a"))}, "in another order than in the old run"),
     "other classes": ({}, {"target": of(classes=("a", "c", "d"))}, "knows 'b', which is not"),
-    "another origin": (
-        {"target": of("regress", (), origin=5e9)}, {"target": of("regress", ())}, "counted from 5e.09 in the old .*here from 0",
+    "another offset": (
+        {"target": of("regress", (), offset=5e9)}, {"target": of("regress", ())}, "counted from 5e.09 in the old .*here from 0",
     ),
     "hinge": ({"loss": "hinge"}, {"target": THREE}, "loss is 'hinge', which is for two .*are 3.*fit a new run"),
     "another loss": ({"loss": "hinge"}, {}, r"has --loss Hinge\(\); asked is Logistic\(\)"),
@@ -327,7 +327,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
         {"columns": (*NUMBERS, Column("city", pa.string(), "text", ""))}, {}, r"city \(text\); .*city \(category\)",
     ),
     "another start of a number": (
-        {"columns": (NUMBERS[0].with_origin(1e9),)}, {"columns": NUMBERS[:1]}, "'x0' is counted from 1e.09 in the old run",
+        {"columns": (replace(NUMBERS[0], offset=1e9),)}, {"columns": NUMBERS[:1]}, "'x0' is counted from 1e.09 in the old run",
     ),
 }  # fmt: skip
 
@@ -345,7 +345,7 @@ def test_what_cannot_go_on(case: str) -> None:
 def test_crosses_must_be_the_same() -> None:
     street = Column("street", pa.string(), "category", "")
     layouts = [Layout((CITY, street), of(), crosses=c) for c in ((("city", "street"),), ())]
-    old, new = (Model(layout, LinearSettings(), BITS) for layout in layouts)
+    old, new = (Model(layout, recipe(), BITS) for layout in layouts)
     with pytest.raises(UsageError, match=r"city \(category\), street \(category\), city:street; asked are .*--cross"):
         start_from(new, old)
 
@@ -354,14 +354,14 @@ def test_crosses_must_be_the_same() -> None:
 def test_a_loss_that_was_asked_for_and_is_for_two_classes(loss: str) -> None:
     """There cannot be such a model: so it can be asked before one is made."""
     with pytest.raises(UsageError, match=rf"--loss {loss}: is for two classes; now there are 3 \('a', 'b', 'c'\)"):
-        require_target(THREE, model(of()), loss)
-    require_target(THREE, model(of(), loss="logistic"), "softmax")
-    require_target(of(), model(of(), loss=loss), loss)
+        require_target(THREE, model(of()), recipe(loss=loss))
+    require_target(THREE, model(of(), loss="logistic"), recipe(loss="softmax"))
+    require_target(of(), model(of(), loss=loss), recipe(loss=loss))
 
 
 def test_a_learner_of_somebody_else_s() -> None:
     layout = Layout(NUMBERS, of())
-    own, others = Model(layout, LinearSettings(), BITS), Model(layout, LinearSettings().make(4, 2, 257), BITS)
+    own, others = Model(layout, recipe(), BITS), Model(layout, Linear(4, 2, slots=257), BITS)
     for new, old in ((own, others), (others, own)):
         with pytest.raises(UsageError, match="load its state yourself"):
             start_from(new, old)
@@ -372,6 +372,6 @@ def test_an_entry_that_nobody_knows_how_to_widen(monkeypatch: pytest.MonkeyPatch
     whole = Linear.state_dict
     monkeypatch.setattr(Linear, "state_dict", lambda self: whole(self) | {"habits": np.zeros(5)})
     with pytest.raises(
-        UsageError, match="'normalized' remembers 'habits', and nobody said what that is for a new class"
+        UsageError, match="'normalized' remembers 'habits', and nothing says what that is for a new class"
     ):
         start_from(new, old)

@@ -32,7 +32,7 @@ def batch_of(seed: int, rows: int, missing: float = 0.2) -> Batch:
         np.zeros(rows, np.float32),
         None,
         np.arange(rows),
-        codes=codes,
+        hashes=codes,
         texts=Texts(data, starts[:, None], sizes[:, None]),
     )
 
@@ -147,15 +147,15 @@ def test_state_at_every_batch_continues_to_the_same_bits() -> None:
 def test_what_is_not_known_has_no_entry_in_the_model() -> None:
     preparation = Preparation(Shape((), ("k",), 1))
     X = np.empty((2, 0), np.float32)
-    preparation.learn(Batch(X, np.zeros(2), None, np.arange(2), codes=np.array([[5], [6]], np.uint32)))
-    found = preparation.apply(Batch(X, np.zeros(2), None, np.arange(2), codes=np.array([[6], [7]], np.uint32)))
+    preparation.learn(Batch(X, np.zeros(2), None, np.arange(2), hashes=np.array([[5], [6]], np.uint32)))
+    found = preparation.apply(Batch(X, np.zeros(2), None, np.arange(2), hashes=np.array([[6], [7]], np.uint32)))
     assert found.sparse is not None and found.sparse.indices.tolist() == [2, 0]
 
 
 def test_sharing_is_told() -> None:
     preparation = Preparation(Shape((), ("k",), 1), hash_bits=4)
     codes = np.arange(1, 101, dtype=np.uint32)[:, None]
-    preparation.learn(Batch(np.empty((100, 0), np.float32), np.zeros(100), None, np.arange(100), codes=codes))
+    preparation.learn(Batch(np.empty((100, 0), np.float32), np.zeros(100), None, np.arange(100), hashes=codes))
     told = preparation.as_dict()
     assert told["slots_used"] == 12 and told["shared_entries"] == pytest.approx(0.88)
     assert "--hash-bits 6" in preparation.warnings()[0]

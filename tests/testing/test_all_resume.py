@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Texts
 from streamtrain.learn import LOSSES, OPTIMIZERS, Linear
-from streamtrain.learn.settings import LinearSettings
+from streamtrain.learn.family import recipe
 from streamtrain.load import Loader, Source
 from streamtrain.metrics import Patience, make_metrics
 from streamtrain.model import Model
@@ -64,7 +64,7 @@ def rows_of(count: int, seed: int) -> Batch:
     starts, sizes = np.cumsum([0, *map(len, words)])[which], np.array([*map(len, words)], np.int32)[which]
     codes = rng.integers(1, 50, (count, 2)).astype(np.uint32)
     texts = Texts(np.frombuffer(b"".join(words), np.uint8), starts, sizes)
-    return Batch(X, np.exp(X[:, 1:2]).ravel(), None, np.arange(count), codes=codes, texts=texts)
+    return Batch(X, np.exp(X[:, 1:2]).ravel(), None, np.arange(count), hashes=codes, texts=texts)
 
 
 STREAM = [rows_of(count, seed) for seed, count in enumerate((40, 1, 700, 700, 700, 40, 300))]  # 2048 rows settle it
@@ -98,7 +98,7 @@ def test_slots(bits: int) -> None:
     def observe(slots: Vocabulary, codes: NDArray[np.uint32]) -> Any:
         return slots.transform(codes), slots.observe(codes)
 
-    batches = [batch.codes.ravel() for batch in STREAM if batch.codes is not None]
+    batches = [batch.hashes.ravel() for batch in STREAM if batch.hashes is not None]
     assert_resumes_exactly(lambda: Vocabulary(bits), batches, step=observe)
 
 
@@ -167,7 +167,7 @@ def source_of(target: str | list[str], *, sparse: bool, weight: str | None = Non
         columns |= {"text": [" ".join(rng.choice(WORDS, rng.integers(4, 12))) for _ in at]}
     left = {"a", "b", "three", "two", "w"} - {weight} - ({target} if isinstance(target, str) else {*target})
     found = Source.open(pa.table(columns), target=target, exclude=sorted(left), weight=weight)
-    return found.surveyed().with_roles().with_origins()
+    return found.surveyed().with_roles().with_offsets()
 
 
 def loader_of(source: Source) -> Loader:
@@ -195,7 +195,7 @@ def model_of(asked: dict[str, Any]) -> tuple[Any, Source]:
     data = {name: asked.pop(name) for name in ("target", "sparse", "weight", "missing") if name in asked}
     source = source_of(**data)
     prepared = PreparationSettings(10, class_weights=asked.pop("class_weights", ()))
-    return lambda: Model(source.layout, LinearSettings(**asked), prepared), source
+    return lambda: Model(source.layout, recipe("linear", **asked), prepared), source
 
 
 @pytest.mark.parametrize("asked", MODELS, ids=lambda asked: ", ".join(map(str, asked.values())))

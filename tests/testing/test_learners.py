@@ -164,9 +164,9 @@ class PreparationTests(QuickPreparer):
         if self.infinities != "error":
             odd = rng.random(X.shape) < 0.05
             X[odd] = np.copysign(np.float32(np.inf), X[odd])
-        codes = rng.integers(1, 6, (rows, len(shape.codes))).astype(np.uint32) if shape.codes else None
+        codes = rng.integers(1, 6, (rows, len(shape.hashes))).astype(np.uint32) if shape.hashes else None
         texts = texts_of(rng.integers(-1, len(WORDS), (rows, len(shape.texts)))) if shape.texts else None
-        return Batch(X, np.zeros(rows, np.float32), None, np.arange(rows), codes=codes, texts=texts)
+        return Batch(X, np.zeros(rows, np.float32), None, np.arange(rows), hashes=codes, texts=texts)
 
     def learn(self, subject: Preparation, batch: Batch) -> None:
         subject.learn(replace(batch, features=batch.features.copy()))  # prepared in place, as it says
@@ -242,7 +242,7 @@ TESTED = {
 OTHERS = {
     "INFINITIES", "LOSSES", "OPTIMIZERS", "SCHEDULES", "VERSION", "StreamStats", "Learner", "Loss", "Optimizer", "Shape",
     "default_hash_bits",
-    "get_loss", "get_optimizer",
+    "get_loss", "get_optimizer", "recipe", "FAMILIES", "Family", "LearnerShape",
 }  # fmt: skip
 
 

@@ -215,7 +215,7 @@ BAD = [
     ("--as x", "give COL=ROLE"),
     ("--as =number", "give COL=ROLE"),
     ("--as x=numeric", "did you mean 'number'"),
-    ("--as y=category", "'y' is no feature"),
+    ("--as y=category", "'y' is not a feature"),
     ("--as q=category", "no column 'q'"),
     ("--cross x", "at least two"),
     ("--cross x:z", "'x' is double"),

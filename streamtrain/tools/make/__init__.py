@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from streamtrain.state import staging, write_beside
 from streamtrain.tools.make.order import sorted_pieces
 from streamtrain.tools.make.problems import PROBLEMS
 from streamtrain.tools.make.settings import Settings, default_chunk_rows, default_files
@@ -69,34 +68,14 @@ def make(
     settings = Settings(name, rows, Path(out), format, columns, files, chunk_rows, compression, seed)
     problem = PROBLEMS[name](settings.features, seed)
     meter = Meter(progress, passes=2 if sorted else 1)
-    staging = settings.staging()
-    staging.mkdir(parents=True)
-    try:
+    out_path = settings.out.absolute()
+    out_path.parent.mkdir(parents=True, exist_ok=True)
+    with write_beside(out_path) as folder, staging(folder.parent) as spill:
         pieces = problem.pieces(rows)
         if sorted:
-            pieces = sorted_pieces(meter.count(pieces), problem, rows, staging)
-        (write_zarr if format == "zarr" else write_parquet)(pieces, settings, problem, staging / "data", meter)
+            pieces = sorted_pieces(meter.count(pieces), problem, rows, spill)
+        (write_zarr if format == "zarr" else write_parquet)(pieces, settings, problem, folder, meter)
         result = {"target": "y", "task": problem.task, "best_loss": problem.loss_sum / rows}
         truth = problem.truth() | {"rows": rows} | result
-        (staging / "data" / "_truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
-        if settings.out.exists():
-            settings.out.rmdir()  # it was empty; if it no longer is, this fails and nothing is lost
-        (staging / "data").rename(settings.out)
-    except BaseException:
-        _remove(staging)
-        raise
-    shutil.rmtree(staging)
+        (folder / "_truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     return {"rows": rows, "columns": settings.features, "path": str(out)} | result
-
-
-def _remove(folder: Path) -> None:
-    """Remove the folder for good.
-
-    zarr writes from threads of its own: after an interrupt one may still finish a chunk, and make the folder for it
-    again. So it counts as gone once it stayed away for 0.2 seconds.
-    """
-    for _ in range(10):
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.2)
-        if not folder.exists():
-            return

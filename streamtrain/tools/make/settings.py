@@ -84,11 +84,6 @@ class Settings:
             return 1 if self.format == "zarr" else default_files(self.rows, self.chunk, self.features)
         return self.files
 
-    def staging(self) -> Path:
-        """A hidden folder beside ``out``: on the same disk, so that a rename is all that is left to do."""
-        out = self.out.absolute()
-        return out.with_name(f".{out.name}.{os.getpid()}.part")
-
 
 def _known(what: str, value: str, known: Collection[str]) -> None:
     if value not in known:

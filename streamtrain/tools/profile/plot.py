@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import UsageError, printable
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.tools.profile.axis import time_axis
-from streamtrain.tools.profile.picture import LIMITS, SERIES, Line, Timeline, runs, stages, verdict
-from streamtrain.tools.profile.place import require_file, written
-from streamtrain.tools.profile.text import shortened
+from streamtrain.tools.pages.axis import time_axis
+from streamtrain.tools.pages.chart import Line, runs
+from streamtrain.tools.pages.memory import LIMITS, SERIES, Timeline, stages, verdict
+from streamtrain.tools.pages.place import require_file, written
+from streamtrain.tools.pages.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,14 +150,14 @@ def _name_limit(axes: Axes, line: Line, size: int) -> None:
 
 
 def _draw_bands(axes: Axes, timeline: Timeline) -> None:
+    span = timeline.span_seconds
     for i, band in enumerate(timeline.bands()):
         if i % 2 == 0:
-            axes.axvspan(band.start, band.stop, color=_BAND, linewidth=0, zorder=0)
-        if band.stop - band.start >= _NAMED_SHARE * timeline.span_seconds:
-            middle = (band.start + band.stop) / 2
+            axes.axvspan(span * band.start, span * band.stop, color=_BAND, linewidth=0, zorder=0)
+        if band.stop - band.start >= _NAMED_SHARE:
             axes.annotate(
-                shortened(band.stage, _STAGE_LETTERS), (middle, 1), (0, 5), ("data", "axes fraction"), "offset points",
-                color=_MUTED, ha="center", fontsize=9,
+                shortened(band.name, _STAGE_LETTERS), (span * band.middle, 1), (0, 5), ("data", "axes fraction"),
+                "offset points", color=_MUTED, ha="center", fontsize=9,
             )  # fmt: skip
 
 

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
 from streamtrain.errors import ColumnError, NotFoundError, without_secrets
 from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_bytes
 from streamtrain.memory.sizes import parse_bytes
-from streamtrain.plan import Plan
 from streamtrain.runs.report import memory_dict
 from streamtrain.storage import open_reader
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
@@ -73,7 +72,7 @@ def rechunk(
         sink = output.open(folder, rows, chunk_rows, plan.require_chunk)
         chunks = copy_rows(reader, table, plan, sink, lambda n: progress(n, rows) if progress else None)
         stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    measured = {"baseline": plan.terms["baseline"], "chunk": sink.most_held_bytes}
+    measured = {"baseline": plan.baseline_bytes, "chunk": sink.most_held_bytes}
     return {
         "rows": rows,
         "columns": len(reader.schema),
@@ -82,7 +81,7 @@ def rechunk(
         "format": written_as,
         "path": str(out),
         "stored_bytes": stored,
-        "memory": memory_dict(cast("Plan", plan), measured, peak_bytes()),
+        "memory": memory_dict(plan, measured, peak_bytes()),
     }
 
 
@@ -142,7 +141,7 @@ def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings)
     demand = Demand(
         table=table,
         baseline_bytes=baseline,
-        output=lambda rows: output.term_bytes(table, rows),
+        output=lambda rows: output.terms(table, rows),
         opened_bytes=0 if opened is None else max(0, opened - baseline),
         open_bytes=getattr(reader, "open_bytes", 0),
         stream_bytes=reader.stream_peak_bytes if isinstance(reader, Streams) else None,

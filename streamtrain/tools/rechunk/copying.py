@@ -11,6 +11,7 @@ import pyarrow as pa
 from streamtrain.errors import BadValueError, CorruptError, SchemaError
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import steady_allocators
+from streamtrain.plan.term import Term
 from streamtrain.storage.checked import open_stream, read_columns
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 from streamtrain.tools.rechunk.plan import CopyPlan
@@ -31,7 +32,7 @@ class Sink(Protocol):
 class Output(Protocol):
     """What will be written, in one format: its share of the plan, and the sink that writes it."""
 
-    def term_bytes(self, table: ChunkTable, rows: int) -> dict[str, int]: ...
+    def terms(self, table: ChunkTable, rows: int) -> tuple[Term, ...]: ...
     def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> Sink: ...
 
 
@@ -41,7 +42,7 @@ def copy_rows(reader: Reader, table: ChunkTable, plan: CopyPlan, sink: Sink, don
     Raises CorruptError for rows that are not those declared, BudgetExceeded where the process takes more than planned.
     """
     copied = 0
-    with Monitor(plan.budget_bytes, plan.terms) as monitor, steady_allocators():
+    with Monitor(plan.budget_bytes, plan.term_bytes) as monitor, steady_allocators():
         try:
             for chunk in table:
                 for batch in _batches(reader, chunk, plan):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Any
 
 from streamtrain.errors import NotFoundError, RunError, StreamtrainError, UsageError
 from streamtrain.memory.sizes import parse_bytes
+from streamtrain.state import write_beside
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
 
 __all__ = ["Settings", "staged"]
@@ -83,32 +81,15 @@ class Settings:
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """A new folder in a hidden one beside ``out``, whose name it gets when the block is done. Whatever goes wrong before,
-    nothing remains; of a process that is killed, the hidden folder ``.rechunk-*.part``.
+    """Yield a new hidden folder that takes the name ``out`` when the block ends (see `write_beside`).
 
     Raises RunError where nothing can be written.
     """
     try:
-        hidden = Path(tempfile.mkdtemp(prefix=".rechunk-", suffix=".part", dir=out.parent))
+        with write_beside(out) as folder:
+            folder.mkdir()
+            yield folder
     except OSError as error:
-        raise RunError(f"--out {out}: {out.parent} cannot be written: {error.strerror}") from error
-    try:
-        (hidden / "data").mkdir()
-        yield hidden / "data"
-        os.replace(hidden / "data", out)  # an empty folder gives way; one that is not, no longer
-    except BaseException as error:
-        _remove(hidden)
-        if isinstance(error, OSError) and not isinstance(error, StreamtrainError):
-            raise RunError(f"--out {out}: cannot be written: {error}") from error
-        raise
-    shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    """Remove the folder for good: zarr writes from threads of its own, one of which may make it again after an interrupt.
-    It counts as gone once it stayed away for 0.2 seconds."""
-    for _ in range(10):
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.2)
-        if not folder.exists():
-            return
+        if isinstance(error, StreamtrainError):
+            raise
+        raise RunError(f"--out {out}: cannot be written: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, SchemaError
+from streamtrain.plan.term import Term
 from streamtrain.storage.parquet.text_sizes import has_text
 from streamtrain.storage.parquet.types import count, require_storable
 from streamtrain.storage.parquet.writer import ParquetTableWriter, footer_entry_bytes, write_peak_bytes
@@ -45,17 +46,17 @@ class ParquetOutput:
         pairs = zip(self.incoming, self.declared, strict=True)
         return frozenset(a.name for a, b in pairs if isinstance(a.type, pa.DictionaryType) and a.type != b.type)
 
-    def term_bytes(self, table: ChunkTable, rows: int) -> dict[str, int]:
+    def terms(self, table: ChunkTable, rows: int) -> tuple[Term, ...]:
         """The terms of the plan for chunks of ``rows`` rows."""
         groups, entry = -(-table.total_rows // rows), sum(map(footer_entry_bytes, self.declared))
         row_bytes = sum(gathered_bits(field.type) for field in self.incoming) / 8
         more = most_bytes(table, rows, row_bytes)
         text = sum(has_text(field.type) for field in self.incoming) * min(_TEXT_BYTES * rows, _TEXT_MOST_BYTES)
-        return {
-            "footers": min(groups * entry, FOOTER_BYTES + entry),
-            "chunk": int(rows * row_bytes) + max(text, _TEXT_COPIES * more),
-            "writes": write_peak_bytes(self.declared, rows, self.compression, more),
-        }
+        return (
+            Term("footers", min(groups * entry, FOOTER_BYTES + entry), "output"),
+            Term("chunk", int(rows * row_bytes) + max(text, _TEXT_COPIES * more), "output"),
+            Term("writes", write_peak_bytes(self.declared, rows, self.compression, more), "output"),
+        )
 
     def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> ParquetSink:
         return ParquetSink(self, folder, rows, chunk_rows, require)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError
+from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.parquet.text_sizes import has_text, plain_bytes
 from streamtrain.storage.reader import ChunkTable
@@ -51,17 +52,16 @@ class ZarrOutput:
         columns, notes = existing(path)
         return cls(incoming, {name: columns[name] for name in incoming.names}, compression, notes)
 
-    def term_bytes(self, table: ChunkTable, rows: int) -> dict[str, int]:
+    def terms(self, table: ChunkTable, rows: int) -> tuple[Term, ...]:
         """The terms of the plan for chunks of ``rows`` rows."""
         texts = sum(has_text(f.type) for f in self.incoming)
         row_bytes = sum(bytes_per_row(f.type) for f in self.incoming if not has_text(f.type))
         text = max(texts * rows * _TEXT_BYTES, most_bytes(table, rows, row_bytes)) if texts else 0
         buffers = self.buffer_bytes(rows)
-        return {
-            "footers": 0,
-            "chunk": buffers + text,
-            "writes": write_peak_bytes(self.columns, rows, text) - buffers - text,
-        }
+        return (
+            Term("chunk", buffers + text, "output"),
+            Term("writes", write_peak_bytes(self.columns, rows, text) - buffers - text, "output"),
+        )
 
     def buffer_bytes(self, rows: int) -> int:
         return sum(

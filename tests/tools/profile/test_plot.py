@@ -14,8 +14,8 @@ import matplotlib.image
 import pytest
 
 from streamtrain.errors import UsageError
-from streamtrain.tools.profile.picture import LIMITS, SERIES
-from streamtrain.tools.profile.place import written
+from streamtrain.tools.pages.memory import LIMITS, SERIES
+from streamtrain.tools.pages.place import written
 from streamtrain.tools.profile.plot import plot, require_plot
 
 MakeProfile = Callable[..., dict[str, Any]]
@@ -170,7 +170,7 @@ def test_the_settings_of_matplotlib_are_left_alone_and_do_not_matter(profile: Ma
 def test_matplotlib_is_imported_on_demand_and_pyplot_never(tmp_path: Path) -> None:
     code = """
 import sys
-from streamtrain.tools.profile.page import page
+from streamtrain.tools.pages.page import page
 from streamtrain.tools.profile.plot import plot
 memory = {"budget_bytes": 512, "planned_peak_bytes": 300, "measured_peak_bytes": 256, "terms": {}}
 page({"memory": memory})

@@ -1,4 +1,4 @@
-"""Where a profile may be written, to be asked before it is taken, not after; and how: whole, or not at all."""
+"""Where a page or a picture may be written, asked before the work is done; and how: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import UsageError, printable
+from streamtrain.state import write_beside
 
-__all__ = ["require_file", "written"]
+__all__ = ["PAGE_ENDINGS", "require_file", "written"]
+
+PAGE_ENDINGS = (".html", ".htm")
 
 
 def require_file(path: str | Path, endings: Sequence[str], data: Any = None) -> Path:
@@ -52,14 +55,11 @@ def require_file(path: str | Path, endings: Sequence[str], data: Any = None) -> 
 
 @contextmanager
 def written(place: Path) -> Iterator[Path]:
-    """A file beside ``place`` that takes its name at the end of the block: until then what was there stays.
+    """Yield a hidden path for a file that takes the name ``place`` when the block ends (see `write_beside`).
 
     Raises UsageError where it cannot be written."""
-    beside = place.with_name(f".{place.name[:100]}.part{place.suffix}")
     try:
-        yield beside
-        os.replace(beside, place)
+        with write_beside(place) as hidden:
+            yield hidden
     except OSError as error:
         raise UsageError(f"{printable(str(place))}: cannot be written: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,0 +1,95 @@
+"""Which columns are features, and the role of each: as requested, or by its type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from streamtrain.columns.role import Column, problem_of, type_or_problem
+from streamtrain.columns.roles import ROLES, role_named
+from streamtrain.errors import ColumnError, UsageError
+from streamtrain.storage.arrow import near_names, pick
+
+__all__ = ["choose_features", "choose_role", "choose_roles"]
+
+
+def choose_features(
+    schema: pa.Schema,
+    *,
+    target: str | Sequence[str] | None = None,
+    weight: str | None = None,
+    features: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    roles: Mapping[str, str] | None = None,
+) -> tuple[Column, ...]:
+    """The feature columns with their roles: the columns named in ``features``, or all but the target, the weight and the
+    excluded; without those that are ignored. roles: requested, by column. Raises ColumnError."""
+    roles = dict(roles or {})
+    for name in (*(features or ()), *exclude, *roles):
+        pick(schema, name, "features")
+    targets = {target} if isinstance(target, str) else set(target or ())
+    taken = {*targets, weight, *exclude}
+    names = list(features) if features is not None else [name for name in schema.names if name not in taken]
+    both = [name for name in names if name in targets]
+    if both:
+        raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")
+    if len(set(names)) < len(names):
+        raise ColumnError("--features names a column twice: name it once")
+    unused = [name for name in roles if name not in names]
+    if unused:
+        raise ColumnError(f"--as {unused[0]}={roles[unused[0]]}: {unused[0]!r} is not a feature")
+    columns = tuple(column for column in choose_roles(schema, names, roles) if column.role != "ignore")
+    if not columns:
+        raise ColumnError("no feature is left: every column is the target, the weight, excluded or ignored")
+    return columns
+
+
+def choose_role(field: pa.Field, requested: str | None = None) -> Column:
+    """A column with its role: the requested one, or by its type.
+
+    Raises UsageError for the name of no role, ColumnError where the column cannot have the role, or can have none.
+
+    >>> column = choose_role(pa.field("city", pa.string()))
+    >>> column.role, column.numbers, column.why
+    ('category', 0, 'strings')
+    """
+    kind, readable = field.type, problem_of(field) is None
+    if requested is not None:
+        if requested not in ROLES:
+            raise UsageError(f"--as {field.name}={requested}: {near_names(requested, ROLES)}")
+        if requested != "ignore" and not (readable and role_named(requested).accepts(kind)):
+            raise ColumnError(
+                f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
+            )
+        return Column(field.name, kind, requested, "as asked", is_requested=True)
+    for name in ROLES:
+        why = role_named(name).why(kind)
+        if why is not None and (readable or name == "ignore"):
+            return Column(field.name, kind, name, why)
+    raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
+
+
+def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:
+    """The named columns with their roles. Raises one ColumnError that lists every column that can have none."""
+    columns, refused = [], []
+    for name in names:
+        try:
+            columns.append(choose_role(schema.field(name), requested.get(name)))
+        except ColumnError as error:
+            if name in requested:
+                raise
+            refused.append((name, str(error)))
+    if refused:
+        shown = ", ".join(message for _, message in refused[:5])
+        more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
+        raise ColumnError(
+            f"neither numbers, times, categories nor text: {shown}{more}: take such columns apart first, or leave them out "
+            f"with --exclude {_as_list([name for name, _ in refused])}"
+        )
+    return tuple(columns)
+
+
+def _as_list(names: Sequence[str]) -> str:
+    """Names as --exclude takes them: those with a comma in quotes."""
+    return ",".join(f'"{name}"' if "," in name else name for name in names)

@@ -1,0 +1,189 @@
+"""What every role of a column has in common, and a column with its role.
+
+A role turns the values of a column into what a window can hold. It does so row by row and knows nothing of the data but what
+the first rows told; what is learned from the stream is in `streamtrain.prepare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import pyarrow as pa
+
+from streamtrain.columns.buffers import TEXT_ENTRY_BYTES, RowWriter
+from streamtrain.columns.categories import seed_of
+from streamtrain.columns.roles import role_named
+from streamtrain.columns.types import family, shape_of, type_name, type_named, value_meaning
+from streamtrain.errors import ColumnError
+from streamtrain.storage.arrow import value_type
+
+__all__ = ["Column", "Offset", "Role", "Unknown", "problem_of", "type_or_problem"]
+
+#: what the first rows must tell about a column: its role, or the offset of its numbers
+Unknown = Literal["role", "offset"]
+
+
+class Offset(NamedTuple):
+    """Where a column begins in a row of a window: its first number, its hash and its text. -1 where it has none."""
+
+    number: int
+    hash: int
+    text: int
+
+
+class Role:
+    """What a column becomes. A subclass overrides what differs from these defaults: a role that takes nothing.
+
+    name: its module's name. has_hash, has_text: whether a row of a window holds a hash, or a text, of each value. remembers:
+    the fields of `Column` that the first rows set and a model file keeps.
+    """
+
+    name: ClassVar[str]
+    has_hash: ClassVar[bool] = False
+    has_text: ClassVar[bool] = False
+    remembers: ClassVar[tuple[str, ...]] = ()
+
+    def accepts(self, kind: pa.DataType) -> bool:
+        """Whether a column of this type can have the role on request."""
+        raise NotImplementedError
+
+    def why(self, kind: pa.DataType) -> str | None:
+        """Why a column of this type has the role when nothing was requested; None if it does not."""
+        return None
+
+    def entries(self, kind: pa.DataType) -> Sequence[str]:
+        """What to append to the column's name for each number that a value becomes: ``""``, ``"[2,5]"``, ``".age"``."""
+        return ()
+
+    def numbers(self, kind: pa.DataType) -> int:
+        """How many numbers a value becomes."""
+        return len(self.entries(kind))
+
+    def fits_uint8(self, kind: pa.DataType) -> bool:
+        """Whether a window can hold the numbers as uint8, in a quarter of the memory."""
+        return False
+
+    def can_cross(self, kind: pa.DataType) -> bool:
+        """Whether the column can be part of a cross: its values are single, and not fractions, which rarely repeat."""
+        value = value_type(kind)
+        return shape_of(kind) is None and not (pa.types.is_floating(value) or pa.types.is_decimal(value))
+
+    def text_bytes(self, column: Column) -> float:
+        """Bytes of text in a row of a window, on average."""
+        return 0.0
+
+    def row_bytes(self, column: Column) -> float:
+        """Bytes in a row of a window, except the numbers, whose size depends on the other columns."""
+        return 4 * self.has_hash + TEXT_ENTRY_BYTES * self.has_text + self.text_bytes(column)
+
+    def write(self, column: Column, values: pa.Array, rows: RowWriter, at: Offset) -> None:
+        """Write values to the rows of a window. Called from several threads."""
+
+    def unknown(self, column: Column) -> Unknown | None:
+        """What the first rows of the column must tell; None if it need not be read."""
+        return None
+
+    def first_rows(self, column: Column, values: pa.Array) -> Column:
+        """The column with what its first values tell, if something was `unknown`."""
+        return column
+
+    def meaning(self, kind: pa.DataType) -> str:
+        """What values of this type mean to a model. Two types with the same meaning can be used for each other."""
+        return family(value_type(kind))
+
+    def same(self, own: Column, field: pa.Field, *, crossed: bool = False) -> Column:
+        """The column ``own`` of a model, as it is in other data. Raises ColumnError where it means something else there.
+
+        crossed: whether the column is part of a cross, so that the hashes of its values must be the same too. A column of
+        the null type is accepted for any: all of its values are missing.
+        """
+        kind = field.type
+        if pa.types.is_null(value_type(kind)):
+            return replace(own, type=kind, learned_type=own.type)
+        usable = self.accepts(kind) and problem_of(field) is None and self.meaning(kind) == self.meaning(own.type)
+        if not usable or (crossed and value_meaning(kind) != value_meaning(own.type)):
+            raise ColumnError(
+                f"feature {own.name!r} is {type_or_problem(field)}; the model knows it as {own.type}: cast it first"
+            )
+        if self.numbers(kind) != own.numbers:
+            raise ColumnError(
+                f"feature {own.name!r} has {self.numbers(kind)} numbers a row; the model knows {own.numbers}"
+            )
+        return replace(own, type=kind, learned_type=None)
+
+    def describe(self, column: Column) -> dict[str, Any]:
+        """The column for a model file, as JSON."""
+        shape = shape_of(column.type)
+        return {
+            "name": column.name,
+            "role": column.role,
+            "type": type_name(column.type),
+            "shape": None if shape is None else list(shape),
+            "why": column.why,
+            **{field: getattr(column, field) for field in self.remembers},
+        }
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and its role.
+
+    role: one of `ROLES`. why: for people. offset: what is subtracted from its numbers before they are rounded to float32
+    (64-bit columns: dates as numbers, large ids), in the column's own unit. text_bytes: bytes of a text, on average over the
+    first rows. learned_type: the type that a model learned from, where every value of these data is missing. is_requested:
+    whether somebody asked for the role.
+    """
+
+    name: str
+    type: pa.DataType
+    role: str
+    why: str
+    offset: float = 0.0
+    text_bytes: float = 0.0
+    learned_type: pa.DataType | None = None
+    is_requested: bool = False
+
+    @classmethod
+    def of(cls, description: dict[str, Any]) -> Column:
+        """The column that `Role.describe` described. Raises errors of all kinds for anything else."""
+        kind = type_named(description["type"], description["shape"])
+        own = {name: description[name] for name in role_named(description["role"]).remembers}
+        return cls(description["name"], kind, description["role"], description["why"], **own)
+
+    @cached_property
+    def becomes(self) -> Role:
+        """What the column becomes: the role as an object."""
+        return role_named(self.role)
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The name of each number that a value becomes: ``x``; ``X[3]`` and ``X[2,5]`` for entries; ``t.age``."""
+        return tuple(self.name + entry for entry in self.becomes.entries(self.learned_type or self.type))
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many numbers a value becomes."""
+        return self.becomes.numbers(self.learned_type or self.type)
+
+    @cached_property
+    def seed(self) -> int:
+        """The seed of the hashes of its values."""
+        return seed_of(self.name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``streamtrain inspect`` shows."""
+        return {"becomes": self.role, "why": self.why, "numbers": self.numbers}
+
+
+def problem_of(field: pa.Field) -> str | None:
+    """Why a reader cannot read a column; None if it can."""
+    problem = (field.metadata or {}).get(b"problem")
+    return None if problem is None else problem.decode()
+
+
+def type_or_problem(field: pa.Field) -> str:
+    """The type of a column, or why it cannot be read."""
+    return problem_of(field) or str(field.type)

@@ -1,0 +1,63 @@
+"""The role of times: an age, and where the time is in its day, week and year."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from streamtrain.columns.buffers import RowWriter
+from streamtrain.columns.role import Column, Offset, Role, Unknown
+from streamtrain.columns.times import is_time, time_offset_of, time_parts, to_time_numbers
+from streamtrain.columns.types import TICKS_PER_SECOND, is_single, unit_of
+from streamtrain.errors import ColumnError
+from streamtrain.storage.arrow import value_type
+
+__all__ = ["ROLE", "Time"]
+
+
+class Time(Role):
+    """Timestamps, dates and times of day (see `streamtrain.columns.times`)."""
+
+    name = "time"
+    remembers = ("offset",)
+
+    def accepts(self, kind: pa.DataType) -> bool:
+        return is_time(kind) and is_single(kind)
+
+    def why(self, kind: pa.DataType) -> str | None:
+        if not self.accepts(kind) or isinstance(kind, pa.DictionaryType):
+            return None
+        return ", ".join(dict.fromkeys(part.split("_")[0] for part in time_parts(kind)))
+
+    def entries(self, kind: pa.DataType) -> Sequence[str]:
+        return [f".{part}" for part in time_parts(kind)]
+
+    def write(self, column: Column, values: pa.Array, rows: RowWriter, at: Offset) -> None:
+        if column.learned_type is not None:  # every value is missing
+            numbers = np.full((len(values), column.numbers), np.nan, np.float32)
+        else:
+            try:
+                numbers = to_time_numbers(values, int(column.offset))
+            except ColumnError as error:  # an unknown time zone
+                raise ColumnError(f"feature {column.name!r}: {error}") from None
+        rows.add_numbers(at.number, numbers)
+
+    def unknown(self, column: Column) -> Unknown | None:
+        return "offset"
+
+    def first_rows(self, column: Column, values: pa.Array) -> Column:
+        return replace(column, offset=time_offset_of(values))
+
+    def same(self, own: Column, field: pa.Field, *, crossed: bool = False) -> Column:
+        """As every role does it; the offset is converted to the unit of the other data."""
+        column = super().same(own, field, crossed=crossed)
+        if column.learned_type is not None:
+            return column
+        new, old = (TICKS_PER_SECOND[unit_of(value_type(kind))] for kind in (column.type, own.type))
+        return column if new == old else replace(column, offset=own.offset * new / old)
+
+
+ROLE = Time()
