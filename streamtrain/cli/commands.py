@@ -161,8 +161,6 @@ def fit(
             data, validate=validate, out=out, resume=resume, continue_from=continue_from,
             checkpoint_seconds=checkpoint_seconds, progress=line, **typed,
         )  # fmt: skip
-    for warning in result.as_dict()["warnings"]:
-        show.warn(warning)
     _print(result.as_dict(), json, show.fit)
 
 
@@ -209,9 +207,10 @@ def profile(
 def evaluate(run: Run, data: Data, learner: RunLearner = None, memory: Memory = None, threads: Threads = None,
              missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Metrics of a run on other data."""
-    result = streamtrain.evaluate(
-        run, data, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks
-    )
+    with RowsLine("rows scored") as line:
+        result = streamtrain.evaluate(
+            run, data, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks, progress=line
+        )
     _print(result, json, show.evaluation)
 
 
@@ -220,9 +219,11 @@ def predict(run: Run, data: Data, out: Annotated[str, typer.Option(help="The Par
             learner: RunLearner = None, memory: Memory = None, threads: Threads = None,
             missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Predictions for each row of the data, in its order, streamed in constant memory."""
-    result = streamtrain.predict(
-        run, data, out=out, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks
-    )
+    with RowsLine("rows predicted") as line:
+        result = streamtrain.predict(
+            run, data, out=out, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks,
+            progress=line,
+        )  # fmt: skip
     _print(result, json, show.prediction)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from streamtrain.train.settings import Settings, plain
 
 __all__ = [
     "describe_data", "environment", "environment_changes", "flag", "is_same", "require_same_data",
-    "require_same_versions", "resumed_settings", "versions",
+    "require_same_versions", "resumed_settings", "software", "versions",
 ]  # fmt: skip
 
 #: settings that change neither what is learned nor in which order
@@ -131,6 +132,12 @@ def environment() -> dict[str, str]:
         "kernels": "compiled" if COMPILED else "numpy",
         "processor": _processor(),
     }
+
+
+def software() -> dict[str, str]:
+    """What ran, by its version, for the report."""
+    libraries = {name: version(name) for name in ("pyarrow", "dask")}
+    return {"python": platform.python_version()} | environment() | libraries
 
 
 def environment_changes(header: Mapping[str, Any]) -> list[str]:
