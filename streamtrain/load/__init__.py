@@ -1,5 +1,5 @@
-"""Rows arrive as batches: what is read (`source`, `survey`), how it lands in memory (`window`), who reads it when
-(`schedulers`, `read`, `prefetch`), and batches cut from it (`batches`, `loader`)."""
+"""Rows arrive as batches: what is read (`source`, `survey`), the buffers that it is written to (`window`), who reads it
+and when (`read`, `schedulers`, `prefetch`), and the batches that are cut from it (`batches`, `loader`)."""
 
 from __future__ import annotations
 

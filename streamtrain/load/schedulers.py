@@ -1,6 +1,6 @@
-"""Who computes: each window is one low-level dask graph of one task a piece, run by dask's threaded scheduler, or its
-whole chunks by the threads of a ``distributed.Client``. Never a whole epoch at once: with a slow learner dask would load
-everything ahead of it. What is computed, and in which order it is learned, is decided elsewhere."""
+"""Who reads. Each window is one low-level dask graph with a task for each piece. dask's threaded scheduler runs it, or
+the threads of a ``distributed.Client`` read its whole chunks. dask is never given a whole epoch: with a slow learner it
+would load all of it ahead. What is read, and in which order rows are learned, does not depend on the scheduler."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Task = tuple[Callable[..., Any], *tuple[Any, ...]]
 
 
 class ThreadScheduler:
-    """dask's threaded scheduler on a pool of our own."""
+    """dask's threaded scheduler, on a pool of threads that `close` ends."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="streamtrain-read")
@@ -35,13 +35,13 @@ class ThreadScheduler:
 
 
 class ClusterScheduler:
-    """The threads of a ``distributed.Client``: they read and return arrays, a few at a time."""
+    """The threads of a ``distributed.Client``, which read chunks and return arrays, a few at a time."""
 
     def __init__(self, client: Any, threads: int) -> None:
         self._client, self._workers = client, threads
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        """The number and the result of each task, in any order; of one that fails for its data, the DataError."""
+        """The number and the result of each task, in any order. The result of a task that raised a DataError is that error."""
         from distributed import as_completed
 
         waiting = list(enumerate(tasks))[::-1]
@@ -68,11 +68,11 @@ class ClusterScheduler:
             ready.add(future)
 
     def share(self, value: Any) -> Any:
-        """Send a value to every worker once."""
+        """A value that is sent to every worker once."""
         return self._client.scatter(value, broadcast=True, hash=False)
 
     def close(self) -> None:
-        """The client belongs to whoever made it."""
+        """Nothing to do: the client belongs to its owner."""
 
 
 def make_scheduler(scheduler: Any, threads: int) -> ThreadScheduler | ClusterScheduler:
@@ -83,8 +83,8 @@ def make_scheduler(scheduler: Any, threads: int) -> ThreadScheduler | ClusterSch
         return ClusterScheduler(scheduler, threads)
     if scheduler == "processes":
         raise UsageError(
-            "scheduler 'processes': every result would be pickled back through one pipe, and the memory of the worker "
-            "processes belongs to no budget; use 'threads', or a distributed.Client"
+            "scheduler 'processes': every result would be pickled and sent back through one pipe, and no budget covers the "
+            "memory of the worker processes; use 'threads', or a distributed.Client"
         )
     raise UsageError(f"scheduler {scheduler!r}: use 'threads' or a distributed.Client")
 

@@ -1,6 +1,6 @@
-"""Columns -> numbers that a learner can use; what is learned from the stream is a state that can be kept.
+"""Turns columns into numbers that a learner can use, by statistics that are learned from the stream and saved.
 
-`Preparation` is all of it, for the rows of a table; the others are its parts, and `TargetScale` is for what is learned.
+`Preparation` does all of it for the rows of a table. The other classes are its parts; `TargetScale` scales the target.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings of `make`: their defaults and their checks."""
+"""What can be asked of `make`, and the defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK_BYTES = 10 * 2**20
 
 
 def default_chunk_rows(columns: int) -> int:
-    """The default number of rows in a chunk: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
+    """Rows of a chunk unless said: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
 
     >>> default_chunk_rows(40), default_chunk_rows(100_000), default_chunk_rows(1)
     (65536, 1024, 1048576)
@@ -28,9 +28,9 @@ def default_chunk_rows(columns: int) -> int:
 
 
 def default_files(rows: int, chunk_rows: int, columns: int) -> int:
-    """The default number of files: one for every 20,000 column chunks (columns x row groups).
+    """Files unless said: one for each 20,000 column chunks (columns x row groups).
 
-    The footer of a file stays in memory until the file is finished, about 1.5 kB for each column chunk.
+    The footer of a file is held in memory until the file is done, about 1.5 kB for each of them.
 
     >>> default_files(20_000_000, 65_536, 40), default_files(1_000_000_000, 65_536, 40)
     (1, 32)
@@ -72,12 +72,12 @@ class Settings(MakeSettings):
 
     @property
     def chunk(self) -> int:
-        """Rows in a chunk."""
+        """Rows of a chunk."""
         return default_chunk_rows(self.features) if self.chunk_rows is None else self.chunk_rows
 
     @property
     def parts(self) -> int:
-        """The number of files."""
+        """Files, of a Parquet set."""
         if self.files is None:
             return 1 if self.format == "zarr" else default_files(self.rows, self.chunk, self.features)
         return self.files
