@@ -1,4 +1,4 @@
-"""The memory profile of a fit: what each stage was planned to take and took, moment by moment, and what to change."""
+"""The memory profile of a fit: each stage planned and measured, memory over time, and what to change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ __all__ = ["Profile", "profile"]
 
 @dataclass(frozen=True, repr=False)
 class Profile:
-    """What `profile` returns. report: of the fit, as far as it went. timeline, stages, advice: see `as_dict`."""
+    """What `profile` returns.
+
+    report: the report of the fit, which may have been stopped early. data_rows, decoded_bytes: of one epoch. timeline, stages,
+    advice: see `as_dict`.
+    """
 
     data: str
     data_rows: int
@@ -46,9 +50,12 @@ class Profile:
         return advice(self.report.as_dict() | known)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report of the fit; ``data``, ``data_rows`` and ``decoded_bytes`` of an epoch; ``timeline``: moments with
-        ``seconds``, ``stage``, ``rows`` and sizes in bytes; ``stages``: ``planned_bytes``, ``measured_bytes`` and the
-        ``share`` of what was measured, by name, and the ``terms`` of the plan that it is made of; ``advice``."""
+        """Return what ``streamtrain profile --json`` prints: the keys of the report of a fit, and these.
+
+        ``timeline``: moments, each with ``seconds``, ``stage``, ``rows`` and sizes in bytes. ``stages``: by name,
+        ``planned_bytes``, ``measured_bytes``, the ``share`` of what was measured, and the ``terms`` of the plan in it.
+        ``advice``: sentences. ``data``, and ``data_rows`` and ``decoded_bytes`` of one epoch.
+        """
         return self.report.as_dict() | {
             "data": self.data,
             "target": self.report.settings["target"],
@@ -79,7 +86,7 @@ class Profile:
         return html_table(repr(self)[1:-1], ("memory", "planned", "measured", "share"), rows)
 
     def html(self, path: str | Path) -> None:
-        """Write one self-contained page, ``.html``. Raises UsageError where it cannot be written."""
+        """Write one self-contained HTML page. Raises UsageError where it cannot be written."""
         from streamtrain.tools.pages.page import page  # what draws is imported after what was measured
 
         text = page(self.as_dict())
@@ -87,9 +94,9 @@ class Profile:
             beside.write_text(text, encoding="utf-8")
 
     def plot(self, path: str | Path) -> None:
-        """Draw the timeline and the stages: PNG, SVG or PDF, by the extension. Needs matplotlib.
+        """Draw the timeline and the stages as PNG, SVG or PDF, by the ending of the path.
 
-        Raises UsageError for another extension, where it cannot be written, and without matplotlib."""
+        Raises UsageError for another ending, where it cannot be written, and without matplotlib."""
         from streamtrain.tools.profile.plot import plot
 
         plot(self.as_dict(), path)
