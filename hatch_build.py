@@ -1,20 +1,18 @@
-"""Compiles the kernels when the package is built, where there is a C compiler. Without one everything still works, in
-numpy, slower."""
+"""Compiles the kernels when a wheel is built, with the machine's C compiler or with that of the package ``ziglang``. Without
+either everything still works, in numpy, slower."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import subprocess
+import importlib.util
 import sys
-import sysconfig
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import platform_tags
 
-FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi", "-shared", "-fPIC"]
+_KERNELS = "streamtrain/kernels"
 
 
 class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -22,25 +20,35 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
 
     PLUGIN_NAME = "custom"
 
+    def dependencies(self) -> list[str]:
+        """What an isolated build installs first: ``ziglang``, where no C compiler of this machine can compile the kernels."""
+        build = _build_module(self.root)
+        return ["ziglang>=0.17"] if build.zig_has_wheels() and build.find_compiler() is None else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        folder = Path(self.root) / "streamtrain" / "kernels"
-        compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-        if self.target_name != "wheel" or compiler is None or sys.platform == "win32":
+        """Compile, and name the kind of machine that the wheel is for."""
+        if sys.platform == "win32":
             return
-        builds = {"_kernels.so": []} | ({"_kernels_avx2.so": ["-march=x86-64-v3"]} if _is_x86() else {})
-        made = [name for name, extra in builds.items() if self._compile(compiler, folder, name, extra)]
-        if made:
-            build_data["artifacts"] += [f"streamtrain/kernels/{name}" for name in made]
-            build_data["pure_python"] = False
-            build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build = _build_module(self.root)
+        command = build.find_compiler()
+        if command is None:
+            self.app.display_warning("the kernels were not compiled, numpy does their work: there is no C compiler")
+            return
+        try:
+            libraries = build.compile_kernels(command, Path(self.root) / _KERNELS)
+        except build.CompilerError as error:
+            self.app.display_warning(f"the kernels were not compiled, numpy does their work: {error}")
+            return
+        build_data["artifacts"] += [f"{_KERNELS}/{library.name}" for library in libraries]
+        build_data["pure_python"] = False
+        # The tag of this machine alone: a library that is linked to its C library may not work with an older one.
+        build_data["tag"] = f"py3-none-{next(tag for tag in platform_tags() if 'linux_' not in tag[1:])}"
 
-    def _compile(self, compiler: str, folder: Path, name: str, extra: list[str]) -> bool:
-        command = [compiler, *FLAGS, *extra, "-o", str(folder / name), str(folder / "kernels.c"), "-lm"]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            self.app.display_warning(f"{name} was not compiled, numpy does its work: {result.stderr.strip()}")
-        return result.returncode == 0
 
-
-def _is_x86() -> bool:
-    return platform.machine().lower() in ("x86_64", "amd64")
+def _build_module(root: str) -> ModuleType:
+    """``streamtrain.kernels.build``, which cannot be imported before streamtrain is installed."""
+    spec = importlib.util.spec_from_file_location("kernels_build", Path(root) / _KERNELS / "build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

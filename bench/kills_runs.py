@@ -79,10 +79,10 @@ def finish(arguments: Sequence[str], log: Path, *, alone: bool = False, seconds:
 
 
 def being_written(out: Path) -> set[int]:
-    """The checkpoints that are, by the numbers of their files on the disk (inodes)."""
+    """The checkpoints that are, by the numbers of their hidden folders on the disk (inodes)."""
     found = set()
     with suppress(FileNotFoundError), os.scandir(out / "checkpoints") as files:
-        found = {file.inode() for file in files if file.name.endswith(".writing")}
+        found = {file.inode() for file in files if file.name.startswith(".writing-")}
     return found
 
 

@@ -25,6 +25,7 @@ which limit it broke (with the value) and what to do next.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "SizeError",
     "StreamtrainError",
     "UsageError",
+    "listed",
     "printable",
     "without_secrets",
 ]
@@ -164,3 +166,14 @@ def without_secrets(target: str) -> str:
         return f"{scheme}://***"  # the beginning of a password that has a / ? or # in it
     shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     return shown if scheme in ("s3", "gs", "az", "memory") else shown.partition("?")[0]
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Values for a message, the first 10 of them.
+
+    >>> listed(range(12))
+    '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    values = list(values)
+    more = f" and {len(values) - 10:,} more" if len(values) > 10 else ""
+    return ", ".join(map(repr, values[:10])) + more

@@ -1,35 +1,142 @@
-"""A state that is loaded: looked at whole before anything of it is taken over."""
+"""States of objects, and writing them to disk so that a file is either whole or not there.
+
+Nothing but the standard library is imported until it is used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-__all__ = ["checked", "part"]
+__all__ = ["WRITING", "checked", "make_durable", "part", "remove_unfinished", "staging", "to_json", "write_beside"]
+
+WRITING = ".writing-"  # begins the names of hidden folders whose content is not whole yet
+_REMOVAL_TRIES, _REMOVAL_SECONDS = 10, 0.2
+
+
+# -- states of objects -------------------------------------------------------------------------------------------------
 
 
 def checked(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """The entries of a state as arrays of the dtypes and shapes of one's own. Raises ValueError for entries that are not
-    there, or are of another shape.
+    """Return the entries of ``state`` that ``own`` has, as arrays with the dtypes of ``own``.
 
+    Raises ValueError for an entry that is missing or has another shape.
+
+    >>> import numpy as np
     >>> checked({"mean": [1, 2]}, {"mean": np.zeros(2)})
     {'mean': array([1., 2.])}
     """
-    missing = [name for name in own if name not in state]
-    if missing:
-        raise ValueError(f"the state has no {missing[0]!r}")
-    found = {}
-    for name, wanted in own.items():
-        value, wanted = np.asarray(state[name]), np.asarray(wanted)
-        if value.shape != wanted.shape:
-            raise ValueError(f"the state's {name} has shape {value.shape}; wanted {wanted.shape}")
-        found[name] = value.astype(wanted.dtype)
-    return found
+    import numpy as np
+
+    arrays = {}
+    for name, current in own.items():
+        if name not in state:
+            raise ValueError(f"the state has no {name!r}")
+        value, current = np.asarray(state[name]), np.asarray(current)
+        if value.shape != current.shape:
+            raise ValueError(f"the state's {name} has shape {value.shape}; expected {current.shape}")
+        arrays[name] = value.astype(current.dtype)
+    return arrays
 
 
 def part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """What stands under names that begin so, without their beginning."""
+    """Return the entries whose names begin with ``prefix``, under their names without it.
+
+    >>> part({"mean.x": 1, "mean.y": 2, "count": 3}, "mean.")
+    {'x': 1, 'y': 2}
+    """
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON that every parser accepts: NaN and infinities become null.
+
+    >>> to_json({"loss": float("nan"), "rows": [1]})
+    '{"loss": null, "rows": [1]}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# -- files and folders that are whole or not there ---------------------------------------------------------------------
+
+
+@contextmanager
+def write_beside(path: Path) -> Iterator[Path]:
+    """Yield a hidden path for a new file or folder, which is renamed to ``path`` when the block ends.
+
+    Until then, and after an error, ``path`` stays as it was. A file replaces a file and is on the disk when it gets its
+    name; a folder replaces nothing, or an empty folder. A killed process leaves a hidden folder ``.writing-*`` beside
+    ``path``. Raises OSError as the file system does.
+
+    >>> path = Path(tempfile.mkdtemp(), "a.txt")
+    >>> with write_beside(path) as hidden:
+    ...     size = hidden.write_text("abc")
+    ...     path.exists()
+    False
+    >>> path.read_text(), [entry.name for entry in path.parent.iterdir()]
+    ('abc', ['a.txt'])
+    """
+    with staging(path.parent) as folder:
+        hidden = folder / path.name
+        yield hidden
+        if hidden.is_file():
+            make_durable(hidden)
+        hidden.replace(path)
+    make_durable(path.parent)
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Yield a new hidden folder inside ``folder``, to write files in and rename them from there. What is left in it is
+    removed when the block ends."""
+    hidden = Path(tempfile.mkdtemp(prefix=WRITING, dir=folder))
+    try:
+        yield hidden
+    except BaseException:
+        _remove_for_good(hidden)
+        raise
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def make_durable(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk, so that they survive a power failure."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove from ``folder`` what `staging` left there when a process was killed."""
+    for path in folder.glob(WRITING + "*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_for_good(folder: Path) -> None:
+    """Remove a folder that other threads may still write to: zarr's may make it again after an interrupt, to finish a
+    chunk. It counts as gone once it has stayed away for 0.2 seconds."""
+    for _ in range(_REMOVAL_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(_REMOVAL_SECONDS)
+        if not folder.exists():
+            return

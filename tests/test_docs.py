@@ -119,6 +119,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("rechunk", [DIGITS, "--out", "rechunked", "--chunk-rows", "500"]),
         ("check-reader", [DIGITS]),
         ("runs", ["run"]),
+        ("report", ["run", "--out", "run.html"]),
     ],
 )
 def test_json_has_the_keys_that_are_documented(

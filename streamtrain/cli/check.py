@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from streamtrain.errors import printable
-from streamtrain.runs.folder import to_json
+from streamtrain.state import to_json
 
 __all__ = ["check_reader"]
 

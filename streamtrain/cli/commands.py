@@ -45,6 +45,7 @@ from streamtrain.cli.options import (
     Quantile,
     Resume,
     Run,
+    RunLearner,
     RunTarget,
     Schedule,
     Seed,
@@ -61,8 +62,8 @@ from streamtrain.cli.progress import FitLine, RowsLine
 from streamtrain.cli.runs import runs
 from streamtrain.cli.text import split_names, split_pair
 from streamtrain.errors import UsageError
-from streamtrain.runs.folder import to_json
 from streamtrain.runs.report import memory_dict
+from streamtrain.state import to_json
 from streamtrain.tools.inspect import inspect as inspect_data
 from streamtrain.train.job import Job
 from streamtrain.train.settings import Settings
@@ -184,8 +185,7 @@ def profile(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Train for a while and show memory by stage and over time, planned against measured, and what to change."""
-    from streamtrain.tools.profile.measure import PAGE_ENDINGS
-    from streamtrain.tools.profile.place import require_file
+    from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file
     from streamtrain.tools.profile.plot import require_plot
 
     asked = chosen(dict(locals()))
@@ -206,19 +206,23 @@ def profile(
 
 
 @app.command()
-def evaluate(run: Run, data: Data, memory: Memory = None, threads: Threads = None,
+def evaluate(run: Run, data: Data, learner: RunLearner = None, memory: Memory = None, threads: Threads = None,
              missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Metrics of a run on other data."""
-    result = streamtrain.evaluate(run, data, memory=memory, threads=threads, missing_chunks=missing_chunks)
+    result = streamtrain.evaluate(
+        run, data, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks
+    )
     _print(result, json, show.evaluation)
 
 
 @app.command()
 def predict(run: Run, data: Data, out: Annotated[str, typer.Option(help="The Parquet file to write.")],
-            memory: Memory = None, threads: Threads = None, missing_chunks: MissingChunks = "error",
-            json: Json = False) -> None:  # fmt: skip
+            learner: RunLearner = None, memory: Memory = None, threads: Threads = None,
+            missing_chunks: MissingChunks = "error", json: Json = False) -> None:  # fmt: skip
     """Predictions for each row of the data, in its order, streamed in constant memory."""
-    result = streamtrain.predict(run, data, out=out, memory=memory, threads=threads, missing_chunks=missing_chunks)
+    result = streamtrain.predict(
+        run, data, out=out, learner=learner, memory=memory, threads=threads, missing_chunks=missing_chunks
+    )
     _print(result, json, show.prediction)
 
 
@@ -265,5 +269,14 @@ def rechunk(
     _print(result, json, show.rechunked)
 
 
+def report(run: Run, out: Annotated[str, typer.Option(metavar="F.html", help="The page to write.")],
+           json: Json = False) -> None:  # fmt: skip
+    """One page about a run, finished or not: scores, memory, time, columns, settings, warnings."""
+    from streamtrain.tools.report import report as write_report
+
+    _print(write_report(run, out), json, show.report)
+
+
 app.command("check-reader")(check_reader)
 app.command("runs")(runs)
+app.command("report")(report)

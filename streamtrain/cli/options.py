@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from streamtrain.cli.own_code import importable_here
 from streamtrain.cli.text import split_names, split_pair, weights_of
 from streamtrain.train.settings import Settings
 
@@ -22,7 +23,19 @@ Exclude = Annotated[Optional[str], typer.Option(help='Columns to leave out: a,b,
 Weight = Annotated[Optional[str], typer.Option(help="The column of sample weights.")]
 Task = Annotated[Optional[str], typer.Option(help="classify or regress. [default: by the target's type]")]
 Classes = Annotated[Optional[str], typer.Option(help="The target's classes, a,b,c: spares the pass over the target.")]
-Learner = Annotated[str, typer.Option(help="The learner: linear.")]
+Learner = Annotated[
+    str,
+    typer.Option(
+        callback=importable_here, help="The learner: linear, an installed one, or one of your own as module:name."
+    ),
+]
+RunLearner = Annotated[
+    Optional[str],
+    typer.Option(
+        "--learner", callback=importable_here, metavar="MODULE:NAME",
+        help="The run's learner, where that is code of your own: says that you trust it, as loading runs it.",
+    ),
+]  # fmt: skip
 As = Annotated[Optional[list[str]], typer.Option("--as", metavar="COL=ROLE",
                help="What a column becomes: number, category, text or ignore. May be repeated.")]  # fmt: skip
 Cross = Annotated[Optional[list[str]], typer.Option("--cross", metavar="A:B",

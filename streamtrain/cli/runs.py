@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from streamtrain.cli import show
-from streamtrain.runs.folder import to_json
 from streamtrain.runs.listing import list_runs
+from streamtrain.state import to_json
 
 __all__ = ["runs"]
 

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from streamtrain.errors import printable
-from streamtrain.memory.sizes import format_bytes
+from streamtrain.memory.sizes import format_bytes, shares
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.runs.report import memory_table
 
-__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "runs", "warn"]
+__all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "report", "runs", "warn"]
 
 
 _SHOWN_ENTRIES = 5  # of what was skipped
@@ -174,21 +174,21 @@ def profile(result: dict[str, Any]) -> None:
     rows = []
     for name, stage in result["stages"].items():
         measured, share = stage["measured_bytes"], stage["share"]
-        took = ("", "") if measured is None else (format_bytes(measured), "" if share is None else f"{share:.0%}")
-        rows.append((name, format_bytes(stage["planned_bytes"]), *took))
+        took = "" if measured is None else format_bytes(measured), "" if share is None else f"{share:.1%}"
+        terms = ", ".join(term for term in stage["terms"] if memory["terms"][term]["planned_bytes"])
+        rows.append((name, format_bytes(stage["planned_bytes"]), *took, "" if terms == name else terms))
     peak = memory["measured_peak_bytes"]
-    took = ("", "") if peak is None else (format_bytes(peak), "100%")
-    rows.append(("peak", format_bytes(memory["planned_peak_bytes"]), *took))
-    rows.append(("budget", format_bytes(memory["budget_bytes"]), "", ""))
-    _table("memory", "planned", "measured", "share", rows=rows)
+    rows.append(
+        ("peak", format_bytes(memory["planned_peak_bytes"]), "" if peak is None else format_bytes(peak), "", "")
+    )
+    rows.append(("budget", format_bytes(memory["budget_bytes"]), "", "", ""))
+    _table("memory", "planned", "measured", "share", "terms", rows=rows, words=("terms",))
     _say_half(memory)
     spent = result["time"]
-    loop = spent["wait"] + spent["learn"] + spent["other"]
-    shares = "  ".join(
-        f"{name} {spent[name]:.1f} s ({spent[name] / loop:.0%})" for name in ("wait", "learn", "other") if loop
-    )
+    loop = shares({name: max(0.0, seconds) for name, seconds in spent.items() if name != "read"})
+    parts = "  ".join(f"{name} {spent[name]:.1f} s ({share:.1%})" for name, share in loop.items())
     _line(
-        f"\ntime      {shares}; reads, beside it, {spent['read']:.1f} s over {_count(result['plan']['workers'], 'thread')}"
+        f"\ntime      {parts}; reads, beside it, {spent['read']:.1f} s over {_count(result['plan']['workers'], 'thread')}"
     )
     for sentence in result["advice"]:
         _line(f"advice    {printable(sentence)}")
@@ -204,6 +204,10 @@ def evaluation(result: dict[str, Any]) -> None:
 
 def prediction(result: dict[str, Any]) -> None:
     _line(f"{result['rows']:,} predictions in {printable(result['out'])}")
+
+
+def report(result: dict[str, Any]) -> None:
+    _line(f"page of the {result['state']} run {printable(result['run'])} in {printable(result['out'])}")
 
 
 def made(result: dict[str, Any]) -> None:

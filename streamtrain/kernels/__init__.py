@@ -1,8 +1,8 @@
-"""The loops that touch every number of every row: compiled where a C compiler was found at installation, numpy otherwise.
+"""The loops that touch every number of every row: compiled at installation, in numpy where there was no C compiler.
 
-``COMPILED`` tells which. Moves, `sums` and `affine` give the same bits either way; `linear.LinearStep` adds up in another order
-than numpy's BLAS does, so it differs in the last bits, as it would between two versions of BLAS.
-Arrays must be C-contiguous; nothing is checked here, callers own their arrays.
+`COMPILED` tells which. The order of rows, moves, `sums`, `affine`, hashes and slots have the same bits either way. The fused
+step of `fused_linear.LinearStep` adds up in another order than numpy's BLAS does, so its results differ in the last bits, as
+those of two versions of BLAS do. Arrays must be C-contiguous. Nothing is checked here: callers own their arrays.
 """
 
 from __future__ import annotations
@@ -10,109 +10,39 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.kernels.compiled import COMPILED, address, library, number, using, warn_unless_compiled
+
 __all__ = [
     "COMPILED",
-    "address",
     "affine",
     "binary_scores",
     "few_sums",
-    "library",
     "permuted",
     "scatter_columns",
     "scatter_rows",
     "sums",
     "unpermuted",
+    "using",
+    "warn_unless_compiled",
     "zeros",
 ]
 
 Floats = NDArray[np.float32]
 
-_BYTE = ctypes.c_char  # its from_buffer is the cheapest way to an address
-_BLOCK_ROWS = 2048  # numpy turns this many rows at a time: the block stays in the cache
+_BLOCK_ROWS = 2048  # numpy transposes this many rows at a time, so that the block stays in the cache
 _HUGE_PAGE_BYTES = 1 << 21
-_SUM_ROWS = 4096  # float32 sums no more rows than this
-
-
-def _load() -> ctypes.CDLL | None:
-    folder = Path(__file__).parent
-    try:
-        library = ctypes.CDLL(str(folder / "_kernels.so"))
-        if library.st_has_avx2() and (folder / "_kernels_avx2.so").exists():
-            library = ctypes.CDLL(str(folder / "_kernels_avx2.so"))
-    except OSError:  # there was no compiler, or the file is of another kind of machine
-        return None
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    library.st_places.argtypes = [number] * 5 + [pointer, number, pointer]
-    library.st_scatter_columns.argtypes = [pointer, pointer, number, number, pointer, number, pointer]
-    library.st_scatter_rows.argtypes = [pointer, number, number, pointer, number, number, pointer]
-    library.st_sums.argtypes = [pointer, number, number, pointer, pointer]
-    library.st_affine.argtypes = [pointer, number, number, pointer, pointer]
-    library.st_linear_step.argtypes = [pointer, number, number, *[pointer] * 7, number, *[pointer] * 5]
-    numbers = [ctypes.c_double] * 3
-    library.st_linear_run.argtypes = (
-        [pointer]
-        + [number] * 3
-        + [pointer] * 7
-        + [number]
-        + numbers
-        + [pointer] * 6
-        + [pointer] * 5
-        + [number, ctypes.c_double, ctypes.c_double, pointer]
-    )
-    library.st_linear_run.restype = number
-    library.st_binary_scores.argtypes = [pointer, pointer, number, ctypes.c_float, number, number, number, pointer]
-    library.st_binary_scores.restype = ctypes.c_double
-    library.st_hash_bytes.argtypes = [pointer, pointer, number, ctypes.c_uint32, pointer]
-    library.st_entries.argtypes = [
-        pointer,
-        number,
-        number,
-        *[pointer] * 3,
-        number,
-        number,
-        pointer,
-        number,
-        *[pointer] * 4,
-    ]
-    library.st_entries.restype = number
-    library.st_slots.argtypes = [pointer, number, pointer, *[number] * 4, pointer, pointer]
-    library.st_floats.argtypes = [pointer, number, pointer, number, number, pointer]
-    library.st_take.argtypes = [*[pointer] * 3, number, number, ctypes.c_uint32, pointer]
-    for name in ("st_hash_bytes", "st_slots", "st_take", "st_floats"):
-        getattr(library, name).restype = None
-    for name in ("st_places", "st_scatter_columns", "st_scatter_rows", "st_sums", "st_affine", "st_linear_step"):
-        getattr(library, name).restype = None
-    return library
-
-
-_library = _load()
-COMPILED = _library is not None
-
-
-def library() -> ctypes.CDLL | None:
-    """The compiled functions; None where there are none."""
-    return _library
-
-
-def _address(array: NDArray[Any]) -> int:
-    if array.flags.writeable and array.size:
-        return ctypes.addressof(_BYTE.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
-    return array.ctypes.data
-
-
-address = _address
+_SUM_ROWS = 4096  # no more rows than this are summed in float32
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An array of zeros for reads at random: a large one begins where a huge page of memory does, so that the processor finds
-    all of it by few entries of its table of pages (looking up slots was measured to take half the time). What is not touched
-    takes no memory.
+    """An array of zeros for random access. A large one starts at a huge page of memory, so that a few entries of the
+    processor's page table cover it: this was measured to halve the time of looking up slots. Pages that are not touched
+    take no memory.
 
     >>> zeros((1 << 20, 2), np.uint32).ctypes.data % (1 << 21)
     0
@@ -122,18 +52,18 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         return np.zeros(shape, dtype)
     space = np.zeros(nbytes + _HUGE_PAGE_BYTES, np.uint8)
     start = -space.ctypes.data % _HUGE_PAGE_BYTES
-    found: NDArray[Any] = space[start : start + nbytes].view(dtype).reshape(shape)
-    return found
+    array: NDArray[Any] = space[start : start + nbytes].view(dtype).reshape(shape)
+    return array
 
 
 def permuted(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Where the numbers from ``first`` to ``last`` go in a permutation of 0 to ``rows - 1`` that ``keys`` choose; shape
-    (last - first,). Nothing is stored: any part of it can be had at any time.
+    """Where the numbers ``first`` to ``last - 1`` go in a permutation of 0 to ``rows - 1`` that ``keys`` choose; shape
+    (last - first,). Nothing is stored: any part of the permutation can be computed at any time.
 
-    keys: shape (rounds,), an even number of them. The numbers are cells of a grid, about square, of at least ``rows``
-    cells; in each round row or column moves by a hash of the other and a key: a Feistel network (Black & Rogaway 2002,
-    "Ciphers with arbitrary finite domains"). What lands beyond ``rows`` goes through again. The hash is lowbias32
-    (Wellons 2018).
+    keys: shape (rounds,), an even number. The numbers are cells of a grid, about square, of at least ``rows`` cells. In
+    each round the row or the column of a cell moves by a hash of the other and a key: a Feistel network (Black & Rogaway
+    2002, "Ciphers with arbitrary finite domains"). A number that lands beyond ``rows`` goes through the network again. The
+    hash is lowbias32 (Wellons 2018).
 
     >>> keys = np.arange(8, dtype=np.uint32)
     >>> sorted(permuted(0, 10, 10, keys).tolist()), permuted(3, 5, 10, keys).tolist() == permuted(0, 10, 10, keys)[3:5].tolist()
@@ -141,22 +71,22 @@ def permuted(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDAr
     """
     high = math.isqrt(max(0, rows - 1)) + 1  # high * wide is at least rows
     wide = max(1, -(-rows // high))
-    if _library is not None:
-        found = np.empty(last - first, np.int64)
-        _library.st_places(first, last - first, rows, high, wide, _address(keys), len(keys), _address(found))
-        return found
-    found = np.arange(first, last)
-    away = np.ones(len(found), bool)
-    while away.any():
-        found[away] = _feistel(found[away], high, wide, keys)
-        away = found >= rows
-    return found
+    if (compiled := library()) is not None:
+        positions = np.empty(last - first, np.int64)
+        compiled.st_permuted(first, last - first, rows, high, wide, address(keys), len(keys), address(positions))
+        return positions
+    positions = np.arange(first, last)
+    beyond = np.ones(len(positions), bool)
+    while beyond.any():
+        positions[beyond] = _feistel(positions[beyond], high, wide, keys)
+        beyond = positions >= rows
+    return positions
 
 
 def _feistel(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
     halves, sizes = list(np.divmod(numbers, wide)), (high, wide)
     for k, key in enumerate(keys.tolist()):
-        moved = (_hashed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
+        moved = (_mixed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
         halves[k % 2] = (halves[k % 2] + moved) % sizes[k % 2]
     return np.asarray(halves[0] * wide + halves[1])
 
@@ -181,12 +111,12 @@ def unpermuted(numbers: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) 
 def _feistel_back(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
     halves, sizes = list(np.divmod(numbers, wide)), (high, wide)
     for k, key in reversed(list(enumerate(keys.tolist()))):
-        moved = (_hashed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
+        moved = (_mixed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
         halves[k % 2] = (halves[k % 2] - moved) % sizes[k % 2]
     return np.asarray(halves[0] * wide + halves[1])
 
 
-def _hashed(x: NDArray[np.int64]) -> NDArray[np.int64]:
+def _mixed(x: NDArray[np.int64]) -> NDArray[np.int64]:
     """lowbias32 of the lower 32 bits."""
     h = x.astype(np.uint32)
     h ^= h >> 16
@@ -197,12 +127,12 @@ def _hashed(x: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def scatter_columns(
-    columns: Sequence[Floats], slots: NDArray[np.int64], window: Floats, places: NDArray[np.int64]
+    columns: Sequence[Floats], offsets: NDArray[np.int64], window: Floats, positions: NDArray[np.int64]
 ) -> None:
-    """Columns to rows: ``window[places[r], slots[j]] = columns[j][r]``.
+    """Columns to rows: ``window[positions[r], offsets[j]] = columns[j][r]``.
 
-    columns: each of shape (rows,), float32. slots: ascending, shape (columns,). window: shape (window rows, width).
-    places: shape (rows,), int64, all different.
+    columns: each of shape (rows,), float32. offsets: shape (columns,), ascending. window: shape (window rows, width).
+    positions: shape (rows,), int64, all different.
 
     >>> window = np.zeros((2, 2), np.float32)
     >>> scatter_columns([np.array([1, 2], np.float32)], np.array([1]), window, np.array([1, 0]))
@@ -211,22 +141,28 @@ def scatter_columns(
     """
     if not columns:
         return
-    if _library is not None:
-        pointers = (ctypes.c_void_p * len(columns))(*[_address(column) for column in columns])
-        _library.st_scatter_columns(
-            pointers, _address(slots), len(columns), len(places), _address(window), window.shape[1], _address(places)
+    if (compiled := library()) is not None:
+        pointers = (ctypes.c_void_p * len(columns))(*[address(column) for column in columns])
+        compiled.st_scatter_columns(
+            pointers,
+            address(offsets),
+            len(columns),
+            len(positions),
+            address(window),
+            window.shape[1],
+            address(positions),
         )
         return
-    block = np.empty((min(_BLOCK_ROWS, len(places)), len(columns)), np.float32)
-    for start in range(0, len(places), _BLOCK_ROWS):
-        part = places[start : start + _BLOCK_ROWS]
+    block = np.empty((min(_BLOCK_ROWS, len(positions)), len(columns)), np.float32)
+    for start in range(0, len(positions), _BLOCK_ROWS):
+        part = positions[start : start + _BLOCK_ROWS]
         for j, column in enumerate(columns):
             block[: len(part), j] = column[start : start + len(part)]
-        window[part[:, None], slots] = block[: len(part)]
+        window[part[:, None], offsets] = block[: len(part)]
 
 
-def scatter_rows(source: NDArray[Any], window: NDArray[Any], slot: int, places: NDArray[np.int64]) -> None:
-    """Rows to rows: ``window[places[r], slot : slot + entries] = source[r]``; both of one dtype.
+def scatter_rows(source: NDArray[Any], window: NDArray[Any], offset: int, positions: NDArray[np.int64]) -> None:
+    """Rows to rows: ``window[positions[r], offset : offset + entries] = source[r]``; both of the same dtype.
 
     source: shape (rows, entries). window: shape (window rows, width).
 
@@ -235,20 +171,20 @@ def scatter_rows(source: NDArray[Any], window: NDArray[Any], slot: int, places: 
     >>> window.tolist()
     [[0.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
     """
-    if _library is None:
-        window[places, slot : slot + source.shape[1]] = source
+    if (compiled := library()) is None:
+        window[positions, offset : offset + source.shape[1]] = source
         return
     item = source.itemsize
-    _library.st_scatter_rows(
-        _address(source), source.shape[1] * item, len(places), _address(window), window.shape[1] * item, slot * item,
-        _address(places),
+    compiled.st_scatter_rows(
+        address(source), source.shape[1] * item, len(positions), address(window), window.shape[1] * item, offset * item,
+        address(positions),
     )  # fmt: skip
 
 
 def sums(rows: Floats, centre: Floats) -> NDArray[np.float64]:
-    """Sums, and sums of squares, of each column about its centre; shape (2, width).
+    """The sum and the sum of squares of each column about its centre; shape (2, width), float64.
 
-    rows: shape (rows, width). Up to 4,096 rows are summed in float32, one after the other; these sums in float64.
+    rows: shape (rows, width). Up to 4,096 rows are summed in float32, one after the other, and these sums in float64.
 
     >>> sums(np.array([[1, 5], [3, 5]], np.float32), np.array([2, 5], np.float32)).tolist()
     [[0.0, 0.0], [2.0, 0.0]]
@@ -261,34 +197,34 @@ def sums(rows: Floats, centre: Floats) -> NDArray[np.float64]:
 
 def few_sums(rows: Floats, centre: Floats) -> Floats:
     """`sums` of up to 4,096 rows, in float32."""
-    found = np.empty((2, rows.shape[1]), np.float32)
-    if _library is not None:
-        _library.st_sums(_address(rows), *rows.shape, _address(centre), _address(found))
-        return found
+    total = np.empty((2, rows.shape[1]), np.float32)
+    if (compiled := library()) is not None:
+        compiled.st_sums(address(rows), *rows.shape, address(centre), address(total))
+        return total
     with np.errstate(over="ignore", invalid="ignore"):
         about = rows - centre
-        found[0] = _one_by_one(about)
+        total[0] = _one_by_one(about)
         np.multiply(about, about, out=about)
-        found[1] = _one_by_one(about)
-    return found
+        total[1] = _one_by_one(about)
+    return total
 
 
 def _one_by_one(rows: Floats) -> Floats:
-    """The sum of the rows, added one after the other; numpy would add a single column up in pairs."""
+    """The sum of the rows, added one after the other; of a single column numpy's `add.reduce` would add pairs."""
     total: Floats = np.add.accumulate(rows)[-1] if rows.shape[1] == 1 else np.add.reduce(rows)
     return total
 
 
 def affine(rows: Floats, shift: Floats, scale: Floats) -> None:
-    """``rows = (rows - shift) * scale``, in place; rows of shape (rows, width), shift and scale of shape (width,).
+    """``rows = (rows - shift) * scale``, in place. rows: shape (rows, width). shift, scale: shape (width,).
 
     >>> rows = np.array([[1, 5], [3, 5]], np.float32)
     >>> affine(rows, np.array([1, 5], np.float32), np.array([2, 1], np.float32))
     >>> rows.tolist()
     [[0.0, 0.0], [4.0, 0.0]]
     """
-    if _library is not None:
-        _library.st_affine(_address(rows), *rows.shape, _address(shift), _address(scale))
+    if (compiled := library()) is not None:
+        compiled.st_affine(address(rows), *rows.shape, address(shift), address(scale))
         return
     np.subtract(rows, shift, out=rows)
     np.multiply(rows, scale, out=rows)
@@ -297,11 +233,11 @@ def affine(rows: Floats, shift: Floats, scale: Floats) -> None:
 def binary_scores(
     targets: Floats, scores: Floats, counts: NDArray[np.int64], *, least: float, shift: int, first_bin: int
 ) -> float:
-    """Scores of two classes: the log-likelihood, and each row counted by its class and the bin of its odds.
+    """Scores of two classes: returns the log-likelihood, and counts each row by its class and the bin of its odds.
 
-    targets: 0 or 1; scores: probabilities of the second class, taken to be between ``least`` and ``1 - least``; both of
-    shape (rows,), float32. counts: shape (2, bins), int64, changed in place: the bits of the odds, shifted by ``shift``,
-    less ``first_bin``.
+    targets: 0 or 1, shape (rows,), float32. scores: probabilities of the second class, shape (rows,), float32; they are
+    clipped to ``least`` and ``1 - least``. counts: shape (2, bins), int64, changed in place. The bin is the bits of the
+    odds, shifted right by ``shift``, less ``first_bin``.
 
     >>> counts = np.zeros((2, 4), np.int64)
     >>> targets, scores = np.array([0, 1], np.float32), np.array([0.5, 0.75], np.float32)
@@ -311,16 +247,21 @@ def binary_scores(
     [[0, 0, 1, 0], [0, 0, 0, 1]]
     """
     bins = counts.shape[1]
-    if _library is not None:
-        found: float = _library.st_binary_scores(
-            _address(targets), _address(scores), len(scores), least, shift, first_bin, bins, _address(counts)
-        )
-        return found
+    if (compiled := library()) is not None:
+        products = np.empty(len(scores) // number("PRODUCT_ROWS") + 1)
+        compiled.st_binary_scores(
+            address(targets), address(scores), len(scores), least, shift, first_bin, bins, address(counts),
+            address(products),
+        )  # fmt: skip
+        likelihood = 0.0
+        for logarithm in map(math.log, products.tolist()):  # one after the other, as `sum` no longer adds
+            likelihood += logarithm
+        return likelihood
     score = np.clip(scores, np.float32(least), np.float32(1 - least))
     other = 1 - score
     likelihood = float(np.add.reduce(np.log(np.where(targets > 0, score, other)), dtype=np.float64))
-    # The bits of a positive float are in the order of the floats, and the upper ones tell its logarithm.
-    places = (np.divide(score, other, out=other).view(np.int32) >> shift) - first_bin
-    places = np.clip(places, 0, bins - 1) + (targets > 0) * bins
-    counts += np.bincount(places, minlength=2 * bins).reshape(2, bins)
+    # The bits of positive floats are in the order of the floats, and the upper bits tell the logarithm.
+    cells = (np.divide(score, other, out=other).view(np.int32) >> shift) - first_bin
+    cells = np.clip(cells, 0, bins - 1) + (targets > 0) * bins
+    counts += np.bincount(cells, minlength=2 * bins).reshape(2, bins)
     return likelihood

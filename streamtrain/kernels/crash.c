@@ -1,33 +1,32 @@
-/* What is being read, and what is said when a library ends the process meanwhile (see crash.py). The handler does nothing
- * but copy, write and _exit: all that POSIX allows in one. */
+/* Notes what each thread is reading, and names it if a library ends the process meanwhile (see crash.py). The signal
+ * handler only copies, writes and calls _exit, as POSIX demands. */
+
+#include "kernels.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <string.h>
 #include <unistd.h>
 
-#define SLOTS 64
-#define NAME_BYTES 512
+#define READS 64 /* that are noted at the same time */
 #define LINE_BYTES 4096
-#define STACK_BYTES 32768 /* of a handler: the state of a processor's registers alone may take 11 kB */
+#define STACK_BYTES 32768 /* for the handler: the registers of some processors alone take 11 kB */
 
 enum { FREE, FILLING, READING };
 
 static struct {
     _Atomic int state;
     pthread_t thread;
-    uint64_t turn; /* of two of a thread the later one is meant */
+    uint64_t turn; /* the later one of two reads of a thread counts */
     char name[NAME_BYTES];
-} reads[SLOTS];
+} reads[READS];
 
 static _Atomic uint64_t turns;
 static _Atomic int ending;
 static pthread_t main_thread;
 static char before_line[16], report_at[128];
 
-/* Also where a thread has overrun its stack there is one for the handler. It is let go of with the thread. */
+/* Give the handler a stack of its own in this thread, which may have overrun the other. It is freed with the thread. */
 static void give_stack(void)
 {
     static __thread char stack[STACK_BYTES];
@@ -40,11 +39,11 @@ static void give_stack(void)
         sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, 0);
 }
 
-/* This thread reads what has that name; returns the slot to leave, or -1 where all are taken. */
+/* Note that this thread reads what has that name. Returns the number to leave by, or -1 where READS are noted already. */
 int st_enter_read(const char *name, int64_t nbytes)
 {
     give_stack();
-    for (int k = 0; k < SLOTS; k++) {
+    for (int k = 0; k < READS; k++) {
         int state = FREE;
         if (!atomic_compare_exchange_strong(&reads[k].state, &state, FILLING))
             continue;
@@ -59,13 +58,13 @@ int st_enter_read(const char *name, int64_t nbytes)
     return -1;
 }
 
-void st_leave_read(int slot)
+void st_leave_read(int number)
 {
-    if (slot >= 0)
-        atomic_store(&reads[slot].state, FREE);
+    if (number >= 0)
+        atomic_store(&reads[number].state, FREE);
 }
 
-/* Copies what fits. */
+/* Append as much of a text as fits in the line. */
 static size_t append(char *line, size_t at, const char *text)
 {
     for (; *text && at < LINE_BYTES - 1; text++)
@@ -77,7 +76,7 @@ static size_t append(char *line, size_t at, const char *text)
 static int latest(pthread_t thread)
 {
     int found = -1;
-    for (int k = 0; k < SLOTS; k++)
+    for (int k = 0; k < READS; k++)
         if (atomic_load(&reads[k].state) == READING && pthread_equal(reads[k].thread, thread))
             if (found < 0 || reads[k].turn > reads[found].turn)
                 found = k;
@@ -88,13 +87,13 @@ static void end_process(int number, siginfo_t *info, void *context)
 {
     static char line[LINE_BYTES];
     (void)context;
-    if (info->si_code == SI_USER && info->si_pid != getpid()) { /* somebody else sent it, and wants what it is for */
+    if (info->si_code == SI_USER && info->si_pid != getpid()) { /* another process sent it: do what the signal does by default */
         signal(number, SIG_DFL);
         raise(number);
         return;
     }
     while (atomic_exchange(&ending, 1))
-        pause(); /* another thread is at it */
+        pause(); /* another thread is writing the line */
     const char *name = number == SIGABRT ? "SIGABRT" : number == SIGSEGV ? "SIGSEGV" : number == SIGBUS ? "SIGBUS"
                        : number == SIGFPE ? "SIGFPE" : "SIGILL";
     size_t at = append(line, 0, before_line);
@@ -102,8 +101,8 @@ static void end_process(int number, siginfo_t *info, void *context)
     at = append(line, at, name);
     const int own = latest(pthread_self());
     int named = 0;
-    /* Some libraries decode in threads of their own: then it is one of the reads under way. The main thread is ours. */
-    for (int k = 0; k < SLOTS && (own >= 0 || !pthread_equal(pthread_self(), main_thread)); k++)
+    /* Some libraries decode in threads of their own: then name the latest read of every thread. The main thread is ours. */
+    for (int k = 0; k < READS && (own >= 0 || !pthread_equal(pthread_self(), main_thread)); k++)
         if (own >= 0 ? k == own : reads[k].state == READING && k == latest(reads[k].thread)) {
             at = append(line, at, named++ ? ", " : " while reading ");
             at = append(line, at, reads[k].name);
@@ -126,8 +125,8 @@ static void end_process(int number, siginfo_t *info, void *context)
     _exit(named ? 2 : 1);
 }
 
-/* From now on signals that end a process are answered. To be called by the main thread. before: what clears a line of the
- * terminal, or nothing. */
+/* Answer the signals that end a process from now on. Call this from the main thread. before is what clears a line of the
+ * terminal, or empty; report is where to report bugs. */
 void st_answer_crashes(const char *before, const char *report)
 {
     const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};

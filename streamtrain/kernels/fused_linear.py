@@ -1,34 +1,35 @@
-"""A step of a linear model with one output: everything that is done to each row, in one pass; and many steps at a time."""
+"""A step of a linear model with one output: everything that is done to each row, in one pass; and many steps in one call."""
 
 from __future__ import annotations
+
+import ctypes
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain import kernels
 from streamtrain.batch import Sparse
-from streamtrain.kernels import address, affine, few_sums
+from streamtrain.kernels import affine, few_sums
+from streamtrain.kernels.compiled import BatchRows, LinearModel, SparseRows, WeightUpdate, address, library, number
 
 __all__ = ["LinearStep"]
 
 Floats = NDArray[np.float32]
 
-_SCRATCH_ROWS = 64  # BLOCK in kernels.c
-_SCRATCH_WIDTH = 1024  # rows of up to so many numbers are prepared beside the window: a block of 64 fits the cache
-_ROOM_ARRAYS = 7  # numbers in struct sparse of kernels.c for each entry of a batch
+_SCRATCH_WIDTH = 1024  # rows of up to so many numbers are prepared in scratch: a block of 64 fits the cache
 
 
 class LinearStep:
     """Everything that a step of a linear model with one output does to each row, in one pass over the rows.
 
     maps: centre, shift and scale, shape (3, width). scoring, learning: two sets of weights, each of shape (width + 1,),
-    the intercept last. All of them float32, and looked at anew at each call: change them in place. logistic: whether a
-    prediction is the sigmoid of its margin, or the margin itself.
+    the intercept last. All are float32 and are read anew at each call: change them in place. logistic: whether a
+    prediction is the sigmoid of the margin, or the margin itself.
 
     >>> maps, zero = np.array([[2, 5], [2, 5], [1, 1]], np.float32), np.zeros(3, np.float32)
     >>> step = LinearStep(maps, zero, zero, logistic=True)
     >>> rows = np.array([[1, 5], [3, 5]], np.float32)
-    >>> [found.tolist() for found in step(rows, np.ones(2, np.float32), None)]
+    >>> [array.tolist() for array in step(rows, np.ones(2, np.float32), None)]
     [[0.5, 0.5], [0.0, 0.0, -1.0], [[0.0, 0.0], [2.0, 0.0]]]
     """
 
@@ -36,18 +37,26 @@ class LinearStep:
         self.maps, self.scoring, self.learning, self.logistic = maps, scoring, learning, logistic
         width = maps.shape[1]
         self._gradient, self._sums = np.empty(width + 1, np.float32), np.empty((2, width), np.float32)
-        # An address costs as much as a small sum: those of arrays that stay are looked up once.
-        centre, size = address(maps), 4 * width
-        self._maps = centre + size, centre + 2 * size, centre
-        self._weights = address(scoring), address(learning)
-        self._scratch = np.empty((_SCRATCH_ROWS, width) if width <= _SCRATCH_WIDTH else 0, np.float32)
-        self._block = address(self._scratch) if self._scratch.size else None
-        self._squared = np.zeros(1)
-        self._room = np.empty((_ROOM_ARRAYS, 0), np.float32)
-        self._found = address(self._gradient), address(self._sums)
+        self._room = np.empty(0, np.float32)
+        # To find an address costs as much as a small sum, so the addresses of arrays that stay are kept.
+        centre, row = address(maps), 4 * width
+        self._model = LinearModel(
+            width, logistic, centre, centre + row, centre + 2 * row, address(scoring), address(learning), None,
+            address(self._gradient), address(self._sums), 0.0,
+        )  # fmt: skip
+        self._at = ctypes.addressof(self._model)
+        if library() is not None and width <= _SCRATCH_WIDTH:
+            self._scratch = np.empty((number("BLOCK"), width), np.float32)
+            self._model.scratch = address(self._scratch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy has addresses of its own."""
+        return _make, (self.maps, self.scoring, self.learning, self.logistic)
 
     def __call__(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
-        """rows: raw features, shape (rows, width), **may be prepared in place**, ``(rows - shift) * scale``. targets,
+        """Prepare rows, predict, and return what the learner needs of them.
+
+        rows: raw features, shape (rows, width); they **may be prepared in place**, ``(rows - shift) * scale``. targets,
         weights: shape (rows,), float32.
 
         Returns the predictions of the scoring weights, shape (rows,); the sum over the rows of
@@ -55,21 +64,19 @@ class LinearStep:
         raw rows about the centre, shape (2, width), in float32 (see `sums`; meant for a few thousand rows). The last
         two are valid until the next call.
         """
-        library = kernels.library()
-        if library is None:
+        compiled = library()
+        if compiled is None:
             return self._in_numpy(rows, targets, weights)
         scores = np.empty(len(rows), np.float32)
-        library.st_linear_step(
-            address(rows), *rows.shape, *self._maps, address(targets), None if weights is None else address(weights),
-            *self._weights, self.logistic, self._block, address(scores), *self._found,
-            address(self._squared),
-        )  # fmt: skip
+        at = None if weights is None else address(weights)
+        batch = BatchRows(address(rows), address(targets), at, address(scores), len(rows))
+        compiled.st_linear_step(self._at, ctypes.addressof(batch))
         return scores, self._gradient, self._sums
 
     @property
     def squared(self) -> float:
         """The sum of the squared slopes of the rows of the last batch."""
-        return float(self._squared[0])
+        return float(self._model.squared)
 
     def _in_numpy(self, rows: Floats, targets: Floats, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
         self._sums[:] = few_sums(rows, self.maps[0])
@@ -82,7 +89,7 @@ class LinearStep:
         slope -= targets
         if weights is not None:
             slope *= weights
-        self._squared[0] = np.vdot(slope, slope)
+        self._model.squared = np.vdot(slope, slope)
         np.dot(rows.T, slope, out=self._gradient[:-1])
         self._gradient[-1] = np.add.reduce(slope)
         return scores, self._gradient, self._sums
@@ -92,32 +99,43 @@ class LinearStep:
         block: NDArray[np.float64], *, step: float, l2: float, forget: float, sparse: Sparse | None = None,
         table: Floats | None = None, prior: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
-        """Batch after batch: this step, and the update of the normalised adaptive gradient and of the average, to the
-        same bits as one by one. Only where ``COMPILED``; the scoring weights are the average.
+        """Batch after batch: this step, then the update of the weights by the normalised adaptive gradient, and of their
+        average; to the same bits as one by one. Only where ``COMPILED``. The scoring weights are the average.
 
         rows, targets: of all batches, each of ``batch`` rows. squares: of the optimizer, shape (width + 1,). clock: rows,
-        batches, rows measured, power, noise. block: gets the sums of each batch, shape (2, width). sparse: the sparse part
-        of the rows. table: weight, average, squares and steps of each of its columns, shape (columns, 4). prior: times the
-        noise, is added to the squares of dense weights and of those of the table. All but the sparse part are changed in place.
+        batches, rows measured, power, noise; shape (5,). block: the sums of each batch are added to it, shape (2, width).
+        sparse: the sparse part of the rows. table: weight, average, squares and steps of each of its columns, shape
+        (columns, 4). prior: two factors of the noise, which are added to the squares of dense weights and of the table's.
+        All but the sparse part are changed in place.
 
-        Returns the batches learned and their predictions, shape (rows,). Where that is not all of them the next one was
-        predicted, but its gradient or its sums, which are returned too, are not finite.
+        Returns how many batches were learned, and the predictions, shape (rows,). Where that is not all batches, the next
+        one was predicted, but its gradient or its sums, which are returned too, are not finite.
         """
-        library = kernels.library()
-        assert library is not None
+        compiled = library()
+        assert compiled is not None
         scores = np.empty(len(rows), np.float32)
-        part: tuple[int | None, ...] = (None,) * 5 + (0,)
-        if sparse is not None and table is not None:
-            ends = sparse.indptr[batch::batch] if len(rows) > batch else sparse.indptr[-1:]
-            most = int(np.diff(np.append(ends, sparse.indptr[-1]), prepend=0).max())
-            if self._room.shape[1] < most:
-                self._room = np.empty((_ROOM_ARRAYS, most + most // 8), np.float32)
-            values = None if sparse.values is None else address(sparse.values)
-            places = address(sparse.indptr), address(sparse.indices)
-            part = *places, values, address(table), address(self._room), self._room.shape[1]
-        done = library.st_linear_run(
-            address(rows), *rows.shape, batch, *self._maps, address(targets), *self._weights, address(squares),
-            self.logistic, step, l2, forget, address(clock), address(block), self._block, address(scores), *self._found,
-            *part, *prior, address(self._squared),
+        batches = BatchRows(address(rows), address(targets), None, address(scores), len(rows))
+        update = WeightUpdate(step, l2, forget, *prior, address(squares), address(block))
+        part = None if sparse is None or table is None else self._sparse_rows(sparse, table, len(rows), batch)
+        done = compiled.st_linear_run(
+            self._at, ctypes.addressof(batches), batch, None if part is None else ctypes.addressof(part),
+            ctypes.addressof(update), address(clock),
         )  # fmt: skip
         return done, scores, self._gradient, self._sums
+
+    def _sparse_rows(self, sparse: Sparse, table: Floats, rows: int, batch: int) -> SparseRows:
+        """The sparse part, with room for the entries of the largest batch."""
+        ends = sparse.indptr[batch::batch] if rows > batch else sparse.indptr[-1:]
+        most = int(np.diff(np.append(ends, sparse.indptr[-1]), prepend=0).max())
+        arrays = 2 + number("FIELDS") + 1
+        if len(self._room) < arrays * most:
+            self._room = np.empty(arrays * (most + most // 8), np.float32)
+        values = None if sparse.values is None else address(sparse.values)
+        return SparseRows(
+            address(sparse.indptr), address(sparse.indices), values, address(table), address(self._room),
+            len(self._room) // arrays,
+        )  # fmt: skip
+
+
+def _make(maps: Floats, scoring: Floats, learning: Floats, logistic: bool) -> LinearStep:
+    return LinearStep(maps, scoring, learning, logistic=logistic)

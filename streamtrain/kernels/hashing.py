@@ -1,6 +1,6 @@
-"""From values to slots: 32-bit signatures of values, the entries of each row, and a bounded dictionary of signatures.
+"""From values to slots: 32-bit hashes of values, the entries of each row, and a bounded vocabulary of hashes.
 
-Compiled where there was a C compiler (``slots.c``), numpy otherwise, to the same bits.
+Compiled (``hashing.c``) or in numpy, with the same bits.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import streamtrain.kernels as kernels
-from streamtrain.kernels import address
+from streamtrain.kernels.compiled import BUCKET, HASH_STEP, address, library, number
 
 __all__ = ["entries", "find_slots", "floats", "hash_bytes", "hash_words", "mixed", "take"]
 
 Words = NDArray[np.uint32]
 
-_NEXT = np.uint32(0x9E3779B9)
-_BUCKET = 8  # BUCKET in slots.c
+_STEP = np.uint32(HASH_STEP)
+_KINDS = {"i4": "INT32", "i8": "INT64", "f4": "FLOAT32", "f8": "FLOAT64"}  # enum number_kind of kernels.h
 
 
 def mixed(x: Words) -> Words:
-    """lowbias32 (Wellons 2018): a bijection of 32 bits that leaves nothing of their order."""
+    """lowbias32 (Wellons 2018): a bijection of 32 bits whose results show no trace of the order of its arguments."""
     h = x.astype(np.uint32)
     h ^= h >> np.uint32(16)
     h *= np.uint32(0x7FEB352D)
@@ -32,8 +31,8 @@ def mixed(x: Words) -> Words:
     return np.asarray(h ^ h >> np.uint32(16))
 
 
-def _absorb(h: Words, words: Words) -> Words:
-    return np.asarray(mixed(h ^ words) + _NEXT)
+def _add_word(h: Words, words: Words) -> Words:
+    return np.asarray(mixed(h ^ words) + _STEP)
 
 
 def _finished(h: Words) -> Words:
@@ -41,7 +40,7 @@ def _finished(h: Words) -> Words:
 
 
 def hash_words(words: Words, seed: int) -> Words:
-    """Signatures of rows of 32-bit words, shape (rows, words) -> (rows,), uint32, never 0.
+    """The hash of each row of 32-bit words; never 0. words: shape (rows, words), uint32. Returns shape (rows,), uint32.
 
     >>> hash_words(np.array([[1, 0], [2, 0]], np.uint32), seed=7).tolist() == hash_bytes(
     ...     np.array([1, 0, 2, 0], np.uint32).view(np.uint8), np.array([0, 8, 16]), seed=7).tolist()
@@ -49,105 +48,100 @@ def hash_words(words: Words, seed: int) -> Words:
     """
     h = np.full(len(words), np.uint32(seed) ^ _size(4 * words.shape[1]), np.uint32)
     for column in words.T:
-        h = _absorb(h, column)
+        h = _add_word(h, column)
     return _finished(h)
 
 
 def _size(nbytes: int) -> np.uint32:
-    return np.uint32(nbytes * int(_NEXT) & 0xFFFFFFFF)
+    return np.uint32(nbytes * HASH_STEP & 0xFFFFFFFF)
 
 
 def hash_bytes(data: NDArray[np.uint8], offsets: NDArray[np.int64], seed: int) -> Words:
-    """Signatures of strings of bytes, uint32, never 0; string r stands from ``offsets[r]`` to ``offsets[r + 1]``.
+    """The hash of each string of bytes, shape (rows,), uint32, never 0. String r is ``data[offsets[r] : offsets[r + 1]]``.
 
     >>> hash_bytes(np.frombuffer(b"abab", np.uint8), np.array([0, 2, 4]), seed=1).tolist()[0] > 0
     True
     """
     rows = len(offsets) - 1
-    out = np.empty(rows, np.uint32)
-    library = kernels.library()
-    if library is not None:
-        library.st_hash_bytes(address(data), address(offsets), rows, seed, address(out))
-        return out
+    if (compiled := library()) is not None:
+        hashes = np.empty(rows, np.uint32)
+        compiled.st_hash_bytes(address(data), address(offsets), rows, seed, address(hashes))
+        return hashes
     starts, sizes = offsets[:-1], np.diff(offsets)
-    h = np.uint32(seed) ^ (sizes.astype(np.uint32) * _NEXT)
+    h = np.uint32(seed) ^ (sizes.astype(np.uint32) * _STEP)
     padded = np.concatenate([data, np.zeros(4, np.uint8)])
     left, at = np.flatnonzero(sizes > 0), 0
     while len(left):
         bytes_ = padded[starts[left, None] + np.arange(at, at + 4)]
         bytes_[np.arange(at, at + 4) >= sizes[left, None]] = 0
-        h[left] = _absorb(h[left], np.ascontiguousarray(bytes_).view("<u4")[:, 0])
+        h[left] = _add_word(h[left], np.ascontiguousarray(bytes_).view("<u4")[:, 0])
         at += 4
         left = left[sizes[left] > at]
     return _finished(h)
 
 
-_FLOATS = {"i4": 0, "i8": 1, "f4": 2, "f8": 3}  # kinds of st_floats
-
-
 def floats(numbers: NDArray[Any], bits: NDArray[np.uint8], offset: int) -> NDArray[np.float32] | None:
-    """Numbers as float32, NaN where the bit of a row, from ``offset`` on, is 0; shape (rows,). What is too large for float32 is
-    infinite. None where no kernel does it for their type.
+    """Numbers as float32, shape (rows,); infinite where they are too large for it. None where no kernel knows their type.
 
-    >>> made = floats(np.array([1, 2]), np.array([1], np.uint8), 0)
-    >>> made is None or made.tolist()[0] == 1
+    bits: a row whose bit is 0 gets NaN. offset: the position of the first row's bit.
+
+    >>> converted = floats(np.array([1, 2]), np.array([1], np.uint8), 0)
+    >>> converted is None or converted.tolist()[0] == 1
     True
     """
-    library, kind = kernels.library(), _FLOATS.get(numbers.dtype.str[1:])
-    if library is None or kind is None:
+    compiled, kind = library(), _KINDS.get(numbers.dtype.str[1:])
+    if compiled is None or kind is None:
         return None
-    out = np.empty(len(numbers), np.float32)
-    library.st_floats(address(numbers), kind, address(bits), offset, len(numbers), address(out))
-    return out
+    converted = np.empty(len(numbers), np.float32)
+    compiled.st_floats(address(numbers), number(kind), address(bits), offset, len(numbers), address(converted))
+    return converted
 
 
-def take(signatures: Words, codes: NDArray[np.int32], valid: tuple[NDArray[np.uint8], int] | None, null: int) -> Words:
-    """``signatures[codes]``, and ``null`` where a row is not valid: a bitmap and the place of the first row's bit in it; the
-    codes of such rows may be anything. codes: shape (rows,).
+def take(hashes: Words, codes: NDArray[np.int32], valid: tuple[NDArray[np.uint8], int] | None, null: int) -> Words:
+    """``hashes[codes]``, and ``null`` where a row is not valid. codes: shape (rows,); those of rows that are not valid may be
+    anything. valid: a bitmap, and the position of the first row's bit in it; None where all rows are valid.
 
     >>> take(np.array([7, 8], np.uint32), np.array([1, 99, 0], np.int32), (np.array([0b101], np.uint8), 0), 5).tolist()
     [8, 5, 7]
     """
-    library = kernels.library()
-    if library is not None:
-        out = np.empty(len(codes), np.uint32)
+    if (compiled := library()) is not None:
+        taken = np.empty(len(codes), np.uint32)
         bits, offset = (None, 0) if valid is None else (address(valid[0]), valid[1])
-        library.st_take(address(signatures), address(codes), bits, offset, len(codes), null, address(out))
-        return out
+        compiled.st_take(address(hashes), address(codes), bits, offset, len(codes), null, address(taken))
+        return taken
     if valid is None:
-        return signatures[codes]
-    there = np.unpackbits(valid[0], bitorder="little")[valid[1] : valid[1] + len(codes)] != 0
-    found = np.full(len(codes), null, np.uint32)
-    found[there] = signatures[codes[there]]
-    return found
+        return hashes[codes]
+    is_valid = np.unpackbits(valid[0], bitorder="little")[valid[1] : valid[1] + len(codes)] != 0
+    taken = np.full(len(codes), null, np.uint32)
+    taken[is_valid] = hashes[codes[is_valid]]
+    return taken
 
 
 def entries(
     features: NDArray[np.float32], fill: NDArray[np.float32] | None, missing: Words, codes: Words | None,
     categories: int, crosses: Sequence[Sequence[int]], seeds: Words, sizes: NDArray[np.int64] | None, total: int,
 ) -> tuple[NDArray[np.int64], Words]:  # fmt: skip
-    """The signatures of each row: of its numbers that are missing, of its categories, of their crosses.
+    """The entries of each row, which are hashes: of its missing numbers, of its categories, of their crosses.
 
-    features: shape (rows, width); NaN is replaced by ``fill``, shape (width,), **in place**, where fill is given. missing:
-    signature of each column's being missing. codes: shape (rows, codes), of which the first ``categories`` are entries.
-    crosses: columns of codes. seeds: of each
-    cross. sizes: entries of another kind in each row, to be put in behind the others. total: how many there are at most.
+    features: shape (rows, width); where ``fill``, shape (width,), is given, it replaces NaN **in place**. missing: for each
+    column, the entry that says that its number is missing. codes: hashes of categories, shape (rows, codes), of which the
+    first ``categories`` are entries. crosses: the columns of codes of each cross. seeds: of each cross. sizes: how many
+    entries the caller adds behind those of each row. total: an upper bound of the number of entries.
 
-    Returns indptr, shape (rows + 1,), and the signatures, shape (entries,), with gaps for those of another kind.
+    Returns indptr, shape (rows + 1,), and the entries, shape (entries,), with gaps for those that the caller adds.
     """
     rows, width = features.shape
     count = 0 if codes is None else codes.shape[1]
-    indptr, out = np.empty(rows + 1, np.int64), np.empty(total, np.uint32)
-    library = kernels.library()
-    if library is not None:
+    indptr, hashes = np.empty(rows + 1, np.int64), np.empty(total, np.uint32)
+    if (compiled := library()) is not None:
         flat = np.array([x for cross in crosses for x in (len(cross), *cross)], np.int32)
-        n = library.st_entries(
+        n = compiled.st_entries(
             address(features), rows, width, None if fill is None else address(fill),
             None if fill is None else address(missing), None if codes is None else address(codes), count, categories,
             address(flat), len(crosses), address(seeds), None if sizes is None else address(sizes), address(indptr),
-            address(out),
+            address(hashes),
         )  # fmt: skip
-        return indptr, out[:n]
+        return indptr, hashes[:n]
     absent = np.isnan(features) if fill is not None else np.zeros(features.shape, np.bool_)
     at = np.add.reduce(absent, axis=1, dtype=np.int64)
     fixed = categories + len(crosses)
@@ -155,64 +149,70 @@ def entries(
     np.cumsum(at + fixed + (0 if sizes is None else sizes), out=indptr[1:])
     row, column = np.nonzero(absent)
     rank = np.arange(len(row)) - np.repeat(np.cumsum(at) - at, at)
-    out[indptr[row] + rank] = missing[column]
+    hashes[indptr[row] + rank] = missing[column]
     if fill is not None:
         np.copyto(features, fill, where=absent)
     for j in range(categories):
         assert codes is not None
-        out[indptr[:-1] + at + j] = codes[:, j]
+        hashes[indptr[:-1] + at + j] = codes[:, j]
     for k, cross in enumerate(crosses):
         assert codes is not None
         h = np.full(rows, seeds[k], np.uint32)
         for j in cross:
-            h = _absorb(h, codes[:, j])
-        out[indptr[:-1] + at + categories + k] = _finished(h)
-    return indptr, out[: int(indptr[-1])]
+            h = _add_word(h, codes[:, j])
+        hashes[indptr[:-1] + at + categories + k] = _finished(h)
+    return indptr, hashes[: int(indptr[-1])]
 
 
 def find_slots(
-    signatures: Words, places: NDArray[np.uint32], used: NDArray[np.int64], *, most: int, sharing: int, claim: bool
+    hashes: Words, cells: NDArray[np.uint32], used: NDArray[np.int64], *, most: int, sharing: int, claim: bool
 ) -> NDArray[np.int32]:
-    """The slot of each signature, shape (signatures,), int32 (see `prepare.Slots`).
+    """The slot of each hash, shape (hashes,), int32 (see `prepare.Vocabulary`).
 
-    places: shape (size, 2), size a power of two: signature and slot; changed in place where ``claim``, and so is used: how
-    many slots are taken, and how many signatures were given one that is shared.
+    cells: the vocabulary, shape (size, 2), size a power of two: hash and slot. used: how many slots are taken, and how many
+    hashes were given one that is shared. Both are changed in place; cells only if ``claim``.
     """
-    out = np.empty(len(signatures), np.int32)
-    library = kernels.library()
-    if library is not None:
-        library.st_slots(
-            address(signatures), len(signatures), address(places), len(places), claim, most, sharing, address(used),
-            address(out),
-        )  # fmt: skip
-        return out
-    mask = len(places) // _BUCKET - 1
-    distinct, first, inverse = np.unique(signatures, return_index=True, return_inverse=True)
-    found = np.empty(len(distinct), np.int32)
+    if (compiled := library()) is not None:
+        slots = np.empty(len(hashes), np.int32)
+        compiled.st_find_slots(
+            address(hashes),
+            len(hashes),
+            address(cells),
+            len(cells),
+            claim,
+            most,
+            sharing,
+            address(used),
+            address(slots),
+        )
+        return slots
+    distinct, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    slots = np.empty(len(distinct), np.int32)
     times = np.bincount(inverse, minlength=len(distinct))
     for i in np.argsort(first).tolist():
-        found[i] = _find(int(distinct[i]), places, used, mask, most, sharing, claim, int(times[i]))
-    return found[inverse]
+        slots[i] = _find_slot(int(distinct[i]), cells, used, most, sharing, claim, int(times[i]))
+    return slots[inverse]
 
 
-def _find(
-    signature: int, places: NDArray[Any], used: NDArray[Any], mask: int, most: int, sharing: int, claim: bool, times: int
+def _find_slot(
+    hash_: int, cells: NDArray[Any], used: NDArray[Any], most: int, sharing: int, claim: bool, times: int
 ) -> int:  # fmt: skip
-    home = signature & mask
+    mask = len(cells) // BUCKET - 1
+    home = hash_ & mask
     for bucket in (home, (home ^ 1) & mask):
-        for place in range(_BUCKET * bucket, _BUCKET * (bucket + 1)):
-            if places[place, 0] == signature:
-                return int(places[place, 1])
-            if places[place, 0] == 0:
+        for cell in range(BUCKET * bucket, BUCKET * (bucket + 1)):
+            if cells[cell, 0] == hash_:
+                return int(cells[cell, 1])
+            if cells[cell, 0] == 0:
                 if used[0] == most:
                     break
                 if not claim:
                     return 0
                 used[0] += 1
-                places[place] = signature, used[0]
+                cells[cell] = hash_, used[0]
                 return int(used[0])
         else:
             continue
         break
     used[1] += times
-    return most + 1 + (signature >> 8) % sharing
+    return most + 1 + (hash_ >> 8) % sharing

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from streamtrain.learn.family import FAMILIES, Family, LearnerShape, recipe
 from streamtrain.learn.fused import Linear
 from streamtrain.learn.learner import Learner
 from streamtrain.learn.losses import LOSSES, Loss, get_loss
 from streamtrain.learn.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, StreamStats, get_optimizer
 
 __all__ = [
+    "FAMILIES",
     "LOSSES",
     "OPTIMIZERS",
     "SCHEDULES",
     "VERSION",
+    "Family",
     "Learner",
+    "LearnerShape",
     "Linear",
     "Loss",
     "Optimizer",
     "StreamStats",
     "get_loss",
     "get_optimizer",
+    "recipe",
 ]
 
-VERSION = 1  # of the steps: a run that was started with another one cannot go on
+VERSION = 2  # of the steps: a run that was started with another one cannot go on

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamtrain.batch import Batch
 from streamtrain.kernels import COMPILED
 from streamtrain.kernels.fused_linear import LinearStep
-from streamtrain.learn.linear import PlainLinear, measures
+from streamtrain.learn.linear import PlainLinear, is_measured
 from streamtrain.learn.optimizers import Normalized, StreamStats
 from streamtrain.learn.update import FORGET
 
@@ -50,58 +50,27 @@ class Linear(PlainLinear):
     _fused: LinearStep | None = None
 
     @property
-    def fuses(self) -> bool:
-        """Whether `step` can do the work of preparation, `predict` and `learn` in one pass over rows without sparse part."""
-        return self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
-
-    def step(self, batch: Batch, maps: Floats) -> tuple[Floats, Floats]:
-        """Prepare the rows of a batch in place, predict and learn, in one pass (see `kernels.linear.LinearStep`). For rows
-        without weights.
-
-        maps: centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
-        Returns the predictions from before the step, shape (rows,), and the sums of the raw rows about the centre.
-        Where the gradient is not finite nothing is learned and ``diverged`` is set: unless the sums say that the rows
-        are to blame, the weights are.
-        """
-        targets = batch.targets.astype(np.float32, copy=False)
-        scores, gradient, found = self._fused_for(maps)(batch.features, targets, None)
-        self.diverged = not math.isfinite(np.add.reduce(gradient))
-        if not self.diverged:
-            self._learn(gradient, found, maps, len(batch))
-        return scores, found
-
-    def _learn(self, gradient: Floats, found: Floats, maps: Floats, rows: int) -> None:
-        """What is left of a step once the rows have been looked at."""
-        clock = self._tick(rows)
-        if measures(clock):
-            squares = found[1] * np.square(maps[2], dtype=np.float64)
-            clock.measure(float(np.add.accumulate(squares)[-1]), rows)  # one by one, as `run` does
-        assert self._fused is not None
-        clock.hear(self._fused.squared, rows)
-        self._gradient[:] = gradient
-        self._descend(rows)
+    def target_scale(self) -> str | None:
+        """How the loss wants regression targets scaled: see `Loss`."""
+        return self.loss.target_scale
 
     @property
-    def runs(self) -> bool:
-        """Whether `run` can take many batches at a time, and sparse parts."""
+    def can_run(self) -> bool:
+        """See `Fused`: one output, logistic or squared loss, the optimizer `Normalized`, an average, compiled kernels; no L1,
+        and no L2 where there is a sparse part."""
         plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
-        unpaid = not self.l1 and (self._table is None or not self.l2)
-        return COMPILED and plain and unpaid and type(self.optimizer) is Normalized and self._descent.averages
+        unpenalised = not self.l1 and (self._table is None or not self.l2)
+        return COMPILED and plain and unpenalised and type(self.optimizer) is Normalized and self.average
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
     ) -> tuple[int, Floats, Floats | None]:
-        """`step` for many batches of ``size`` rows that stand one after the other, without weights; to the same bits.
-
-        block: gets the sums of each batch, shape (2, features), float64. Returns the batches learned, their predictions,
-        and None; or, where a batch had sums or a gradient that are not finite, its predictions too and its sums, which
-        are not in ``block``. It is learned from, but for its sparse part, unless ``diverged``.
-        """
-        clock, sparse = self._clock, batch.sparse
+        """See `Fused`."""
+        stats, sparse = self._stats, batch.sparse
         table = None if sparse is None else self._table_for(sparse)
-        counts = np.array([clock.rows, clock.batches, clock.measured, clock.power, clock.noise])
+        counts = np.array([stats.rows, stats.batches, stats.measured, stats.power, stats.noise])
         targets = batch.targets.astype(np.float32, copy=False)
-        done, scores, gradient, found = self._fused_for(maps).run(
+        done, scores, gradient, sums = self._fused_for(maps).run(
             batch.features, size, targets, self._dense["squares"], counts, block,
             step=self.learning_rate, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
             prior=self._priors,
@@ -109,19 +78,30 @@ class Linear(PlainLinear):
         if sparse is not None and table is not None:
             table.use(sparse.indices)
         rows, batches, measured, power, noise = counts.tolist()
-        self._clock = StreamStats(int(rows), int(batches), int(measured), power, noise)
+        self._stats = StreamStats(int(rows), int(batches), int(measured), power, noise)
         self._dense["steps"][...] = batches
         if done * size >= len(batch):
             return done, scores, None
         odd = min(size, len(batch) - done * size)
         self.diverged = not math.isfinite(np.add.reduce(gradient))
         if not self.diverged:
-            self._learn(gradient, found, maps, odd)
-        return done, scores[: done * size + odd], found
+            self._learn_odd(gradient, sums, maps, odd)
+        return done, scores[: done * size + odd], sums
+
+    def _learn_odd(self, gradient: Floats, sums: Floats, maps: Floats, rows: int) -> None:
+        """The rest of a step for a batch of which the kernel computed the gradient, but whose sums overflowed."""
+        stats = self._count(rows)
+        if is_measured(stats):
+            squares = sums[1] * np.square(maps[2], dtype=np.float64)
+            stats.measure(float(np.add.accumulate(squares)[-1]), rows)  # one after the other, as the kernel adds them
+        assert self._fused is not None
+        stats.hear(self._fused.squared, rows)
+        self._gradient[:] = gradient
+        self._move(rows)
 
     @property
     def _priors(self) -> tuple[float, float]:
-        """Of dense weights and of slots."""
+        """The priors of the dense weights and of the slots."""
         optimizer = self.optimizer
         return (optimizer.prior, optimizer.for_slots().prior) if isinstance(optimizer, Normalized) else (0.0, 0.0)
 

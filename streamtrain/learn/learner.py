@@ -1,7 +1,8 @@
-"""What a learner is."""
+"""What a learner is, and what more it can do."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,34 +10,109 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
+from streamtrain.plan.term import Term
 
-__all__ = ["Learner"]
+__all__ = ["Fused", "Learner", "learner_terms", "loss_name", "takes_sparse", "target_scale"]
+
+Floats = NDArray[np.float32]
 
 
 @runtime_checkable
 class Learner(Protocol):
     """A model that learns from one batch at a time.
 
-    Deterministic: the same batches in the same order give the same bits. Nothing depends on how much is still to come.
+    The same batches in the same order give the same bits. Nothing depends on how many rows are still to come.
+
+    A learner can say more about itself, by attributes: ``loss``, a name or an object with a ``name``, for reports;
+    ``target_scale``, how a regression target is scaled before it is learned: ``"deviation"`` (the default; to mean 0 and
+    standard deviation 1) or ``"mean"`` (divided by its mean, for counts). See also `Fused`.
     """
 
     def learn(self, batch: Batch) -> None:
         """Update the model from a batch. Must not change its arrays."""
 
-    def predict(self, X: NDArray[np.float32], sparse: Sparse | None = None) -> NDArray[np.float32]:
-        """Predict from X, shape (rows, features), float32, and from the sparse part of the same rows; both are left as they
-        are. A learner for tables without categories or text may leave ``sparse`` out: it is given only where there is one.
+    def predict(self, X: Floats, sparse: Sparse | None = None) -> Floats:
+        """Predict rows. Must not change the arrays.
 
-        Regression: shape (rows,), or (rows, targets). Two classes: shape (rows,), the probability of the second, or
-        (rows, 2). More: shape (rows, classes).
+        Parameters
+        ----------
+        X
+            Shape (rows, features), float32.
+        sparse
+            The sparse part of the same rows. A learner for tables without categories or text may leave this parameter out:
+            it is given only to learners that have it.
+
+        Returns
+        -------
+        Array, float32. Regression: shape (rows,), or (rows, targets). Two classes: shape (rows,), the probability of the
+        second, or (rows, 2). More classes: shape (rows, classes).
         """
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that learning changes, as arrays and numbers by name; copies."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned, to the same bits."""
+        """Continue from a state that ``state_dict`` returned, to the same bits. Raise an error, and change nothing, for a
+        state of another shape."""
 
     @property
     def state_bytes(self) -> int:
-        """Bytes that the learner's state takes in memory, known before the first row."""
+        """Bytes that the learner takes in memory, known before the first row."""
+
+
+@runtime_checkable
+class Fused(Learner, Protocol):
+    """A learner that can prepare, predict and learn many batches in one call."""
+
+    @property
+    def can_run(self) -> bool:
+        """Whether `run` can be called, with these settings on this machine; it is the same at every call."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last call met a gradient that is not finite."""
+
+    def run(
+        self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
+    ) -> tuple[int, Floats, Floats | None]:
+        """Learn batches of ``size`` rows that follow one another in ``batch``, whose rows have no weights.
+
+        Parameters
+        ----------
+        batch
+            Rows as they were read, numbers filled in; its features may be prepared **in place**.
+        size
+            Rows of one batch; the last one may be smaller.
+        maps
+            Centre, shift and scale of the preparation, shape (3, features), float32. The centre must be the shift.
+        block
+            Shape (2, features), float64: the sums of the raw rows about the centre, and of their squares, are added to it.
+
+        Returns
+        -------
+        The number of batches learned, the predictions from before each, shape (rows,), and None. Where a batch has sums or a
+        gradient that are not finite the call ends there: then its predictions are among those returned, and its sums, which
+        are not in ``block``, come third. That batch is learned too, but for its sparse part, unless ``diverged``.
+        """
+
+
+def loss_name(learner: Any) -> str | None:
+    """The name of the learner's loss, None where it does not say."""
+    loss = getattr(learner, "loss", None)
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def target_scale(learner: Any) -> str:
+    """How the learner wants regression targets scaled: see `Learner`."""
+    return getattr(learner, "target_scale", None) or "deviation"
+
+
+def takes_sparse(learner: Learner) -> bool:
+    """Whether the learner's predictions can use the sparse part of rows."""
+    return "sparse" in inspect.signature(learner.predict).parameters
+
+
+def learner_terms(learner: Learner) -> tuple[Term, ...]:
+    """What the memory plan counts for a learner."""
+    return (Term("learner", learner.state_bytes, "learner"),)

@@ -18,16 +18,16 @@ from streamtrain.learn.penalties import Penalty
 from streamtrain.learn.sparse_weights import Gathered, SparseWeights
 from streamtrain.learn.update import Update
 
-__all__ = ["PlainLinear", "measures"]
+__all__ = ["PlainLinear", "is_measured"]
 
 Floats = NDArray[np.float32]
 
 
-_CLOCK_BYTES = 5 * 8
+_STATS_BYTES = 5 * 8
 
 
 class PlainLinear:
-    """See `Linear`; this is all of it but the fused steps."""
+    """See `Linear`, which adds the fused steps."""
 
     def __init__(
         self,
@@ -61,20 +61,20 @@ class PlainLinear:
         self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"), **parameters)
         self.optimizer = get_optimizer(optimizer, learning_rate_schedule)
         self.learning_rate = self.optimizer.default_learning_rate(self.loss) if learning_rate is None else learning_rate
-        self.l1, self.l2 = l1, l2
+        self.l1, self.l2, self.average = l1, l2, average
         outputs = self.loss.outputs(classes, targets)
         # The intercept is the last row, so that one call updates everything; one output is a vector, for gemv.
         shape = (features + 1, outputs)[: 1 + (outputs > 1)]
         penalty = Penalty(l1, l2, _but_last(features, len(shape))) if l1 or l2 else Penalty()
-        self._descent = Update(self.optimizer, self.learning_rate, penalty, average)
-        self._dense: dict[str, NDArray[Any]] = {name: np.zeros(shape, np.float32) for name in self._descent.fields}
+        self._update = Update(self.optimizer, self.learning_rate, penalty, average)
+        self._dense: dict[str, NDArray[Any]] = {name: np.zeros(shape, np.float32) for name in self._update.fields}
         self._dense["steps"] = np.zeros(())
         self._gradient = np.zeros(shape, np.float32)
         self._weights, self._average = self._dense["weights"], self._dense["average" if average else "weights"]
-        one_by_one = Update(self.optimizer.for_slots(), self.learning_rate, Penalty(l1, l2), average)
-        self._table = SparseWeights(slots, outputs, one_by_one) if slots else None
+        slot_update = Update(self.optimizer.for_slots(), self.learning_rate, Penalty(l1, l2), average)
+        self._table = SparseWeights(slots, outputs, slot_update) if slots else None
         self._ones = np.ones(0, np.float32)
-        self._clock = StreamStats()
+        self._stats = StreamStats()
 
     @property
     def weights(self) -> Floats:
@@ -115,53 +115,53 @@ class PlainLinear:
         if not rows:
             return
         table = None if sparse is None else self._table_for(sparse)
-        clock = self._tick(rows)
-        if measures(clock):  # a pass over X costs a fifth
-            clock.measure(float(np.vdot(X, X)) + _squares(sparse), rows)
-        touched = None if sparse is None or table is None else table.touch(sparse, clock)
+        stats = self._count(rows)
+        if is_measured(stats):  # a pass over X costs a fifth
+            stats.measure(float(np.vdot(X, X)) + _squares(sparse), rows)
+        gathered = None if sparse is None or table is None else table.gather(sparse, stats)
         margin = _margin(X, self._weights)
-        if touched is not None:
-            margin += touched.margins(rows)
+        if gathered is not None:
+            margin += gathered.margins(rows)
         if batch.weights is None:
             slope: NDArray[Any] = self.loss.gradient(margin, batch.targets)
         else:
-            slope = self.loss.invariant(margin, batch.targets, batch.weights, self._reach(X, touched))
-        clock.hear(float(np.vdot(slope, slope)) * rows / slope.size, rows)
+            slope = self.loss.invariant(margin, batch.targets, batch.weights, self._reach(X, gathered))
+        stats.hear(float(np.vdot(slope, slope)) * rows / slope.size, rows)
         if len(self._ones) != rows:
             self._ones = np.ones(rows, np.float32)
         np.dot(X.T, slope, out=self._gradient[:-1])
         self._gradient[-1] = np.dot(self._ones, slope)
-        self._descend(rows)
-        if touched is not None and table is not None:
-            gradient = touched.gradient(slope)
+        self._move(rows)
+        if gathered is not None and table is not None:
+            gradient = gathered.gradient(slope)
             gradient *= np.array(1 / rows, np.float32)
-            table.move(touched, gradient, clock)
+            table.move(gathered, gradient, stats)
 
-    def _reach(self, X: Floats, touched: Gathered | None) -> Floats:
+    def _reach(self, X: Floats, gathered: Gathered | None) -> Floats:
         """How far a slope of 1 of a row moves the row's own margin, by the rates that are known before the batch; shape
         (rows,). Of several outputs, their mean."""
 
         def per_weight(rate: Floats | np.float32, count: int) -> Floats:
             return np.broadcast_to(rate.mean(axis=1) if rate.ndim == 2 else rate, (count,))
 
-        rate = per_weight(self._descent.rate(self._dense, self._clock), self.features + 1)
+        rate = per_weight(self._update.rate(self._dense, self._stats), self.features + 1)
         reach: Floats = np.einsum("ij,ij,j->i", X, X, rate[:-1]) + rate[-1]
-        if touched is not None and self._table is not None:
-            slots = per_weight(self._table.descent.rate(touched.state, self._clock), len(touched.slots))
-            reach += touched.reach(slots, len(X))
+        if gathered is not None and self._table is not None:
+            slots = per_weight(self._table.update.rate(gathered.state, self._stats), len(gathered.slots))
+            reach += gathered.reach(slots, len(X))
         return reach / np.float32(len(X))
 
-    def _descend(self, rows: int) -> None:
-        """Turn the summed gradient into a step."""
+    def _move(self, rows: int) -> None:
+        """Take a step down the mean gradient, from the sum in ``_gradient``."""
         self._gradient *= np.array(1 / rows, np.float32)
-        self._descent.move(self._gradient, self._dense, self._clock)
+        self._update.move(self._gradient, self._dense, self._stats)
 
-    def _tick(self, rows: int) -> StreamStats:
-        """Count the batch."""
-        clock = self._clock
-        clock.rows += rows
-        clock.batches += 1
-        return clock
+    def _count(self, rows: int) -> StreamStats:
+        """Count a batch of so many rows, and return the counts."""
+        stats = self._stats
+        stats.rows += rows
+        stats.batches += 1
+        return stats
 
     def _table_for(self, sparse: Sparse) -> SparseWeights:
         """The table. Raises DataError where the sparse part is wider."""
@@ -174,25 +174,25 @@ class PlainLinear:
         """Bytes of weights, their average, the gradient, what the optimizer and penalties need, also in passing; of the
         table all slots, though those that were never touched take none."""
         dense = sum(
-            array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._descent.penalty.on))
+            array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._update.penalty.on))
         )
         table = 0 if self._table is None else self._table.array.nbytes
-        return dense + self._descent.scratch_arrays * self._weights.nbytes + table + _CLOCK_BYTES
+        return dense + self._update.scratch_arrays * self._weights.nbytes + table + _STATS_BYTES
 
     def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
         """Weights, average, what the optimizer and penalties remember, of the table the slots used
-        (``sparse``), and the clock; copies."""
+        (``sparse``), and the stats; copies."""
         state: dict[str, Any] = {name: array.copy() for name, array in self._dense.items()}
         if self._table is not None:
             state["sparse"] = self._table.state()
-        return state | asdict(self._clock)
+        return state | asdict(self._stats)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises KeyError for one that lacks something, DataError for one
         of a model of another shape; nothing has changed then."""
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
-        clock = StreamStats(rows, batches, measured, float(state["power"]), float(state["noise"]))
-        more = set(state) - {*self._dense, *asdict(clock), *(("sparse",) if self._table is not None else ())}
+        stats = StreamStats(rows, batches, measured, float(state["power"]), float(state["noise"]))
+        more = set(state) - {*self._dense, *asdict(stats), *(("sparse",) if self._table is not None else ())}
         if more:
             raise DataError(
                 f"the state has {sorted(more)[0]!r}, which this model does not: it is that of another optimizer"
@@ -204,12 +204,12 @@ class PlainLinear:
             self._table.load(state["sparse"])
         for name, array in self._dense.items():
             array[...] = state[name]
-        self._clock = clock
+        self._stats = stats
 
 
-def measures(clock: StreamStats) -> bool:
-    """Whether this batch's mean squared length is measured: of the first and every eighth."""
-    return clock.batches <= 32 or clock.batches % 8 == 0
+def is_measured(stats: StreamStats) -> bool:
+    """Whether the squared lengths of this batch's rows are measured: those of the first 32 batches and of every eighth."""
+    return stats.batches <= 32 or stats.batches % 8 == 0
 
 
 def _weighing(batch: Batch) -> Batch:

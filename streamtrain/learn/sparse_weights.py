@@ -1,4 +1,4 @@
-"""The weights of a sparse part: a table with one row a slot, of which a batch moves those that it touches."""
+"""The weights of the sparse part: a table with one row a slot. A batch changes the rows of the slots that occur in it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Gathered:
-    """The slots that a batch touches, and copies of what the table has of them.
+    """The slots that occur in a batch, and copies of their rows of the table.
 
-    slots: ascending, each once, shape (slots,). places: of each entry, in slots; rows: of each entry; values: see `Sparse`.
-    copies: shape (slots, fields) or (slots, fields, outputs). state: views of it, by field.
+    slots: ascending, each once, shape (slots,). positions: the position in ``slots`` of each entry. rows: the row of each
+    entry. values: see `Sparse`. copies: shape (slots, fields) or (slots, fields, outputs). state: views of it, by field.
     """
 
     slots: NDArray[np.int32]
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
     rows: NDArray[np.int64]
     values: Floats | None
     copies: Floats
@@ -35,69 +35,68 @@ class Gathered:
 
     def margins(self, rows: int) -> Floats:
         """The entries' part of each row's margin, shape (rows,) or (rows, outputs)."""
-        return _summed(self.rows, _times(self.state["weights"][self.places], self.values), rows)
+        return _summed(self.rows, _times(self.state["weights"][self.positions], self.values), rows)
 
     def gradient(self, slope: Floats) -> Floats:
-        """The sum of slope * value for each slot, shape (slots,) or (slots, outputs)."""
-        return _summed(self.places, _times(slope[self.rows], self.values), len(self.slots))
+        """The sum of slope * value over the entries of each slot, shape (slots,) or (slots, outputs)."""
+        return _summed(self.positions, _times(slope[self.rows], self.values), len(self.slots))
 
     def reach(self, rate: Floats, rows: int) -> Floats:
-        """The sum of rate * value^2 for each row, shape (rows,). rate: of each slot, shape (slots,)."""
-        terms = rate[self.places]
+        """The sum of rate * value^2 over the entries of each row, shape (rows,). rate: of each slot, shape (slots,)."""
+        terms = rate[self.positions]
         return _summed(self.rows, terms if self.values is None else terms * self.values * self.values, rows)
 
 
 class SparseWeights:
     """One row for each slot, shape (slots, fields) or (slots, fields, outputs), float32, in ``array``.
 
-    The fields are those of a `Update`, and where it pays penalties ``last``, the batch of a slot's last step. All numbers are
-    zero until a slot is touched, and memory of slots that never were is not taken. used: slots up to the highest that was
-    touched.
+    The fields are those of an `Update`, and where penalties are paid ``last``, the batch of a slot's last step. A slot that
+    never occurred is all zeros, and its pages take no memory. used: the number of slots up to the highest that occurred.
 
-    A slot moves when a batch touches it, and no other does. Penalties of the batches between are paid when it is touched
-    next, before anything is computed from it; predictions and saved states are without what is still owed.
+    A batch changes only the slots that occur in it. Regularisation is lazy: the penalties of the batches in between are paid
+    when a slot occurs again, before anything is computed from it. Predictions and saved states do not have them yet.
     """
 
-    def __init__(self, slots: int, outputs: int, descent: Update) -> None:
-        self.descent = descent
-        self.fields = (*descent.fields, *(("last",) if descent.pays else ()))
+    def __init__(self, slots: int, outputs: int, update: Update) -> None:
+        self.update = update
+        self.fields = (*update.fields, *(("last",) if update.pays else ()))
         self.array = zeros((slots, len(self.fields), outputs)[: 2 + (outputs > 1)], np.float32)
         self.used = 0
 
-    def touch(self, sparse: Sparse, clock: StreamStats) -> Gathered:
-        """Copies of the slots that these entries touch, with penalties paid."""
-        slots, places = np.unique(sparse.indices, return_inverse=True)
+    def gather(self, sparse: Sparse, stats: StreamStats) -> Gathered:
+        """Copies of the slots that occur in these entries, with all penalties up to this batch paid."""
+        slots, positions = np.unique(sparse.indices, return_inverse=True)
         copies = self.array[slots]
         state = {name: copies[:, i] for i, name in enumerate(self.fields)}
-        self.descent.settle(state, clock)
-        return Gathered(slots, places, _rows(sparse), sparse.values, copies, state)
+        self.update.regularise_lazily(state, stats)
+        return Gathered(slots, positions, _rows(sparse), sparse.values, copies, state)
 
-    def move(self, touched: Gathered, gradient: Floats, clock: StreamStats) -> None:
-        """Take a step with the copies and put them back."""
-        if len(touched.slots):
-            self.descent.move(gradient, touched.state, clock)
-            self.array[touched.slots] = touched.copies
-            self.use(touched.slots)
+    def move(self, gathered: Gathered, gradient: Floats, stats: StreamStats) -> None:
+        """Take a step with the copies, and write them back."""
+        if len(gathered.slots):
+            self.update.move(gradient, gathered.state, stats)
+            self.array[gathered.slots] = gathered.copies
+            self.use(gathered.slots)
 
     def use(self, slots: NDArray[np.int32]) -> None:
-        """Count these slots as touched."""
+        """Count these slots as used."""
         self.used = max(self.used, int(slots.max(initial=-1)) + 1)
 
     def margins(self, sparse: Sparse) -> Floats:
-        """What predicts: the entries' part of each row's margin, shape (rows,) or (rows, outputs)."""
+        """The entries' part of each row's margin by the weights that predict, shape (rows,) or (rows, outputs)."""
         return _summed(_rows(sparse), _times(self.predicting[sparse.indices], sparse.values), len(sparse))
 
     @property
     def predicting(self) -> Floats:
         """The weights that predict, shape (slots,) or (slots, outputs): a view."""
-        return self.array[:, 1 if self.descent.averages else 0]
+        return self.array[:, 1 if self.update.averages else 0]
 
     def state(self) -> Floats:
-        """A copy of the slots used."""
+        """A copy of the used slots."""
         return self.array[: self.used].copy()
 
     def load(self, state: Floats) -> None:
-        """Continue from what ``state`` gave. Raises DataError for what a table of another shape gave."""
+        """Continue from a copy that ``state`` returned. Raises DataError for one of a table of another shape."""
         if state.shape[1:] != self.array.shape[1:] or len(state) > len(self.array):
             raise DataError(f"the state's table has shape {state.shape}; the model's has {self.array.shape}")
         self.array[len(state) : self.used] = 0
@@ -111,17 +110,17 @@ def _rows(sparse: Sparse) -> NDArray[np.int64]:
 
 
 def _times(terms: Floats, values: Floats | None) -> Floats:
-    """terms * values, of each entry; terms, a temporary array, may have outputs."""
+    """terms * values for each entry, **in place**; terms has shape (entries,) or (entries, outputs)."""
     if values is not None:
         terms *= values if terms.ndim == 1 else values[:, None]
     return terms
 
 
-def _summed(places: NDArray[np.int64], terms: Floats, size: int) -> Floats:
-    """The sum of the terms of each place, one after the other in float64, shape (size,) or (size, outputs)."""
+def _summed(positions: NDArray[np.int64], terms: Floats, size: int) -> Floats:
+    """The sum of the terms of each position, added one after the other in float64, shape (size,) or (size, outputs)."""
     if terms.ndim == 1:
-        return np.bincount(places, terms, size).astype(np.float32)
+        return np.bincount(positions, terms, size).astype(np.float32)
     sums = np.empty((size, terms.shape[1]), np.float32)
-    for output, part in enumerate(terms.T):
-        sums[:, output] = np.bincount(places, part, size)
+    for output, column in enumerate(terms.T):
+        sums[:, output] = np.bincount(positions, column, size)
     return sums

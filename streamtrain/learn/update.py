@@ -1,4 +1,4 @@
-"""One step of many weights: the optimizer's move, the penalties, the average."""
+"""One step of many weights: the optimizer's update, the penalties, the average."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ __all__ = ["FORGET", "Update"]
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
 
-FORGET = 4.0  # of the average: weights count by about (step number)^(FORGET - 1), so early steps are forgotten
+FORGET = 4.0  # of the average: step n counts by about n^(FORGET - 1), so early steps are forgotten
 
 
 @dataclass(frozen=True)
 class Update:
-    """How weights move. Keeps nothing: ``state`` holds arrays by field, all of the weights' shape, zero at first.
+    """How weights take a step. It keeps nothing itself: ``state`` holds arrays by field, all of the weights' shape and zero
+    before the first step.
 
     averages: whether a running average is kept, ``A += (W - A) * min(1, 4 / (n + 3))`` at a weight's n-th step.
     """
@@ -35,43 +36,44 @@ class Update:
 
     @cached_property
     def pays(self) -> bool:
-        """Whether penalties are paid after the optimizer's move: there are some, and the optimizer does not see to them."""
+        """Whether a penalty is paid after the optimizer's update: there is one, and the optimizer does not apply it itself."""
         return bool(self.penalty.l1 or self.penalty.l2) and not self.optimizer.penalises
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The names in a state, in this order."""
-        average, debts = ("average",) if self.averages else (), self.penalty.fields if self.pays else ()
-        return ("weights", *average, *self.optimizer.fields, "steps", *debts)
+        average, penalties = ("average",) if self.averages else (), self.penalty.fields if self.pays else ()
+        return ("weights", *average, *self.optimizer.fields, "steps", *penalties)
 
     @property
     def scratch_arrays(self) -> int:
-        """Arrays of the weights' shape that a step takes in passing."""
+        """How many arrays of the weights' shape a step allocates at most."""
         return max(self.optimizer.scratch_arrays, self.penalty.scratch_arrays if self.pays else 0)
 
-    def rate(self, state: State, clock: StreamStats) -> Floats | np.float32:
-        """See `Optimizer.rate`."""
-        return self.optimizer.rate(state, self.learning_rate, clock)
+    def rate(self, state: State, stats: StreamStats) -> Floats | np.float32:
+        """The effective learning rate, see `Optimizer.rate`."""
+        return self.optimizer.rate(state, self.learning_rate, stats)
 
-    def move(self, gradient: Floats, state: State, clock: StreamStats) -> None:
-        """Take a step down the gradient, which is overwritten. Changes the state in place."""
+    def move(self, gradient: Floats, state: State, stats: StreamStats) -> None:
+        """Take a step down the gradient. Changes the state in place and overwrites the gradient."""
         weights, steps = state["weights"], state["steps"]
         steps += 1
-        self.optimizer.update(gradient, weights, state, self.learning_rate, clock, self.penalty)
+        self.optimizer.update(gradient, weights, state, self.learning_rate, stats, self.penalty)
         if self.pays:
-            self.penalty.pay(weights, self.rate(state, clock), state)
+            self.penalty.pay(weights, self.rate(state, stats), state)
         if self.averages:
             average = state["average"]
             np.subtract(weights, average, out=gradient)
             gradient *= np.asarray(np.minimum(1.0, FORGET / (steps + (FORGET - 1))), np.float32)
             average += gradient
-            if self.penalty.l1:  # what is exactly zero predicts as such
+            if self.penalty.l1:  # a weight that is exactly zero predicts as zero
                 average *= (weights != 0) | (self.penalty.on == 0)
 
-    def settle(self, state: State, clock: StreamStats) -> None:
-        """Pay for the batches between the last step and this one, which the clock counts already: a weight that is seldom
-        touched pays as often as any. ``last`` in the state is the batch of the last step, and is renewed."""
+    def regularise_lazily(self, state: State, stats: StreamStats) -> None:
+        """Pay the penalties of the batches since each weight's last step, so that a weight that seldom occurs is penalised
+        as often as any other. ``stats`` counts the present batch already, which is not paid for here; ``last`` in the state
+        is the batch of the last step, and is set to the present one."""
         if self.pays:
-            missed = clock.batches - 1 - state["last"]
-            self.penalty.pay(state["weights"], self.rate(state, clock), state, np.maximum(missed, 0))
-            state["last"][...] = clock.batches
+            missed = stats.batches - 1 - state["last"]
+            self.penalty.pay(state["weights"], self.rate(state, stats), state, np.maximum(missed, 0))
+            state["last"][...] = stats.batches

@@ -24,6 +24,8 @@ from streamtrain.load.prefetch import Prefetcher
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
 from streamtrain.memory.monitor import Monitor
+from streamtrain.memory.sizes import format_bytes
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan import Plan
 from streamtrain.plan.order import windows
 
@@ -289,6 +291,28 @@ class Loader:
         self._prefetcher = self._window = None
         self._reads_over = False
         self._training.batch()  # drop the rows of an unfinished batch: they are read again
+
+    def __repr__(self) -> str:
+        return one_line(
+            self,
+            f"{count(self.plan.rows, 'row')} in batches of {self.plan.batch_size}",
+            count(self.plan.windows, "window"),
+            f"epoch {self.epoch + 1}",
+            f"{count(self.rows_seen, 'row')} seen",
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("rows", f"{self.plan.rows:,}"),
+            ("features", f"{self.source.layout.width:,}"),
+            ("batch size", self.plan.batch_size),
+            ("window rows", f"{self.plan.window_rows:,}"),
+            ("windows", f"{self.plan.windows:,}"),
+            ("epoch", self.epoch + 1),
+            ("rows seen", f"{self.rows_seen:,}"),
+            *((f"bytes of {name}", format_bytes(size)) for name, size in self.measured_bytes().items()),
+        ]
+        return html_table(repr(self)[1:-1], ("", ""), rows)
 
     def __enter__(self) -> Loader:
         return self

@@ -27,9 +27,11 @@ from streamtrain.load.ledger import Ledger
 from streamtrain.load.survey import survey
 from streamtrain.memory.process import available_bytes, release_freed_memory, resident_bytes
 from streamtrain.memory.sizes import parse_bytes
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.checked import first_rows
@@ -45,7 +47,7 @@ _SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
 _SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves in memory: libraries, fragments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Source:
     """A reader, and the columns that are taken from it.
 
@@ -71,6 +73,19 @@ class Source:
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
+
+    def __repr__(self) -> str:
+        target = self.layout.target
+        return one_line(
+            self,
+            f"{count(self.table.total_rows, 'row')} in {count(len(self.table), 'chunk')}",
+            count(len(self.layout.columns), "column"),
+            None if target is None else f"target {target.name!r}",
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(column.name, column.type, column.role) for column in self.layout.columns]
+        return html_table(repr(self)[1:-1], ("column", "type", "becomes"), rows)
 
     @classmethod
     def open(
@@ -223,8 +238,7 @@ class Source:
 
     def plan(
         self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
-        threads: int | None = None, shuffle: bool = True, learner_bytes: int = 0, preparation_bytes: int = 0,
-        window_bytes: int | None = None, extra_terms: Mapping[str, int] | None = None,
+        threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
         scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip
         """The plan for this process as it is now.
@@ -235,8 +249,8 @@ class Source:
             The budget of the process: bytes, or text such as ``"512MB"``. By default half of the memory that is available.
         batch_size, window_rows, threads, shuffle
             As in `fit`; by default a function of the chunk table.
-        learner_bytes, preparation_bytes, extra_terms
-            What else the process holds while rows are loaded.
+        terms
+            What the process holds beside the loader.
         window_bytes
             The most that a default window decodes to.
         scratch_bytes
@@ -257,14 +271,12 @@ class Source:
             decoded_row_bytes=row_bytes,
             window_row_bytes=self.layout.row_bytes,
             batch_row_bytes=self.layout.row_bytes + self.layout.width * (4 - self.layout.dtype.itemsize),
-            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, learner_bytes)),
+            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, 0)),
             baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
             column_share=share,
             largest_column_share=widest,
             copied_row_bytes=self._copied_row_bytes,
-            learner_bytes=learner_bytes,
-            preparation_bytes=preparation_bytes,
-            extra_terms=extra_terms or {},
+            terms=tuple(terms),
             open_bytes=getattr(reader, "open_bytes", 0),
             far=is_far(reader),
             stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),

@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write them and read them; the predicted peak as a sum of named terms."""
+"""Sizes in bytes as people write and read them, the sum of named terms, and shares that add up."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from fractions import Fraction
 
 from streamtrain.errors import SizeError
 
-__all__ = ["format_bytes", "parse_bytes", "predicted_peak", "sorted_terms"]
+__all__ = ["format_bytes", "parse_bytes", "predicted_peak", "shares", "sorted_terms"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
+_STEPS = 1000  # that make a whole
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECASE)
 
 
 def parse_bytes(size: int | str) -> int:
-    """A size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
+    """Return a size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
 
     Raises SizeError for anything else, and for less than one byte.
 
@@ -37,7 +38,7 @@ def parse_bytes(size: int | str) -> int:
 
 
 def format_bytes(size: int) -> str:
-    """A size for people, in powers of ten.
+    """Write a size for people, in powers of ten.
 
     >>> format_bytes(512_000_000), format_bytes(999), format_bytes(1_500), format_bytes(3_284_000_000)
     ('512 MB', '999 B', '1.5 kB', '3.28 GB')
@@ -51,7 +52,7 @@ def format_bytes(size: int) -> str:
 
 
 def predicted_peak(terms: Mapping[str, int]) -> int:
-    """The peak of the process: one process holds all stages at once, so terms are summed, not maximised.
+    """Return the predicted peak of the process: the sum of the terms, because one process holds all of them at once.
 
     >>> predicted_peak({"baseline": 80, "windows": 20})
     100
@@ -60,5 +61,22 @@ def predicted_peak(terms: Mapping[str, int]) -> int:
 
 
 def sorted_terms(terms: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Terms with their bytes, largest first."""
+    """Return the terms with their bytes, largest first."""
     return sorted(terms.items(), key=lambda item: -item[1])
+
+
+def shares(parts: Mapping[str, float]) -> dict[str, float]:
+    """Return the share of each part in the sum, in steps of 0.1 %, rounded so that the shares add up to 1.
+
+    Each is rounded down, and the steps that are left go to those that lost most. All are 0 where the sum is.
+
+    >>> shares({"wait": 1.0, "learn": 1.0, "other": 1.0})
+    {'wait': 0.334, 'learn': 0.333, 'other': 0.333}
+    """
+    total = sum(parts.values())
+    exact = {name: _STEPS * part / total if total else 0.0 for name, part in parts.items()}
+    steps = {name: int(share) for name, share in exact.items()}
+    left = (_STEPS if total else 0) - sum(steps.values())
+    for name in sorted(exact, key=lambda name: steps[name] - exact[name])[:left]:
+        steps[name] += 1
+    return {name: count / _STEPS for name, count in steps.items()}

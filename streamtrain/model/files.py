@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
+from streamtrain.state import make_durable
 
 __all__ = ["FORMAT", "naming_damage", "read_description", "read_state", "write_files"]
 
@@ -28,10 +28,8 @@ def write_files(folder: Path, description: Mapping[str, Any], state: Mapping[str
     """Write both files to an existing folder, the description last; it gets the checksums."""
     written = {**description, "sha256": tensors.save(folder / _ARRAYS, state)}
     written["checksum"] = _checksum(written)
-    with open(folder / _DESCRIPTION, "w", encoding="utf-8") as file:
-        file.write(json.dumps(written, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    (folder / _DESCRIPTION).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    make_durable(folder / _DESCRIPTION)
 
 
 def read_description(folder: Path) -> dict[str, Any]:

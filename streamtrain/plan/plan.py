@@ -1,13 +1,13 @@
-"""What will be read when, and what it will take: chunks, batch size and budget -> windows, knobs and named terms.
+"""The plan: chunks, batch size and budget -> windows, knobs and terms. Pure arithmetic, no I/O.
 
-Pure arithmetic, no I/O. The *order* (window rows) follows from the chunk table, and from an explicit budget by nominal
-constants only. The *knobs* (windows in flight, threads, columns a read, rows a slice) decide who reads and when, never
-the order; they are solved for against what the process really takes: the best setting that fits wins.
+The *order* (window rows) follows from the chunk table, and from an explicit budget by nominal constants only. The *knobs*
+(windows in flight, threads, columns a read, rows a slice) decide who reads and when, never the order. They are solved for
+against what the process really takes: the best setting that fits wins.
 
-The default window: the whole set where that decodes to at most 256 MB; otherwise the larger of 16 chunks and 5 % of the
+The default window is the whole set where that decodes to at most 256 MB; otherwise the larger of 16 chunks and 5 % of the
 rows, at most 256 MB decoded. An explicit budget makes it smaller, a tenth at a time, until a window takes at most 30 % of
 what the budget leaves above 100 MB and the learner, and the knobs that take least leave a quarter of that free.
-The default batch: the power of two at or below rows / 1000, between 16 and 1024.
+The default batch is the power of two at or below rows / 1000, between 16 and 1024.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from streamtrain.errors import BudgetRefused, UsageError
-from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
+from streamtrain.errors import UsageError
+from streamtrain.memory.sizes import format_bytes, sorted_terms
+from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import (
     FAR_READ_BYTES,
     READ_BYTES,
@@ -26,10 +27,12 @@ from streamtrain.plan.memory_model import (
     WINDOW_CHUNKS,
     WINDOW_SHARE,
     Demand,
+    Knobs,
     Windows,
-    term_bytes,
+    planned_terms,
 )
 from streamtrain.plan.order import lanes, streamed, windows
+from streamtrain.plan.term import MemoryPlan, bytes_by_name
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", "solve"]
@@ -40,14 +43,17 @@ GOOD_CHUNK_BYTES = 10 * MB  # decoded
 _LARGE_READS_SHARE = 0.3  # of what the budget leaves beside the baseline: more, and smaller chunks would help
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The order's parameters, the knobs, and the bytes of every term.
+@dataclass(frozen=True, repr=False)
+class Plan(MemoryPlan):
+    """The order's parameters, the knobs, and every term.
 
-    read_share: the share of a chunk's columns that one read takes at most (1.0: all at once).
-    enough_bytes, enough_window_rows: a budget, and a window for this budget, with which the plan would fit; None where
-    it does already, or where no window is small enough. enough_hash_bits: likewise, of the slots that the learner has for
-    categories and text. good_chunk_rows: of chunks that are neither small nor large.
+    windows: of an epoch. windows_in_flight: held in memory at a time. threads: reads at a time. read_share: the share of a
+    chunk's columns that one read takes at most (1.0: all at once). slice_rows: rows of a slice of a streamed chunk.
+    streamed_chunks: how many chunks are read in slices. read_bytes: what all reads together may take.
+    enough_bytes, enough_window_rows, enough_hash_bits: a budget, a window for this budget, and fewer slots for categories and
+    text, with which the plan would fit; None where it fits already, or where nothing would be small enough.
+    good_chunk_rows: rows of chunks that are neither small nor large. is_fixed: whether a resumed run has set the window and
+    the columns.
     """
 
     rows: int
@@ -61,70 +67,61 @@ class Plan:
     slice_rows: int
     streamed_chunks: int
     read_bytes: int
-    budget_bytes: int
-    budget_given: bool
     shuffle: bool
-    terms: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     enough_bytes: int | None = None
     read_so_far: str = "Nothing was read."
     enough_window_rows: int | None = None
     enough_hash_bits: int | None = None
     good_chunk_rows: int = 1 << 16
-    is_fixed: bool = False  # whether a run that goes on has the window, and the columns
-
-    @property
-    def peak_bytes(self) -> int:
-        """The predicted peak of the whole process."""
-        return predicted_peak(self.terms)
-
-    @property
-    def fits(self) -> bool:
-        return self.peak_bytes <= self.budget_bytes
+    is_fixed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The ``plan`` object of the reports."""
         names = ("chunks", "windows", "window_rows", "windows_in_flight", "batch_size", "streamed_chunks")
         return {name: getattr(self, name) for name in names} | {"workers": self.threads}
 
-    def require_fits(self) -> None:
-        """Raise BudgetRefused, every term listed, largest first, unless the plan fits."""
-        if not self.fits:
-            raise BudgetRefused(self._refusal())
+    @property
+    def chunk_bytes(self) -> int:
+        """What reads and streams take: smaller chunks would take less."""
+        return self.term_bytes["reads"] + self.term_bytes["streams"]
 
-    def _refusal(self) -> str:
-        width = max(map(len, self.terms))
-        lines = [f"  {name:<{width}}  {format_bytes(size):>8}" for name, size in sorted_terms(self.terms)]
-        source = "the budget" if self.budget_given else "half of the memory that is available now,"
-        over = format_bytes(self.peak_bytes - self.budget_bytes)
-        return "\n".join(
-            [
-                f"the plan needs {format_bytes(self.peak_bytes)}, {over} more than {source} "
-                f"{format_bytes(self.budget_bytes)}:",
-                *lines,
-                self._advice(),
-            ]
+    def __repr__(self) -> str:
+        return one_line(
+            self,
+            f"{count(self.rows, 'row')} in {count(self.chunks, 'chunk')}",
+            f"{count(self.windows, 'window')} of at most {count(self.window_rows, 'row')}",
+            f"batches of {self.batch_size}",
+            f"{format_bytes(self.peak_bytes)} of {format_bytes(self.budget_bytes)}"
+            + ("" if self.fits else " (too much)"),
         )
 
-    def _advice(self) -> str:
-        room = self.budget_bytes - self.terms["baseline"]
-        advice = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
+    def _repr_html_(self) -> str:
+        rows = [(name, format_bytes(size)) for name, size in sorted_terms(self.term_bytes) if size]
+        rows += [("peak", format_bytes(self.peak_bytes)), ("budget", format_bytes(self.budget_bytes))]
+        return html_table(repr(self)[1:-1], ("memory", "planned"), rows)
+
+    def advice(self) -> str:
+        room = self.budget_bytes - self.baseline_bytes
+        helps = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
         if self.is_fixed:
             window = f"the run has windows of {self.window_rows:,} rows, which belong to its order"
-            return f"What would help: {advice[0]}: {window}. {self.read_so_far}"
+            return f"{helps[0]}: {window}. {self.read_so_far}"
         if self.enough_window_rows is not None:
-            advice.append(f"--window-rows {self.enough_window_rows}")
+            helps.append(f"--window-rows {self.enough_window_rows}")
         if self.enough_hash_bits is not None:
-            advice.append(f"--hash-bits {self.enough_hash_bits}")
-        if room > 0 and self.terms["reads"] + self.terms["streams"] > _LARGE_READS_SHARE * room:
-            advice.append(f"smaller chunks (`streamtrain rechunk --chunk-rows {self.good_chunk_rows}`)")
+            helps.append(f"--hash-bits {self.enough_hash_bits}")
+        if room > 0 and self.chunk_bytes > _LARGE_READS_SHARE * room:
+            helps.append(f"smaller chunks (`streamtrain rechunk --chunk-rows {self.good_chunk_rows}`)")
         if room > 0:
-            advice.append("fewer columns (--features, --exclude)")
-        return f"What would help: {', or '.join(advice)}. {self.read_so_far}"
+            helps.append("fewer columns (--features, --exclude)")
+        return f"{', or '.join(helps)}. {self.read_so_far}"
 
 
 def good_chunk_rows(row_bytes: float) -> int:
-    """Rows of a chunk that is neither small nor large: the power of two that decodes to at most about 10 MB.
+    """Rows of a chunk that is neither small nor large: the largest power of two that decodes to at most about 10 MB.
+
+    row_bytes: of a decoded row.
 
     >>> good_chunk_rows(160.0), good_chunk_rows(50_000.0)
     (32768, 128)
@@ -153,9 +150,10 @@ def solve(
     window_bytes: int | None = None,
     read_so_far: str = "Nothing was read.",
 ) -> Plan:
-    """The best plan that fits the budget, or the smallest one where none does (see `Plan.fits`).
+    """The best plan that fits the budget, or the smallest one where none fits (see `Plan.fits`).
 
-    window_bytes: another limit than the default window's, for rows in file order, which no window mixes.
+    batch_size, window_rows: None for the default. threads: the most reads at a time. window_bytes: a smaller limit than the
+    default window's, for rows in file order, which no window mixes. read_so_far: what a refusal says about what was read.
     """
     for name, value in (("--batch-size", batch_size), ("--window-rows", window_rows), ("--threads", threads)):
         if value is not None and value < 1:
@@ -166,25 +164,25 @@ def solve(
     window = choice.within(budget_bytes) if budget_given else choice.rows[0]
     reads = [(FAR_READ_BYTES, SLICE_ROWS[0])] if demand.far else []
     reads += zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True)
-    knobs = product((2, 1), _halved(threads), reads)
-    for in_flight, readers, (read_bytes, slice_rows) in knobs:
-        terms, share = term_bytes(demand, batch, window, in_flight, readers, read_bytes, slice_rows, shuffle)
-        if predicted_peak(terms) <= budget_bytes:
+    for in_flight, readers, (read_bytes, slice_rows) in product((2, 1), _halved(threads), reads):
+        knobs = Knobs(batch, window, shuffle, in_flight, readers, read_bytes, slice_rows)
+        terms, share = planned_terms(demand, knobs)
+        if fits := sum(term.bytes for term in terms) <= budget_bytes:
             break
     large = streamed(demand.table.rows, window, shuffle=shuffle)
-    fits = predicted_peak(terms) <= budget_bytes
+    sizes = bytes_by_name(terms)
     return Plan(
         rows=rows,
         chunks=len(demand.table),
         windows=_count_windows(demand.table, window, shuffle),
         window_rows=window,
         batch_size=batch,
-        windows_in_flight=in_flight,
-        threads=readers,
+        windows_in_flight=knobs.windows_in_flight,
+        threads=knobs.threads,
         read_share=share,
-        slice_rows=slice_rows,
+        slice_rows=knobs.slice_rows,
         streamed_chunks=int(large.sum()),
-        read_bytes=terms["reads"],
+        read_bytes=sizes["reads"],
         budget_bytes=budget_bytes,
         budget_given=budget_given,
         shuffle=shuffle,
@@ -198,9 +196,9 @@ def solve(
 
 
 def _count_windows(table: ChunkTable, window: int, shuffle: bool) -> int:
-    """Of an epoch: counted, or, where there are very many, as many as can hold the rows (they are of even size)."""
+    """The windows of an epoch: counted, or, where there are very many, the fewest that can hold the rows."""
     least = -(-table.total_rows // window)
-    if least > _MOST_COUNTED_WINDOWS:
+    if least > _MOST_COUNTED_WINDOWS:  # they are of even size, so these are as good as all
         return least
     return sum(1 for _ in windows(table.rows, window, seed=0, epoch=0, shuffle=shuffle))
 
@@ -213,21 +211,22 @@ def _halved(threads: int) -> Iterator[int]:
 
 
 def _warnings(demand: Demand, window: int, large: int) -> list[str]:
-    table, found = demand.table, []
+    """Where windows mix too little. large: how many chunks are streamed."""
+    table = demand.table
     if large:
         most = lanes(window)
-        found.append(
+        return [
             f"{large} of {len(table)} chunks hold more than a quarter of a window ({window:,} rows) and are read in "
-            f"slices: a window mixes the rows of {min(most, large)} of them at a time. Data that is sorted or grouped "
-            "across them is mixed no further: give more memory, or rewrite it in smaller chunks, with "
+            f"slices: a window mixes the rows of {min(most, large)} of them at a time. Rows that are sorted or grouped "
+            "across chunks are not mixed further: give more memory, or rewrite the data in smaller chunks, with "
             f"`streamtrain rechunk --chunk-rows {good_chunk_rows(demand.decoded_row_bytes)}`"
-        )
-    elif window < table.total_rows and window * WINDOW_SHARE < table.total_rows:
+        ]
+    if window * WINDOW_SHARE < table.total_rows:
         inside = max(1, round(window * len(table) / table.total_rows))
         if inside < WINDOW_CHUNKS:
-            found.append(
+            return [
                 f"a window ({window:,} rows) holds about {inside} of {len(table)} chunks, "
-                f"{100 * window / table.total_rows:.2g} % of the rows: data that is sorted or grouped is mixed no "
+                f"{100 * window / table.total_rows:.2g} % of the rows: rows that are sorted or grouped are not mixed "
                 "further than that; more memory gives larger windows"
-            )
-    return found
+            ]
+    return []

@@ -21,6 +21,7 @@ from streamtrain.columns.categories import NULL, seed_of
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
+from streamtrain.plan.term import Term
 from streamtrain.prepare.ngrams import Part, beside, text_part
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.vocabulary import Vocabulary
@@ -247,6 +248,11 @@ class Preparation:
     def state_bytes(self) -> int:
         """Bytes of the statistics and of the dictionary, full."""
         return self.numbers.state_bytes + self.slots.state_bytes
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the memory plan counts."""
+        return (Term("preparation", self.state_bytes, "preparation"),)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that learning changes; copies."""

@@ -10,7 +10,6 @@ whole.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,10 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
+from streamtrain.plan.term import Term
+from streamtrain.state import WRITING, make_durable, remove_unfinished, write_beside
 
-__all__ = ["CheckpointSchedule", "Checkpoints", "make_durable"]
+__all__ = ["CheckpointSchedule", "Checkpoints", "checkpoint_term"]
 
 _FORMAT = 1
 #: of the header of this format, as far as it is looked at before it is used
@@ -38,7 +39,7 @@ _FORM: dict[str, Any] = {
 _KEPT = 2
 _KEY, _RUN = "streamtrain", "run"
 _NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
-_WRITING = re.compile(rf"\.{_NAME.pattern}\.writing")
+_HEADER_BYTES = 2000  # of the header, for each column, while it is written
 _TIMES_COST = 50  # between two checkpoints, of what the last one took: they take at most 2 % of the time
 _NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # what the first one is expected to take
 
@@ -87,7 +88,7 @@ class Checkpoints:
 
     def is_left_over(self) -> bool:
         """Whether nothing is there but what was being written when a process was killed."""
-        return self.folder.is_dir() and all(_WRITING.fullmatch(path.name) for path in self.folder.iterdir())
+        return self.folder.is_dir() and all(path.name.startswith(WRITING) for path in self.folder.iterdir())
 
     def look(self) -> dict[str, Any] | None:
         """The header of the newest one, without its arrays, and without a look at its checksum. Raises RunError where it
@@ -111,15 +112,10 @@ class Checkpoints:
                 make_durable(parent)
         number = max((number for number, _ in self._files()), default=0) + 1
         path = self.folder / f"checkpoint-{number:08}.safetensors"
-        beside = path.with_name(f".{path.name}.writing")
-        try:
+        with write_beside(path) as hidden:
             tensors.save(
-                beside, arrays, metadata={_KEY: json.dumps({"format": _FORMAT, **stands}), _RUN: run}, sealed=True
+                hidden, arrays, metadata={_KEY: json.dumps({"format": _FORMAT, **stands}), _RUN: run}, sealed=True
             )
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-        make_durable(self.folder)
         self._good = [*self._good, path][-_KEPT:]
         for _, other in self._files():
             if other not in self._good and not other.is_dir():
@@ -127,9 +123,7 @@ class Checkpoints:
 
     def tidy(self) -> None:
         """Remove what was being written when a process was killed."""
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if _WRITING.fullmatch(path.name):
-                path.unlink()
+        remove_unfinished(self.folder)
 
     def _files(self) -> list[tuple[int, Path]]:
         """Ascending."""
@@ -167,13 +161,12 @@ def _of_this_format(known: dict[str, Any], path: Path) -> dict[str, Any]:
     return known
 
 
-def make_durable(folder: Path) -> None:
-    """What was renamed in a folder stays so when the power fails."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:
+    """What the memory plan counts for a checkpoint while it is written, or loaded.
+
+    arrays_bytes: of all arrays, copied. columns: that the header describes.
+    """
+    return Term("checkpoint", arrays_bytes + _HEADER_BYTES * columns, "checkpoint")
 
 
 class CheckpointSchedule:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,31 +12,14 @@ from typing import Any, Self
 
 from streamtrain.errors import RunError, StreamtrainError
 from streamtrain.model import Model, load_model
-from streamtrain.runs.checkpoint import Checkpoints, make_durable
+from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.lock import LOCK, FolderLock
 from streamtrain.runs.report import Report
+from streamtrain.state import WRITING, make_durable, remove_unfinished, staging, to_json, write_beside
 
-__all__ = ["CHECKPOINTS", "REPORT", "SCORES", "RunFolder", "read_report", "to_json"]
+__all__ = ["CHECKPOINTS", "REPORT", "SCORES", "RunFolder", "read_report"]
 
 SCORES, REPORT, CHECKPOINTS = "metrics.jsonl", "report.json", "checkpoints"
-_STAGING = ".writing-"
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every parser takes: what is not finite becomes null.
-
-    >>> to_json({"loss": float("nan"), "rows": [1]})
-    '{"loss": null, "rows": [1]}'
-    """
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class RunFolder:
@@ -88,8 +68,7 @@ class RunFolder:
                 if folder.is_dir():  # nothing else tells for every file system and every user
                     tempfile.TemporaryFile(dir=folder).close()
             self.checkpoints.tidy()
-            for staging in self.path.glob(_STAGING + "*"):
-                shutil.rmtree(staging) if staging.is_dir() else staging.unlink()
+            remove_unfinished(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +99,7 @@ class RunFolder:
 
     def _is_left_over(self) -> bool:
         """Whether nothing is here but what a run may have left that came to nothing."""
-        others = [p for p in self.path.iterdir() if p.name not in (SCORES, LOCK) and not p.name.startswith(_STAGING)]
+        others = [p for p in self.path.iterdir() if p.name not in (SCORES, LOCK) and not p.name.startswith(WRITING)]
         return not others or (others == [self.checkpoints.folder] and self.checkpoints.is_left_over())
 
     @property
@@ -141,10 +120,10 @@ class RunFolder:
         to hold, which are those of the checkpoint that the run goes on from."""
         self._run = json.dumps(run)
         with self._writing():
-            scores, beside = self.path / SCORES, self.path / f"{_STAGING}{SCORES}"
+            scores = self.path / SCORES
             if lines:
-                beside.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
-                beside.replace(scores)
+                with write_beside(scores) as hidden:
+                    hidden.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
             else:
                 scores.unlink(missing_ok=True)
 
@@ -168,17 +147,12 @@ class RunFolder:
     def write(self, model: Model, report: Report) -> None:
         """Write model and report to a folder inside, then move them out of it, the report last."""
         with self._writing():
-            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
-            try:
-                model.save(staging)
-                with open(staging / REPORT, "w", encoding="utf-8") as file:
-                    file.write(to_json(report.as_dict(), indent=1) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
+            with staging(self.path) as folder:
+                model.save(folder)
+                (folder / REPORT).write_text(to_json(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+                make_durable(folder / REPORT)
                 for name in ("model.safetensors", "model.json", REPORT):
-                    (staging / name).replace(self.path / name)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                    (folder / name).replace(self.path / name)
             make_durable(self.path)
 
 

@@ -22,7 +22,7 @@ from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import CHECKPOINTS, REPORT, SCORES, read_report
 from streamtrain.runs.lock import LOCK, is_locked
 
-__all__ = ["list_runs"]
+__all__ = ["list_runs", "newest_header"]
 
 _MOST_REPORT_BYTES = 64_000_000
 _TAIL_BYTES = 1_000_000  # of the scores
@@ -189,7 +189,7 @@ def _of_report(folder: Path) -> Facts:
 
 def _of_checkpoint(folder: Path) -> Facts:
     """What the newest one tells; ``is_done``: whether nothing is left to do."""
-    if (known := _newest(folder / CHECKPOINTS)) is None:
+    if (known := newest_header(folder / CHECKPOINTS)) is None:
         return {}
     told = _Told(folder / CHECKPOINTS, known)
     targets = told.several("model.targets")
@@ -212,7 +212,8 @@ def _of_checkpoint(folder: Path) -> Facts:
     }
 
 
-def _newest(folder: Path) -> Facts | None:
+def newest_header(folder: Path) -> Facts | None:
+    """The header of the newest checkpoint in a folder, which a run may be replacing meanwhile; None where there are none."""
     for _ in range(_TRIES):
         try:
             return Checkpoints(folder).look()

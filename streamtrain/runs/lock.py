@@ -1,10 +1,10 @@
-"""One writer for a folder: a lock that dies with the process that holds it."""
+"""The lock of a run folder: one writer at a time, and no block left behind by a process that was killed."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -18,85 +18,91 @@ try:
 except ImportError:  # not Unix
     fcntl = None
 
-LOCK = ".lock"  # the file
+LOCK = ".lock"  # the name of the file
+_WAIT_SECONDS, _POLL_SECONDS = 0.1, 0.01  # `is_locked` takes the lock for an instant
 _TRIES = 100
-_LOOKS_SECONDS = (0.001, 0.01, 0.05)  # between tries: whoever only looks has it for an instant
-_held: set[FolderLock] = set()  # a process that is forked must not hold a lock for longer than its parent
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # how a file system says that it has none
 
 
 class FolderLock:
-    """The lock of a folder, which is made where there is none; `release` removes it again if nothing was put there.
+    """The lock of a folder, which is made where it does not exist. `release` removes what is empty again.
 
-    works: False where the file system has no locks.
+    ``works`` is False where the file system has no locks: nobody is kept out then.
 
-    Raises RunError where another process, or another run of this one, has it; OSError where it cannot be written.
+    Raises RunError where another process, or another run of this process, holds the lock; OSError where the folder cannot
+    be written.
     """
 
     def __init__(self, folder: Path) -> None:
+        from filelock import FileLock  # takes 30 ms, which only a run with a folder needs
+
         self.folder, self.works = folder, True
+        self._process = os.getpid()
+        self._file: os.stat_result | None = None
         self._made = [path for path in (folder, *folder.parents) if not path.exists()]
+        self._lock = FileLock(
+            folder / LOCK, _WAIT_SECONDS, thread_local=False, poll_interval=_POLL_SECONDS, on_acquired=self._sign
+        )
         try:
-            self._handle = self._locked()
+            self._acquire()
         except BaseException:
             self._remove_made()
             raise
-        _held.add(self)
+        self._is_released = False
 
-    def _locked(self) -> int:
-        for tries_left in reversed(range(_TRIES)):
+    def _acquire(self) -> None:
+        from filelock import Timeout
+
+        for _ in range(_TRIES):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            except (
-                FileNotFoundError,
-                FileExistsError,
-            ) as error:  # whoever had the lock has just removed a folder above
-                if not tries_left or (isinstance(error, FileExistsError) and self.folder.exists()):
-                    raise
-                continue
-            try:
-                handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-            except FileNotFoundError:  # likewise, the folder
-                continue
-            try:
-                self.works = _lock(handle)
-                if _is_file(handle, self.folder / LOCK):
-                    self._sign(handle)
-                    return handle
-            except BlockingIOError:
-                who = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
-                os.close(handle)
+                self._lock.acquire()
+                return
+            except Timeout:
+                holder = _read_holder(self.folder) or "another process"
                 raise RunError(
-                    f"{self.folder}: {who} is writing this run: wait for it, or name another folder"
+                    f"{self.folder}: {holder} is writing this run: wait for it, or name another folder"
                 ) from None
-            except BaseException:
-                os.close(handle)
-                raise
-            os.close(handle)  # it was removed between the two calls
+            except (FileNotFoundError, FileExistsError) as error:  # whoever held the lock has just removed a folder
+                if isinstance(error, FileExistsError) and self.folder.exists():
+                    raise
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                self.works = False
+                return
         raise RunError(f"{self.folder}: cannot be locked: it is made and removed all the time")
 
     def _sign(self, handle: int) -> None:
+        """Write into the file who holds the lock."""
         try:
             os.truncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except OSError:  # the disk is full
             (self.folder / LOCK).unlink(missing_ok=True)
             raise
+        self._file = os.fstat(handle)
 
     @property
     def is_held(self) -> bool:
-        """Whether the folder is still where it was, and nobody else can have locked what is there."""
-        return not self.works or _is_file(self._handle, self.folder / LOCK)
+        """Whether the folder is still where it was, so that nobody else can have locked what is there."""
+        if self._file is None:
+            return not self.works
+        try:
+            return os.path.samestat(self._file, (self.folder / LOCK).stat())
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
-        """Give the lock back; once."""
-        if self not in _held:
+        """Give the lock back. Only the first call in the process that took it does anything."""
+        if self._is_released or self._process != os.getpid():
             return
+        self._is_released = True
         try:
             if self.is_held:
                 (self.folder / LOCK).unlink(missing_ok=True)  # while it is held, so that nobody else's is removed
         finally:
-            _held.discard(self)
-            os.close(self._handle)
+            self._lock.release()
         self._remove_made()
 
     def _remove_made(self) -> None:
@@ -108,61 +114,36 @@ class FolderLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process is writing there.
+    """Whether a process is writing to a folder. Permission to read it is enough.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> lock = FolderLock(folder)
-    >>> held = is_locked(folder)
+    >>> while_held = is_locked(folder)
     >>> lock.release()
-    >>> held, is_locked(folder)
+    >>> while_held, is_locked(folder)
     (True, False)
     """
+    if fcntl is None:
+        return False
     try:
         handle = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # what filelock takes is exclusive
     except BlockingIOError:
         return True
-    except OSError:
+    except OSError:  # no locks here
         return False
     finally:
         os.close(handle)
     return False
 
 
-def _lock(handle: int) -> bool:
-    """Whether there are locks here. Raises BlockingIOError where somebody else has it, for longer than a look at it takes."""
-    if fcntl is None:
-        return False
-    for wait in (*_LOOKS_SECONDS, None):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if wait is None:
-                raise
-            time.sleep(wait)
-        except OSError:
-            break
-    return False
-
-
-def _is_file(handle: int, path: Path) -> bool:
+def _read_holder(folder: Path) -> str:
+    """What the holder of the lock wrote about itself; empty where it has not yet, or is done."""
     try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _forget() -> None:
-    for lock in _held:
-        os.close(lock._handle)  # the parent's stays
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+        return (folder / LOCK).read_bytes()[:200].decode(errors="replace").strip()
+    except OSError:
+        return ""

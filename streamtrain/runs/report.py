@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from streamtrain.memory.sizes import format_bytes, sorted_terms
+from streamtrain.notebook import count, one_line
 from streamtrain.plan import Plan
+from streamtrain.plan.term import MemoryPlan
 
 __all__ = ["Report", "StoredReport", "memory_dict", "memory_table"]
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """The report of a fit. ``as_dict`` has the keys that scripts rely on."""
 
@@ -42,6 +45,9 @@ class Report:
     fingerprint: str | None = None  # of the data; known where a run folder is written
     lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs whose model went on, the oldest first
     resumes: int = 0  # how often the run was stopped and went on
+
+    def __repr__(self) -> str:
+        return one_line(self, f"{count(self.rows, 'row')} in {count(self.epochs, 'epoch')}", f"{self.seconds:.1f} s")
 
     @property
     def rows_per_second(self) -> float:
@@ -89,6 +95,9 @@ class StoredReport:
     def __init__(self, found: dict[str, Any]) -> None:
         self._found = found
 
+    def __repr__(self) -> str:
+        return one_line(self, str(self._found.get("run")))
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self.__dict__["_found"][name]
@@ -99,16 +108,19 @@ class StoredReport:
         return self._found
 
 
-def memory_dict(plan: Plan, measured: dict[str, int], peak_bytes: int | None) -> dict[str, Any]:
-    """The ``memory`` object of the reports: planned against measured."""
+def memory_dict(plan: MemoryPlan, measured: Mapping[str, int], peak_bytes: int | None) -> dict[str, Any]:
+    """The ``memory`` object of the reports: planned beside measured. measured: what terms really took, by name, where that is
+    known; what was measured and not planned is shown too."""
+    planned = plan.term_bytes
     return {
         "budget_bytes": plan.budget_bytes,
         "budget_given": plan.budget_given,
-        "baseline_bytes": plan.terms["baseline"],
+        "baseline_bytes": plan.baseline_bytes,
         "planned_peak_bytes": plan.peak_bytes,
         "measured_peak_bytes": peak_bytes,
         "terms": {
-            name: {"planned_bytes": size, "measured_bytes": measured.get(name)} for name, size in plan.terms.items()
+            name: {"planned_bytes": planned.get(name, 0), "measured_bytes": measured.get(name)}
+            for name in dict.fromkeys([*planned, *measured])
         },
     }
 

@@ -22,17 +22,17 @@ __all__ = ["predict"]
 
 
 def predict(
-    run: Model | str | Path, data: Any, *, out: str | Path, memory: int | str | None = None,
+    run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: int | str | None = None,
     threads: int | None = None, missing_chunks: str = "error",
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
 
     Columns: ``prediction``, and for classes ``probability_<class>`` for each; of several targets ``prediction_<target>`` and
-    ``probability_<target>_<class>``. Returns ``{"rows", "out"}``.
+    ``probability_<target>_<class>``. learner: of a run folder, see `load_model`. Returns ``{"rows", "out"}``.
     """
     require_settings(memory, threads)
     reset_peak()
-    model = run if isinstance(run, Model) else load_model(run)
+    model = run if isinstance(run, Model) else load_model(run, learner=learner)
     path = Path(out).resolve()
     if (path.exists() and not path.is_file()) or not path.parent.is_dir():
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
@@ -45,7 +45,7 @@ def predict(
     schema = prediction_schema(model)
     try:
         with (
-            Monitor(plan.budget_bytes, plan.terms) as monitor,
+            Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
             ParquetTableWriter(path, schema, chunk_rows=chunk_rows(model)) as writer,
         ):
             for _, predictions in predicted(source, plan, model, monitor):

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.kernels import warn_unless_compiled
+from streamtrain.learn.family import learner_to_record
+from streamtrain.learn.learner import loss_name
 from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
+from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.model import Model
 from streamtrain.model.new_classes import start_from
+from streamtrain.notebook import count, html_table, one_line
+from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
-from streamtrain.runs.report import Report, StoredReport
+from streamtrain.runs.report import Report, StoredReport, memory_table
 from streamtrain.train import identity
 from streamtrain.train.job import Job
 from streamtrain.train.resume import FitRequest, StartPoint
@@ -30,9 +36,10 @@ __all__ = ["FitResult", "fit"]
 _SECONDS = 30.0  # between two checkpoints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitResult:
-    """What `fit` returns: the model, ready to predict, and the report; as it was stored, where the run was finished before."""
+    """What `fit` returns: the model, ready to predict, and the report. The report is the stored one where the run was already
+    finished."""
 
     model: Model
     report: Report | StoredReport
@@ -40,6 +47,30 @@ class FitResult:
     def as_dict(self) -> dict[str, Any]:
         """The report as the command line prints it."""
         return self.report.as_dict()
+
+    def __repr__(self) -> str:
+        report = self.as_dict()
+        metrics = report["metrics"]
+        scores: dict[str, Any] = next((metrics[kind] for kind in reversed(SCORE_KINDS) if metrics[kind]), {})
+        values = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
+        return one_line(
+            self,
+            f"{report['learner']} with {report['loss']} loss",
+            f"{count(report['rows'], 'row')} in {count(report['epochs'], 'epoch')}",
+            *values[:2],  # the loss, and accuracy or rmse
+        )
+
+    def _repr_html_(self) -> str:
+        report = self.as_dict()
+        rows: list[tuple[Any, ...]] = [
+            (f"{kind} {name}", f"{value:.4g}")
+            for kind, scores in report["metrics"].items()
+            for name, value in (scores or {}).items()
+            if isinstance(value, float)
+        ]
+        rows += [(name, f"{report[name]:,}") for name in ("rows", "rows_seen", "epochs", "seconds", "rows_per_second")]
+        rows += [(f"memory: {name}", measured or planned) for name, planned, measured in memory_table(report["memory"])]
+        return html_table(repr(self)[1:-1], ("", ""), [*rows, ("run", report["run"])])
 
 
 def fit(
@@ -66,7 +97,7 @@ def fit(
     >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
     (20000, True)
     """
-    given = {name: value if name == "learner" else plain(value) for name, value in settings.items()}
+    given = {name: learner_to_record(value) if name == "learner" else plain(value) for name, value in settings.items()}
     asked = FitRequest(
         data, plain(target), for_scheduler(given, scheduler), continue_from, plain(checkpoint_seconds), validate, scheduler,
         progress,
@@ -114,9 +145,10 @@ class _Fit:
         """Plan, train, report."""
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
+        warn_unless_compiled()
         reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
-        job = self._open(settings, {"validation": validation.bytes} if validation else None)
+        job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
             self._require_same(header, self._describe(job, validation))
@@ -142,9 +174,9 @@ class _Fit:
         asked, header = self.asked.checkpoint_seconds, self.start.checkpoint
         return float(asked if asked is not None else _SECONDS if header is None else header["checkpoint_seconds"])
 
-    def _open(self, settings: Settings, terms: Mapping[str, int] | None) -> Job:
+    def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
-            job = Job.open(self.asked.data, settings, extra_terms=terms, known=self.start.known)
+            job = Job.open(self.asked.data, settings, validation=validation, known=self.start.known)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise
@@ -273,7 +305,7 @@ def _resolved(trainer: Trainer) -> dict[str, Any]:
         "window_rows": plan.window_rows,
         "hash_bits": model.preparation.slots.bits,
         "task": model.task,
-        "loss": getattr(getattr(model.learner, "loss", None), "name", None),
+        "loss": loss_name(model.learner),
     }
 
 

@@ -14,23 +14,25 @@ from typing import Any
 
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError, without_secrets
-from streamtrain.learn import LOSSES, Linear
+from streamtrain.learn import LOSSES
+from streamtrain.learn.family import Recipe
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
 from streamtrain.memory.monitor import Monitor
-from streamtrain.metrics.scores import metrics_bytes
+from streamtrain.metrics.scores import metrics_bytes, metrics_term
 from streamtrain.model import Model
 from streamtrain.model.new_classes import require_target
 from streamtrain.model.opening import open_for
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.term import Term
 from streamtrain.prepare.settings import PreparationSettings
+from streamtrain.runs.checkpoint import checkpoint_term
 from streamtrain.storage.arrow import near_names
 from streamtrain.train.settings import Settings
 
 __all__ = ["Job", "PriorModel", "Settings", "make_plan"]
 
-_HEADER_BYTES = 2000  # of a checkpoint, for each column, while it is written
 _FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
 
 
@@ -61,17 +63,18 @@ class Job:
         data: Any,
         settings: Settings,
         *,
-        extra_terms: Mapping[str, int] | None = None,
+        validation: Sequence[Term] = (),
         known: PriorModel | None = None,
     ) -> Job:
         """Open the data, plan, survey the target, plan again. A plan that does not fit is left for the caller to
-        refuse (`Plan.require_fits`); where it is the first one, the target was not read."""
+        refuse (`Plan.require_fits`); where it is the first one, the target was not read. validation: what it takes to score
+        validation data (`Scorer.terms`)."""
         source = _open(data, settings, known)
         ledger = None
         if settings.on_error == "skip":
             named = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
             ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
-        job = replace(cls._planned(source, settings, extra_terms), ledger=ledger, is_known=known is not None)
+        job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=known is not None)
         if known is not None and known.goes_on:
             if ledger is not None and known.ledger is not None:
                 ledger.load_state_dict(known.ledger)
@@ -80,12 +83,12 @@ class Job:
             return job
         with job.monitor():
             surveyed = _surveyed(source, settings, ledger, None if known is None else known.model)
-        return replace(cls._planned(surveyed, settings, extra_terms), ledger=ledger, is_known=known is not None)
+        return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=known is not None)
 
     def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
         """What holds the process to the plan's budget (see `Monitor`)."""
         stops = self.settings.on_overrun == "raise"
-        return Monitor(self.plan.budget_bytes, self.plan.terms, measured=measured, stops=stops)
+        return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops)
 
     def ready(self) -> Job:
         """The same job, now that its plan is accepted: the first features are read (see `Source.with_offsets`), unless an
@@ -97,7 +100,7 @@ class Job:
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod
-    def _planned(cls, source: Source, settings: Settings, extra_terms: Mapping[str, int] | None) -> Job:
+    def _planned(cls, source: Source, settings: Settings, validation: Sequence[Term]) -> Job:
         target = source.layout.target
         assert target is not None
         known = target
@@ -108,7 +111,7 @@ class Job:
 
         def planned(settings: Settings) -> tuple[Model, Plan]:
             model = _make_model(fresh, settings)
-            return model, _plan(source, model, settings, extra_terms)
+            return model, _plan(source, model, settings, validation)
 
         model, plan = planned(settings)
         bits = model.preparation.slots.bits if model.preparation.shape.sparse else _FEWEST_BITS
@@ -134,12 +137,13 @@ def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Mo
     """The source with its target known, and which columns are text. old: the model that is to learn further."""
     target = None if old is None else old.target
     source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
-    if settings.loss is not None and LOSSES[settings.loss].unit == "mean":  # counts are counted from 0
+    if settings.loss is not None and LOSSES[settings.loss].target_scale == "mean":  # counts are counted from 0
         source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
     if old is None:
         return source.with_roles(ledger)
     assert source.layout.target is not None
-    require_target(source.layout.target, old, settings.loss)
+    asked = settings.recipe
+    require_target(source.layout.target, old, asked if isinstance(asked, Recipe) else None)
     return source
 
 
@@ -150,40 +154,38 @@ def _from_zero(target: Target | None) -> Target | None:
     return replace(target, offset=0.0, parts=tuple(replace(part, offset=0.0) for part in target.parts))
 
 
-def _plan(source: Source, model: Model, settings: Settings, extra_terms: Mapping[str, int] | None) -> Plan:
+def _plan(source: Source, model: Model, settings: Settings, validation: Sequence[Term]) -> Plan:
     scratch, learner_bytes = Scratch.of(source.layout), model.learner.state_bytes
     return source.plan(
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         threads=settings.threads, shuffle=settings.shuffle,
-        learner_bytes=learner_bytes, preparation_bytes=model.preparation.state_bytes,
-        extra_terms=_terms_of_scores(model, settings) | dict(extra_terms or {}),
-        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=_fused(model)),
+        terms=_terms(model, settings, validation),
+        scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=model.is_fused),
     )  # fmt: skip
-
-
-def _fused(model: Model) -> bool:
-    """Whether a kernel learns what is sparse."""
-    weighted = model.layout.weight is not None or bool(model.prepared.class_weights)
-    return isinstance(model.learner, Linear) and model.learner.runs and not weighted
 
 
 def _make_model(source: Source, settings: Settings) -> Model:
     layout = source.layout
     assert layout.target is not None
-    learner = settings.linear if isinstance(settings.learner, str) else settings.learner
     weights = class_weights(layout.target, settings.class_weight) if source.is_surveyed else ()
-    return Model(layout, learner, PreparationSettings(settings.hash_bits, settings.infinities, weights))
+    return Model(layout, settings.recipe, PreparationSettings(settings.hash_bits, settings.infinities, weights))
 
 
-def _terms_of_scores(model: Model, settings: Settings) -> dict[str, int]:
-    """What metrics take, and a checkpoint: of the model one copy is written, or loaded; and the best so far is kept where
-    training may stop before its end. A checkpoint is planned whether the run is saved or not: what is planned has a say in the
-    order."""
-    kept, each = settings.patience is not None, metrics_bytes(model.target)
-    live = 2 + (settings.holdout > 0)  # of rows learned, of rows held out, and those of the epoch before
-    header = _HEADER_BYTES * len(model.layout.columns)
-    copy = (1 + kept) * model.state_bytes + each * (live + kept) + header
-    return {"metrics": each * (live + kept), "checkpoint": copy}
+def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tuple[Term, ...]:
+    """What is held beside the loader: the model, its scores, a checkpoint, and what scoring the validation data takes.
+
+    The best model so far is kept where training may stop before its end. A checkpoint is planned whether the run is saved or
+    not: what is planned has a say in the order.
+    """
+    best = settings.patience is not None
+    scored = 2 + (settings.holdout > 0) + best  # rows learned, rows held out, those of the epoch before, and the best
+    metrics = metrics_term(scored * metrics_bytes(model.target))
+    checkpoint = checkpoint_term((1 + best) * model.state_bytes + metrics.bytes, len(model.layout.columns))
+    terms = (*model.terms, metrics, checkpoint)
+    if not validation:
+        return terms
+    again = [*validation, *(term for term in terms if term.for_validation)]
+    return *terms, Term("validation", sum(term.bytes for term in again), "scores")
 
 
 def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tuple[float, ...]:
@@ -218,7 +220,7 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
 
 
 def _require_loss_fits(settings: Settings, target: Target) -> None:
-    if settings.loss is None or not isinstance(settings.learner, str):
+    if settings.loss is None:
         return
     task = LOSSES[settings.loss].task
     fitting = ", ".join(name for name in sorted(LOSSES) if LOSSES[name].task == target.task)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import RunError, UsageError
+from streamtrain.learn.family import require_savable
+from streamtrain.learn.learner import loss_name
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.model import Model, load_model
 from streamtrain.runs.folder import read_report
@@ -37,9 +39,9 @@ class ParentRun:
     lineage: list[dict[str, Any]]
 
     @classmethod
-    def load(cls, run: str | Path) -> ParentRun:
-        """Raises RunError for a folder that holds no finished run."""
-        model, report = load_model(run), read_report(Path(run))
+    def load(cls, run: str | Path, learner: Any = None) -> ParentRun:
+        """learner: see `load_model`. Raises RunError for a folder that holds no finished run."""
+        model, report = load_model(run, learner=learner), read_report(Path(run))
         own = {"run": str(run), "rows_seen": report.get("rows_seen"), "fingerprint": report.get("fingerprint")}
         parents = report.get("lineage", [])
         return cls(str(run), model, [*(parents if isinstance(parents, list) else []), own])
@@ -48,9 +50,10 @@ class ParentRun:
     def _own(self) -> dict[str, Any]:
         """The settings that are the model's."""
         model, layout = self.model, self.model.layout
-        assert model.settings is not None
+        assert model.recipe is not None
         names = list(model.target.names)
-        return asdict(model.settings) | {
+        return asdict(model.recipe.settings) | {
+            "learner": model.recipe.name,
             "target": names[0] if len(names) == 1 else names,
             "task": model.task,
             "features": [column.name for column in layout.columns],
@@ -73,7 +76,9 @@ class ParentRun:
             if not same and name not in _FREE:
                 different.append(f"{flag(name)} is {found[name]}, the model has {value}")
         for name in ("l1", "l2"):
-            if bool(found.get(name, own[name])) != bool(own[name]):  # what a penalty needs is part of the state
+            if name in own and bool(found.get(name, own[name])) != bool(
+                own[name]
+            ):  # what a penalty needs is part of the state
                 different.append(f"{flag(name)} is {found[name]}, the model has {own[name]}")
         if found.get("exclude"):
             different.append("--exclude: the columns are the model's")
@@ -86,7 +91,7 @@ class ParentRun:
 
     def _may_be(self, name: str, value: Any) -> bool:
         """Whether it is the loss that the model has by default, or the one that goes on where there are more classes."""
-        loss = getattr(getattr(self.model.learner, "loss", None), "name", None)
+        loss = loss_name(self.model.learner)
         return name == "loss" and (value == loss or (loss, value) == ("logistic", "softmax"))
 
 
@@ -146,13 +151,13 @@ class FitRequest:
         elif alone:
             raise UsageError("--target: say which column is to be predicted")
         learner = self.given.get("learner")
-        if not isinstance(learner, str | None) and (out is not None or self.continue_from is not None):
-            raise UsageError("out: a learner that was passed in cannot be saved: keep its state_dict() yourself")
+        if learner is not None and (out is not None or self.continue_from is not None):
+            require_savable(learner)
 
     def begin(self) -> StartPoint:
         """From the beginning, or with the model of another run."""
         if self.continue_from is not None:
-            parent = ParentRun.load(self.continue_from)
+            parent = ParentRun.load(self.continue_from, self.given.get("learner"))
             settings = parent.settings(self.target, self.given)
             return StartPoint(settings, PriorModel(parent.model), None, None, parent, parent.lineage, self.validate)
         if self.target is None:
@@ -163,7 +168,7 @@ class FitRequest:
     def go_on(self, header: dict[str, Any]) -> StartPoint:
         """From a checkpoint."""
         identity.require_same_versions(header)
-        model, described = Model.of(header["model"]), json.dumps(header.pop("model"))
+        model, described = Model.of(header["model"], self.given.get("learner")), json.dumps(header.pop("model"))
         settings = identity.resumed_settings(header, self.target, self.given)
         parents = header["lineage"]
         if self.continue_from is not None and not (parents and _is_same_path(parents[-1]["run"], self.continue_from)):

@@ -11,14 +11,13 @@ import numpy as np
 from streamtrain.columns.roles import ROLES
 from streamtrain.errors import UsageError
 from streamtrain.learn import LOSSES, OPTIMIZERS, SCHEDULES, Learner
-from streamtrain.learn.settings import LinearSettings
+from streamtrain.learn.family import LearnerShape, Recipe, is_family, learner_name, recipe_of, require_name
 from streamtrain.memory.sizes import parse_bytes
 from streamtrain.prepare import INFINITIES, Vocabulary
 from streamtrain.storage.arrow import near_names
 
 __all__ = ["Settings", "plain"]
 
-_LEARNERS = ("linear",)
 _ON_OVERRUN = ("raise", "warn")
 _ON_ERROR = ("raise", "skip")
 
@@ -37,7 +36,7 @@ class Settings:
     weight: str | None = None
     task: str | None = None
     classes: Sequence[str] | None = None
-    learner: str | Learner = "linear"
+    learner: Any = "linear"
     loss: str | None = None
     optimizer: str = "normalized"
     learning_rate: float | None = None
@@ -88,8 +87,10 @@ class Settings:
                 f"--learning-rate-schedule {self.learning_rate_schedule}: is for --optimizer sgd and momentum; "
                 f"{self.optimizer} has its own rates"
             )
-        task = LOSSES[self.loss].task if self.loss is not None else "classify"
-        self.linear.make(1, 2 if task == "classify" else 0)  # checks step, l1, l2, and the loss's parameters
+        made = self.recipe
+        if isinstance(made, Recipe) and made.is_built_in:  # checks the learning rate, penalties, parameters of the loss
+            regress = self.loss is not None and LOSSES[self.loss].task == "regress"
+            made.make(LearnerShape(1, classes=0 if regress else 2))
 
     @classmethod
     def of(cls, target: str | Sequence[str], settings: dict[str, Any]) -> Settings:
@@ -108,21 +109,12 @@ class Settings:
         }
         if isinstance(self.class_weight, Mapping):
             asked["class_weight"] = {str(name): weight for name, weight in self.class_weight.items()}
-        return asked | {"learner": self.learner if isinstance(self.learner, str) else type(self.learner).__name__}
+        return asked | {"learner": learner_name(self.learner)}
 
     @property
-    def linear(self) -> LinearSettings:
-        return LinearSettings(
-            self.loss,
-            self.optimizer,
-            self.learning_rate,
-            self.learning_rate_schedule,
-            self.l1,
-            self.l2,
-            self.average,
-            self.delta,
-            self.quantile,
-        )
+    def recipe(self) -> Recipe | Learner:
+        """How to make the learner; or the learner, where one was passed in."""
+        return recipe_of(self.learner, self) if is_family(self.learner) else self.learner
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -178,7 +170,8 @@ def _require_names(asked: Settings) -> None:
 
 def _require_known(asked: Settings) -> None:
     """Where there is a list to choose from, it was chosen from that."""
-    _choose("--learner", asked.learner if isinstance(asked.learner, str) else "linear", _LEARNERS)
+    if isinstance(asked.learner, str):
+        require_name(asked.learner)
     _choose("--optimizer", asked.optimizer, sorted(OPTIMIZERS))
     _choose("--learning-rate-schedule", asked.learning_rate_schedule, SCHEDULES)
     _choose("--infinities", asked.infinities, INFINITIES)
@@ -205,10 +198,11 @@ def _require_kinds(asked: Settings) -> None:
         number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if not number and not (optional and value is None):
             raise UsageError(f"{name}={value!r}: must be a number")
-    if not isinstance(asked.learner, str) and (
-        isinstance(asked.learner, type) or not isinstance(asked.learner, Learner)
-    ):
-        raise UsageError(f"learner={asked.learner!r}: must be a name, or an object with the members of Learner")
+    if not is_family(asked.learner) and not isinstance(asked.learner, Learner):
+        raise UsageError(
+            f"learner={asked.learner!r}: must be a name, a class or function that makes learners, or an object with the "
+            "members of Learner"
+        )
 
 
 def _require_weight_apart(asked: Settings) -> None:

@@ -18,11 +18,14 @@ from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
+from streamtrain.learn.learner import Fused, learner_terms, loss_name
 from streamtrain.load import Loader
 from streamtrain.memory.process import peak_bytes, resident_bytes
+from streamtrain.metrics.scores import metrics_term
 from streamtrain.model import diverged
 from streamtrain.plan.scratch import Scratch
-from streamtrain.runs.checkpoint import CheckpointSchedule
+from streamtrain.plan.term import baseline_term, bytes_by_name
+from streamtrain.runs.checkpoint import CheckpointSchedule, checkpoint_term
 from streamtrain.runs.report import Report
 from streamtrain.state import part
 from streamtrain.storage.files.place import traffic
@@ -71,7 +74,7 @@ class Trainer:
         self.job, self.validation, self.progress, self.keeper = job, validation, progress, keeper
         self.model, self.settings, self.plan = job.model, job.settings, job.plan
         self.history = Scores(self.model.target, holdout=self.settings.holdout > 0, patience=self.settings.patience)
-        self.pace = CheckpointSchedule(checkpoint_seconds, self.plan.terms.get("checkpoint", 0))
+        self.pace = CheckpointSchedule(checkpoint_seconds, self.plan.stage_bytes.get("checkpoint", 0))
         self.baseline = resident_bytes()
         self.monitor, self.interrupts = job.monitor(self._measured), Interrupts()
         self.loader = Loader(
@@ -128,7 +131,7 @@ class Trainer:
 
     def _batches_at_once(self) -> int:
         """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
-        if not isinstance(self.settings.learner, str):  # who knows what it takes
+        if not isinstance(self.model.learner, Fused):  # nobody knows how long it takes
             return 1
         return max(1, Scratch.of(self.job.source.layout).rows_at_once // self.plan.batch_size)
 
@@ -185,13 +188,12 @@ class Trainer:
 
     def _measured(self) -> dict[str, int]:
         """What terms of the plan really took."""
-        sizes = self.loader.measured_bytes() | {
-            "learner": self.model.learner.state_bytes,
-            "metrics": self.history.nbytes,
-        }
+        terms = [*learner_terms(self.model.learner), metrics_term(self.history.nbytes)]
         if self.keeper is not None:
-            sizes["checkpoint"] = self.copied_bytes
-        return sizes if self.baseline is None else sizes | {"baseline": self.baseline}
+            terms.append(checkpoint_term(self.copied_bytes))
+        if self.baseline is not None:
+            terms.append(baseline_term(self.baseline))
+        return self.loader.measured_bytes() | bytes_by_name(terms)
 
     def now(self) -> Mapping[str, int]:
         """What a profile records of this moment, from another thread."""
@@ -240,7 +242,7 @@ class Trainer:
             plan=self.plan,
             settings=settings.as_dict(),
             learner=settings.learner if isinstance(settings.learner, str) else type(self.model.learner).__name__,
-            loss=getattr(getattr(self.model.learner, "loss", None), "name", "unknown"),
+            loss=loss_name(self.model.learner) or "unknown",
             task=history.target.task,
             classes=list(history.target.classes) or None,
             targets=list(history.target.names),

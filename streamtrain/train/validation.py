@@ -26,6 +26,7 @@ from streamtrain.model import Model
 from streamtrain.model.opening import open_for
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.term import Term
 
 __all__ = ["Scorer", "chunk_rows", "plan_behind", "predicted", "prediction_schema", "require_settings", "score"]
 
@@ -42,17 +43,18 @@ def _plan(
     outputs, scratch = _output_bytes(model), Scratch.of((model or source).layout)
     row_bytes = 4 * source.layout.width + scratch.predicting(1) + outputs
     batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
-    extra = {"outputs": batch * outputs}
+    output_bytes = batch * outputs
     if written and model is not None:
         from streamtrain.storage.parquet.writer import footer_entry_bytes
 
         entries = sum(map(footer_entry_bytes, prediction_schema(model)))  # of each row group, held to the end
         groups = -(-source.table.total_rows // chunk_rows(model))
-        extra["outputs"] += 2 * chunk_rows(model) * outputs + groups * entries
+        output_bytes += 2 * chunk_rows(model) * outputs + groups * entries
+    terms = [Term("outputs", output_bytes, "output", for_validation=True)]
     if loading:
-        extra["loading"] = loading
+        terms.append(Term("loading", loading, "other"))
     return source.plan(
-        memory=memory, batch_size=batch, threads=threads, shuffle=False, window_bytes=_WINDOW_BYTES, extra_terms=extra,
+        memory=memory, batch_size=batch, threads=threads, shuffle=False, window_bytes=_WINDOW_BYTES, terms=terms,
         scratch_bytes=scratch.predicting,
     )  # fmt: skip
 
@@ -120,16 +122,13 @@ def prediction_schema(model: Model) -> pa.Schema:
     return pa.schema(fields)
 
 
-_OWN_TERMS = ("footers", "order", "reads", "streams", "windows", "batches", "outputs")
-
-
 @dataclass
 class Scorer:
     """Validation data, scored again and again while a model is trained."""
 
     data: Any
     missing_chunks: str
-    bytes: int
+    terms: tuple[Term, ...]  # of the training data's plan
 
     @classmethod
     def planned(cls, data: Any, settings: Any) -> Scorer:
@@ -139,7 +138,7 @@ class Scorer:
             task=settings.task, roles=settings.roles, crosses=settings.crosses, missing_chunks=settings.missing_chunks,
         )  # fmt: skip
         plan = cls._least(source, None)
-        return cls(data, settings.missing_chunks, sum(plan.terms[name] for name in _OWN_TERMS))
+        return cls(data, settings.missing_chunks, tuple(term for term in plan.terms if term.for_validation))
 
     @staticmethod
     def _least(source: Source, model: Model | None) -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,8 @@ shapes = st.tuples(st.integers(1, 300), st.integers(1, 45), st.integers(0, 2**32
 
 def in_numpy(function: Any, *arguments: Any, **options: Any) -> Any:
     """The same call without the compiled library."""
-    library, kernels._library = kernels._library, None
-    try:
+    with kernels.using(None):
         return function(*arguments, **options)
-    finally:
-        kernels._library = library
 
 
 def rows_of(shape: tuple[int, int, int]) -> tuple[np.random.Generator, Any]:
@@ -112,13 +108,6 @@ def test_the_sigmoid_holds_everywhere() -> None:
     with np.errstate(over="ignore"):
         wanted = 1 / (1 + np.exp(-margins.astype(np.float64)))
     np.testing.assert_allclose(scores, wanted, rtol=2e-6, atol=1e-34)
-
-
-@pytest.fixture(autouse=True)
-def _compiled_again() -> Iterator[None]:
-    library = kernels._library
-    yield
-    kernels._library = library
 
 
 @given(st.integers(1, 200), st.integers(0, 2**32 - 1))

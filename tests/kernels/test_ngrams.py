@@ -6,7 +6,6 @@ import itertools
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,13 +28,6 @@ choices = st.one_of(st.just((0, 0)), lengths)
 strings = st.one_of(st.text("ab cä,_Σς\u0130é!日\u0900😀\U00020000\t\u00a0", max_size=60), st.text(max_size=40))
 
 
-@pytest.fixture(autouse=True)
-def _compiled_again() -> Iterator[None]:
-    library = kernels._library
-    yield
-    kernels._library = library
-
-
 def texts_of(*rows: str | bytes | None) -> Texts:
     """One column; the last text ends where the data does."""
     encoded = [row.encode(errors="ignore") if isinstance(row, str) else row for row in rows]
@@ -46,11 +38,8 @@ def texts_of(*rows: str | bytes | None) -> Texts:
 
 
 def in_python(*arguments: Any, **options: Any) -> Any:
-    library, kernels._library = kernels._library, None
-    try:
+    with kernels.using(None):
         return ngrams(*arguments, **options)
-    finally:
-        kernels._library = library
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -70,9 +59,9 @@ def test_compiled_and_python_give_the_same_bits(
     texts = texts_of(*rows)
     found = ngrams(texts, 0, seed, words=words, characters=characters)
     assert_same(found, in_python(texts, 0, seed, words=words, characters=characters))
-    indptr, signatures, values = found
-    assert indptr[0] == 0 and indptr[-1] == len(signatures) == len(values)
-    assert (signatures > 0).all()
+    indptr, hashes, values = found
+    assert indptr[0] == 0 and indptr[-1] == len(hashes) == len(values)
+    assert (hashes > 0).all()
     for row, (first, last) in enumerate(itertools.pairwise(indptr)):
         if last > first:
             assert math.isclose(float((values[first:last].astype(float) ** 2).sum()), 1, rel_tol=1e-5)
@@ -90,29 +79,25 @@ def test_n_grams_are_those_of_sklearn(text: str, words: tuple[int, int], charact
     }
     for name, (asked, vectorizer) in kinds.items():
         wanted = Counter(vectorizer.build_analyzer()(text))
-        _, signatures, values = ngrams(
-            texts_of(text), 0, 5, **({"words": (0, 0), "characters": (0, 0)} | {name: asked})
-        )
-        assert len(set(signatures.tolist())) == len(signatures) == len(wanted)
+        _, hashes, values = ngrams(texts_of(text), 0, 5, **({"words": (0, 0), "characters": (0, 0)} | {name: asked}))
+        assert len(set(hashes.tolist())) == len(hashes) == len(wanted)
         damped = np.array([1 + math.log(count) for count in wanted.values()])
         # Within a kind sklearn's order is by length, ours by place.
         np.testing.assert_allclose(np.sort(values), np.sort(damped) / np.linalg.norm(damped), rtol=1e-6)
 
 
-def signatures_of(text: str, **options: Any) -> set[int]:
+def hashes_of(text: str, **options: Any) -> set[int]:
     return set(ngrams(texts_of(text), 0, 1, **options)[1].tolist())
 
 
 def test_n_grams_are_known_by_their_text_wherever_they_stand() -> None:
     words = {"words": (1, 2), "characters": (0, 0)}
-    one, other = signatures_of("red fox, RED", **words), signatures_of("the Fox: red fox", **words)
+    one, other = hashes_of("red fox, RED", **words), hashes_of("the Fox: red fox", **words)
     assert len(one & other) == 4  # red, fox, red fox, fox red
-    assert len(signatures_of("ab ba", words=(2, 2), characters=(0, 0)) & signatures_of("ba ab", **words)) == 0
-    assert signatures_of("ΣΑΣ ÉTÉ İ") == signatures_of("σας été i")
-    assert signatures_of("a", words=(1, 1), characters=(0, 0)).isdisjoint(
-        signatures_of("a", words=(0, 0), characters=(1, 3))
-    )
-    assert signatures_of("red") != set(ngrams(texts_of("red"), 0, 2)[1].tolist())
+    assert len(hashes_of("ab ba", words=(2, 2), characters=(0, 0)) & hashes_of("ba ab", **words)) == 0
+    assert hashes_of("ΣΑΣ ÉTÉ İ") == hashes_of("σας été i")
+    assert hashes_of("a", words=(1, 1), characters=(0, 0)).isdisjoint(hashes_of("a", words=(0, 0), characters=(1, 3)))
+    assert hashes_of("red") != set(ngrams(texts_of("red"), 0, 2)[1].tolist())
 
 
 def test_entries_stand_in_the_order_of_first_appearance() -> None:
@@ -164,7 +149,7 @@ def test_room_grows_where_there_is_too_little(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "_ROOM", 100)
     assert_same(ngrams(texts_of(*rows), 0, 1), wanted)
     monkeypatch.setattr(module, "_MOST_ROOM", 1000)
-    with pytest.raises(ValueError, match="n-grams in 5 texts: take fewer or shorter"):
+    with pytest.raises(ValueError, match="n-grams in 5 texts: pass fewer or shorter"):
         ngrams(texts_of(*rows), 0, 1)
 
 
@@ -172,7 +157,7 @@ def test_what_folds_to_what_is_the_same_in_every_python() -> None:
     assert zlib.crc32(module._symbols().astype("<u4").tobytes()) == 3211014394
 
 
-def test_no_signature_is_0() -> None:
+def test_no_hash_is_0() -> None:
     texts, seed = texts_of("a"), 2031251463  # its hash of characters starts as the symbol of a: the next one is 0
     found = ngrams(texts, 0, seed, words=(0, 0), characters=(1, 1))
     assert 1 in found[1] and 0 not in found[1]
@@ -181,15 +166,15 @@ def test_no_signature_is_0() -> None:
 
 @pytest.mark.parametrize("asked", [(0, 1), (2, 1), (-1, 2), (1, 9), (1, 0)])
 def test_lengths_that_are_none(asked: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"words=.*lengths from 1 to 8"):
+    with pytest.raises(ValueError, match=r"words=.*lengths of n-grams must be from 1 to 8"):
         ngrams(texts_of("a"), 0, 1, words=asked)
-    with pytest.raises(ValueError, match=r"characters=.*\(0, 0\) asks for none"):
+    with pytest.raises(ValueError, match=r"characters=.*\(0, 0\) means no n-grams"):
         ngrams(texts_of("a"), 0, 1, characters=asked)
 
 
 @pytest.mark.parametrize("text", ["ab" * 1_000_000, "ab " * 700_000, " " * 2_000_000, "é" * 1_000_000])
 @compiled_only
 def test_long_repeats(text: str) -> None:
-    _, signatures, values = ngrams(texts_of(text), 0, 1)
-    assert len(signatures) == len(np.unique(signatures)) < 30
+    _, hashes, values = ngrams(texts_of(text), 0, 1)
+    assert len(hashes) == len(np.unique(hashes)) < 30
     assert math.isclose(float((values.astype(float) ** 2).sum()), bool(text.strip()), rel_tol=1e-5)

@@ -12,7 +12,9 @@ import pytest
 
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
+from streamtrain.kernels import COMPILED
 from streamtrain.learn import OPTIMIZERS, Learner, Linear, get_loss
+from streamtrain.learn.learner import Fused
 from streamtrain.prepare import Standardize
 
 KINDS = {"regress": 0, "binary": 2, "many": 4}
@@ -187,44 +189,46 @@ def test_the_declared_bytes_are_what_learning_takes(optimizer: str, penalties: d
         assert peak - 50_000 < model.state_bytes < peak + 450_000
 
 
+@pytest.mark.skipif(not COMPILED, reason="only compiled kernels take many batches at a time")
 @pytest.mark.parametrize("kind", ["regress", "binary"])
-def test_a_fused_step_is_what_learning_does(kind: str) -> None:
+def test_a_run_is_what_learning_does(kind: str) -> None:
     X, y = make(kind, 640)
     maps = np.stack([np.full(6, 0.5), np.full(6, 0.5), np.full(6, 2.0)]).astype(np.float32)
     fused, plain = (Linear(6, KINDS[kind], l2=0.1) for _ in range(2))
+    assert isinstance(fused, Fused) and fused.can_run
+    block, predictions = np.zeros((2, 6)), []
+    done, scores, rest = fused.run(Batch(X.copy(), y, None, np.arange(640)), 32, maps, block)
     for raw in batches(X, y):
         prepared = Batch((raw.features - maps[1]) * maps[2], raw.targets, None, raw.positions)
-        wanted = (
-            plain.predict(prepared.features),
-            ((raw.features - 0.5).sum(axis=0), ((raw.features - 0.5) ** 2).sum(axis=0)),
-        )
-        scores, sums = fused.step(raw, maps)
+        predictions.append(plain.predict(prepared.features))
         plain.learn(prepared)
-        np.testing.assert_allclose(scores, wanted[0], atol=1e-4)
-        np.testing.assert_allclose(sums, wanted[1], rtol=1e-4, atol=1e-4)
+    assert (done, rest, fused.diverged) == (20, None, False)
+    np.testing.assert_allclose(scores, np.concatenate(predictions), atol=1e-4)
+    np.testing.assert_allclose(block, [(X - 0.5).sum(axis=0), ((X - 0.5) ** 2).sum(axis=0)], rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(fused.weights, plain.weights, atol=1e-4)
-    assert not fused.diverged
-    X[0, 0] = np.nan
-    kept = np.array(fused.weights)
-    fused.step(next(batches(X, y)), maps)
-    assert fused.diverged
-    np.testing.assert_array_equal(fused.weights, kept)
+    X[40, 0] = np.nan  # in the second batch
+    before = fused.state_dict()
+    done, scores, rest = fused.run(Batch(X[32:96].copy(), y[32:96], None, np.arange(64)), 32, maps, block)
+    assert (done, len(scores), fused.diverged) == (0, 32, True) and rest is not None and np.isnan(rest).any()
+    for name, value in fused.state_dict().items():
+        np.testing.assert_array_equal(value, before[name], name)
 
 
-def test_a_run_and_its_steps_agree_on_a_column_of_zeros_with_l2() -> None:
+@pytest.mark.skipif(not COMPILED, reason="only compiled kernels take many batches at a time")
+def test_many_batches_in_one_run_are_the_same_bits_as_one_a_run() -> None:
+    """Also for a column of zeros with L2, and for one whose squared gradients are less than what is added under the root."""
     X, y = make("binary", 640)
     X[:320, 2] = 0
-    X[:, 3] = 1e-12  # of which the squared gradients are less than what stands under the root
+    X[:, 3] = 1e-12
     maps = np.stack([np.zeros(6), np.zeros(6), np.ones(6)]).astype(np.float32)
     one, other = (Linear(6, 2, l2=0.5) for _ in range(2))
-    if one.runs:
-        done, scores, rest = one.run(Batch(X.copy(), y, None, np.arange(640)), 32, maps, np.zeros((2, 6)))
-        assert (done, rest) == (20, None)
-        found = np.concatenate([other.step(batch, maps)[0] for batch in batches(X, y)])
-        np.testing.assert_array_equal(scores, found)
-        for name, value in one.state_dict().items():
-            np.testing.assert_array_equal(value, other.state_dict()[name], name)
-        assert np.isfinite(one.weights).all()
+    done, scores, rest = one.run(Batch(X.copy(), y, None, np.arange(640)), 32, maps, np.zeros((2, 6)))
+    assert (done, rest) == (20, None)
+    alone = [other.run(batch, len(batch), maps, np.zeros((2, 6)))[1] for batch in batches(X.copy(), y)]
+    np.testing.assert_array_equal(scores, np.concatenate(alone))
+    for name, value in one.state_dict().items():
+        np.testing.assert_array_equal(value, other.state_dict()[name], name)
+    assert np.isfinite(one.weights).all()
 
 
 def test_many_classes_and_features() -> None:

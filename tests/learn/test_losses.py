@@ -30,7 +30,9 @@ def draw(loss: Loss, rows: int, seed: int = 0, targets: int = 1, scale: float = 
     shape = (rows,) if targets == 1 else (rows, targets)
     if loss.task == "classify":
         return margin, rng.integers(0, classes_of(loss), shape).astype(np.int32)
-    return margin, rng.poisson(2, shape).astype(np.float32) if loss.unit == "mean" else margin[::-1] + np.float32(1)
+    return margin, rng.poisson(2, shape).astype(np.float32) if loss.target_scale == "mean" else margin[
+        ::-1
+    ] + np.float32(1)
 
 
 @pytest.mark.parametrize("targets", [1, 3])
@@ -123,7 +125,7 @@ def test_several_targets_are_learned_each_by_itself(loss: Loss) -> None:
 
 
 def test_names_tasks_and_units() -> None:
-    assert {name: (loss.task, loss.unit) for name, loss in LOSSES.items()} == {
+    assert {name: (loss.task, loss.target_scale) for name, loss in LOSSES.items()} == {
         "squared": ("regress", "deviation"),
         "huber": ("regress", "deviation"),
         "quantile": ("regress", "deviation"),

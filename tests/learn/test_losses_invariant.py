@@ -21,7 +21,9 @@ def draw(loss: Loss, rows: int, scale: float, rng: np.random.Generator) -> tuple
     margin = rng.normal(0, scale, (rows, CLASSES) if loss.name == "softmax" else rows).astype(np.float32)
     if loss.task == "classify":
         return margin, rng.integers(0, CLASSES if loss.name == "softmax" else 2, rows).astype(np.int32)
-    return margin, (rng.poisson(2, rows) if loss.unit == "mean" else rng.normal(0, scale, rows)).astype(np.float32)
+    return margin, (rng.poisson(2, rows) if loss.target_scale == "mean" else rng.normal(0, scale, rows)).astype(
+        np.float32
+    )
 
 
 def column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -90,7 +92,7 @@ def test_two_updates_are_one_of_their_sum(loss: Loss, seed: int, scale: float, p
     reach=st.floats(0, 1e6, width=32),
 )
 def test_no_margin_passes_the_minimum(loss: Loss, margin: float, target: float, weight: float, reach: float) -> None:
-    y = float(target > 0) if loss.task == "classify" else abs(target) if loss.unit == "mean" else target
+    y = float(target > 0) if loss.task == "classify" else abs(target) if loss.target_scale == "mean" else target
     side = 2 * y - 1
     best = {"logistic": np.inf * side, "poisson": np.log(y) if y > 0 else -np.inf}.get(loss.name, y)
     if loss.name == "hinge":

@@ -335,7 +335,7 @@ def test_the_kernel_does_to_a_table_what_learning_does(loss: str, ones: bool) ->
         columns *= np.random.default_rng(1).uniform(0.5, 2, columns.shape).astype(np.float32)
     maps = np.array([[0] * 3, [0] * 3, [1] * 3], np.float32)
     one, other = (Linear(3, CLASSES.get(loss, 0), slots=6, loss=loss) for _ in range(2))
-    assert one.runs
+    assert one.can_run
     whole = Batch(X, y, None, np.arange(645), sparse=sparse_of(columns, ones=ones))
     found = []
     for part in (whole.part(0, 320), whole.part(320, 645)):
@@ -362,8 +362,8 @@ def test_what_the_kernel_cannot_do_to_a_table() -> None:
         {"targets": 2},
         {"loss": "huber"},
     ):
-        assert not Linear(3, slots=6, **options).runs  # type: ignore[arg-type]
-    assert Linear(3, l2=0.1).runs == COMPILED
+        assert not Linear(3, slots=6, **options).can_run  # type: ignore[arg-type]
+    assert Linear(3, l2=0.1).can_run == COMPILED
 
 
 def test_the_owner_may_say_that_more_slots_are_used() -> None:

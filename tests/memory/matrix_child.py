@@ -202,7 +202,7 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
         "peak": max(before, status("VmHWM")),
         "planned": plan.peak_bytes,
         "enough": plan.enough_bytes,
-        "terms": plan.terms,
+        "terms": plan.term_bytes,
         "windows": plan.windows,
         "window_rows": plan.window_rows,
         "windows_in_flight": plan.windows_in_flight,

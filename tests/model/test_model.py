@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from streamtrain import evaluate, fit, load_model
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, ColumnError, RunError
-from streamtrain.learn.settings import LinearSettings
+from streamtrain.learn import Linear, recipe
 from streamtrain.model import Model
 from streamtrain.tools.predict import predict
 
@@ -50,7 +50,7 @@ def test_a_loaded_model_predicts_the_same_bits(tmp_path: Path, kind: str, settin
     loaded = load_model(tmp_path / "r")
     assert predictions(loaded).tobytes() == predictions(model).tobytes()
     assert loaded.classes == model.classes and [type(c) for c in loaded.classes] == [type(c) for c in model.classes]
-    assert (loaded.task, loaded.settings, loaded.layout.features) == (model.task, model.settings, model.layout.features)
+    assert (loaded.task, loaded.recipe, loaded.layout.features) == (model.task, model.recipe, model.layout.features)
     assert loaded.layout.slots == ["X[0]", "X[1]", "X[2]"] and loaded.preparation.looks == model.preparation.looks
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(loaded.state_dict()[name], value, name)
@@ -114,7 +114,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(saved: Path, tmp_path: Path, pl
 
 FEATURE = {"name": "X", "role": "number", "type": "number", "shape": [3], "why": "", "offset": 0.0}
 TARGET = {"name": "y", "task": "classify", "classes": [-5, 5, 15], "offset": 0.0}
-SETTINGS = asdict(LinearSettings())
+SETTINGS = asdict(recipe().settings)
 PREPARATION = {"hash_bits": 4, "infinities": "error", "class_weights": []}
 DAMAGE: dict[str, Any] = {
     "not json": "{",
@@ -173,7 +173,7 @@ def test_files_that_are_missing_or_cut(saved: Path, tmp_path: Path, name: str, k
 
 
 def test_a_learner_of_somebody_else_s_is_not_saved(tmp_path: Path) -> None:
-    learner = LinearSettings().make(3, 2)
+    learner = Linear(3, 2)
     result = fit({"X": X, "y": TARGETS["int"]}, target="y", learner=learner)
     with pytest.raises(RunError, match="cannot be saved"):
         result.model.save(tmp_path)

@@ -16,7 +16,7 @@ from streamtrain.columns.target import Target
 from streamtrain.errors import BadValueError
 from streamtrain.kernels import COMPILED
 from streamtrain.learn import Linear
-from streamtrain.learn.settings import LinearSettings
+from streamtrain.learn.family import recipe
 from streamtrain.model import Model
 
 
@@ -30,7 +30,7 @@ def test_a_run_gives_the_same_bits_as_its_batches(seed: int, shape: tuple[int, i
     y = (X[:, 0] + 50 * rng.normal(size=len(X)) > 7).astype(np.int32)
     target = Target("y", "classify", (0, 1))
     layout = Layout(tuple(Column(f"x{i}", pa.float32(), "number", "") for i in range(width)), target)
-    models = [Model(layout, LinearSettings(l2=l2)) for _ in range(2)]
+    models = [Model(layout, recipe("linear", l2=l2)) for _ in range(2)]
     found = []
     for model, rows in zip(models, (len(X), size), strict=True):
         batches = [
@@ -49,10 +49,10 @@ def test_a_run_stops_at_rows_that_are_not_finite_and_survives_squares_that_are_n
     X = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     y = (X[:, 0] > 0).astype(np.int32)
     X[15_000, 1] = 1e25  # its square is more than float32 holds
-    model = Model(layout, LinearSettings())
+    model = Model(layout, recipe())
     assert len(model.train(Batch(X.copy(), y, None, np.arange(len(X))), 32)) == len(X)
     X[15_000, 1] = np.inf
-    model = Model(layout, LinearSettings())
+    model = Model(layout, recipe())
     with pytest.raises(BadValueError) as error:
         model.train(Batch(X, y, None, np.arange(len(X))), 32)
     assert (error.value.row, error.value.column) == (15_000, 1)
@@ -68,7 +68,7 @@ def test_a_model_is_the_same_whoever_learns_it(target: str, monkeypatch: pytest.
     data = pa.table({"x": x, "city": pa.array([f"c{c}" for c in city]), "y": y, "late": y > 0})
     other = "late" if target == "y" else "y"
     one = streamtrain.fit(data, target=target, exclude=[other], batch_size=64)
-    monkeypatch.setattr(Linear, "runs", False)
+    monkeypatch.setattr(Linear, "can_run", False)
     two = streamtrain.fit(data, target=target, exclude=[other], batch_size=64)
     losses = [result.report.metrics["progressive"]["loss"] for result in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -20,8 +20,8 @@ from streamtrain.columns.role import Column
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError
 from streamtrain.learn import OPTIMIZERS, Linear, StreamStats
+from streamtrain.learn.family import recipe
 from streamtrain.learn.penalties import Penalty
-from streamtrain.learn.settings import LinearSettings
 from streamtrain.load import Loader
 from streamtrain.load.source import Source
 from streamtrain.model import Model
@@ -37,7 +37,7 @@ BITS = PreparationSettings(hash_bits=8)
 def model(target: Target | str, *, columns: Any = (*NUMBERS, CITY), bits: int = 8, **asked: Any) -> Model:
     """target: or a letter for each class."""
     target = Target("y", "classify", tuple(target)) if isinstance(target, str) else target
-    return Model(Layout(columns, target), LinearSettings(**asked), PreparationSettings(hash_bits=bits))
+    return Model(Layout(columns, target), recipe("linear", **asked), PreparationSettings(hash_bits=bits))
 
 
 def rows(classes: str, of: str, count: int, seed: int = 0, missing: float = 0.0) -> Batch:
@@ -253,11 +253,11 @@ def test_digits_of_which_two_come_later() -> None:
 
     few, late = everything["digit"] < 8, np.arange(len(everything["digit"]))
     first = Source.open(some(few & (late < 900)), target="digit").surveyed()
-    old = Model(first.layout, LinearSettings())
+    old = Model(first.layout, recipe())
     fitted(first, old, 4)
     second = Source.open(some((late >= 900) & (late < 1350)), target="digit").surveyed(known=old.target)
     layout = replace(old.layout_for(second.reader.schema, with_target=False), target=second.layout.target)
-    new, scratch = Model(layout, LinearSettings()), Model(layout, LinearSettings())
+    new, scratch = Model(layout, recipe()), Model(layout, recipe())
     start_from(new, old)
     test, old_test = some(late >= 1350), some(few & (late >= 1350))
     assert accuracy(new, old_test) == accuracy(old, old_test) > 0.95
@@ -270,11 +270,11 @@ def test_digits_of_which_two_come_later() -> None:
 def test_only_one_of_the_known_classes_occurs() -> None:
     data = digits()
     first = Source.open(data, target="digit").surveyed()
-    old = Model(first.layout, LinearSettings())
+    old = Model(first.layout, recipe())
     fitted(first, old, 1)
     seven = {name: values[data["digit"] == 7] for name, values in data.items()}
     source = Source.open(seven, target="digit").surveyed(known=old.target)
-    new = Model(source.layout, LinearSettings())
+    new = Model(source.layout, recipe())
     start_from(new, old)
     fitted(source, new, 1)
     assert accuracy(new, seven) > 0.99 and new.classes == tuple(range(10))
@@ -345,7 +345,7 @@ def test_what_cannot_go_on(case: str) -> None:
 def test_crosses_must_be_the_same() -> None:
     street = Column("street", pa.string(), "category", "")
     layouts = [Layout((CITY, street), of(), crosses=c) for c in ((("city", "street"),), ())]
-    old, new = (Model(layout, LinearSettings(), BITS) for layout in layouts)
+    old, new = (Model(layout, recipe(), BITS) for layout in layouts)
     with pytest.raises(UsageError, match=r"city \(category\), street \(category\), city:street; asked are .*--cross"):
         start_from(new, old)
 
@@ -354,14 +354,14 @@ def test_crosses_must_be_the_same() -> None:
 def test_a_loss_that_was_asked_for_and_is_for_two_classes(loss: str) -> None:
     """There cannot be such a model: so it can be asked before one is made."""
     with pytest.raises(UsageError, match=rf"--loss {loss}: is for two classes; now there are 3 \('a', 'b', 'c'\)"):
-        require_target(THREE, model(of()), loss)
-    require_target(THREE, model(of(), loss="logistic"), "softmax")
-    require_target(of(), model(of(), loss=loss), loss)
+        require_target(THREE, model(of()), recipe(loss=loss))
+    require_target(THREE, model(of(), loss="logistic"), recipe(loss="softmax"))
+    require_target(of(), model(of(), loss=loss), recipe(loss=loss))
 
 
 def test_a_learner_of_somebody_else_s() -> None:
     layout = Layout(NUMBERS, of())
-    own, others = Model(layout, LinearSettings(), BITS), Model(layout, LinearSettings().make(4, 2, 257), BITS)
+    own, others = Model(layout, recipe(), BITS), Model(layout, Linear(4, 2, slots=257), BITS)
     for new, old in ((own, others), (others, own)):
         with pytest.raises(UsageError, match="load its state yourself"):
             start_from(new, old)
@@ -372,6 +372,6 @@ def test_an_entry_that_nobody_knows_how_to_widen(monkeypatch: pytest.MonkeyPatch
     whole = Linear.state_dict
     monkeypatch.setattr(Linear, "state_dict", lambda self: whole(self) | {"habits": np.zeros(5)})
     with pytest.raises(
-        UsageError, match="'normalized' remembers 'habits', and nobody said what that is for a new class"
+        UsageError, match="'normalized' remembers 'habits', and nothing says what that is for a new class"
     ):
         start_from(new, old)

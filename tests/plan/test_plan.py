@@ -17,6 +17,7 @@ from streamtrain.memory.sizes import format_bytes, parse_bytes
 from streamtrain.plan.memory_model import Demand, default_window_rows
 from streamtrain.plan.order import windows
 from streamtrain.plan.plan import Plan, default_batch_size, solve
+from streamtrain.plan.term import Term
 from streamtrain.storage.reader import ChunkTable
 
 quick = settings(deadline=None, max_examples=60)
@@ -51,7 +52,7 @@ demands = st.builds(
     st.sampled_from([1, 3, 40, 1_000]),
     streams=st.booleans(),
     baseline_bytes=st.integers(60 * MB, 160 * MB),
-    learner_bytes=st.sampled_from([0, MB, 50 * MB]),
+    terms=st.sampled_from([0, MB, 50 * MB]).map(lambda size: (Term("learner", size, "learner"),)),
     open_bytes=st.sampled_from([0, MB, 25 * MB]),
 )
 budgets = st.integers(20, 3_000).map(lambda n: n * MB)
@@ -99,7 +100,7 @@ def test_an_explicit_budget_sets_the_window_by_nominal_constants(made: Demand, b
 
 
 def test_an_explicit_budget_caps_the_window_at_30_percent_above_100_mb_and_the_learner() -> None:
-    made = demand([65_536] * 2_000, learner_bytes=50 * MB)
+    made = demand([65_536] * 2_000, terms=(Term("learner", 50 * MB, "learner"),))
     free = solve(made, budget_bytes=10**12, budget_given=True).window_rows
     assert free == default_window_rows(made.table.total_rows, 2_000, 164.0)
     window = solve(made, budget_bytes=400 * MB, budget_given=True).window_rows
@@ -117,7 +118,9 @@ def test_an_explicit_budget_leaves_room_for_the_streams_that_a_window_needs() ->
 
 def test_one_stream_is_open_at_a_time_in_file_order() -> None:
     asked: dict[str, Any] = {"budget_bytes": 10**10, "budget_given": True, "window_rows": 300_000}
-    mixed, plain = (solve(demand([10**6] * 9), **asked, shuffle=shuffle).terms["streams"] for shuffle in (True, False))
+    mixed, plain = (
+        solve(demand([10**6] * 9), **asked, shuffle=shuffle).term_bytes["streams"] for shuffle in (True, False)
+    )
     assert mixed == 4 * plain > 0
 
 
@@ -137,16 +140,18 @@ def test_without_a_budget_the_window_does_not_depend_on_free_memory(made: Demand
 @given(demands, budgets, st.booleans(), st.booleans())
 def test_the_peak_is_the_sum_of_the_terms(made: Demand, budget: int, given_: bool, shuffle: bool) -> None:
     plan = solve(made, budget_bytes=budget, budget_given=given_, shuffle=shuffle)
-    assert plan.peak_bytes == sum(plan.terms.values()) and all(size >= 0 for size in plan.terms.values())
+    assert plan.peak_bytes == sum(plan.term_bytes.values()) and all(size >= 0 for size in plan.term_bytes.values())
     assert plan.fits == (plan.peak_bytes <= budget)
-    assert plan.terms["baseline"] == made.baseline_bytes and plan.terms["learner"] == made.learner_bytes
+    assert (
+        plan.term_bytes["baseline"] == made.baseline_bytes and plan.term_bytes.get("learner", 0) == made.learner_bytes
+    )
     held = min(plan.windows_in_flight, plan.windows)
-    assert plan.terms["windows"] >= held * plan.window_rows * made.window_row_bytes
+    assert plan.term_bytes["windows"] >= held * plan.window_rows * made.window_row_bytes
     table, large = made.table, plan.streamed_chunks
-    assert (plan.terms["streams"] > 0) == (large > 0)
+    assert (plan.term_bytes["streams"] > 0) == (large > 0)
     whole = table.rows <= (plan.window_rows // 4 if shuffle and plan.windows > 1 else plan.window_rows)
     if whole.any() and table.rows[whole].max() > 0:
-        assert plan.terms["reads"] >= int(table.read_peak_bytes[whole].max() * plan.read_share)
+        assert plan.term_bytes["reads"] >= int(table.read_peak_bytes[whole].max() * plan.read_share)
 
 
 @quick
@@ -178,8 +183,8 @@ def test_a_refusal_lists_every_term_and_its_advice_is_true(
     first, *lines, last = refusal(plan).splitlines()
     assert first.startswith(f"the plan needs {format_bytes(plan.peak_bytes)}, ") and format_bytes(budget) in first
     listed = [re.fullmatch(r"  (\w+) +(.+)", line) for line in lines]
-    assert {m[1]: m[2].strip() for m in listed if m} == {n: format_bytes(size) for n, size in plan.terms.items()}
-    order = [plan.terms[m[1]] for m in listed if m]
+    assert {m[1]: m[2].strip() for m in listed if m} == {n: format_bytes(size) for n, size in plan.term_bytes.items()}
+    order = [plan.term_bytes[m[1]] for m in listed if m]
     assert order == sorted(order, reverse=True)
     assert last.startswith("What would help: --memory ") and last.endswith("Nothing was read.")
 
@@ -258,7 +263,7 @@ def test_a_million_chunks_are_planned_in_the_memory_that_the_plan_states(budget_
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert plan.chunks == 10**6 and plan.rows == 2 * 10**10
-    assert peak < plan.terms["order"]
+    assert peak < plan.term_bytes["order"]
 
 
 def test_tiny_windows_of_many_rows_are_planned_at_once() -> None:

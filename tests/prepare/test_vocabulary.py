@@ -59,14 +59,11 @@ def test_cut_and_state_change_nothing_and_numpy_finds_the_same(
         cut = again
     np.testing.assert_array_equal(np.concatenate(pieces), expected)
     assert cut.shared == whole.shared and cut.used == whole.used
-    library, kernels._library = kernels._library, None
-    try:
+    with kernels.using(None):
         plain = Vocabulary(bits)
         np.testing.assert_array_equal(plain.observe(stream), expected)
         np.testing.assert_array_equal(plain.transform(stream + 1), whole.transform(stream + 1))
         assert plain.shared == whole.shared
-    finally:
-        kernels._library = library
 
 
 @pytest.mark.parametrize("bits", [3, 29, -1])
@@ -92,11 +89,8 @@ def test_hashes_of_bytes_are_the_same_in_numpy_and_differ(values: list[bytes], s
     offsets = np.cumsum([0, *map(len, values)])
     found = hash_bytes(data, offsets, seed)
     assert (found > 0).all() and len(set(found.tolist())) == len(set(values))
-    library, kernels._library = kernels._library, None
-    try:
+    with kernels.using(None):
         np.testing.assert_array_equal(hash_bytes(data, offsets, seed), found)
-    finally:
-        kernels._library = library
 
 
 def test_hashes_spread_over_all_bits() -> None:
@@ -136,10 +130,7 @@ def test_entries_are_the_same_in_numpy(
         return own, indptr, signatures
 
     first = made()
-    library, kernels._library = kernels._library, None
-    try:
+    with kernels.using(None):
         for one, other in zip(first, made(), strict=True):
             np.testing.assert_array_equal(one, other)
-    finally:
-        kernels._library = library
     assert not np.isnan(first[0]).any() and first[1][-1] == total

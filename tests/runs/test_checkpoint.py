@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -227,9 +228,9 @@ def test_what_is_saved_is_on_the_disk_before_it_has_its_name(tmp_path: Path, mon
     monkeypatch.setattr(Path, "unlink", lambda path, **how: (done.append(f"- {path}"), unlink(path, **how))[1])
     checkpoints.save({}, {})
     new, old = "checkpoint-00000003.safetensors", "checkpoint-00000001.safetensors"
-    assert [line.replace(f"{tmp_path}/", "") for line in done] == [
-        f".{new}.writing", f".{new}.writing -> {new}", f"- .{new}.writing", str(tmp_path), f"- {old}",
-    ]  # fmt: skip
+    lines = [re.sub(r"\.writing-[^/]*", "HIDDEN", line.replace(f"{tmp_path}/", "")) for line in done]
+    assert lines[0] == f"HIDDEN/{new}" and set(lines[:-3]) == {lines[0]}
+    assert lines[-3:] == [f"HIDDEN/{new} -> {new}", str(tmp_path), f"- {old}"]
 
 
 # -- damage, on the command line -------------------------------------------------------------------------------------------
@@ -269,7 +270,9 @@ def test_where_all_are_damaged_it_is_an_error_that_names_each(stopped: Path, run
 def test_what_a_killed_write_left_is_no_checkpoint(count: int, stopped: Path, made: Path, run: Run) -> None:
     """Even where it is whole, and has a higher number; and with nothing else it is a new start."""
     for number in range(5, 5 + count):
-        shutil.copy(newest(stopped), stopped / f"checkpoints/.checkpoint-{number:08}.safetensors.writing")
+        hidden = stopped / f"checkpoints/.writing-{number}"
+        hidden.mkdir()
+        shutil.copy(newest(stopped), hidden / f"checkpoint-{number:08}.safetensors")
     left = [name for name in names(stopped) if name.startswith(".")]
     assert len(left) == count and Checkpoints(stopped / "checkpoints").look() is not None
     code, _, err = run("fit", "d.parquet", "--out", "r", "--resume")
@@ -280,8 +283,9 @@ def test_what_a_killed_write_left_is_no_checkpoint(count: int, stopped: Path, ma
 
 def test_a_write_that_was_killed_before_the_first_is_a_new_start(run: Run, stopped: Path, made: Path) -> None:
     for name in names(stopped):
-        (stopped / "checkpoints" / name).rename(stopped / f"checkpoints/.{name}.writing")
-    (stopped / ".writing-metrics.jsonl").write_text("{")
+        hidden = stopped / f"checkpoints/.writing-{name}"
+        hidden.mkdir()
+        (stopped / "checkpoints" / name).rename(hidden / name)
     (stopped / ".writing-abc").mkdir()
     (stopped / ".writing-abc/model.json").write_text("{")
     code, _, err = run("fit", "d.parquet", "--out", "r", "--resume")

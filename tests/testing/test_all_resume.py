@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Texts
 from streamtrain.learn import LOSSES, OPTIMIZERS, Linear
-from streamtrain.learn.settings import LinearSettings
+from streamtrain.learn.family import recipe
 from streamtrain.load import Loader, Source
 from streamtrain.metrics import Patience, make_metrics
 from streamtrain.model import Model
@@ -195,7 +195,7 @@ def model_of(asked: dict[str, Any]) -> tuple[Any, Source]:
     data = {name: asked.pop(name) for name in ("target", "sparse", "weight", "missing") if name in asked}
     source = source_of(**data)
     prepared = PreparationSettings(10, class_weights=asked.pop("class_weights", ()))
-    return lambda: Model(source.layout, LinearSettings(**asked), prepared), source
+    return lambda: Model(source.layout, recipe("linear", **asked), prepared), source
 
 
 @pytest.mark.parametrize("asked", MODELS, ids=lambda asked: ", ".join(map(str, asked.values())))

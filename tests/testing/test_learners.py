@@ -242,7 +242,7 @@ TESTED = {
 OTHERS = {
     "INFINITIES", "LOSSES", "OPTIMIZERS", "SCHEDULES", "VERSION", "StreamStats", "Learner", "Loss", "Optimizer", "Shape",
     "default_hash_bits",
-    "get_loss", "get_optimizer",
+    "get_loss", "get_optimizer", "recipe", "FAMILIES", "Family", "LearnerShape",
 }  # fmt: skip
 
 

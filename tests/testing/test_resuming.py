@@ -199,7 +199,7 @@ def test_what_is_wrong_is_found(wrong: type[Counts], message: str) -> None:
 class ForgetsItsClock(Linear):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        vars(self)["_clock"] = Linear(4)._clock
+        vars(self)["_stats"] = Linear(4)._stats
 
 
 def test_wrong_learners_are_found() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -387,7 +386,7 @@ def test_twice_does_not_wait(tmp_path: Path) -> None:
         process.communicate(timeout=WAIT)
     assert process.returncode == -signal.SIGTERM
     found = os.listdir(tmp_path / "r/checkpoints")
-    assert len(found) == 1 and re.fullmatch(r"\.checkpoint-\d+\.safetensors\.writing", found[0]), found
+    assert len(found) == 1 and found[0].startswith(".writing-"), found
     report = fit(table(), out=tmp_path / "r", resume=True, **ASKED).report
     assert report.resumes == 0 and sorted(os.listdir(tmp_path / "r/checkpoints")) == ["checkpoint-00000001.safetensors"]
 

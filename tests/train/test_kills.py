@@ -40,7 +40,7 @@ def test_the_comparison_sees_another_run_and_files_that_were_left(tmp_path: Path
     assert kills_runs.differences(one, same) == []
     assert kills_runs.differences(one, other)[:2] == ["model.safetensors", "model.json"]
     assert "metrics.jsonl" in kills_runs.differences(one, other)
-    (same / "checkpoints" / ".checkpoint-00000009.safetensors.writing").touch()
+    (same / "checkpoints" / ".writing-abc").mkdir()
     assert [wrong.split(":")[0] for wrong in kills_runs.differences(one, same)] == ["files left or missing"]
 
 

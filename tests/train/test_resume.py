@@ -474,7 +474,8 @@ def test_from_the_beginning(world: Path, tmp_path: Path, there: str) -> None:
         (out / "metrics.jsonl").write_text('{"epoch": 77}\n')
     elif there == "what was being written":
         (out / "checkpoints").mkdir()
-        (out / "checkpoints/.checkpoint-00000001.safetensors.writing").write_bytes(b"half")
+        (out / "checkpoints/.writing-abc").mkdir()
+        (out / "checkpoints/.writing-abc/checkpoint-00000001.safetensors").write_bytes(b"half")
         (out / ".writing-abc").mkdir()
         (out / ".writing-abc/model.json").write_text("{")
     with pytest.raises(UsageError, match=r"--target: say which column.*there is no run yet"):

@@ -24,7 +24,7 @@ class Loss(Protocol):
     name: as in the registry. task: "classify" or "regress". default_learning_rate: the step that suits adaptive optimizers,
     found by one pass of `normalized` over hold-outs (squared, logistic, softmax) and generated standardised tables. curvature:
     an     upper bound of the loss's second derivative by a margin, or what stands in for one; gradient descent is stable up to
-    2 / (curvature * mean squared length of a row). unit: how a regression target is scaled before it is learned from:
+    2 / (curvature * mean squared length of a row). target_scale: how a regression target is scaled before it is learned from:
     "deviation": to mean 0 and standard deviation 1; "mean": divided by its mean; None: not at all (classes).
 
     Targets have the shape of the margin; for softmax, the shape (rows,). Classes are numbers from 0.
@@ -43,7 +43,7 @@ class Loss(Protocol):
     def curvature(self) -> float: ...
 
     @property
-    def unit(self) -> Literal["deviation", "mean"] | None: ...
+    def target_scale(self) -> Literal["deviation", "mean"] | None: ...
 
     def outputs(self, classes: int, targets: int = 1) -> int:
         """Margins per row for so many classes (0: regression) and targets. Raises UsageError if the loss does not fit."""

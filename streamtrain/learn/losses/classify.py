@@ -27,7 +27,7 @@ class Logistic(Invariant):
 
     name: ClassVar[str] = "logistic"
     task: ClassVar[Literal["classify"]] = "classify"
-    unit: ClassVar[None] = None
+    target_scale: ClassVar[None] = None
     default_learning_rate: ClassVar[float] = 0.7
     curvature: ClassVar[float] = 0.25
 
@@ -70,7 +70,7 @@ class Hinge(Invariant):
 
     name: ClassVar[str] = "hinge"
     task: ClassVar[Literal["classify"]] = "classify"
-    unit: ClassVar[None] = None
+    target_scale: ClassVar[None] = None
     default_learning_rate: ClassVar[float] = 0.7
     curvature: ClassVar[float] = 0.5
 
@@ -110,7 +110,7 @@ class Softmax(Invariant):
 
     name: ClassVar[str] = "softmax"
     task: ClassVar[Literal["classify"]] = "classify"
-    unit: ClassVar[None] = None
+    target_scale: ClassVar[None] = None
     default_learning_rate: ClassVar[float] = 2.0
     curvature: ClassVar[float] = 0.5
 

@@ -25,7 +25,7 @@ class Squared(Invariant):
 
     name: ClassVar[str] = "squared"
     task: ClassVar[Literal["regress"]] = "regress"
-    unit: ClassVar[Literal["deviation"]] = "deviation"
+    target_scale: ClassVar[Literal["deviation"]] = "deviation"
     default_learning_rate: ClassVar[float] = 0.6
     curvature: ClassVar[float] = 1.0
 
@@ -68,7 +68,7 @@ class Huber(Invariant):
 
     name: ClassVar[str] = "huber"
     task: ClassVar[Literal["regress"]] = "regress"
-    unit: ClassVar[Literal["deviation"]] = "deviation"
+    target_scale: ClassVar[Literal["deviation"]] = "deviation"
     default_learning_rate: ClassVar[float] = 0.6
     curvature: ClassVar[float] = 1.0
 
@@ -121,7 +121,7 @@ class Quantile(Invariant):
 
     name: ClassVar[str] = "quantile"
     task: ClassVar[Literal["regress"]] = "regress"
-    unit: ClassVar[Literal["deviation"]] = "deviation"
+    target_scale: ClassVar[Literal["deviation"]] = "deviation"
     default_learning_rate: ClassVar[float] = 0.5
     curvature: ClassVar[float] = 0.5
 
@@ -174,7 +174,7 @@ class Poisson(Invariant):
 
     name: ClassVar[str] = "poisson"
     task: ClassVar[Literal["regress"]] = "regress"
-    unit: ClassVar[Literal["mean"]] = "mean"
+    target_scale: ClassVar[Literal["mean"]] = "mean"
     default_learning_rate: ClassVar[float] = 0.5
     curvature: ClassVar[float] = 4.0
     limit: ClassVar[float] = 20.0  # of the margin

@@ -47,14 +47,14 @@ class Adagrad:
         """With the prior of slots."""
         return replace(self, prior=self.slots)
 
-    def scale(self, learning_rate: float, clock: StreamStats) -> float:
+    def scale(self, learning_rate: float, stats: StreamStats) -> float:
         """What stands before the gradient."""
         return learning_rate
 
-    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats:
+    def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
         """See the class."""
         squares = state["squares"]
-        rate = _per_root(self.scale(learning_rate, clock), squares, self.prior * clock.noise)
+        rate = _per_root(self.scale(learning_rate, stats), squares, self.prior * stats.noise)
         rate *= squares > 0
         return rate
 
@@ -64,13 +64,13 @@ class Adagrad:
         weights: Floats,
         state: State,
         learning_rate: float,
-        clock: StreamStats,
+        stats: StreamStats,
         penalty: Penalty,
     ) -> None:
         """See the class."""
         squares = state["squares"]
         squares += gradient * gradient
-        gradient *= _per_root(self.scale(learning_rate, clock), squares, self.prior * clock.noise)
+        gradient *= _per_root(self.scale(learning_rate, stats), squares, self.prior * stats.noise)
         weights -= gradient
 
 
@@ -94,9 +94,9 @@ class Normalized(Adagrad):
         """The loss's default_learning_rate."""
         return loss.default_learning_rate
 
-    def scale(self, learning_rate: float, clock: StreamStats) -> float:
+    def scale(self, learning_rate: float, stats: StreamStats) -> float:
         """See the class."""
-        return learning_rate / math.sqrt(clock.power)
+        return learning_rate / math.sqrt(stats.power)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Adam:
         """The same for all: the gradient's scale cancels."""
         return 0.05
 
-    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats:
+    def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
         """See the class."""
         squares, steps = state["squares"], np.maximum(state["steps"], 1).astype(np.float64)
         rate: Floats = squares * (1 / (1 - self.beta2**steps)).astype(np.float32)
@@ -146,14 +146,14 @@ class Adam:
         weights: Floats,
         state: State,
         learning_rate: float,
-        clock: StreamStats,
+        stats: StreamStats,
         penalty: Penalty,
     ) -> None:
         """See the class."""
         mean, squares = state["mean"], state["squares"]
         squares += (gradient * gradient - squares) * np.float32(1 - self.beta2)
         mean += (gradient - mean) * np.float32(1 - self.beta1)
-        np.multiply(mean, self.rate(state, learning_rate, clock), out=gradient)
+        np.multiply(mean, self.rate(state, learning_rate, stats), out=gradient)
         weights -= gradient
 
 
@@ -186,7 +186,7 @@ class Ftrl:
         """As of `Adagrad`, which it is without penalties."""
         return loss.default_learning_rate / 3
 
-    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats:
+    def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
         """Of the formula without penalties, which only shorten a move."""
         squares = state["squares"]
         return np.float32(learning_rate) / (np.sqrt(squares) + np.float32(self.beta)) * (squares > 0)
@@ -197,7 +197,7 @@ class Ftrl:
         weights: Floats,
         state: State,
         learning_rate: float,
-        clock: StreamStats,
+        stats: StreamStats,
         penalty: Penalty,
     ) -> None:
         """See the class."""
@@ -212,9 +212,9 @@ class Ftrl:
         sums -= room
         root += np.float32(self.beta)
         root /= np.float32(learning_rate)
-        root += clock.batches * penalty.l2 * penalty.on
+        root += stats.batches * penalty.l2 * penalty.on
         np.abs(sums, out=room)
-        room -= clock.batches * penalty.l1 * penalty.on
+        room -= stats.batches * penalty.l1 * penalty.on
         np.maximum(room, 0, out=room)
         room /= root
         np.copysign(room, np.negative(sums, out=root), out=weights)

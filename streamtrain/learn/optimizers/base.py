@@ -77,7 +77,7 @@ class Optimizer(Protocol):
     def for_slots(self) -> Optimizer:
         """The optimizer for weights of a sparse part, many of which are touched a few times only."""
 
-    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> Floats | np.float32:
+    def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats | np.float32:
         """How far a unit of gradient moves a weight, all told, as far as is known: 0 where none was seen. For all, or of the
         weights' shape, and the caller's."""
 
@@ -87,7 +87,7 @@ class Optimizer(Protocol):
         weights: Floats,
         state: State,
         learning_rate: float,
-        clock: StreamStats,
+        stats: StreamStats,
         penalty: Penalty,
     ) -> None:
         """Move the weights and change the state, both in place; this step counts in ``steps`` already. The gradient may be

@@ -27,8 +27,8 @@ class Sgd:
     (constant), 1 / sqrt(1 + rows / 100,000) (sqrt) or 1 / (1 + rows / 100,000) (inverse; Robbins & Monro 1951): counted in
     rows, so that more epochs can be added later.
 
-    >>> weights, clock = np.zeros(2, np.float32), StreamStats(rows=300_000, batches=1, power=4.0)
-    >>> Sgd().update(np.array([2, -4], np.float32), weights, {}, 1.0, clock, Penalty())
+    >>> weights, stats = np.zeros(2, np.float32), StreamStats(rows=300_000, batches=1, power=4.0)
+    >>> Sgd().update(np.array([2, -4], np.float32), weights, {}, 1.0, stats, Penalty())
     >>> weights.tolist()
     [-0.25, 0.5]
     """
@@ -47,9 +47,9 @@ class Sgd:
         """Half of what is stable, whatever the columns."""
         return 1 / loss.curvature
 
-    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> np.float32:
+    def rate(self, state: State, learning_rate: float, stats: StreamStats) -> np.float32:
         """See the class."""
-        return np.float32(learning_rate / clock.power * _decay(self.schedule, clock))
+        return np.float32(learning_rate / stats.power * _decay(self.schedule, stats))
 
     def update(
         self,
@@ -57,11 +57,11 @@ class Sgd:
         weights: Floats,
         state: State,
         learning_rate: float,
-        clock: StreamStats,
+        stats: StreamStats,
         penalty: Penalty,
     ) -> None:
         """See the class."""
-        gradient *= self.rate(state, learning_rate, clock)
+        gradient *= self.rate(state, learning_rate, stats)
         weights -= gradient
 
 
@@ -94,9 +94,9 @@ class Momentum:
         """In the end as far as `Sgd`."""
         return (1 - self.beta) / loss.curvature
 
-    def rate(self, state: State, learning_rate: float, clock: StreamStats) -> np.float32:
+    def rate(self, state: State, learning_rate: float, stats: StreamStats) -> np.float32:
         """In the end, not at once."""
-        return np.float32(learning_rate / clock.power * _decay(self.schedule, clock) / (1 - self.beta))
+        return np.float32(learning_rate / stats.power * _decay(self.schedule, stats) / (1 - self.beta))
 
     def update(
         self,
@@ -104,19 +104,19 @@ class Momentum:
         weights: Floats,
         state: State,
         learning_rate: float,
-        clock: StreamStats,
+        stats: StreamStats,
         penalty: Penalty,
     ) -> None:
         """See the class."""
         velocity = state["velocity"]
         velocity *= np.float32(self.beta)
-        gradient *= np.float32(learning_rate / clock.power * _decay(self.schedule, clock))
+        gradient *= np.float32(learning_rate / stats.power * _decay(self.schedule, stats))
         velocity -= gradient
         weights += velocity
 
 
-def _decay(schedule: str, clock: StreamStats) -> float:
+def _decay(schedule: str, stats: StreamStats) -> float:
     if schedule == "constant":
         return 1.0
-    slower = 1 + clock.rows / _PACE_ROWS
+    slower = 1 + stats.rows / _PACE_ROWS
     return 1 / slower if schedule == "inverse" else 1 / math.sqrt(slower)

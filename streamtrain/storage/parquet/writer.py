@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import SchemaError, UsageError
+from streamtrain.state import staging
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
 from streamtrain.storage.parquet.text_sizes import has_text, plain_bytes, text_sizes
 from streamtrain.storage.parquet.types import key_values, leaves
@@ -32,7 +34,7 @@ _CODED_LIST_SHARE = 3  # pages of codes of lists, to the lists themselves: those
 class ParquetTableWriter:
     """One Parquet file whose row groups hold ``chunk_rows`` rows each (the last one what is left).
 
-    Every page carries a checksum. Rows go to ``path + ".part"``, which `close` renames to ``path``: whoever sees
+    Every page carries a checksum. Rows go to a hidden file beside ``path``, which `close` renames to ``path``: whoever sees
     ``path`` sees all of it. Leaving the context with an exception removes the partial file; so does `abort`.
 
     schema: of the rows that are handed over. declared: of the file, if it is another one: text that is handed over as
@@ -70,19 +72,24 @@ class ParquetTableWriter:
         self._schema = schema
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
-        self._part = Path(f"{os.fspath(path)}.part")
-        self._writer = pq.ParquetWriter(
-            str(self._part),
-            schema if declared is None else schema.remove_metadata(),
-            compression=compression.upper(),
-            # floats seldom repeat: a dictionary of them costs memory and is thrown away half-way
-            use_dictionary=[p for f in schema for p, kind in leaves(f) if not pa.types.is_floating(kind)],
-            dictionary_pagesize_limit=_DICTIONARY_BYTES,
-            write_page_checksum=True,
-            store_schema=declared is None,
-        )
-        if declared is not None:
-            self._writer.add_key_value_metadata(key_values(declared))
+        self._hidden = ExitStack()
+        self._part = self._hidden.enter_context(staging(self.path.parent)) / self.path.name
+        try:
+            self._writer = pq.ParquetWriter(
+                str(self._part),
+                schema if declared is None else schema.remove_metadata(),
+                compression=compression.upper(),
+                # floats seldom repeat: a dictionary of them costs memory and is thrown away half-way
+                use_dictionary=[p for f in schema for p, kind in leaves(f) if not pa.types.is_floating(kind)],
+                dictionary_pagesize_limit=_DICTIONARY_BYTES,
+                write_page_checksum=True,
+                store_schema=declared is None,
+            )
+            if declared is not None:
+                self._writer.add_key_value_metadata(key_values(declared))
+        except BaseException:
+            self._hidden.close()
+            raise
 
     def write(self, rows: pa.RecordBatch | Mapping[str, Any]) -> None:
         """Append a record batch, or columns by name (arrays of the same length).
@@ -117,17 +124,18 @@ class ParquetTableWriter:
             if self._pending:
                 self._flush(self._pending)
             self._writer.close()
-            os.replace(self._part, self.path)
+            self._part.replace(self.path)
         except BaseException:
             self.abort()
             raise
+        self._hidden.close()
 
     def abort(self) -> None:
         """Leave nothing behind, whatever was written so far."""
         try:
             self._writer.close()
         finally:
-            self._part.unlink(missing_ok=True)
+            self._hidden.close()
 
     def __enter__(self) -> ParquetTableWriter:
         return self

@@ -11,28 +11,21 @@ from typing import Any
 from streamtrain.errors import UsageError, without_secrets
 from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
+from streamtrain.memory.sizes import format_bytes, shares
+from streamtrain.notebook import count, html_table, one_line
+from streamtrain.plan.term import STAGES
 from streamtrain.runs.report import Report
+from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.profile.advice import advice
-from streamtrain.tools.profile.place import require_file, written
 from streamtrain.tools.profile.recorder import Recorder
 from streamtrain.train.job import Job
 from streamtrain.train.settings import Settings
 from streamtrain.train.trainer import Progress, Trainer
 
-__all__ = ["PAGE_ENDINGS", "Profile", "profile"]
-
-PAGE_ENDINGS = (".html", ".htm")
-#: which terms of the plan a stage is made of; the rest is "other"
-_STAGES = {
-    "baseline": ("baseline",),
-    "reading": ("reads", "streams", "footers"),
-    "windows": ("windows",),
-    "batches": ("batches",),
-    "learner": ("learner", "preparation"),
-}
+__all__ = ["Profile", "profile"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """What `profile` returns. report: of the fit, as far as it went. timeline, stages, advice: see `as_dict`."""
 
@@ -47,12 +40,13 @@ class Profile:
     def advice(self) -> list[str]:
         """What to change, the most useful first."""
         known = {"data_rows": self.data_rows, "decoded_bytes": self.decoded_bytes}
+        known["chunk_bytes"] = self.report.plan.chunk_bytes
         return advice(self.report.as_dict() | known)
 
     def as_dict(self) -> dict[str, Any]:
         """The report of the fit; ``data``, ``data_rows`` and ``decoded_bytes`` of an epoch; ``timeline``: moments with
         ``seconds``, ``stage``, ``rows`` and sizes in bytes; ``stages``: ``planned_bytes``, ``measured_bytes`` and the
-        ``share`` of the measured peak, by name; ``advice``."""
+        ``share`` of what was measured, by name, and the ``terms`` of the plan that it is made of; ``advice``."""
         return self.report.as_dict() | {
             "data": self.data,
             "target": self.report.settings["target"],
@@ -63,9 +57,28 @@ class Profile:
             "timeline": self.timeline,
         }
 
+    def __repr__(self) -> str:
+        peak, budget = self.report.measured_peak_bytes, format_bytes(self.report.plan.budget_bytes)
+        return one_line(
+            self,
+            f"{count(self.report.rows_seen, 'row')} learned in {self.report.seconds:.1f} s",
+            None if peak is None else f"{format_bytes(peak)} of {budget}",
+        )
+
+    def _repr_html_(self) -> str:
+        def shown(size: int | None) -> str:
+            return "" if size is None else format_bytes(size)
+
+        rows = [
+            (name, shown(stage["planned_bytes"]), shown(stage["measured_bytes"]), share)
+            for name, stage in self.stages.items()
+            for share in ["" if stage["share"] is None else f"{stage['share']:.1%}"]
+        ]
+        return html_table(repr(self)[1:-1], ("memory", "planned", "measured", "share"), rows)
+
     def html(self, path: str | Path) -> None:
         """Write one self-contained page, ``.html``. Raises UsageError where it cannot be written."""
-        from streamtrain.tools.profile.page import page  # what draws is imported after what was measured
+        from streamtrain.tools.pages.page import page  # what draws is imported after what was measured
 
         text = page(self.as_dict())
         with written(require_file(path, PAGE_ENDINGS)) as beside:
@@ -92,8 +105,8 @@ def profile(
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=20_000)
     >>> found = profile({"x": x, "y": (x > 0).astype(int)}, target="y")
-    >>> found.report.rows_seen, sorted(found.stages)
-    (20000, ['baseline', 'batches', 'learner', 'other', 'reading', 'windows'])
+    >>> found.report.rows_seen, list(found.stages)[:4]
+    (20000, ['baseline', 'reading', 'windows', 'preparation'])
     """
     for name, limit in (("seconds", seconds), ("rows", rows)):
         if limit is not None and not limit > 0:
@@ -116,7 +129,7 @@ def profile(
         decoded_bytes=int(job.plan.rows * row_bytes),
         report=report,
         timeline=recorder.moments,
-        stages=_stages(report, recorder),
+        stages=_stages(report, recorder.arrow_bytes),
     )
 
 
@@ -124,17 +137,29 @@ def _enough(done: float, limit: float | None) -> bool:
     return limit is not None and done >= limit
 
 
-def _stages(report: Report, recorder: Recorder) -> dict[str, dict[str, Any]]:
-    planned = {stage: sum(report.plan.terms.get(t, 0) for t in terms) for stage, terms in _STAGES.items()}
-    planned["other"] = report.plan.peak_bytes - sum(planned.values())
-    sizes, peak = report.measured_terms, report.measured_peak_bytes
-    took: dict[str, int | None] = {name: sizes.get(name) for name in planned}
-    took["reading"] = recorder.arrow_bytes
-    known = sum(size for size in took.values() if size is not None)
+def _stages(report: Report, arrow_bytes: int) -> dict[str, dict[str, Any]]:
+    """Each stage planned and measured, and its share of what was measured. "other" is what the process took beyond the rest.
+
+    arrow_bytes: the most that Arrow held. It is what reading took; the gate only knows what reads declared.
+    """
+    planned, peak = report.plan.stage_bytes, report.measured_peak_bytes
+    took: dict[str, int | None] = {}
+    for stage in STAGES:
+        sizes = [report.measured_terms.get(term.name) for term in report.plan.terms if term.stage == stage]
+        measured = [size for size in sizes if size is not None]
+        took[stage] = sum(measured) if measured else None
+    took["reading"] = arrow_bytes
+    known = sum(size for stage, size in took.items() if size is not None and stage != "other")
     took["other"] = None if peak is None else max(0, peak - known)
-    return {name: _stage(planned[name], took[name], peak) for name in planned}
-
-
-def _stage(planned_bytes: int, measured_bytes: int | None, peak_bytes: int | None) -> dict[str, Any]:
-    share = None if measured_bytes is None or not peak_bytes else round(measured_bytes / peak_bytes, 4)
-    return {"planned_bytes": planned_bytes, "measured_bytes": measured_bytes, "share": share}
+    # Stages have their peaks at different moments: where they come to more than the process took, shares are of their sum.
+    parts = shares({stage: size for stage, size in took.items() if size is not None}) if peak else {}
+    return {
+        stage: {
+            "planned_bytes": planned.get(stage, 0),
+            "measured_bytes": took[stage],
+            "share": parts.get(stage),
+            "terms": [term.name for term in report.plan.terms if term.stage == stage],
+        }
+        for stage in STAGES
+        if planned.get(stage) or took[stage]
+    }

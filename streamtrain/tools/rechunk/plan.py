@@ -1,49 +1,49 @@
-"""What a copy will take: pure arithmetic on the chunk table and on what the output needs, before anything is read.
+"""The memory plan of a copy: pure arithmetic on the chunk table and the needs of the output, before anything is read.
 
-One chunk is read at a time, whole or as a stream of slices, while the rows of one output chunk are put together::
+One chunk is read at a time, whole or as a stream of slices, while the rows of one output chunk are collected::
 
     peak = baseline + footers + reads + chunk + writes + margin
 
-``reads`` is solved for: what one read may take. A chunk whose read takes more is streamed, in slices as large as fit; so are
-chunks whose rows may be far larger than metadata tell (binary, lists), in small slices.
+The plan chooses ``reads``, the most that one read may take. A chunk whose read takes more is streamed in slices that are as
+large as possible. Chunks whose rows may be far larger than metadata say (binary, lists) are streamed in small slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from streamtrain.errors import BudgetExceeded, BudgetRefused
-from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
+from streamtrain.errors import BudgetExceeded
+from streamtrain.memory.sizes import format_bytes
+from streamtrain.plan.term import MemoryPlan, Term, baseline_term, with_margin
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["CopyPlan", "Demand", "most_bytes", "solve"]
 
 MB = 10**6
-#: what the read of a whole chunk may take, and the rows of the slices of others, best first
+#: the most that reading a whole chunk may take, and the rows in a slice of larger chunks; best first
 _READ_BYTES = (64 * MB, 32 * MB, 16 * MB, 8 * MB, 4 * MB)
 _SLICE_ROWS = (65_536, 16_384, 4_096, 1_024, 256)
-_LOOSE_ROWS = 1_024  # of a slice whose rows may be far larger than metadata tell
-_SLACK = 1.02  # where slices make little of a difference, many small ones would take long
-_MARGIN_BYTES, _MARGIN_SHARE = 8 * MB, 0.04  # as for training
-_COUNTED_CHUNKS = 2_000  # whose streams are asked for one by one
+_LOOSE_ROWS = 1_024  # in a slice, where rows may be far larger than metadata say
+_SLACK = 1.02  # many small slices take long where they save little
+_COUNTED_CHUNKS = 2_000  # the streams of so many are looked at one by one
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a copy is planned for.
+    """What the plan of a copy is made from.
 
-    baseline_bytes: the process as it is now. opened_bytes: what it took beyond that while the data were opened, and will
-    take again. open_bytes: what the reader says of that. stream_bytes: (chunk, rows a slice) -> memory of the open
-    stream; None where the reader has no streams. loose: whether rows may take more than metadata tell. output: rows of an
-    output chunk -> the terms ``footers``, ``chunk`` and ``writes``.
+    baseline_bytes: the process at present. opened_bytes: what opening the data took beyond that, and will take again.
+    open_bytes: what the reader declares for open files. stream_bytes: (chunk, rows in a slice) -> memory of the open stream;
+    None where the reader has no streams. loose: whether rows may be larger than metadata say. output: rows in an output chunk
+    -> the terms of the output: ``chunk``, ``writes``, and whatever else it holds.
     """
 
     table: ChunkTable
     baseline_bytes: int
-    output: Callable[[int], Mapping[str, int]]
+    output: Callable[[int], Iterable[Term]]
     opened_bytes: int = 0
     open_bytes: int = 0
     stream_bytes: Callable[[Chunk, int], int] | None = None
@@ -51,42 +51,30 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class CopyPlan:
-    """The bytes of every term. It may not fit: see `require_fits`.
+class CopyPlan(MemoryPlan):
+    """The memory of a copy, and how its chunks are read.
 
-    enough_chunk_rows: smaller output chunks with which it would fit, None where there are none.
+    enough_chunk_rows: a smaller ``chunk_rows`` with which the plan would fit; None where there is none.
     """
 
-    budget_bytes: int
-    budget_given: bool
-    terms: dict[str, int]
     stream_bytes: Callable[[Chunk, int], int] | None
     loose: bool = False
     enough_chunk_rows: int | None = None
 
-    @property
-    def peak_bytes(self) -> int:
-        """The predicted peak of the whole process."""
-        return predicted_peak(self.terms)
-
-    @property
-    def fits(self) -> bool:
-        return self.peak_bytes <= self.budget_bytes
-
     def require_chunk(self, held_bytes: int) -> None:
-        """Raise BudgetExceeded where the rows of an output chunk take more than was planned and the budget leaves free:
-        no metadata tell how long text is."""
-        allowed = self.terms["chunk"] + max(0, self.budget_bytes - self.peak_bytes)
+        """Raise BudgetExceeded where an output chunk takes more than was planned and more than the budget leaves free. Metadata
+        do not say how long text is."""
+        allowed = self.term_bytes["chunk"] + max(0, self.budget_bytes - self.peak_bytes)
         if held_bytes > allowed:
             raise BudgetExceeded(
-                f"the rows of one chunk take more than {format_bytes(held_bytes)}, and {format_bytes(allowed)} are left for "
-                "them: text is longer than metadata tell. Ask for a smaller --chunk-rows, or give more --memory"
+                f"the rows of one chunk take {format_bytes(held_bytes)}, more than the {format_bytes(allowed)} left for them: "
+                "text is longer than metadata say: give a smaller --chunk-rows or more --memory"
             )
 
     def slice_rows(self, chunk: Chunk) -> int | None:
-        """Rows of the slices that a chunk is read in; None: it is read whole. Raises BudgetExceeded where neither fits,
-        which the plan optimizers out unless the data changed."""
-        limit, most = self.terms["reads"], _LOOSE_ROWS if self.loose else _SLICE_ROWS[0]
+        """Return the rows in a slice of a chunk; None where it is read whole. Raises BudgetExceeded where neither fits, which
+        happens only if the data changed after planning."""
+        limit, most = self.term_bytes["reads"], _LOOSE_ROWS if self.loose else _SLICE_ROWS[0]
         whole = chunk.read_peak_bytes <= limit
         if whole and not (self.loose and chunk.rows > most):
             return None
@@ -96,62 +84,47 @@ class CopyPlan:
         if whole:
             return None
         raise BudgetExceeded(
-            f"{chunk.key}: reading it takes more than the {format_bytes(limit)} planned: give more memory"
+            f"{chunk.key}: reading it takes more than the planned {format_bytes(limit)}: give more --memory"
         )
 
-    def require_fits(self) -> None:
-        """Raise BudgetRefused, every term listed, largest first, unless the plan fits."""
-        if self.fits:
-            return
-        width = max(map(len, self.terms))
-        terms = [f"  {name:<{width}}  {format_bytes(size):>8}" for name, size in sorted_terms(self.terms)]
-        source = "the budget" if self.budget_given else "half of the memory that is available now,"
-        over = format_bytes(self.peak_bytes - self.budget_bytes)
-        advice = [f"--memory {-(-self.peak_bytes // MB) + 2}MB or more"]  # 2: the next process is not quite the same
+    def advice(self) -> str:
+        helps = [
+            f"--memory {-(-self.peak_bytes // MB) + 2}MB or more"
+        ]  # 2 MB more: the next process is not exactly the same
         if self.enough_chunk_rows is not None:
-            advice.append(f"--chunk-rows {self.enough_chunk_rows}")
-        raise BudgetRefused(
-            "\n".join(
-                [
-                    f"the plan needs {format_bytes(self.peak_bytes)}, {over} more than {source} "
-                    f"{format_bytes(self.budget_bytes)}:",
-                    *terms,
-                    f"What would help: {', or '.join(advice)}. Nothing was read.",
-                ]
-            )
-        )
+            helps.append(f"--chunk-rows {self.enough_chunk_rows}")
+        return f"{', or '.join(helps)}. Nothing was read."
 
 
 def solve(demand: Demand, *, chunk_rows: int, budget_bytes: int, budget_given: bool) -> CopyPlan:
-    """The plan with the largest reads that fit, or with the smallest where none do."""
+    """Return the plan with the largest reads that fit, or with the smallest where none fit."""
     reads = _reads(demand)
     terms = _best(demand, chunk_rows, reads, budget_bytes)
     enough = None
-    if predicted_peak(terms) > budget_bytes:
+    if _bytes(terms) > budget_bytes:
         smaller = (chunk_rows >> power for power in range(1, chunk_rows.bit_length()))
-        fitting = (n for n in smaller if predicted_peak(_best(demand, n, reads, budget_bytes)) <= budget_bytes)
+        fitting = (n for n in smaller if _bytes(_best(demand, n, reads, budget_bytes)) <= budget_bytes)
         enough = next(fitting, None)
     return CopyPlan(budget_bytes, budget_given, terms, demand.stream_bytes, demand.loose, enough)
 
 
-def _best(demand: Demand, chunk_rows: int, reads: list[int], budget_bytes: int) -> dict[str, int]:
-    output = demand.output(min(chunk_rows, demand.table.total_rows))
-    for read in reads:
-        terms = {
-            "baseline": demand.baseline_bytes,
-            "footers": max(demand.opened_bytes, demand.open_bytes) + output["footers"],
-            "reads": read,
-            "chunk": output["chunk"],
-            "writes": output["writes"],
-        }
-        terms["margin"] = int(_MARGIN_BYTES + _MARGIN_SHARE * predicted_peak(terms))
-        if predicted_peak(terms) <= budget_bytes:
+def _best(demand: Demand, chunk_rows: int, reads: list[int], budget_bytes: int) -> tuple[Term, ...]:
+    output = tuple(demand.output(min(chunk_rows, demand.table.total_rows)))
+    footers = Term("footers", max(demand.opened_bytes, demand.open_bytes), "reading")
+    for read_bytes in reads:
+        read = Term("reads", read_bytes, "reading")
+        terms = with_margin((baseline_term(demand.baseline_bytes), footers, read, *output))
+        if _bytes(terms) <= budget_bytes:
             break
     return terms
 
 
+def _bytes(terms: Iterable[Term]) -> int:
+    return sum(term.bytes for term in terms)
+
+
 def _reads(demand: Demand) -> list[int]:
-    """What one read takes at most, from large reads and slices down to small ones."""
+    """Return limits for one read, from large reads and slices to small ones."""
     peaks = demand.table.read_peak_bytes
     if demand.stream_bytes is None or peaks.max(initial=0) <= _READ_BYTES[-1]:
         return [int(peaks.max(initial=0))]
@@ -169,8 +142,8 @@ def _most(demand: Demand, whole_bytes: int, slice_rows: int) -> int:
 
 
 def most_bytes(table: ChunkTable, rows: int, row_bytes: float) -> int:
-    """The most that any ``rows`` successive rows decode to beyond ``row_bytes`` a row, if the rows of a chunk are alike:
-    what text and other values without a width take.
+    """Return the most that ``rows`` successive rows decode to beyond ``row_bytes`` each, if the rows of a chunk have equal
+    sizes. This is what text and other values without a fixed width take.
 
     >>> table = ChunkTable(str, rows=[10, 10, 10], decoded_bytes=[40, 240, 140], read_peak_bytes=[0, 0, 0])
     >>> most_bytes(table, 10, 4.0), most_bytes(table, 15, 4.0), most_bytes(table, 100, 4.0)
@@ -178,6 +151,8 @@ def most_bytes(table: ChunkTable, rows: int, row_bytes: float) -> int:
     """
     more = np.maximum(0, table.decoded_bytes - table.rows * row_bytes)
     total = np.concatenate([[0], np.cumsum(more)])
-    starts = np.concatenate([table.starts, np.maximum(0, table.starts - rows)])  # the maximum is at a chunk's border
+    starts = np.concatenate(
+        [table.starts, np.maximum(0, table.starts - rows)]
+    )  # the maximum is at the border of a chunk
     between = np.interp(starts + rows, table.starts, total) - np.interp(starts, table.starts, total)
     return int(between.max(initial=0))

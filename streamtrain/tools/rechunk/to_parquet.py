@@ -1,4 +1,4 @@
-"""The output as Parquet files: ``part-00000.parquet``, ... with row groups of exactly the asked size."""
+"""Write Parquet files, ``part-00000.parquet``, ..., with row groups of exactly the given number of rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, SchemaError
+from streamtrain.plan.term import Term
 from streamtrain.storage.parquet.text_sizes import has_text
 from streamtrain.storage.parquet.types import count, require_storable
 from streamtrain.storage.parquet.writer import ParquetTableWriter, footer_entry_bytes, write_peak_bytes
@@ -19,15 +20,15 @@ from streamtrain.tools.rechunk.plan import most_bytes
 
 __all__ = ["ParquetOutput", "ParquetSink"]
 
-#: what the footer of a file may take in memory before another file is begun: about 8,000 columns x row groups
+#: a footer of this size in memory starts another file: about 8,000 columns x row groups
 FOOTER_BYTES = 16_000_000
-_TEXT_COPIES = 3  # held: up to twice, once more while dictionaries are made one
-_TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # of a column, where metadata tell less: of a row, of all
+_TEXT_COPIES = 3  # text is held up to twice, and once more while dictionaries are merged
+_TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # assumed for a column where metadata say less: for a row, and in all
 
 
 @dataclass(frozen=True)
 class ParquetOutput:
-    """What will be written. incoming: the schema of the rows as they are read. declared: as the files will say it is.
+    """What will be written. incoming: the schema of the rows that are read. declared: the schema of the files.
 
     Raises ColumnError for a column that Parquet cannot hold.
     """
@@ -41,29 +42,29 @@ class ParquetOutput:
 
     @property
     def text(self) -> frozenset[str]:
-        """Columns that are text, and are read as codes."""
+        """The columns of text that are read as codes."""
         pairs = zip(self.incoming, self.declared, strict=True)
         return frozenset(a.name for a, b in pairs if isinstance(a.type, pa.DictionaryType) and a.type != b.type)
 
-    def term_bytes(self, table: ChunkTable, rows: int) -> dict[str, int]:
+    def terms(self, table: ChunkTable, rows: int) -> tuple[Term, ...]:
         """The terms of the plan for chunks of ``rows`` rows."""
         groups, entry = -(-table.total_rows // rows), sum(map(footer_entry_bytes, self.declared))
         row_bytes = sum(gathered_bits(field.type) for field in self.incoming) / 8
         more = most_bytes(table, rows, row_bytes)
         text = sum(has_text(field.type) for field in self.incoming) * min(_TEXT_BYTES * rows, _TEXT_MOST_BYTES)
-        return {
-            "footers": min(groups * entry, FOOTER_BYTES + entry),
-            "chunk": int(rows * row_bytes) + max(text, _TEXT_COPIES * more),
-            "writes": write_peak_bytes(self.declared, rows, self.compression, more),
-        }
+        return (
+            Term("footers", min(groups * entry, FOOTER_BYTES + entry), "output"),
+            Term("chunk", int(rows * row_bytes) + max(text, _TEXT_COPIES * more), "output"),
+            Term("writes", write_peak_bytes(self.declared, rows, self.compression, more), "output"),
+        )
 
     def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> ParquetSink:
         return ParquetSink(self, folder, rows, chunk_rows, require)
 
 
 class ParquetSink:
-    """Rows as they arrive, to files in ``folder``. A new file is begun after the row group with which a footer takes 16
-    MB in memory. require: told what the chunk takes, may refuse."""
+    """Writes rows to files in ``folder``. A new file is started when the footer takes 16 MB in memory. require: called with the
+    bytes of the chunk; it may raise."""
 
     def __init__(
         self, output: ParquetOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]
@@ -76,7 +77,9 @@ class ParquetSink:
         self._gather = Gather(incoming, min(chunk_rows, rows), output.text)
         gathered = zip(self._gather.schema.types, output.declared, strict=True)
         self._schema = pa.schema([field.with_type(kind) for kind, field in gathered])
-        self._digits = max(5, len(str(rows // chunk_rows)))  # never more files than row groups: names sort as rows do
+        self._digits = max(
+            5, len(str(rows // chunk_rows))
+        )  # at most one file a row group, so that names sort as rows do
         self._paths: list[Path] = []
         self._writer: ParquetTableWriter | None = None
 
@@ -92,7 +95,7 @@ class ParquetSink:
                 self._flush()
 
     def close(self) -> int:
-        """Write what is left; the number of chunks. Raises CorruptError where the files do not hold the rows."""
+        """Write the rest. Returns the number of chunks. Raises CorruptError where the files do not contain all rows."""
         if self._gather.room < self._gather.rows:
             self._flush()
         if self._writer is not None:
@@ -100,11 +103,13 @@ class ParquetSink:
         counts = [count(path) for path in self._paths]
         rows, groups = sum(rows for rows, _ in counts), sum(groups for _, groups in counts)
         if (rows, groups) != (self._rows, -(-self._rows // self._chunk_rows)):
-            raise CorruptError(f"{self._rows:,} rows were read, but {rows:,} written: nothing was kept; report it")
+            raise CorruptError(
+                f"{self._rows:,} rows were read and {rows:,} written: nothing was kept; please report this bug"
+            )
         return groups
 
     def abort(self) -> None:
-        """Let go of the file that is open."""
+        """Close the open file."""
         if self._writer is not None:
             self._writer.abort()
 
@@ -129,11 +134,11 @@ class ParquetSink:
 
 
 def _require_named(field: pa.Field, values: pa.Array) -> None:
-    """Raise SchemaError where a dictionary outgrew its codes: the file could be written, but not read."""
+    """Raise SchemaError where a dictionary has more values than its codes can number: such a file could not be read."""
     if isinstance(field.type, pa.DictionaryType) and isinstance(values, pa.DictionaryArray):
         index, categories = field.type.index_type, len(values.dictionary)
         if categories > codes_named(index):
             raise SchemaError(
-                f"column {field.name!r}: a chunk holds {categories:,} categories, more than {index} codes can name: ask for "
-                f"a smaller --chunk-rows"
+                f"column {field.name!r}: a chunk has {categories:,} categories, more than {index} codes can number: give a "
+                "smaller --chunk-rows"
             )

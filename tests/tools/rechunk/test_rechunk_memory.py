@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import streamtrain
 from streamtrain import BudgetRefused, rechunk
 from streamtrain.memory.process import resident_bytes
+from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.tools.rechunk.plan import Demand, most_bytes, solve
@@ -73,7 +74,10 @@ MB = 10**6
 
 def demand(rows: list[int], peaks: list[int], **more: Any) -> Demand:
     table = ChunkTable(str, rows, [n * 8 for n in rows], peaks)
-    output = lambda n: {"footers": 1 * MB, "chunk": 8 * n, "writes": 2 * MB}  # noqa: E731
+
+    def output(n: int) -> list[Term]:
+        return [Term("footers", MB, "output"), Term("chunk", 8 * n, "output"), Term("writes", 2 * MB, "output")]
+
     return Demand(table, 50 * MB, output, **more)
 
 
@@ -81,8 +85,8 @@ def test_the_terms_add_up() -> None:
     made = demand([10**6], [30 * MB], open_bytes=3 * MB, opened_bytes=2 * MB)
     plan = solve(made, chunk_rows=10**5, budget_bytes=10**9, budget_given=True)
     terms = {"baseline": 50 * MB, "footers": 4 * MB, "reads": 30 * MB, "chunk": 800_000, "writes": 2 * MB}
-    assert plan.terms == {**terms, "margin": 8 * MB + int(0.04 * sum(terms.values()))}
-    assert plan.fits and plan.peak_bytes == sum(plan.terms.values())
+    assert plan.term_bytes == {**terms, "margin": 8 * MB + int(0.04 * sum(terms.values()))}
+    assert plan.fits and plan.peak_bytes == sum(plan.term_bytes.values())
 
 
 def test_large_chunks_are_streamed_in_slices_that_fit() -> None:
@@ -94,10 +98,10 @@ def test_large_chunks_are_streamed_in_slices_that_fit() -> None:
         assert plan.fits
         chunks = made.table[0], made.table[1]
         found[budget] = [plan.slice_rows(chunk) for chunk in chunks]
-        assert all(rows is None or streams(None, rows) <= plan.terms["reads"] for rows in found[budget])
+        assert all(rows is None or streams(None, rows) <= plan.term_bytes["reads"] for rows in found[budget])
     assert found == {100: [None, 4096], 110: [None, 16_384], 200: [None, 65_536]}
     refused = solve(made, chunk_rows=1000, budget_bytes=80 * MB, budget_given=True)
-    assert not refused.fits and refused.terms["reads"] == int(1.02 * (20 * MB + 256 * 1000))
+    assert not refused.fits and refused.term_bytes["reads"] == int(1.02 * (20 * MB + 256 * 1000))
 
 
 def test_rows_that_may_be_larger_than_metadata_tell_are_read_a_few_at_a_time() -> None:
@@ -115,7 +119,7 @@ def test_a_refusal_lists_every_term_and_what_would_help(tmp_path: Path) -> None:
     with pytest.raises(BudgetRefused) as refused:
         rechunk(reader, out=tmp_path / "out", chunk_rows=50_000_000, memory=f"{budget}MB")
     lines = str(refused.value).splitlines()
-    assert re.fullmatch(r"the plan needs \S+ [MG]B, \S+ [MG]B more than the budget \S+ [MG]B:", lines[0])
+    assert re.fullmatch(r"the plan needs \S+ [MG]B, \S+ [MG]B more than the budget of \S+ [MG]B:", lines[0])
     terms = {line.split()[0]: line for line in lines[1:-1]}
     assert set(terms) == {"baseline", "footers", "reads", "chunk", "writes", "margin"}
     found = re.fullmatch(

@@ -90,6 +90,12 @@ def hostile() -> dict[str, Any]:
     return poisoned(_profile(), HOSTILE)
 
 
+@pytest.fixture
+def harmless() -> dict[str, Any]:
+    """The same with texts that look like nothing."""
+    return poisoned(_profile(), [f"text {i}" for i in range(len(HOSTILE))])
+
+
 def poisoned(profile: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     """The profile with the texts in all places that hold names."""
     long = " ".join(texts)
@@ -99,6 +105,10 @@ def poisoned(profile: dict[str, Any], texts: list[str]) -> dict[str, Any]:
     return profile | {
         "data": long, "target": long, "classes": texts * 9, "warnings": texts, "advice": texts, "run": long, "learner": long,
         "loss": long, "settings": {"target": long, "features": texts} | {text: text for text in texts}, "memory": memory,
+        "columns": [{"name": text, "type": text, "role": text, "why": text} for text in texts], "per_class": [{"class": long}],
+        "skipped": [{"source": long, "chunk": text, "rows": 1, "error": text} for text in texts],
+        "lineage": [{"run": text, "rows_seen": 1} for text in texts], "versions": {text: text for text in texts},
+        "started": long, "lines": [{"epoch": 0, "rows_seen": 9, "seconds": 1.0, "progressive": dict.fromkeys(texts[:2], 0.5)}],
         "stages": profile["stages"] | extra, "metrics": {text: {text: 0.5} for text in texts},
         "time": profile["time"] | dict.fromkeys(texts, 1.0), "plan": profile["plan"] | {text: text for text in texts},
         "timeline": [entry | {"stage": long if i > 50 else entry["stage"]} for i, entry in enumerate(profile["timeline"])],

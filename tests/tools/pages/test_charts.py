@@ -1,4 +1,4 @@
-"""What the pictures agree on: axes, lines, stages."""
+"""What the charts are made of: axes, lines, stages, scores."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtrain.tools.profile.axis import Axis, byte_axis, time_axis
-from streamtrain.tools.profile.picture import LIMITS, SERIES, Line, Timeline, runs, time_parts, verdict
+from streamtrain.tools.pages.axis import Axis, byte_axis, log_ticks, score_scale, time_axis
+from streamtrain.tools.pages.chart import Line, runs
+from streamtrain.tools.pages.memory import LIMITS, SERIES, Timeline, time_parts, verdict
+from streamtrain.tools.pages.scores import LINES, score_charts
 
 MakeProfile = Callable[..., dict[str, Any]]
 
@@ -34,6 +36,43 @@ def test_an_axis_of_time_holds_the_span_and_has_a_few_different_ticks(span: floa
     check_ticks(time_axis(span), span)
 
 
+@given(st.lists(st.floats(-1e9, 1e9).filter(lambda value: value == 0 or abs(value) > 1e-9), min_size=1))
+def test_an_axis_of_scores_holds_them_all(values: list[float]) -> None:
+    height, axis = score_scale(values)
+    heights = [height(value) for value in values]
+    assert -1e-6 * axis.top <= min(heights) and max(heights) <= axis.top
+    assert sorted(heights) == [height(value) for value in sorted(values)]
+    labels = [label for _, label in axis.ticks]
+    assert len(set(labels)) == len(labels) <= 9 and all(0 <= tick <= axis.top * (1 + 1e-6) for tick, _ in axis.ticks)
+
+
+@given(st.integers(1, 10**12), st.integers(1, 10**12))
+def test_an_axis_of_rows_has_a_few_different_ticks_within_it(first: int, more: int) -> None:
+    ticks = log_ticks(first, first + more)
+    assert 1 <= len(ticks) <= 9 and len({label for _, label in ticks}) == len(ticks)
+    assert all(first <= rows <= first + more for rows, _ in ticks)
+
+
+def test_scores_are_a_chart_each_and_what_is_not_scored_is_left_out() -> None:
+    held = {"loss": 0.4, "auc": float("nan"), "targets": {"a": {"loss": 0.1}}}
+    lines = [
+        {
+            "epoch": epoch,
+            "rows_seen": rows,
+            "seconds": rows / 1e4,
+            "progressive": {"loss": 100 / rows, "auc": None},
+            "holdout": hold,
+        }
+        for epoch, rows, hold in ((0, 1024, None), (0, 2048, None), (0, 5000, held), (1, 10_000, held))
+    ]
+    ((name, chart),) = score_charts(lines).items()
+    assert name == "loss" and [curve.line.key for curve in chart.curves] == ["progressive", "holdout"]
+    assert chart.curves[1].texts == ["–", "–", "0.4000", "0.4000"]
+    assert chart.curves[1].path(chart.x).count("M") == 1  # one line, across what was not scored
+    assert [(band.name, band.stop) for band in chart.bands][-1] == ("epoch 2", 1.0)
+    assert score_charts([]) == {} == score_charts(lines[:0])
+
+
 @given(st.lists(st.none() | st.integers()))
 def test_runs_are_all_that_is_not_missing(values: list[int | None]) -> None:
     found = list(runs(values))
@@ -54,9 +93,9 @@ def test_one_moment_and_none_have_a_span(profile: MakeProfile) -> None:
 
 def test_bands_cover_the_time_in_order(profile: MakeProfile) -> None:
     bands = Timeline(profile()).bands()
-    assert [band.stage for band in bands] == ["open", "target", "train", "end"]
+    assert [band.name for band in bands] == ["open", "target", "train", "end"]
     assert all(a.stop == b.start for a, b in pairwise(bands))
-    assert (bands[0].start, bands[-1].stop) == (0, 10)
+    assert (bands[0].start, bands[-1].stop) == (0, 1)
 
 
 def test_a_little_less_than_no_time_is_none() -> None:
@@ -75,7 +114,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("line", [*SERIES, *LIMITS], ids=lambda line: line.key)
+@pytest.mark.parametrize("line", [*SERIES, *LIMITS, *LINES], ids=lambda line: line.key)
 def test_lines_stand_out_from_their_ground(line: Line) -> None:
     for colour, grounds in ((line.light, ("#ffffff", "#f1f3f6")), (line.dark, ("#171b21", "#1c2129"))):
         for ground in grounds:

@@ -1,47 +1,26 @@
-"""What the pictures of a memory profile show, as numbers: the page and the plot draw, here is what they agree on.
+"""Memory over time, and what pictures of it agree on: the page and the plot draw, here are the numbers.
 
-A profile is the JSON of ``streamtrain profile``, a plain dict: ``timeline`` (moments in order), ``stages`` (bytes planned
-and measured), ``memory`` and ``time`` as in the report of a fit. What was not measured is None. Pure arithmetic, no I/O.
+A report is the JSON of ``streamtrain profile`` or of a run, a plain dict: ``timeline`` (moments in order), ``stages`` (bytes
+planned and measured), ``memory`` and ``time``. What was not measured is None. Pure arithmetic, no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streamtrain.memory.sizes import format_bytes
-from streamtrain.tools.profile.axis import Axis, byte_axis
-from streamtrain.tools.profile.text import percent
+from streamtrain.memory.sizes import format_bytes, shares
+from streamtrain.plan.term import STAGES
+from streamtrain.tools.pages.axis import Axis, byte_axis, time_axis
+from streamtrain.tools.pages.chart import Band, Chart, Curve, Limit, Line
+from streamtrain.tools.pages.text import format_seconds, percent, shortened
 
-__all__ = [
-    "LIMITS",
-    "SERIES",
-    "Band",
-    "Line",
-    "StageBytes",
-    "TimePart",
-    "Timeline",
-    "runs",
-    "stages",
-    "time_parts",
-    "verdict",
-]
+__all__ = ["LIMITS", "SERIES", "StageBytes", "TimePart", "Timeline", "memory_chart", "stages", "time_parts", "verdict"]
 
 _FAR = 3  # a budget this many times above all else would press it to the ground
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of the timeline: where its values stand, what it is called, how it looks on light and on dark ground."""
-
-    key: str
-    name: str
-    meaning: str
-    light: str
-    dark: str
-    dash: tuple[int, ...] = ()
-
+_MOST_LETTERS = 20
+_UNKNOWN = "not measured"
 
 SERIES = (
     Line("resident_bytes", "resident", "all memory of the process: what the budget bounds", "#0b61a4", "#6cb6ff"),
@@ -55,34 +34,20 @@ LIMITS = (
     Line("budget", "budget", "the most that the process may take", "#c9184a", "#ff7b93", (8, 5)),
 )
 
-_STAGES = {
-    "baseline": "Python and its libraries",
-    "reading": "reads under way, and files that are open",
-    "windows": "rows held to be shuffled",
-    "batches": "rows that the learner sees at once",
-    "learner": "the model and what prepares the numbers",
-    "other": "what no stage accounts for",
-}
+_MEANINGS = {str(stage): meaning for stage, meaning in STAGES.items()}
 _TIMES = {
     "read": "reading and decoding, beside the loop: summed over threads",
     "wait": "the learner had nothing to learn from",
     "learn": "predicting, scoring and learning",
+    "validation": "scoring the validation data",
+    "checkpoint": "writing checkpoints",
     "other": "everything else in the loop",
 }
 
 
 @dataclass(frozen=True)
-class Band:
-    """A stretch of the timeline that is one stage of the run."""
-
-    stage: str
-    start: float
-    stop: float
-
-
-@dataclass(frozen=True)
 class StageBytes:
-    """A stage of the pipeline: bytes planned and measured, and its share of the measured peak."""
+    """A stage of the pipeline: bytes planned and measured, and its share of what was measured."""
 
     name: str
     meaning: str
@@ -102,34 +67,32 @@ class TimePart:
 
 
 class Timeline:
-    """The moments of a profile as columns.
+    """The moments of a report as columns.
 
-    seconds, rows, stages: one value a moment. curves: bytes a moment, by the key of each of `SERIES`. limits: bytes, by
-    the key of each of `LIMITS` that is known.
+    seconds, rows, stages: one value a moment. curves: bytes a moment, by the key of each of `SERIES` that was recorded.
+    limits: bytes, by the key of each of `LIMITS` that is known.
 
     >>> moments = [{"seconds": s, "stage": stage, "resident_bytes": n} for s, stage, n in
     ...            [(0.0, "open", 80), (0.5, "train", 200), (2.0, "train", None)]]
     >>> timeline = Timeline({"timeline": moments, "memory": {"planned_peak_bytes": 210, "budget_bytes": 9000}})
     >>> timeline.bands()
-    [Band(stage='open', start=0.0, stop=0.5), Band(stage='train', start=0.5, stop=2.0)]
+    [Band(name='open', start=0.0, stop=0.25), Band(name='train', start=0.25, stop=1.0)]
     >>> timeline.most("resident_bytes"), timeline.most("budget"), timeline.most("arrow_bytes"), timeline.peak
     (200, 9000, None, 1)
     >>> timeline.shown()
     ('resident_bytes', 'planned')
     """
 
-    def __init__(self, profile: Mapping[str, Any]) -> None:
-        moments = profile.get("timeline") or []
-        memory = profile["memory"]
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        moments = report.get("timeline") or []
+        memory = report.get("memory") or {}
         limits = {"planned": memory.get("planned_peak_bytes"), "budget": memory.get("budget_bytes")}
+        recorded = [line.key for line in SERIES if any(line.key in moment for moment in moments)]
         self.seconds: list[float] = [moment["seconds"] for moment in moments]
         self.rows: list[int | None] = [moment.get("rows") for moment in moments]
         self.stages: list[str] = [str(moment.get("stage") or "") for moment in moments]
-        self.curves = {line.key: [moment.get(line.key) for moment in moments] for line in SERIES}
+        self.curves = {key: [moment.get(key) for moment in moments] for key in recorded}
         self.limits: dict[str, int] = {key: size for key, size in limits.items() if size is not None}
-
-    def __len__(self) -> int:
-        return len(self.seconds)
 
     def most(self, key: str) -> int | None:
         """The most bytes of a line; None if it was never measured."""
@@ -140,8 +103,8 @@ class Timeline:
     @property
     def peak(self) -> int | None:
         """The moment of the most resident memory; None if it was never measured."""
-        resident, most = self.curves["resident_bytes"], self.most("resident_bytes")
-        return None if most is None else resident.index(most)
+        most = self.most("resident_bytes")
+        return None if most is None else self.curves["resident_bytes"].index(most)
 
     @property
     def span_seconds(self) -> float:
@@ -163,45 +126,70 @@ class Timeline:
     def bands(self) -> list[Band]:
         """The stages of the run, one after the other. A stage ends where the next one starts."""
         starts = [i for i, stage in enumerate(self.stages) if i == 0 or stage != self.stages[i - 1]]
-        stops = [self.seconds[i] for i in starts[1:]] + self.seconds[-1:]
-        return [Band(self.stages[i], self.seconds[i], stop) for i, stop in zip(starts, stops, strict=True)]
+        begins = [self.seconds[i] / self.span_seconds for i in starts]
+        stops = [*begins[1:], *(seconds / self.span_seconds for seconds in self.seconds[-1:])]
+        return [Band(self.stages[i], a, b) for i, a, b in zip(starts, begins, stops, strict=True)]
 
 
-def runs(values: Sequence[Any]) -> Iterator[slice]:
-    """The stretches of values without a None: where one is missing, a line is broken.
+def memory_chart(timeline: Timeline) -> Chart:
+    """The timeline as a chart; it has at least one moment."""
+    axis, span = time_axis(timeline.span_seconds), timeline.span_seconds
+    peak, times = timeline.peak, [format_seconds(seconds) for seconds in timeline.seconds]
+    rows = ["" if rows is None else f"{rows:,}" for rows in timeline.rows]
+    lines = [line for line in SERIES if line.key in timeline.curves]
+    known = [line for line in lines if timeline.most(line.key) is not None]
+    limits = [
+        Limit(line, timeline.limits[line.key], format_bytes(timeline.limits[line.key]), right=line.key == "budget")
+        for line in LIMITS
+        if line.key in timeline.limits
+    ]
+    return Chart(
+        x=[seconds / span for seconds in timeline.seconds],
+        ticks=[(axis.share(tick), label) for tick, label in axis.ticks],
+        moments=[
+            time + (f": {stage}" if stage else "") + (f", {n} rows learned" if n else "")
+            for time, stage, n in zip(times, timeline.stages, rows, strict=True)
+        ],
+        curves=[
+            Curve(line, timeline.curves[line.key], list(map(_size, timeline.curves[line.key])), _size(timeline.most(line.key)))
+            for line in lines
+        ],
+        axis=byte_axis,
+        label=f"A moment of the run, which took {format_seconds(timeline.seconds[-1])}",
+        total="most",
+        heads=[("time", "when"), ("stage", ""), ("rows", "number"), *((line.name, "number") for line in known)],
+        cells=list(zip(times, timeline.stages, rows, strict=True)),
+        shown=timeline.shown(),
+        chosen=len(times) - 1 if peak is None else peak,
+        note="" if peak is None else "the peak",
+        limits=limits,
+        bands=[Band(shortened(band.name, _MOST_LETTERS), band.start, band.stop) for band in timeline.bands()],
+    )  # fmt: skip
 
-    >>> [values[run] for values in [[1, 2, None, None, 3]] for run in runs(values)]
-    [[1, 2], [3]]
-    """
-    start = None
-    for i, value in enumerate([*values, None]):
-        if value is None and start is not None:
-            yield slice(start, i)
-            start = None
-        elif value is not None and start is None:
-            start = i
+
+def _size(size: int | None) -> str:
+    return _UNKNOWN if size is None else format_bytes(size)
 
 
-def stages(profile: Mapping[str, Any]) -> list[StageBytes]:
-    """The stages of the pipeline, in the order of the profile."""
+def stages(report: Mapping[str, Any]) -> list[StageBytes]:
+    """The stages of the pipeline, in the order of the report; of a report without stages the terms of its plan."""
+    terms = (report.get("memory") or {}).get("terms") or {}
+    found = report.get("stages") or {name: term for name, term in terms.items() if any(term.values())}
     return [
-        StageBytes(name, _STAGES.get(name, ""), stage["planned_bytes"], stage["measured_bytes"], stage["share"])
-        for name, stage in (profile.get("stages") or {}).items()
+        StageBytes(name, _MEANINGS.get(name, ""), stage["planned_bytes"], stage["measured_bytes"], stage.get("share"))
+        for name, stage in found.items()
     ]
 
 
-def time_parts(profile: Mapping[str, Any]) -> list[TimePart]:
+def time_parts(report: Mapping[str, Any]) -> list[TimePart]:
     """Where the time went. Reads go on beside the loop, in threads of their own: they are no share of it.
 
     >>> [(part.name, part.share) for part in time_parts({"time": {"read": 9.0, "wait": 1.0, "learn": 3.0, "other": 0.0}})]
     [('read', None), ('wait', 0.25), ('learn', 0.75), ('other', 0.0)]
     """
-    spent = {name: max(seconds, 0.0) for name, seconds in (profile.get("time") or {}).items()}  # -1e-6 may be left over
-    loop = sum(seconds for name, seconds in spent.items() if name != "read") or 1.0
-    return [
-        TimePart(name, _TIMES.get(name, ""), seconds, None if name == "read" else seconds / loop)
-        for name, seconds in spent.items()
-    ]
+    spent = {name: max(seconds, 0.0) for name, seconds in (report.get("time") or {}).items()}  # -1e-6 may be left over
+    loop = shares({name: seconds for name, seconds in spent.items() if name != "read"})
+    return [TimePart(name, _TIMES.get(name, ""), seconds, loop.get(name)) for name, seconds in spent.items()]
 
 
 def verdict(memory: Mapping[str, Any]) -> tuple[bool | None, str]:
@@ -215,7 +203,7 @@ def verdict(memory: Mapping[str, Any]) -> tuple[bool | None, str]:
     planned, measured, budget = (memory[f"{name}_bytes"] for name in ("planned_peak", "measured_peak", "budget"))
     allowed = f"the {format_bytes(budget)} that it may take."
     if measured is None:
-        return None, f"The peak cannot be measured on this system: planned are {format_bytes(planned)} of {allowed}"
+        return None, f"The peak cannot be measured on this system: the plan needs {format_bytes(planned)} of {allowed}"
     took = f"the process took {format_bytes(measured)} at most"
     if measured <= budget:
         return True, f"The budget holds: {took}, {percent(measured / budget)} of {allowed}"

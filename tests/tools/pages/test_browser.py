@@ -18,8 +18,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.tools.profile.page import page as make_page
-from streamtrain.tools.profile.picture import LIMITS, SERIES
+from streamtrain.tools.pages.memory import LIMITS, SERIES
+from streamtrain.tools.pages.page import page as make_page
 
 MakeProfile = Callable[..., dict[str, Any]]
 
@@ -83,7 +83,7 @@ def expected(moment: dict[str, Any]) -> dict[str, str]:
 
 
 def point_at(page: Page, seconds: float, span: float, dy: float = 0.5) -> None:
-    box = page.locator("#frame").bounding_box()
+    box = page.locator(".frame").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] * seconds / span, box["y"] + box["height"] * dy)
 
@@ -96,7 +96,7 @@ def box(page: Page, selector: str) -> dict[str, float]:
 
 def height_of(page: Page, size: float, top: float) -> float:
     """Where a size is on an axis that ends at top, in pixels of the window."""
-    frame = box(page, "#frame")
+    frame = box(page, ".frame")
     return frame["bottom"] - frame["height"] * size / top
 
 
@@ -105,7 +105,7 @@ def test_it_starts_at_the_peak(profile: MakeProfile, open_page: Open) -> None:
     peak = max(made["timeline"], key=lambda moment: moment["resident_bytes"])
     page = open_page(make_page(made))
     assert (
-        page.locator("#moment").inner_text()
+        page.locator(".moment").inner_text()
         == f"{peak['seconds']:.3g} s: train, {peak['rows']:,} rows learned (the peak)"
     )
     assert values(page) == expected(peak)
@@ -119,7 +119,7 @@ def test_the_pointer_reads_the_nearest_moment(profile: MakeProfile, open_page: O
     page = open_page(make_page(made))
     point_at(page, min(10, max(0, moment["seconds"] + 0.03)), 10)  # nearer to this one than to the next
     assert (
-        page.locator("#moment")
+        page.locator(".moment")
         .inner_text()
         .startswith(f"{moment['seconds']:.3g} s: {moment['stage']}, {moment['rows']:,} rows")
     )
@@ -131,7 +131,7 @@ def test_the_marks_are_where_the_values_are(profile: MakeProfile, open_page: Ope
     made = profile()
     page = open_page(make_page(made))
     point_at(page, 5, 10)
-    moment, frame = made["timeline"][50], box(page, "#frame")
+    moment, frame = made["timeline"][50], box(page, ".frame")
     top = 400_000_000 * 1.06
     for key in KEYS:
         mark = box(page, f"circle[data-line={key}]")
@@ -147,7 +147,7 @@ def test_the_keyboard_reads_every_moment(profile: MakeProfile, open_page: Open) 
     made = profile()
     page = open_page(make_page(made))
     page.keyboard.press("Tab")
-    frame = page.locator("#frame")
+    frame = page.locator(".frame")
     assert frame.evaluate("frame => frame === document.activeElement")
     assert (frame.get_attribute("role"), frame.get_attribute("aria-valuemax")) == ("slider", "100")
 
@@ -156,7 +156,7 @@ def test_the_keyboard_reads_every_moment(profile: MakeProfile, open_page: Open) 
         chosen = int(frame.get_attribute("aria-valuenow") or -1)
         assert values(page) == expected(made["timeline"][chosen])
         spoken = frame.get_attribute("aria-valuetext") or ""
-        assert spoken.startswith(page.locator("#moment").inner_text())
+        assert spoken.startswith(page.locator(".moment").inner_text())
         assert f"windows {format_bytes(made['timeline'][chosen]['window_bytes'])}" in spoken
         return chosen
 
@@ -192,9 +192,9 @@ def test_the_legend_switches_lines_and_the_axis_follows(profile: MakeProfile, op
     most = max(moment["window_bytes"] for moment in made["timeline"])
     curve = box(page, "[data-curve=window_bytes]")
     assert curve["top"] == pytest.approx(height_of(page, most, 1.06 * most), abs=3)
-    assert curve["bottom"] == pytest.approx(box(page, "#frame")["bottom"], abs=3)
+    assert curve["bottom"] == pytest.approx(box(page, ".frame")["bottom"], abs=3)
     assert page.locator("[data-axis=window_bytes] text").all_text_contents()[-1] == "80 MB"
-    assert "resident" not in (page.locator("#frame").get_attribute("aria-valuetext") or "")
+    assert "resident" not in (page.locator(".frame").get_attribute("aria-valuetext") or "")
 
 
 def test_the_legend_answers_to_the_keyboard(profile: MakeProfile, open_page: Open) -> None:
@@ -216,7 +216,7 @@ def test_with_every_line_switched_off_the_page_still_answers(profile: MakeProfil
     for toggle in page.locator("[data-toggles]").all():
         toggle.uncheck()
     point_at(page, 0, 10)
-    assert page.locator("#moment").inner_text().startswith("0 s: open")
+    assert page.locator(".moment").inner_text().startswith("0 s: open")
     page.locator("[data-toggles=reading_bytes]").check()
     assert axis(page) == "reading_bytes"
 
@@ -240,10 +240,10 @@ def test_any_number_of_moments_measured_or_not(
     if moments:
         for share in (0, 0.4, 1):
             point_at(page, share, 1)
-        page.locator("#frame").press("End")
+        page.locator(".frame").press("End")
         assert values(page) == expected(made["timeline"][-1])
         assert page.locator("circle:not([display=none])").count() == (5 if measured else 0)
-    assert page.locator("#verdict").is_visible()
+    assert page.locator(".verdict").is_visible()
 
 
 def test_a_moment_without_values_has_no_marks(profile: MakeProfile, open_page: Open) -> None:
@@ -252,24 +252,25 @@ def test_a_moment_without_values_has_no_marks(profile: MakeProfile, open_page: O
     page = open_page(make_page(made))
     point_at(page, 0.7, 10)
     assert values(page) == expected(made["timeline"][7])
-    assert page.locator("#moment").inner_text() == "0.7 s: target"
+    assert page.locator(".moment").inner_text() == "0.7 s: target"
     assert page.locator("circle:not([display=none])").count() == 3
 
 
 def test_hostile_names_run_nothing_and_are_shown(hostile: dict[str, Any], open_page: Open) -> None:
     page = open_page(make_page(hostile))
+    memory = page.locator(".chart", has_text="resident")
     for share in (0.2, 0.9):
         point_at(page, share, 1)
-    page.locator("#frame").press("End")
-    assert page.locator("#moment").inner_text().startswith("10 s: <script>window.broken = 1</script>")
+    memory.locator(".frame").press("End")
+    assert memory.locator(".moment").inner_text().startswith("10 s: <script>window.broken = 1</script>")
     assert page.evaluate("window.broken") is None
     counts = page.evaluate(
         "[document.scripts.length, document.images.length, document.querySelectorAll('[onload]').length]"
     )
-    assert counts == [2, 0, 0]
+    assert counts == [4, 0, 0]
     shown = page.locator(".warnings li").all_inner_texts()
     assert shown[0] == "<script>window.broken = 1</script>" and len(shown) == len(hostile["warnings"])
-    assert page.locator("main > section").count() == 8
+    assert page.locator("main > section").count() == 11
 
 
 @pytest.mark.parametrize("place", ["</main>", "</head>", "</script>"])
@@ -277,11 +278,11 @@ def test_the_policy_stops_a_script_that_came_in(profile: MakeProfile, open_page:
     attack = (
         "<script>window.broken = 1</script><img src=x onerror='window.broken = 1'>"
         "<svg onload='window.broken = 1'></svg><img src='https://example.invalid/x.png'>"
-        "<style>#verdict { display: none }</style>"
+        "<style>.verdict { display: none }</style>"
     )
     page = open_page(make_page(profile()).replace(place, place + attack, 1), quiet=False)
     assert page.evaluate("window.broken") is None
-    assert page.locator("#verdict").is_visible()
+    assert page.locator(".verdict").is_visible()
     assert page.locator("img").count() == 2  # they are there, and did nothing
 
 
@@ -289,15 +290,15 @@ def test_without_javascript_picture_and_tables_stand(profile: MakeProfile, open_
     page = open_page(make_page(profile()), java_script_enabled=False)
     for key in KEYS:
         assert box(page, f"[data-curve={key}]")["height"] > 10 or key == "reading_bytes"
-    assert page.get_by_text("budget 400 MB").is_visible()
+    assert page.get_by_text("budget 400 MB", exact=True).is_visible()
     cells = page.locator(".legend tbody tr").first.inner_text().split("\t")
     assert [cell.strip() for cell in cells] == [
         "resident",
         "230 MB",
         "all memory of the process: what the budget bounds",
     ]
-    assert page.locator("#then").bounding_box() is None and not page.locator("#cursor").is_visible()
-    page.get_by_text("The timeline as a table").click()
+    assert page.locator(".then").bounding_box() is None and not page.locator(".cursor").is_visible()
+    page.get_by_text("The picture as a table").click()
     assert page.get_by_role("row", name=re.compile(r"^5 s train 30,000 .* 83\.8 MB 40 MB$")).is_visible() is False
     page.locator("[data-toggles=windows_bytes], [data-toggles=window_bytes]").uncheck()
     assert not page.locator("[data-curve=window_bytes]").is_visible()
@@ -341,7 +342,7 @@ def test_labels_of_the_time_axis_do_not_overlap(profile: MakeProfile, open_page:
             entry | {"seconds": i / 20} for i, entry in enumerate(made["timeline"])
         ]  # 0.05 s, 0.1 s, ...
         page = open_page(make_page(made), viewport=viewport)
-        places = page.locator("text.seconds").evaluate_all(
+        places = page.locator("text.tick").evaluate_all(
             "all => all.map(e => e.getBoundingClientRect()).filter(b => b.width).map(b => [b.left, b.right])"
         )
         assert len(places) >= 3

@@ -1,0 +1,320 @@
+"""Families of learners: how a learner is found by name, made for data of a given shape, and made again later.
+
+`FAMILIES` lists the built-in ones. Everything else has a name too: ``module:name`` is whatever Python imports there, and a
+plain name is an entry point of the group ``streamtrain.learners`` of an installed package. A name stands for a `Family`, or
+for a class or function that is called with a `LearnerShape` and returns a learner.
+
+This module imports no numpy; a family is imported when a learner of it is made.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from streamtrain.errors import RunError, StreamtrainError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamtrain.learn.learner import Learner
+
+__all__ = [
+    "ENTRY_POINTS", "FAMILIES", "Family", "LearnerShape", "NewClasses", "Recipe", "find_family", "is_family", "learner_name",
+    "learner_to_record", "name_of", "recipe", "recipe_of", "recorded_recipe", "require_name", "require_savable",
+]  # fmt: skip
+
+#: the built-in families by name, each as ``module:attribute``; the only list of them
+FAMILIES = {"linear": "streamtrain.learn.linear_family:LINEAR"}
+ENTRY_POINTS = "streamtrain.learners"
+
+_MEMBERS = ("learn", "predict", "state_dict", "load_state_dict", "state_bytes")
+
+
+@dataclass(frozen=True)
+class LearnerShape:
+    """What a learner is made for. features: columns of the dense part. slots: columns of the sparse part (categories, text,
+    missing numbers). classes: how many classes are told apart, 0 for regression and for several targets of two classes by
+    themselves. targets: how many targets are learned at once.
+
+    >>> LearnerShape(features=3, classes=2)
+    LearnerShape(features=3, slots=0, classes=2, targets=1)
+    """
+
+    features: int
+    slots: int = 0
+    classes: int = 0
+    targets: int = 1
+
+
+@runtime_checkable
+class Family(Protocol):
+    """A kind of learner, with settings of its own."""
+
+    @property
+    def name(self) -> str:
+        """The name that ``--learner`` takes."""
+
+    @property
+    def description(self) -> str:
+        """One line for people who choose."""
+
+    @property
+    def Settings(self) -> type[Any]:  # noqa: N802 (a class)
+        """A frozen dataclass: what can be asked of the family. All of its fields have defaults, and JSON can hold them."""
+
+    def make(self, shape: LearnerShape, settings: Any) -> Learner:
+        """A learner that has learned nothing yet. Raises UsageError for settings that cannot be."""
+
+
+@runtime_checkable
+class NewClasses(Protocol):
+    """What a family can add: its learners can continue an older one, with other settings or with more classes. Without
+    these methods the settings must be the same, and so must the classes."""
+
+    def differences(
+        self, new: tuple[Any, Any], old: tuple[Any, Any], *, more_classes: bool
+    ) -> Mapping[str, tuple[Any, Any]]:
+        """What two learners, each given as (learner, settings), must have in common: by flag, the values of the new one and
+        of the old one. Those that differ are refused."""
+
+    def require_new_classes(self, old: Learner, settings: Any, classes: Sequence[Any]) -> None:
+        """Raise UsageError unless the old learner can be continued with these classes, more than it knows, by these
+        settings."""
+
+    def for_new_classes(
+        self, state: dict[str, Any], old: Learner, new: Learner, positions: Sequence[int]
+    ) -> dict[str, Any]:
+        """The state of the new learner, from that of the old one, which may be taken apart. positions: where the classes of
+        the old one are among those of the new one."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a learner, and to make it again in another process. name: what finds the family there; None where
+    nothing does, so that the learner cannot be saved."""
+
+    name: str | None
+    family: Family
+    settings: Any
+
+    def make(self, shape: LearnerShape) -> Learner:
+        """A learner that has learned nothing yet."""
+        return self.family.make(shape, self.settings)
+
+    def describe(self) -> dict[str, Any]:
+        """The name and the settings, for JSON."""
+        return {"learner": self.name, "settings": asdict(self.settings)}
+
+    @property
+    def is_built_in(self) -> bool:
+        return self.name in FAMILIES
+
+
+@dataclass(frozen=True)
+class _NoSettings:
+    """The settings of a class or a function: it has none that streamtrain knows of."""
+
+
+@dataclass(frozen=True)
+class _Called:
+    """A class or a function as a family."""
+
+    name: str
+    factory: Callable[[LearnerShape], Any]
+    description = "a class or a function that makes learners"
+    Settings = _NoSettings
+
+    def make(self, shape: LearnerShape, settings: Any) -> Learner:
+        """Call it. Raises UsageError where that fails, or returns something else than a learner."""
+        try:
+            learner = self.factory(shape)
+        except (StreamtrainError, MemoryError):
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"--learner {self.name}: calling it with {shape} raised {type(error).__name__}: {error}: it must take this one "
+                "argument and return a learner"
+            ) from error
+        missing = [name for name in _MEMBERS if not hasattr(learner, name)]
+        if missing or isinstance(learner, type):
+            what = f"which has no {missing[0]}" if missing else "which is a class"
+            raise UsageError(
+                f"--learner {self.name}: returned a {type(learner).__name__}, {what}: see docs/learners.md"
+            )
+        made: Learner = learner
+        return made
+
+
+def recipe(learner: Any = "linear", /, **settings: Any) -> Recipe:
+    """How to make a learner of that family.
+
+    Parameters
+    ----------
+    learner
+        A built-in family, ``module:name``, the name of an entry point; or a `Family`, class or function itself.
+    settings
+        Of the family.
+
+    Raises
+    ------
+    UsageError
+        For a name that nothing has, and settings that the family does not have.
+
+    Example
+    -------
+    >>> recipe("linear", l2=1e-3).make(LearnerShape(3, classes=2)).state_bytes
+    92
+    """
+    family = find_family(learner)
+    known = [field.name for field in fields(family.Settings)]
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"{name}: --learner {family.name} has no such setting")
+    return Recipe(name_of(learner), family, family.Settings(**settings))
+
+
+def recipe_of(learner: Any, asked: Any) -> Recipe:
+    """How to make a learner of that family, with the fields of ``asked`` that are settings of it. Raises UsageError where a
+    setting of another family is not at its default: it would have no effect."""
+    family = find_family(learner)
+    own = {field.name for field in fields(family.Settings)}
+    for name in FAMILIES:
+        for field in fields(find_family(name).Settings):
+            if field.name not in own and hasattr(asked, field.name) and getattr(asked, field.name) != field.default:
+                flag = f"--{field.name.replace('_', '-')}"
+                raise UsageError(f"{flag}: is a setting of --learner {name}; {family.name} has no such setting")
+    settings = {name: getattr(asked, name) for name in own if hasattr(asked, name)}
+    return Recipe(name_of(learner), family, family.Settings(**settings))
+
+
+def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -> Recipe:
+    """The recipe of a learner that a file names. given: what the user says that it is, None where they say nothing.
+
+    A file may come from a stranger, and importing a module runs its code: so what is neither built in nor installed is
+    imported only if the user names it too. Raises RunError otherwise, and where the names differ or nothing has the name.
+    """
+    asked = None if given is None else name_of(given)
+    if given is not None and asked != name:
+        raise RunError(f"--learner is {learner_name(given)}, the run has {name}: it must be the same")
+    if given is None and ":" in name:
+        raise RunError(
+            f"the model's learner is {name}, which is not part of streamtrain: loading it runs the code of module "
+            f"{name.partition(':')[0]!r}; if you trust that, say so: --learner {name} (in Python learner={name!r})"
+        )
+    try:
+        family = find_family(name)
+    except UsageError as error:
+        raise RunError(f"the model's learner cannot be made: {error}") from error
+    return Recipe(name, family, family.Settings(**settings))
+
+
+# -- what a user passes in ------------------------------------------------------------------------------------------------
+
+
+def is_family(learner: Any) -> bool:
+    """Whether this names or makes learners, rather than being one."""
+    makes = isinstance(learner, Family) or (callable(learner) and not hasattr(learner, "learn"))
+    return isinstance(learner, str | type) or makes
+
+
+def learner_name(learner: Any) -> str:
+    """A name for reports."""
+    return name_of(learner) or str(getattr(learner, "__qualname__", type(learner).__name__))
+
+
+def learner_to_record(learner: Any) -> Any:
+    """The name of a family, class or function that another process can import; anything else as it is."""
+    return (name_of(learner) or learner) if is_family(learner) else learner
+
+
+def require_savable(learner: Any) -> None:
+    """Raise UsageError for a learner that no other process can make, and say why."""
+    if is_family(learner) and name_of(learner) is not None:
+        return
+    name, home = getattr(learner, "__qualname__", None), getattr(learner, "__module__", None)
+    if not is_family(learner) or not isinstance(name, str):
+        why = "is an object, and nothing says how to make it again: pass its class, or a function that makes it"
+    elif home == "__main__":
+        why = "is defined in the program itself, where no other program can import it: move it to a module of its own"
+    else:
+        why = "is defined inside a function, where nothing can import it: move it to the top level of its module"
+    raise UsageError(
+        f"learner {learner_name(learner)} cannot be saved, as out and continue_from need: it {why}; see docs/learners.md"
+    )
+
+
+# -- names ---------------------------------------------------------------------------------------------------------------
+
+
+def find_family(learner: Any) -> Family:
+    """The family of that name; or what was passed in, as a family. Raises UsageError where nothing has the name, or it is
+    something else."""
+    if not isinstance(learner, str):
+        return _as_family(learner, learner_name(learner))
+    require_name(learner)
+    if learner in FAMILIES:
+        built_in: Family = _imported(FAMILIES[learner])
+        return built_in
+    if ":" in learner:
+        return _as_family(_imported(learner), learner)
+    return _as_family(_installed()[learner].load(), learner)
+
+
+def require_name(name: str) -> None:
+    """Raise UsageError for what cannot be the name of a family. Imports nothing."""
+    module, colon, attribute = name.partition(":")
+    if colon and all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        return
+    if name in FAMILIES or (not colon and name in _installed()):
+        return
+    there = ", ".join([*FAMILIES, *sorted(_installed())])
+    raise UsageError(f"--learner {name}: must be one of {there}, or module:name of a class or function of your own")
+
+
+def name_of(learner: Any) -> str | None:
+    """The name by which another process finds this family, class or function; None where there is none."""
+    if isinstance(learner, str):
+        return learner
+    module, name = getattr(learner, "__module__", None), getattr(learner, "__qualname__", None)
+    if not (isinstance(module, str) and isinstance(name, str)) or module == "__main__":
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}:{name}" if found is learner else None
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _imported(name: str) -> Any:
+    module, _, path = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise UsageError(f"--learner {name}: importing {module} failed: {error}") from error
+        raise UsageError(
+            f"--learner {name}: there is no module {error.name!r}: start the program where it is, or set PYTHONPATH"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"--learner {name}: importing {module} raised {type(error).__name__}: {error}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"--learner {name}: {module} has no {path!r}")
+        found = getattr(found, part)
+    return found
+
+
+def _as_family(value: Any, name: str) -> Family:
+    if isinstance(value, Family) and not isinstance(value, type):
+        return value
+    if is_family(value) and not isinstance(value, str):
+        return _Called(name, value)
+    raise UsageError(f"--learner {name}: is a {type(value).__name__}: must be a class, a function or a Family")

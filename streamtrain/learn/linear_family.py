@@ -1,0 +1,76 @@
+"""Linear models as a family of learners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from streamtrain.errors import UsageError, listed
+from streamtrain.learn import new_classes
+from streamtrain.learn.family import LearnerShape
+from streamtrain.learn.fused import Linear
+from streamtrain.learn.losses import Logistic, Softmax
+from streamtrain.learn.optimizers import Ftrl
+from streamtrain.learn.settings import LinearSettings
+
+__all__ = ["LINEAR", "LinearFamily"]
+
+
+class LinearFamily:
+    """Linear models of any loss and optimizer. Also tells how one of them continues another, see `new_classes`."""
+
+    name: ClassVar[str] = "linear"
+    description: ClassVar[str] = "a linear model: squared, logistic and other losses, any optimizer, L1 and L2"
+    Settings: ClassVar[type[LinearSettings]] = LinearSettings
+
+    def make(self, shape: LearnerShape, settings: LinearSettings) -> Linear:
+        """A fresh model. Raises UsageError for settings that cannot be."""
+        return Linear(shape.features, shape.classes, slots=shape.slots, targets=shape.targets, **asdict(settings))
+
+    def differences(
+        self, new: tuple[Linear, LinearSettings], old: tuple[Linear, LinearSettings], *, more_classes: bool
+    ) -> Mapping[str, tuple[Any, Any]]:
+        """See `NewClasses`. Learning rate and penalties may change, but not whether there is a penalty: each weight
+        remembers something of it. FTRL makes its weights of its sums by rate and penalties, so these must be the same."""
+        (mine, asked), (its, had) = new, old
+        compared: dict[str, tuple[Any, Any]] = {
+            "--optimizer": (mine.optimizer.name, its.optimizer.name),
+            "--learning-rate-schedule": (asked.learning_rate_schedule, had.learning_rate_schedule),
+            "average": (asked.average, had.average),
+            "--l1": (_size(mine.l1), _size(its.l1)),
+            "--l2": (_size(mine.l2), _size(its.l2)),
+        }
+        if not more_classes:
+            compared["--loss"] = (str(mine.loss), str(its.loss))
+        if isinstance(mine.optimizer, Ftrl) and mine.loss == its.loss:
+            compared["--learning-rate"] = (mine.learning_rate, its.learning_rate)
+            compared |= {"--l1": (mine.l1, its.l1), "--l2": (mine.l2, its.l2)}
+        return compared
+
+    def require_new_classes(self, old: Linear, settings: LinearSettings, classes: Sequence[Any]) -> None:
+        """See `NewClasses`: more classes are learned by softmax, which continues logistic loss too."""
+        count, named = len(classes), listed(classes)
+        if not isinstance(old.loss, Logistic | Softmax):
+            raise UsageError(
+                f"the old run's loss is {old.loss.name!r}, which is for two classes; now there are {count} ({named}): leave "
+                "the rows of new classes out, or fit a new run with --loss softmax"
+            )
+        if settings.loss not in (None, "softmax"):
+            raise UsageError(
+                f"--loss {settings.loss}: is for two classes; now there are {count} ({named}): give --loss softmax, which "
+                "continues logistic, or leave the rows of new classes out"
+            )
+
+    def for_new_classes(
+        self, state: dict[str, Any], old: Linear, new: Linear, positions: Sequence[int]
+    ) -> dict[str, Any]:
+        """See `NewClasses` and `new_classes`."""
+        return new_classes.widened(state, old, new, positions)
+
+
+def _size(penalty: float) -> str:
+    return "above 0" if penalty else "0"
+
+
+LINEAR = LinearFamily()

@@ -1,0 +1,160 @@
+"""``report``: one page about a run, finished or not: scores, memory, time, columns, settings, warnings, lineage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streamtrain.errors import RunError, printable
+from streamtrain.metrics.scores import SCORE_KINDS
+from streamtrain.runs.folder import CHECKPOINTS, SCORES, read_report
+from streamtrain.runs.listing import list_runs, newest_header
+from streamtrain.tools.pages.page import page
+from streamtrain.tools.pages.parts import Verdict
+from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
+from streamtrain.tools.pages.text import format_score, format_seconds
+
+__all__ = ["report"]
+
+
+def report(run: str | Path, out: str | Path) -> dict[str, Any]:
+    """Write one self-contained HTML page about a run.
+
+    The run may be finished, stopped, failed or still running: the page shows what its folder contains at this moment.
+
+    Parameters
+    ----------
+    run
+        The folder that `fit` wrote.
+    out
+        The file to write; it must end in ``.html`` or ``.htm``. A file that exists is replaced.
+
+    Returns
+    -------
+    dict
+        ``run``, ``state`` (as `streamtrain runs` shows it) and ``out``.
+
+    Raises
+    ------
+    UsageError
+        ``out`` cannot be written.
+    RunError
+        ``run`` is not the folder of a run, or its files are damaged.
+
+    Examples
+    --------
+    >>> import streamtrain, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> x = [i / 1000 for i in range(1000)]
+    >>> result = streamtrain.fit({"x": x, "y": [2 * v for v in x]}, target="y", out=folder / "run")
+    >>> report(folder / "run", folder / "run.html")["state"]
+    'finished'
+    """
+    place = require_file(out, PAGE_ENDINGS)
+    facts = _describe(Path(run))
+    text = page(facts, "Run", [Verdict(*_verdict(facts))])
+    with written(place) as beside:
+        beside.write_text(text, encoding="utf-8")
+    return {"run": str(run), "state": facts["state"], "out": str(out)}
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    """All that a page shows of a run: its report where it is finished, otherwise its newest checkpoint and its scores."""
+    found = list_runs(folder)
+    if [Path(run["run"]) for run in found] != [folder]:
+        names = ", ".join(printable(run["run"]) for run in found[:3])
+        raise RunError(f"{folder}: is not a run folder but contains runs: name one of them, as in {names}")
+    facts = found[0]
+    if facts["problem"]:
+        raise RunError(f"{folder}: {facts['problem']}")
+    header = newest_header(folder / CHECKPOINTS) or {}
+    told = read_report(folder) if facts["state"] == "finished" else _of_header(header)
+    model = header.get("model") or _model(folder)
+    return facts | told | {
+        "target": ", ".join(facts["targets"] or ()) or None,
+        "columns": _columns(model),
+        "lines": _lines(folder) or header.get("history", {}).get("lines", []),
+        "versions": told.get("versions") or header.get("environment"),
+    }  # fmt: skip
+
+
+def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint tells, by the names of a report."""
+    if not header:
+        return {}
+    seconds, history, ledger = dict(header["seconds"]), header["history"], header["ledger"] or {"entries": {}}
+    loop = seconds.pop("loop")
+    beside = seconds.get("read", 0.0)
+    return {
+        "rows": history["rows"] or None,
+        "batches": history["batches"],
+        "learner": header["settings"]["learner"],
+        "rows_per_second": header["cursor"]["rows_seen"] / loop if loop else 0.0,
+        "time": seconds | {"other": loop - sum(seconds.values()) + beside},
+        "warnings": header["warnings"],
+        "skipped": [ledger["entries"][number] for number in sorted(ledger["entries"], key=int)],
+        "settings": header["settings"],
+        "started": header.get("started"),
+        "plan": {name: header["resolved"][name] for name in ("batch_size", "window_rows")},
+    }
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    """The description of a model that was finished; none where there is no such file."""
+    path = folder / "model.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _columns(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    targets = [
+        {"name": target["name"], "type": None, "role": "target", "why": _classes(target)}
+        for target in model.get("targets", [])
+    ]
+    return [*targets, *model.get("features", [])]
+
+
+def _classes(target: Mapping[str, Any]) -> str:
+    classes = target.get("classes")
+    return f"{target['task']}, {len(classes):,} classes" if classes else str(target["task"])
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    """The scores on the way. The last line may be half written."""
+    found = []
+    try:
+        texts = (folder / SCORES).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+            found.append({name: line[name] for name in ("epoch", "rows_seen", "seconds", *SCORE_KINDS)})
+        except (ValueError, LookupError, TypeError) as error:
+            if number < len(texts):
+                raise RunError(f"{folder / SCORES}: line {number} cannot be read: {error}") from error
+    return found
+
+
+def _verdict(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """How the run stands, in one sentence."""
+    epochs, asked, rows = facts["epochs"], facts["epochs_asked"], f"{facts['rows_seen']:,} rows learned"
+    if facts["state"] == "finished":
+        kind = next((kind for kind in reversed(SCORE_KINDS) if (facts["metrics"] or {}).get(kind)), None)
+        loss = facts["metrics"][kind].get("loss") if kind else None
+        score = "" if loss is None else f"; {kind} loss {format_score(loss)}"
+        took = format_seconds(facts["seconds"])
+        return "good", f"Finished: {epochs} epoch{'' if epochs == 1 else 's'}, {rows} in {took}{score}."
+    of = f" of {asked}" if asked else ""
+    if facts["state"] == "running":
+        return "doubt", f"Running: {epochs}{of} epochs are over, {rows}. This page shows its newest checkpoint."
+    if facts["state"] == "stopped":
+        return "doubt", f"Stopped: {epochs}{of} epochs are over, {rows}. `streamtrain fit --resume` continues it."
+    return "bad", f"Failed before its first checkpoint: {rows}. Start it again in the same folder."
