@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from streamtrain.columns.role import Column, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
-from streamtrain.errors import ColumnError, UsageError
-from streamtrain.storage.arrow import near_names, pick
+from streamtrain.errors import ColumnError, UsageError, near_names
+from streamtrain.storage.arrow import pick
 
 __all__ = ["choose_features", "choose_role", "choose_roles"]
 

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import dask.threaded
 
 from streamtrain.errors import DataError, UsageError
 
-__all__ = ["ClusterScheduler", "ThreadScheduler", "for_scheduler", "make_scheduler"]
+__all__ = ["ClusterScheduler", "ThreadScheduler", "connected", "make_scheduler", "threads_of"]
+
+_CONNECT_SECONDS = 30.0
 
 Task = tuple[Callable[..., Any], *tuple[Any, ...]]
 
@@ -90,10 +93,32 @@ def _is_client(scheduler: Any) -> bool:
     return hasattr(scheduler, "submit") and hasattr(scheduler, "scatter")
 
 
-def for_scheduler(settings: dict[str, Any], scheduler: Any) -> dict[str, Any]:
-    """The settings with one read for each thread of a cluster, unless ``threads`` is set. Raises UsageError for a
-    scheduler that cannot be used."""
-    make_scheduler(scheduler, 1).close()
-    if settings.get("threads") is None and _is_client(scheduler):
-        return settings | {"threads": max(1, sum(scheduler.nthreads().values()))}
-    return settings
+@contextmanager
+def connected(cluster: Any) -> Iterator[Any]:
+    """The client of a cluster, for as long as the block runs: a ``distributed.Client`` as it is, one that is made for the
+    address of a dask scheduler and closed in the end, or None for no cluster.
+
+    Raises UsageError for what is neither, for an address where no scheduler answers, and without distributed.
+    """
+    if cluster is None or _is_client(cluster):
+        yield cluster
+        return
+    if not isinstance(cluster, str) or ":" not in cluster:
+        raise UsageError(
+            f"--cluster {cluster}: must be the address of a dask scheduler, as in tcp://host:8786, or a distributed.Client"
+        )
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError(f"--cluster {cluster}: needs distributed: pip install 'streamtrain[distributed]'") from None
+    try:
+        client = Client(cluster, set_as_default=False, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--cluster {cluster}: cannot connect: {error}") from error
+    with client:
+        yield client
+
+
+def threads_of(client: Any) -> int | None:
+    """How many threads a cluster has; None without one."""
+    return None if client is None else max(1, sum(client.nthreads().values()))

@@ -237,7 +237,7 @@ class Source:
         return self._shares[0]
 
     def plan(
-        self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
+        self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
         scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip
@@ -250,7 +250,7 @@ class Source:
         batch_size, window_rows, threads, shuffle
             As in `fit`; by default a function of the chunk table.
         terms
-            What the process holds beside the loader.
+            What else the process holds while rows are loaded.
         window_bytes
             The most that a default window decodes to.
         scratch_bytes
