@@ -50,7 +50,7 @@ class Scratch:
         return cls(layout.width, entries, layout.ngrams, layout.text_bytes, layout.outputs)
 
     @property
-    def _found(self) -> float:
+    def _prepared(self) -> float:
         """Bytes of a row while it is prepared: masks and entries."""
         every = self.entries + self.numbers
         return (
@@ -65,14 +65,14 @@ class Scratch:
     @property
     def rows_at_once(self) -> int:
         """How many rows one call of a kernel learns, batch by batch: a few milliseconds, a few MB."""
-        return max(1, min(_AT_ONCE_ROWS, int(_AT_ONCE_BYTES / (self._found + (_OUTPUT_BYTES + 8) * self.outputs))))
+        return max(1, min(_AT_ONCE_ROWS, int(_AT_ONCE_BYTES / (self._prepared + (_OUTPUT_BYTES + 8) * self.outputs))))
 
     def learning(self, rows: int, learner_bytes: int, *, fused: bool = False) -> int:
         """Bytes while a batch of this many rows is learned. fused: a kernel learns the entries without copies, several batches
         in one call. learner_bytes: of all slots: a batch touches no more than these."""
-        row = self._found + _COPY_BYTES * self.numbers + _OUTPUT_BYTES * self.outputs
+        row = self._prepared + _COPY_BYTES * self.numbers + _OUTPUT_BYTES * self.outputs
         if fused:
-            return int(max(rows * row, min(self.rows_at_once * self._found, _AT_ONCE_BYTES)))
+            return int(max(rows * row, min(self.rows_at_once * self._prepared, _AT_ONCE_BYTES)))
         row += (_ENTRY_BYTES + _ENTRY_OUTPUT_BYTES * self.outputs) * self._learned
         slots = (rows * self.entries + self.numbers) * 4 * _SLOT_FIELDS * self.outputs
         return int(rows * row + min(slots, learner_bytes * _SLOT_FIELDS / _FIELDS))
@@ -80,4 +80,4 @@ class Scratch:
     def predicting(self, rows: int) -> int:
         """Bytes while this many rows are predicted."""
         entry = _ENTRY_BYTES + _ENTRY_OUTPUT_BYTES * self.outputs
-        return int(rows * (self._found + entry * self._learned + _OUTPUT_BYTES * self.outputs))
+        return int(rows * (self._prepared + entry * self._learned + _OUTPUT_BYTES * self.outputs))
