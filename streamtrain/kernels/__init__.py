@@ -26,6 +26,7 @@ __all__ = [
     "scatter_columns",
     "scatter_rows",
     "sums",
+    "unpermuted",
     "using",
     "warn_unless_compiled",
     "zeros",
@@ -87,6 +88,32 @@ def _feistel(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.
     for k, key in enumerate(keys.tolist()):
         moved = (_mixed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
         halves[k % 2] = (halves[k % 2] + moved) % sizes[k % 2]
+    return np.asarray(halves[0] * wide + halves[1])
+
+
+def unpermuted(positions: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """The inverse of `permuted`: the numbers that go to the positions given; same shape. numpy computes it, as it is asked
+    for the few rows of a batch only.
+
+    >>> keys = np.arange(8, dtype=np.uint32)
+    >>> unpermuted(permuted(3, 6, 10, keys), 10, keys).tolist()
+    [3, 4, 5]
+    """
+    high = math.isqrt(max(0, rows - 1)) + 1
+    wide = max(1, -(-rows // high))
+    numbers = np.array(positions, np.int64)
+    beyond = np.ones(len(numbers), bool)
+    while beyond.any():
+        numbers[beyond] = _feistel_back(numbers[beyond], high, wide, keys)
+        beyond = numbers >= rows
+    return numbers
+
+
+def _feistel_back(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    halves, sizes = list(np.divmod(numbers, wide)), (high, wide)
+    for k, key in reversed(list(enumerate(keys.tolist()))):
+        moved = (_mixed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
+        halves[k % 2] = (halves[k % 2] - moved) % sizes[k % 2]
     return np.asarray(halves[0] * wide + halves[1])
 
 

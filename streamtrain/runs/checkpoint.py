@@ -30,11 +30,11 @@ _FORM: dict[str, Any] = {
     "settings": dict, "resolved": dict, "validate": str | None, "validation": dict | None, "versions": dict,
     "data": {"fingerprint": str | None, "rows": int, "chunks": int, "schema": dict, "files": dict | None},
     "environment": dict.fromkeys(("streamtrain", "numpy", "blas", "kernels", "processor"), str),
-    "lineage": list, "resumes": int, "warnings": list,
+    "lineage": list, "resumes": int, "started": str, "warnings": list,
     "checkpoint_seconds": int | float, "model": dict, "cursor": dict, "ledger": dict | None,
     "history": dict.fromkeys(("rows", "held", "batches", "next_record"), int)
     | {"lines": list, "ends": list, "is_over": bool, "best_epoch": int | None, "judge": str},
-    "seconds": dict.fromkeys(("loop", "read", "wait", "learn", "checkpoint"), float),
+    "seconds": dict.fromkeys(("loop", "read", "wait", "learn", "validation", "checkpoint"), float),
 }  # fmt: skip
 _KEPT = 2
 _KEY, _RUN = "streamtrain", "run"
@@ -112,10 +112,9 @@ class Checkpoints:
                 make_durable(parent)
         number = max((number for number, _ in self._files()), default=0) + 1
         path = self.folder / f"checkpoint-{number:08}.safetensors"
+        text = json.dumps({"format": _FORMAT, **stands})[:-1] + f', "{_RUN}": {run}}}'
         with write_beside(path) as hidden:
-            tensors.save(
-                hidden, arrays, metadata={_KEY: json.dumps({"format": _FORMAT, **stands}), _RUN: run}, sealed=True
-            )
+            tensors.save(hidden, arrays, metadata={_KEY: text}, sealed=True)
         self._good = [*self._good, path][-_KEPT:]
         for _, other in self._files():
             if other not in self._good and not other.is_dir():
@@ -139,7 +138,8 @@ def _known(path: Path) -> dict[str, Any]:
         raise ValueError("is no file")
     metadata = tensors.load_metadata(path)
     try:
-        known = json.loads(metadata.get(_RUN, "{}")) | json.loads(metadata[_KEY])
+        known = json.loads(metadata[_KEY])
+        known = known.pop(_RUN, {}) | known
         fits = known["format"] != _FORMAT or _fits(known, _FORM)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("is no checkpoint of streamtrain") from error
