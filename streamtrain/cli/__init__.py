@@ -17,7 +17,6 @@ from types import FrameType
 from typing import NoReturn
 
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
-from streamtrain.kernels.crash import answer_crashes
 
 __all__ = ["main"]
 
@@ -30,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
+    if not _only_shows_help(sys.argv[1:] if arguments is None else arguments):
+        from streamtrain.kernels.crash import answer_crashes  # with numpy
+
+        answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names are whatever people wrote, terminals are not
     code = _run(arguments)
@@ -40,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code:
         logging.getLogger("asyncio").disabled = True  # reads of Zarr that nobody waits for any more are no news
     sys.exit(code)
+
+
+def _only_shows_help(arguments: Sequence[str]) -> bool:
+    """Whether nothing is read: help, the version, or what a shell completes."""
+    shows = {"-h", "--help", "-V", "--version", "--show-completion", "--install-completion"}
+    return not arguments or bool(shows.intersection(arguments)) or "_STREAMTRAIN_COMPLETE" in os.environ
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -52,9 +60,9 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        from streamtrain.cli.commands import app
+        from streamtrain.cli.commands import run
 
-        code = app(args=arguments, standalone_mode=False)
+        code = run(sys.argv[1:] if arguments is None else arguments)
         print(end="", flush=True)
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:

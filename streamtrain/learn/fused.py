@@ -36,8 +36,6 @@ class Linear(PlainLinear):
         (rows, targets).
     loss
         A name of ``LOSSES``, or a ``Loss``. By default squared, logistic or softmax, by the number of classes.
-    delta, quantile
-        Parameters of the losses huber and quantile.
     optimizer
         A name of ``OPTIMIZERS``, or an ``Optimizer``.
     learning_rate
@@ -49,6 +47,8 @@ class Linear(PlainLinear):
     average
         Whether a running average of the weights predicts: ``A += (W - A) * min(1, 4 / (n + 3))`` at batch n
         (polynomial-decay averaging, Shamir & Zhang 2013). For a slot, n counts the batches in which it occurred.
+    parameters
+        Of the loss and the optimizer, as ``delta`` of huber.
 
     Raises
     ------

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, DataError, UsageError
+from streamtrain.errors import BadValueError, DataError
 from streamtrain.load import Loader, Source
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import peak_bytes
-from streamtrain.memory.sizes import parse_bytes
 from streamtrain.metrics import Metrics
 from streamtrain.metrics.scores import metrics_for
 from streamtrain.model import Model
 from streamtrain.model.opening import open_for
+from streamtrain.options import check
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.settings import PlanSettings
 from streamtrain.plan.term import Term
 
 __all__ = ["Scorer", "chunk_rows", "plan_behind", "predicted", "prediction_schema", "require_settings", "score"]
@@ -35,7 +36,7 @@ _WINDOW_BYTES, _BATCH_BYTES, _OUTPUT_BYTES = 32 * 10**6, 2 * 10**6, 8 * 10**6
 
 
 def _plan(
-    source: Source, model: Model | None, memory: int | str | None, threads: int | None, *, written: bool = False,
+    source: Source, model: Model | None, memory: float | str | None, threads: int | None, *, written: bool = False,
     loading: int = 0,
 ) -> Plan:  # fmt: skip
     """Rows in file order: the window is a matter of memory only, so it is small. ``written``: for predictions, too. loading:
@@ -59,7 +60,9 @@ def _plan(
     )  # fmt: skip
 
 
-def plan_behind(source: Source, model: Model, memory: int | str | None, threads: int | None, *, written: bool) -> Plan:
+def plan_behind(
+    source: Source, model: Model, memory: float | str | None, threads: int | None, *, written: bool
+) -> Plan:
     """The plan of a process that has loaded the model and looked at the data, which may have taken more than all the rest
     will."""
     plan = _plan(source, model, memory, threads, written=written)
@@ -77,12 +80,9 @@ def chunk_rows(model: Model | None) -> int:
     return max(1024, min(65_536, _OUTPUT_BYTES // _output_bytes(model)))
 
 
-def require_settings(memory: int | str | None, threads: int | None) -> None:
+def require_settings(memory: float | str | None, threads: int | None) -> None:
     """Settings first, before any I/O."""
-    if memory is not None:
-        parse_bytes(memory)
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads}: must be at least 1")
+    check(PlanSettings(memory=memory, threads=threads))
 
 
 def predicted(

@@ -192,7 +192,7 @@ def test_the_classes_have_every_check(suite: type) -> None:
         (wrong_learners_world.SetsTheEnvironment, "surroundings", r"changed os\.environ, which"),
         (wrong_learners_world.OverflowsUnseen, "surroundings", "FloatingPointError: overflow .*np.errstate"),
         (wrong_learners_world.GivesUpOnOverflow, "surroundings", "with numpy raising errors .* and without: output"),
-        (wrong_learners_world.KeepsAFileOpen, "open_files", r"1 file is open that was not before: .*wrong_learners_world.py \(file \d+\)"),
+        (wrong_learners_world.KeepsAFileOpen, "open_files", r"1 file is open that was not before: .*world.py \(file \d+\)"),
         (wrong_learners.ChangesX, "inputs", "batch 1: predicting from it changed it: batch.features"),
         (wrong_learners.OneAgainstTheRest, "outputs", "add up to 2, not to 1 within 1e-05"),
     ],
