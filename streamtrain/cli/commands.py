@@ -134,7 +134,6 @@ def fit(data: Data, json: Json = False, **settings: Any) -> None:
 
     with FitLine() as line:
         result = streamtrain.fit(data, progress=line, **settings)
-    _warn(result.as_dict()["warnings"])
     _print(result.as_dict(), json, "fit")
 
 
@@ -176,7 +175,11 @@ def profile(
 @takes(Settings, only=_READING, grouped=False)
 def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = False, **settings: Any) -> None:
     """Metrics of a run on other data."""
-    _print(streamtrain.evaluate(run, data, learner=learner, **settings), json, "evaluation")
+    from streamtrain.cli.progress import RowsLine
+
+    with RowsLine("rows scored") as line:
+        result = streamtrain.evaluate(run, data, learner=learner, progress=line, **settings)
+    _print(result, json, "evaluation")
 
 
 @command()
@@ -190,7 +193,11 @@ def predict(
     **settings: Any,
 ) -> None:
     """Predictions for each row of the data, in its order, streamed in constant memory."""
-    _print(streamtrain.predict(run, data, out=out, learner=learner, **settings), json, "prediction")
+    from streamtrain.cli.progress import RowsLine
+
+    with RowsLine("rows predicted") as line:
+        result = streamtrain.predict(run, data, out=out, learner=learner, progress=line, **settings)
+    _print(result, json, "prediction")
 
 
 @command()

@@ -36,7 +36,8 @@ class Monitor:
 
     budget_bytes: the most that the process may take. planned: bytes of the plan's terms, by name. measured: what terms have
     really taken, where that is known; for the message. stops: whether going over the budget is an error; otherwise it
-    becomes a warning in ``warnings``, and no limit is set.
+    becomes a warning in ``warnings``, and no limit is set. watch: called
+    a hundred times a second from the monitor's thread.
 
     A MemoryError inside the block becomes BudgetExceeded.
 
@@ -46,11 +47,11 @@ class Monitor:
 
     def __init__(
         self, budget_bytes: int, planned: Mapping[str, int], *, measured: Callable[[], Mapping[str, int]] = dict,
-        stops: bool = True,
+        stops: bool = True, watch: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
         self.budget_bytes = budget_bytes
         self.warnings: list[str] = []
-        self._planned, self._measured, self._stops = planned, measured, stops
+        self._planned, self._measured, self._stops, self._watch = planned, measured, stops, watch
         self._near = self._over = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="streamtrain-monitor", daemon=True)
@@ -115,6 +116,8 @@ class Monitor:
     def _run(self) -> None:
         while not self._done.is_set():
             self._sample()
+            if self._watch is not None:
+                self._watch()
             self._done.wait(_SAMPLE_SECONDS)
 
     def _sample(self) -> None:

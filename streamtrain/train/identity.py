@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from streamtrain.train.settings import Settings
 
 __all__ = [
     "Resumed", "describe_data", "environment", "environment_changes", "is_same", "require_same_data",
-    "require_same_versions", "resolved_names", "resumed_settings", "versions",
+    "require_same_versions", "resolved_names", "resumed_settings", "software", "versions",
 ]  # fmt: skip
 
 _MOST_FILES = 4096  # whose names are kept, to say which one changed
@@ -142,6 +143,12 @@ def environment() -> dict[str, str]:
         "kernels": "compiled" if COMPILED else "numpy",
         "processor": _processor(),
     }
+
+
+def software() -> dict[str, str]:
+    """What ran, by its version, for the report."""
+    libraries = {name: version(name) for name in ("pyarrow", "dask")}
+    return {"python": platform.python_version()} | environment() | libraries
 
 
 def environment_changes(header: Mapping[str, Any]) -> list[str]:

@@ -84,10 +84,12 @@ class Job:
             surveyed = _surveyed(source, settings, ledger, None if known is None else known.model)
         return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=known is not None)
 
-    def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
-        """What holds the process to the plan's budget (see `Monitor`)."""
+    def monitor(
+        self, measured: Callable[[], Mapping[str, int]] = dict, watch: Callable[[], object] | None = None
+    ) -> Monitor:
+        """The monitor that holds the process to the plan's budget. measured, watch: see `Monitor`."""
         stops = self.settings.on_overrun == "raise"
-        return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops)
+        return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops, watch=watch)
 
     def ready(self) -> Job:
         """The same job, now that its plan is accepted: the first features are read (see `Source.with_offsets`), unless an
