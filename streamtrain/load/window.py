@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.columns.layout import Layout
-from streamtrain.plan.order import Piece, held_out, row_keys, row_places
+from streamtrain.plan.order import Piece, held_out, row_keys, row_positions
 
 __all__ = ["Places", "Window", "WindowOrder", "WindowRows"]
 
@@ -81,7 +81,7 @@ class WindowOrder:
         return places
 
     def _learned(self, first: int, last: int) -> NDArray[np.int64]:
-        return np.arange(first, last) if self.keys is None else row_places(first, last, self.training, self.keys)
+        return np.arange(first, last) if self.keys is None else row_positions(first, last, self.training, self.keys)
 
     def origins(self, first: int, last: int) -> NDArray[np.int64]:
         """The positions in the data of the rows that stand from ``first`` to ``last``."""
