@@ -17,7 +17,7 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECAS
 
 
 def parse_bytes(size: int | str) -> int:
-    """A size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
+    """Return a size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
 
     Raises SizeError for anything else, and for less than one byte.
 
@@ -38,7 +38,7 @@ def parse_bytes(size: int | str) -> int:
 
 
 def format_bytes(size: int) -> str:
-    """A size for people, in powers of ten.
+    """Write a size for people, in powers of ten.
 
     >>> format_bytes(512_000_000), format_bytes(999), format_bytes(1_500), format_bytes(3_284_000_000)
     ('512 MB', '999 B', '1.5 kB', '3.28 GB')
@@ -52,7 +52,7 @@ def format_bytes(size: int) -> str:
 
 
 def predicted_peak(terms: Mapping[str, int]) -> int:
-    """The peak of the process: one process holds all stages at once, so terms are summed, not maximised.
+    """Return the predicted peak of the process: the sum of the terms, because one process holds all of them at once.
 
     >>> predicted_peak({"baseline": 80, "windows": 20})
     100
@@ -61,12 +61,12 @@ def predicted_peak(terms: Mapping[str, int]) -> int:
 
 
 def sorted_terms(terms: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Terms with their bytes, largest first."""
+    """Return the terms with their bytes, largest first."""
     return sorted(terms.items(), key=lambda item: -item[1])
 
 
 def shares(parts: Mapping[str, float]) -> dict[str, float]:
-    """The share of each part in their sum, in steps of 0.1 %, rounded so that the shares add up to 1.
+    """Return the share of each part in the sum, in steps of 0.1 %, rounded so that the shares add up to 1.
 
     Each is rounded down, and the steps that are left go to those that lost most. All are 0 where the sum is.
 

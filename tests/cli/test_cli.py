@@ -291,7 +291,7 @@ BAD = [
     ("fit ok.parquet --target y --memory 0", ["less than one byte"]),
     ("evaluate r ok.parquet --memory 5q", ["'5q' is not a size"]),
     ("predict r ok.parquet --out p.parquet --memory 5q", ["'5q' is not a size"]),
-    ("fit ok.parquet --target y --learner tree", ["--learner tree", "'linear'"]),
+    ("fit ok.parquet --target y --learner tree", ["--learner tree: must be one of linear, or module:name"]),
     ("fit ok.parquet --target y --loss hinges", ["--loss hinges", "did you mean 'hinge'"]),
     ("fit ok.parquet --target y --optimizer adams", ["--optimizer adams", "did you mean 'adam'"]),
     ("fit lengths.zarr --target y", ["X", "y", "10", "9"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -401,8 +402,9 @@ def test_readers_that_tell(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["order", "preparation", "learner"])
 def test_another_version(base: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     module = {"order": "plan.order", "preparation": "prepare", "learner": "learn"}[part]
+    was = importlib.import_module(f"streamtrain.{module}").VERSION
     monkeypatch.setattr(f"streamtrain.{module}.VERSION", 99)
-    text = refused(base / "data", base / "r", f"started with version 1 of the {part}, and this is version 99")
+    text = refused(base / "data", base / "r", f"started with version {was} of the {part}, and this is version 99")
     assert "go on with streamtrain 0." in text and "start a new run in another folder" in text
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from streamtrain.batch import Batch
+from streamtrain.learn.family import LearnerShape
 from streamtrain.testing.learners import checks, sizes, state, world
 from streamtrain.testing.learners.generated import generated_batch
 from streamtrain.testing.learners.subject import LearnerSubject, Task
@@ -31,7 +32,7 @@ class LearnerTests:
             classes = 2
 
             def make(self):
-                return Mine(self.features, self.classes)
+                return Mine(self.shape)
 
     ``make`` is all that is needed, for a learner of regression. What it claims is said by
 
@@ -65,6 +66,11 @@ class LearnerTests:
     free_shapes: ClassVar[Sequence[str]] = ()
 
     _predicts: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> LearnerShape:
+        """What the learner is made for, as `fit` tells a class or function that makes one."""
+        return LearnerShape(self.features, self.slots, self.classes, self.targets)
 
     def make(self) -> Any:
         """A fresh one, that has learned nothing; the same at every call."""

@@ -1,4 +1,4 @@
-"""What can be asked of `make`, and the defaults."""
+"""The settings of `make`: their defaults and their checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHUNK_BYTES = 10 * 2**20
 
 
 def default_chunk_rows(columns: int) -> int:
-    """Rows of a chunk unless said: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
+    """The default number of rows in a chunk: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
 
     >>> default_chunk_rows(40), default_chunk_rows(100_000), default_chunk_rows(1)
     (65536, 1024, 1048576)
@@ -27,9 +27,9 @@ def default_chunk_rows(columns: int) -> int:
 
 
 def default_files(rows: int, chunk_rows: int, columns: int) -> int:
-    """Files unless said: one for each 20,000 column chunks (columns x row groups).
+    """The default number of files: one for every 20,000 column chunks (columns x row groups).
 
-    The footer of a file is held in memory until the file is done, about 1.5 kB for each of them.
+    The footer of a file stays in memory until the file is finished, about 1.5 kB for each column chunk.
 
     >>> default_files(20_000_000, 65_536, 40), default_files(1_000_000_000, 65_536, 40)
     (1, 32)
@@ -40,7 +40,7 @@ def default_files(rows: int, chunk_rows: int, columns: int) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `make`, checked: every way to be wrong is a `UsageError` here, before anything is written."""
+    """The arguments of `make`. Raises UsageError for a wrong one, before anything is written."""
 
     name: str
     rows: int
@@ -53,20 +53,20 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
-        _known("data set", self.name, PROBLEMS)
-        _known("format", self.format, COMPRESSIONS)
-        _known(f"compression for {self.format}", self.compression, COMPRESSIONS[self.format])
+        _require_choice("NAME", self.name, PROBLEMS)
+        _require_choice("--format", self.format, COMPRESSIONS)
+        _require_choice("--compression", self.compression, COMPRESSIONS[self.format])
         for setting in ("rows", "columns", "files", "chunk_rows"):
-            _at_least(1, setting, getattr(self, setting))
-        _at_least(0, "seed", self.seed)
+            _require_least(1, setting, getattr(self, setting))
+        _require_least(0, "seed", self.seed)
         if self.chunk > MAX_CHUNK_ROWS:
-            raise UsageError(f"chunk_rows must be at most {MAX_CHUNK_ROWS:,}, got {self.chunk_rows}")
+            raise UsageError(f"--chunk-rows {self.chunk_rows}: must be at most {MAX_CHUNK_ROWS:,}")
         if self.format == "zarr" and self.parts > 1:
-            raise UsageError(f"files={self.files}: a Zarr store is one group; ask for more files with format='parquet'")
+            raise UsageError(f"--files {self.files}: must be 1 for zarr, which is one group; or give --format parquet")
         if self.parts > self.rows:
-            raise UsageError(f"files={self.files} is more than rows={self.rows}: every file needs a row")
+            raise UsageError(f"--files {self.files}: must be at most --rows {self.rows}: every file needs a row")
         if self.out.exists() and not (self.out.is_dir() and not os.listdir(self.out)):
-            raise UsageError(f"out={str(self.out)!r} exists and is not an empty folder; remove it or name another")
+            raise UsageError(f"--out {self.out}: exists and is not an empty folder: remove it, or name another")
 
     @property
     def features(self) -> int:
@@ -74,26 +74,26 @@ class Settings:
 
     @property
     def chunk(self) -> int:
-        """Rows of a chunk."""
+        """Rows in a chunk."""
         return default_chunk_rows(self.features) if self.chunk_rows is None else self.chunk_rows
 
     @property
     def parts(self) -> int:
-        """Files, of a Parquet set."""
+        """The number of files."""
         if self.files is None:
             return 1 if self.format == "zarr" else default_files(self.rows, self.chunk, self.features)
         return self.files
 
 
-def _known(what: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
+def _require_choice(flag: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
         from difflib import get_close_matches
 
-        near = get_close_matches(value, known)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UsageError(f"unknown {what} {value!r}{hint} There are: {', '.join(known)}")
+        near = get_close_matches(value, choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{flag} {value}: must be one of {', '.join(choices)}{hint}")
 
 
-def _at_least(least: int, setting: str, value: int | None) -> None:
+def _require_least(least: int, setting: str, value: int | None) -> None:
     if value is not None and value < least:
-        raise UsageError(f"{setting} must be at least {least}, got {value}")
+        raise UsageError(f"--{setting.replace('_', '-')} {value}: must be at least {least}")
