@@ -20,7 +20,6 @@ from typing import NoReturn
 
 from streamtrain.cli.log import shown_on_stderr
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
-from streamtrain.kernels.crash import answer_crashes
 
 __all__ = ["main"]
 
@@ -34,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
+    if not _only_shows_help(sys.argv[1:] if arguments is None else arguments):
+        from streamtrain.kernels.crash import answer_crashes  # with numpy
+
+        answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
     code = _run(arguments)
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code:
         logging.getLogger("asyncio").disabled = True  # it reports reads of Zarr that were abandoned
     sys.exit(code)
+
+
+def _only_shows_help(arguments: Sequence[str]) -> bool:
+    """Whether nothing is read: help, the version, or what a shell completes."""
+    shows = {"-h", "--help", "-V", "--version", "--show-completion", "--install-completion"}
+    return not arguments or bool(shows.intersection(arguments)) or "_STREAMTRAIN_COMPLETE" in os.environ
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -58,10 +66,10 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        from streamtrain.cli.commands import app
+        from streamtrain.cli.commands import run
 
         with shown_on_stderr():
-            code = app(args=arguments, standalone_mode=False)
+            code = run(sys.argv[1:] if arguments is None else arguments)
         print(end="", flush=True)
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from streamtrain.errors import printable
 from streamtrain.memory.sizes import format_bytes, shares
-from streamtrain.metrics.scores import SCORE_KINDS
+from streamtrain.runs.listing import judging_scores
 from streamtrain.runs.report import memory_table
 
 __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "report", "runs", "warn"]
@@ -228,20 +228,18 @@ def rechunked(result: dict[str, Any]) -> None:
 
 
 def runs(found: list[dict[str, Any]]) -> None:
+    names = dict.fromkeys(name for run in found for name in judging_scores(run)[1])
     rows = []
     for run in found:
         epochs = "" if run["epochs_asked"] is None else f"{run['epochs']} of {run['epochs_asked']}"
-        judge = next((name for name in reversed(SCORE_KINDS) if run["metrics"][name]), "")
-        scores = run["metrics"][judge] if judge else {}
-        values = ("" if (v := scores.get(name)) is None else f"{v:.4f}" for name in ("loss", "accuracy", "rmse"))
+        kind, scores = judging_scores(run)
+        values = ("" if (v := scores.get(name)) is None else f"{v:.4f}" for name in names)
         parent = run["lineage"][-1]["run"] if run["lineage"] else ""
-        rows.append((run["run"], run["state"], epochs, f"{run['rows_seen']:,}", *values, judge, parent))
-    names = ["run", "state", "epochs", "rows seen", "loss", "accuracy", "rmse", "judged by", "from"]
-    used = [
-        i for i, name in enumerate(names) if name not in ("accuracy", "rmse", "from") or any(row[i] for row in rows)
-    ]
+        rows.append((run["run"], run["state"], epochs, f"{run['rows_seen']:,}", *values, kind, parent))
+    columns = ["run", "state", "epochs", "rows seen", *names, "judged by", "from"]
+    used = [i for i, name in enumerate(columns) if name != "from" or any(row[i] for row in rows)]
     shown = [tuple(row[i] for i in used) for row in rows]
-    _table(*(names[i] for i in used), rows=shown, words=("state", "judged by", "from"))
+    _table(*(columns[i] for i in used), rows=shown, words=("state", "judged by", "from"))
     for run in found:
         if run["problem"]:
             _line(f"\n{printable(run['run'])}: {printable(run['problem'])}")

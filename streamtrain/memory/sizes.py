@@ -8,15 +8,16 @@ from fractions import Fraction
 
 from streamtrain.errors import SizeError
 
-__all__ = ["format_bytes", "parse_bytes", "predicted_peak", "shares", "sorted_terms"]
+__all__ = ["format_bytes", "parse_budget", "parse_bytes", "predicted_peak", "shares", "sorted_terms"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
 _STEPS = 1000  # that make a whole
+_LEAST_BARE_BUDGET = 10**6
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECASE)
 
 
-def parse_bytes(size: int | str) -> int:
+def parse_bytes(size: float | str) -> int:
     """Return a size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
 
     Raises SizeError for anything else, and for less than one byte.
@@ -34,6 +35,22 @@ def parse_bytes(size: int | str) -> int:
     number = int(Fraction(match[1]) * _UNITS[unit])  # exact: a float holds 53 bits
     if number < 1:
         raise SizeError(f"{size!r} is less than one byte: write a positive size, as in 512MB")
+    return number
+
+
+def parse_budget(size: float | str) -> int:
+    """A memory budget in bytes. Raises SizeError as `parse_bytes`, and for a bare number that is too small
+    to be meant as bytes.
+
+    >>> parse_budget("512MB")
+    512000000
+    >>> parse_budget(500)
+    Traceback (most recent call last):
+    streamtrain.errors.SizeError: --memory 500: is 500 bytes; write 500MB if megabytes are meant
+    """
+    number = parse_bytes(size)
+    if number < _LEAST_BARE_BUDGET and not re.search("[a-z]", str(size), re.IGNORECASE):
+        raise SizeError(f"--memory {size}: is {number} bytes; write {str(size).strip()}MB if megabytes are meant")
     return number
 
 

@@ -1,66 +1,48 @@
-"""Arrays in a file of the safetensors format, written and read one at a time.
+"""Arrays in a file of the safetensors format: written by the format's library, read into place by a loader of our own.
 
-The format's library makes bytes of all arrays before it writes. Here they go from where they are into the file, and from the
-file to where they stay, in blocks that SHA-256 sees on their way: nothing is in memory twice. A file is 8 bytes with the length
-of its header (little-endian), the header (JSON, padded with spaces to whole 8 bytes) and the bytes of the arrays, little-endian
-and without gaps: https://huggingface.co/docs/safetensors/index#format
+The library's loader copies what it reads, or leaves pages of the file in memory; ours reads each array straight into the
+memory where it stays, believes no size before it has compared it with the file's, and hashes on the way.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedReader, BufferedWriter
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.errors import printable
+from streamtrain.model.tensor_header import (
+    DTYPES,
+    MAX_HEADER_BYTES,
+    METADATA,
+    Entry,
+    TensorFileError,
+    read_header,
+    shown,
+)
 
 __all__ = ["Contents", "TensorFileError", "load", "load_metadata", "save", "verify"]
 
-_DTYPES = {
-    "U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "U32": "<u4", "I32": "<i4", "F16": "<f2", "U16": "<u2",
-    "I16": "<i2", "I8": "<i1", "U8": "<u1", "BOOL": "<b1",
-}  # fmt: skip
-"""The format's types and numpy's, in the order in which arrays stand in a file: large ones first, so that all are aligned."""
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_METADATA, _SEAL = "__metadata__", "sha256"
+_SEAL = "sha256"
 _SEAL_FORM = ("<u1", (32,))
-_MOST_HEADER_BYTES = 100_000_000  # the format's limit
-_MOST_AXES, _MOST_SIZE = 64, 1 << 63  # numpy's limits
-_SHORTER = "is cut off: it became shorter while it was read"
-_BLOCK_BYTES = 1 << 20  # what was just hashed is still in the processor's cache when it is written
-
-
-class TensorFileError(ValueError):
-    """A file that is not of this format, or is damaged. The message has no path: who asked for the file knows it."""
+_BLOCK_BYTES = 1 << 20  # small enough to be still in the processor's cache when it is hashed
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
     """What a file holds: ``arrays`` (owned and writable, in the order of the file), ``metadata``, and the ``sha256`` of the
-    whole file in hexadecimal digits."""
+    file in hexadecimal digits (see `save`)."""
 
     arrays: dict[str, NDArray[Any]]
     metadata: dict[str, str]
     sha256: str
-
-
-class _Entry(NamedTuple):
-    """An array as the header tells of it: type as in numpy, and its bytes, counted from the header's end."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
 
 
 def save(
@@ -70,15 +52,30 @@ def save(
     metadata: Mapping[str, str] | None = None,
     sealed: bool = False,
 ) -> str:
-    """Write arrays to a new file, also to the disk (fsync), and return the SHA-256 of the file in hexadecimal digits.
+    """Write arrays to a file and flush it to the disk. Return its SHA-256 in hexadecimal digits.
 
-    arrays: of any shape, booleans, integers of 8 to 64 bits and floats of 16 to 64; plain numbers are int64, float64 and bool.
-    Only arrays that are not contiguous or not little-endian are copied, one at a time. metadata: text for the header.
-    sealed: the last array is ``sha256``, uint8, shape (32,): the SHA-256 of all bytes before it.
-    The same arrays and metadata make the same bytes, whatever their order; without a seal, those of the format's library.
-    A file that is there is overwritten, and one that could not be finished is left: safe replacement is the caller's.
-    Raises ValueError, before it touches the file, for a type that the format lacks, a name that it keeps for itself, text that
-    is not Unicode and a header above 100 MB; OSError as the file system does.
+    Parameters
+    ----------
+    path
+        A file there is replaced. An interrupted call may leave a hidden file ``.tmp*`` in the folder: write into a folder
+        that is removed then (`streamtrain.state.write_beside`).
+    arrays
+        Arrays of any shape: booleans, integers of 8 to 64 bits, floats of 16 to 64; plain numbers become int64, float64 or
+        bool. Only arrays that are not contiguous or not little-endian are copied.
+    metadata
+        Text for the header under at most one name: the library writes several in no fixed order, and the same arrays are to
+        make the same bytes.
+    sealed
+        Add an array ``sha256``, uint8, shape (32,): the SHA-256 of the file as it is while these 32 bytes are zero.
+        That is also what is returned then.
+
+    Raises
+    ------
+    ValueError
+        Before the file is touched: for a type that the format lacks, a name that it reserves, text that is not Unicode,
+        several names of metadata, or a header above 100 MB.
+    OSError
+        As the file system does.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
@@ -86,33 +83,34 @@ def save(
     >>> load_metadata(path)
     {'by': 'me'}
     """
-    if taken := arrays.keys() & ({_METADATA, _SEAL} if sealed else {_METADATA}):
-        raise ValueError(f"an array cannot be called {min(taken)!r}: the file has its own")
-    held = {name: np.asarray(value) for name, value in arrays.items()}
-    entries = _entries_of(held)
-    end = entries[-1].stop if entries else 0
-    seal = [_Entry(_SEAL, *_SEAL_FORM, end, end + 32)] if sealed else []
-    header = _header_of(entries + seal, metadata)
-    hasher = hashlib.sha256(header)
-    with open(path, "wb") as file:
-        file.write(header)
+    if taken := arrays.keys() & ({METADATA, _SEAL} if sealed else {METADATA}):
+        raise ValueError(f"an array cannot be called {min(taken)!r}: the name is reserved")
+    _check_text(arrays, metadata or {})
+    contiguous = {name: _contiguous(name, np.asarray(value)) for name, value in arrays.items()}
+    if sealed:
+        contiguous[_SEAL] = np.zeros(32, np.uint8)
+    _write(Path(path), contiguous, metadata)
+    with open(path, "r+b") as file:
+        header, _, entries = read_header(file)
+        hasher = hashlib.sha256(header)
         for entry in entries:
-            _write(file, np.asarray(held[entry.name], entry.dtype, order="C"), hasher)
+            for block in _blocks(contiguous[entry.name]):
+                hasher.update(block)
         if sealed:
-            file.write(digest := hasher.digest())
-            hasher.update(digest)
-        file.flush()
+            file.seek(len(header) + _seal_of(entries).start)
+            file.write(hasher.digest())
+            file.flush()
         os.fsync(file.fileno())
     return hasher.hexdigest()
 
 
 def load(path: str | Path, *, sealed: bool = False) -> Contents:
-    """All arrays of a file and its metadata; plain numbers come back as arrays of shape ().
+    """Read all arrays of a file and its metadata. Plain numbers come back as arrays of shape ().
 
-    Nothing is in memory but the arrays and the header. sealed: the file ends with its own SHA-256 (see save), which is verified
-    and left out: no bit of the file has changed.
-    Raises TensorFileError for a file that is not of the format, cut off, damaged or not sealed though it should be; OSError as
-    the file system does.
+    Nothing is in memory but the arrays and the header. sealed: the file carries its own SHA-256 (see `save`), which is
+    compared and left out; no bit of the file has changed then.
+    Raises TensorFileError for a file that is not of the format, cut off, damaged, or not sealed though it should be; OSError
+    as the file system does.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
@@ -123,64 +121,114 @@ def load(path: str | Path, *, sealed: bool = False) -> Contents:
     >>> _ = path.write_bytes(path.read_bytes().replace(b'"w"', b'"v"'))
     >>> load(path, sealed=True)
     Traceback (most recent call last):
-    streamtrain.model.tensors.TensorFileError: its checksum differs: the file is not what was written
+    streamtrain.model.tensor_header.TensorFileError: its checksum differs: the file is not what was written
     """
     arrays: dict[str, NDArray[Any]] = {}
+
+    def blocks(entry: Entry) -> Iterator[memoryview]:
+        arrays[entry.name] = np.empty(entry.shape, entry.dtype)
+        return _blocks(arrays[entry.name])
+
     with open(path, "rb") as file:
-        header, metadata, entries = _read_header(file)
-        if sealed:
-            _require_seal(entries)
-        hasher = hashlib.sha256(header)
-        for entry in entries:
-            before = hasher.digest()
-            arrays[entry.name] = np.empty(entry.shape, entry.dtype)
-            for block in _blocks(arrays[entry.name]):
-                if file.readinto(block) != len(block):
-                    raise TensorFileError(_SHORTER)
-                hasher.update(block)
-    if sealed:
-        _require_same(arrays.pop(_SEAL).tobytes(), before)
-    return Contents(arrays, metadata, hasher.hexdigest())
+        header, metadata, entries = read_header(file)
+        digest = _read(file, header, entries, blocks, sealed=sealed)
+    return Contents(arrays, metadata, digest)
 
 
 def verify(path: str | Path) -> None:
-    """Raise TensorFileError unless a file is sealed and no bit of it has changed; none of its arrays is held in memory.
-    OSError as the file system does.
+    """Raise TensorFileError unless a file is sealed and no bit of it has changed. No array is held in memory.
+    Raises OSError as the file system does.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
     >>> digest = save(path, {"w": np.arange(3.0)}, sealed=True)
     >>> verify(path)
     """
-    block = memoryview(bytearray(_BLOCK_BYTES))
+    scratch = memoryview(bytearray(_BLOCK_BYTES))
+
+    def blocks(entry: Entry) -> Iterator[memoryview]:
+        for start in range(entry.start, entry.stop, _BLOCK_BYTES):
+            yield scratch[: min(entry.stop - start, _BLOCK_BYTES)]
+
     with open(path, "rb") as file:
-        header, _, entries = _read_header(file)
-        _require_seal(entries)
-        hasher, left = hashlib.sha256(header), entries[-1].start
-        while left:
-            part = block[: min(left, _BLOCK_BYTES)]
-            if file.readinto(part) != len(part):
-                raise TensorFileError(_SHORTER)
-            hasher.update(part)
-            left -= len(part)
-        _require_same(file.read(), hasher.digest())
+        header, _, entries = read_header(file)
+        _read(file, header, entries, blocks, sealed=True)
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a file. Raises TensorFileError for a header that is wrong or does not fit the file's length; no array
-    is read and no seal verified. OSError as the file system does."""
+    """Return the metadata of a file. Neither an array is read nor a checksum compared.
+
+    Raises TensorFileError for a header that is wrong or does not fit the length of the file; OSError as the file system does.
+    """
     with open(path, "rb") as file:
-        return _read_header(file)[1]
+        return read_header(file)[1]
 
 
-def _require_seal(entries: Sequence[_Entry]) -> None:
-    if not entries or entries[-1][:3] != (_SEAL, *_SEAL_FORM):
-        raise TensorFileError("has no checksum at its end: it was written without one, or is damaged")
+# -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def _require_same(told: bytes, found: bytes) -> None:
-    if told != found:
+def _check_text(names: Iterable[str], metadata: Mapping[str, str]) -> None:
+    if len(metadata) > 1:
+        raise ValueError(f"metadata {', '.join(map(repr, metadata))}: give at most one")
+    size = len("".join((*names, *metadata, *metadata.values())).encode())
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(f"names and metadata take {size:,} bytes; the format allows {MAX_HEADER_BYTES:,}")
+
+
+def _contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself where the library can write it as it is."""
+    dtype = f"<{array.dtype.kind}{array.dtype.itemsize}"
+    if dtype not in DTYPES.values():
+        raise ValueError(f"array {shown(name)} is of type {array.dtype}, which safetensors files lack")
+    return np.asarray(array, dtype, order="C")
+
+
+def _write(path: Path, arrays: dict[str, NDArray[Any]], metadata: Mapping[str, str] | None) -> None:
+    """Write a file by the library, with the mode that the process gives new files and errors of the file system as OSError."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with open(path, "wb") as file:  # the library makes another file, for its owner alone, and renames it
+        mode = os.fstat(file.fileno()).st_mode
+    try:
+        save_file(arrays, path, dict(metadata) if metadata else None)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(mode & 0o7777)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _read(
+    file: BufferedReader,
+    header: bytes,
+    entries: Sequence[Entry],
+    blocks: Callable[[Entry], Iterable[memoryview]],
+    *,
+    sealed: bool,
+) -> str:
+    """Read every array into its blocks of memory; return the SHA-256 of the file. The seal is compared with it."""
+    seal = _seal_of(entries) if sealed else None
+    hasher, found = hashlib.sha256(header), bytearray(32)
+    for entry in entries:
+        for block in [memoryview(found)] if entry is seal else blocks(entry):
+            if file.readinto(block) != len(block):
+                raise TensorFileError("is cut off: it became shorter while it was read")
+            hasher.update(bytes(32) if entry is seal else block)
+    if seal is not None and found != hasher.digest():
         raise TensorFileError("its checksum differs: the file is not what was written")
+    return hasher.hexdigest()
+
+
+def _seal_of(entries: Iterable[Entry]) -> Entry:
+    for entry in entries:
+        if entry[:3] == (_SEAL, *_SEAL_FORM):
+            return entry
+    raise TensorFileError("has no checksum: it was written without one, or is damaged")
 
 
 def _blocks(array: NDArray[Any]) -> Iterator[memoryview]:
@@ -188,96 +236,3 @@ def _blocks(array: NDArray[Any]) -> Iterator[memoryview]:
     memory = array.reshape(-1).view(np.uint8).data
     for start in range(0, len(memory), _BLOCK_BYTES):
         yield memory[start : start + _BLOCK_BYTES]
-
-
-def _entries_of(arrays: Mapping[str, NDArray[Any]]) -> list[_Entry]:
-    """Where each array will be."""
-    dtypes = {name: f"<{array.dtype.kind}{array.dtype.itemsize}" for name, array in arrays.items()}
-    for name, dtype in dtypes.items():
-        if dtype not in _NAMES:
-            raise ValueError(f"array {_shown(name)} is of type {arrays[name].dtype}, which safetensors files lack")
-    entries, stop, order = [], 0, list(_NAMES)
-    for name in sorted(dtypes, key=lambda name: (order.index(dtypes[name]), name)):
-        start, stop = stop, stop + arrays[name].nbytes
-        entries.append(_Entry(name, dtypes[name], arrays[name].shape, start, stop))
-    return entries
-
-
-def _write(file: BufferedWriter, array: NDArray[Any], hasher: Any) -> None:
-    for block in _blocks(array):
-        hasher.update(block)
-        file.write(block)
-
-
-def _header_of(entries: Sequence[_Entry], metadata: Mapping[str, str] | None) -> bytes:
-    """The file's first bytes, until its arrays."""
-    header: dict[str, Any] = {} if metadata is None else {_METADATA: dict(sorted(metadata.items()))}
-    for name, dtype, shape, start, stop in entries:
-        header[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": (start, stop)}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > _MOST_HEADER_BYTES:
-        raise ValueError(f"names and metadata take {len(text):,} bytes, the format's limit is {_MOST_HEADER_BYTES:,}")
-    return len(text).to_bytes(8, "little") + text
-
-
-def _read_header(file: BufferedReader) -> tuple[bytes, dict[str, str], list[_Entry]]:
-    """The bytes until the arrays, the metadata, and the arrays in the order of the file, which they cover exactly."""
-    file_bytes = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(head := file.read(8), "little")
-    if len(head) < 8 or length > min(file_bytes - 8, _MOST_HEADER_BYTES):
-        raise TensorFileError(f"is cut off or no safetensors file: a header of {length:,} bytes, in {file_bytes:,}")
-    head += file.read(length)
-    try:
-        metadata, entries = _parsed(head[8:])
-    except (ValueError, RecursionError) as error:
-        raise TensorFileError(f"its header is damaged or wrong: {error}") from error
-    there, told = file_bytes - 8 - length, entries[-1].stop if entries else 0
-    if there < told:
-        raise TensorFileError(f"is cut off: {there:,} bytes of arrays, its header tells of {told:,}")
-    if there > told:
-        raise TensorFileError(f"has {there - told:,} bytes at its end that belong to no array")
-    return head, metadata, entries
-
-
-def _parsed(text: bytes) -> tuple[dict[str, str], list[_Entry]]:
-    """Metadata, and arrays in the order of the file. Raises ValueError and RecursionError for what is not of the format."""
-    if not text.startswith(b"{"):
-        raise ValueError("it does not begin with a {")
-    header = json.loads(text.decode(), object_pairs_hook=_unique)
-    metadata = header.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its metadata are not all text")
-    for string in (*header, *metadata, *metadata.values()):
-        string.encode()  # JSON can escape half a character, which nobody could write again
-    entries = sorted((_entry(name, told) for name, told in header.items()), key=lambda entry: entry[3:])
-    for entry, end in zip(entries, [0, *(entry.stop for entry in entries)], strict=False):
-        if entry.start != end:
-            raise ValueError(f"array {_shown(entry.name)} begins at byte {entry.start:,} instead of {end:,}")
-    return metadata, entries
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a name stands in it twice")
-    return found
-
-
-def _entry(name: str, told: Any) -> _Entry:
-    if not isinstance(told, dict) or told.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"array {_shown(name)} needs a dtype, a shape, data_offsets, and no more")
-    kind, shape, offsets = told["dtype"], told["shape"], told["data_offsets"]
-    if not isinstance(kind, str) or kind not in _DTYPES:
-        raise ValueError(f"array {_shown(name)} is of type {_shown(str(kind))}, which cannot be read here")
-    if not (isinstance(shape, list) and isinstance(offsets, list) and len(shape) <= _MOST_AXES and len(offsets) == 2):
-        raise ValueError(f"array {_shown(name)} has a shape or data_offsets that cannot be")
-    if not all(type(n) is int and 0 <= n < _MOST_SIZE for n in shape + offsets):  # True is no size
-        raise ValueError(f"array {_shown(name)} has a shape or data_offsets of something else than sizes")
-    extent = math.prod(n or 1 for n in shape) * np.dtype(_DTYPES[kind]).itemsize  # numpy limits it, of empty arrays too
-    if extent >= _MOST_SIZE or offsets[1] - offsets[0] != (0 if 0 in shape else extent):
-        raise ValueError(f"array {_shown(name)} has not as many bytes as its shape needs")
-    return _Entry(name, _DTYPES[kind], tuple(shape), offsets[0], offsets[1])
-
-
-def _shown(name: str) -> str:
-    return f"'{printable(name[:80])}'"

@@ -112,10 +112,9 @@ class Checkpoints:
                 make_durable(parent)
         number = max((number for number, _ in self._files()), default=0) + 1
         path = self.folder / f"checkpoint-{number:08}.safetensors"
+        text = json.dumps({"format": _FORMAT, **stands})[:-1] + f', "{_RUN}": {run}}}'
         with write_beside(path) as hidden:
-            tensors.save(
-                hidden, arrays, metadata={_KEY: json.dumps({"format": _FORMAT, **stands}), _RUN: run}, sealed=True
-            )
+            tensors.save(hidden, arrays, metadata={_KEY: text}, sealed=True)
         self._good = [*self._good, path][-_KEPT:]
         for _, other in self._files():
             if other not in self._good and not other.is_dir():
@@ -139,7 +138,8 @@ def _known(path: Path) -> dict[str, Any]:
         raise ValueError("is no file")
     metadata = tensors.load_metadata(path)
     try:
-        known = json.loads(metadata.get(_RUN, "{}")) | json.loads(metadata[_KEY])
+        known = json.loads(metadata[_KEY])
+        known = known.pop(_RUN, {}) | known
         fits = known["format"] != _FORMAT or _fits(known, _FORM)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("is no checkpoint of streamtrain") from error

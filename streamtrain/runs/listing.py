@@ -1,7 +1,7 @@
-"""What runs there are: how far each is, its scores, and whose model it began with.
+"""The list of runs: how far each is, its scores, and whose model it began with.
 
-Nothing is opened but reports, scores and the headers of checkpoints. They may be damaged, of somebody else, or being replaced
-at this moment: a run that cannot be read is listed as such, and hides no other.
+Only reports, scores and the headers of checkpoints are opened. They may be damaged, belong to other programs, or be
+replaced at this moment: a run that cannot be read is listed as damaged and hides no other.
 """
 
 from __future__ import annotations
@@ -15,63 +15,107 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import RunError
+from streamtrain.errors import RunError, UsageError
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.metrics.scores import SCORE_KINDS
+from streamtrain.metrics.scores import HIGHER_IS_BETTER, SCORE_KINDS
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import CHECKPOINTS, REPORT, SCORES, read_report
 from streamtrain.runs.lock import LOCK, is_locked
+from streamtrain.runs.stored import StoredFields
 
-__all__ = ["list_runs", "newest_header"]
+__all__ = ["judging_scores", "list_runs", "newest_header"]
 
-_MOST_REPORT_BYTES = 64_000_000
+_MAX_REPORT_BYTES = 64_000_000
 _TAIL_BYTES = 1_000_000  # of the scores
 _TRIES = 10
-_MOST = 1 << 63
 
 Facts = dict[str, Any]
 
 
-def list_runs(*folders: str | Path) -> list[dict[str, Any]]:
-    """The runs in folders, each once: a folder is a run, or holds runs, which then come in the order of their names.
+def list_runs(*folders: str | Path, sort: str | None = None) -> list[dict[str, Any]]:
+    """List the runs in folders, each once.
 
-    Each has the keys that docs/command-line.md explains. Its ``state`` is running (a process writes it), finished, stopped
-    (``fit --resume`` goes on with it), failed (it left no more than scores) or damaged (``problem`` says what cannot be
-    read).
+    Parameters
+    ----------
+    folders
+        Each is a run, or contains runs, which are then listed in the order of their names.
+    sort
+        A score, the best run first: ``"loss"`` on validation data, or else on held-out rows, or else progressive;
+        ``"holdout.loss"`` of one kind only. Runs without the score come last.
 
-    Raises RunError for a folder that is not there, cannot be read, or holds no run.
+    Returns
+    -------
+    list of dict
+        With the keys that docs/command-line.md explains. ``state`` is ``"running"`` (a process writes the run),
+        ``"finished"``, ``"stopped"`` (``fit --resume`` continues it), ``"failed"`` (only scores are left) or ``"damaged"``
+        (``problem`` says what cannot be read).
+
+    Raises
+    ------
+    RunError
+        A folder does not exist, cannot be read, or contains no run.
+    UsageError
+        No run has the score to sort by.
 
     >>> import streamtrain, tempfile
     >>> x = [i / 1000 for i in range(1000)]
     >>> folder = Path(tempfile.mkdtemp())
     >>> result = streamtrain.fit({"x": x, "y": [2 * v for v in x]}, target="y", out=folder / "first")
-    >>> [(Path(run["run"]).name, run["state"], run["epochs"], run["rows_seen"]) for run in list_runs(folder)]
+    >>> [(Path(run["run"]).name, run["state"], run["epochs"], run["rows_seen"]) for run in list_runs(folder, sort="r2")]
     [('first', 'finished', 1, 1000)]
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in folders:
         for path in _runs_in(Path(folder)):
-            found.setdefault(os.path.realpath(path), path)
-    return [_describe(path) for path in found.values()]
+            paths.setdefault(os.path.realpath(path), path)
+    runs = [_describe(path) for path in paths.values()]
+    return runs if sort is None else _sorted(runs, sort)
 
 
-# -- which there are ---------------------------------------------------------------------------------------------------
+def judging_scores(run: Facts) -> tuple[str, Facts]:
+    """Return the kind of scores that tells best how good the model of a listed run is, and these scores; empty where there
+    are none.
+
+    >>> judging_scores({"metrics": {"progressive": {"loss": 0.5}, "holdout": {"loss": 0.6}, "validation": None}})
+    ('holdout', {'loss': 0.6})
+    """
+    kind = next((kind for kind in reversed(SCORE_KINDS) if run["metrics"][kind]), "")
+    return kind, run["metrics"][kind] if kind else {}
+
+
+def _sorted(runs: list[Facts], sort: str) -> list[Facts]:
+    kind, _, name = sort.rpartition(".")
+    scores = [(run["metrics"].get(kind) or {}) if kind else judging_scores(run)[1] for run in runs]
+    values = [each.get(name) for each in scores]
+    if runs and all(value is None for value in values):
+        known = sorted({name for run in runs for each in run["metrics"].values() for name in each or ()})
+        kinds = ", ".join(f"{kind}." for kind in SCORE_KINDS)
+        raise UsageError(
+            f"sort by {sort!r}: no run here has this score: name one of {', '.join(known) or 'none'}, alone or after {kinds}"
+        )
+    sign = -1 if name in HIGHER_IS_BETTER else 1
+    order = sorted(range(len(runs)), key=lambda i: (values[i] is None, sign * (values[i] or 0.0)))
+    return [runs[i] for i in order]
+
+
+# -- finding runs ------------------------------------------------------------------------------------------------------
 
 
 def _runs_in(folder: Path) -> list[Path]:
     try:
-        found = [folder] if _is_run(folder) else [p for p in sorted(folder.iterdir()) if p.is_dir() and _may_be_run(p)]
+        runs = [folder] if _is_run(folder) else [p for p in sorted(folder.iterdir()) if p.is_dir() and _may_be_run(p)]
     except FileNotFoundError:
         raise RunError(f"{folder}: no such folder") from None
     except NotADirectoryError:
-        raise RunError(f"{folder}: is a file: name a run's folder, or one that holds runs") from None
+        raise RunError(f"{folder}: is a file: name the folder of a run, or one that contains runs") from None
     except OSError as error:
         raise RunError(f"{folder}: cannot be read: {error.strerror}") from error
-    if not found:
+    if not runs:
         raise RunError(
-            f"{folder}: is no run and holds none: name a folder that `streamtrain fit --out` wrote, or its parent"
+            f"{folder}: is not a run folder and contains none: name a folder that `streamtrain fit --out` wrote, or the "
+            "folder around it"
         )
-    return found
+    return runs
 
 
 def _is_run(folder: Path) -> bool:
@@ -91,11 +135,11 @@ def _is_running(folder: Path) -> bool:
     return (folder / LOCK).is_file() and is_locked(folder)
 
 
-# -- what is known of one ----------------------------------------------------------------------------------------------
+# -- describing one ----------------------------------------------------------------------------------------------------
 
 
 def _unknown(folder: Path) -> Facts:
-    """All keys."""
+    """All keys, with nothing known yet."""
     return {
         "run": str(folder), "state": "damaged", "problem": None, "task": None, "targets": None, "loss": None, "epochs": 0,
         "epochs_asked": None, "rows_seen": 0, "metrics": dict.fromkeys(SCORE_KINDS), "best_epoch": None, "seconds": None,
@@ -115,15 +159,15 @@ def _describe(folder: Path) -> Facts:
             problems.append(f"{error.filename or folder}: cannot be read: {error.strerror}")
         return {}
 
-    found = _unknown(folder) | tried(_of_files)
-    if not problems:  # otherwise nobody knows what opening them would do
+    facts = _unknown(folder) | tried(_of_files)
+    if not problems:  # otherwise opening the files might do anything
         running, report, checkpoint = _is_running(folder), tried(_of_report), tried(_of_checkpoint)
         is_done = checkpoint.pop("is_done", False)
         state = "running" if running else "damaged" if problems else _state(report, checkpoint, is_done)
-        found |= {"state": state} | (checkpoint | report if state == "finished" else report | checkpoint)
+        facts |= {"state": state} | (checkpoint | report if state == "finished" else report | checkpoint)
         if state not in ("finished", "stopped"):
-            found |= _further(found, tried(_of_scores))
-    return found | {"problem": "; ".join(problems) or None}
+            facts |= _newer(facts, tried(_of_scores))
+    return facts | {"problem": "; ".join(problems) or None}
 
 
 def _state(report: Facts, checkpoint: Facts, is_done: bool) -> str:
@@ -133,21 +177,21 @@ def _state(report: Facts, checkpoint: Facts, is_done: bool) -> str:
     return "finished" if report and (not checkpoint or (is_done and same)) else "stopped"
 
 
-def _further(found: Facts, scores: Facts) -> Facts:
-    """What the scores tell beyond what was known before."""
-    if not scores or scores["rows_seen"] < found["rows_seen"]:
+def _newer(facts: Facts, scores: Facts) -> Facts:
+    """What the file of scores adds, if it is ahead of report and checkpoint."""
+    if not scores or scores["rows_seen"] < facts["rows_seen"]:
         return {}
-    epochs, seconds = max(found["epochs"], scores["epochs"]), max(found["seconds"] or 0.0, scores["seconds"])
-    latest = {name: scores["metrics"][name] or found["metrics"][name] for name in SCORE_KINDS}
+    epochs, seconds = max(facts["epochs"], scores["epochs"]), max(facts["seconds"] or 0.0, scores["seconds"])
+    latest = {name: scores["metrics"][name] or facts["metrics"][name] for name in SCORE_KINDS}
     return scores | {"epochs": epochs, "seconds": seconds, "metrics": latest}
 
 
 def _of_files(folder: Path) -> Facts:
-    """What they take, and when one was written last. Raises RunError where one is a pipe or a device, which must not be
+    """The bytes of all files and when one was last written. Raises RunError for a pipe or a device, which must not be
     opened."""
     size, changed = 0, 0.0
-    for part in (folder, folder / CHECKPOINTS):
-        for path in part.iterdir() if part == folder or part.is_dir() else ():
+    for place in (folder, folder / CHECKPOINTS):
+        for path in place.iterdir() if place == folder or place.is_dir() else ():
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -165,133 +209,86 @@ def _of_files(folder: Path) -> Facts:
 def _of_report(folder: Path) -> Facts:
     path = folder / REPORT
     try:
-        if (size := path.stat().st_size) > _MOST_REPORT_BYTES:
-            raise RunError(f"{path}: {format_bytes(size)}: no report is that large")
-        told = _Told(path, read_report(folder))
+        if (size := path.stat().st_size) > _MAX_REPORT_BYTES:
+            raise RunError(f"{path}: {format_bytes(size)}: larger than any report")
+        fields = StoredFields(path, read_report(folder))
     except FileNotFoundError:
         return {}
     except RecursionError:
         raise RunError(f"{path}: is not the report of a run") from None
     return {
-        "task": told.get("task", str),
-        "targets": [name for name in told.get("targets", list) if isinstance(name, str)],
-        "loss": told.get("loss", str),
-        "epochs": told.get("epochs", int),
-        "epochs_asked": told.get("settings.epochs", int),
-        "rows_seen": told.get("rows_seen", int),
-        "metrics": _Told(path, told.get("metrics", dict)).scores(),
-        "best_epoch": told.get("best_epoch", int, optional=True),
-        "seconds": told.get("seconds", float),
-        "resumes": told.get("resumes", int, optional=True) or 0,
-        "lineage": told.lineage(),
+        "task": fields.get("task", str),
+        "targets": [name for name in fields.get("targets", list) if isinstance(name, str)],
+        "loss": fields.get("loss", str),
+        "epochs": fields.get("epochs", int),
+        "epochs_asked": fields.get("settings.epochs", int),
+        "rows_seen": fields.get("rows_seen", int),
+        "metrics": StoredFields(path, fields.get("metrics", dict)).scores(),
+        "best_epoch": fields.get("best_epoch", int, optional=True),
+        "seconds": fields.get("seconds", float),
+        "resumes": fields.get("resumes", int, optional=True) or 0,
+        "lineage": fields.lineage(),
     }
 
 
 def _of_checkpoint(folder: Path) -> Facts:
-    """What the newest one tells; ``is_done``: whether nothing is left to do."""
-    if (known := newest_header(folder / CHECKPOINTS)) is None:
+    """What the newest checkpoint says; ``is_done``: whether no epoch is left."""
+    if (header := newest_header(folder / CHECKPOINTS)) is None:
         return {}
-    told = _Told(folder / CHECKPOINTS, known)
-    targets = told.several("model.targets")
-    epochs, asked = len(told.get("history.ends", list)), told.get("settings.epochs", int)
-    rows_seen = told.get("cursor.rows_seen", int)
+    fields = StoredFields(folder / CHECKPOINTS, header)
+    targets = fields.objects("model.targets")
+    epochs, asked = len(fields.get("history.ends", list)), fields.get("settings.epochs", int)
+    rows_seen = fields.get("cursor.rows_seen", int)
     return {
         "task": targets[0].get("task", str) if targets else None,
         "targets": [target.get("name", str) for target in targets],
-        "loss": told.get("resolved.loss", str, optional=True),
+        "loss": fields.get("resolved.loss", str, optional=True),
         "epochs": epochs,
         "epochs_asked": asked,
         "rows_seen": rows_seen,
-        "metrics": _latest(line.scores() for line in told.several("history.lines")),
-        "best_epoch": told.get("history.best_epoch", int, optional=True),
-        "seconds": round(told.get("seconds.loop", float), 4),
-        "resumes": told.get("resumes", int),
-        "lineage": told.lineage(),
-        "checkpoint": {"epoch": told.get("cursor.epoch", int), "rows_seen": rows_seen},
-        "is_done": told.get("history.is_over", bool) or epochs >= asked,
+        "metrics": _latest(line.scores() for line in fields.objects("history.lines")),
+        "best_epoch": fields.get("history.best_epoch", int, optional=True),
+        "seconds": round(fields.get("seconds.loop", float), 4),
+        "resumes": fields.get("resumes", int),
+        "lineage": fields.lineage(),
+        "checkpoint": {"epoch": fields.get("cursor.epoch", int), "rows_seen": rows_seen},
+        "is_done": fields.get("history.is_over", bool) or epochs >= asked,
     }
 
 
 def newest_header(folder: Path) -> Facts | None:
-    """The header of the newest checkpoint in a folder, which a run may be replacing meanwhile; None where there are none."""
+    """Return the header of the newest checkpoint in a folder, which a run may replace meanwhile; None where there is none."""
     for _ in range(_TRIES):
         try:
             return Checkpoints(folder).look()
         except RunError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-    raise RunError(f"{folder}: checkpoints are replaced faster than they can be read")
+    raise RunError(f"{folder}: its checkpoints are replaced faster than they can be read")
 
 
 def _of_scores(folder: Path) -> Facts:
-    """What the last lines tell; the very last one may be half written."""
+    """What the last lines say; the very last one may be half written."""
     lines = []
     try:
         with open(folder / SCORES, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             for text in file.read(_TAIL_BYTES).splitlines():
                 with suppress(ValueError, RecursionError):  # RunError is one
-                    lines.append(_of_line(_Told(folder / SCORES, json.loads(text))))
+                    lines.append(_of_line(StoredFields(folder / SCORES, json.loads(text))))
     except FileNotFoundError:
         pass
     return lines[-1] | {"metrics": _latest(line["metrics"] for line in lines)} if lines else {}
 
 
-def _of_line(told: _Told) -> Facts:
-    counts = {"epochs": told.get("epoch", int), "rows_seen": told.get("rows_seen", int)}
-    return counts | {"seconds": told.get("seconds", float), "metrics": told.scores()}
+def _of_line(fields: StoredFields) -> Facts:
+    counts = {"epochs": fields.get("epoch", int), "rows_seen": fields.get("rows_seen", int)}
+    return counts | {"seconds": fields.get("seconds", float), "metrics": fields.scores()}
 
 
 def _latest(lines: Iterable[Facts]) -> Facts:
-    """The last scores of each kind: not every line has all."""
-    found: Facts = dict.fromkeys(SCORE_KINDS)
+    """The last scores of each kind: not every line has all kinds."""
+    latest: Facts = dict.fromkeys(SCORE_KINDS)
     for line in lines:
-        found |= {name: scores for name, scores in line.items() if scores is not None}
-    return found
-
-
-# -- what files say ----------------------------------------------------------------------------------------------------
-
-
-class _Told:
-    """What a file says; what is asked of it raises RunError where it is not what it has to be."""
-
-    def __init__(self, path: Path, found: Facts) -> None:
-        self.path, self._found = path, found
-
-    def get(self, name: str, kind: type, *, optional: bool = False) -> Any:
-        """name: with a dot for each step inwards. optional: null and absent are as good."""
-        found: Any = self._found
-        for part in name.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if _is(found, kind) or (optional and found is None):
-            return found
-        raise RunError(f"{self.path}: is not what a run writes: its {name} is wrong")
-
-    def several(self, name: str) -> list[_Told]:
-        """A list of objects, empty where there is none."""
-        return [_Told(self.path, each) for each in self.get(name, list, optional=True) or []]
-
-    def lineage(self) -> list[Facts]:
-        parts = {"run": str, "rows_seen": int, "fingerprint": str}
-        return [
-            {name: p.get(name, kind, optional=name == "fingerprint") for name, kind in parts.items()}
-            for p in self.several("lineage")
-        ]
-
-    def scores(self) -> Facts:
-        """Of each kind; means alone, where there are several targets. None where there are none."""
-        found = dict.fromkeys(SCORE_KINDS)
-        for name in SCORE_KINDS:
-            if (scores := self.get(name, dict, optional=True)) is not None:
-                found[name] = {k: v for k, v in scores.items() if v is None or _is(v, float)}
-        return found
-
-
-def _is(value: Any, kind: type) -> bool:
-    """int: a count. float: any number that is one."""
-    if kind is int:
-        return type(value) is int and 0 <= value < _MOST
-    if kind is float:
-        return type(value) in (int, float) and abs(value) < _MOST  # NaN is not
-    return isinstance(value, kind)
+        latest |= {name: scores for name, scores in line.items() if scores is not None}
+    return latest

@@ -16,7 +16,7 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    run: Model | str | Path, data: Any, *, learner: Any = None, memory: int | str | None = None, threads: int | None = None,
+    run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
     missing_chunks: str = "error", progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model on data that have its target.

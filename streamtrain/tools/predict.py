@@ -30,7 +30,7 @@ _GROUP_BYTES = 8 * 10**6  # of the row groups that are written
 
 
 def predict(
-    run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: int | str | None = None,
+    run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: float | str | None = None,
     threads: int | None = None, missing_chunks: str = "error", progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.

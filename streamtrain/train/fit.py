@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,7 @@ from typing import Any
 
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
 from streamtrain.kernels import warn_unless_compiled
-from streamtrain.learn.family import learner_to_record
 from streamtrain.learn.learner import loss_name
-from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
 from streamtrain.model.new_classes import start_from
 from streamtrain.notebook import count
@@ -28,45 +26,18 @@ from streamtrain.train.interrupts import noted
 from streamtrain.train.job import Job
 from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
-from streamtrain.train.settings import Settings, plain
-from streamtrain.train.trainer import Progress, Trainer, utc_now
+from streamtrain.train.settings import Settings
+from streamtrain.train.trainer import Trainer, utc_now
 from streamtrain.train.validation import Scorer
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "run_fit"]
 
 _log = logging.getLogger("streamtrain")
 _SECONDS = 30.0  # between two checkpoints
 
 
-def fit(
-    data: Any, *, target: str | Sequence[str] | None = None, out: str | Path | None = None, resume: bool = False,
-    continue_from: str | Path | None = None, checkpoint_seconds: float | None = None, validate: Any = None,
-    scheduler: Any = None, progress: Callable[[Progress], object] | None = None, **settings: Any,
-) -> FitResult:  # fmt: skip
-    """Train on data of any size within a memory budget.
-
-    data: a path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. target: its column, or several.
-    out: a folder for the run, new or empty; it gets a checkpoint about every ``checkpoint_seconds`` (30), and at the end.
-    resume: go on from the newest of them, to the bits that a run without a break would have come to; settings that are not
-    given are the run's; where there is none yet, begin. continue_from: the folder of another run, whose model goes on to
-    learn from these data; they may have more classes. validate: other data, scored at the end of each epoch. scheduler:
-    ``"threads"`` or a ``distributed.Client``, which then reads. progress: called a few times a second.
-    The other settings are those of the command line: see `streamtrain.train.settings.Settings`.
-
-    Raises UsageError and DataError for what cannot be, RunError where a run cannot go on, BudgetRefused before a feature is
-    read if the plan does not fit, BudgetExceeded if the process went over its budget.
-
-    >>> import numpy as np
-    >>> x = np.random.default_rng(0).normal(size=20_000)
-    >>> result = fit({"x": x, "y": (x > 0).astype(int)}, target="y", seed=1)
-    >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
-    (20000, True)
-    """
-    given = {name: learner_to_record(value) if name == "learner" else plain(value) for name, value in settings.items()}
-    asked = FitRequest(
-        data, plain(target), for_scheduler(given, scheduler), continue_from, plain(checkpoint_seconds), validate, scheduler,
-        progress,
-    )  # fmt: skip
+def run_fit(asked: FitRequest, out: str | Path | None, resume: bool) -> FitResult:
+    """Train as asked: see `streamtrain.fit`."""
     asked.check(out, resume)
     if out is None:
         return _Fit(asked, asked.begin(), None).run()

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, UsageError
+from streamtrain.errors import BadValueError
 from streamtrain.load import Loader, Source
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import peak_bytes
-from streamtrain.memory.sizes import parse_bytes
 from streamtrain.metrics import Metrics
 from streamtrain.metrics.scores import metrics_for
 from streamtrain.model import Model
 from streamtrain.model.opening import open_for
+from streamtrain.options import check
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.settings import PlanSettings
 from streamtrain.plan.term import Term
 
 __all__ = ["RowProgress", "Scorer", "output_row_bytes", "plan_for_process", "predictions", "require_settings", "score"]
@@ -37,7 +38,7 @@ _WINDOW_BYTES, _BATCH_BYTES = 32 * 10**6, 2 * 10**6
 
 
 def _plan(
-    source: Source, model: Model | None, memory: int | str | None, threads: int | None, *, written_bytes: int = 0,
+    source: Source, model: Model | None, memory: float | str | None, threads: int | None, *, written_bytes: int = 0,
     loading: int = 0,
 ) -> Plan:  # fmt: skip
     """A plan that reads the rows in their order. The window only costs memory then, so it is small.
@@ -58,7 +59,7 @@ def _plan(
 
 
 def plan_for_process(
-    source: Source, model: Model, memory: int | str | None, threads: int | None, *, written_bytes: int = 0
+    source: Source, model: Model, memory: float | str | None, threads: int | None, *, written_bytes: int = 0
 ) -> Plan:
     """The plan for a process that has loaded the model and looked at the data, whose peak may be above all that follows."""
     plan = _plan(source, model, memory, threads, written_bytes=written_bytes)
@@ -71,12 +72,9 @@ def output_row_bytes(model: Model | None) -> int:
     return 32 + (16 * max(len(model.classes), len(model.target.names)) if model else 0)
 
 
-def require_settings(memory: int | str | None, threads: int | None) -> None:
+def require_settings(memory: float | str | None, threads: int | None) -> None:
     """Raise UsageError for settings that cannot be, before any I/O."""
-    if memory is not None:
-        parse_bytes(memory)
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads}: must be at least 1")
+    check(PlanSettings(memory=memory, threads=threads))
 
 
 def predictions(

@@ -23,8 +23,8 @@ import zarr
 from make import PROMPT, WAIT, wait_for
 
 from streamtrain.cli import main
-from streamtrain.cli.text import split_names
 from streamtrain.errors import printable
+from streamtrain.options import split_names
 
 ROWS = 1000
 
@@ -272,8 +272,8 @@ BAD = [
     ("fit float.parquet --target y --loss logistic", ["--loss logistic", "huber, poisson, quantile, squared"]),
     ("fit float.parquet --target y --loss softmax", ["--loss softmax is for classes"]),
     ("fit ok.parquet --target y --loss squared", ["--loss squared is for regression", "--task regress"]),
-    ("fit float.parquet --target y --loss huber --delta 0", ["delta is 0.0: must be above 0"]),
-    ("fit float.parquet --target y --loss quantile --quantile 1", ["quantile is 1.0: must be above 0 and below 1"]),
+    ("fit float.parquet --target y --loss huber --delta 0", ["--delta 0.0: must be above 0"]),
+    ("fit float.parquet --target y --loss quantile --quantile 1", ["--quantile 1.0: must be above 0 and below 1"]),
     ("fit ok.parquet --target y --learning-rate-schedule sqr", ["--learning-rate-schedule sqr", "did you mean 'sqrt'"]),
     (
         "fit ok.parquet --target y --learning-rate-schedule constant",
@@ -289,6 +289,8 @@ BAD = [
     ("fit nope --target y --memory lots", ["'lots' is not a size", "512MB"]),
     ("fit ok.parquet --target y --memory 12XB", ["'12XB' is not a size"]),
     ("fit ok.parquet --target y --memory 0", ["less than one byte"]),
+    ("fit ok.parquet --target y --memory 500", ["--memory 500: is 500 bytes; write 500MB if megabytes are meant"]),
+    ("predict r ok.parquet --out p.parquet --memory 500", ["write 500MB"]),
     ("evaluate r ok.parquet --memory 5q", ["'5q' is not a size"]),
     ("predict r ok.parquet --out p.parquet --memory 5q", ["'5q' is not a size"]),
     ("fit ok.parquet --target y --learner tree", ["--learner tree: must be one of linear, or module:name"]),
@@ -314,8 +316,8 @@ BAD = [
     ("fit ok.parquet --target y --epochs 0", ["--epochs 0"]),
     ("fit ok.parquet --target y --window-rows -3", ["--window-rows -3"]),
     ("fit ok.parquet --target y --threads 0", ["--threads 0"]),
-    ("fit ok.parquet --target y --learning-rate 0", ["learning_rate"]),
-    ("fit ok.parquet --target y --l1 -1", ["l1"]),
+    ("fit ok.parquet --target y --learning-rate 0", ["--learning-rate 0.0: must be above 0"]),
+    ("fit ok.parquet --target y --l1 -1", ["--l1 -1.0: must be at least 0"]),
     ("fit ok.parquet --target y --task guess", ["--task guess"]),
     ("fit words.parquet --target s --features x --task regress", ["target 's' is text"]),
     ("fit ok.parquet --target y --weight w", ["no column 'w'"]),
@@ -337,8 +339,8 @@ BAD = [
     ("fit ok.parquet --target y --bogus", ["--bogus"]),
     ("train ok.parquet", ["'train'"]),
     ("make cats --rows 10 --out m", ["'cats'", "clicks"]),
-    ("make clicks --rows 0 --out m", ["rows"]),
-    ("make clicks --rows 10 --out ours", ["'ours' exists"]),
+    ("make clicks --rows 0 --out m", ["--rows 0: must be at least 1"]),
+    ("make clicks --rows 10 --out ours", ["--out ours: exists"]),
     ("make clicks --rows 10 --out nope/m", ["nope does not exist"]),
     ("inspect ok.parquet --target nope", ["no column 'nope'"]),
     ("inspect one.parquet --target y", ["one class"]),
@@ -383,7 +385,7 @@ def test_tables_as_they_are(run: Run) -> None:
         out = f"r{number}"
         done = run("fit", as_they_are, "--target", "y", *flags, "--out", out, "--json")
         assert done.code == 0, done.err
-        assert done.err.endswith("--hash-bits 11 gives room to four times as many\n") if "9" in flags else not done.err
+        assert done.err.endswith("--hash-bits 11 has room for four times as many\n") if "9" in flags else not done.err
         assert done.json["preparation"].items() >= made.items(), done.json["preparation"]
         assert done.json["metrics"]["progressive"]["accuracy"] > 0.7
         assert run("predict", out, as_they_are, "--out", "p.parquet", "--json").json["rows"] == ROWS
@@ -444,7 +446,7 @@ def test_a_bug_says_where_to_report_it(run: Run, monkeypatch: pytest.MonkeyPatch
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("streamtrain.cli.commands.inspect_data", broken)
+    monkeypatch.setattr("streamtrain.tools.inspect.inspect", broken)
     done = run("inspect", "d.parquet")
     assert done.code == 1 and done.out == ""
     assert "Traceback" in done.err and done.err.splitlines()[-1].startswith("error: this is a bug")
@@ -455,7 +457,7 @@ def test_the_machine_has_limits(run: Run, monkeypatch: pytest.MonkeyPatch, error
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("streamtrain.cli.commands.inspect_data", fails)
+    monkeypatch.setattr("streamtrain.tools.inspect.inspect", fails)
     done = run("inspect", "d.parquet")
     assert done.code == code and done.out == "" and done.err.startswith("error: ") and done.err.count("\n") == 1
 

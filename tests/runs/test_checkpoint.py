@@ -102,7 +102,8 @@ def _too_long(*_: Any) -> None:
 
 def header(metadata: Mapping[str, str]) -> dict[str, Any]:
     """All of it, as one."""
-    return json.loads(metadata["run"]) | json.loads(metadata["streamtrain"])
+    known: dict[str, Any] = json.loads(metadata["streamtrain"])
+    return known.pop("run") | known
 
 
 KNOWN: dict[str, Any] = {

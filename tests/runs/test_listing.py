@@ -23,7 +23,7 @@ from make import WAIT, wait_for
 
 import streamtrain
 from streamtrain.cli import main
-from streamtrain.errors import RunError
+from streamtrain.errors import RunError, UsageError
 from streamtrain.model import tensors
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.listing import list_runs
@@ -234,12 +234,42 @@ def test_each_run_once_in_the_order_that_was_asked(made: Path, tmp_path: Path, m
     assert [run["run"] for run in list_runs(".")] == ["a-second", "b-first", "c-stopped", "d-failed"]
 
 
+def test_sorted_by_a_score_the_best_first(tmp_path: Path) -> None:
+    """An error rises, an accuracy falls; runs without the score stay at the end, in their order."""
+
+    def add(name: str, **metrics: Any) -> None:
+        report = {
+            "task": "classify", "targets": ["y"], "loss": "logistic", "epochs": 1, "settings": {"epochs": 1}, "rows_seen": 9,
+            "metrics": metrics, "seconds": 1.0,
+        }  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps(report))
+
+    add("a", progressive={"loss": 0.1, "accuracy": 0.9})
+    add("b")
+    add("c", progressive={"loss": 0.5, "accuracy": 0.7}, holdout={"loss": 0.05, "accuracy": 0.95})
+    add("d", progressive={"loss": 0.0, "accuracy": 0.8}, holdout={"loss": None, "accuracy": 0.99})
+    add("e", validation={"loss": 0.3, "mae": 2})
+
+    def order(sort: str | None) -> str:
+        return "".join(Path(run["run"]).name for run in list_runs(tmp_path, sort=sort))
+
+    assert order(None) == "abcde"
+    assert order("loss") == "caebd" and order("accuracy") == "dcabe" and order("mae") == "eabcd"
+    assert order("progressive.loss") == "dacbe" and order("holdout.accuracy") == "dcabe"
+    for unknown in ("auc", "x.loss", "holdout.mae", ""):
+        with pytest.raises(
+            UsageError, match="no run here has this score: name one of accuracy, loss, mae, alone or after"
+        ):
+            list_runs(tmp_path, sort=unknown)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("nowhere", "nowhere: no such folder"),
-        ("notes.txt", "notes.txt: is a file: name a run's folder"),
-        ("e-notes", "e-notes: is no run and holds none: name a folder that"),
+        ("notes.txt", "notes.txt: is a file: name the folder of a run"),
+        ("e-notes", "e-notes: is not a run folder and contains none: name a folder that"),
     ],
 )
 def test_where_no_run_is(made: Path, capsys: pytest.CaptureFixture[str], name: str, message: str) -> None:
@@ -270,7 +300,8 @@ def _header(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         (path,) = (run / "checkpoints").iterdir()
         found = tensors.load_metadata(path)
-        known = json.loads(found["run"]) | json.loads(found["streamtrain"])
+        known = json.loads(found["streamtrain"])
+        known = known.pop("run") | known
         tensors.save(path, {}, metadata={"streamtrain": json.dumps(change(known))}, sealed=True)
 
     return damage
@@ -293,7 +324,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "deep": (_put("report.json", lambda path: path.write_text(DEEP)), "report.json: is not the report"),
     "a folder": (_put("report.json", Path.mkdir), "report.json: cannot be read: .*directory"),
     "a pipe": (_put("report.json", os.mkfifo), "report.json: is not a file"),
-    "huge": (_report(lambda told: told | {"more": " " * 64_000_000}), "report.json: 64 MB: no report is that large"),
+    "huge": (_report(lambda told: told | {"more": " " * 64_000_000}), "report.json: 64 MB: larger than any report"),
     "text for a count": (_report(lambda told: told | {"rows_seen": "3"}), "report.json: .*its rows_seen is wrong"),
     "true for a count": (_report(lambda told: told | {"epochs": True}), "its epochs is wrong"),
     "a number too large": (_report(lambda told: told | {"epochs": 1 << 70}), "its epochs is wrong"),
@@ -452,12 +483,13 @@ def test_the_table(made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
     runs = by_name(made)
     first, stopped = (runs[name]["metrics"] for name in ("b-first", "c-stopped"))
     assert (code, err) == (0, "")
+    classes, numbers = first["holdout"], stopped["progressive"]
+    assert next(iter(classes)) == next(iter(numbers)) == "loss" and len(classes) > 2 < len(numbers)
     assert [line.split() for line in out.splitlines()] == [
-        ["run", "state", "epochs", "rows", "seen", "loss", "accuracy", "rmse", "judged", "by"],
-        ["b-first", "finished", "2", "of", "2", f"{runs['b-first']['rows_seen']:,}", f"{first['holdout']['loss']:.4f}",
-         f"{first['holdout']['accuracy']:.4f}", "holdout"],
-        ["c-stopped", "stopped", "1", "of", "5", "3,000", f"{stopped['progressive']['loss']:.4f}",
-         f"{stopped['progressive']['rmse']:.4f}", "progressive"],
+        ["run", "state", "epochs", "rows", "seen", *{**classes, **numbers}, "judged", "by"],
+        ["b-first", "finished", "2", "of", "2", f"{runs['b-first']['rows_seen']:,}",
+         *(f"{value:.4f}" for value in classes.values()), "holdout"],
+        ["c-stopped", "stopped", "1", "of", "5", "3,000", *(f"{value:.4f}" for value in numbers.values()), "progressive"],
     ]  # fmt: skip
     _, out, _ = command(capsys, "a-second")
     assert out.splitlines()[1].split()[-2:] == ["validation", str(made / "b-first")]

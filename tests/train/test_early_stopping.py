@@ -228,7 +228,7 @@ BAD = [
     ("--features x,y", "both the target and a feature"),
     ("--exclude x,z", "no feature is left"),
     ("--as x=ignore --as z=ignore", "no feature is left"),
-    ("--classes 0", "at least two are needed"),
+    ("--classes 0", "give at least two"),
     ("--task regress --classes 0,1", "--classes: a regression has none"),
 ]
 

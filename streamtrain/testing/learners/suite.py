@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from streamtrain.batch import Batch
 from streamtrain.learn.family import LearnerShape
-from streamtrain.testing.learners import checks, sizes, state, world
+from streamtrain.testing.learners import checks, fused, sizes, state, world
 from streamtrain.testing.learners.generated import generated_batch
 from streamtrain.testing.learners.subject import LearnerSubject, Task
 
@@ -21,7 +21,7 @@ LEARNER_CHECKS: tuple[Callable[[LearnerSubject], None], ...] = (
     checks.predicting, world.global_random, world.clock, world.surroundings,
     world.open_files, world.another_process, state.state_values, state.resumes,
     state.state_copies, state.other_state, sizes.bounded_growth, sizes.declared_bytes,
-    checks.weights, checks.sparse,
+    checks.weights, checks.sparse, fused.fused_run,
 )  # fmt: skip
 
 
@@ -178,6 +178,9 @@ class LearnerTests:
 
     def test_sparse(self) -> None:
         self._run(checks.sparse)
+
+    def test_fused_run(self) -> None:
+        self._run(fused.fused_run)
 
 
 class PreparerTests(LearnerTests):

@@ -97,10 +97,13 @@ def make(
     >>> made["rows"], made["columns"], made["target"], made["task"], round(made["best_loss"], 1)
     (1000, 5, 'y', 'classify', 0.5)
     """
-    settings = Settings(name, rows, Path(out), format, columns, files, chunk_rows, compression, seed)
+    settings = Settings(
+        name=name, rows=rows, out=Path(out), format=format, columns=columns, sorted=sorted, files=files,
+        chunk_rows=chunk_rows, compression=compression, seed=seed,
+    )  # fmt: skip
     problem = PROBLEMS[name](settings.features, seed)
     meter = Meter(progress, passes=2 if sorted else 1)
-    out_path = settings.out.absolute()
+    out_path = settings.path.absolute()
     out_path.parent.mkdir(parents=True, exist_ok=True)
     with write_beside(out_path) as folder, staging(folder.parent) as spill:
         pieces = problem.pieces(rows)

@@ -28,7 +28,7 @@ _ASSUMED_BASELINE_BYTES, _ASSUMED_AVAILABLE_BYTES = 120 * 10**6, 4 * 10**9  # wh
 
 
 def rechunk(
-    data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: int | str | None = None,
+    data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: float | str | None = None,
     compression: str = "zstd", missing_chunks: str = "error", progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Copy data to a new folder in chunks of ``chunk_rows`` rows, in constant memory.
@@ -82,7 +82,7 @@ def rechunk(
     >>> copy["rows"], copy["chunks"], copy["format"]
     (10, 3, 'parquet')
     """
-    settings = Settings(out, chunk_rows, format, memory, compression)
+    settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
     settings.require_apart(data)
     reset_peak()
     reader, declared = _open(data, missing_chunks)

@@ -10,37 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import NotFoundError, RunError, StreamtrainError, UsageError
-from streamtrain.memory.sizes import parse_bytes
+from streamtrain.options import check
+from streamtrain.plan.settings import read_memory
 from streamtrain.state import write_beside
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
+from streamtrain.tools.settings import RechunkSettings
 
 __all__ = ["Settings", "staged"]
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(RechunkSettings):
     """The arguments of `rechunk`. Raises UsageError for everything that is wrong before the data are opened.
 
-    >>> Settings("copy", chunk_rows=0)
+    >>> Settings(out="copy", chunk_rows=0)
     Traceback (most recent call last):
     streamtrain.errors.UsageError: --chunk-rows 0: must be from 1 to 67,108,864
     """
 
-    out: str | Path
-    chunk_rows: int
-    format: str | None = None
-    memory: int | str | None = None
-    compression: str = "zstd"
+    memory: float | str | None = None
 
     def __post_init__(self) -> None:
-        if not (hasattr(self.chunk_rows, "__index__") and 1 <= self.chunk_rows <= MAX_CHUNK_ROWS):
+        check(self)
+        if not 1 <= self.chunk_rows <= MAX_CHUNK_ROWS:
             raise UsageError(f"--chunk-rows {self.chunk_rows}: must be from 1 to {MAX_CHUNK_ROWS:,}")
-        if self.format is not None and self.format not in COMPRESSIONS:
-            raise UsageError(f"--format {self.format}: must be one of {', '.join(COMPRESSIONS)}")
         if self.format is not None or all(self.compression not in known for known in COMPRESSIONS.values()):
             self.require_compression(self.format or "parquet")
-        if self.memory is not None:
-            parse_bytes(self.memory)
+        read_memory(self.memory)
         self._check_out()
 
     def require_compression(self, format: str) -> None:

@@ -1,0 +1,111 @@
+"""The header of a safetensors file, read without trust: it may be damaged, or made to do harm.
+
+A file is 8 bytes with the length of its header (little-endian), the header (JSON, padded with spaces to whole 8 bytes) and
+the bytes of the arrays, little-endian and without gaps: https://huggingface.co/docs/safetensors/index#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from io import BufferedRandom, BufferedReader
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamtrain.errors import printable
+
+__all__ = ["DTYPES", "MAX_HEADER_BYTES", "METADATA", "Entry", "TensorFileError", "read_header", "shown"]
+
+DTYPES = {
+    "U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "U32": "<u4", "I32": "<i4", "F16": "<f2", "U16": "<u2",
+    "I16": "<i2", "I8": "<i1", "U8": "<u1", "BOOL": "<b1",
+}  # fmt: skip
+"""The types of the format that are written and read here, and numpy's names of them."""
+METADATA = "__metadata__"
+MAX_HEADER_BYTES = 100_000_000  # the format's limit
+_MAX_AXES, _MAX_SIZE = 64, 1 << 63  # numpy's limits
+
+
+class TensorFileError(ValueError):
+    """A file that is damaged or not of this format. The message does not name the file: whoever asked for it knows it."""
+
+
+class Entry(NamedTuple):
+    """An array as the header describes it. start, stop: its bytes, counted from the end of the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def read_header(file: BufferedReader | BufferedRandom) -> tuple[bytes, dict[str, str], list[Entry]]:
+    """Read a file up to its arrays: these bytes, the metadata, and the arrays in the order of the file.
+
+    The arrays cover the rest of the file exactly. Raises TensorFileError for everything else; OSError as the file system
+    does.
+    """
+    file_bytes = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(head := file.read(8), "little")
+    if len(head) < 8 or length > min(file_bytes - 8, MAX_HEADER_BYTES):
+        raise TensorFileError(
+            f"is cut off or no safetensors file: it claims a header of {length:,} bytes and has {file_bytes:,} in all"
+        )
+    head += file.read(length)
+    try:
+        metadata, entries = _parse(head[8:])
+    except (ValueError, RecursionError) as error:
+        raise TensorFileError(f"its header is damaged or wrong: {error}") from error
+    array_bytes, declared = file_bytes - 8 - length, entries[-1].stop if entries else 0
+    if array_bytes < declared:
+        raise TensorFileError(f"is cut off: {array_bytes:,} bytes of arrays, its header declares {declared:,}")
+    if array_bytes > declared:
+        raise TensorFileError(f"has {array_bytes - declared:,} bytes at its end that belong to no array")
+    return head, metadata, entries
+
+
+def shown(name: str) -> str:
+    """A name as messages show it: quoted, printable and not long."""
+    return f"'{printable(name[:80])}'"
+
+
+def _parse(text: bytes) -> tuple[dict[str, str], list[Entry]]:
+    """Metadata, and arrays in the order of the file. Raises ValueError and RecursionError for anything not of the format."""
+    if not text.startswith(b"{"):
+        raise ValueError("it does not begin with a {")
+    header = json.loads(text.decode(), object_pairs_hook=_unique)
+    metadata = header.pop(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata are not all text")
+    for string in (*header, *metadata, *metadata.values()):
+        string.encode()  # JSON can escape half a character, which nobody could write again
+    entries = sorted((_entry(name, value) for name, value in header.items()), key=lambda entry: entry[3:])
+    for entry, end in zip(entries, [0, *(entry.stop for entry in entries)], strict=False):
+        if entry.start != end:
+            raise ValueError(f"array {shown(entry.name)} begins at byte {entry.start:,} instead of {end:,}")
+    return metadata, entries
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(names := dict(pairs)) < len(pairs):
+        raise ValueError("it has the same name twice")
+    return names
+
+
+def _entry(name: str, value: Any) -> Entry:
+    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"array {shown(name)} must have dtype, shape and data_offsets, and nothing else")
+    kind, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(kind, str) or kind not in DTYPES:
+        raise ValueError(f"array {shown(name)} is of type {shown(str(kind))}, which cannot be read here")
+    if not (isinstance(shape, list) and isinstance(offsets, list) and len(shape) <= _MAX_AXES and len(offsets) == 2):
+        raise ValueError(f"array {shown(name)} has an impossible shape or data_offsets")
+    if not all(type(n) is int and 0 <= n < _MAX_SIZE for n in shape + offsets):  # True is no size
+        raise ValueError(f"array {shown(name)} has a shape or data_offsets that are not sizes")
+    extent = math.prod(n or 1 for n in shape) * np.dtype(DTYPES[kind]).itemsize  # numpy limits it, of empty arrays too
+    if extent >= _MAX_SIZE or offsets[1] - offsets[0] != (0 if 0 in shape else extent):
+        raise ValueError(f"array {shown(name)} does not have as many bytes as its shape needs")
+    return Entry(name, DTYPES[kind], tuple(shape), offsets[0], offsets[1])
