@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import WAIT, wait_for
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
@@ -28,7 +29,6 @@ from streamtrain.storage.parquet.writer import ParquetTableWriter
 from streamtrain.storage.reader import Chunk
 from streamtrain.storage.tables import MemoryReader
 
-WAIT = 30.0  # seconds that any wait may take before the test fails
 KEYS = {"epoch", "window", "row", "rows_seen", "held_window", "held_row", "training", "order"}
 
 
@@ -122,11 +122,7 @@ def require_true(batch: Batch) -> None:
 
 def no_threads_left() -> bool:
     """Whether the threads of every loader are gone, within a bounded wait."""
-    end = time.monotonic() + WAIT
-    while [t for t in threading.enumerate() if t.name.startswith("streamtrain")]:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
+    wait_for(lambda: not any(t.name.startswith("streamtrain") for t in threading.enumerate()), "threads to end")
     return True
 
 
@@ -410,9 +406,7 @@ def test_no_more_windows_are_read_than_are_planned() -> None:
                 for _ in range(4):
                     next(loader)
                 allowed = 400 * (windows_used + in_flight)
-                end = time.monotonic() + WAIT
-                while reader.read_rows < allowed and time.monotonic() < end:
-                    time.sleep(0.005)
+                wait_for(lambda enough=allowed: reader.read_rows >= enough, "the reads")
                 time.sleep(0.05)  # whoever reads too much would have begun
                 assert reader.read_rows == allowed
             assert loader.measured_bytes()["windows"] == in_flight * (loader.plan.window_rows * (8 + 4 + 4))

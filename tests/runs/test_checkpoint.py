@@ -28,7 +28,7 @@ from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
 
 BENCH = Path(__file__).parents[2] / "bench"
 SETTINGS: dict[str, Any] = {"target": "y", "epochs": 3, "batch_size": 64, "holdout": 0.1, "patience": 2}
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 SAVES = 4  # after which the run is stopped
 Run = Callable[..., tuple[int, str, str]]
 
