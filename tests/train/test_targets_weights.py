@@ -309,7 +309,7 @@ def test_counts_that_are_all_large_are_counts(tmp_path: Path) -> None:
     y = 10_000_000 + rng.integers(0, 50, 2000)
     model = fit({"u": rng.normal(size=2000), "y": y}, target="y", task="regress", loss="poisson", epochs=3).model
     assert predicted(model, {"u": np.zeros(3)}, tmp_path)["prediction"].to_numpy() == pytest.approx(1e7, rel=0.1)
-    with pytest.raises(DataError, match="for counts, 0 or more"):
+    with pytest.raises(DataError, match="for counts, which are 0 or more"):
         fit({"u": np.zeros(100), "y": np.arange(100) - 1.0}, target="y", loss="poisson")
 
 
