@@ -1,4 +1,4 @@
-"""What can be asked of `make`, and the defaults."""
+"""The settings of `make`: their defaults and their checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK_BYTES = 10 * 2**20
 
 
 def default_chunk_rows(columns: int) -> int:
-    """Rows of a chunk unless said: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
+    """The default number of rows in a chunk: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
 
     >>> default_chunk_rows(40), default_chunk_rows(100_000), default_chunk_rows(1)
     (65536, 1024, 1048576)
@@ -28,9 +28,9 @@ def default_chunk_rows(columns: int) -> int:
 
 
 def default_files(rows: int, chunk_rows: int, columns: int) -> int:
-    """Files unless said: one for each 20,000 column chunks (columns x row groups).
+    """The default number of files: one for every 20,000 column chunks (columns x row groups).
 
-    The footer of a file is held in memory until the file is done, about 1.5 kB for each of them.
+    The footer of a file stays in memory until the file is finished, about 1.5 kB for each column chunk.
 
     >>> default_files(20_000_000, 65_536, 40), default_files(1_000_000_000, 65_536, 40)
     (1, 32)
@@ -41,7 +41,7 @@ def default_files(rows: int, chunk_rows: int, columns: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(MakeSettings):
-    """The arguments of `make`, checked: every way to be wrong is a `UsageError` here, before anything is written."""
+    """The arguments of `make`. Raises UsageError for a wrong one, before anything is written."""
 
     name: str
 
@@ -52,18 +52,16 @@ class Settings(MakeSettings):
         known = COMPRESSIONS[self.format]
         if self.compression not in known:
             raise UsageError(
-                f"--compression {self.compression}: for {self.format} {near_names(self.compression, known)}"
+                f"--compression {self.compression}: {self.format} does not have it: {near_names(self.compression, known)}"
             )
         if self.chunk > MAX_CHUNK_ROWS:
             raise UsageError(f"--chunk-rows {self.chunk_rows}: must be at most {MAX_CHUNK_ROWS:,}")
         if self.format == "zarr" and self.parts > 1:
-            raise UsageError(
-                f"--files {self.files}: a Zarr store is one group; ask for more files with --format parquet"
-            )
+            raise UsageError(f"--files {self.files}: must be 1 for zarr, which is one group: or give --format parquet")
         if self.parts > self.rows:
-            raise UsageError(f"--files {self.files}: is more than --rows {self.rows}: every file needs a row")
+            raise UsageError(f"--files {self.files}: must be at most --rows {self.rows}: every file needs a row")
         if self.path.exists() and not (self.path.is_dir() and not os.listdir(self.path)):
-            raise UsageError(f"--out {self.out}: exists and is not an empty folder; remove it or name another")
+            raise UsageError(f"--out {self.out}: exists and is not an empty folder: remove it, or name another")
 
     @property
     def path(self) -> Path:
@@ -75,12 +73,12 @@ class Settings(MakeSettings):
 
     @property
     def chunk(self) -> int:
-        """Rows of a chunk."""
+        """Rows in a chunk."""
         return default_chunk_rows(self.features) if self.chunk_rows is None else self.chunk_rows
 
     @property
     def parts(self) -> int:
-        """Files, of a Parquet set."""
+        """The number of files."""
         if self.files is None:
             return 1 if self.format == "zarr" else default_files(self.rows, self.chunk, self.features)
         return self.files

@@ -160,7 +160,7 @@ def test_chunks_and_files_are_as_asked(tmp_path: Path) -> None:
         ({"rows": 0}, "--rows 0: must be at least 1"),
         ({"columns": 0}, "--columns 0: must be at least 1"),
         ({"files": 0}, "--files 0: must be at least 1"),
-        ({"files": 11}, "--files 11: is more than --rows 10"),
+        ({"files": 11}, "--files 11: must be at most --rows 10"),
         ({"chunk_rows": 0}, "--chunk-rows 0: must be at least 1"),
         ({"chunk_rows": 2**27}, "--chunk-rows 134217728: must be at most"),
         ({"seed": -1}, "--seed -1: must be at least 0"),
