@@ -1,4 +1,4 @@
-"""The settings of `make`: their defaults and their checks."""
+"""What can be asked of `make`, and the defaults."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.errors import UsageError, near_names
+from streamtrain.errors import UsageError, one_of
 from streamtrain.options import check
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
 from streamtrain.tools.make.problems import PROBLEMS
@@ -18,7 +18,7 @@ CHUNK_BYTES = 10 * 2**20
 
 
 def default_chunk_rows(columns: int) -> int:
-    """The default number of rows in a chunk: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
+    """Rows of a chunk unless said: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
 
     >>> default_chunk_rows(40), default_chunk_rows(100_000), default_chunk_rows(1)
     (65536, 1024, 1048576)
@@ -28,9 +28,9 @@ def default_chunk_rows(columns: int) -> int:
 
 
 def default_files(rows: int, chunk_rows: int, columns: int) -> int:
-    """The default number of files: one for every 20,000 column chunks (columns x row groups).
+    """Files unless said: one for each 20,000 column chunks (columns x row groups).
 
-    The footer of a file stays in memory until the file is finished, about 1.5 kB for each column chunk.
+    The footer of a file is held in memory until the file is done, about 1.5 kB for each of them.
 
     >>> default_files(20_000_000, 65_536, 40), default_files(1_000_000_000, 65_536, 40)
     (1, 32)
@@ -47,17 +47,15 @@ class Settings(MakeSettings):
 
     def __post_init__(self) -> None:
         if self.name not in PROBLEMS:
-            raise UsageError(f"unknown data set {self.name!r}: {near_names(self.name, list(PROBLEMS))}")
+            raise UsageError(f"NAME {self.name}: {one_of(self.name, list(PROBLEMS))}")
         check(self)
         known = COMPRESSIONS[self.format]
         if self.compression not in known:
-            raise UsageError(
-                f"--compression {self.compression}: {self.format} does not have it: {near_names(self.compression, known)}"
-            )
+            raise UsageError(f"--compression {self.compression}: {one_of(self.compression, known)}")
         if self.chunk > MAX_CHUNK_ROWS:
             raise UsageError(f"--chunk-rows {self.chunk_rows}: must be at most {MAX_CHUNK_ROWS:,}")
         if self.format == "zarr" and self.parts > 1:
-            raise UsageError(f"--files {self.files}: must be 1 for zarr, which is one group: or give --format parquet")
+            raise UsageError(f"--files {self.files}: must be 1 for zarr, which is one group; or give --format parquet")
         if self.parts > self.rows:
             raise UsageError(f"--files {self.files}: must be at most --rows {self.rows}: every file needs a row")
         if self.path.exists() and not (self.path.is_dir() and not os.listdir(self.path)):
@@ -65,6 +63,7 @@ class Settings(MakeSettings):
 
     @property
     def path(self) -> Path:
+        """The folder to write."""
         return Path(self.out)
 
     @property
@@ -73,12 +72,12 @@ class Settings(MakeSettings):
 
     @property
     def chunk(self) -> int:
-        """Rows in a chunk."""
+        """Rows of a chunk."""
         return default_chunk_rows(self.features) if self.chunk_rows is None else self.chunk_rows
 
     @property
     def parts(self) -> int:
-        """The number of files."""
+        """Files, of a Parquet set."""
         if self.files is None:
             return 1 if self.format == "zarr" else default_files(self.rows, self.chunk, self.features)
         return self.files

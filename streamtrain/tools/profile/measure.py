@@ -11,11 +11,10 @@ from typing import Any
 from streamtrain.errors import without_secrets
 from streamtrain.load import connected, threads_of
 from streamtrain.memory.process import reset_peak
-from streamtrain.memory.sizes import format_bytes, shares
+from streamtrain.memory.sizes import format_bytes
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import default, given
-from streamtrain.plan.term import STAGES
-from streamtrain.runs.report import Report
+from streamtrain.runs.report import Report, stages_dict
 from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.profile.advice import advice
 from streamtrain.tools.profile.recorder import Recorder
@@ -195,37 +194,9 @@ def _profile(
         decoded_bytes=int(job.plan.rows * row_bytes),
         report=report,
         timeline=recorder.moments,
-        stages=_stages(report, recorder.arrow_bytes),
+        stages=stages_dict(report.plan, report.measured_terms, report.measured_peak_bytes, recorder.arrow_bytes),
     )
 
 
 def _enough(done: float, limit: float | None) -> bool:
     return limit is not None and done >= limit
-
-
-def _stages(report: Report, arrow_bytes: int) -> dict[str, dict[str, Any]]:
-    """Each stage planned and measured, and its share of what was measured. "other" is what the process took beyond the rest.
-
-    arrow_bytes: the most that Arrow held. It is what reading took; the gate only knows what reads declared.
-    """
-    planned, peak = report.plan.stage_bytes, report.measured_peak_bytes
-    took: dict[str, int | None] = {}
-    for stage in STAGES:
-        sizes = [report.measured_terms.get(term.name) for term in report.plan.terms if term.stage == stage]
-        measured = [size for size in sizes if size is not None]
-        took[stage] = sum(measured) if measured else None
-    took["reading"] = arrow_bytes
-    known = sum(size for stage, size in took.items() if size is not None and stage != "other")
-    took["other"] = None if peak is None else max(0, peak - known)
-    # Stages have their peaks at different moments: where they come to more than the process took, shares are of their sum.
-    parts = shares({stage: size for stage, size in took.items() if size is not None}) if peak else {}
-    return {
-        stage: {
-            "planned_bytes": planned.get(stage, 0),
-            "measured_bytes": took[stage],
-            "share": parts.get(stage),
-            "terms": [term.name for term in report.plan.terms if term.stage == stage],
-        }
-        for stage in STAGES
-        if planned.get(stage) or took[stage]
-    }
