@@ -209,7 +209,7 @@ def resumed(case: Case, work: Path, out: Path, path: Path, before: dict[str, byt
         return f"went on without a checkpoint: {'; '.join(differences(work / case.kind / 'whole', out)) or 'the same'}"
     wrong = differences(work / case.kind / "whole", out)
     warnings = [line for line in json.loads(said)["warnings"] if line.startswith(f"{path}: ")]
-    if len(warnings) != 1 or "going on from the checkpoint before" not in warnings[0] or warnings[0] not in err:
+    if len(warnings) != 1 or "the checkpoint before it is used" not in warnings[0] or warnings[0] not in err:
         wrong.insert(0, "was not said")
     return "; ".join(wrong) or "fell back"
 

@@ -1,8 +1,9 @@
 """Train models on tables and arrays that do not fit in memory."""
 
-import importlib
 import os
 import typing
+
+import streamtrain.options as _options
 
 # Arrow reads this once, when it is imported: its other pools keep much of what is freed (see memory.steady_allocators).
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
@@ -18,8 +19,7 @@ if typing.TYPE_CHECKING:
     from streamtrain.tools.predict import predict
     from streamtrain.tools.profile import profile
     from streamtrain.tools.rechunk import rechunk
-    from streamtrain.train.fit import fit
-    from streamtrain.train.job import make_plan
+    from streamtrain.train.entry import fit, make_plan
 
 __all__ = [
     "Batch",
@@ -60,19 +60,12 @@ _HOMES = {
     "tools.predict": ("predict",),
     "tools.profile": ("profile",),
     "tools.rechunk": ("rechunk",),
-    "train.fit": ("fit",),
-    "train.job": ("make_plan",),
+    "train.entry": ("fit", "make_plan"),
 }
 
 
-def __getattr__(name: str) -> typing.Any:
-    """Public names are imported when they are first used: what is not used costs no memory and no time."""
-    for module, names in _HOMES.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"streamtrain.{module}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'streamtrain' has no attribute {name!r}")
+# Public names are imported when they are first used: what is not used costs no memory and no time.
+__getattr__ = _options.lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ which limit it broke (with the value) and what to do next.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "StreamtrainError",
     "UsageError",
     "listed",
+    "near_names",
     "printable",
     "without_secrets",
 ]
@@ -166,6 +167,17 @@ def without_secrets(target: str) -> str:
         return f"{scheme}://***"  # the beginning of a password that has a / ? or # in it
     shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     return shown if scheme in ("s3", "gs", "az", "memory") else shown.partition("?")[0]
+
+
+def near_names(name: str, names: Sequence[str]) -> str:
+    """Names to offer for one that is unknown."""
+    import difflib
+
+    by_lower = {known.lower(): known for known in reversed(names)}
+    close = [by_lower[low] for low in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
+    if close:
+        return f"did you mean {', '.join(map(repr, close))}?"
+    return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
 
 
 def listed(values: Iterable[Any]) -> str:

@@ -1,4 +1,5 @@
-"""``streamtrain ...``: the command line. `commands` holds the commands, `show` what people see, `progress` the live line.
+"""``streamtrain ...``: the command line. `commands` has the commands, `show` what they print, `progress` how far they are,
+`log` the messages of the library.
 
 Exit codes: 0 done; 1 an internal error; 2 bad usage or bad input; 3 the budget cannot be met; 4 the budget was exceeded
 while running; 130 interrupted. With ``--json`` a command prints one JSON object on stdout and nothing else there.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -16,12 +18,13 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
+from streamtrain.cli.log import shown_on_stderr
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
-from streamtrain.kernels.crash import answer_crashes
 
 __all__ = ["main"]
 
 _received: list[int] = []  # signals
+_raised: list[KeyboardInterrupt] = []  # for them
 
 _REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
 
@@ -30,31 +33,43 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
+    if not _only_shows_help(sys.argv[1:] if arguments is None else arguments):
+        from streamtrain.kernels.crash import answer_crashes  # with numpy
+
+        answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names are whatever people wrote, terminals are not
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
     code = _run(arguments)
     if code == 130:
+        _say_how_to_go_on(sys.argv[1:] if arguments is None else arguments)
         code = 128 + _received[-1] if _received else code
-        os._exit(code)  # a read that is under way would hold the process until it is done
+        os._exit(code)  # without waiting for reads that are under way
     if code:
-        logging.getLogger("asyncio").disabled = True  # reads of Zarr that nobody waits for any more are no news
+        logging.getLogger("asyncio").disabled = True  # it reports reads of Zarr that were abandoned
     sys.exit(code)
 
 
+def _only_shows_help(arguments: Sequence[str]) -> bool:
+    """Whether nothing is read: help, the version, or what a shell completes."""
+    shows = {"-h", "--help", "-V", "--version", "--show-completion", "--install-completion"}
+    return not arguments or bool(shows.intersection(arguments)) or "_STREAMTRAIN_COMPLETE" in os.environ
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Acknowledge at once; a second Ctrl-C does not wait for anything."""
+    """Acknowledge at once. A second Ctrl-C ends the process without waiting for anything."""
     _received.append(number)
     signal.signal(number, signal.SIG_DFL)
     print("\ninterrupted", file=sys.stderr, flush=True)
-    raise KeyboardInterrupt
+    _raised.append(KeyboardInterrupt())
+    raise _raised[-1]
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        from streamtrain.cli.commands import app
+        from streamtrain.cli.commands import run
 
-        code = app(args=arguments, standalone_mode=False)
+        with shown_on_stderr():
+            code = run(sys.argv[1:] if arguments is None else arguments)
         print(end="", flush=True)
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
@@ -64,13 +79,24 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         return _let_go_of_stdout()
     except Exception as error:
+        if _received or type(error).__name__ == "Abort":  # an interrupt of an import arrives as another error
+            return 130
         return _failed(error)
 
 
+def _say_how_to_go_on(arguments: Sequence[str]) -> None:
+    """Print the command that continues the run, where a checkpoint was left: then `fit` has added a note to the interrupt."""
+    if any(getattr(interrupt, "__notes__", ()) for interrupt in _raised):
+        words = list(arguments)
+        if "--resume" not in words:
+            words.insert(words.index("--") if "--" in words else len(words), "--resume")
+        print(
+            f"the run is kept; to go on: {printable(shlex.join(['streamtrain', *words]))}", file=sys.stderr, flush=True
+        )
+
+
 def _failed(error: Exception) -> int:
-    """Say what went wrong; the exit code of that."""
-    if _received or type(error).__name__ == "Abort":  # an interrupt of an import comes out as something else
-        return 130
+    """Print what went wrong. Returns the exit code."""
     if isinstance(error, BudgetError):
         print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # a line for every term
         return 3 if isinstance(error, BudgetRefused) else 4
@@ -91,7 +117,7 @@ def _failed(error: Exception) -> int:
 
 
 def _let_go_of_stdout() -> int:
-    """Whoever read it has seen enough: the exit code of that."""
+    """The reader of stdout has closed it, which is no error. Returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
     return 0
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.text import Text
 
 from streamtrain.errors import printable
 from streamtrain.state import to_json
+from streamtrain.testing import check_reader as run
 
 __all__ = ["check_reader"]
 
 
-def check_reader(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="As DATA; or module:name of what makes a reader.")],
-    chunks: Annotated[int, typer.Option(help="Chunks that a check reads, spread over the data.")] = 16,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-) -> int:
-    """Whether a reader keeps the contract, checked with the data that it reads. Exits 2 if it does not."""
-    from streamtrain.testing import check_reader as run
-
+def check_reader(target: str, chunks: int, json: bool) -> int:
+    """Run the checks and show each as it is done; the exit code."""
     results = []
     console = Console(highlight=False, soft_wrap=True)
     for result in run(target, most_chunks=chunks):

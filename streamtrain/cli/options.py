@@ -1,34 +1,24 @@
-"""The parameters that commands share, and the settings that follow from them."""
+"""The command line's options, made from the declarations of the settings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Optional
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field
+from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from streamtrain.cli.own_code import importable_here
-from streamtrain.cli.text import split_names, split_pair, weights_of
-from streamtrain.train.settings import Settings
+from streamtrain.options import GROUPS, Option, flag, options_of
+
+__all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
+
+_METAVARS: dict[type, str] = {int: "N", float: "X"}
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
-Target = Annotated[str, typer.Option(help="The column to predict, or several: a,b.")]
-RunTarget = Annotated[
-    Optional[str],
-    typer.Option("--target", help="The column to predict, or several: a,b. [default: required, unless a run says it]"),
-]
-Features = Annotated[Optional[str], typer.Option(help='Columns to learn from: a,b,"c,d". [default: all others]')]
-Exclude = Annotated[Optional[str], typer.Option(help='Columns to leave out: a,b,"c,d".')]
-Weight = Annotated[Optional[str], typer.Option(help="The column of sample weights.")]
-Task = Annotated[Optional[str], typer.Option(help="classify or regress. [default: by the target's type]")]
-Classes = Annotated[Optional[str], typer.Option(help="The target's classes, a,b,c: spares the pass over the target.")]
-Learner = Annotated[
-    str,
-    typer.Option(
-        callback=importable_here, help="The learner: linear, an installed one, or one of your own as module:name."
-    ),
-]
 RunLearner = Annotated[
     Optional[str],
     typer.Option(
@@ -36,95 +26,133 @@ RunLearner = Annotated[
         help="The run's learner, where that is code of your own: says that you trust it, as loading runs it.",
     ),
 ]  # fmt: skip
-As = Annotated[Optional[list[str]], typer.Option("--as", metavar="COL=ROLE",
-               help="What a column becomes: number, category, text or ignore. May be repeated.")]  # fmt: skip
-Cross = Annotated[Optional[list[str]], typer.Option("--cross", metavar="A:B",
-                  help="A cross of categories. May be repeated.")]  # fmt: skip
-HashBits = Annotated[
-    Optional[int], typer.Option(help="2^N slots for values of categories and text. [default: up to 18]")
-]
-Infinities = Annotated[
-    str, typer.Option(help="Infinite features: error, clip (10 deviations from the mean) or missing.")
-]
-Loss = Annotated[Optional[str], typer.Option(
-    help="logistic, hinge, softmax; squared, huber, quantile, poisson. [default: by the task]")]  # fmt: skip
-Delta = Annotated[
-    Optional[float], typer.Option(help="Of huber: where errors count linearly, in deviations. [default: 1.345]")
-]
-Quantile = Annotated[Optional[float], typer.Option(help="Of quantile: which. [default: 0.5]")]
-Optimizer = Annotated[str, typer.Option(help="The optimizer: normalized, sgd, momentum, adagrad, adam or ftrl.")]
-Schedule = Annotated[
-    str, typer.Option(help="Of the learning rate of sgd and momentum, by rows seen: constant, sqrt or inverse.")
-]
-ClassWeight = Annotated[Optional[str], typer.Option(help="balanced, or a weight for classes: a=2,b=0.5.")]
-Patience = Annotated[Optional[int], typer.Option(
-    help="Stop after so many epochs without a better loss on held-out or validation rows, and keep the best.")]  # fmt: skip
-LearningRate = Annotated[
-    Optional[float], typer.Option(help="The optimizer's learning rate. [default: by optimizer and loss]")
-]
-L1 = Annotated[float, typer.Option(help="L1 penalty.")]
-L2 = Annotated[float, typer.Option(help="L2 penalty.")]
-Average = Annotated[bool, typer.Option("--average/--no-average", help="Predict by averaged weights.")]
-Memory = Annotated[
-    Optional[str],
-    typer.Option(help="Budget for the whole process: 512MB, 2GiB. [default: half of what is available]"),
-]
-Epochs = Annotated[int, typer.Option(help="Passes over the data.")]
-BatchSize = Annotated[Optional[int], typer.Option(help="Rows a step. [default: by the number of rows, 16 to 1024]")]
-WindowRows = Annotated[Optional[int], typer.Option(help="Rows shuffled together. [default: by the data and --memory]")]
-NoShuffle = Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the data.")]
-Seed = Annotated[int, typer.Option(help="Seed of the order.")]
-Threads = Annotated[Optional[int], typer.Option(help="Reads at the same time. [default: 2]")]
-Holdout = Annotated[float, typer.Option(help="Share of rows that are scored, never learned.")]
-Validate = Annotated[Optional[str], typer.Option(metavar="DATA2", help="Other data, scored after each epoch.")]
-MissingChunks = Annotated[str, typer.Option(help="An absent Zarr chunk: error, or fill (its fill value).")]
-OnOverrun = Annotated[str, typer.Option(help="Over the budget while running: raise (exit 4), or warn.")]
-OnError = Annotated[str, typer.Option(help="A chunk that cannot be read, a row without a target: raise, or skip.")]
-MaxSkipped = Annotated[float, typer.Option(help="With skip: more than this share of the rows stops the run.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Out = Annotated[
-    Optional[str], typer.Option(metavar="RUN", help="Folder for the run: scores, checkpoints, the model, the report.")
-]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on from the last checkpoint in --out, if there is one; by the run's settings."),
-]
-ContinueFrom = Annotated[
-    Optional[str], typer.Option(metavar="RUN", help="Start with the model of another run; there may be more classes.")
-]
-CheckpointSeconds = Annotated[
-    Optional[float],
-    typer.Option(help="Between two checkpoints, which take 2 % of the time at most. [default: 30, or the run's]"),
-]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel="output")]
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else split_names(text)
+class GroupedCommand(TyperCommand):
+    """A command whose ``--help`` shows its options in groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                is_option = parameter.param_type_name == "option"
+                group = (getattr(parameter, "rich_help_panel", None) or "options") if is_option else "arguments"
+                groups.setdefault(group, []).append(record)
+        for group in sorted(groups, key=["arguments", *GROUPS, "options", "output"].index):
+            with formatter.section(group[0].upper() + group[1:]):
+                formatter.write_dl(groups[group])
 
 
-def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among a command's parameters, as functions take them; what is absent stays so."""
-    found = {name: options[name] for name in Settings.__dataclass_fields__ if name in options}
-    for name in ("features", "exclude", "classes"):
-        if name in found:
-            found[name] = _names(found[name])
-    found["exclude"] = found.get("exclude") or ()
-    if "no_shuffle" in options:
-        found["shuffle"] = not options["no_shuffle"]
-    if found.get("target") is not None:
-        names = split_names(found["target"])
-        found["target"] = names[0] if len(names) == 1 else names
-    found["roles"] = dict(split_pair(text, "--as", "COL=ROLE") for text in found.get("roles") or ())
-    found["crosses"] = found.get("crosses") or ()
-    if found.get("class_weight") not in (None, "balanced"):
-        found["class_weight"] = weights_of(found["class_weight"])
-    return found
+def takes(
+    *kinds: type, only: Sequence[str] | None = None, optional: Mapping[str, str] | None = None, grouped: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the ``**settings`` of a command the settings that dataclasses declare. The command is called with those that are on
+    the command line, and with no others.
+
+    only: their names; by default all. optional: those that this command does not require, with what they are here.
+    grouped: whether ``--help`` shows the groups.
+    """
+    declared = {name: (*about, kind) for kind in kinds for name, about in options_of(kind).items()}
+    chosen = {name: declared[name] for name in (declared if only is None else only)}
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[:-1]
+        made = {
+            _parameter_name(name, option): (
+                name,
+                _parameter(name, field, option, kind, (optional or {}).get(name), grouped),
+            )
+            for name, (field, option, kind) in chosen.items()
+        }
+        first = [parameter for parameter in own if parameter.default is parameter.empty]
+        parameters = [*first, *(parameter for _, parameter in made.values()), *own[len(first) :]]
+
+        @functools.wraps(command)
+        def called(context: typer.Context, **values: Any) -> Any:
+            settings: dict[str, Any] = {
+                name: (not values[key] if name != key else values[key])
+                for key, (name, _) in made.items()
+                if _is_given(context, key) and values[key] is not None
+            }
+            importable_here(settings.get("learner"))
+            return command(**{parameter.name: values[parameter.name] for parameter in own}, **settings)
+
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        called.__signature__ = inspect.Signature([context, *keyword])  # type: ignore[attr-defined]
+        called.__annotations__ = {p.name: p.annotation for p in (context, *keyword)}
+        return called
+
+    return decorate
 
 
-def given(context: typer.Context, options: dict[str, Any]) -> dict[str, Any]:
-    """The settings that are on the command line: what is not may come from a run."""
-    typed = {
-        name: v for name, v in options.items() if (s := context.get_parameter_source(name)) and s.name != "DEFAULT"
-    }
-    empty: tuple[Any, ...] = (None, (), {})
-    return {name: value for name, value in chosen(typed).items() if value not in empty}
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def settings_of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the given settings that a dataclass declares."""
+    names = options_of(kind)
+    return {name: value for name, value in given.items() if name in names}
+
+
+def _parameter_name(name: str, option: Option) -> str:
+    """A flag that switches something off is a parameter of its own: ``no_shuffle`` for ``shuffle``."""
+    return f"no_{name}" if option.flag == f"--no-{name}" else name
+
+
+def _parameter(
+    name: str, field: Field[Any], option: Option, kind: type, optional: str | None, grouped: bool
+) -> inspect.Parameter:
+    is_off, repeated = _parameter_name(name, option) != name, option.repeated
+    value = list[str] if repeated else bool if is_off else _type_of(get_type_hints(kind)[name])
+    text = optional or option.flag_help or option.help
+    if repeated:
+        text += " May be repeated."
+    if option.otherwise is not None:
+        text += f" [default: {option.otherwise}]"
+    metavar = option.metavar or (f"[{'|'.join(option.choices)}]" if option.choices else _METAVARS.get(value))
+    about = typer.Option(
+        *((option.flag,) if option.flag is not None else (flag(name),)),
+        help=text,
+        metavar=metavar,
+        autocompletion=_completing(option.choices) if option.choices and not repeated else None,
+        rich_help_panel=option.group if grouped else None,
+        show_default=option.otherwise is None
+        and _is_plain(field.default)
+        and field.default is not False
+        and not is_off,
+    )
+    required = field.default is MISSING and optional is None
+    none = False if value is bool and (is_off or field.default is False) else None
+    return inspect.Parameter(
+        _parameter_name(name, option),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty
+        if required
+        else field.default
+        if _is_plain(field.default) and not is_off
+        else none,
+        annotation=Annotated[value if required or value is bool else Optional[value], about],
+    )
+
+
+def _is_plain(default: Any) -> bool:
+    return isinstance(default, (bool, int, float, str))
+
+
+def _type_of(hint: Any) -> type:
+    """What typer makes of the text: a number, a switch, or text that the setting reads."""
+    kinds = {kind for kind in (get_args(hint) or (hint,)) if kind is not type(None) and get_origin(kind) is None}
+    return next((kind for kind in (bool, int, float) if kinds == {kind}), str)
+
+
+def _completing(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete

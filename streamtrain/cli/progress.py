@@ -1,100 +1,155 @@
-"""The live line on a terminal: on stderr, and only where that is a terminal."""
+"""How far a command is, on stderr: a bar on a terminal, a line every few seconds elsewhere. Never on stdout."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+from typing import TYPE_CHECKING, Self
 
 from streamtrain.errors import printable
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.train.trainer import Progress
+
+if TYPE_CHECKING:
+    from streamtrain.train.progress import Progress
 
 __all__ = ["FitLine", "RowsLine"]
 
+_LINE_SECONDS = 5.0  # between two lines where stderr is no terminal
+_BAR_SECONDS = 0.1  # between two drawings of the bar
+_BAR_COLUMNS = 10  # so that the line fits into 80 columns
 
-class _Line:
+
+class _Bar:
+    """A bar and a text on a terminal, drawn from the thread that calls: it needs no thread of its own."""
+
     def __init__(self) -> None:
-        self._live = (
-            Live(console=Console(stderr=True), transient=True, auto_refresh=False)
-            if sys.stderr is not None and sys.stderr.isatty()
-            else None
-        )
+        from rich.console import Console  # where stderr is no terminal it is not imported
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
-    def __enter__(self) -> _Line:
-        if self._live is not None:
-            self._live.start()
+        line = Column(no_wrap=True, overflow="ellipsis")
+        columns = (
+            BarColumn(bar_width=_BAR_COLUMNS),
+            TextColumn("{task.fields[text]}", markup=False, table_column=line),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._task = self._progress.add_task("", total=None, text="")
+
+    def open(self) -> None:
+        self._progress.start()
+
+    def show(self, share: float | None, text: str) -> None:
+        self._progress.update(self._task, completed=share or 0.0, total=None if share is None else 1.0, text=text)
+        self._progress.refresh()
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class _Lines:
+    """A line of text each time."""
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+
+    def show(self, share: float | None, text: str) -> None:
+        if share is not None and sys.stderr is not None:
+            print(printable(text), file=sys.stderr, flush=True)
+
+
+class _Shown:
+    """Shows progress while its context lasts. A terminal that is gone ends the showing, not the work."""
+
+    _first = ""  # what the bar says before the first call
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._started = clock, clock()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._display: _Bar | _Lines = _Bar() if self._terminal else _Lines()
+        self._interval = _BAR_SECONDS if self._terminal else _LINE_SECONDS
+        self._next = self._started + (0.0 if self._terminal else self._interval)
+
+    def __enter__(self) -> Self:
+        with suppress(OSError):
+            self._display.open()
+            if self._first:
+                self._display.show(None, self._first)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        with suppress(OSError):
+            self._display.close()
 
-    def say(self, text: str) -> None:
-        """Something that stays to be read, on a terminal or not."""
-        console = (
-            self._live.console if self._live is not None else Console(stderr=True, highlight=False, soft_wrap=True)
-        )
-        console.print(Text(printable(text)))
+    def _is_due(self, share: float) -> bool:
+        return self._clock() >= self._next or (self._terminal and share >= 1)
 
-    def show(self, text: str) -> None:
-        if self._live is not None:
-            with suppress(OSError):
-                self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+    def _show(self, share: float, *parts: str) -> None:
+        self._next = self._clock() + self._interval
+        with suppress(OSError):
+            self._display.show(share, "  ".join(part for part in parts if part))
 
 
-def _left(done: int, total: int, seconds: float) -> str:
-    """Time left at the speed so far, once there is one."""
-    if not done or seconds < 1:
-        return ""
-    left = int(seconds * max(0, total - done) / done)
-    return f"{left // 60}:{left % 60:02d} left"
+class FitLine(_Shown):
+    """Epoch, share done, speed, time left, loss, and memory used of the budget."""
 
-
-class FitLine(_Line):
-    """Share done, speed, time left, loss, memory of the budget: within 80 columns."""
-
-    def __enter__(self) -> FitLine:
-        super().__enter__()
-        self.show("reading metadata and the target")
-        return self
+    _first = "reading metadata and the target"
 
     def __call__(self, now: Progress) -> None:
-        if now.message is not None:
-            self.say(now.message)
+        share = min(1.0, now.rows_seen / max(1, now.rows_total))
+        if not self._is_due(share):
             return
         speed = now.rows_seen / now.seconds if now.seconds else 0.0
-        parts = [
-            f"epoch {now.epoch + 1}",
-            f"{100 * now.rows_seen / max(1, now.rows_total):3.0f} %",
-            f"{speed:,.0f} rows/s",
-            _left(now.rows_seen, now.rows_total, now.seconds),
+        memory = ""
+        if now.resident_bytes is not None:
+            memory = f"{format_bytes(now.resident_bytes)} of {format_bytes(now.budget_bytes)}"
+        self._show(
+            share,
+            f"{'validating ' if now.stage == 'validate' else ''}epoch {min(now.epoch + 1, now.epochs)}/{now.epochs}",
+            f"{share:.0%}",
+            f"{_short(speed)} rows/s",
+            _left(share, now.seconds),
             "" if now.loss is None else f"loss {now.loss:.4f}",
-            "" if now.resident_bytes is None
-            else f"{format_bytes(now.resident_bytes)} of {format_bytes(now.budget_bytes)}",
-        ]  # fmt: skip
-        self.show("  ".join(part for part in parts if part))
+            memory,
+        )
 
 
-class RowsLine(_Line):
-    """Rows done of rows to do, which may be told later."""
+class RowsLine(_Shown):
+    """Rows done of the rows there are. what: as in ``rows made``. total: rows, where the calls do not tell it."""
 
-    def __init__(self, what: str, total: int = 0) -> None:
-        super().__init__()
-        self._what, self._total, self._started = what, total, time.perf_counter()
-
-    def __enter__(self) -> RowsLine:
-        super().__enter__()
-        return self
+    def __init__(self, what: str, total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
+        self._what, self._total = what, total
 
     def __call__(self, done: int, total: int | None = None) -> None:
         self._total = total or self._total
-        left = _left(done, self._total, time.perf_counter() - self._started)
-        self.show(f"{done:,} of {self._total:,} {self._what}  {left}")
+        share = min(1.0, done / max(1, self._total))
+        if self._is_due(share):
+            left = _left(share, self._clock() - self._started)
+            self._show(share, f"{share:.0%}", f"{done:,} of {self._total:,} {self._what}", left)
+
+
+def _left(share: float, seconds: float) -> str:
+    """The time left at the speed so far; nothing in the first second."""
+    if not share or seconds < 1:
+        return ""
+    minutes, left = divmod(int(seconds * (1 - share) / share), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{left:02d} left" if hours else f"{minutes}:{left:02d} left"
+
+
+def _short(number: float) -> str:
+    """A number in three digits.
+
+    >>> _short(950.2), _short(12_345), _short(1_234_567)
+    ('950', '12.3k', '1.23M')
+    """
+    for unit in ("", "k", "M"):
+        if number < 999.5 or unit == "M":
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    raise AssertionError

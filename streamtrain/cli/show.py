@@ -143,7 +143,8 @@ def fit(result: dict[str, Any]) -> None:
     if result["best_epoch"] is not None:
         _line(f"{'kept':<12} the model of epoch {result['best_epoch'] + 1} of {result['epochs']}")
     _slots(result["preparation"])
-    spent = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in result["time"].items())
+    times = {name: seconds for name, seconds in result["time"].items() if seconds or name != "validation"}
+    spent = "  ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
     _line(f"{'time':<12} {spent}\n")
     if _few(result["per_class"]):
         judged = next(name for name in ("validation", "holdout", "progressive") if result["metrics"][name] is not None)

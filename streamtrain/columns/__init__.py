@@ -1,1 +1,1 @@
-"""From Arrow columns to numbers: what each column becomes, row by row, without state."""
+"""What a column becomes, row by row and without state: roles, the layout of a row, and the target."""

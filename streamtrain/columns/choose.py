@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from streamtrain.columns.role import Column, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
-from streamtrain.errors import ColumnError, UsageError
-from streamtrain.storage.arrow import near_names, pick
+from streamtrain.errors import ColumnError, UsageError, near_names
+from streamtrain.storage.arrow import pick
 
 __all__ = ["choose_features", "choose_role", "choose_roles"]
 
@@ -39,7 +39,7 @@ def choose_features(
     unused = [name for name in roles if name not in names]
     if unused:
         raise ColumnError(f"--as {unused[0]}={roles[unused[0]]}: {unused[0]!r} is not a feature")
-    columns = tuple(column for column in choose_roles(schema, names, roles) if column.role != "ignore")
+    columns = tuple(column for column in choose_roles(schema, names, roles) if column.becomes.is_read)
     if not columns:
         raise ColumnError("no feature is left: every column is the target, the weight, excluded or ignored")
     return columns
@@ -58,14 +58,16 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     if requested is not None:
         if requested not in ROLES:
             raise UsageError(f"--as {field.name}={requested}: {near_names(requested, ROLES)}")
-        if requested != "ignore" and not (readable and role_named(requested).accepts(kind)):
+        role = role_named(requested)
+        if not role.accepts(kind) or (role.is_read and not readable):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
         return Column(field.name, kind, requested, "as asked", is_requested=True)
     for name in ROLES:
-        why = role_named(name).why(kind)
-        if why is not None and (readable or name == "ignore"):
+        role = role_named(name)
+        why = role.why(kind)
+        if why is not None and (readable or not role.is_read):
             return Column(field.name, kind, name, why)
     raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streamtrain.columns.role import Column
-from streamtrain.errors import ColumnError, UsageError
-from streamtrain.storage.arrow import near_names
+from streamtrain.errors import ColumnError, UsageError, near_names
 
 __all__ = ["parse_crosses"]
 

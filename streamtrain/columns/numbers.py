@@ -1,7 +1,7 @@
 """From Arrow columns of numbers to numpy: every type of number, nulls as NaN, no copy where none is needed.
 
-Each row is computed by itself, so the result does not depend on how a column is cut into record batches. Only numpy touches
-the numbers: `pyarrow.compute` costs 20 MB, and `to_numpy` takes integers with nulls through float64, which rounds large ones.
+Each row is converted by itself, so the result does not depend on how a column is cut into record batches. Only numpy is used:
+`pyarrow.compute` costs 20 MB, and `to_numpy` converts integers with nulls to float64, which rounds large ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["as_numbers", "difference", "numbers_in", "offset_of", "to_float32", 
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
-Valid = NDArray[np.bool_] | None  # which numbers are there; None: all
+Valid = NDArray[np.bool_] | None  # which numbers are not null; None if all are
 
 
 def numbers_in(kind: pa.DataType) -> int:
@@ -40,12 +40,12 @@ def numbers_in(kind: pa.DataType) -> int:
 def to_float32(values: pa.Array, offset: float = 0) -> NDArray[np.float32]:
     """An Arrow array of numbers as float32; shape (rows,), or (rows, entries) for tensors and lists of fixed size.
 
-    Integers, floats, booleans, decimals, durations (in seconds) and the null type; also in a dictionary, run-end encoded,
-    in fixed-shape tensors and nested lists of fixed size (entries in the order in which they are stored). Dates, times and
-    timestamps give the integers that Arrow holds; see `streamtrain.columns.times` for more of them.
-    offset: what is subtracted before rounding to float32; exact for 64-bit integers. An int, where these are meant.
-    Nulls are NaN; a null list is a row of them. What is too large for float32 is infinite.
-    float32 without nulls is the Arrow array's own memory, read-only. Raises ColumnError for types that hold no numbers.
+    Takes integers, floats, booleans, decimals, durations (in seconds) and the null type; also in a dictionary, run-end encoded,
+    in fixed-shape tensors and in nested lists of fixed size (entries in stored order). Dates, times and timestamps give the
+    integers that Arrow holds; `streamtrain.columns.times` makes more of them.
+    offset: subtracted before rounding to float32. For 64-bit integers the difference is exact if it is an int.
+    Nulls are NaN; a null list is a row of NaN. A number too large for float32 is infinite.
+    float32 without nulls is the Arrow array's own memory, read-only. Raises ColumnError for types that are not numbers.
 
     >>> to_float32(pa.array([2**60 + 1, None, 2**60 - 3]), 2**60).tolist()
     [1.0, nan, -3.0]
@@ -53,17 +53,17 @@ def to_float32(values: pa.Array, offset: float = 0) -> NDArray[np.float32]:
     [[1.0, nan], [nan, nan]]
     """
     if not offset and values.null_count and isinstance(values, pa.NumericArray):
-        found = floats(_plain(values), np.frombuffer(values.buffers()[0], np.uint8), values.offset)
-        if found is not None:
-            return found
+        converted = floats(_plain(values), np.frombuffer(values.buffers()[0], np.uint8), values.offset)
+        if converted is not None:
+            return converted
     numbers, valid = unpacked(values)
     return _with_nan(difference(numbers, offset), valid)
 
 
 def as_numbers(values: pa.Array) -> NDArray[Any]:
-    """An Arrow array of numbers in numpy's dtype of its own, float64 for decimals and durations; shape as of `to_float32`.
+    """An Arrow array of numbers in its own dtype, float64 for decimals and durations; the shape is that of `to_float32`.
 
-    No copy where it can be, read-only then. Nulls are NaN, which makes float64 of integers and booleans.
+    If possible this is a read-only view. Nulls are NaN; integers and booleans with nulls become float64.
 
     >>> as_numbers(pa.array([1, 2**63], pa.uint64())).tolist()
     [1, 9223372036854775808]
@@ -73,8 +73,8 @@ def as_numbers(values: pa.Array) -> NDArray[Any]:
 
 
 def offset_of(numbers: NDArray[Any]) -> float:
-    """What to subtract from numbers like these before they become float32: their median, where that is far larger than
-    their spread (dates as numbers, large ids); otherwise 0. An int for integers. numbers: shape (rows,).
+    """The offset to subtract from numbers like these before they become float32: their median if it is far larger than their
+    spread (dates as numbers, large ids), otherwise 0. An int for integers. numbers: shape (rows,).
 
     >>> offset_of(np.array([10**12, 10**12 + 5, 10**12 + 9])), offset_of(np.array([1, 10**12]))
     (1000000000005, 0.0)
@@ -82,24 +82,24 @@ def offset_of(numbers: NDArray[Any]) -> float:
     ordered = np.sort(numbers[np.isfinite(numbers)])
     if not len(ordered):
         return 0.0
-    # Python's numbers: integers stay exact
+    # as numbers of Python, so that integers stay exact
     low, middle, high = (ordered[len(ordered) * part // 10].item() for part in (1, 5, 9))
     return float(0) if abs(middle) <= max(16 * (high - low), 65_536) else middle
 
 
 def difference(numbers: NDArray[Any], offset: float, dtype: Any = np.float32) -> NDArray[Any]:
-    """``numbers - offset``, rounded to ``dtype``; same shape. Exact before that for 64-bit integers and an int offset of
-    their range; in float64 otherwise.
+    """``numbers - offset``, rounded to ``dtype``; same shape. The difference is exact for 64-bit integers and an int offset in
+    their range; otherwise it is computed in float64.
 
     >>> difference(np.array([-(2**63), 2**63 - 1]), 2**63 - 1, np.float64).tolist()
     [-1.8446744073709552e+19, 0.0]
     """
-    with np.errstate(all="ignore"):  # what is too large becomes infinite, which is found later
+    with np.errstate(all="ignore"):  # too large becomes infinite, which is noticed later
         if not offset or not numbers.size:
             return numbers.astype(dtype, copy=False)
         if not (isinstance(offset, int) and numbers.dtype in (np.int64, np.uint64) and _holds(numbers.dtype, offset)):
             return (numbers.astype(np.float64) - float(offset)).astype(dtype, copy=False)
-        wide = numbers.view(np.uint64) - np.uint64(offset % 2**64)  # modulo 2^64: right as int64 if that can hold it
+        wide = numbers.view(np.uint64) - np.uint64(offset % 2**64)  # modulo 2^64: correct if int64 can hold it
         if _holds(np.int64, int(numbers.min()) - offset) and _holds(np.int64, int(numbers.max()) - offset):
             return wide.view(np.int64).astype(dtype)
         below = numbers < offset
@@ -108,9 +108,9 @@ def difference(numbers: NDArray[Any], offset: float, dtype: Any = np.float32) ->
 
 
 def unpacked(values: pa.Array) -> tuple[NDArray[Any], Valid]:
-    """The numbers of an Arrow array and which of them are there: two arrays of shape (rows,) or (rows, entries), None as the
-    second where all are. What stands at nulls is arbitrary. Durations in seconds, dates and timestamps as Arrow's integers.
-    Raises ColumnError for types that hold no numbers."""
+    """The numbers of an Arrow array, and which of them are not null (None if all are); each of shape (rows,) or (rows,
+    entries). The number at a null is arbitrary. Durations are in seconds, dates and timestamps Arrow's integers. Raises
+    ColumnError for types that are not numbers."""
     if isinstance(values, pa.ExtensionArray):
         return unpacked(values.storage)
     if isinstance(values, pa.FixedSizeListArray):
@@ -128,16 +128,16 @@ def unpacked(values: pa.Array) -> tuple[NDArray[Any], Valid]:
 
 def _from_dictionary(values: pa.DictionaryArray) -> tuple[NDArray[Any], Valid]:
     numbers, valid = unpacked(values.dictionary)
-    places, given = unpacked(values.indices)
+    indices, given = unpacked(values.indices)
     if not len(numbers):  # every row is null
         numbers = np.zeros((1, *numbers.shape[1:]), numbers.dtype)
         valid = None
     if given is not None:
-        places = np.where(given, places, 0)
+        indices = np.where(given, indices, 0)
         given = given.reshape(-1, *[1] * (numbers.ndim - 1))
-    taken = numbers[places]
+    taken = numbers[indices]
     spread = None if given is None else np.broadcast_to(given, taken.shape)
-    return taken, _both(None if valid is None else valid[places], spread)
+    return taken, _both(None if valid is None else valid[indices], spread)
 
 
 def _from_runs(values: pa.RunEndEncodedArray) -> tuple[NDArray[Any], Valid]:
@@ -163,11 +163,11 @@ def _plain(values: pa.Array) -> NDArray[Any]:
         return _stored(values, np.int32 if kind.bit_width == 32 else np.int64)
     if t.is_integer(kind) or t.is_floating(kind):
         return _stored(values, kind.to_pandas_dtype())
-    raise ColumnError(f"{kind} is no type of number: integers, floats, booleans, decimals and durations are")
+    raise ColumnError(f"{kind} is not a type of numbers: use integers, floats, booleans, decimals or durations")
 
 
 def _decimals(values: pa.Array) -> NDArray[np.float64]:
-    """Decimals are integers of 1, 2 or 4 words of 64 bits (32 bits: one of these), in units of 10^-scale."""
+    """Decimals are stored as integers of 32 bits or of 1, 2 or 4 words of 64 bits, in units of 10^-scale."""
     kind = values.type
     if kind.bit_width <= 64:
         numbers = _stored(values, np.int32 if kind.bit_width == 32 else np.int64).astype(np.float64)
@@ -175,7 +175,7 @@ def _decimals(values: pa.Array) -> NDArray[np.float64]:
         shape = (len(values), kind.bit_width // 64)
         words = _stored(values, np.uint64, shape[1]).reshape(shape)
         below = words[:, -1] >= np.uint64(2**63)
-        # the size of a negative number is that of its complement, plus 1: nothing cancels out in float64
+        # -n is the complement of n plus 1: computed this way, nothing cancels out in float64
         sizes = words ^ np.where(below, np.uint64(2**64 - 1), np.uint64(0))[:, None]
         numbers = sizes[:, -1].astype(np.float64)
         for word in range(sizes.shape[1] - 2, -1, -1):
@@ -186,7 +186,7 @@ def _decimals(values: pa.Array) -> NDArray[np.float64]:
 
 
 def _stored(values: pa.Array, dtype: Any, each: int = 1) -> NDArray[Any]:
-    """What the values' buffer holds, read-only; shape (rows * each,)."""
+    """The contents of the values' buffer, read-only; shape (rows * each,)."""
     size, data = np.dtype(dtype).itemsize * each, values.buffers()[1]
     if not len(values) or data is None:
         return np.zeros(len(values) * each, dtype)

@@ -37,11 +37,12 @@ class Offset(NamedTuple):
 class Role:
     """What a column becomes. A subclass overrides what differs from these defaults: a role that takes nothing.
 
-    name: its module's name. has_hash, has_text: whether a row of a window holds a hash, or a text, of each value. remembers:
-    the fields of `Column` that the first rows set and a model file keeps.
+    name: its module's name. is_read: whether such a column is read at all. has_hash, has_text: whether a row of a window
+    holds a hash, or a text, of each value. remembers: the fields of `Column` that the first rows set and a model file keeps.
     """
 
     name: ClassVar[str]
+    is_read: ClassVar[bool] = True
     has_hash: ClassVar[bool] = False
     has_text: ClassVar[bool] = False
     remembers: ClassVar[tuple[str, ...]] = ()

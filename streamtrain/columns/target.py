@@ -1,6 +1,6 @@
-"""The target, known before training starts: its task, its classes, bad values, and how clustered it is.
+"""The target: its task, its classes, and how its values become what a learner takes.
 
-Only the target's column is read, slice by slice. Integers, booleans and strings are classes, floats are regression.
+Integers, booleans and strings are classes; floats are regression.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _TASKS = ("classify", "regress")
 
 @dataclass(frozen=True)
 class Target:
-    """What is known of the target's column, or of several columns.
+    """The target: one column, or several.
 
-    classes: the distinct values, sorted; empty for regression. counts: rows of each, or empty where the pass was
-    skipped. clustering: 0 where every block of 8,192 rows has the same mix of targets, 1 where each block holds only
-    one value: the variance between blocks over the variance of all rows; None where the pass was skipped. offset: what is
-    subtracted from a regression target before it becomes float32, where its values are far larger than their spread. parts:
-    where there are several columns, each of them; all are of one task, and those of classes have two each.
+    classes: the distinct values, sorted; empty for regression. counts: the rows of each class; empty if they were not counted.
+    rows: how many rows there are, 0 if the column was not looked at. clustering: the variance between blocks of 8,192 rows over
+    the variance of all rows: 0 if every block has the same mix of targets, 1 if each block has one value; None if it is not
+    known. offset: what is subtracted from a regression target before it becomes float32, if its values are far larger than
+    their spread. parts: the target of each column, if there are several: all have the same task, and each has two classes.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Target:
 
     @classmethod
     def of(cls, parts: Sequence[Target]) -> Target:
-        """One target of one or more columns. Raises DataError where they cannot be learned together."""
+        """One target of one or more columns. Raises DataError if they cannot be learned together."""
         if len(parts) == 1:
             return parts[0]
         tasks = {part.task for part in parts}
@@ -55,15 +55,20 @@ class Target:
         many = [part for part in parts if len(part.classes) not in (0, 2)]
         if many:
             raise DataError(
-                f"target {many[0].name!r} has {len(many[0].classes)} classes: several targets have two classes each"
+                f"target {many[0].name!r} has {len(many[0].classes)} classes: where there are several targets, each must have 2"
             )
         names = ",".join(part.name for part in parts)
         return cls(names, parts[0].task, rows=parts[0].rows, parts=tuple(parts))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns."""
+        """The names of the columns."""
         return tuple(part.name for part in self.parts) or (self.name,)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody looked at the values, or named the classes."""
+        return all(bool(part.classes or part.rows) for part in self.several)
 
     @property
     def several(self) -> tuple[Target, ...]:
@@ -72,7 +77,7 @@ class Target:
 
     @property
     def kinds(self) -> int:
-        """How many classes a learner tells apart: 0 for regression; of several targets those of each."""
+        """How many classes a learner distinguishes: 0 for regression; for several targets, those of each."""
         return len(self.classes) if not self.parts else 2 * (self.task == "classify")
 
     @property
@@ -100,8 +105,8 @@ class Target:
         return np.int32 if self.task == "classify" else np.float32
 
     def encode(self, values: pa.Array, where: str) -> NDArray[Any]:
-        """Class positions (int32) or float32 values; shape (rows,). Raises BadValueError for a null, a NaN or a value
-        outside the known classes; ``where`` names the rows in the message."""
+        """Class positions, int32, or values, float32; shape (rows,). Raises BadValueError for a null, a NaN or a value
+        that is not one of the known classes; ``where`` names the chunk in the message."""
         if values.null_count:
             raise BadValueError(bad_message(self.name, values.null_count, "nulls", where))
         if self.task == "regress":
@@ -116,21 +121,21 @@ class Target:
         plain = plain_values(values)
         if isinstance(plain, pa.DictionaryArray):
             named, codes = named_values(plain)
-            found: NDArray[np.int32] = np.array([self._places.get(v, -1) for v in named] or [-1], np.int32)[codes]
+            positions: NDArray[np.int32] = np.array([self._by_class.get(v, -1) for v in named] or [-1], np.int32)[codes]
         else:
-            found = self._position(as_numbers(plain))
-        if len(found) and int(found.min()) < 0:
-            row = int(np.argmin(found))
+            positions = self._class_positions(as_numbers(plain))
+        if len(positions) and int(positions.min()) < 0:
+            row = int(np.argmin(positions))
             raise BadValueError(
-                f"target {self.name!r} is {plain[row].as_py()!r} in {where}, which is none of the {len(self.classes)} "
+                f"target {self.name!r} is {plain[row].as_py()!r} in {where}, which is not one of the {len(self.classes)} "
                 f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
                 "in --classes",
                 row=row,
             )
-        return found
+        return positions
 
     def usable(self, values: pa.Array) -> NDArray[np.bool_] | None:
-        """Which values are neither null nor NaN, infinite or too large for float32; shape (rows,). None where all are."""
+        """Which values are usable, shape (rows,): not null, NaN, infinite or too large for float32. None if all are."""
         good = np.ones(len(values), np.bool_)
         if values.null_count:
             good &= ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
@@ -144,13 +149,13 @@ class Target:
 
     @cached_property
     def labels(self) -> pa.Array:
-        """The classes as Arrow holds them."""
+        """The classes as an Arrow array."""
         large = any(isinstance(c, int) and c >= 2**63 for c in self.classes)
         return pa.array(list(self.classes), pa.uint64() if large else None)
 
     @cached_property
-    def _places(self) -> dict[Any, int]:
-        return {value: place for place, value in enumerate(self.classes)}
+    def _by_class(self) -> dict[Any, int]:
+        return {value: position for position, value in enumerate(self.classes)}
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -160,7 +165,8 @@ class Target:
         order = np.argsort(values)
         return values[order], order.astype(np.int32)
 
-    def _position(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
+    def _class_positions(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
+        """The position of each number among the classes; -1 if it is not one of them."""
         values, order = self._sorted
         ascending = values.dtype.kind == "i" and bool((order[1:] > order[:-1]).all())
         consecutive = ascending and int(values[-1]) - int(values[0]) == len(values) - 1
@@ -174,7 +180,7 @@ class Target:
 
 
 def runs(good: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Where the runs of true values begin and end.
+    """The start and end of each run of true values.
 
     >>> list(runs(np.array([True, True, False, True])))
     [(0, 2), (3, 4)]
@@ -188,7 +194,7 @@ def not_finite(numbers: NDArray[Any]) -> int:
 
 
 def plain_values(values: pa.Array) -> pa.Array:
-    """Strings as a dictionary; numbers as they are, out of theirs."""
+    """Strings as a dictionary; numbers without one."""
     if isinstance(values, pa.RunEndEncodedArray):
         from pyarrow import compute
 
@@ -199,8 +205,8 @@ def plain_values(values: pa.Array) -> pa.Array:
 
 
 def named_values(values: pa.DictionaryArray) -> tuple[list[Any], NDArray[Any]]:
-    """The values of a dictionary, and of each row which of them it is, shape (rows,). Where the dictionary holds more than
-    there are rows only those that are named: a row group's may hold a million, and these are a few rows of it."""
+    """The values of a dictionary, and for each row which of them it has, shape (rows,). A dictionary with more values than rows
+    is reduced to the values that occur: that of a row group may hold a million, and these are a few of its rows."""
     codes = values.indices.to_numpy(zero_copy_only=False)
     if len(values.dictionary) <= len(codes):
         return values.dictionary.to_pylist(), codes
@@ -213,10 +219,11 @@ def bad_message(name: str, count: int, what: str, where: str) -> str:
 
 
 def resolve_task(field: pa.Field, task: str | None) -> str:
-    """The task that fits the column's type, or the one asked for. Raises ColumnError or UsageError."""
+    """The given task, or the one that fits the type of the column. Raises ColumnError if the column cannot be a target,
+    UsageError for an unknown task."""
     kind = value_type(field.type)
     if task is not None and task not in _TASKS:
-        raise UsageError(f"--task {task}: there are {' and '.join(_TASKS)}")
+        raise UsageError(f"--task {task}: must be 'classify' or 'regress'")
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     if (not text and not is_number(kind)) or width(field.type) != 1:
         raise ColumnError(f"target {field.name!r} is {field.type}: a target is one number, boolean or string a row")

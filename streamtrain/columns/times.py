@@ -1,8 +1,8 @@
-"""From Arrow columns of dates and times to numbers: an age, and where each stands in its day, week and year.
+"""From Arrow columns of dates and times to numbers: an age, and where a time is in its day, week and year.
 
 What repeats is a point on a circle, a sine and a cosine, so that 23:59 is near 0:00 and December near January. Local time
-is that of the column's zone. Its offsets come from `zoneinfo`, which also knows the optimizers behind the last change that the
-database lists; `pyarrow.compute.local_timestamp` does not, and importing it costs 20 MB.
+is that of the column's zone. Its offsets come from `zoneinfo`, which also applies the rules that hold after the last change in
+the database; `pyarrow.compute.local_timestamp` does not, and importing it costs 20 MB.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["is_time", "time_offset_of", "time_parts", "to_time_numbers"]
 _HOUR = ("hour_sin", "hour_cos")
 _DAY = ("weekday_sin", "weekday_cos", "month_sin", "month_cos")
 
-_BLOCK_ROWS = 8_192  # at once: what is computed on the way stays in the cache, and below where malloc asks the system
+_BLOCK_ROWS = 8_192  # at a time: intermediate arrays stay in the cache, and are small enough for malloc to reuse memory
 _DAY_SECONDS = 86_400
-_CYCLE_DAYS = 146_097  # 400 years, after which dates and days of the week come again
+_CYCLE_DAYS = 146_097  # 400 years, after which dates and days of the week repeat
 _MARCH_ON = (31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
-# Zones have had no change before 1844, and follow fixed optimizers after the last that is listed (2086): later times are looked
-# up up to 400 years before, earlier ones at the first.
+# No zone changed before 1844, and all follow fixed rules after the last listed change (2086). Times after 2500 are looked up in
+# the 400 years before it, times before 1800 as 1800.
 _FIRST_SECOND = int(datetime(1800, 1, 1, tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime(2500, 1, 1, tzinfo=UTC).timestamp())
-_SPAN_SECONDS = 3660 * _DAY_SECONDS  # so much of a zone is looked up at once
-_STEP_SECONDS = 5 * _DAY_SECONDS  # seen once in: an offset that lasted less would be missed; the shortest has 7 days
+_SPAN_SECONDS = 3660 * _DAY_SECONDS  # how much of a zone is looked up at a time
+_STEP_SECONDS = 5 * _DAY_SECONDS  # between two looks: a shorter offset would be missed; the shortest lasted 7 days
 
 
 def is_time(kind: pa.DataType) -> bool:
@@ -64,11 +64,11 @@ def time_parts(kind: pa.DataType) -> tuple[str, ...]:
         return ("age", *_DAY)
     if pa.types.is_time(kind):
         return _HOUR
-    raise ColumnError(f"{kind} is no type of time: timestamps, dates and times of day are")
+    raise ColumnError(f"{kind} is not a type of times: use timestamps, dates or times of day")
 
 
 def time_offset_of(values: pa.Array) -> int:
-    """The median of an array of times, in their own unit since 1970: what an age is measured from. 0 where all are null.
+    """The median of an array of times, in their own unit since 1970, from which ages are measured. 0 if all are null.
 
     >>> time_offset_of(pa.array([5, None, 7, 100], pa.date32()))
     7
@@ -82,11 +82,11 @@ def to_time_numbers(values: pa.Array, offset: int = 0) -> NDArray[np.float32]:
     """An Arrow array of timestamps, dates or times of day as float32; shape (rows, parts), see `time_parts`.
 
     age: days since ``offset``, which is in the unit of the column; the difference is exact before it is rounded to float32
-    (to a 16-millionth: 3 ms at a day). hour: the time of day, of 24 hours; weekday: of 7, Monday is 0; month: the month and
-    the part of it that has gone by, of 12; as sine and cosine, in the time zone of the column. Nulls, and the
-    smallest integer, which is numpy's NaT, are NaN. Raises ColumnError for other types and for an unknown time zone.
+    (to one part in 16 million: 3 ms for a day). hour: the time of day, of 24 hours. weekday: of 7; Monday is 0. month: the
+    month and the fraction of it that has passed, of 12. These are a sine and a cosine each, in the time zone of the column.
+    Nulls are NaN, and so is the smallest integer, numpy's NaT. Raises ColumnError for other types and an unknown time zone.
 
-    >>> days = pa.array([19_813, None], pa.date32())  # 2024-03-31, a Sunday: the part of March that has gone by is 30/31
+    >>> days = pa.array([19_813, None], pa.date32())  # 2024-03-31, a Sunday: 30/31 of March have passed
     >>> to_time_numbers(days, offset=19_800).astype(float).round(3).tolist()
     [[13.0, -0.782, 0.623, 1.0, 0.017], [nan, nan, nan, nan, nan]]
     """
@@ -119,13 +119,13 @@ def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataTy
         rows[:, at], rows[:, at + 1] = np.sin(angles), np.cos(angles)
     if "month_sin" in parts:
         codes, circles = _calendar()
-        places = codes.take(days % _CYCLE_DAYS)
+        day_codes = codes.take(days % _CYCLE_DAYS)
         for part, circle in enumerate(circles, len(parts) - len(circles)):
-            rows[:, part] = circle.take(places)
+            rows[:, part] = circle.take(day_codes)
 
 
 def _numbers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    """The integers of an array of times, 0 at nulls and NaT, and which are there."""
+    """The integers of an array of times, 0 at nulls and NaT; and which are neither (None if all are)."""
     stored, valid = unpacked(values)
     numbers = stored.astype(np.int64, copy=False)
     there = numbers != np.iinfo(stored.dtype).min
@@ -142,14 +142,14 @@ def _units_in_a_day(kind: pa.DataType) -> int:
 
 @cache
 def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Of each day of 400 years from 1970 a code, shape (146097,); sine and cosine of the day of the week and of the month
-    of each code, shape (4, codes). A code is the place in a common year or, behind these, in a leap year, and the weekday."""
+    """A code for each day of the 400 years from 1970, shape (146097,); and for each code the sine and cosine of the
+    weekday and of the month, shape (4, codes). A code stands for a day of a common year, or of a leap year, and a weekday."""
     common, leap = (
         np.concatenate([(month + np.arange(n) / n) / 12 for month, n in enumerate((31, february, *_MARCH_ON))])
         for february in (28, 29)
     )
-    places = [np.arange(365, dtype=np.int16), np.arange(365, 731, dtype=np.int16)]
-    codes = np.concatenate([places[calendar.isleap(year)] for year in range(1970, 2370)]) * np.int16(7)
+    days_of_year = [np.arange(365, dtype=np.int16), np.arange(365, 731, dtype=np.int16)]
+    codes = np.concatenate([days_of_year[calendar.isleap(year)] for year in range(1970, 2370)]) * np.int16(7)
     codes += (np.arange(3, _CYCLE_DAYS + 3) % 7).astype(np.int16)  # 1970 began on a Thursday
     months = np.repeat(np.concatenate([common, leap]), 7) * (2 * np.pi)
     weekdays = np.arange(len(months)) % 7 * (2 * np.pi / 7)
@@ -157,7 +157,7 @@ def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
 
 
 def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | int:
-    """Seconds to add for local time; seconds: since 1970, shape (rows,), at least one."""
+    """Seconds to add to get local time. seconds: since 1970, shape (rows,), at least one."""
     zone = _zone(name)
     if isinstance(zone, timezone):
         return int(zone.utcoffset(None).total_seconds())
@@ -168,31 +168,31 @@ def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | 
     first, last = ((int(s) - _FIRST_SECOND) // _SPAN_SECONDS for s in (seconds.min(), seconds.max()))
     spans = [_changes(name, span) for span in range(first, last + 1)]
     starts, offsets = (np.concatenate(arrays) for arrays in zip(*spans, strict=True))
-    found: NDArray[np.int64] = offsets[np.searchsorted(starts, seconds, "right") - 1]
-    return found
+    result: NDArray[np.int64] = offsets[np.searchsorted(starts, seconds, "right") - 1]
+    return result
 
 
 @lru_cache(maxsize=1024)
 def _changes(name: str, span: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """When each offset of a span begins, in seconds since 1970, and the offset in seconds; the first begins with the span."""
+    """When each offset of a span starts, in seconds since 1970, and the offset in seconds. The first starts with the span."""
     zone = _zone(name)
 
     def offset(second: int) -> int:
         return int((datetime.fromtimestamp(second, zone).utcoffset() or timedelta()).total_seconds())
 
     at = _FIRST_SECOND + span * _SPAN_SECONDS
-    known = offset(at)
-    found = [(at, known)]
+    current = offset(at)
+    changes = [(at, current)]
     for step in range(at + _STEP_SECONDS, at + _SPAN_SECONDS + 1, _STEP_SECONDS):
-        if offset(step) == known:
+        if offset(step) == current:
             continue
         low, high = step - _STEP_SECONDS, step
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if offset(middle) == known else (low, middle)
-        known = offset(high)
-        found.append((high, known))
-    starts, offsets = np.array(found, np.int64).T
+            low, high = (middle, high) if offset(middle) == current else (low, middle)
+        current = offset(high)
+        changes.append((high, current))
+    starts, offsets = np.array(changes, np.int64).T
     return starts, offsets
 
 
@@ -205,6 +205,6 @@ def _zone(name: str) -> tzinfo:
         return UTC if name in ("UTC", "Z") else ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         raise ColumnError(
-            f"the time zone {name!r} is not known here: it is neither an offset such as '+02:00' nor in the time zone "
+            f"the time zone {name!r} is unknown: it is neither an offset such as '+02:00' nor in the time zone "
             "database (Europe/Berlin, ...); where that is missing, pip install tzdata"
         ) from error

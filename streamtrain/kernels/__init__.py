@@ -26,6 +26,7 @@ __all__ = [
     "scatter_columns",
     "scatter_rows",
     "sums",
+    "unpermuted",
     "using",
     "warn_unless_compiled",
     "zeros",
@@ -87,6 +88,31 @@ def _feistel(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.
     for k, key in enumerate(keys.tolist()):
         moved = (_mixed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
         halves[k % 2] = (halves[k % 2] + moved) % sizes[k % 2]
+    return np.asarray(halves[0] * wide + halves[1])
+
+
+def unpermuted(numbers: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """The inverse of `permuted`: which numbers go to these; same shape. numpy computes it, for the few rows of a batch.
+
+    >>> keys = np.arange(8, dtype=np.uint32)
+    >>> unpermuted(permuted(3, 6, 10, keys), 10, keys).tolist()
+    [3, 4, 5]
+    """
+    high = math.isqrt(max(0, rows - 1)) + 1
+    wide = max(1, -(-rows // high))
+    found = np.array(numbers, np.int64)
+    away = np.ones(len(found), bool)
+    while away.any():
+        found[away] = _feistel_back(found[away], high, wide, keys)
+        away = found >= rows
+    return found
+
+
+def _feistel_back(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    halves, sizes = list(np.divmod(numbers, wide)), (high, wide)
+    for k, key in reversed(list(enumerate(keys.tolist()))):
+        moved = (_mixed(halves[1 - k % 2] + key) * sizes[k % 2]) >> 32
+        halves[k % 2] = (halves[k % 2] - moved) % sizes[k % 2]
     return np.asarray(halves[0] * wide + halves[1])
 
 

@@ -4,6 +4,9 @@
 #include "kernels.h"
 
 #include <stddef.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 /* Transpose a tile of 8 x 8 numbers, in three rounds: each swaps parts of 1, 2 or 4 numbers between pairs of rows. */
 static inline void transpose(lanes *t)
@@ -236,11 +239,18 @@ void st_binary_scores(const float *targets, const float *scores, int64_t count, 
     *products = product;
 }
 
-/* Whether this processor can run the library that is compiled with -mavx2 -mbmi2. */
+/* Whether the processor and the operating system can run the library that is compiled with -mavx2 -mbmi2. Asked of the
+ * processor, as Intel's manual says (volume 1, 14.3): __builtin_cpu_supports always says no where zig compiles it. */
 int st_has_avx2(void)
 {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+    const unsigned both = bit_AVX2 | bit_BMI2;
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_AVX))
+        return 0;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    const int saves_vectors = (low & 6) == 6; /* the operating system keeps the upper halves of vectors too */
+    return saves_vectors && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & both) == both;
 #else
     return 0;
 #endif

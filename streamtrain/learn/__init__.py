@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from streamtrain.learn.family import FAMILIES, Family, LearnerShape, recipe
-from streamtrain.learn.fused import Linear
-from streamtrain.learn.learner import Learner
-from streamtrain.learn.losses import LOSSES, Loss, get_loss
-from streamtrain.learn.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, StreamStats, get_optimizer
+from typing import TYPE_CHECKING
+
+from streamtrain.options import lazy_names
+
+if TYPE_CHECKING:
+    from streamtrain.learn.family import FAMILIES, Family, LearnerShape, recipe
+    from streamtrain.learn.fused import Linear
+    from streamtrain.learn.learner import Learner
+    from streamtrain.learn.losses import LOSSES, Loss, get_loss
+    from streamtrain.learn.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, StreamStats, get_optimizer
 
 __all__ = [
     "FAMILIES",
@@ -27,3 +32,14 @@ __all__ = [
 ]
 
 VERSION = 2  # of the steps: a run that was started with another one cannot go on
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "family": ("FAMILIES", "Family", "LearnerShape", "recipe"),
+        "fused": ("Linear",),
+        "learner": ("Learner",),
+        "losses": ("LOSSES", "Loss", "get_loss"),
+        "optimizers": ("OPTIMIZERS", "SCHEDULES", "Optimizer", "StreamStats", "get_optimizer"),
+    },
+)

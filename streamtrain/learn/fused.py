@@ -26,7 +26,7 @@ class Linear(PlainLinear):
     features: columns of X. classes: 0 for regression. slots: columns of the sparse part, which may be None in any batch.
     targets: how many are learned at once, each by itself; targets and predictions of more than one have shape
     (rows, targets). loss: a name of ``LOSSES`` or a ``Loss``; by default squared, logistic or softmax, by the number of
-    classes. delta, level: of losses huber and quantile. optimizer: a name of ``OPTIMIZERS`` or an
+    classes. parameters: of the loss and the optimizer, as ``delta`` of huber. optimizer: a name of ``OPTIMIZERS`` or an
     ``Optimizer``. learning_rate: of the optimizer;
     default: what suits optimizer and loss. schedule: of optimizers sgd and momentum. l1, l2: added to the mean loss,
     ``l1 * |w| + l2 / 2 * w^2``; the intercept is not penalised. average: predict by a running average of the weights,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamtrain.batch import Batch, Sparse
 from streamtrain.errors import DataError, UsageError
 from streamtrain.learn.losses import Loss, get_loss
-from streamtrain.learn.optimizers import Optimizer, StreamStats, get_optimizer
+from streamtrain.learn.optimizers import Optimizer, StreamStats, get_optimizer, parameters_of
 from streamtrain.learn.penalties import Penalty
 from streamtrain.learn.sparse_weights import Gathered, SparseWeights
 from streamtrain.learn.update import Update
@@ -43,8 +43,7 @@ class PlainLinear:
         l2: float = 0.0,
         average: bool = True,
         learning_rate_schedule: str = "sqrt",
-        delta: float | None = None,
-        quantile: float | None = None,
+        **parameters: float | None,
     ) -> None:
         for name, value, least in (
             ("features", features, 0), ("classes", classes, 0), ("slots", slots, 0), ("targets", targets, 1),
@@ -57,9 +56,10 @@ class PlainLinear:
         if learning_rate is not None and not 0 < learning_rate < math.inf:
             raise UsageError(f"learning_rate is {learning_rate}: must be above 0, and finite")
         self.features, self.classes, self.slots, self.targets = features, classes, slots, targets
-        parameters = {name: value for name, value in (("delta", delta), ("quantile", quantile)) if value is not None}
-        self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"), **parameters)
-        self.optimizer = get_optimizer(optimizer, learning_rate_schedule)
+        asked = {name: value for name, value in parameters.items() if value is not None}
+        own = {name: asked.pop(name) for name in parameters_of(optimizer) if name in asked}
+        self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"), **asked)
+        self.optimizer = get_optimizer(optimizer, learning_rate_schedule, **own)
         self.learning_rate = self.optimizer.default_learning_rate(self.loss) if learning_rate is None else learning_rate
         self.l1, self.l2, self.average = l1, l2, average
         outputs = self.loss.outputs(classes, targets)

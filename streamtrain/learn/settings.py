@@ -1,22 +1,75 @@
-"""What can be asked of the linear family."""
+"""What can be asked of the learner; the names of losses and optimizers, and where they are defined.
+
+A new loss or optimizer is one line in `LOSSES` or `OPTIMIZERS` and its class. A parameter of it is a field of `LinearSettings`
+that has the name of the field of that class.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["LinearSettings"]
+from streamtrain.options import option
+
+__all__ = ["LOSS_HOMES", "OPTIMIZER_HOMES", "SCHEDULES", "LearnerSettings", "LinearSettings"]
+
+LOSS_HOMES = {
+    "squared": "regress.Squared",
+    "huber": "regress.Huber",
+    "quantile": "regress.Quantile",
+    "poisson": "regress.Poisson",
+    "logistic": "classify.Logistic",
+    "hinge": "classify.Hinge",
+    "softmax": "classify.Softmax",
+}  #: the module of `streamtrain.learn.losses` and the class of each
+OPTIMIZER_HOMES = {
+    "normalized": "adaptive.Normalized",
+    "sgd": "steady.Sgd",
+    "momentum": "steady.Momentum",
+    "adagrad": "adaptive.Adagrad",
+    "adam": "adaptive.Adam",
+    "ftrl": "adaptive.Ftrl",
+}  #: the module of `streamtrain.learn.optimizers` and the class of each
+SCHEDULES = ("constant", "sqrt", "inverse")
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """Which learner."""
+
+    learner: Any = option(
+        "linear", "The learner: linear, an installed one, or one of your own as module:name.", group="learning",
+        metavar="NAME", kept=True, continues="same",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LinearSettings:
-    """The settings of linear models; None means the default of loss and optimizer."""
+    """How the linear family learns. None means the default of loss and optimizer."""
 
-    loss: str | None = None
-    optimizer: str = "normalized"
-    learning_rate: float | None = None
-    learning_rate_schedule: str = "sqrt"
-    l1: float = 0.0
-    l2: float = 0.0
-    average: bool = True
-    delta: float | None = None
-    quantile: float | None = None
+    loss: str | None = option(
+        None, "The loss.", group="learning", choices=tuple(LOSS_HOMES), otherwise="by the task", continues="same"
+    )
+    optimizer: str = option(
+        "normalized", "The optimizer.", group="learning", choices=tuple(OPTIMIZER_HOMES), continues="same"
+    )
+    learning_rate: float | None = option(
+        None, "The learning rate.", group="learning", above=0, otherwise="by optimizer and loss", continues="free"
+    )
+    learning_rate_schedule: str = option(
+        "sqrt", "How the learning rate of sgd and momentum falls with the rows seen.", group="learning",
+        choices=SCHEDULES, continues="same",
+    )  # fmt: skip
+    l1: float = option(0.0, "The L1 penalty.", group="learning", least=0, continues="free")
+    l2: float = option(0.0, "The L2 penalty.", group="learning", least=0, continues="free")
+    average: bool = option(
+        True, "Predict by averaged weights.", group="learning", flag="--average/--no-average", continues="same"
+    )
+    delta: float | None = option(
+        None, "Of the loss huber: where errors begin to count linearly, in deviations.", group="learning", above=0,
+        otherwise="1.345", continues="same",
+    )  # fmt: skip
+    quantile: float | None = option(
+        None, "Of the loss quantile: which quantile.", group="learning", above=0, below=1, otherwise="0.5",
+        continues="same",
+    )  # fmt: skip

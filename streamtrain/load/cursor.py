@@ -1,4 +1,4 @@
-"""Where a loader stands: a few whole numbers, and one for the order of rows in which they mean something."""
+"""The position of a loader: a few integers, and a number for the order of rows in which they are valid."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import CorruptError, UsageError
+from streamtrain.load.ledger import Ledger
 from streamtrain.plan import Plan
 from streamtrain.plan.order import VERSION
 
-__all__ = ["START", "checked", "nowhere", "order_of"]
+__all__ = ["START", "checked", "nowhere", "order_of", "window_changed"]
 
-#: what comes next: epoch, window and row in it; rows handed out to be learned; window and row in it held out; how many rows to
-#: learn the window has, where some of them were handed out
+#: what comes next: the epoch, its window, and the row in it; how many rows were handed out to be learned; the next held-out
+#: window and row; how many rows to learn the window has, if some of them were handed out
 START = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0, "training": 0}
 
 
 def order_of(rows: NDArray[np.int64], plan: Plan, seed: int, holdout: float) -> int:
-    """A number made of all that the order of the rows and the cut of batches follow from; 63 bits, which an int64 holds.
+    """A hash of everything that determines the order of the rows and where batches are cut; 63 bits, so that int64 holds it.
 
     rows: of each chunk, shape (chunks,).
     """
-    asked = (VERSION, int(plan.window_rows), bool(plan.shuffle), int(seed), float(holdout), int(plan.batch_size))
-    digest = hashlib.sha256(repr(asked).encode())
+    cause = (VERSION, int(plan.window_rows), bool(plan.shuffle), int(seed), float(holdout), int(plan.batch_size))
+    digest = hashlib.sha256(repr(cause).encode())
     digest.update(np.ascontiguousarray(rows, "<i8").data)
     return int.from_bytes(digest.digest()[:8], "big") >> 1
 
 
 def checked(state: Mapping[str, Any], order: int, *, holds_out: bool) -> dict[str, int]:
-    """The cursor in a state. holds_out: whether rows are held out. Raises UsageError for what cannot be."""
+    """The cursor in a state. holds_out: whether rows are held out. Raises UsageError for an impossible state, or one of
+    another order."""
     if not isinstance(state, Mapping):
         raise UsageError(f"the state of a loader is a mapping, not a {type(state).__name__}")
     names = [*START, "order"]
     if set(state) != set(names):
         raise UsageError(f"the state of a loader has {sorted(names)}, not {sorted(map(str, state))}")
-    cursor = {name: _whole(name, state[name]) for name in names}
+    cursor = {name: _whole_number(name, state[name]) for name in names}
     if cursor.pop("order") != order:
         raise UsageError(
-            "the state is of another order of rows: other chunks, or another seed, shuffle, batch size, hold-out or number "
-            "of rows in a window; give this loader what the one had that the state is of, or begin without the state"
+            "the state is of another order of rows: the chunks, seed, shuffle, batch size, hold-out or window rows differ; "
+            "use the same as the loader that returned the state, or start without a state"
         )
     held = cursor["held_window"], cursor["held_row"]
     if held[0] < cursor["window"] if holds_out else any(held):
@@ -51,8 +53,8 @@ def checked(state: Mapping[str, Any], order: int, *, holds_out: bool) -> dict[st
     return cursor
 
 
-def _whole(name: str, value: Any) -> int:
-    """An entry of a state as a number: what has gone through a file is one of numpy's."""
+def _whole_number(name: str, value: Any) -> int:
+    """An entry of a state as a number; it may be one of numpy's, after it was saved and loaded."""
     try:
         number = -1 if np.asarray(value).dtype == np.bool_ else operator.index(value)
     except TypeError:
@@ -63,8 +65,20 @@ def _whole(name: str, value: Any) -> int:
 
 
 def nowhere(cursor: Mapping[str, int]) -> UsageError:
-    """The error for a place that is not there."""
-    place = ", ".join(f"{name} {number}" for name, number in cursor.items() if name != "rows_seen")
+    """The error for a position that does not exist."""
+    position = ", ".join(f"{name} {number}" for name, number in cursor.items() if name != "rows_seen")
     return UsageError(
-        f"the state of the loader is of a place that is not there ({place}): it was changed, or other rows are skipped now"
+        f"the state of the loader is of a position that does not exist ({position}): the state was changed, or other rows are "
+        "skipped now"
+    )
+
+
+def window_changed(cursor: Mapping[str, int], training: int, ledger: Ledger | None) -> CorruptError:
+    """The error for a window that now has another number of rows to learn than when it was left."""
+    names = [] if ledger is None else [entry["chunk"] for entry in ledger.entries()]
+    skipped = f"{', '.join(names[:3]) or 'none'}{' and more' if len(names) > 3 else ''}"
+    return CorruptError(
+        f"window {cursor['window'] + 1} of epoch {cursor['epoch'] + 1} had {cursor['training']:,} rows to learn when it was "
+        f"left, and has {training:,} now: one of its chunks can no longer be read, or can be read again (skipped now: "
+        f"{skipped}): restore the data as they were"
     )

@@ -1,4 +1,7 @@
-"""What was skipped: chunks that could not be read, and rows without a usable target. Exact, and the same on every repeat."""
+"""The record of what was skipped: chunks that could not be read, and rows without a usable target.
+
+It is exact, and the same every time that the data are read.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from streamtrain.errors import CorruptError, DataError
 
 __all__ = ["Ledger"]
 
-_NAMED = 3  # entries that the error for too many names
+_NAMED = 3  # how many entries the error for too many skipped rows shows
 
 
 class Ledger:
-    """The chunks of a data set that are skipped, whole or some rows of them, each once however often it is met.
+    """The chunks that are skipped, whole or some of their rows. Each has one entry, however often it is read.
 
-    source: the data, as people name them. total_rows: of the data. most: the share of them that may be skipped.
-    Used by several threads at once.
+    source: a name of the data, for people. total_rows: rows of the data. most: the share of them that may be skipped. Several
+    threads may use a ledger at once.
 
     >>> ledger = Ledger("clicks", 1000, most=0.05)
     >>> ledger.skip_rows(4, "part#4", 3, "target 'y': 3 nulls")
@@ -38,17 +41,17 @@ class Ledger:
             return sum(entry["rows"] for entry in self._entries.values())
 
     def is_lost(self, number: int) -> bool:
-        """Whether the chunk of this number is skipped whole."""
+        """Whether the chunk with this number is skipped whole."""
         return number in self._lost
 
     def skip_chunk(self, number: int, key: str, rows: int, error: DataError) -> None:
-        """All rows of a chunk. Raises CorruptError where too many are skipped now."""
+        """Enter all rows of a chunk. Raises CorruptError if too many rows are skipped now."""
         with self._lock:
             self._lost.add(number)
         self._add(number, key, rows, str(error))
 
     def skip_rows(self, number: int, key: str, rows: int, why: str) -> None:
-        """So many rows of a chunk. Raises CorruptError where too many are skipped now."""
+        """Enter some rows of a chunk. Raises CorruptError if too many rows are skipped now."""
         if not self.is_lost(number):
             self._add(number, key, rows, why)
 
@@ -57,21 +60,23 @@ class Ledger:
             self._entries[number] = {"source": self._source, "chunk": key, "rows": rows, "error": error}
             skipped = sum(entry["rows"] for entry in self._entries.values())
         if skipped > self._most * self._total:
-            found = self.entries()
-            more = f"; and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
-            named = "; ".join(f"{entry['chunk']}, {entry['rows']:,} rows: {entry['error']}" for entry in found[:_NAMED])
+            entries = self.entries()
+            more = f"; and {len(entries) - _NAMED:,} more" if len(entries) > _NAMED else ""
+            named = "; ".join(
+                f"{entry['chunk']}, {entry['rows']:,} rows: {entry['error']}" for entry in entries[:_NAMED]
+            )
             raise CorruptError(
                 f"{self._source}: {skipped:,} of {self._total:,} rows would be skipped, more than --max-skipped "
-                f"{self._most:g} allows: mend the data, or allow more ({named}{more})"
+                f"{self._most:g} allows: repair the data, or allow more ({named}{more})"
             )
 
     def entries(self) -> list[dict[str, Any]]:
-        """One for each chunk, in the order of the data: ``source``, ``chunk``, ``rows`` and ``error``."""
+        """One entry for each chunk, in the order of the data: ``source``, ``chunk``, ``rows`` and ``error``."""
         with self._lock:
             return [dict(self._entries[number]) for number in sorted(self._entries)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on must know: entries by the number of their chunk, and which are skipped whole."""
+        """Entries by the number of their chunk, and which chunks are skipped whole: what a resumed run needs."""
         with self._lock:
             return {"entries": {str(n): dict(e) for n, e in self._entries.items()}, "lost": sorted(self._lost)}
 

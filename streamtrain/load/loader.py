@@ -1,11 +1,11 @@
-"""The loader: windows are filled in the background, batches of exactly the asked size are cut in the foreground.
+"""The loader: windows are filled in the background, batches of exactly the requested size are cut in the foreground.
 
-One batch, walked through: `shuffle.windows` says which pieces make up the next window; a background thread (`fill`)
-hands them to the scheduler, one dask task a piece; each task reads its chunk inside the byte gate and writes the numbers
-into a free window buffer, each row at the place at which it will be learned (`read`, `layout`, `window`); the full window
-waits its turn; ``next()`` cuts the next ``batch_size`` rows off it (`cut`); the buffer of a used-up window is filled again.
+One batch, step by step: `plan.order.windows` says which pieces are in the next window. A background thread (`prefetch`) hands
+them to the scheduler, one dask task a piece. Each task reads its chunk inside the byte gate and writes every row to its
+position in a free window buffer (`read`, `columns.layout`, `window`). The filled window waits for its turn. ``next()``
+cuts the next ``batch_size`` rows from it (`batches`). A window whose rows were all handed out is filled again.
 
-State is a few integers: nothing that is in a buffer is part of it.
+The state is a few integers: nothing that is in a buffer is part of it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import cached_property
 from typing import Any
 
 from streamtrain.batch import Batch
-from streamtrain.errors import CorruptError, UsageError
-from streamtrain.load.batches import BatchBuffer
-from streamtrain.load.cursor import START, checked, nowhere, order_of
+from streamtrain.errors import UsageError
+from streamtrain.load.batches import BatchBuffer, count_batches
+from streamtrain.load.cursor import START, checked, nowhere, order_of, window_changed
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.prefetch import Prefetcher
 from streamtrain.load.source import Source
@@ -33,33 +33,62 @@ __all__ = ["Loader"]
 
 
 class Loader:
-    """Batches of exactly ``plan.batch_size`` rows, each training row once an epoch; the last of an epoch may be smaller.
+    """Shuffled batches of exactly ``plan.batch_size`` rows: each training row once an epoch.
 
-    Iterating runs to the end of the current epoch; iterating again runs the next one. Held-out rows arrive as batches of
-    their own (``batch.held_out``), once the rows of their window have been handed out. Close it, or use it in ``with``.
+    Iterating runs to the end of the current epoch; iterating again runs the next one. The last batch of an epoch may be
+    smaller. Held-out rows arrive as batches of their own (``batch.held_out``), after the other rows of their window.
+    Close the loader, or use it in ``with``.
 
-    source, plan: what to read, and how (`Source.plan`). seed: of the order. holdout: the share of rows for scoring only.
-    scheduler: ``"threads"`` or a ``distributed.Client``. epochs: how many there will be; None for no end (the first
-    windows of the next epoch are then read ahead). monitor: reads go one at a time while it says that the process is near
-    its budget. ledger: where chunks that cannot be read and rows without a usable target are entered and left out: the
-    rows that remain stand in the order in which they would without them. None: these are errors.
+    Parameters
+    ----------
+    source
+        What to read. If its target was not surveyed, the loader does it.
+    plan
+        How to read it: `Source.plan`.
+    seed
+        Of the order of rows.
+    holdout
+        The share of the rows that are for scoring only.
+    scheduler
+        ``"threads"`` or a ``distributed.Client``.
+    epochs
+        How many epochs there will be; None for no end (the first windows of the next epoch are then read ahead).
+    copy
+        Whether batches are copies that outlive the next batch. By default they are views of buffers, valid until the
+        next batch is requested. Copies take memory that is not part of the plan.
+    monitor
+        Reads go one at a time while it says that the process is near its budget.
+    ledger
+        Chunks that cannot be read and rows without a usable target are entered here and left out; the other rows keep their
+        order. Without a ledger they are errors.
 
+    Raises
+    ------
+    UsageError
+        For a hold-out that is not in [0, 1), a negative seed, or an unknown scheduler.
+    DataError
+        For what is wrong in the data; of every kind, and while iterating too.
+
+    Examples
+    --------
     >>> import numpy as np
-    >>> from streamtrain.load import Source
-    >>> source = Source.open({"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y").surveyed()
+    >>> from streamtrain import Loader, Source
+    >>> source = Source.open({"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y")
     >>> with Loader(source, source.plan(batch_size=40), epochs=1) as loader:
-    ...     [len(batch) for batch in loader]
-    [40, 40, 20]
+    ...     len(loader), loader.feature_names, [len(batch) for batch in loader]
+    (3, ('x',), [40, 40, 20])
     """
 
     def __init__(
         self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, scheduler: Any = None,
-        epochs: int | None = None, monitor: Monitor | None = None, ledger: Ledger | None = None,
+        epochs: int | None = None, copy: bool = False, monitor: Monitor | None = None, ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         if not 0 <= holdout < 1:
             raise UsageError(f"--holdout {holdout}: must be at least 0 and below 1")
         if seed < 0:
             raise UsageError(f"--seed {seed}: must not be negative")
+        if source.layout.target is not None and not source.layout.target.is_known:
+            source = source.surveyed(ledger=ledger)
         self.source, self.plan = source, plan
         self._options: dict[str, Any] = {
             "scheduler": scheduler,
@@ -69,26 +98,43 @@ class Loader:
             "monitor": monitor,
             "ledger": ledger,
         }
+        self._copies = copy
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
         self._cursor = dict(START)
-        self._filler: Prefetcher | None = None
+        self._prefetcher: Prefetcher | None = None
         self._window: Window | None = None
-        self._row = 0  # of the window: the next to gather
+        self._row = 0  # the next row of the window to hand out
         self._reads_over = self._ended = self._begins = False
+        self._counted: tuple[int, int] | None = None  # an epoch, and how many batches it has
         self.wait_seconds = 0.0  # how long `next` waited for windows
 
+    def __len__(self) -> int:
+        """How many batches the current epoch has in all, if no row is skipped. With a hold-out each row's position is hashed to
+        count them: some seconds for 10^8 rows."""
+        if self._counted is None or self._counted[0] != self.epoch:
+            options = self._options
+            count = count_batches(self.source.table, self.plan, options["seed"], self.epoch, options["holdout"])
+            self._counted = self.epoch, count
+        return self._counted[1]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The name of each column of ``batch.features``: ``x``, ``X[2,5]`` for an entry, ``t.age`` for a part of a time."""
+        return tuple(self.source.layout.slots)
+
     def state_dict(self) -> dict[str, int]:
-        """The cursor: epoch, window and row to hand out next, rows seen, window and row held out; and ``order``, a number
-        that only loaders have that cut the same batches from the same rows."""
+        """The cursor: epoch, window and row to hand out next; rows seen; the next held-out window and row; and ``order``, a
+        number that two loaders share if they cut the same batches from the same rows."""
         return {**self._cursor, "order": self._order}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Stand where another loader of the same order stood; it may have had other threads, and read other bytes at once.
+        """Continue where another loader of the same order was when it returned this state. Threads, and how much is read
+        at once, may differ.
 
-        Raises UsageError, and changes nothing, for what is no state, and for a state of another order: of other chunks, or
-        another seed, shuffle, batch size, hold-out or number of rows in a window. A place that is not there in this order
-        is an error when iterating comes to it.
+        Raises UsageError, and changes nothing, for what is not a state, and for a state of another order: other chunks, or
+        another seed, shuffle, batch size, hold-out or number of rows in a window. A position that does not exist in this
+        order is an error once iterating reaches it.
         """
         cursor = checked(state, self._order, holds_out=self._scoring is not None)
         self.close()
@@ -110,63 +156,64 @@ class Loader:
 
     @property
     def read_seconds(self) -> float:
-        """Time spent in reads, over all threads."""
-        return self._filler.reader.seconds if self._filler else 0.0
+        """Seconds spent in reads, summed over all threads."""
+        return self._prefetcher.reader.seconds if self._prefetcher else 0.0
 
     def measured_bytes(self) -> dict[str, int]:
-        """What terms of the plan really took: buffers by their size, reads by the most that the gate held."""
+        """What terms of the plan took: buffers by their size, reads by the most bytes that the gate held."""
         batches = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0)
-        if self._filler is None:
+        if self._prefetcher is None:
             return {"windows": 0, "reads": 0, "batches": batches}
-        return {"windows": self._filler.buffer_bytes, "reads": self._filler.gate.peak_bytes, "batches": batches}
+        return {"windows": self._prefetcher.buffer_bytes, "reads": self._prefetcher.gate.peak_bytes, "batches": batches}
 
     def held_bytes(self) -> dict[str, int]:
-        """Bytes at this moment: of the window buffers, and what the gate admitted."""
-        filler = self._filler
-        if filler is None:
+        """Bytes at this moment: of the window buffers, and of the reads that the gate admitted."""
+        prefetcher = self._prefetcher
+        if prefetcher is None:
             return {"window_bytes": 0, "reading_bytes": 0}
-        return {"window_bytes": filler.buffer_bytes, "reading_bytes": filler.gate.held_bytes}
+        return {"window_bytes": prefetcher.buffer_bytes, "reading_bytes": prefetcher.gate.held_bytes}
 
     def __iter__(self) -> Iterator[Batch]:
         self._ended = False
         return self
 
     def runs(self, most: int) -> Iterator[Batch]:
-        """As iterating, but up to ``most`` batches that stand one after the other in a window arrive as one, for those
-        who learn from many at a time. The last of them may be smaller only where a batch would be."""
+        """Like iterating, but up to ``most`` consecutive batches of a window arrive as one, for a learner that takes many at a
+        time. Only the last of them may be smaller than a batch."""
         self._ended = False
         while (batch := self._next(most if self._training.views else 1)) is not None:
-            yield batch
+            yield batch.copy() if self._copies else batch
 
     def __next__(self) -> Batch:
         batch = self._next(1)
         if batch is None:
             raise StopIteration
-        return batch
+        return batch.copy() if self._copies else batch
 
     def _next(self, most: int) -> Batch | None:
         """Up to ``most`` batches; None at the end of the epoch."""
         epochs = self._options["epochs"]
         if self._ended or (epochs is not None and self.epoch >= epochs):
             return None
-        filler = self._start()
-        while (window := self._current(filler)) is not None:
-            first, rows = self._row, self._training.rows
-            last = min(window.standing.training, first + rows - self._training.filled)
-            if not self._training.filled and last - first == rows:
-                last += min(most - 1, (window.standing.training - last) // rows) * rows
+        prefetcher = self._start()
+        while (window := self._current(prefetcher)) is not None:
+            number, training = window.order.number, window.rows.training
+            first, size = self._row, self._training.rows
+            last = min(training, first + size - self._training.filled)
+            if not self._training.filled and last - first == size:
+                last += min(most - 1, (training - last) // size) * size
             if first < last:
                 self._row = last
                 if (batch := self._training.view(window, first, last)) is not None:
-                    return self._hand_out(batch, window.arrangement.number, window.standing.training)
+                    return self._hand_out(batch, number, training)
                 self._training.gather(window, first, last)
-                if self._training.filled == self._training.rows:
-                    return self._hand_out(self._training.batch(), window.arrangement.number, window.standing.training)
+                if self._training.filled == size:
+                    return self._hand_out(self._training.batch(), number, training)
             elif (batch := self._next_held(window)) is not None:
                 return batch
             else:
-                self._last, self._row, self._window = window.arrangement.number, 0, None
-                filler.release(window)
+                self._last, self._row, self._window = number, 0, None
+                prefetcher.release(window)
         if self._training.filled:
             return self._hand_out(self._training.batch(), self._last + 1, 0)
         self._require(self._scoring is None or self._cursor["held_window"] == self._last + 1)
@@ -175,71 +222,61 @@ class Loader:
         return None
 
     def _start(self) -> Prefetcher:
-        if self._filler is None:
+        if self._prefetcher is None:
             epoch, window = self._cursor["epoch"], self._cursor["window"]
-            self._filler = Prefetcher(self.source, self.plan, **self._options, epoch=epoch, window=window)
+            self._prefetcher = Prefetcher(self.source, self.plan, **self._options, epoch=epoch, window=window)
             self._row, self._last = self._cursor["row"], window - 1
             self._begins = True
-        return self._filler
+        return self._prefetcher
 
-    def _current(self, filler: Prefetcher) -> Window | None:
-        """The window that rows are taken from; None at the end of the epoch."""
+    def _current(self, prefetcher: Prefetcher) -> Window | None:
+        """The window to take rows from; None at the end of the epoch."""
         if self._window is None and not self._reads_over:
             started = time.perf_counter()
-            self._window = filler.next()
+            self._window = prefetcher.next()
             self._reads_over = self._window is None
             self.wait_seconds += time.perf_counter() - started
             if self._begins:
-                self._require(self._is_there(self._window))
+                self._require(self._exists(self._window))
                 self._begins = False
         return self._window
 
-    def _is_there(self, first: Window | None) -> bool:
-        """Whether the row to hand out next is in the first window that was read, or begins what is behind the last one."""
+    def _exists(self, first: Window | None) -> bool:
+        """Whether the next row to hand out is in the first window that was read, or at the end of the epoch."""
         if first is not None:
-            training = first.standing.training
+            training = first.rows.training
             if self._row and training != self._cursor["training"] >= self._row:
                 self.close()
-                before = self._cursor["training"]
-                raise CorruptError(
-                    f"window {self._cursor['window'] + 1} of epoch {self.epoch + 1} had {before:,} rows to learn when it was "
-                    f"left, and has {training:,} now: a chunk of it can be read no more, or can be read again "
-                    f"({self._skipped()}): restore the data as they were"
-                )
+                raise window_changed(self._cursor, training, self._options["ledger"])
             return self._row <= training
         table, plan, seed = self.source.table, self.plan, self._options["seed"]
         order = windows(table.rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
         return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
 
-    def _skipped(self) -> str:
-        """The chunks that are skipped, as far as can be said in a line."""
-        ledger = self._options["ledger"]
-        names = [] if ledger is None else [entry["chunk"] for entry in ledger.entries()]
-        return f"skipped now: {', '.join(names[:3]) or 'none'}{' and more' if len(names) > 3 else ''}"
-
-    def _require(self, is_there: bool) -> None:
-        """Raise UsageError unless the place at which the state stands is there, however often one asks."""
-        if not is_there:
+    def _require(self, exists: bool) -> None:
+        """Raise UsageError if the position of the state does not exist, every time that a batch is requested."""
+        if not exists:
             self.close()
             raise nowhere(self._cursor)
 
     def _hand_out(self, batch: Batch, window: int, training: int) -> Batch:
         held = self._cursor["held_window"], self._cursor["held_row"]
-        self._require(self._scoring is None or held == (window, 0))  # what is held out comes at the end of its window
+        self._require(self._scoring is None or held == (window, 0))  # held-out rows come at the end of their window
         seen = self.rows_seen + len(batch)
         self._cursor |= {"window": window, "row": self._row, "rows_seen": seen, "training": training}
         return batch
 
     def _next_held(self, window: Window) -> Batch | None:
-        """The next held-out rows of the window, unless they have been handed out."""
-        if self._scoring is None or self._cursor["held_window"] > window.arrangement.number:
+        """The next held-out rows of the window; None if all were handed out."""
+        number, count = window.order.number, window.rows.count
+        if self._scoring is None or self._cursor["held_window"] > number:
             return None
-        row = self._cursor["held_row"] if self._cursor["held_window"] == window.arrangement.number else 0
-        first = window.standing.training + row
-        self._require(first <= window.standing.rows)
-        last = min(window.standing.rows, first + self._scoring.rows)
-        done = last == window.standing.rows
-        self._cursor |= {"held_window": window.arrangement.number + done, "held_row": 0 if done else row + last - first}
+        row = self._cursor["held_row"] if self._cursor["held_window"] == number else 0
+        first = window.rows.training + row
+        self._require(first <= count)
+        last = min(count, first + self._scoring.rows)
+        done = last == count
+        self._cursor |= {"held_window": number + done, "held_row": 0 if done else row + last - first}
         if first == last:
             return None
         if (batch := self._scoring.view(window, first, last, held_out=True)) is not None:
@@ -248,12 +285,12 @@ class Loader:
         return self._scoring.batch(held_out=True)
 
     def close(self) -> None:
-        """Stop reading and give back threads and buffers. The state stays: iterating goes on from there."""
-        if self._filler is not None:
-            self._filler.stop()
-        self._filler = self._window = None
+        """Stop reading, and release threads and buffers. The state stays: iterating continues from there."""
+        if self._prefetcher is not None:
+            self._prefetcher.stop()
+        self._prefetcher = self._window = None
         self._reads_over = False
-        self._training.batch()  # rows gathered for a batch that was not handed out are gathered again
+        self._training.batch()  # drop the rows of an unfinished batch: they are read again
 
     def __repr__(self) -> str:
         return one_line(

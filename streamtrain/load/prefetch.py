@@ -1,4 +1,4 @@
-"""The background half of the loader: one thread that fills windows in order, one after the other, ahead of the learner."""
+"""The background half of the loader: one thread fills the windows in order, ahead of the learner."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from streamtrain.memory.gate import ByteGate, never
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import steady_allocators
 from streamtrain.plan import Plan
-from streamtrain.plan.order import streamed, windows
+from streamtrain.plan.order import streamed
 
 __all__ = ["Prefetcher"]
 
-_POLL_SECONDS = 0.2  # how long any wait goes on before it looks whether it was stopped
-_STOP_SECONDS = 1.0  # how long to wait for a read that is under way before it is abandoned
+_POLL_SECONDS = 0.2  # how long a wait lasts before it checks whether the thread still runs
+_STOP_SECONDS = 1.0  # how long to wait for a read to end before it is abandoned
 
 
 class Prefetcher:
-    """Fills windows from ``window`` of ``epoch`` on; `next` gives them in order, `free` takes back those used up.
+    """Fills windows from ``window`` of ``epoch`` on. `next` returns them in order, `release` takes back used ones.
 
-    The windows in flight are the buffers that exist: filling waits for a free one. An error arrives in its place.
+    As many windows are in flight as there are buffers: filling waits for a free one. An error arrives where its window would.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Prefetcher:
         epochs: int | None, monitor: Monitor | None, ledger: Ledger | None,
     ) -> None:  # fmt: skip
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
-        self._where, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
+        self._first, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
         self._stack = ExitStack()
         self._scheduler = make_scheduler(scheduler, plan.threads)
         self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
@@ -61,25 +61,25 @@ class Prefetcher:
         self._thread.start()
 
     def next(self) -> Window | None:
-        """The next window, or None at the end of an epoch. Raises what went wrong in filling it."""
+        """The next window; None at the end of an epoch. Raises the error that filling it raised."""
         while True:
             try:
                 item = self._ready.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 if not self._thread.is_alive() and self._ready.empty():
-                    raise RuntimeError("the loader's thread is gone without a word") from None
+                    raise RuntimeError("the loader's thread ended without an error: this is a bug") from None
                 continue
             if isinstance(item, BaseException):
-                self._ready.put(item)  # there is nothing after it, however often one asks
+                self._ready.put(item)  # every later call raises it again
                 raise item
             return item
 
     def release(self, window: Window) -> None:
-        """Take back a window whose rows have been handed out."""
+        """Take back a window whose rows were all handed out."""
         self._free.put(window)
 
     def stop(self) -> None:
-        """Stop reading and give back threads; what is being read is abandoned."""
+        """Stop reading and release threads; reads under way are abandoned."""
         self._stopped.set()
         self.reader.stopped = True
         self.gate.close()
@@ -90,7 +90,7 @@ class Prefetcher:
 
     def _run(self) -> None:
         try:
-            epoch, first = self._where
+            epoch, first = self._first
             for number in count(epoch) if self._epochs is None else range(epoch, self._epochs):
                 self._run_epoch(number, first if number == epoch else 0)
         except Stopped:
@@ -99,19 +99,15 @@ class Prefetcher:
             self._ready.put(error)
 
     def _run_epoch(self, epoch: int, first: int) -> None:
-        plan, table = self._plan, self._source.table
-        order = windows(table.rows, plan.window_rows, seed=self._seed, epoch=epoch, shuffle=plan.shuffle)
-        for number, pieces in enumerate(order):
-            if number >= first:
-                window = self._take_free()
-                arrangement = WindowOrder.of(
-                    list(pieces), table.starts, epoch=epoch, number=number, seed=self._seed, shuffle=plan.shuffle,
-                    holdout=self._holdout,
-                )  # fmt: skip
-                window.begin(arrangement)
-                self._fill(window)
-                window.finish()
-                self._ready.put(window)
+        orders = WindowOrder.of_epoch(
+            self._source.table, self._plan, seed=self._seed, epoch=epoch, holdout=self._holdout, first=first
+        )
+        for order in orders:
+            window = self._take_free()
+            window.begin(order)
+            self._fill(window)
+            window.finish()
+            self._ready.put(window)
         self._ready.put(None)
 
     def _take_free(self) -> Window:
@@ -121,7 +117,7 @@ class Prefetcher:
         return window
 
     def _fill(self, window: Window) -> None:
-        placed = window.arrangement.placed()
+        placed = window.order.placed()
         if isinstance(self._scheduler, ClusterScheduler):
             self._fill_from_cluster(self._scheduler, window, placed)
         else:
@@ -130,29 +126,31 @@ class Prefetcher:
                 pass
 
     def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, placed: list[Placed]) -> None:
-        """Have the cluster read the whole chunks; pieces of streamed chunks are read here, where their streams are."""
-        placed = [(piece, places) for piece, places in placed if not self.reader.is_lost(piece, window, places)]
-        whole = [(piece, places) for piece, places in placed if self.reader.is_whole(piece)]
+        """Have the cluster read whole chunks; pieces of streamed chunks are read here, where their streams are open."""
+        placed = [
+            (piece, positions) for piece, positions in placed if not self.reader.is_lost(piece, window, positions)
+        ]
+        whole = [(piece, positions) for piece, positions in placed if self.reader.is_whole(piece)]
         chunks = [self._source.table[piece.chunk] for piece, _ in whole]
         tasks = [(load_chunk, *self._shared, chunk, self.reader.groups, self._skips) for chunk in chunks]
-        for i, found in scheduler.run(tasks):
-            piece, places = whole[i]
-            if isinstance(found, DataError):
-                self.reader.lose(piece, window, places, found)
+        for i, result in scheduler.run(tasks):
+            piece, positions = whole[i]
+            if isinstance(result, DataError):
+                self.reader.lose(piece, window, positions, result)
             else:
-                arrays, lost = found
-                window.arrays.scatter_from(arrays, places(0, piece.rows))
+                arrays, lost = result
+                window.arrays.scatter_from(arrays, positions(0, piece.rows))
                 for rows in lost:
-                    window.lose(places(0, piece.rows)[rows])
+                    window.lose(positions(0, piece.rows)[rows])
             if self._stopped.is_set():
                 raise Stopped
-        for piece, places in placed:
+        for piece, positions in placed:
             if not self.reader.is_whole(piece):
-                self.reader.read(piece, window, places)
+                self.reader.read(piece, window, positions)
 
     @cached_property
     def _shared(self) -> tuple[Any, Any]:
-        """Reader and layout, on every worker of the cluster; sent once."""
+        """Reader and layout on every worker of the cluster, sent once."""
         scheduler = self._scheduler
         assert isinstance(scheduler, ClusterScheduler)
         return scheduler.share(self._source.reader), scheduler.share(self._source.layout)

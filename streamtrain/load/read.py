@@ -1,4 +1,4 @@
-"""From chunks to rows in a window: whole chunks, a few columns at a time, and streamed chunks, slice by slice."""
+"""From chunks to rows in a window: whole chunks a few columns at a time, streamed chunks slice by slice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamtrain.columns.buffers import WindowArrays
 from streamtrain.columns.layout import Layout
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.window import Places, Window
+from streamtrain.load.window import Positions, Window
 from streamtrain.memory.gate import ByteGate
 from streamtrain.plan.order import Piece
 from streamtrain.storage.checked import open_stream, read_columns
@@ -22,9 +22,9 @@ from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
 __all__ = ["PieceReader", "Placed", "Stopped", "load_chunk"]
 
-#: a piece, and the places of its rows in the window
-Placed = tuple[Piece, Places]
-#: is told places at which there will be no row; shape (rows,)
+#: a piece, and a function that gives the positions of its rows in the window
+Placed = tuple[Piece, Positions]
+#: a function that takes the positions of lost rows, shape (rows,)
 Lose = Callable[[NDArray[np.int64]], None]
 
 
@@ -35,8 +35,8 @@ class Stopped(Exception):
 def load_chunk(
     reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]], skips: bool = False
 ) -> tuple[WindowArrays, list[NDArray[np.int64]]]:
-    """A whole chunk as arrays of its own, and which of its rows have no usable target (``skips``; otherwise that is an
-    error): what a worker of a cluster returns."""
+    """A whole chunk in arrays of its own, and the numbers of its rows without a usable target. This is what a worker of
+    a cluster returns. Without ``skips`` such a row is an error."""
     arrays = layout.buffers(chunk.rows)
     lost: list[NDArray[np.int64]] = []
     for columns in groups:
@@ -45,14 +45,14 @@ def load_chunk(
 
 
 def write_columns(
-    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, places: Places,
+    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, positions: Positions,
     lose: Lose | None = None,
 ) -> None:  # fmt: skip
-    """Read some columns of a whole chunk and write each row to its place. lose: told the places of rows without a usable
-    target, which are an error otherwise."""
+    """Read some columns of a whole chunk and write each row to its position. lose: takes the positions of rows without a usable
+    target; without it such a row is an error."""
     row = 0
     for batch in read_columns(reader, chunk, columns):
-        _write(layout, batch, into, places(row, row + batch.num_rows), chunk, lose)
+        _write(layout, batch, into, positions(row, row + batch.num_rows), chunk, lose)
         row += batch.num_rows
 
 
@@ -60,21 +60,20 @@ def _write(
     layout: Layout,
     batch: pa.RecordBatch,
     into: WindowArrays,
-    places: NDArray[np.int64],
+    positions: NDArray[np.int64],
     chunk: Chunk,
     lose: Lose | None,
 ) -> None:
-    lost = layout.write(batch, into, places, chunk.key, skips=lose is not None)
+    lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None)
     if lose is not None and lost is not None:
         lose(lost)
 
 
 class PieceReader:
-    """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that draw from them.
+    """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that take rows from them.
 
-    streamed: which chunks are read in slices, even where one piece takes all of their rows: the plan has no memory for
-    the whole of them; shape (chunks,). ledger: where chunks that cannot be read are entered, and rows without a usable
-    target left out; None where they are errors.
+    streamed: which chunks are read in slices, shape (chunks,): the plan has no memory for the whole of them. ledger:
+    chunks that cannot be read are entered here, and rows without a usable target left out; without it they are errors.
     """
 
     def __init__(
@@ -94,14 +93,14 @@ class PieceReader:
         return not self._streamed[piece.chunk]
 
     def lanes(self, placed: Iterable[Placed]) -> list[list[Placed]]:
-        """Pieces in groups that are read one after the other: a stream opens once the one before it has ended, so that
-        no more are open at a time than the plan has memory for."""
+        """Pieces in groups that are read one after the other. A stream is opened after the one before it has ended: no more
+        streams are open at a time than the plan has memory for."""
         lanes: list[list[Placed]] = []
         ended: list[list[Placed]] = []
-        for piece, places in placed:
+        for piece, positions in placed:
             follows = bool(ended) and piece.start == 0 and not self.is_whole(piece)
             lane = ended.pop() if follows else []
-            lane.append((piece, places))
+            lane.append((piece, positions))
             if not follows:
                 lanes.append(lane)
             if not self.is_whole(piece) and piece.stop == int(self._table.rows[piece.chunk]):
@@ -110,46 +109,47 @@ class PieceReader:
 
     def read_lane(self, lane: Sequence[Placed], window: Window) -> None:
         """`read` each of the pieces, in order."""
-        for piece, places in lane:
-            self.read(piece, window, places)
+        for piece, positions in lane:
+            self.read(piece, window, positions)
 
-    def read(self, piece: Piece, window: Window, places: Places) -> None:
-        """Write each row of a piece to its place in the window; or lose them, and enter the chunk in the ledger."""
+    def read(self, piece: Piece, window: Window, positions: Positions) -> None:
+        """Write each row of a piece to its position in the window. If it cannot be read, lose the rows and enter the
+        chunk in the ledger."""
         started = time.perf_counter()
         try:
-            if not self.is_lost(piece, window, places):
-                self._read(piece, window, places)
+            if not self.is_lost(piece, window, positions):
+                self._read(piece, window, positions)
         except (CorruptError, SchemaError) as error:
-            self.lose(piece, window, places, error)
+            self.lose(piece, window, positions, error)
         with self._lock:
             self.seconds += time.perf_counter() - started
 
-    def is_lost(self, piece: Piece, window: Window, places: Places) -> bool:
-        """Whether the piece is of a chunk that is skipped; its rows are lost then."""
+    def is_lost(self, piece: Piece, window: Window, positions: Positions) -> bool:
+        """Whether the piece belongs to a chunk that is skipped. If so, its rows are lost."""
         if self._ledger is None or not self._ledger.is_lost(piece.chunk):
             return False
-        window.lose(places(0, piece.rows))
+        window.lose(positions(0, piece.rows))
         return True
 
-    def lose(self, piece: Piece, window: Window, places: Places, error: DataError) -> None:
-        """Skip the chunk of a piece, where that was asked for; otherwise raise the error."""
+    def lose(self, piece: Piece, window: Window, positions: Positions, error: DataError) -> None:
+        """Skip the chunk of a piece if there is a ledger; otherwise raise the error."""
         if self._ledger is None or isinstance(error, ChangedError):
             raise error
         chunk = self._table[piece.chunk]
         self._ledger.skip_chunk(piece.chunk, chunk.key, chunk.rows, error)
-        window.lose(places(0, piece.rows))
+        window.lose(positions(0, piece.rows))
 
-    def _read(self, piece: Piece, window: Window, places: Places) -> None:
+    def _read(self, piece: Piece, window: Window, positions: Positions) -> None:
         chunk, lose = self._table[piece.chunk], window.lose if self._ledger is not None else None
         if not self.is_whole(piece):
-            self._read_slices(piece, chunk, window, places, lose)
+            self._read_slices(piece, chunk, window, positions, lose)
             return
         with self._gate.hold(self._read_bytes):
             for columns in self.groups:
                 self._check_stopped()
-                write_columns(self._reader, self._layout, chunk, columns, window.arrays, places, lose)
+                write_columns(self._reader, self._layout, chunk, columns, window.arrays, positions, lose)
 
-    def _read_slices(self, piece: Piece, chunk: Chunk, window: Window, places: Places, lose: Lose | None) -> None:
+    def _read_slices(self, piece: Piece, chunk: Chunk, window: Window, positions: Positions, lose: Lose | None) -> None:
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
             if self._ledger is not None:
@@ -160,7 +160,7 @@ class PieceReader:
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
                 last = stream.position - piece.start
-                _write(self._layout, batch, window.arrays, places(last - batch.num_rows, last), chunk, lose)
+                _write(self._layout, batch, window.arrays, positions(last - batch.num_rows, last), chunk, lose)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:
@@ -170,7 +170,7 @@ class PieceReader:
         return _Stream(open_stream(self._reader, chunk, self._layout.read, self._slice_rows), chunk)
 
     def _require_readable(self, chunk: Chunk) -> None:
-        """Read a chunk to its end for its errors alone: what was learned of its first rows could not be taken back."""
+        """Read a chunk to its end, only for its errors: what is learned from its first rows cannot be undone."""
         stream = self._open(chunk)
         while stream.position < chunk.rows:
             self._check_stopped()
@@ -183,16 +183,16 @@ class PieceReader:
 
 
 class _Stream:
-    """One open stream of slices: where it stands, and the rest of the slice that a piece did not need."""
+    """One open stream of slices: its position, and the rest of a slice that a piece did not need."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch], chunk: Chunk) -> None:
         self._batches = batches
         self._chunk = chunk
         self._held: pa.RecordBatch | None = None
-        self.position = 0  # of the first row that was not handed out
+        self.position = 0  # of the next row to hand out
 
     def take(self, start: int, stop: int) -> pa.RecordBatch | None:
-        """Rows from ``start`` (what stands before it is skipped) to at most ``stop``; None while still before it."""
+        """Rows from ``start`` to at most ``stop``; None if the next slice ends before ``start``."""
         batch = self._held if self._held is not None else next(self._batches, None)
         if batch is None:
             raise CorruptError(
@@ -207,6 +207,6 @@ class _Stream:
         return taken if taken.num_rows else None
 
     def finish(self) -> None:
-        """Read to the end, so that the rows are counted."""
+        """Read to the end, so that all rows are counted."""
         if self._held is not None or any(batch.num_rows for batch in self._batches):
             raise CorruptError(f"{self._chunk.key}: gave more than the {self._chunk.rows:,} rows that were declared")

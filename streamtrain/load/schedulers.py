@@ -1,24 +1,27 @@
-"""Who computes: each window is one low-level dask graph of one task a piece, run by dask's threaded scheduler, or its
-whole chunks by the threads of a ``distributed.Client``. Never a whole epoch at once: with a slow learner dask would load
-everything ahead of it. What is computed, and in which order it is learned, is decided elsewhere."""
+"""Who reads. Each window is one low-level dask graph with a task for each piece. dask's threaded scheduler runs it, or
+the threads of a ``distributed.Client`` read its whole chunks. dask is never given a whole epoch: with a slow learner it
+would load all of it ahead. What is read, and in which order rows are learned, does not depend on the scheduler."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import dask.threaded
 
 from streamtrain.errors import DataError, UsageError
 
-__all__ = ["ClusterScheduler", "ThreadScheduler", "for_scheduler", "make_scheduler"]
+__all__ = ["ClusterScheduler", "ThreadScheduler", "connected", "make_scheduler", "threads_of"]
+
+_CONNECT_SECONDS = 30.0
 
 Task = tuple[Callable[..., Any], *tuple[Any, ...]]
 
 
 class ThreadScheduler:
-    """dask's threaded scheduler on a pool of our own."""
+    """dask's threaded scheduler, on a pool of threads that `close` ends."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="streamtrain-read")
@@ -32,13 +35,13 @@ class ThreadScheduler:
 
 
 class ClusterScheduler:
-    """The threads of a ``distributed.Client``: they read and return arrays, a few at a time."""
+    """The threads of a ``distributed.Client``, which read chunks and return arrays, a few at a time."""
 
     def __init__(self, client: Any, threads: int) -> None:
         self._client, self._workers = client, threads
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        """The number and the result of each task, in any order; of one that fails for its data, the DataError."""
+        """The number and the result of each task, in any order. The result of a task that raised a DataError is that error."""
         from distributed import as_completed
 
         waiting = list(enumerate(tasks))[::-1]
@@ -65,11 +68,11 @@ class ClusterScheduler:
             ready.add(future)
 
     def share(self, value: Any) -> Any:
-        """Send a value to every worker once."""
+        """A value that is sent to every worker once."""
         return self._client.scatter(value, broadcast=True, hash=False)
 
     def close(self) -> None:
-        """The client belongs to whoever made it."""
+        """Nothing to do: the client belongs to its owner."""
 
 
 def make_scheduler(scheduler: Any, threads: int) -> ThreadScheduler | ClusterScheduler:
@@ -80,8 +83,8 @@ def make_scheduler(scheduler: Any, threads: int) -> ThreadScheduler | ClusterSch
         return ClusterScheduler(scheduler, threads)
     if scheduler == "processes":
         raise UsageError(
-            "scheduler 'processes': every result would be pickled back through one pipe, and the memory of the worker "
-            "processes belongs to no budget; use 'threads', or a distributed.Client"
+            "scheduler 'processes': every result would be pickled and sent back through one pipe, and no budget covers the "
+            "memory of the worker processes; use 'threads', or a distributed.Client"
         )
     raise UsageError(f"scheduler {scheduler!r}: use 'threads' or a distributed.Client")
 
@@ -90,9 +93,32 @@ def _is_client(scheduler: Any) -> bool:
     return hasattr(scheduler, "submit") and hasattr(scheduler, "scatter")
 
 
-def for_scheduler(settings: dict[str, Any], scheduler: Any) -> dict[str, Any]:
-    """The settings with a read for each thread of a cluster, unless they say how many ``threads``; checks the scheduler."""
-    make_scheduler(scheduler, 1).close()
-    if settings.get("threads") is None and _is_client(scheduler):
-        return settings | {"threads": max(1, sum(scheduler.nthreads().values()))}
-    return settings
+@contextmanager
+def connected(cluster: Any) -> Iterator[Any]:
+    """The client of a cluster, for as long as the block runs: a ``distributed.Client`` as it is, one that is made for the
+    address of a dask scheduler and closed in the end, or None for no cluster.
+
+    Raises UsageError for what is neither, for an address where no scheduler answers, and without distributed.
+    """
+    if cluster is None or _is_client(cluster):
+        yield cluster
+        return
+    if not isinstance(cluster, str) or ":" not in cluster:
+        raise UsageError(
+            f"--cluster {cluster}: must be the address of a dask scheduler, as in tcp://host:8786, or a distributed.Client"
+        )
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError(f"--cluster {cluster}: needs distributed: pip install 'streamtrain[distributed]'") from None
+    try:
+        client = Client(cluster, set_as_default=False, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--cluster {cluster}: cannot connect: {error}") from error
+    with client:
+        yield client
+
+
+def threads_of(client: Any) -> int | None:
+    """How many threads a cluster has; None without one."""
+    return None if client is None else max(1, sum(client.nthreads().values()))

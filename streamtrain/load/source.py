@@ -1,4 +1,4 @@
-"""What is read: a reader, the columns chosen from it, the target; and the plan that follows from them."""
+"""What is read: a reader, and the columns and target chosen from it; and the plan that follows."""
 
 from __future__ import annotations
 
@@ -42,15 +42,32 @@ __all__ = ["Source"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
-_TEXT_COPIES = 3  # of what a read takes, text has more than numbers have: dictionaries are made of it
+_TEXT_COPIES = 3  # how much more a read of text takes than its bytes: dictionaries are made from it
 _SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
-_SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves behind: libraries, pieces of freed memory
+_SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves in memory: libraries, fragments
 
 
 @dataclass(frozen=True, repr=False)
 class Source:
-    """A reader and what is taken from it. `Source.open` reads metadata only, `surveyed` the target, `with_offsets` the first
-    rows of some features."""
+    """A reader, and the columns that are taken from it.
+
+    `open` reads metadata only, `surveyed` the target, `with_roles` and `with_offsets` the first rows of some features.
+
+    Parameters
+    ----------
+    reader, table
+        The data, and the table of their chunks.
+    layout
+        The columns, and where each of them is in a row of a window.
+    is_surveyed
+        Whether the values of the target were looked at.
+
+    Examples
+    --------
+    >>> source = Source.open({"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y")
+    >>> source.layout.features, source.surveyed().layout.target.classes
+    (('x',), (0, 1))
+    """
 
     reader: Reader
     table: ChunkTable
@@ -77,42 +94,74 @@ class Source:
         roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
         missing_chunks: str = "error",
     ) -> Source:  # fmt: skip
-        """Choose the columns and what each becomes. roles: asked for, by column. The target's classes are not known yet.
-        Raises DataError of every kind."""
+        """Open data and choose the columns. Metadata is read; the classes of the target are not known yet.
+
+        Parameters
+        ----------
+        data
+            Paths, globs, a folder, a URL, a table, arrays by name, or a reader: see `open_reader`.
+        target
+            The name of the target's column, or of several.
+        features, exclude
+            The names of the feature columns, or of the columns to leave out. By default every column but target and weight.
+        weight
+            The column with the weight of each row.
+        task
+            ``"classify"`` or ``"regress"``; by default what fits the type of the target.
+        roles
+            The role of some columns, by name: ``{"postcode": "category"}``.
+        crosses
+            Columns to learn from together: ``"city:day"``.
+        missing_chunks
+            ``"error"`` or ``"fill"``, for chunks that a Zarr store lacks.
+
+        Raises
+        ------
+        DataError
+            Of every kind: nothing there, no rows, damaged metadata.
+        ColumnError
+            For a column that is missing, or cannot be what it should be.
+        UsageError
+            For an unknown role or task, and a wrong cross.
+        """
         reader = open_reader(data, missing_chunks=missing_chunks)
         table = ChunkTable.of(reader.chunks())
         if table.total_rows == 0:
             raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
-        found = None
+        chosen_target = None
         if target is not None:
             names = [target] if isinstance(target, str) else list(target)
             fields = [pick(reader.schema, name, "target") for name in names]
-            found = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
-        chosen = choose_features(
+            chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
+        columns = choose_features(
             reader.schema, target=target, weight=weight, features=features, exclude=exclude, roles=roles
         )
-        return cls(reader, table, Layout.of(reader.schema, chosen, found, weight, crosses))
+        return cls(reader, table, Layout.of(reader.schema, columns, chosen_target, weight, crosses))
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
-        """Some columns of a reader that is open, without a target."""
-        chosen = choose_features(reader.schema, features=features, roles=roles)
-        return cls(reader, table, Layout.of(reader.schema, chosen, None, None))
+        """Some columns of an open reader, without a target."""
+        columns = choose_features(reader.schema, features=features, roles=roles)
+        return cls(reader, table, Layout.of(reader.schema, columns, None, None))
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
         known: Target | None = None,
     ) -> Source:  # fmt: skip
-        """With the target's classes known (see `survey`): its column alone is read. known: the target of an older run."""
+        """The source with the classes of its target known: reads that column alone (see `survey`).
+
+        classes: if given, the column is not read. known: the target of an earlier run. ledger: where chunks that cannot be read
+        and rows without a usable target are entered; without it they are errors.
+        """
         target = self.layout.target
         if target is not None:
             if target.parts and classes is not None:
-                raise UsageError("--classes: names those of one target; there are several")
+                raise UsageError("--classes: is for one target, but there are several: leave it out")
             if known is not None and known.names != target.names:
                 raise UsageError(f"--target {target.name}: the old run learned {known.name}: give the same")
-            asked: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
-            before = {name: None if known is None else known.part(name) for name in target.names}
-            target = Target.of([survey(self.reader, self.table, n, known=k, **asked) for n, k in before.items()])
+            options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
+            earlier = {name: None if known is None else known.part(name) for name in target.names}
+            target = Target.of([survey(self.reader, self.table, n, known=k, **options) for n, k in earlier.items()])
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
@@ -159,14 +208,15 @@ class Source:
 
     @cached_property
     def _shares(self) -> tuple[float, float, float]:
-        """Bytes a row of the columns read; their share of what a read of all columns takes; the share of those that are read
-        together at least: the widest, or all that have no width."""
+        """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group
+        of columns that can be read at a time: the widest column, or all columns without a width."""
         schema, read = self.reader.schema, self.layout.read
         sizes = {f.name: bytes_per_row(f.type) for f in schema}
         row_bytes = sum(sizes[n] for n in read)
-        if getattr(self.reader, "row_oriented", False):  # some columns cost as much as all
+        if getattr(self.reader, "row_oriented", False):  # reading some columns costs as much as reading all
             return row_bytes, 1.0, 1.0
-        # Nobody says how long text is. What chunks decode to beyond the columns with a width may be all in those that are read.
+        # No metadata tells how long text is. What chunks decode to beyond the columns with a width may all be in columns that
+        # are read.
         loose = {column.name for column in self.layout.columns if not has_width(column.type)}
         decoded = float(self.table.decoded_bytes.sum()) / max(1, self.table.total_rows)
         text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
@@ -176,23 +226,40 @@ class Source:
 
     @property
     def _copied_row_bytes(self) -> float:
-        """See `Demand`."""
+        """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
         schema = self.reader.schema
         numbers = sum(column.numbers for column in self.layout.columns if schema.field(column.name).nullable)
         return 4.0 * (numbers + len(self.layout.hashes))
 
     @property
     def row_bytes(self) -> float:
-        """One row of the columns that are read, decoded."""
+        """Bytes of one decoded row of the columns that are read."""
         return self._shares[0]
 
     def plan(
-        self, *, memory: int | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
+        self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
         scratch_bytes: Callable[[int], int] | None = None,
     ) -> Plan:  # fmt: skip
-        """The plan for this process as it is now. It may not fit: see `Plan.require_fits`. terms: what is held beside the
-        loader. scratch_bytes: what so many rows take for a moment; by default as they are learned."""
+        """The plan for this process as it is now.
+
+        Parameters
+        ----------
+        memory
+            The budget of the process: bytes, or text such as ``"512MB"``. By default half of the memory that is available.
+        batch_size, window_rows, threads, shuffle
+            As in `fit`; by default a function of the chunk table.
+        terms
+            What else the process holds while rows are loaded.
+        window_bytes
+            The most that a default window decodes to.
+        scratch_bytes
+            A function from rows to the bytes that they take while they are learned.
+
+        Returns
+        -------
+        A plan. It may not fit the budget: see `Plan.require_fits`.
+        """
         available = available_bytes()
         half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
         budget = half if memory is None else parse_bytes(memory)
@@ -221,7 +288,7 @@ class Source:
         )  # fmt: skip
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
-        """The same error with the place of the row and the name of the column."""
+        """The same error with the row's chunk and number, and the name of the column."""
         if error.row is None:
             return error
         position = int(batch.rows[error.row])

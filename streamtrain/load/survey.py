@@ -1,4 +1,4 @@
-"""The pass over the target: its column alone is read, slice by slice, before training starts."""
+"""The pass over the target before training starts: only its column is read, slice by slice."""
 
 from __future__ import annotations
 
@@ -28,56 +28,57 @@ from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
 __all__ = ["survey"]
 
-_MOST_CLASSES = 1000  # of an integer that nobody called a class
-_MOST_COUNTED = 10_000  # of anything: what is counted is held in memory
+_MOST_CLASSES = 1000  # distinct integers that are taken for classes without --task classify
+_MOST_COUNTED = 10_000  # distinct values of any type: their counts are in memory
 _BLOCK_ROWS = 8192
 _BAD_VALUES = "null, NaN or infinite values (or too large for float32)"
-_SLICE_ROWS = 8 * _BLOCK_ROWS  # of a chunk that has more: the pass must take less than the training that is planned
+_SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices: the pass must take less memory than training
 
 
 def survey(
     reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
     ledger: Ledger | None = None, known: Target | None = None,
 ) -> Target:  # fmt: skip
-    """Read the target's column alone and tell what is in it. With ``classes`` nothing is read, unless there is a
-    ``ledger``: then chunks that cannot be read, nulls and NaN are entered there and passed over. known: the target of an older
-    run, whose task, classes and offset are those of this one too; there may be more classes.
+    """The target with what its column holds; only that column is read.
 
-    Raises ColumnError for a column that cannot be a target, BadValueError for nulls and NaN (how many, in which
-    files), DataError for one class, or for more than 1,000 distinct integers while no ``task`` is given;
-    UsageError for classes of another kind than the known ones.
+    With ``classes`` nothing is read, unless there is a ``ledger``: chunks that cannot be read, nulls and NaN are entered
+    there and skipped. known: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
+
+    Raises ColumnError for a column that cannot be a target; BadValueError for nulls and NaN (how many, in which files);
+    DataError for a single class, and for more than 1,000 distinct integers without ``task``; UsageError for classes of
+    another type than the known ones.
     """
     field = pick(reader.schema, name, "target")
     if known is not None and task not in (None, known.task):
         raise UsageError(f"--task {task}: the old run learned to {known.task} {name!r}: leave --task out")
-    chosen = resolve_task(field, task if known is None else known.task)
-    named = None if classes is None else _named_classes(field, chosen, classes, known)
+    own_task = resolve_task(field, task if known is None else known.task)
+    named = None if classes is None else _named_classes(field, own_task, classes, known)
     if named is not None and ledger is None:
-        return Target(name, chosen, named, rows=table.total_rows)
-    many = known is not None and len(known.classes) > _MOST_CLASSES  # somebody called them classes
-    tally = _Tally(name, chosen, refuse_many=task is None and not many, known=known)
+        return Target(name, own_task, named, rows=table.total_rows)
+    many = known is not None and len(known.classes) > _MOST_CLASSES  # --task classify was given then
+    tally = _Tally(name, own_task, refuse_many=task is None and not many, known=known)
     for number, chunk in enumerate(table):
         try:
-            _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, chosen))
+            _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, own_task))
         except (CorruptError, SchemaError) as error:
             if ledger is None or isinstance(error, ChangedError):
                 raise
             ledger.skip_chunk(number, chunk.key, chunk.rows, error)
-        if ledger is not None and (bad := tally.passed_over(chunk.key)):
+        if ledger is not None and (bad := tally.skipped(chunk.key)):
             ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
     if ledger is not None and ledger.rows == table.total_rows:
         raise CorruptError(f"nothing is left: every row is skipped, the first for: {ledger.entries()[0]['error']}")
-    return tally.target() if named is None else Target(name, chosen, named, rows=table.total_rows)
+    return tally.target() if named is None else Target(name, own_task, named, rows=table.total_rows)
 
 
-def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, passing: Target | None) -> None:
-    """passing: says which values are passed over; None: they are counted as bad."""
+def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> None:
+    """Add the values of a chunk. skipping: the target that tells which values to skip; without it they are counted as bad."""
     for values in _slices(reader, chunk, name):
-        good = None if passing is None else passing.usable(values)
+        good = None if skipping is None else skipping.usable(values)
         if good is None:
             tally.add(values, chunk.key)
         else:
-            tally.pass_over(len(good) - int(np.count_nonzero(good)), chunk.key)
+            tally.skip(len(good) - int(np.count_nonzero(good)), chunk.key)
             for first, last in runs(good):
                 tally.add(values.slice(first, last - first), chunk.key)
 
@@ -96,16 +97,16 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], known: Ta
     except (ValueError, KeyError):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
-    together = _together(field.name, values, known)
-    if len(together) < 2:
-        raise UsageError(f"--classes: {len(together)} class given, at least two are needed")
-    return together
+    all_classes = _with_known(field.name, values, known)
+    if len(all_classes) < 2:
+        raise UsageError(f"--classes: {len(all_classes)} class given: give at least two")
+    return all_classes
 
 
-def _together(name: str, found: Iterable[Any], known: Target | None) -> tuple[Any, ...]:
-    """The classes of these data and those that were known before, sorted."""
+def _with_known(name: str, values: Iterable[Any], known: Target | None) -> tuple[Any, ...]:
+    """The classes of these data and those of the known target, sorted."""
     before = known.classes if known is not None else ()
-    classes = {*before, *found}
+    classes = {*before, *values}
     if len({isinstance(c, str) for c in classes}) > 1:
         old, new = ("text", "numbers") if isinstance(before[0], str) else ("numbers", "text")
         raise UsageError(
@@ -117,7 +118,7 @@ def _together(name: str, found: Iterable[Any], known: Target | None) -> tuple[An
 
 
 def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
-    """The target's values of a chunk in blocks of at most 8,192 rows."""
+    """The values of the target in a chunk, in blocks of at most 8,192 rows."""
     long = chunk.rows > _SLICE_ROWS
     batches = open_stream(reader, chunk, [name], _SLICE_ROWS) if long else read_columns(reader, chunk, [name])
     for batch in batches:
@@ -126,18 +127,17 @@ def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
 
 
 class _Tally:
-    """Counts of classes, or moments of a regression target, and their spread between blocks."""
+    """Counts of the classes, or moments of a regression target, and how they differ between blocks."""
 
     def __init__(self, name: str, task: str, *, refuse_many: bool, known: Target | None = None) -> None:
         self._name, self._task, self._refuse_many, self._known = name, task, refuse_many, known
         self._counts: Counter[Any] = Counter()
-        self._squares: defaultdict[Any, float] = defaultdict(
-            float
-        )  # for each class, the sum over blocks of (rows of it)^2 / rows
+        # for each class, the sum over blocks of (rows of the class)^2 / rows
+        self._squares: defaultdict[Any, float] = defaultdict(float)
         self._bad: Counter[str] = Counter()
-        self._passed: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._rows = 0
-        self._moments = np.zeros(3)  # sum, sum of squares, sum over blocks of (sum)^2 / rows; about the first value
+        self._moments = np.zeros(3)  # of values minus the first: sum, sum of squares, sum over blocks of (sum)^2 / rows
         self._offset: float | None = None
 
     def add(self, values: pa.Array, where: str) -> None:
@@ -150,13 +150,13 @@ class _Tally:
         else:
             self._add_classes(values, where)
 
-    def pass_over(self, rows: int, where: str) -> None:
-        """So many values of a chunk are left out."""
-        self._passed[where] += rows
+    def skip(self, rows: int, where: str) -> None:
+        """Count values of a chunk that are left out."""
+        self._skipped[where] += rows
 
-    def passed_over(self, where: str) -> int:
-        """Values of a chunk that were left out."""
-        return self._passed[where]
+    def skipped(self, where: str) -> int:
+        """How many values of a chunk were left out."""
+        return self._skipped[where]
 
     def _add_numbers(self, numbers: NDArray[np.float64], where: str) -> None:
         with np.errstate(over="ignore"):
@@ -191,21 +191,14 @@ class _Tally:
         if self._refuse_many and len(self._counts) > _MOST_CLASSES and not isinstance(pairs[0][0], str):
             raise DataError(
                 f"target {self._name!r} is an integer with more than {_MOST_CLASSES:,} distinct values: "
-                "say what it is with --task classify or --task regress"
+                "give --task classify or --task regress"
             )
 
     def target(self) -> Target:
         if self._bad:
-            bad, places = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
+            bad, chunks = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
             more = f" and {len(self._bad) - 3} more" if len(self._bad) > 3 else ""
-            raise BadValueError(
-                bad_message(
-                    self._name,
-                    bad,
-                    _BAD_VALUES,
-                    ", ".join(places) + more,
-                )
-            )
+            raise BadValueError(bad_message(self._name, bad, _BAD_VALUES, ", ".join(chunks) + more))
         if self._task == "regress":
             total, squares, between = self._moments.tolist()
             variance = squares - total * total / max(1, self._rows)
@@ -214,17 +207,18 @@ class _Tally:
             far = abs(offset) > max(1e4 * deviation, 65_536)
             offset = self._known.offset if self._known is not None else offset if far else 0.0
             return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), offset=offset)
-        classes = _together(self._name, self._counts, self._known)
+        classes = _with_known(self._name, self._counts, self._known)
         if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
             raise DataError(f"target {self._name!r} has one class ({only}): there is nothing to learn to tell apart")
         shares = np.array([self._counts[c] for c in classes]) / self._rows
         within = np.array([self._squares[c] for c in classes]) / self._rows
-        variance = float((shares * (1 - shares)).sum())  # 0 where all are of one of the known classes
+        variance = float((shares * (1 - shares)).sum())  # 0 if all rows are of one of the known classes
         clustering = float((within - shares**2).sum()) / variance if variance else 0.0
         counts = tuple(self._counts[c] for c in classes)
         return Target(self._name, "classify", classes, counts, self._rows, _unit(clustering))
 
 
 def _unit(x: float) -> float:
+    """A share: at least 0, at most 1, rounded to 6 digits."""
     return round(float(min(1.0, max(0.0, x))), 6)

@@ -1,1 +1,1 @@
-"""Memory: sizes, what the process takes, the gate that admits reads, and the monitor that holds the process to its budget."""
+"""Memory: sizes, measuring the process, the gate that admits reads, and the monitor that enforces the budget."""

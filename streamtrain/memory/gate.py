@@ -1,4 +1,4 @@
-"""The gate that admits reads while the bytes that they declare fit together."""
+"""The gate: reads start only while the bytes that they declare fit under a limit together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamtrain.memory.sizes import format_bytes
 
 __all__ = ["ByteGate", "never"]
 
-_NEAR_SECONDS = 0.05  # how often a read that waits looks whether the process is near its budget still
+_NEAR_SECONDS = 0.05  # how often a waiting read checks whether the process is still near its budget
 
 
 def never() -> bool:
@@ -19,7 +19,10 @@ def never() -> bool:
 
 
 class ByteGate:
-    """Admits work while the bytes that it declares fit under a limit together; one at a time while ``near()`` is true.
+    """Admits work while the bytes that it declares fit under a limit together.
+
+    limit_bytes: the limit. near: whether the process is near its budget; while it is, work is admitted one at a time.
+    held_bytes, peak_bytes: what is declared by the work under way, and the most that it has been.
 
     >>> gate = ByteGate(100)
     >>> with gate.hold(60):
@@ -39,10 +42,11 @@ class ByteGate:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Wait until ``size_bytes`` fit, hold them for the block. More than the limit can never fit: BudgetExceeded."""
+        """Wait until ``size_bytes`` fit, and hold them for the block. Raises BudgetExceeded for more than the limit, which can
+        never fit."""
         if size_bytes > self.limit_bytes:
             raise BudgetExceeded(
-                f"a read declares {format_bytes(size_bytes)} but the plan allows {format_bytes(self.limit_bytes)} "
+                f"a read needs {format_bytes(size_bytes)}, but the plan leaves {format_bytes(self.limit_bytes)} "
                 "for reads: give a larger --memory, or use smaller chunks"
             )
         with self._changed:
@@ -58,12 +62,12 @@ class ByteGate:
                 self._changed.notify_all()
 
     def _admits(self, size_bytes: int) -> bool:
-        if self._closed or not self.held_bytes:  # one at a time goes on, or nothing would ever be read
+        if self._closed or not self.held_bytes:  # one read may always go on, or nothing would ever be read
             return True
         return self.held_bytes + size_bytes <= self.limit_bytes and not self._near()
 
     def close(self) -> None:
-        """Let everyone through who still waits: the run is over."""
+        """Let all waiting work through, because the run is over."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

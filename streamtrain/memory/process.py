@@ -1,7 +1,7 @@
-"""What this process takes: its resident memory and its peak, what it could still take, and allocators that keep to it.
+"""The memory of this process: what it takes now and at its peak, what it could still take, and allocators that give back.
 
-Measured means ``VmHWM`` of ``/proc/self/status``, reset when a run starts: ``getrusage`` would report the peak of
-whoever started the process. Elsewhere than on Linux nothing can be measured this way, and the functions return None.
+The measured peak is ``VmHWM`` of ``/proc/self/status``, reset when a run starts; ``getrusage`` would report the peak of the
+parent process. Only Linux has these files: elsewhere the functions return None.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 __all__ = [
     "available_bytes",
@@ -44,12 +42,13 @@ def _status(field: str) -> int | None:
 
 
 def resident_bytes() -> int | None:
-    """Resident memory of this process now."""
+    """Return the resident memory of this process now."""
     return _status("VmRSS")
 
 
 def resident_now() -> tuple[int, int] | None:
-    """Resident memory of this process, and how much of it belongs to no file: `resident_bytes` at a third of its cost."""
+    """Return the resident memory of this process, and the part of it that no file backs; at a third of the cost of
+    `resident_bytes`."""
     try:
         with open("/proc/self/statm", "rb") as file:
             _, resident, shared = file.read().split()[:3]
@@ -59,18 +58,20 @@ def resident_now() -> tuple[int, int] | None:
 
 
 def mapped_data_bytes() -> int | None:
-    """Private writable memory that is mapped, resident or not: what ``RLIMIT_DATA`` limits."""
+    """Return the private writable memory that is mapped, resident or not. It is what ``RLIMIT_DATA`` limits."""
     return _status("VmData")
 
 
 def peak_bytes() -> int | None:
-    """The most resident memory of this process since `reset_peak`, or since it started."""
+    """Return the most resident memory of this process since `reset_peak`, or since its start."""
     return _status("VmHWM")
 
 
 def reset_peak() -> None:
-    """Let `peak_bytes` start again from what is resident now (Linux; elsewhere it does nothing). Garbage is collected first:
-    what an earlier run left in cycles, an error with its frames, is not this one's."""
+    """Let `peak_bytes` start again from what is resident now; does nothing where there is no Linux.
+
+    Garbage is collected first, so that what an earlier run left in cycles does not count.
+    """
     gc.collect()
     release_freed_memory()
     try:
@@ -80,9 +81,9 @@ def reset_peak() -> None:
 
 
 def available_bytes(root: str | Path = "/") -> int | None:
-    """Memory that this process could still take: the machine's, or less where a cgroup (v1 or v2) allows less.
+    """Return the memory that this process could still take: what the machine has, or what a cgroup (v1 or v2) allows.
 
-    root: where ``proc`` and ``sys`` are.
+    root: the folder of ``proc`` and ``sys``.
     """
     proc, groups_at = Path(root) / "proc", Path(root) / "sys/fs/cgroup"
     try:
@@ -102,8 +103,11 @@ def available_bytes(root: str | Path = "/") -> int | None:
 
 
 def _cgroup_room(root: Path, path: str, limit: str, usage: str, cache: str) -> list[int]:
-    """What is left under the limit of a cgroup and of each group above it. Cached pages of files that nobody reads now
-    count as used there, but are given up on demand: after one pass over large data they would be all that is left."""
+    """Return what is left under the limits of a cgroup and of the groups above it.
+
+    The kernel counts cached pages of files as used, but gives them up on demand, so they count as free here: after one pass
+    over large data nothing else would be left.
+    """
     group, room = root / path.lstrip("/"), []
     while group.is_relative_to(root):
         try:
@@ -125,13 +129,15 @@ def _cached_bytes(stat: Path, name: str) -> int:
 
 @contextmanager
 def steady_allocators() -> Iterator[None]:
-    """Allocators whose memory follows what is in use, for the block.
+    """Make allocators keep no more than is in use, for the block.
 
-    Arrow allocates through malloc: its own pools keep twice a row group. (What Arrow allocates for itself, page buffers
-    among it, goes the same way: ``streamtrain`` sets ARROW_DEFAULT_MEMORY_POOL before Arrow is imported.) All threads share
-    one malloc arena: each of several would retain what was freed in it while others take their turn. What was freed is kept
-    for the next read, because fresh pages from the system cost as much as decoding into them, and given back at the end.
+    Arrow allocates through malloc, because its own pools keep twice a row group. (Its page buffers do so anyway:
+    ``streamtrain`` sets ARROW_DEFAULT_MEMORY_POOL before Arrow is imported.) All threads share one malloc arena, because each
+    of several arenas would keep its freed memory while other threads allocate. Freed memory is kept for the next read, because
+    fresh pages from the system cost as much as decoding into them; it is given back at the end.
     """
+    import pyarrow as pa
+
     with _steady_lock:
         _steady.append(pa.default_memory_pool())
         _malloc_options({_ARENA_MAX: 1, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
@@ -141,19 +147,20 @@ def steady_allocators() -> Iterator[None]:
     finally:
         with _steady_lock:
             before = _steady.pop()
-            if not _steady:  # the last of several at the same time
+            if not _steady:  # this was the last block that is open
                 pa.set_memory_pool(before)
                 _malloc_options({_MMAP_THRESHOLD: 128 << 10, _TRIM_THRESHOLD: 128 << 10})
         release_freed_memory()
 
 
-_steady: list[Any] = []  # Arrow's pool before each of the blocks that are open
+_steady: list[Any] = []  # Arrow's memory pool before each open block
 _steady_lock = threading.Lock()
 
 
 def release_freed_memory() -> None:
-    """Give freed memory back to the system, as after a phase that is over."""
-    pa.default_memory_pool().release_unused()
+    """Give freed memory back to the system."""
+    if arrow := sys.modules.get("pyarrow"):  # where it was not imported, it holds nothing
+        arrow.default_memory_pool().release_unused()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:

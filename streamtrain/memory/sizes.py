@@ -8,16 +8,17 @@ from fractions import Fraction
 
 from streamtrain.errors import SizeError
 
-__all__ = ["format_bytes", "parse_bytes", "predicted_peak", "shares", "sorted_terms"]
+__all__ = ["format_bytes", "parse_budget", "parse_bytes", "predicted_peak", "shares", "sorted_terms"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
 _STEPS = 1000  # that make a whole
+_LEAST_BARE_BUDGET = 10**6
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgtp]?i?)b?\s*", re.IGNORECASE)
 
 
-def parse_bytes(size: int | str) -> int:
-    """A size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
+def parse_bytes(size: float | str) -> int:
+    """Return a size in bytes: ``512MB`` is 512 * 10^6, ``2GiB`` is 2 * 2^30, a bare number is bytes.
 
     Raises SizeError for anything else, and for less than one byte.
 
@@ -37,8 +38,24 @@ def parse_bytes(size: int | str) -> int:
     return number
 
 
+def parse_budget(size: float | str) -> int:
+    """A memory budget in bytes. Raises SizeError as `parse_bytes`, and for a bare number that is too small
+    to be meant as bytes.
+
+    >>> parse_budget("512MB")
+    512000000
+    >>> parse_budget(500)
+    Traceback (most recent call last):
+    streamtrain.errors.SizeError: --memory 500: is 500 bytes; write 500MB if megabytes are meant
+    """
+    number = parse_bytes(size)
+    if number < _LEAST_BARE_BUDGET and not re.search("[a-z]", str(size), re.IGNORECASE):
+        raise SizeError(f"--memory {size}: is {number} bytes; write {str(size).strip()}MB if megabytes are meant")
+    return number
+
+
 def format_bytes(size: int) -> str:
-    """A size for people, in powers of ten.
+    """Write a size for people, in powers of ten.
 
     >>> format_bytes(512_000_000), format_bytes(999), format_bytes(1_500), format_bytes(3_284_000_000)
     ('512 MB', '999 B', '1.5 kB', '3.28 GB')
@@ -52,7 +69,7 @@ def format_bytes(size: int) -> str:
 
 
 def predicted_peak(terms: Mapping[str, int]) -> int:
-    """The peak of the process: one process holds all stages at once, so terms are summed, not maximised.
+    """Return the predicted peak of the process: the sum of the terms, because one process holds all of them at once.
 
     >>> predicted_peak({"baseline": 80, "windows": 20})
     100
@@ -61,12 +78,12 @@ def predicted_peak(terms: Mapping[str, int]) -> int:
 
 
 def sorted_terms(terms: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Terms with their bytes, largest first."""
+    """Return the terms with their bytes, largest first."""
     return sorted(terms.items(), key=lambda item: -item[1])
 
 
 def shares(parts: Mapping[str, float]) -> dict[str, float]:
-    """The share of each part in their sum, in steps of 0.1 %, rounded so that the shares add up to 1.
+    """Return the share of each part in the sum, in steps of 0.1 %, rounded so that the shares add up to 1.
 
     Each is rounded down, and the steps that are left go to those that lost most. All are 0 where the sum is.
 

@@ -1,4 +1,4 @@
-"""Running metrics: what is kept does not grow with the rows."""
+"""Running metrics, in memory that does not grow with the rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from streamtrain.metrics.several import Several
 
 __all__ = ["VERSION", "Classification", "Metrics", "Patience", "Regression", "Several", "make_metrics"]
 
-VERSION = 1  # of the sums: a run that was started with another one cannot go on
+VERSION = 1  # of the sums: a run cannot be resumed with another version
 
 
 def make_metrics(task: str, classes: int = 0, targets: Sequence[str] = ()) -> Classification | Regression | Several:
-    """The metrics for a task, 'classify' (of so many classes) or 'regress'.
+    """Make the metrics for a task, 'classify' or 'regress'.
 
-    targets: the names of the targets, where there are several: each a number, or each of two classes.
-    Raises UsageError for another task, for too few classes, and for several targets of more than two classes.
+    classes: how many. targets: the names of the targets, where there are several; each is a number, or has two classes.
+    Raises UsageError for another task, for fewer than two classes, and for several targets of more than two classes.
 
     >>> make_metrics("regress").result()
     {'loss': None, 'rmse': None, 'mae': None, 'r2': None}
@@ -28,13 +28,13 @@ def make_metrics(task: str, classes: int = 0, targets: Sequence[str] = ()) -> Cl
     ['rain', 'snow']
     """
     if task not in ("classify", "regress"):
-        raise UsageError(f"task is {task!r}; wanted 'classify' or 'regress'")
+        raise UsageError(f"task is {task!r}; must be 'classify' or 'regress'")
     if len(targets) < 2:
         return Classification(classes) if task == "classify" else Regression()
     if task == "regress":
         return Several(targets, Regression)
     if classes != 2:
         raise UsageError(
-            f"{len(targets)} targets of {classes} classes each; of several targets each must have two classes"
+            f"{len(targets)} targets of {classes} classes each: several targets must have two classes each"
         )
     return Several(targets, lambda: Classification(2))

@@ -1,5 +1,7 @@
-"""Rows are collected into blocks, because a few large numpy calls cost less than many small ones. Sums are taken block by
-block in float64: neither the cut into batches nor a look at the result changes a bit of what comes out.
+"""Collects rows into blocks, because a few large numpy calls cost less than many small ones.
+
+Sums are taken block by block in float64, so that neither the size of the batches nor reading a result on the way changes a
+bit of the final result.
 """
 
 from __future__ import annotations
@@ -20,19 +22,22 @@ BLOCK = 16384  # rows
 
 
 class Blocks:
-    """Collects some values a row and its weight, and adds up what ``_score`` makes of each `BLOCK` of rows."""
+    """Collects some values and the weight of each row, and adds up what ``_score`` returns for each `BLOCK` of rows.
+
+    values: numbers kept of each row. totals: numbers that ``_score`` returns.
+    """
 
     def __init__(self, values: int, totals: int) -> None:
         self._pending = np.ones((values + 1, BLOCK), np.float32)
-        self._weighted = False  # whether any pending row may weigh other than one
+        self._weighted = False  # whether any pending row may have another weight than one
         self._filled = 0
         self._totals = np.zeros(totals)
 
     def _push(self, weights: NDArray[Any] | None, *values: NDArray[Any]) -> None:
-        """Values, each of shape (rows,), become float32."""
+        """Add rows. values: each of shape (rows,), kept as float32."""
         start, rows = self._filled, len(values[0])
         stop = start + rows
-        if stop > BLOCK:  # what fits, then block by block
+        if stop > BLOCK:  # first the rows that fit, then block by block
             for first, last in itertools.pairwise([0, *range(BLOCK - start, rows, BLOCK), rows]):
                 self._push(None if weights is None else weights[first:last], *[value[first:last] for value in values])
             return
@@ -46,11 +51,11 @@ class Blocks:
             self._totals, self._filled = self._all(), 0
 
     def _all(self) -> Doubles:
-        """The totals with the pending rows; changes nothing."""
+        """Return the totals with the pending rows; change nothing."""
         if not self._filled:
             return self._totals
         pending = self._pending[:, : self._filled]
-        # Asked of the rows alone, so that a resume, or a weight of one that is given, changes no bit.
+        # Decided by the rows alone, so that neither a resume nor an explicit weight of one changes a bit.
         weights = pending[-1] if self._weighted and (pending[-1] != 1).any() else None
         return self._merge(self._totals, self._score(weights, *pending[:-1]))
 
@@ -70,11 +75,12 @@ class Blocks:
         return {"totals": self._totals.copy(), "pending": self._pending[:, : self._filled].copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for another's."""
+        """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for the state of other
+        metrics."""
         totals, pending = np.shape(state["totals"]), np.shape(state["pending"])
         if totals != self._totals.shape or pending[:-1] != self._pending.shape[:-1] or pending[-1] >= BLOCK:
             raise ValueError(
-                f"the state has totals of shape {totals} and {pending} pending values: it is of other metrics"
+                f"the state has totals of shape {totals} and pending rows of shape {pending}: it belongs to other metrics"
             )
         self._totals = np.array(state["totals"], np.float64)
         self._filled = state["pending"].shape[1]
@@ -83,17 +89,17 @@ class Blocks:
 
 
 def total(values: NDArray[Any], weights: Floats | None) -> float:
-    """The weighted sum, in float64."""
+    """Return the weighted sum, in float64."""
     if weights is None:
         return float(np.add.reduce(values, dtype=np.float64))
     return float(np.dot(values.astype(np.float64), weights.astype(np.float64)))
 
 
 def weight_of(values: NDArray[Any], weights: Floats | None) -> float:
-    """The weight of all these rows."""
+    """Return the weight of all rows together."""
     return float(len(values)) if weights is None else float(np.add.reduce(weights, dtype=np.float64))
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """None where there is no whole."""
+    """Return ``part / whole``; None unless the whole is above 0."""
     return float(part / whole) if whole > 0 else None

@@ -1,4 +1,4 @@
-"""How good the predictions of classes are."""
+"""Metrics of predicted classes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ class Classification(Blocks):
     """Mean log-loss (natural logarithm), accuracy, calibration error and, for two classes, the area under the ROC curve
     and the average precision.
 
-    Two classes: a probability of one half or more is a vote for the second. All but the loss comes from a histogram of
-    the odds (see `streamtrain.metrics.histogram`), so some of it is not exact: `auc_error`, `average_precision_error`
-    and `calibration_error_bound` say by how much it may be wrong.
+    Two classes: a probability of one half or more predicts the second class. All metrics but the loss come from a histogram
+    of the odds (see `streamtrain.metrics.histogram`), so some are not exact: `auc_error`, `average_precision_error` and
+    `calibration_error_bound` give the largest possible error.
 
     The calibration error (Naeini, Cooper & Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian
-    binning"): the rows fall into 15 equal groups of probability, ``[k/15, (k+1)/15)``; the mean, over all rows, of
-    ``|share of hits - mean probability|`` of their group. Two classes: the probability of the second, hit by rows of the
-    second. More: the highest probability of a row, hit where that class is right (Guo et al. 2017); exact sums.
+    binning") divides the rows into 15 groups by probability, ``[k/15, (k+1)/15)``. It is the mean, over all rows, of
+    ``|share of hits - mean probability|`` of their group. Two classes: the probability of the second class; a row of that
+    class is a hit. More classes: the highest probability of a row; the row is a hit where that class is right (Guo et al.
+    2017); these sums are exact.
 
     >>> metrics = Classification(2)
     >>> metrics.update(np.array([0, 0, 1]), np.array([0.1, 0.6, 0.8], np.float32))
@@ -36,17 +37,17 @@ class Classification(Blocks):
 
     def __init__(self, classes: int) -> None:
         if classes < 2:
-            raise UsageError(f"classes is {classes}; wanted at least 2")
+            raise UsageError(f"classes is {classes}; must be at least 2")
         self.classes = classes
-        if classes == 2:  # target and score; log-likelihood and histogram
+        if classes == 2:  # values: target and score; totals: log-likelihood and histogram
             super().__init__(values=2, totals=1 + 2 * BINS)
-        else:  # target, its probability, the class predicted, its probability; log-likelihood, counts of classes, groups
+        else:  # values: target and its probability, prediction and its probability; totals: log-likelihood, counts, groups
             super().__init__(values=4, totals=1 + 3 * classes + GROUPS)
 
     def update(
         self, targets: NDArray[Any], predictions: NDArray[np.float32], weights: NDArray[Any] | None = None
     ) -> None:
-        """Count rows: targets are class positions, shape (rows,); predictions have shape (rows,) or (rows, classes)."""
+        """Add rows. targets: positions of classes, shape (rows,). predictions: shape (rows,) or (rows, classes)."""
         if self.classes == 2:
             self._push(weights, targets, predictions)
         else:
@@ -70,39 +71,42 @@ class Classification(Blocks):
         return np.bincount(classes.astype(np.int64), weights, minlength=self.classes)
 
     def _votes(self, totals: Doubles) -> Doubles:
-        """The weight of the rows of each class, of those predicted to be of it, of those that are both; (3, classes)."""
+        """Return the weight of the rows of each class, of those predicted as it, and of those that are both; shape
+        (3, classes)."""
         if self.classes == 2:
             return histogram.votes(self._histogram(totals))
         votes: Doubles = totals[1:-GROUPS].reshape(3, self.classes)
         return votes
 
     def result(self) -> dict[str, float | None]:
-        """loss, accuracy, calibration_error and, for two classes, auc and average_precision.
+        """Return loss, accuracy, calibration_error and, for two classes, auc and average_precision.
 
-        average_precision is None where no row is of the second class, auc where all rows are of one.
+        average_precision is None without rows of the second class, auc without rows of both classes.
         """
         totals = self._all()
         rows, _, hits = self._votes(totals)
         weight = rows.sum()
-        found = {"loss": ratio(-totals[0], weight), "accuracy": ratio(hits.sum(), weight)}
+        scores = {"loss": ratio(-totals[0], weight), "accuracy": ratio(hits.sum(), weight)}
         if self.classes > 2:
-            return found | {"calibration_error": ratio(np.abs(totals[-GROUPS:]).sum(), weight)}
+            return scores | {"calibration_error": ratio(np.abs(totals[-GROUPS:]).sum(), weight)}
         counts = self._histogram(totals)
-        return found | {
+        return scores | {
             "auc": histogram.auc(counts),
             "average_precision": histogram.average_precision(counts),
             "calibration_error": histogram.calibration_error(counts),
         }
 
     def loss(self) -> float | None:
-        """``result()["loss"]``, at less cost."""
+        """Return ``result()["loss"]``, at less cost."""
         totals = self._all()
         return ratio(-totals[0], self._votes(totals)[0].sum())
 
     def per_class(self) -> list[dict[str, float | None]]:
-        """For each class, by position: ``rows`` of it and rows ``predicted`` to be of it, by weight; ``precision``, the
-        share of those predicted that are of it, None where there are none; ``recall``, the share of its rows that are
-        predicted, None where there are none; and ``f1``, their harmonic mean, None where there is neither.
+        """Return one dict a class, by position.
+
+        rows, predicted: the weight of the rows of the class, and of those predicted as it. precision: the share of the
+        predicted rows that are of the class, None without any. recall: the share of its rows that are predicted, None
+        without any. f1: their harmonic mean, None where both are None.
 
         >>> metrics = Classification(3)
         >>> metrics.update(np.array([0, 1]), np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], np.float32))
@@ -124,15 +128,15 @@ class Classification(Blocks):
         ]
 
     def auc_error(self) -> float | None:
-        """The most by which auc may be wrong; None where auc is undefined."""
+        """Return the largest possible error of auc; None where auc is undefined."""
         return histogram.auc_error(self._histogram(self._all()))
 
     def average_precision_error(self) -> float | None:
-        """The most by which average_precision may be wrong; None where that is undefined."""
+        """Return the largest possible error of average_precision; None where that is undefined."""
         return histogram.average_precision_error(self._histogram(self._all()))
 
     def calibration_error_bound(self) -> float | None:
-        """The most by which calibration_error may be wrong; None where that is undefined."""
+        """Return the largest possible error of calibration_error; None where that is undefined."""
         totals = self._all()
         if self.classes > 2:
             return ratio(0, self._votes(totals)[0].sum())
@@ -140,14 +144,14 @@ class Classification(Blocks):
 
     def _histogram(self, totals: Doubles) -> Doubles:
         if self.classes > 2:
-            raise UsageError(f"auc and average precision are of two classes; there are {self.classes}")
+            raise UsageError(f"auc and average_precision need two classes; there are {self.classes}")
         counts: Doubles = totals[1:].reshape(2, BINS)
         return counts
 
 
 def _gaps(probabilities: Floats, hit: NDArray[np.bool_], weights: Floats | None) -> NDArray[Any]:
-    """The sum of hit - probability in each group of probabilities; shape (groups,)."""
-    within = np.fmin(np.fmax(probabilities, 0), 1).astype(np.float64)  # a score may be no probability
+    """Return the sum of ``hit - probability`` in each group of probabilities; shape (groups,)."""
+    within = np.fmin(np.fmax(probabilities, 0), 1).astype(np.float64)  # a learner's score need not be a probability
     groups = np.minimum((within * GROUPS).astype(np.int64), GROUPS - 1)
     gaps = hit - within
     return np.bincount(groups, gaps if weights is None else gaps * weights, minlength=GROUPS)

@@ -1,4 +1,4 @@
-"""When more epochs do not help."""
+"""Early stopping: when more epochs no longer help."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Patience"]
 
 
 class Patience:
-    """Early stopping (Prechelt 1998): enough once a metric was not better than its best for so many epochs in a row.
+    """Early stopping (Prechelt 1998): stop once a metric has not improved on its best for some epochs in a row.
 
-    patience: epochs, at least 1. metric: its name, for messages. minimize: whether less is better. least: what counts as
-    better, relative to the best so far: a loss of 0.5 must fall below 0.49995 with the default.
+    patience: epochs, at least 1. metric: its name, for messages. minimize: whether less is better. least: the smallest
+    improvement that counts, relative to the best so far: with the default a loss of 0.5 must fall below 0.49995.
 
     >>> patience = Patience(2)
     >>> [patience.update(loss) for loss in (0.5, 0.4, 0.41, 0.39999)]
@@ -29,20 +29,20 @@ class Patience:
 
     def __init__(self, patience: int, metric: str = "loss", minimize: bool = True, least: float = 1e-4) -> None:
         if patience < 1:
-            raise UsageError(f"patience is {patience}; wanted at least 1 epoch")
+            raise UsageError(f"patience is {patience}; must be at least 1 epoch")
         if not 0 <= least < math.inf:
-            raise UsageError(f"least is {least}; wanted a finite number that is not negative")
+            raise UsageError(f"least is {least}; must be a finite number, 0 or more")
         self.patience, self.metric, self.minimize, self.least = patience, metric, minimize, least
-        self.best: tuple[float, int] | None = None  # its value and its epoch, from 0; None before a finite value came
+        self.best: tuple[float, int] | None = None  # value and epoch (from 0); None before the first finite value
         self.epochs = 0
 
     def update(self, value: float | None) -> bool:
-        """The metric after one more epoch; whether to stop. What is not finite is never better.
+        """Take the metric after one more epoch; return whether to stop. A value that is not finite is no improvement.
 
-        Raises UsageError for None: what is undefined cannot be judged by.
+        Raises UsageError for None: an undefined metric cannot be compared.
         """
         if value is None:
-            raise UsageError(f"early stopping by {self.metric}: it is undefined on these rows; judge by loss instead")
+            raise UsageError(f"early stopping by {self.metric}: it is undefined on these rows: use the loss instead")
         if math.isfinite(value) and self._better(value):
             self.best = (value, self.epochs)
         self.epochs += 1
@@ -55,7 +55,7 @@ class Patience:
         return gain > self.least * abs(self.best[0])
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """The epochs so far, and the best value and its epoch: of shape (0,) before there is one."""
+        """Return the epochs so far, and the best value and its epoch, shape (2,), or (0,) before the first."""
         return {"epochs": np.array(self.epochs), "best": np.array(self.best or (), np.float64)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

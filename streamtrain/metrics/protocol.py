@@ -1,4 +1,4 @@
-"""What running metrics can do."""
+"""The protocol of running metrics."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Metrics(Protocol):
     def update(
         self, targets: NDArray[Any], predictions: NDArray[np.float32], weights: NDArray[Any] | None = None
     ) -> None:
-        """Count rows: targets of shape (rows,), or (rows, targets) where there are several; predictions as of
-        ``Learner.predict``; weights of shape (rows,), not negative."""
+        """Add rows. targets: shape (rows,), or (rows, targets) where there are several. predictions: as
+        ``Learner.predict`` returns them. weights: shape (rows,), not negative."""
 
     def result(self) -> dict[str, float | None]:
-        """The metrics of all rows so far; None where they are undefined (no rows, one class only)."""
+        """Return the metrics of all rows so far; None for those that are undefined (no rows, one class only)."""
 
     def loss(self) -> float | None:
-        """``result()["loss"]``, at less cost: to be looked at again and again."""
+        """Return ``result()["loss"]``, cheaply enough to ask often."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays; they never grow."""
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """The state; copies."""
+        """Return the state; copies."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned."""

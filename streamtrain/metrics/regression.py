@@ -1,4 +1,4 @@
-"""How good the predictions of numbers are."""
+"""Metrics of predicted numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Regression"]
 class Regression(Blocks):
     """Mean squared error (``loss``), its root, mean absolute error, and the share of variance explained (``r2``).
 
-    The target's variance is merged block by block (Chan, Golub & LeVeque 1983): an offset does no harm.
+    The target's variance is merged block by block (Chan, Golub & LeVeque 1983), so that an offset costs no digits.
 
     >>> metrics = Regression()
     >>> metrics.update(np.array([1, 2, 3], np.float32), np.array([1, 2, 5], np.float32))
@@ -30,11 +30,11 @@ class Regression(Blocks):
     def update(
         self, targets: NDArray[Any], predictions: NDArray[np.float32], weights: NDArray[Any] | None = None
     ) -> None:
-        """Count rows: targets and predictions of shape (rows,), in the same unit."""
+        """Add rows. targets, predictions: shape (rows,), in the same unit."""
         self._push(weights, targets, predictions)
 
     def _score(self, weights: Floats | None, *values: Floats) -> Doubles:
-        """Weight, sums of squared and absolute errors, the targets' mean and sum of squared deviations."""
+        """Return weight, sums of squared and absolute errors, and the targets' mean and sum of squared deviations."""
         targets, predictions = values[0].astype(np.float64), values[1]
         weight = weight_of(targets, weights)
         error = targets - predictions
@@ -51,7 +51,7 @@ class Regression(Blocks):
         return merged
 
     def result(self) -> dict[str, float | None]:
-        """loss, rmse, mae, r2; r2 is None where all targets are the same."""
+        """Return loss, rmse, mae and r2; r2 is None where all targets are the same."""
         weight, squared, absolute, _, deviations = self._all()
         loss, unexplained = ratio(squared, weight), ratio(squared, deviations)
         return {
@@ -62,5 +62,5 @@ class Regression(Blocks):
         }
 
     def loss(self) -> float | None:
-        """``result()["loss"]``."""
+        """Return ``result()["loss"]``."""
         return self.result()["loss"]

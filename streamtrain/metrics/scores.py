@@ -1,4 +1,4 @@
-"""What is scored of a model, for a target: running metrics, and how a report shows them."""
+"""The running metrics for a target, and how a report shows them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from streamtrain.plan.term import Term
 
 __all__ = ["HIGHER_IS_BETTER", "SCORE_KINDS", "metrics_bytes", "metrics_for", "metrics_term", "per_class", "scores"]
 
-SCORE_KINDS = ("progressive", "holdout", "validation")  # what tells best how good a model is comes last
+SCORE_KINDS = ("progressive", "holdout", "validation")  # the best judge of a model is last
 HIGHER_IS_BETTER = frozenset({"accuracy", "auc", "average_precision", "r2"})  # every other score is an error
 
 
 def metrics_for(target: Target) -> Metrics:
-    """The running metrics for a target."""
+    """Make the running metrics for a target."""
     return make_metrics(target.task, target.kinds, target.names)
 
 
 def metrics_bytes(target: Target) -> int:
-    """What the running metrics for a target take; nothing is made that is as large."""
+    """Return the bytes of the running metrics for a target, without making them all."""
     return len(target.several) * make_metrics(target.task, target.kinds, target.several[0].names).nbytes
 
 
 def metrics_term(size: int) -> Term:
-    """What the memory plan counts for running metrics of so many bytes together."""
+    """Return the memory plan's term for running metrics of so many bytes together."""
     return Term("metrics", size, "scores")
 
 
 def scores(metrics: Metrics) -> dict[str, Any]:
-    """The metrics of all rows so far; of several targets their means, and each by itself under ``targets``."""
-    found: dict[str, Any] = dict(metrics.result())
-    each = getattr(metrics, "per_target", None)
-    return found if each is None else found | {"targets": each()}
+    """Return the metrics of all rows so far; for several targets their means, and each target's under ``targets``."""
+    means: dict[str, Any] = dict(metrics.result())
+    per_target = getattr(metrics, "per_target", None)
+    return means if per_target is None else means | {"targets": per_target()}
 
 
 def per_class(metrics: Metrics, target: Target) -> list[dict[str, Any]] | None:
-    """For each class its rows, how often it was predicted, precision, recall and f1; None where there are none to tell
-    apart.
+    """Return rows, predicted rows, precision, recall and f1 of each class; None where the target has no classes.
 
     >>> import numpy as np
     >>> target = Target("y", "classify", ("no", "yes"))

@@ -1,4 +1,4 @@
-"""How good the predictions of several targets are."""
+"""Metrics of several targets."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
 from streamtrain.metrics.protocol import Metrics
+from streamtrain.state import part
 
 __all__ = ["Several"]
 
 
 class Several:
-    """Metrics of each of several targets, and their means.
+    """The metrics of each of several targets, and their means.
 
-    names: of the targets. make: makes the metrics of one. ``each`` holds them, by name.
+    names: of the targets. make: makes the metrics of one target. each: the metrics by name.
 
     >>> from streamtrain.metrics.regression import Regression
     >>> metrics = Several(["a", "b"], Regression)
@@ -35,21 +36,21 @@ class Several:
     def update(
         self, targets: NDArray[Any], predictions: NDArray[np.float32], weights: NDArray[Any] | None = None
     ) -> None:
-        """Count rows: targets and predictions of shape (rows, targets), weights of shape (rows,)."""
+        """Add rows. targets, predictions: shape (rows, targets). weights: shape (rows,)."""
         for j, metrics in enumerate(self.each.values()):
             metrics.update(targets[:, j], predictions[:, j], weights)
 
     def result(self) -> dict[str, float | None]:
-        """Of each metric its mean over the targets for which it is defined; None where it is for none."""
-        found = list(self.per_target().values())
-        return {name: _mean([one[name] for one in found]) for name in found[0]}
+        """Return the mean of each metric over the targets for which it is defined; None where there are none."""
+        results = list(self.per_target().values())
+        return {name: _mean([result[name] for result in results]) for name in results[0]}
 
     def loss(self) -> float | None:
-        """``result()["loss"]``, at less cost."""
+        """Return ``result()["loss"]``, at less cost."""
         return _mean([metrics.loss() for metrics in self.each.values()])
 
     def per_target(self) -> dict[str, dict[str, float | None]]:
-        """The metrics of each target, by its name."""
+        """Return the metrics of each target, by its name."""
         return {name: metrics.result() for name, metrics in self.each.items()}
 
     @property
@@ -58,15 +59,14 @@ class Several:
         return sum(metrics.nbytes for metrics in self.each.values())
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """The state of each target, its position and a point before each name."""
+        """Return the state of each target; names begin with the target's position and a dot."""
         states = [metrics.state_dict() for metrics in self.each.values()]
         return {f"{j}.{name}": value for j, state in enumerate(states) for name, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned."""
         for j, metrics in enumerate(self.each.values()):
-            own = f"{j}."
-            metrics.load_state_dict({n.removeprefix(own): v for n, v in state.items() if n.startswith(own)})
+            metrics.load_state_dict(part(state, f"{j}."))
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -130,8 +130,8 @@ class Steps:
         """Learn several batches in one call; fewer where one of them needs a closer look."""
         fused, numbers = self.fused, self.preparation.numbers
         assert fused is not None and numbers.maps is not None
-        complete, missing = self.preparation.complete(batch, learn=True)
-        done, predictions, sums = fused.run(complete, size, numbers.maps, numbers.block)
+        filled, missing = self.preparation.fill_missing(batch, learn=True)
+        done, predictions, sums = fused.run(filled, size, numbers.maps, numbers.block)
         learned = min(len(batch), done * size)
         numbers.added(learned, None if missing is None else missing[:learned])
         if sums is None:
@@ -139,7 +139,7 @@ class Steps:
         odd = slice(learned, len(predictions))
         if missing is not None:  # put back what was missing: the rows behind are passed again
             batch.features[odd.stop :][missing[odd.stop :]] = np.nan
-        if not self.preparation.looks and self.preparation.look(batch.features[odd]):
+        if not self.preparation.checks_finite and self.preparation.check_finite(batch.features[odd]):
             return predictions[:learned]  # something is missing in this batch, of which nothing was learned
         try:
             numbers.update_from_sums(sums, batch.features[odd], None if missing is None else missing[odd])

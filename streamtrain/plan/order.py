@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.kernels import permuted
+from streamtrain.kernels import permuted, unpermuted
 
 __all__ = [
-    "VERSION", "Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_keys", "row_places", "streamed", "windows",
+    "VERSION", "Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_keys", "row_positions", "rows_at", "streamed",
+    "windows",
 ]  # fmt: skip
 
 VERSION = 1  # of the order: a run that was started with another one cannot go on
@@ -61,19 +62,29 @@ def chunk_order(chunks: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def row_keys(*, seed: int, epoch: int, window: int) -> NDArray[np.uint32]:
-    """What chooses the permutation of a window's rows, for `row_places`; shape (8,)."""
+    """What chooses the permutation of a window's rows, for `row_positions`; shape (8,)."""
     return _generator(seed, _ROWS, epoch, window).integers(0, 2**32, _ROUNDS, np.uint32)
 
 
-def row_places(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+def row_positions(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Where rows ``first`` to ``last`` of a window of ``rows`` stand in the order of learning: part of a permutation of
     0 to ``rows - 1``, shape (last - first,).
 
     >>> keys = row_keys(seed=0, epoch=0, window=0)
-    >>> sorted(row_places(0, 6, 6, keys).tolist())
+    >>> sorted(row_positions(0, 6, 6, keys).tolist())
     [0, 1, 2, 3, 4, 5]
     """
     return permuted(first, last, rows, keys)
+
+
+def rows_at(positions: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Which rows of a window of ``rows`` are at these positions in the order of learning: the inverse of `row_positions`.
+
+    >>> keys = row_keys(seed=0, epoch=0, window=0)
+    >>> rows_at(row_positions(0, 4, 6, keys), 6, keys).tolist()
+    [0, 1, 2, 3]
+    """
+    return unpermuted(positions, rows, keys)
 
 
 def lanes(window_rows: int) -> int:

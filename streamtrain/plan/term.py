@@ -119,7 +119,7 @@ class MemoryPlan(ABC):
             return
         sizes = self.term_bytes
         width = max(map(len, sizes))
-        source = "the budget" if self.budget_given else "half of the memory that is available now,"
+        source = "the budget of" if self.budget_given else "half of the memory that is available now,"
         excess = format_bytes(self.peak_bytes - self.budget_bytes)
         raise BudgetRefused(
             "\n".join(

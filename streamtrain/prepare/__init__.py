@@ -1,14 +1,20 @@
-"""Columns -> numbers that a learner can use; what is learned from the stream is a state that can be kept.
+"""Turns columns into numbers that a learner can use, by statistics that are learned from the stream and saved.
 
-`Preparation` is all of it, for the rows of a table; the others are its parts, and `TargetScale` is for what is learned.
+`Preparation` does all of it for the rows of a table. The other classes are its parts; `TargetScale` scales the target.
 """
 
 from __future__ import annotations
 
-from streamtrain.prepare.preparation import INFINITIES, Preparation, Shape, default_hash_bits
-from streamtrain.prepare.standardize import Standardize
-from streamtrain.prepare.target_scale import TargetScale
-from streamtrain.prepare.vocabulary import Vocabulary
+from typing import TYPE_CHECKING
+
+from streamtrain.options import lazy_names
+
+if TYPE_CHECKING:
+    from streamtrain.prepare.preparation import Preparation, Shape, default_hash_bits
+    from streamtrain.prepare.settings import INFINITIES
+    from streamtrain.prepare.standardize import Standardize
+    from streamtrain.prepare.target_scale import TargetScale
+    from streamtrain.prepare.vocabulary import Vocabulary
 
 __all__ = [
     "INFINITIES",
@@ -22,3 +28,14 @@ __all__ = [
 ]
 
 VERSION = 1  # of what rows become, `streamtrain.columns` included: a run that was started with another one cannot go on
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "preparation": ("Preparation", "Shape", "default_hash_bits"),
+        "settings": ("INFINITIES",),
+        "standardize": ("Standardize",),
+        "target_scale": ("TargetScale",),
+        "vocabulary": ("Vocabulary",),
+    },
+)

@@ -1,9 +1,9 @@
-"""From what a window holds to what a learner takes: dense numbers and a sparse part, by what the stream has shown so far.
+"""Turns the rows of a window into what a learner takes, dense numbers and a sparse part, by statistics of the rows so far.
 
-One batch, walked through: numbers that are missing are put at the running mean and leave an entry behind, "was missing"
-(`numbers`); the entries of a row are the signatures of what was missing, of its categories, of their crosses and of the
-n-grams of its texts; a bounded dictionary gives each signature a column of the sparse part (`slots`); the numbers are
-centred and scaled by running statistics (`numbers`).
+One batch, step by step: missing numbers are replaced by the running mean, and each adds an entry "was missing". The entries
+of a row are hashes: of its missing numbers, its categories, their crosses, and the n-grams of its texts. A bounded
+vocabulary gives each hash a column of the sparse part (`slots`). The numbers are centred and scaled by running statistics
+(`numbers`).
 """
 
 from __future__ import annotations
@@ -23,27 +23,29 @@ from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
 from streamtrain.plan.term import Term
 from streamtrain.prepare.ngrams import Part, beside, text_part
+from streamtrain.prepare.settings import INFINITIES
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.vocabulary import Vocabulary
 from streamtrain.state import checked, part
 
-__all__ = ["INFINITIES", "Preparation", "Shape", "default_hash_bits"]
+__all__ = ["Preparation", "Shape", "default_hash_bits"]
 
-INFINITIES = ("error", "clip", "missing")
 _CLIP = 10.0  # running standard deviations from the mean
 _MOST_BITS, _FEWEST_BITS = 18, 6
 _TABLE_BYTES, _SLOT_BYTES = 32 << 20, 16  # of a learner with one output: weight, average, optimizer, steps
-_MOST_MISSING_BITS = 10  # where slots are for missing numbers alone
-_MANY_SHARED = 0.05  # of all entries
-_CHECKED_WIDTH = 1024  # wider rows are looked through before they are learned: kernels prepare them in place
+_MOST_MISSING_BITS = 10  # where only missing numbers need slots
+_MANY_SHARED = 0.05  # of all entries: from here on there is a warning
+_CHECKED_WIDTH = 1024  # kernels prepare wider rows in place, so these are checked before they are learned
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a row of a window holds. numbers: their names. hashes: names of columns; the first ``categories`` of them are
-    learned from. crosses: for each, which of the hashes. texts: names.
+    """What a row of a window holds.
+
+    numbers, texts: names of columns. hashes: names of columns that are hashed, of which the first ``categories`` are learned
+    from. crosses: the positions of the hashes that each cross combines.
 
     >>> Shape(("x",), ("city", "day"), 2, ((0, 1),)).sparse
     True
@@ -57,13 +59,15 @@ class Shape:
 
     @property
     def sparse(self) -> bool:
-        """Whether there is a sparse part even where nothing is missing."""
+        """Whether there is a sparse part even if no number is missing."""
         return bool(self.categories or self.crosses or self.texts)
 
 
 def default_hash_bits(shape: Shape, outputs: int = 1) -> int:
-    """The most bits, up to 18, with which the slots of a learner of so many outputs take at most 32 MiB, and at least 6;
-    where slots are for missing numbers alone as many as these need, and at most 10.
+    """Return the bits of the default number of slots, 2^bits.
+
+    It is the largest from 6 to 18 with which a learner of so many outputs takes at most 32 MiB for its slots. Where only
+    missing numbers need slots, it is as many bits as these need, at most 10.
 
     >>> default_hash_bits(Shape(hashes=("city",), categories=1)), default_hash_bits(Shape(hashes=("c",), categories=1), 23)
     (18, 16)
@@ -77,64 +81,69 @@ def default_hash_bits(shape: Shape, outputs: int = 1) -> int:
 
 
 class Preparation:
-    """Columns -> numbers. Its state is learned in the stream, bounded, and part of the model.
+    """Turns columns into numbers. Its state is learned from the stream, has a bounded size, and is part of the model.
 
-    shape: of a row. hash_bits: 2^hash_bits slots for the values of categories, crosses and n-grams. infinities: what to do
-    with a number that is infinite, or too large for float32: ``"error"``; ``"clip"``, to 10 running standard deviations from
-    the mean, or missing while the column has none; ``"missing"``.
+    shape: of a row. hash_bits: there are 2^hash_bits slots for the values of categories, crosses and n-grams. infinities:
+    what to do with a number that is infinite, or too large for float32. ``"error"``: raise; ``"clip"``: put it 10 running
+    standard deviations from the mean, or treat it as missing while the column has no deviation; ``"missing"``: treat it as
+    missing.
 
     >>> preparation = Preparation(Shape(("x",), ("city",), 1))
-    >>> X, codes = np.array([[1], [np.nan], [3]], np.float32), np.array([[7], [8], [7]], np.uint32)
-    >>> batch = preparation.learn(Batch(X, np.zeros(3), None, np.arange(3), hashes=codes))
+    >>> X, hashes = np.array([[1], [np.nan], [3]], np.float32), np.array([[7], [8], [7]], np.uint32)
+    >>> batch = preparation.learn(Batch(X, np.zeros(3), None, np.arange(3), hashes=hashes))
     >>> batch.features.ravel().tolist(), batch.sparse.indptr.tolist(), batch.sparse.indices.tolist()
     ([0.0, 0.5, 1.0], [0, 1, 3, 4], [1, 2, 3, 1])
     """
 
     def __init__(self, shape: Shape, hash_bits: int | None = None, infinities: str = "error") -> None:
         if infinities not in INFINITIES:
-            raise UsageError(f"--infinities {infinities}: there are {', '.join(INFINITIES)}")
+            raise UsageError(f"--infinities {infinities}: must be one of {', '.join(INFINITIES)}")
         self.shape, self.infinities = shape, infinities
         self.numbers = Standardize(len(shape.numbers))
         self.slots = Vocabulary(default_hash_bits(shape) if hash_bits is None else hash_bits)
         names = [*shape.numbers, *shape.texts]
-        first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may be named like a part of another
+        first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may have the name of another's part
         seeds = (seed_of(name, NULL, *([] if first[name] == i else [str(i)])) for i, name in enumerate(names))
         self._missing = np.array([seed or 1 for seed in seeds], np.uint32)
         self._seeds = np.array([seed_of(*(shape.hashes[i] for i in cross)) for cross in shape.crosses], np.uint32)
-        # Whether rows are looked through before they are learned. Kernels stop at a batch in which something is not finite;
-        # where they prepare rows in place, or where slots have been given out for the rows behind it, that is too late.
-        self._looks = shape.sparse or len(shape.numbers) > _CHECKED_WIDTH
+        # Kernels stop at a batch in which a number is not finite. That is too late where they prepare rows in place, and
+        # where the rows after it have been given slots: then rows are checked before they are learned.
+        self._checks_finite = shape.sparse or len(shape.numbers) > _CHECKED_WIDTH
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
     def learn(self, batch: Batch) -> Batch:
-        """Take a batch into the statistics and prepare it, its features **in place**. Raises BadValueError for infinities,
-        where these are errors, with their ``row`` and ``column``."""
-        self.look(batch.features)
-        trusted = self.is_settled(batch.features)
-        found, missing = self.complete(batch, learn=True)
-        if trusted:  # as compiled kernels do it: prepared as the rows before say, then counted
-            about = sums(found.features, self.numbers.centre)
-            self.numbers.transform(found.features)
-            self.numbers.update_from_sums(about, found.features, missing)
-            return found
-        self.numbers.observe(found.features, missing)
+        """Add a batch to the statistics and prepare it, its features **in place**.
+
+        Raises BadValueError, with ``row`` and ``column``, for infinities that are errors.
+        """
+        self.check_finite(batch.features)
+        is_settled = self.is_settled(batch.features)
+        filled, missing = self.fill_missing(batch, learn=True)
+        if is_settled:  # as compiled kernels do it: prepared by the rows before, then counted
+            about_centre = sums(filled.features, self.numbers.centre)
+            self.numbers.transform(filled.features)
+            self.numbers.update_from_sums(about_centre, filled.features, missing)
+            return filled
+        self.numbers.observe(filled.features, missing)
         if missing is not None:  # the mean has moved
-            np.copyto(found.features, self.numbers.centre, where=missing)
-        self.numbers.transform(found.features)
-        return found
+            np.copyto(filled.features, self.numbers.centre, where=missing)
+        self.numbers.transform(filled.features)
+        return filled
 
     def apply(self, batch: Batch) -> Batch:
-        """Prepare a batch, its features **in place**, by what was learned so far; nothing changes."""
-        found, _ = self.complete(batch, learn=False)
-        self.numbers.transform(found.features)
-        return found
+        """Prepare a batch, its features **in place**, by the statistics so far, which stay as they are."""
+        filled, _ = self.fill_missing(batch, learn=False)
+        self.numbers.transform(filled.features)
+        return filled
 
-    def complete(self, batch: Batch, *, learn: bool) -> tuple[Batch, Mask | None]:
-        """The batch with its sparse part, and numbers in place of those that are missing, **in place**; and which these
-        were, None where there are none. What is left is `Standardize.transform`."""
+    def fill_missing(self, batch: Batch, *, learn: bool) -> tuple[Batch, Mask | None]:
+        """Fill in missing numbers, **in place**, and add the sparse part; `Standardize.transform` remains to be done.
+
+        Returns the batch, and which numbers were missing, shape (rows, features); None where there were none.
+        """
         features = batch.features
-        missing = self._find_missing(features) if not learn or self._looks else None
+        missing = self._find_missing(features) if not learn or self._checks_finite else None
         if missing is None and not self.shape.sparse:
             return batch, None
         fill = None
@@ -144,39 +153,40 @@ class Preparation:
         return replace(batch, sparse=sparse, hashes=None, texts=None), missing
 
     def is_settled(self, features: NDArray[np.float32]) -> bool:
-        """Whether rows are prepared by what was known before them: once that has settled, and if nothing is new in them."""
+        """Return whether the statistics of the rows before prepare these rows: they have settled, and no column is new."""
         return self.numbers.maps is not None and not self.numbers.has_new_columns(features)
 
-    def look(self, features: NDArray[np.float32]) -> bool:
-        """Whether there is a number that is not finite. From the first one on all rows are looked through."""
-        self._looks = self._looks or not np.isfinite(features).all()
-        return self._looks
+    def check_finite(self, features: NDArray[np.float32]) -> bool:
+        """Check these rows, unless rows are checked anyway; return whether all rows are checked from now on, as they are
+        once a number was not finite."""
+        self._checks_finite = self._checks_finite or not np.isfinite(features).all()
+        return self._checks_finite
 
     @property
-    def looks(self) -> bool:
-        """Whether rows are looked through before they are learned: some number was missing before."""
-        return self._looks
+    def checks_finite(self) -> bool:
+        """Whether rows are checked for missing numbers before they are learned: some number was not finite before."""
+        return self._checks_finite
 
     def _find_missing(self, features: NDArray[np.float32]) -> Mask | None:
-        """Which numbers are missing; those that are infinite are dealt with."""
-        odd = ~np.isfinite(features)
-        if not odd.any():
+        """Return which numbers are missing, None where there are none. Infinite numbers are dealt with first."""
+        missing = ~np.isfinite(features)
+        if not missing.any():
             return None
-        infinite = odd & ~np.isnan(features)
+        infinite = missing & ~np.isnan(features)
         if infinite.any():
             if self.infinities == "error":
                 row, column = (int(i) for i in np.argwhere(infinite)[0])
                 raise BadValueError(f"a feature is {features[row, column]}", row=row, column=column)
             if self.infinities == "clip":
-                known = infinite & (self.numbers.scale > 0)
-                self._clip(features, known)
-                odd ^= known
-                infinite ^= known
+                clipped = infinite & (self.numbers.scale > 0)
+                self._clip(features, clipped)
+                missing ^= clipped
+                infinite ^= clipped
             features[infinite] = np.nan
-        return odd if odd.any() else None
+        return missing if missing.any() else None
 
     def _clip(self, features: NDArray[np.float32], infinite: Mask) -> None:
-        """Put infinities where numbers end: as far from the mean as 10 deviations, in the column's own unit."""
+        """Replace infinities by the mean plus or minus 10 standard deviations, in the column's own unit."""
         column = np.nonzero(infinite)[1]
         ends = _CLIP / self.numbers.scale[column]
         features[infinite] = self.numbers.centre[column] + np.sign(features[infinite]) * ends
@@ -187,7 +197,7 @@ class Preparation:
         sizes = None if texts is None else np.diff(texts.indptr)
         others = 0 if texts is None else int(texts.indptr[-1])
         total = absent + others + rows * (shape.categories + len(shape.crosses))
-        indptr, signatures = entries(
+        indptr, hashes = entries(
             batch.features,
             fill,
             self._missing,
@@ -200,10 +210,10 @@ class Preparation:
         )
         values = None
         if texts is not None and sizes is not None:
-            values = np.ones(len(signatures), np.float32)
-            places = np.repeat(indptr[1:] - sizes - texts.indptr[:-1], sizes) + np.arange(others)
-            signatures[places], values[places] = texts.signatures, texts.values
-        slots = self.slots.observe(signatures) if learn else self.slots.transform(signatures)
+            values = np.ones(len(hashes), np.float32)
+            positions = np.repeat(indptr[1:] - sizes - texts.indptr[:-1], sizes) + np.arange(others)
+            hashes[positions], values[positions] = texts.hashes, texts.values
+        slots = self.slots.observe(hashes) if learn else self.slots.transform(hashes)
         return Sparse(indptr, slots, values, self.slots.width)
 
     def _texts(self, batch: Batch) -> Part | None:
@@ -216,11 +226,11 @@ class Preparation:
         ]
         return parts[0] if len(parts) == 1 else beside(parts)
 
-    # -- what it did ---------------------------------------------------------------------------------------------------
+    # -- for the report ------------------------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, Any]:
-        """For a report: numbers a row; slots, those taken by a value of their own, and the share of the entries that were
-        learned from whose value shares one with others."""
+        """Return what the report shows: how many columns there are of each kind, the slots, the slots taken by a value of
+        their own, and the share of the learned entries whose value shares a slot."""
         slots = self.slots
         return {
             "numbers": len(self.shape.numbers),
@@ -234,37 +244,37 @@ class Preparation:
         }
 
     def warnings(self) -> list[str]:
-        """What a user should know of it."""
+        """Return what the user should know."""
         if self.slots.shared <= _MANY_SHARED:
             return []
         return [
             f"{self.slots.shared:.1%} of the values of categories and text share slots with others: {self.slots.used:,} values "
-            f"have one of their own; --hash-bits {self.slots.bits + 2} gives room to four times as many"
+            f"have one of their own; --hash-bits {self.slots.bits + 2} has room for four times as many"
         ]
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the statistics and of the dictionary, full."""
+        """Bytes of the statistics, and of the vocabulary when it is full."""
         return self.numbers.state_bytes + self.slots.state_bytes
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """What the memory plan counts."""
+        """The memory plan's terms for the statistics and the vocabulary."""
         return (Term("preparation", self.state_bytes, "preparation"),)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that learning changes; copies."""
+        """Return everything that learning changes; copies."""
         state = {f"numbers.{name}": value for name, value in self.numbers.state_dict().items()}
         state |= {f"slots.{name}": value for name, value in self.slots.state_dict().items()}
-        return state | {"looks": int(self._looks)}
+        return state | {"looks": int(self._checks_finite)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one of another
         shape."""
-        looks = checked(state, {"looks": 0})["looks"]
+        checks_finite = checked(state, {"looks": 0})["looks"]
         numbers, slots = Standardize(self.numbers.features), Vocabulary(self.slots.bits)
         numbers.load_state_dict(part(state, "numbers."))
         slots.load_state_dict(part(state, "slots."))
-        self.numbers, self.slots, self._looks = numbers, slots, bool(looks)
+        self.numbers, self.slots, self._checks_finite = numbers, slots, bool(checks_finite)

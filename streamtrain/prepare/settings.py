@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PreparationSettings"]
+from streamtrain.options import option
+
+__all__ = ["FEWEST_BITS", "INFINITIES", "MOST_BITS", "FeatureSettings", "PreparationSettings"]
+
+INFINITIES = ("error", "clip", "missing")
+FEWEST_BITS, MOST_BITS = 4, 28  # of slots
 
 
 @dataclass(frozen=True)
-class PreparationSettings:
-    """What was asked of the preparation. class_weights: of each class, in their order; empty for none."""
+class FeatureSettings:
+    """How features are prepared."""
 
-    hash_bits: int | None = None
-    infinities: str = "error"
+    hash_bits: int | None = option(
+        None, "2^N slots for values of categories and text.", group="columns", least=FEWEST_BITS, most=MOST_BITS,
+        otherwise="up to 18", resume="resolved", continues="same",
+    )  # fmt: skip
+    infinities: str = option(
+        "error", "Infinite features: an error, clipped to 10 deviations from the mean, or missing.", group="columns",
+        choices=INFINITIES, continues="same",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PreparationSettings(FeatureSettings):
+    """How a model prepares rows. class_weights: the weight of each class, in their order; empty for none."""
+
     class_weights: tuple[float, ...] = ()

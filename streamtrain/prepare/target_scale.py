@@ -1,4 +1,4 @@
-"""A regression target in units of its own spread or size, by running statistics."""
+"""Scales a regression target by running statistics, and predictions back."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _UNITS = ("deviation", "mean")
 class TargetScale:
     """Map targets to mean 0 and standard deviation 1, and predictions back.
 
-    targets: how many columns; several have shape (rows, targets), and a scale each. unit: ``"deviation"``, or ``"mean"``:
-    divided by their mean alone, for counts (Poisson), which stay at or above 0. The mean and the sum of squared deviations
-    are merged batch by batch in float64 (Chan, Golub & LeVeque 1983). A target that never changed maps to 0 and back to
-    itself.
+    targets: how many; several have shape (rows, targets) and a scale each. unit: ``"deviation"``; or ``"mean"``, for counts
+    (Poisson), which are only divided by their mean and so stay at or above 0.
+
+    The mean and the sum of squared deviations are merged batch by batch in float64 (Chan, Golub & LeVeque 1983). A constant
+    target maps to 0 and back to itself.
 
     >>> scale = TargetScale()
     >>> y = np.array([10, 20, 30, 40], np.float32)
@@ -36,9 +37,9 @@ class TargetScale:
 
     def __init__(self, targets: int = 1, unit: str = "deviation") -> None:
         if targets < 1:
-            raise UsageError(f"targets is {targets}; wanted at least 1")
+            raise UsageError(f"targets is {targets}; must be at least 1")
         if unit not in _UNITS:
-            raise UsageError(f"unit is {unit!r}; there are {', '.join(_UNITS)}")
+            raise UsageError(f"unit is {unit!r}; must be one of {', '.join(_UNITS)}")
         self.targets, self.unit = targets, unit
         self._rows = 0
         shape = () if targets == 1 else (targets,)
@@ -46,7 +47,7 @@ class TargetScale:
 
     @property
     def deviation(self) -> NDArray[np.float64]:
-        """Standard deviation of the targets seen (population, in the target's unit), shape () or (targets,)."""
+        """The standard deviation of the targets so far (population, in the target's unit), shape () or (targets,)."""
         return np.asarray(np.sqrt(self._m2 / max(1, self._rows)))
 
     @property
@@ -68,10 +69,10 @@ class TargetScale:
         mean = np.add.reduce(centred, axis=0) / len(y)
         if not np.isfinite(mean).all():
             row = int(np.argwhere(~np.isfinite(y))[0][0])
-            raise BadValueError(f"the target is {y[row]} at row {row}; wanted a finite number", row=row)
+            raise BadValueError(f"the target is {y[row]} at row {row}; expected a finite number", row=row)
         if self.unit == "mean" and y.min() < 0:
             row = int(np.argwhere(y < 0)[0][0])
-            raise BadValueError(f"the target is {y[row]}; the loss is for counts, 0 or more", row=row)
+            raise BadValueError(f"the target is {y[row]}; the loss is for counts, which are 0 or more", row=row)
         centred -= mean
         before, self._rows = self._rows, self._rows + len(y)
         delta = mean - self._mean
@@ -80,28 +81,28 @@ class TargetScale:
         self._m2 = self._m2 + squares + delta * delta * (before * len(y) / self._rows)
 
     def transform(self, y: NDArray[Any]) -> Floats:
-        """Targets -> (y - mean) / deviation, a new float32 array of the same shape."""
+        """Return ``(y - mean) / deviation``, a new float32 array of the same shape."""
         size = self._size
         factor = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
         scaled: Floats = ((y - self._shift) * factor).astype(np.float32)
         return scaled
 
     def inverse(self, predictions: NDArray[Any]) -> Floats:
-        """Predictions in the target's own unit, a new float32 array of the same shape."""
+        """Return predictions in the target's own unit, a new float32 array of the same shape."""
         with np.errstate(over="ignore"):
             restored: Floats = (predictions * self._size + self._shift).astype(np.float32)
         return restored
 
     @property
     def state_bytes(self) -> int:
-        """Bytes that the state takes: rows, and two numbers for each target."""
+        """Bytes of the state: rows, and two numbers for each target."""
         return 8 + 16 * self.targets
 
     def state_dict(self) -> dict[str, Any]:
-        """The state: rows, mean and sum of squared deviations."""
+        """Return rows, mean and sum of squared deviations; copies."""
         return {"rows": self._rows, "mean": self._mean.copy(), "m2": self._m2.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError for one of another shape."""
-        found = checked(state, self.state_dict())
-        self._rows, self._mean, self._m2 = int(found["rows"]), found["mean"], found["m2"]
+        own = checked(state, self.state_dict())
+        self._rows, self._mean, self._m2 = int(own["rows"]), own["mean"], own["m2"]

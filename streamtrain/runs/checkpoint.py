@@ -30,11 +30,11 @@ _HEADER: dict[str, Any] = {
     "settings": dict, "resolved": dict, "validate": str | None, "validation": dict | None, "versions": dict,
     "data": {"fingerprint": str | None, "rows": int, "chunks": int, "schema": dict, "files": dict | None},
     "environment": dict.fromkeys(("streamtrain", "numpy", "blas", "kernels", "processor"), str),
-    "lineage": list, "resumes": int, "warnings": list,
+    "lineage": list, "resumes": int, "started": str, "warnings": list,
     "checkpoint_seconds": int | float, "model": dict, "cursor": dict, "ledger": dict | None,
     "history": dict.fromkeys(("rows", "held", "batches", "next_record"), int)
     | {"lines": list, "ends": list, "is_over": bool, "best_epoch": int | None, "judge": str},
-    "seconds": dict.fromkeys(("loop", "read", "wait", "learn", "checkpoint"), float),
+    "seconds": dict.fromkeys(("loop", "read", "wait", "learn", "validation", "checkpoint"), float),
 }  # fmt: skip
 _KEPT = 2
 _KEY, _RUN = "streamtrain", "run"

@@ -45,6 +45,10 @@ class Report:
     fingerprint: str | None = None  # of the data; only where a run folder is written
     lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs that this one continues, the oldest first
     resumes: int = 0  # how often the run was stopped and resumed
+    started: str | None = None  # ISO 8601 in UTC, of the first process of the run
+    finished: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)  # of the software that finished the run
+    timeline: list[dict[str, Any]] = field(default_factory=list)  # memory over time (see `Timeline`)
 
     def __repr__(self) -> str:
         return one_line(self, f"{count(self.rows, 'row')} in {count(self.epochs, 'epoch')}", f"{self.seconds:.1f} s")
@@ -82,6 +86,10 @@ class Report:
             "fingerprint": self.fingerprint,
             "lineage": self.lineage,
             "resumes": self.resumes,
+            "started": self.started,
+            "finished": self.finished,
+            "versions": self.versions,
+            "timeline": self.timeline,
         }
 
 

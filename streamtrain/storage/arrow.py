@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import ColumnError, DataError
+from streamtrain.errors import ColumnError, DataError, near_names
 
-__all__ = ["as_batches", "bytes_per_row", "is_number", "near_names", "pick", "value_type", "width"]
+__all__ = ["as_batches", "bytes_per_row", "is_number", "pick", "value_type", "width"]
 
 _STRING_BYTES = 32  # nominal: a footer does not say how long strings are
 
@@ -76,17 +76,6 @@ def as_batches(data: Any) -> Iterable[pa.RecordBatch]:
     raise DataError(
         f"a reader returned {type(data).__name__}: return a pyarrow.RecordBatch, or anything with an Arrow C interface"
     )
-
-
-def near_names(name: str, names: Sequence[str]) -> str:
-    """Names to offer for one that is unknown."""
-    import difflib
-
-    by_lower = {known.lower(): known for known in reversed(names)}
-    close = [by_lower[low] for low in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
-    if close:
-        return f"did you mean {', '.join(map(repr, close))}?"
-    return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
 
 
 def pick(schema: pa.Schema, name: str, what: str) -> pa.Field:

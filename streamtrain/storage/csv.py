@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from streamtrain.errors import SchemaError
-from streamtrain.storage.arrow import near_names
+from streamtrain.errors import SchemaError, near_names
 from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
 from streamtrain.storage.text.reader import CODES, TextReader
 from streamtrain.storage.text.records import Block, Lines, csv_lines

@@ -10,28 +10,63 @@ from streamtrain.memory.process import reset_peak
 from streamtrain.metrics.scores import per_class, scores
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
-from streamtrain.train.validation import plan_behind, require_settings, score
+from streamtrain.train.validation import RowProgress, plan_for_process, require_settings, score
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    run: Model | str | Path, data: Any, *, learner: Any = None, memory: int | str | None = None, threads: int | None = None,
-    missing_chunks: str = "error",
+    run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
+    missing_chunks: str = "error", progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Score a model, or the model of a run folder, on data with its target.
+    """Score a model on data that have its target.
 
-    learner: of a run folder, see `load_model`.
+    Parameters
+    ----------
+    run
+        A model, or the folder of a run that has finished.
+    data
+        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+    learner
+        The learner of the run, where that is code of your own: see `load_model`.
+    memory
+        The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
+    threads
+        Reads at the same time; 2 by default.
+    missing_chunks
+        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
+    progress
+        Called with the rows done and the rows there are, after each batch.
 
-    Returns ``{"rows", "metrics", "per_class"}``, the last None for regression. Raises RunError for a folder that holds no
-    model, and what `fit` raises for data.
+    Returns
+    -------
+    dict
+        ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets.
+
+    Raises
+    ------
+    RunError
+        The folder contains no model.
+    DataError
+        The data cannot be used, as in `fit`.
+    BudgetRefused, BudgetExceeded
+        The plan does not fit the budget, or the process went over it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamtrain.train.fit import fit
+    >>> x = np.random.default_rng(0).normal(size=20_000)
+    >>> data = {"x": x, "y": (x > 0).astype(int)}
+    >>> evaluate(fit(data, target="y").model, data)["metrics"]["accuracy"] > 0.95
+    True
     """
     require_settings(memory, threads)
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run, learner=learner)
     source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
-    plan = plan_behind(source, model, memory, threads, written=False)
+    plan = plan_for_process(source, model, memory, threads)
     plan.require_fits()
     with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
-        metrics = score(source, plan, model, monitor)
+        metrics = score(source, plan, model, monitor, progress)
         return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}

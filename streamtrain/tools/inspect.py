@@ -1,4 +1,4 @@
-"""What data are: schema, rows, chunks and sizes, and what each column would become; with a target, its classes and how
+"""``inspect``: schema, rows, chunks and sizes of data, and what each column would become; for a target, its classes and how
 clustered they are."""
 
 from __future__ import annotations
@@ -27,25 +27,27 @@ def inspect(
     roles: Mapping[str, str] | None = None,
     missing_chunks: str = "error",
 ) -> dict[str, Any]:
-    """Describe data. Reads metadata, the first rows of columns of text, and the target's column if one is named.
+    """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
 
-    roles: asked for, by column. Of each column: ``becomes``, its role, or None where it cannot be a feature; ``why``; and
-    ``numbers``, which a row of it becomes.
+    target: a column, or several. roles: what columns become, by name, where the default is not wanted. Each of the ``columns``
+    that are returned has ``becomes``, its role, or None where it cannot be a feature; ``why``; and ``numbers``, how many a row
+    of it becomes.
 
     >>> import numpy as np
-    >>> found = inspect({"x": np.zeros((4, 3), np.float32), "y": np.array([0, 1, 0, 1])}, target="y")
-    >>> found["rows"], [(c["name"], c["becomes"]) for c in found["columns"]], found["target"]["counts"]
+    >>> described = inspect({"x": np.zeros((4, 3), np.float32), "y": np.array([0, 1, 0, 1])}, target="y")
+    >>> described["rows"], [(c["name"], c["becomes"]) for c in described["columns"]], described["target"]["counts"]
     (4, [('x', 'number'), ('y', 'target')], [2, 2])
     """
     reader = open_reader(data, missing_chunks=missing_chunks)
     table = ChunkTable.of(reader.chunks())
-    asked = dict(roles or {})
-    for name in asked:
+    given = dict(roles or {})
+    for name in given:
         pick(reader.schema, name, "features")
     targets = [target] if isinstance(target, str) else list(target or ())
-    known = _sampled(reader, table, asked)
+    sampled = _sampled(reader, table, given)
     columns = [
-        {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)} | _becomes(f, targets, asked, known)
+        {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)}
+        | _becomes(f, targets, given, sampled)
         for f in reader.schema
     ]
     return {
@@ -59,32 +61,32 @@ def inspect(
 
 
 def _becomes(
-    field: pa.Field, targets: Sequence[str], asked: Mapping[str, str], known: Mapping[str, dict[str, Any]]
+    field: pa.Field, targets: Sequence[str], given: Mapping[str, str], sampled: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
     if field.name in targets:
-        return {"becomes": "target", "why": "as asked"}
-    if field.name in known:
-        return known[field.name]
+        return {"becomes": "target", "why": "named by --target"}
+    if field.name in sampled:
+        return sampled[field.name]
     try:
-        return choose_role(field, asked.get(field.name)).as_dict()
+        return choose_role(field, given.get(field.name)).as_dict()
     except ColumnError:
-        if field.name in asked:
+        if field.name in given:
             raise
-        why = f"neither a number, a time, a category nor text: --exclude {field.name}, or take it apart first"
+        why = f"neither a number, a time, a category nor text: give --exclude {field.name}, or split it into columns first"
         return {"becomes": None, "why": why, "numbers": 0}
 
 
-def _sampled(reader: Reader, table: ChunkTable, asked: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _sampled(reader: Reader, table: ChunkTable, given: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The columns whose role their first rows tell, with that role."""
     names = []
     for field in reader.schema:
         try:
-            column = choose_role(field, asked.get(field.name))
+            column = choose_role(field, given.get(field.name))
         except StreamtrainError:
             continue  # reported with all other columns
         if column.becomes.unknown(column) == "role":
             names.append(field.name)
     if not names or not table.total_rows:
         return {}
-    source = Source.of(reader, table, names, {name: asked[name] for name in names if name in asked})
+    source = Source.of(reader, table, names, {name: given[name] for name in names if name in given})
     return {column.name: column.as_dict() for column in source.with_roles().layout.columns}

@@ -9,26 +9,78 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import RunError, StreamtrainError, UsageError
+from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Source
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import reset_peak
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
 from streamtrain.storage.files.place import LocalFileStore, Located
-from streamtrain.train.validation import chunk_rows, plan_behind, predicted, prediction_schema, require_settings
+from streamtrain.train.validation import (
+    RowProgress,
+    output_row_bytes,
+    plan_for_process,
+    predictions,
+    require_settings,
+)
 
 __all__ = ["predict"]
 
+_GROUP_BYTES = 8 * 10**6  # of the row groups that are written
+
 
 def predict(
-    run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: int | str | None = None,
-    threads: int | None = None, missing_chunks: str = "error",
+    run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: float | str | None = None,
+    threads: int | None = None, missing_chunks: str = "error", progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
 
-    Columns: ``prediction``, and for classes ``probability_<class>`` for each; of several targets ``prediction_<target>`` and
-    ``probability_<target>_<class>``. learner: of a run folder, see `load_model`. Returns ``{"rows", "out"}``.
+    The columns are ``prediction`` and, for classes, ``probability_<class>`` for each; for several targets
+    ``prediction_<target>`` and ``probability_<target>_<class>``.
+
+    Parameters
+    ----------
+    run
+        A model, or the folder of a run that has finished.
+    data
+        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. The target may be absent.
+    out
+        The file to write, in a folder that exists and not among the data. It appears when it is complete.
+    learner
+        The learner of the run, where that is code of your own: see `load_model`.
+    memory
+        The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
+    threads
+        Reads at the same time; 2 by default.
+    missing_chunks
+        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
+    progress
+        Called with the rows done and the rows there are, after each batch.
+
+    Returns
+    -------
+    dict
+        ``rows`` and ``out``.
+
+    Raises
+    ------
+    UsageError
+        ``out`` is not a file in a folder that exists, or lies among the data.
+    RunError
+        The folder contains no model, or ``out`` cannot be written.
+    DataError
+        The data cannot be used, as in `fit`.
+    BudgetRefused, BudgetExceeded
+        The plan does not fit the budget, or the process went over it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from streamtrain.train.fit import fit
+    >>> data = {"x": np.arange(100.0), "y": np.arange(100) % 2}
+    >>> done = predict(fit(data, target="y").model, data, out=tempfile.mkdtemp() + "/p.parquet")
+    >>> done["rows"]
+    100
     """
     require_settings(memory, threads)
     reset_peak()
@@ -38,23 +90,56 @@ def predict(
         raise UsageError(f"--out {out}: must be a file in a folder that exists")
     source = open_for(model, data, with_target=False, missing_chunks=missing_chunks)
     _require_apart(path, out, data, source)
-    plan = plan_behind(source, model, memory, threads, written=True)
-    plan.require_fits()
-    from streamtrain.storage.parquet.writer import ParquetTableWriter
+    from streamtrain.storage.parquet.writer import ParquetTableWriter  # after the settings were checked: it is large
 
-    schema = prediction_schema(model)
+    schema = _schema(model)
+    written_bytes = _written_bytes(model, schema, source.table.total_rows)
+    plan = plan_for_process(source, model, memory, threads, written_bytes=written_bytes)
+    plan.require_fits()
     try:
         with (
             Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
-            ParquetTableWriter(path, schema, chunk_rows=chunk_rows(model)) as writer,
+            ParquetTableWriter(path, schema, chunk_rows=_group_rows(model)) as writer,
         ):
-            for _, predictions in predicted(source, plan, model, monitor):
-                writer.write(_table(model, predictions, schema))
+            for _, found in predictions(source, plan, model, monitor, progress):
+                writer.write(_table(model, found, schema))
     except OSError as error:
         if isinstance(error, StreamtrainError):
             raise
         raise RunError(f"--out {out}: cannot be written: {error}") from error
     return {"rows": plan.rows, "out": str(out)}
+
+
+def _group_rows(model: Model) -> int:
+    """Rows of a row group of predictions: about 8 MB of them."""
+    return max(1024, min(65_536, _GROUP_BYTES // output_row_bytes(model)))
+
+
+def _written_bytes(model: Model, schema: pa.Schema, rows: int) -> int:
+    """What writing takes: two row groups, and the footer's entries of all of them."""
+    from streamtrain.storage.parquet.writer import footer_entry_bytes
+
+    groups = -(-rows // _group_rows(model))
+    return 2 * _group_rows(model) * output_row_bytes(model) + groups * sum(map(footer_entry_bytes, schema))
+
+
+def _schema(model: Model) -> pa.Schema:
+    """The columns of predictions. Raises DataError where two would have the same name."""
+    fields: list[tuple[str, pa.DataType]] = []
+    for target in model.target.several:
+        suffix = f"_{target.name}" if model.target.parts else ""
+        if target.task == "regress":
+            fields.append((f"prediction{suffix}", pa.float64() if target.offset else pa.float32()))
+        else:
+            fields.append((f"prediction{suffix}", target.labels.type))
+            fields += [(f"probability{suffix}_{name}", pa.float32()) for name in target.classes]
+    names = [name for name, _ in fields]
+    twice = [name for name in names if names.count(name) > 1] if model.target.parts else []
+    if twice:
+        raise DataError(
+            f"two columns of predictions would be named {twice[0]!r}: rename a target, or train the targets one by one"
+        )
+    return pa.schema(fields)
 
 
 def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> None:
@@ -67,15 +152,14 @@ def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> No
         raise UsageError(f"--out {out}: lies in the data that are read: name a file elsewhere")
 
 
-def _table(model: Model, predictions: NDArray[np.float32], schema: pa.Schema) -> pa.RecordBatch:
+def _table(model: Model, found: NDArray[np.float32], schema: pa.Schema) -> pa.RecordBatch:
     columns: list[pa.Array] = []
-    each = predictions.T if model.target.parts else [predictions]
-    for target, found in zip(model.target.several, each, strict=True):
+    each = found.T if model.target.parts else [found]
+    for target, values in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(found + np.float64(target.offset) if target.offset else np.array(found)))
+            columns.append(pa.array(values + np.float64(target.offset) if target.offset else np.array(values)))
             continue
-        if found.ndim == 1:  # two classes: the probability of the second
-            found = np.stack([1 - found, found], axis=1)
-        columns.append(target.labels.take(pa.array(np.argmax(found, axis=1))))
-        columns += [pa.array(np.ascontiguousarray(found[:, i])) for i in range(found.shape[1])]
+        shares = np.stack([1 - values, values], axis=1) if values.ndim == 1 else values  # one: that of the second class
+        columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1))))
+        columns += [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(shares.shape[1])]
     return pa.record_batch(columns, schema=schema)

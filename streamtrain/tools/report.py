@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import RunError, printable
+from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.runs.folder import CHECKPOINTS, SCORES, read_report
 from streamtrain.runs.listing import list_runs, newest_header
@@ -17,6 +18,8 @@ from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.pages.text import format_score, format_seconds
 
 __all__ = ["report"]
+
+_TIMELINE = "timeline."  # begins the names of its arrays in a checkpoint
 
 
 def report(run: str | Path, out: str | Path) -> dict[str, Any]:
@@ -75,9 +78,10 @@ def _describe(folder: Path) -> dict[str, Any]:
     return facts | told | {
         "target": ", ".join(facts["targets"] or ()) or None,
         "columns": _columns(model),
-        "lines": _lines(folder) or header.get("history", {}).get("lines", []),
+        "lines": max(header.get("history", {}).get("lines", []), _lines(folder), key=len),  # one may be behind
         "versions": told.get("versions") or header.get("environment"),
-    }  # fmt: skip
+        "changed": None if told.get("finished") else facts["changed"],
+    } | ({} if told.get("timeline") else {"timeline": _timeline(folder / CHECKPOINTS)})  # fmt: skip
 
 
 def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +115,26 @@ def _model(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read: {error}") from error
     return found if isinstance(found, dict) else {}
+
+
+def _timeline(checkpoints: Path) -> list[dict[str, Any]]:
+    """Memory over time as the newest checkpoint has it, whose other arrays are not read."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(checkpoints.glob("checkpoint-*.safetensors"), reverse=True):
+        try:
+            with safe_open(path, "numpy") as file:
+                names = [name for name in file.keys() if name.startswith(_TIMELINE)]  # noqa: SIM118 (it has no __iter__)
+                state = {name.removeprefix(_TIMELINE): file.get_tensor(name) for name in names}
+            timeline = Timeline()
+            if state:
+                timeline.load_state_dict(state)
+            return timeline.moments()
+        except FileNotFoundError:
+            continue  # the run has replaced it meanwhile
+        except (SafetensorError, ValueError, LookupError) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from error
+    return []
 
 
 def _columns(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -156,5 +180,5 @@ def _verdict(facts: Mapping[str, Any]) -> tuple[str, str]:
     if facts["state"] == "running":
         return "doubt", f"Running: {epochs}{of} epochs are over, {rows}. This page shows its newest checkpoint."
     if facts["state"] == "stopped":
-        return "doubt", f"Stopped: {epochs}{of} epochs are over, {rows}. `streamtrain fit --resume` continues it."
+        return "doubt", f"Stopped: {epochs}{of} epochs are over, {rows}. Continue it with streamtrain fit --resume."
     return "bad", f"Failed before its first checkpoint: {rows}. Start it again in the same folder."

@@ -1,107 +1,43 @@
-"""``fit``: what stands around the loop. Settings, metadata, a plan; a run folder, its checkpoints and where to go on; the
-report and the model at the end."""
+"""``fit``: everything around the training loop. It checks the settings, plans, opens the run folder, resumes from its newest
+checkpoint, and writes the model and the report at the end."""
 
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
 from streamtrain.kernels import warn_unless_compiled
-from streamtrain.learn.family import learner_to_record
 from streamtrain.learn.learner import loss_name
-from streamtrain.load import for_scheduler
 from streamtrain.memory.process import reset_peak
-from streamtrain.metrics.scores import SCORE_KINDS
-from streamtrain.model import Model
 from streamtrain.model.new_classes import start_from
-from streamtrain.notebook import count, html_table, one_line
+from streamtrain.notebook import count
 from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
-from streamtrain.runs.report import Report, StoredReport, memory_table
+from streamtrain.runs.report import Report, StoredReport
 from streamtrain.train import identity
+from streamtrain.train.interrupts import noted
 from streamtrain.train.job import Job
+from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
-from streamtrain.train.settings import Settings, plain
-from streamtrain.train.trainer import Progress, Trainer
+from streamtrain.train.settings import Settings
+from streamtrain.train.trainer import Trainer, utc_now
 from streamtrain.train.validation import Scorer
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "run_fit"]
 
+_log = logging.getLogger("streamtrain")
 _SECONDS = 30.0  # between two checkpoints
 
 
-@dataclass(frozen=True, repr=False)
-class FitResult:
-    """What `fit` returns: the model, ready to predict, and the report. The report is the stored one where the run was already
-    finished."""
-
-    model: Model
-    report: Report | StoredReport
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as the command line prints it."""
-        return self.report.as_dict()
-
-    def __repr__(self) -> str:
-        report = self.as_dict()
-        metrics = report["metrics"]
-        scores: dict[str, Any] = next((metrics[kind] for kind in reversed(SCORE_KINDS) if metrics[kind]), {})
-        values = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
-        return one_line(
-            self,
-            f"{report['learner']} with {report['loss']} loss",
-            f"{count(report['rows'], 'row')} in {count(report['epochs'], 'epoch')}",
-            *values[:2],  # the loss, and accuracy or rmse
-        )
-
-    def _repr_html_(self) -> str:
-        report = self.as_dict()
-        rows: list[tuple[Any, ...]] = [
-            (f"{kind} {name}", f"{value:.4g}")
-            for kind, scores in report["metrics"].items()
-            for name, value in (scores or {}).items()
-            if isinstance(value, float)
-        ]
-        rows += [(name, f"{report[name]:,}") for name in ("rows", "rows_seen", "epochs", "seconds", "rows_per_second")]
-        rows += [(f"memory: {name}", measured or planned) for name, planned, measured in memory_table(report["memory"])]
-        return html_table(repr(self)[1:-1], ("", ""), [*rows, ("run", report["run"])])
-
-
-def fit(
-    data: Any, *, target: str | Sequence[str] | None = None, out: str | Path | None = None, resume: bool = False,
-    continue_from: str | Path | None = None, checkpoint_seconds: float | None = None, validate: Any = None,
-    scheduler: Any = None, progress: Callable[[Progress], object] | None = None, **settings: Any,
-) -> FitResult:  # fmt: skip
-    """Train on data of any size within a memory budget.
-
-    data: a path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. target: its column, or several.
-    out: a folder for the run, new or empty; it gets a checkpoint about every ``checkpoint_seconds`` (30), and at the end.
-    resume: go on from the newest of them, to the bits that a run without a break would have come to; settings that are not
-    given are the run's; where there is none yet, begin. continue_from: the folder of another run, whose model goes on to
-    learn from these data; they may have more classes. validate: other data, scored at the end of each epoch. scheduler:
-    ``"threads"`` or a ``distributed.Client``, which then reads. progress: called a few times a second.
-    The other settings are those of the command line: see `streamtrain.train.settings.Settings`.
-
-    Raises UsageError and DataError for what cannot be, RunError where a run cannot go on, BudgetRefused before a feature is
-    read if the plan does not fit, BudgetExceeded if the process went over its budget.
-
-    >>> import numpy as np
-    >>> x = np.random.default_rng(0).normal(size=20_000)
-    >>> result = fit({"x": x, "y": (x > 0).astype(int)}, target="y", seed=1)
-    >>> result.report.rows, result.report.metrics["progressive"]["accuracy"] > 0.95
-    (20000, True)
-    """
-    given = {name: learner_to_record(value) if name == "learner" else plain(value) for name, value in settings.items()}
-    asked = FitRequest(
-        data, plain(target), for_scheduler(given, scheduler), continue_from, plain(checkpoint_seconds), validate, scheduler,
-        progress,
-    )  # fmt: skip
+def run_fit(asked: FitRequest, out: str | Path | None, resume: bool) -> FitResult:
+    """Train as asked: see `streamtrain.fit`."""
     asked.check(out, resume)
     if out is None:
         return _Fit(asked, asked.begin(), None).run()
@@ -119,27 +55,29 @@ def _start(asked: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
 
 @contextmanager
 def _reading(folder: RunFolder) -> Iterator[None]:
-    """What is wrong in a checkpoint whose checksum is right: somebody else has made it, or there is a mistake in here."""
+    """Turn errors of a checkpoint with a valid checksum into a RunError: something else wrote it, or this package is wrong."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, StreamtrainError):
             raise
         raise RunError(
-            f"{folder.checkpoints.folder}: the newest checkpoint is not what a run writes ({type(error).__name__}: {error}): "
+            f"{folder.checkpoints.folder}: the newest checkpoint is not one of a run ({type(error).__name__}: {error}): "
             "start over in another folder"
         ) from error
 
 
 class _Fit:
-    """A fit, from its plan to its report."""
+    """One call of `fit`, from the plan to the report."""
 
     def __init__(self, asked: FitRequest, start: StartPoint, folder: RunFolder | None) -> None:
         self.started = time.perf_counter()
         self.asked, self.start, self.folder = asked, start, folder
         self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])
-        self.news: list[str] = []  # warnings that were not there before
-        self.static: dict[str, Any] = {}  # of every checkpoint
+        self.new_warnings: list[str] = []  # that the checkpoint does not have yet
+        self.logged: set[str] = set()  # warnings, each of which is logged once
+        self.static: dict[str, Any] = {}  # the part of a checkpoint that stays the same
+        self.start_date = utc_now() if start.checkpoint is None else start.checkpoint["started"]
 
     def run(self) -> FitResult:
         """Plan, train, report."""
@@ -162,17 +100,32 @@ class _Fit:
         if folder is not None and header is None:
             self._describe(job, validation)
         job = job.ready()
+        self._warn(job.plan.warnings)
         trainer = Trainer(
             job, validation, self.asked.progress, self.asked.scheduler, keeper=folder, checkpoint_seconds=self.seconds
         )
         self._place(trainer)
-        return self._end(trainer, trainer.run())
+        with noted(self._how_to_go_on):
+            return self._end(trainer, trainer.run())
 
     @property
     def seconds(self) -> float:
-        """Between checkpoints: as asked now, or when the run was started."""
-        asked, header = self.asked.checkpoint_seconds, self.start.checkpoint
-        return float(asked if asked is not None else _SECONDS if header is None else header["checkpoint_seconds"])
+        """Between two checkpoints: as given now, or when the run was started."""
+        seconds, header = self.asked.checkpoint_seconds, self.start.checkpoint
+        return float(seconds if seconds is not None else _SECONDS if header is None else header["checkpoint_seconds"])
+
+    def _how_to_go_on(self) -> str | None:
+        """For whoever interrupts the run, where it has a checkpoint."""
+        if self.folder is None or not self.folder.checkpoints.exist():
+            return None
+        return f"the run is kept: fit(..., out={str(self.folder.asked)!r}, resume=True) goes on"
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        """Log each warning once."""
+        for warning in warnings:
+            if warning not in self.logged:
+                self.logged.add(warning)
+                _log.warning(warning)
 
     def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
@@ -180,12 +133,12 @@ class _Fit:
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise
-            raise RunError(f"--resume: the data are not those that the run was started with: {error}") from error
-        self.start = replace(self.start, known=None)  # a model as large as the one that learns
+            raise RunError(f"--resume: these are not the data that the run was started with: {error}") from error
+        self.start = replace(self.start, known=None)  # drop it: it holds a model as large as the one that learns
         return job
 
     def _place(self, trainer: Trainer) -> None:
-        """Let it stand where it is to begin."""
+        """Bring the trainer to where it begins: a new model, a parent's model, or a checkpoint."""
         start, folder, described = self.start, self.folder, None
         if start.parent is not None:
             start_from(trainer.model, start.parent.model)
@@ -194,37 +147,36 @@ class _Fit:
         if start.checkpoint is not None and folder is not None:
             if json.dumps(described) != start.described:
                 raise RunError(
-                    "--resume: these settings make another model here than they did when the run was started: go on with the "
+                    "--resume: these settings give another model than they did when the run was started: continue with the "
                     "version of streamtrain that started it, or start a new run in another folder"
                 )
             with _reading(folder):
                 trainer.load(start.checkpoint, folder.checkpoints.arrays())
-            self._say_where(trainer)
+            self._log_position(trainer)
         if folder is not None:
             folder.begin(self.static | {"model": described, "resolved": _resolved(trainer)}, trainer.history.lines)
         self.start = replace(start, parent=None, described=None)
 
-    def _say_where(self, trainer: Trainer) -> None:
+    def _log_position(self, trainer: Trainer) -> None:
         cursor, plan, settings = trainer.cursor, trainer.plan, trainer.settings
         streams = ", its streamed chunks from their start" if plan.streamed_chunks else ""
         if cursor["window"] >= plan.windows:
-            what = "its end is next"
+            next_step = "the end of the epoch is next"
         elif not cursor["row"]:
-            what = f"window {cursor['window'] + 1} of {plan.windows} is next"
+            next_step = f"window {cursor['window'] + 1} of {plan.windows} is next"
         else:
-            what = f"window {cursor['window'] + 1} of {plan.windows} is read again{streams}"
+            next_step = f"window {cursor['window'] + 1} of {plan.windows} is read again{streams}"
         if trainer.history.epochs < settings.epochs:
             epoch = f"epoch {trainer.history.epochs + 1} of {settings.epochs}"
-            trainer.say(f"going on in {epoch}, {cursor['rows_seen']:,} rows learned: {what}")
-        for warning in self.news:
-            trainer.say(warning)
+            _log.info(f"resuming in {epoch} after {cursor['rows_seen']:,} rows: {next_step}")
+        self._warn(self.new_warnings)
 
     def _describe(self, job: Job, validation: Scorer | None) -> dict[str, Any]:
-        """What must be the same when a run goes on; it is part of every checkpoint."""
+        """The part of every checkpoint that stays the same; a run that is resumed is compared with it."""
         start, before, data = self.start, self.start.checkpoint, identity.describe_data(job.source)
         if data["fingerprint"] is None and before is None:
             self.warnings.append(
-                "the reader has no fingerprint: nothing tells whether data are the same, so --resume refuses"
+                "the reader has no fingerprint: --resume will refuse, because it cannot tell whether the data are the same"
             )
         self.static |= {
             "settings": start.settings.as_dict(),
@@ -235,22 +187,23 @@ class _Fit:
             "environment": identity.environment() if before is None else before["environment"],
             "lineage": start.lineage,
             "resumes": 0 if before is None else before["resumes"] + 1,
+            "started": self.start_date,
             "warnings": self.warnings,
             "checkpoint_seconds": self.seconds,
         }
         return self.static
 
-    def _require_same(self, header: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    def _require_same(self, header: Mapping[str, Any], described: Mapping[str, Any]) -> None:
         assert self.folder is not None
-        identity.require_same_data(header["data"], found["data"])
+        identity.require_same_data(header["data"], described["data"])
         if header["validation"] is not None:
-            identity.require_same_data(header["validation"], found["validation"], "the validation data")
-        damaged = [f"{damage}: going on from the checkpoint before" for damage in self.folder.checkpoints.damaged]
-        self.news = [*damaged, *identity.environment_changes(header)]
-        self.warnings += [warning for warning in self.news if warning not in self.warnings]
+            identity.require_same_data(header["validation"], described["validation"], "the validation data")
+        damaged = [f"{damage}: the checkpoint before it is used" for damage in self.folder.checkpoints.damaged]
+        self.new_warnings = [*damaged, *identity.environment_changes(header)]
+        self.warnings += [warning for warning in self.new_warnings if warning not in self.warnings]
 
     def _finished(self, header: Mapping[str, Any]) -> FitResult | None:
-        """The result of a run that has nothing left to do; None where there is something, if only to write it."""
+        """The stored result where nothing is left to do; None where there is something, if only to write the result."""
         folder, history = self.folder, header["history"]
         assert folder is not None
         done = len(history["ends"])
@@ -259,46 +212,47 @@ class _Fit:
         try:
             model, report = folder.model(), folder.report()
         except RunError:
-            return None  # it was about to be written, or is damaged: it is written from the checkpoint
+            return None  # not written yet, or damaged: it is written from the checkpoint
         if (report.get("epochs"), report.get("rows_seen")) != (done, header["cursor"]["rows_seen"]):
             return None
-        more = "" if history["is_over"] else f"; --epochs {done + 1} or more goes on"
-        epochs = f"{done} epoch{'' if done == 1 else 's'}"
-        message = f"{folder.asked} is finished: {epochs}{' (--patience)' if history['is_over'] else ''}{more}"
-        if self.asked.progress is not None:
-            seen = header["cursor"]["rows_seen"]
-            self.asked.progress(Progress(seen, seen, done, 0.0, None, None, 0, message))
+        more = "" if history["is_over"] else f"; --epochs {done + 1} or more continues it"
+        _log.info(
+            f"{folder.asked} is finished: {count(done, 'epoch')}{' (--patience)' if history['is_over'] else ''}{more}"
+        )
+        self._warn(report.get("warnings", []))
         return FitResult(model, StoredReport(report))
 
     def _end(self, trainer: Trainer, report: Report) -> FitResult:
         report.warnings[:0] = self.warnings
         report.settings, report.lineage = self.start.settings.as_dict(), self.start.lineage
         before = self.start.checkpoint
+        report.started = self.start_date
         report.seconds = time.perf_counter() - self.started + (before["seconds"]["loop"] if before is not None else 0.0)
         if self.folder is not None:
             report.warnings += self.folder.warnings
             report.run, report.fingerprint = str(self.folder.asked), self.static["data"]["fingerprint"]
             report.resumes = self.static["resumes"]
             self.folder.write(trainer.model, report)
+        self._warn(report.warnings)
         return FitResult(trainer.model, report)
 
 
 def _require_judge(settings: Settings, validate: Any) -> None:
     if settings.patience is not None and validate is None and not settings.holdout:
-        raise UsageError(f"--patience {settings.patience}: needs rows to judge by: --holdout or --validate")
+        raise UsageError(f"--patience {settings.patience}: needs rows to judge by: give --holdout or --validate")
 
 
 def _require_epochs(settings: Settings, header: Mapping[str, Any]) -> None:
-    """Raise RunError where the run has begun more epochs than it is asked for."""
+    """Raise RunError where the run has begun more epochs than are asked for."""
     begun = len(header["history"]["ends"])
     if any(header["cursor"][name] for name in ("window", "row", "held_window", "held_row")):
         begun = header["cursor"]["epoch"] + 1
     if settings.epochs < begun:
-        raise RunError(f"--epochs {settings.epochs}: the run is in its epoch {begun}: give {begun} or more")
+        raise RunError(f"--epochs {settings.epochs}: the run is already in epoch {begun}: give {begun} or more")
 
 
 def _resolved(trainer: Trainer) -> dict[str, Any]:
-    """What was made of settings that need not be given, as far as they decide what is learned."""
+    """The values of settings that have a default by the data, as far as they decide what is learned."""
     model, plan = trainer.model, trainer.plan
     return {
         "batch_size": plan.batch_size,
@@ -310,6 +264,6 @@ def _resolved(trainer: Trainer) -> dict[str, Any]:
 
 
 def _path(data: Any) -> str | None:
-    """Data as a path that can be given again; None for what has none, or has a secret in it."""
+    """Data as a path that can be given again; None for data without one, or where it contains a secret."""
     text = str(data) if isinstance(data, (str, Path)) else None
     return text if text is not None and without_secrets(text) == text else None

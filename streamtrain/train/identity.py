@@ -9,6 +9,8 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,17 @@ from streamtrain import learn, metrics, prepare
 from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
 from streamtrain.kernels import COMPILED
 from streamtrain.load import Source
+from streamtrain.options import flag, options_of, plain
 from streamtrain.plan import order as shuffle
 from streamtrain.storage.files.place import Located
 from streamtrain.storage.reader import Reader
-from streamtrain.train.settings import Settings, plain
+from streamtrain.train.settings import Settings
 
 __all__ = [
-    "describe_data", "environment", "environment_changes", "flag", "is_same", "require_same_data",
-    "require_same_versions", "resumed_settings", "versions",
+    "Resumed", "describe_data", "environment", "environment_changes", "is_same", "require_same_data",
+    "require_same_versions", "resolved_names", "resumed_settings", "software", "versions",
 ]  # fmt: skip
 
-#: settings that change neither what is learned nor in which order
-FREE = ("epochs", "memory", "threads", "on_overrun", "max_skipped")
-_FLAGS = {"roles": "--as", "crosses": "--cross", "shuffle": "--no-shuffle"}
 _MOST_FILES = 4096  # whose names are kept, to say which one changed
 _SHOWN = 3
 
@@ -39,38 +39,50 @@ _SHOWN = 3
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 
-def resumed_settings(header: Mapping[str, Any], target: Any, given: Mapping[str, Any]) -> Settings:
-    """The settings of a run that goes on: those that are given, and what is not given, or None, from the run.
+@dataclass(frozen=True)
+class Resumed:
+    """The settings of a run that goes on. changes: those that were changed on the way and are recorded, each with ``setting``,
+    ``was`` and ``is``."""
 
-    header: of its checkpoint. Raises RunError where one that must be the same is another.
+    settings: Settings
+    changes: list[dict[str, Any]]
+
+
+def resumed_settings(header: Mapping[str, Any], given: Mapping[str, Any]) -> Resumed:
+    """The settings of a run that goes on: those that are given, and the run's where they are not.
+
+    header: of its checkpoint. Raises RunError where a setting that must be the same is another.
     """
     recorded, resolved = Settings("y").as_dict() | header["settings"], header["resolved"]  # some have come later
-    found = dict(header["settings"])
-    given = {name: value for name, value in given.items() if value is not None}
-    given |= {} if target is None else {"target": target}
-    different = []
+    rules = {name: option for name, (_, option) in options_of(Settings).items()}
+    settings, different, changes = dict(header["settings"]), [], []
     for name, value in given.items():
-        if name in FREE or name not in recorded:  # which is refused below
-            found[name] = value
-        elif not any(is_same(value, has) for has in (recorded[name], resolved.get(name, recorded[name]))):
-            has = resolved.get(name, recorded[name])
-            value, has = (not value, not has) if name == "shuffle" else (value, has)  # the flag says the opposite
-            different.append(f"{flag(name)} is {_shown(value)}, the run has {_shown(has)}")
+        if name not in rules:
+            settings[name] = value  # which is refused below
+            continue
+        option, now = rules[name], resolved.get(name, recorded[name])
+        if option.read is not None:
+            value = option.read(plain(value))
+        same = any(is_same(value, has) for has in (recorded[name], now))
+        if option.resume == "free":
+            settings[name] = value
+        elif option.resume == "recorded" and not same:
+            settings[name] = value
+            changes.append({"setting": name, "was": now, "is": plain(value)})
+        elif not same:
+            value, now = (not value, not now) if name == "shuffle" else (value, now)  # the flag says the opposite
+            different.append(f"{flag(name, option)} is {_shown(value)}, the run has {_shown(now)}")
     if different:
         raise RunError(
             f"--resume: the run was started with other settings: {'; '.join(different)}: leave out what should stay as it is, "
             "or start a new run in another folder"
         )
-    return Settings.of(found.pop("target"), found)
+    return Resumed(Settings.of(settings), changes)
 
 
-def flag(name: str) -> str:
-    """A setting as the command line calls it.
-
-    >>> flag("batch_size"), flag("roles")
-    ('--batch-size', '--as')
-    """
-    return _FLAGS.get(name, "--" + name.replace("_", "-"))
+def resolved_names() -> list[str]:
+    """The settings for which, where they were not given, a run that goes on takes what it had made of them."""
+    return [name for name, (_, option) in options_of(Settings).items() if option.resume == "resolved"]
 
 
 def is_same(one: Any, other: Any) -> bool:
@@ -131,6 +143,12 @@ def environment() -> dict[str, str]:
         "kernels": "compiled" if COMPILED else "numpy",
         "processor": _processor(),
     }
+
+
+def software() -> dict[str, str]:
+    """What ran, by its version, for the report."""
+    libraries = {name: version(name) for name in ("pyarrow", "dask")}
+    return {"python": platform.python_version()} | environment() | libraries
 
 
 def environment_changes(header: Mapping[str, Any]) -> list[str]:

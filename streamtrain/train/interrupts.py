@@ -1,31 +1,32 @@
-"""Ctrl-C between two steps: what a step changes is changed whole, or not at all."""
+"""Ctrl-C arrives between two steps: what a step changes is changed completely, or not at all."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "noted"]
 
 _UNHANDLED = (signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, where nobody handles it: the process ends by it, once what is under way was put away."""
+    """SIGTERM without a handler: the process ends by it once the block is left."""
 
 
 class Interrupts:
-    """Holds SIGINT and SIGTERM back while a step is under way (`whole`), as a context. Between steps, and once a step is
-    over, they do what they did before: they are handed to the handler that was set, which raises KeyboardInterrupt. SIGTERM
-    that nobody handles raises it too, and ends the process when the context is left.
+    """Delays SIGINT and SIGTERM while a step is under way (`whole`). Use it as a context.
 
-    is_whole: whether the last step came to its end.
+    Between steps, and at the end of a step, a signal goes to the handler that was installed before, which raises
+    KeyboardInterrupt. SIGTERM without a handler raises it too, and then ends the process when the context is left.
 
-    Signals that are ignored stay so. Python hands signals to the main thread: elsewhere this does nothing.
+    is_whole: whether the last step ran to its end.
+
+    Ignored signals stay ignored. Python delivers signals to the main thread: in other threads this does nothing.
 
     >>> with Interrupts() as interrupts:
     ...     try:
@@ -46,7 +47,7 @@ class Interrupts:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                before = signal.getsignal(number)  # signal.Handlers are no functions, None is one that C set
+                before = signal.getsignal(number)  # None: C code installed it; signal.Handlers: ignored, or the default
                 if not isinstance(before, signal.Handlers | None) or (number, before) == _UNHANDLED:
                     self._before[number] = before
                     signal.signal(number, self._received)
@@ -64,7 +65,7 @@ class Interrupts:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """What is done in this block is done to its end; a signal that came meanwhile is handed on then."""
+        """Run the block to its end; a signal that arrives meanwhile is delivered after it."""
         self._busy, self.is_whole = True, False
         try:
             yield
@@ -73,17 +74,28 @@ class Interrupts:
             self._busy = False
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            self._hand_on(*pending)
+            self._deliver(*pending)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self._busy:
             self._pending = number, frame
         else:
-            self._hand_on(number, frame)
+            self._deliver(number, frame)
 
-    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+    def _deliver(self, number: int, frame: FrameType | None) -> None:
         handler = self._before[number]
         if isinstance(handler, signal.Handlers):
-            signal.signal(number, handler)  # a second one does not wait
+            signal.signal(number, handler)  # a second SIGTERM ends the process at once
             raise _Terminated
         handler(number, frame)
+
+
+@contextmanager
+def noted(note: Callable[[], str | None]) -> Iterator[None]:
+    """Add a note to a KeyboardInterrupt that leaves the block, unless there is none to add. Tracebacks show notes."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if (text := note()) is not None:
+            interrupt.add_note(text)
+        raise

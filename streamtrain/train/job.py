@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from streamtrain.columns.target import Target
-from streamtrain.errors import UsageError, without_secrets
+from streamtrain.errors import UsageError, near_names, without_secrets
 from streamtrain.learn import LOSSES
 from streamtrain.learn.family import Recipe
 from streamtrain.load import Source
@@ -28,10 +28,9 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.prepare.settings import PreparationSettings
 from streamtrain.runs.checkpoint import checkpoint_term
-from streamtrain.storage.arrow import near_names
 from streamtrain.train.settings import Settings
 
-__all__ = ["Job", "PriorModel", "Settings", "make_plan"]
+__all__ = ["Job", "PriorModel", "Settings"]
 
 _FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
 
@@ -85,10 +84,12 @@ class Job:
             surveyed = _surveyed(source, settings, ledger, None if known is None else known.model)
         return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=known is not None)
 
-    def monitor(self, measured: Callable[[], Mapping[str, int]] = dict) -> Monitor:
-        """What holds the process to the plan's budget (see `Monitor`)."""
+    def monitor(
+        self, measured: Callable[[], Mapping[str, int]] = dict, watch: Callable[[], object] | None = None
+    ) -> Monitor:
+        """The monitor that holds the process to the plan's budget. measured, watch: see `Monitor`."""
         stops = self.settings.on_overrun == "raise"
-        return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops)
+        return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops, watch=watch)
 
     def ready(self) -> Job:
         """The same job, now that its plan is accepted: the first features are read (see `Source.with_offsets`), unless an
@@ -128,7 +129,7 @@ def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
         return replace(source, is_surveyed=known.goes_on)
     return Source.open(
         data, target=settings.target, features=settings.features, exclude=settings.exclude,
-        weight=settings.weight, task=settings.task, roles=settings.roles, crosses=settings.crosses,
+        weight=settings.weight, task=settings.task, roles=cast("Mapping[str, str]", settings.roles), crosses=settings.crosses,
         missing_chunks=settings.missing_chunks,
     )  # fmt: skip
 
@@ -234,14 +235,3 @@ def _require_loss_fits(settings: Settings, target: Target) -> None:
         raise UsageError(
             f"--loss {settings.loss} is for two classes, target {target.name!r} has {len(target.classes)}: use softmax"
         )
-
-
-def make_plan(data: Any, *, target: str | Sequence[str], **settings: Any) -> Plan:
-    """What `fit` with these settings would do and take. Reads metadata, and the target if the plan fits.
-
-    >>> import numpy as np
-    >>> plan = make_plan({"x": np.arange(5000.0), "y": np.arange(5000) % 2}, target="y")
-    >>> plan.rows, plan.windows, plan.window_rows, plan.batch_size, plan.fits
-    (5000, 1, 5000, 16, True)
-    """
-    return Job.open(data, Settings.of(target, settings)).plan

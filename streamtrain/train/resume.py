@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from streamtrain.columns.settings import read_target
 from streamtrain.errors import RunError, UsageError
 from streamtrain.learn.family import require_savable
 from streamtrain.learn.learner import loss_name
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.model import Model, load_model
+from streamtrain.options import flag, options_of, plain
 from streamtrain.runs.folder import read_report
 from streamtrain.train import identity
-from streamtrain.train.identity import flag, is_same
+from streamtrain.train.identity import is_same
 from streamtrain.train.job import PriorModel
 from streamtrain.train.settings import Settings
 
 __all__ = ["FitRequest", "ParentRun", "StartPoint"]
-
-_SIZES = ("batch_size", "window_rows", "hash_bits")
-
-
-#: settings of the linear family that a run may change on its way: they shape no state
-_FREE = ("learning_rate", "l1", "l2")
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class ParentRun:
         names = list(model.target.names)
         return asdict(model.recipe.settings) | {
             "learner": model.recipe.name,
-            "target": names[0] if len(names) == 1 else names,
+            "target": read_target(names),
             "task": model.task,
             "features": [column.name for column in layout.columns],
             "roles": {column.name: column.role for column in layout.columns},
@@ -64,21 +59,23 @@ class ParentRun:
             "infinities": model.prepared.infinities,
         }
 
-    def settings(self, target: str | Sequence[str] | None, given: Mapping[str, Any]) -> Settings:
+    def settings(self, given: Mapping[str, Any]) -> Settings:
         """Those of the model, and what is given beside them. Raises UsageError where something of the model's is given
         otherwise."""
-        own, found = self._own, {name: value for name, value in given.items() if value is not None}
-        if target is not None:
-            found["target"] = target
-        different = []
-        for name, value in own.items():
-            same = name not in found or is_same(found[name], value) or self._may_be(name, found[name])
-            if not same and name not in _FREE:
-                different.append(f"{flag(name)} is {found[name]}, the model has {value}")
+        own, found, different = self._own, dict(given), []
+        rules = {name: option for name, (_, option) in options_of(Settings).items()}
+        for name, value in given.items():
+            option = rules.get(name)
+            if option is None or option.continues == "new":
+                continue
+            found[name] = option.read(plain(value)) if option.read is not None else value
+            same = name not in own or is_same(found[name], own[name]) or self._may_be(name, value)
+            if not same and option.continues == "same":
+                different.append(f"{flag(name, option)} is {value}, the model has {own[name]}")
         for name in ("l1", "l2"):
-            if name in own and bool(found.get(name, own[name])) != bool(
-                own[name]
-            ):  # what a penalty needs is part of the state
+            if name not in own:
+                continue
+            if bool(found.get(name, own[name])) != bool(own[name]):  # what a penalty needs is part of the state
                 different.append(f"{flag(name)} is {found[name]}, the model has {own[name]}")
         if found.get("exclude"):
             different.append("--exclude: the columns are the model's")
@@ -86,8 +83,8 @@ class ParentRun:
             raise UsageError(
                 f"--continue-from {self.run}: {'; '.join(different)}: leave these out, or start a run of its own without it"
             )
-        merged = own | {name: value for name, value in found.items() if name in (*_FREE, "loss") or name not in own}
-        return Settings.of(merged.pop("target"), merged)
+        free = {name for name in found if name in rules and rules[name].continues == "free"} | {"loss"}
+        return Settings.of(own | {name: value for name, value in found.items() if name in free or name not in own})
 
     def _may_be(self, name: str, value: Any) -> bool:
         """Whether it is the loss that the model has by default, or the one that goes on where there are more classes."""
@@ -99,7 +96,8 @@ class ParentRun:
 class StartPoint:
     """Where a fit begins. settings: as they were asked. known: what is known of the columns. checkpoint: the header of the one
     that it goes on from, but for its ``model``; described: that, as JSON. parent: the run whose model it goes on with. lineage:
-    of the parents, the oldest first. validate: other data."""
+    of the parents, the oldest first. validate: other data. changes: of settings that may change and are recorded, as in
+    `identity.Resumed`."""
 
     settings: Settings
     known: PriorModel | None = None
@@ -108,21 +106,21 @@ class StartPoint:
     parent: ParentRun | None = None
     lineage: list[dict[str, Any]] = field(default_factory=list)
     validate: Any = None
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def effective(self) -> Settings:
         """The settings, with what the run had made of sizes that were not given."""
         made = {} if self.checkpoint is None else self.checkpoint["resolved"]
-        return replace(self.settings, **{name: made[name] for name in _SIZES if name in made})
+        return replace(self.settings, **{name: made[name] for name in identity.resolved_names() if name in made})
 
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What `fit` was asked."""
+    """What `fit` was asked. given: the settings that were given, by name. scheduler: a ``distributed.Client``, or None."""
 
     data: Any
-    target: str | Sequence[str] | None
-    given: dict[str, Any]
+    given: Mapping[str, Any]
     continue_from: str | Path | None
     checkpoint_seconds: Any  # of `fit`
     validate: Any
@@ -131,25 +129,12 @@ class FitRequest:
 
     def check(self, out: str | Path | None, resume: bool) -> None:
         """What needs no look at a disk."""
-        seconds = self.checkpoint_seconds
-        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if seconds is not None and not (number and 0 <= seconds < math.inf):
-            raise UsageError(f"--checkpoint-seconds {seconds}: must be a number of seconds, 0 or more")
-        paths: tuple[tuple[str, Any], ...] = (("out", out), ("continue_from", self.continue_from))
-        for name, path in paths:
-            if not isinstance(path, str | Path | None) or "\0" in str(path):
-                raise UsageError(f"{name}={path!r}: must be a path")
-        if not isinstance(resume, bool):
-            raise UsageError(f"resume={resume!r}: must be True or False")
         if self.progress is not None and not callable(self.progress):
             raise UsageError(f"progress={self.progress!r}: must be a function")
-        if resume and out is None:
-            raise UsageError("--resume: say which run: --out RUN")
-        alone = not resume and self.continue_from is None  # otherwise what is given is not all that there is
-        if self.target is not None and alone:
-            Settings.of(self.target, {name: value for name, value in self.given.items() if value is not None})
-        elif alone:
-            raise UsageError("--target: say which column is to be predicted")
+        if not resume and self.continue_from is None:  # otherwise what is given is not all that there is
+            if "target" not in self.given:
+                raise UsageError("--target: say which column is to be predicted")
+            Settings.of(self.given)
         learner = self.given.get("learner")
         if learner is not None and (out is not None or self.continue_from is not None):
             require_savable(learner)
@@ -158,18 +143,17 @@ class FitRequest:
         """From the beginning, or with the model of another run."""
         if self.continue_from is not None:
             parent = ParentRun.load(self.continue_from, self.given.get("learner"))
-            settings = parent.settings(self.target, self.given)
+            settings = parent.settings(self.given)
             return StartPoint(settings, PriorModel(parent.model), None, None, parent, parent.lineage, self.validate)
-        if self.target is None:
+        if "target" not in self.given:
             raise UsageError("--target: say which column is to be predicted; there is no run yet that could say it")
-        given = {name: value for name, value in self.given.items() if value is not None}
-        return StartPoint(Settings.of(self.target, given), validate=self.validate)
+        return StartPoint(Settings.of(self.given), validate=self.validate)
 
     def go_on(self, header: dict[str, Any]) -> StartPoint:
         """From a checkpoint."""
         identity.require_same_versions(header)
         model, described = Model.of(header["model"], self.given.get("learner")), json.dumps(header.pop("model"))
-        settings = identity.resumed_settings(header, self.target, self.given)
+        resumed = identity.resumed_settings(header, self.given)
         parents = header["lineage"]
         if self.continue_from is not None and not (parents and _is_same_path(parents[-1]["run"], self.continue_from)):
             was = f"continued from {parents[-1]['run']}" if parents else "did not continue another"
@@ -183,7 +167,14 @@ class FitRequest:
             raise RunError("--validate: the run scores data that have no path: give them again")
         release_freed_memory()  # of the header, most of which was the model's
         return StartPoint(
-            settings, PriorModel(model, True, header["ledger"]), header, described, None, parents, validate
+            resumed.settings,
+            PriorModel(model, True, header["ledger"]),
+            header,
+            described,
+            None,
+            parents,
+            validate,
+            resumed.changes,
         )
 
 

@@ -1,8 +1,8 @@
-"""The loop: predict, score, learn; checkpoints on the way, a report at the end. `fitting` has what stands around it.
+"""The training loop: predict, score, learn; checkpoints on the way, a report at the end. `fit` is what surrounds it.
 
-One batch, walked through: the loader hands out rows that stand one after the other (`Loader.runs`); the model predicts them,
-then learns them; `Scores` scores the predictions; the cursor moves on. These are one step, which no signal cuts in two: what
-a checkpoint holds is always the state behind a whole step.
+One batch, step by step: the loader hands out rows that follow one another in a window (`Loader.runs`); the model predicts
+them and then learns them; `Scores` scores the predictions; the cursor moves on. No signal interrupts such a step: a checkpoint
+always holds the state after a whole step.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,8 @@ from streamtrain.errors import BadValueError
 from streamtrain.learn.learner import Fused, learner_terms, loss_name
 from streamtrain.load import Loader
 from streamtrain.memory.process import peak_bytes, resident_bytes
+from streamtrain.memory.timeline import Timeline
+from streamtrain.metrics import Metrics
 from streamtrain.metrics.scores import metrics_term
 from streamtrain.model import diverged
 from streamtrain.plan.scratch import Scratch
@@ -30,42 +32,33 @@ from streamtrain.runs.report import Report
 from streamtrain.state import part
 from streamtrain.storage.files.place import traffic
 from streamtrain.train.history import ScoreLine, Scores
+from streamtrain.train.identity import software
 from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.job import Job
+from streamtrain.train.progress import Progress
 from streamtrain.train.validation import Scorer
 
-__all__ = ["Progress", "RunSink", "Trainer"]
+__all__ = ["Progress", "RunSink", "Trainer", "utc_now"]
 
 _TICK_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a fit is: what a progress line shows. message: what is to be said once, if anything."""
-
-    rows_seen: int
-    rows_total: int
-    epoch: int
-    seconds: float
-    loss: float | None
-    resident_bytes: int | None
-    budget_bytes: int
-    message: str | None = None
-
-
 class RunSink(Protocol):
-    """Keeps what a fit comes to."""
+    """Where a fit writes its scores and checkpoints."""
 
     def record(self, scores: ScoreLine, /) -> None:
-        """Scores, as they come."""
+        """Write one line of scores."""
 
-    def save(self, known: Mapping[str, Any], arrays: Mapping[str, Any], /) -> None:
-        """Where the fit stands: numbers and text, for JSON, and arrays by name."""
+    def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any], /) -> None:
+        """Write a checkpoint. header: numbers and text, as JSON can hold them. arrays: by name."""
 
 
 class Trainer:
-    """One fit under way. keeper: where scores and checkpoints go; None: nowhere. checkpoint_seconds: see
-    `CheckpointSchedule`."""
+    """A fit that is under way.
+
+    validation: other data, scored at the end of each epoch. progress: called a few times a second. keeper: where scores and
+    checkpoints are written; None writes none. checkpoint_seconds: see `CheckpointSchedule`.
+    """
 
     def __init__(
         self, job: Job, validation: Scorer | None, progress: Callable[[Progress], object] | None, scheduler: Any = None,
@@ -74,26 +67,29 @@ class Trainer:
         self.job, self.validation, self.progress, self.keeper = job, validation, progress, keeper
         self.model, self.settings, self.plan = job.model, job.settings, job.plan
         self.history = Scores(self.model.target, holdout=self.settings.holdout > 0, patience=self.settings.patience)
-        self.pace = CheckpointSchedule(checkpoint_seconds, self.plan.stage_bytes.get("checkpoint", 0))
+        self.schedule = CheckpointSchedule(checkpoint_seconds, self.plan.stage_bytes.get("checkpoint", 0))
         self.baseline = resident_bytes()
-        self.monitor, self.interrupts = job.monitor(self._measured), Interrupts()
+        self.monitor, self.interrupts = job.monitor(self._measured, self._watch), Interrupts()
         self.loader = Loader(
             job.source, self.plan, seed=self.settings.seed, holdout=self.settings.holdout, scheduler=scheduler,
             epochs=self.settings.epochs, monitor=self.monitor, ledger=job.ledger,
         )  # fmt: skip
-        self.cursor = self.loader.state_dict()  # behind the last whole step
-        self.copied_bytes = 0  # for a checkpoint, at most
-        self.next_tick = self.learn_seconds = 0.0
-        self.before: dict[str, float] = {}  # seconds that went by in the processes before this one
+        self.cursor = self.loader.state_dict()  # after the last whole step
+        self.timeline = Timeline()
+        self.stage = "train"
+        self.checkpoint_bytes = 0  # the most that one checkpoint copied
+        self.next_tick = self.learn_seconds = self.validation_seconds = 0.0
+        self.before: dict[str, float] = {}  # seconds spent by earlier processes of this run
         self.started = time.perf_counter()
+        self.start_date = utc_now()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def run(self, enough: Callable[[int, float], bool] | None = None) -> Report:
-        """Train, to the end or until ``enough(rows seen, seconds)``, which is asked every few batches."""
+        """Train to the end, or until ``enough(rows seen, seconds)`` is true; it is asked every few batches."""
         self.started = time.perf_counter()
         # The learner's BLAS runs on one thread: the cores belong to the reads, and its sums do not depend on their number.
-        # Numbers out of bounds are looked for, and are an error: numpy need not warn of them.
+        # Numbers out of bounds are looked for and are an error: numpy need not warn of them.
         quiet = np.errstate(over="ignore", invalid="ignore")
         with self.interrupts, threadpool_limits(1, "blas"), quiet, self.loader, self.monitor:
             try:
@@ -111,7 +107,7 @@ class Trainer:
             return self._report()
 
     def _run_epoch(self, enough: Callable[[int, float], bool] | None) -> bool:
-        """Whether it was stopped before its end."""
+        """Train one epoch, or the rest of it. Returns whether ``enough`` stopped it."""
         for batch in self.loader.runs(self._batches_at_once()):
             with self.interrupts.whole():
                 self._step(batch)
@@ -123,7 +119,7 @@ class Trainer:
             now = time.perf_counter()
             if now > self.next_tick:
                 self._tick()
-            if self.pace.due(now - self.started):
+            if self.schedule.due(now - self.started):
                 self._save()
             if enough is not None and enough(self.loader.rows_seen, now - self.started):
                 return True
@@ -131,7 +127,7 @@ class Trainer:
 
     def _batches_at_once(self) -> int:
         """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
-        if not isinstance(self.model.learner, Fused):  # nobody knows how long it takes
+        if not isinstance(self.model.learner, Fused):  # any other learner may take any time
             return 1
         return max(1, Scratch.of(self.job.source.layout).rows_at_once // self.plan.batch_size)
 
@@ -148,14 +144,30 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         self.model.require_finite()
-        other = None if self.validation is None else self.validation.score(self.model, self.monitor)
+        scores = self._validate()
         with self.interrupts.whole():
-            line = self.history.end_epoch(self.loader.rows_seen, self.seconds, other, self.model.state_dict)
+            line = self.history.end_epoch(self.loader.rows_seen, self.seconds, scores, self.model.state_dict)
             self.cursor = self.loader.state_dict()
         self._record(line)
         self._tick()
-        if self.pace.due(time.perf_counter() - self.started, at_end=True):
+        if self.schedule.due(time.perf_counter() - self.started, at_end=True):
             self._save()
+
+    def _validate(self) -> Metrics | None:
+        """The scores of the validation data; None where there are none."""
+        if self.validation is None:
+            return None
+
+        def look(*_: int) -> None:
+            if time.perf_counter() > self.next_tick:
+                self._tick()
+
+        began, self.stage = time.perf_counter(), "validate"
+        try:
+            return self.validation.score(self.model, self.monitor, look)
+        finally:
+            self.validation_seconds += time.perf_counter() - began
+            self.stage = "train"
 
     def _record(self, line: ScoreLine | None) -> None:
         if line is not None and self.keeper is not None:
@@ -163,79 +175,82 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Of the loop so far, in this process and those before."""
+        """Seconds that the loop has run, in this process and in earlier ones of the run."""
         return self.before.get("loop", 0.0) + time.perf_counter() - self.started
 
-    # -- what is said on the way -----------------------------------------------------------------------------------------
+    # -- several times a second ------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        """Check the budget and the loss, and report progress."""
         self.next_tick = time.perf_counter() + _TICK_SECONDS
         self.monitor.check()
         loss = self.history.progressive.loss()
         if loss is not None and not math.isfinite(loss):
             raise diverged("the progressive loss")
-        self.say(loss=loss)
-
-    def say(self, message: str | None = None, loss: float | None = None) -> None:
-        """Tell whoever wants to know how far it is."""
         if self.progress is not None:
-            history, plan = self.history, self.plan
-            seen, total = self.loader.rows_seen + history.held, plan.rows * self.settings.epochs
-            resident = resident_bytes()
-            self.progress(
-                Progress(seen, total, history.epochs, self.seconds, loss, resident, plan.budget_bytes, message)
-            )
+            rows, total = self.loader.rows_seen + self.history.held, self.plan.rows * self.settings.epochs
+            epochs, memory = (self.history.epochs, self.settings.epochs), (resident_bytes(), self.plan.budget_bytes)
+            self.progress(Progress(rows, total, *epochs, self.seconds, loss, *memory, self.stage))
+
+    def _watch(self) -> None:
+        """Record a moment where one is due. The monitor's thread calls it, so that time spent waiting is recorded, too."""
+        if self.timeline.is_due(self.seconds):
+            self.timeline.record(self.seconds, self.stage, self.now())
 
     def _measured(self) -> dict[str, int]:
-        """What terms of the plan really took."""
+        """The measured bytes of terms of the plan, by name."""
         terms = [*learner_terms(self.model.learner), metrics_term(self.history.nbytes)]
         if self.keeper is not None:
-            terms.append(checkpoint_term(self.copied_bytes))
+            terms.append(checkpoint_term(self.checkpoint_bytes))
         if self.baseline is not None:
             terms.append(baseline_term(self.baseline))
         return self.loader.measured_bytes() | bytes_by_name(terms)
 
     def now(self) -> Mapping[str, int]:
-        """What a profile records of this moment, from another thread."""
+        """Rows learned so far, and the bytes of windows and reads at this moment. Safe to call from another thread."""
         return {"rows": self.loader.rows_seen, **self.loader.held_bytes()}
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Where the fit stands, behind the last whole step."""
+        """Write a checkpoint of the state after the last whole step."""
         if self.keeper is None:
             return
         began = time.perf_counter()
-        known, arrays = self.history.state_dict()
+        scores, arrays = self.history.state_dict()
         ledger = None if self.job.ledger is None else self.job.ledger.state_dict()
-        stands = {"cursor": self.cursor, "history": known, "ledger": ledger, "seconds": self._times()}
-        arrays |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        self.copied_bytes = max(self.copied_bytes, sum(np.asarray(array).nbytes for array in arrays.values()))
-        self.keeper.save(stands, arrays)
-        self.pace.took(began - self.started, time.perf_counter() - self.started)
+        header = {"cursor": self.cursor, "history": scores, "ledger": ledger, "seconds": self._times()}
+        arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
+        arrays |= {f"timeline.{name}": array for name, array in self.timeline.state_dict().items()}
+        self.checkpoint_bytes = max(self.checkpoint_bytes, sum(np.asarray(array).nbytes for array in arrays.values()))
+        self.keeper.save(header, arrays)
+        self.schedule.took(began - self.started, time.perf_counter() - self.started)
 
-    def load(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Stand where a fit of the same job stood. The ledger is the job's. Raises ValueError, KeyError or UsageError for a
-        state of another."""
-        self.loader.load_state_dict(known["cursor"])
-        self.history.load_state_dict(known["history"], arrays)
+    def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint of the same job; the job has already loaded the ledger. Raises ValueError, KeyError or
+        UsageError for the state of another job."""
+        self.loader.load_state_dict(header["cursor"])
+        self.history.load_state_dict(header["history"], arrays)
         self.model.load_state_dict(part(arrays, "model."))
-        self.cursor, self.before = self.loader.state_dict(), dict(known["seconds"])
+        self.timeline.load_state_dict(part(arrays, "timeline."))
+        self.cursor, self.before = self.loader.state_dict(), dict(header["seconds"])
 
     def _times(self) -> dict[str, float]:
-        """Seconds so far, in this process and those before."""
+        """Seconds by what they were spent on, in this process and in earlier ones of the run."""
         times = {
             "loop": time.perf_counter() - self.started,
             "read": self.loader.read_seconds,
             "wait": self.loader.wait_seconds,
             "learn": self.learn_seconds,
-            "checkpoint": self.pace.spent,
+            "validation": self.validation_seconds,
+            "checkpoint": self.schedule.spent,
         }
         return {name: spent + self.before.get(name, 0.0) for name, spent in times.items()}
 
     def _report(self) -> Report:
         history, settings = self.history, self.settings
         self.monitor.check()
+        self.timeline.record(self.seconds, "train", self.now())
         times = self._times()
         loop = times.pop("loop")
         return Report(
@@ -260,5 +275,14 @@ class Trainer:
             remote=traffic(self.job.source.reader),
             warnings=[*self.monitor.warnings, *self.model.preparation.warnings()],
             measured_peak_bytes=peak_bytes(),
-            time=times | {"other": loop - times["wait"] - times["learn"] - times["checkpoint"]},
+            time=times | {"other": loop - sum(times.values()) + times["read"]},
+            started=self.start_date,
+            finished=utc_now(),
+            versions=software(),
+            timeline=self.timeline.moments(),
         )
+
+
+def utc_now() -> str:
+    """The date and time in UTC, as ISO 8601: ``2026-01-31T12:00:00+00:00``."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

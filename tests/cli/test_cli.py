@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import pty
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from make import WAIT, wait_for
 
 from streamtrain.cli import main
-from streamtrain.cli.text import split_names
 from streamtrain.errors import printable
+from streamtrain.options import split_names
 
 ROWS = 1000
 
@@ -266,8 +272,8 @@ BAD = [
     ("fit float.parquet --target y --loss logistic", ["--loss logistic", "huber, poisson, quantile, squared"]),
     ("fit float.parquet --target y --loss softmax", ["--loss softmax is for classes"]),
     ("fit ok.parquet --target y --loss squared", ["--loss squared is for regression", "--task regress"]),
-    ("fit float.parquet --target y --loss huber --delta 0", ["delta is 0.0: must be above 0"]),
-    ("fit float.parquet --target y --loss quantile --quantile 1", ["quantile is 1.0: must be above 0 and below 1"]),
+    ("fit float.parquet --target y --loss huber --delta 0", ["--delta 0.0: must be above 0"]),
+    ("fit float.parquet --target y --loss quantile --quantile 1", ["--quantile 1.0: must be above 0 and below 1"]),
     ("fit ok.parquet --target y --learning-rate-schedule sqr", ["--learning-rate-schedule sqr", "did you mean 'sqrt'"]),
     (
         "fit ok.parquet --target y --learning-rate-schedule constant",
@@ -283,9 +289,11 @@ BAD = [
     ("fit nope --target y --memory lots", ["'lots' is not a size", "512MB"]),
     ("fit ok.parquet --target y --memory 12XB", ["'12XB' is not a size"]),
     ("fit ok.parquet --target y --memory 0", ["less than one byte"]),
+    ("fit ok.parquet --target y --memory 500", ["--memory 500: is 500 bytes; write 500MB if megabytes are meant"]),
+    ("predict r ok.parquet --out p.parquet --memory 500", ["write 500MB"]),
     ("evaluate r ok.parquet --memory 5q", ["'5q' is not a size"]),
     ("predict r ok.parquet --out p.parquet --memory 5q", ["'5q' is not a size"]),
-    ("fit ok.parquet --target y --learner tree", ["--learner tree", "'linear'"]),
+    ("fit ok.parquet --target y --learner tree", ["--learner tree: must be one of linear, or module:name"]),
     ("fit ok.parquet --target y --loss hinges", ["--loss hinges", "did you mean 'hinge'"]),
     ("fit ok.parquet --target y --optimizer adams", ["--optimizer adams", "did you mean 'adam'"]),
     ("fit lengths.zarr --target y", ["X", "y", "10", "9"]),
@@ -308,8 +316,8 @@ BAD = [
     ("fit ok.parquet --target y --epochs 0", ["--epochs 0"]),
     ("fit ok.parquet --target y --window-rows -3", ["--window-rows -3"]),
     ("fit ok.parquet --target y --threads 0", ["--threads 0"]),
-    ("fit ok.parquet --target y --learning-rate 0", ["learning_rate"]),
-    ("fit ok.parquet --target y --l1 -1", ["l1"]),
+    ("fit ok.parquet --target y --learning-rate 0", ["--learning-rate 0.0: must be above 0"]),
+    ("fit ok.parquet --target y --l1 -1", ["--l1 -1.0: must be at least 0"]),
     ("fit ok.parquet --target y --task guess", ["--task guess"]),
     ("fit words.parquet --target s --features x --task regress", ["target 's' is text"]),
     ("fit ok.parquet --target y --weight w", ["no column 'w'"]),
@@ -331,8 +339,8 @@ BAD = [
     ("fit ok.parquet --target y --bogus", ["--bogus"]),
     ("train ok.parquet", ["'train'"]),
     ("make cats --rows 10 --out m", ["'cats'", "clicks"]),
-    ("make clicks --rows 0 --out m", ["rows"]),
-    ("make clicks --rows 10 --out ours", ["'ours' exists"]),
+    ("make clicks --rows 0 --out m", ["--rows 0: must be at least 1"]),
+    ("make clicks --rows 10 --out ours", ["--out ours: exists"]),
     ("make clicks --rows 10 --out nope/m", ["nope does not exist"]),
     ("inspect ok.parquet --target nope", ["no column 'nope'"]),
     ("inspect one.parquet --target y", ["one class"]),
@@ -377,7 +385,7 @@ def test_tables_as_they_are(run: Run) -> None:
         out = f"r{number}"
         done = run("fit", as_they_are, "--target", "y", *flags, "--out", out, "--json")
         assert done.code == 0, done.err
-        assert done.err.endswith("--hash-bits 11 gives room to four times as many\n") if "9" in flags else not done.err
+        assert done.err.endswith("--hash-bits 11 has room for four times as many\n") if "9" in flags else not done.err
         assert done.json["preparation"].items() >= made.items(), done.json["preparation"]
         assert done.json["metrics"]["progressive"]["accuracy"] > 0.7
         assert run("predict", out, as_they_are, "--out", "p.parquet", "--json").json["rows"] == ROWS
@@ -438,7 +446,7 @@ def test_a_bug_says_where_to_report_it(run: Run, monkeypatch: pytest.MonkeyPatch
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("streamtrain.cli.commands.inspect_data", broken)
+    monkeypatch.setattr("streamtrain.tools.inspect.inspect", broken)
     done = run("inspect", "d.parquet")
     assert done.code == 1 and done.out == ""
     assert "Traceback" in done.err and done.err.splitlines()[-1].startswith("error: this is a bug")
@@ -449,7 +457,7 @@ def test_the_machine_has_limits(run: Run, monkeypatch: pytest.MonkeyPatch, error
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("streamtrain.cli.commands.inspect_data", fails)
+    monkeypatch.setattr("streamtrain.tools.inspect.inspect", fails)
     done = run("inspect", "d.parquet")
     assert done.code == code and done.out == "" and done.err.startswith("error: ") and done.err.count("\n") == 1
 
@@ -490,13 +498,13 @@ def test_who_reads_stdout_may_leave(tmp_path: Path, more: list[str]) -> None:
     os.close(reading)  # before a word was said
     process = command("plan", str(data), "--target", "digit", *more, cwd=tmp_path, stdout=writing)
     os.close(writing)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=WAIT)
     assert (process.returncode, err) == (0, "")
 
 
 def test_a_process_that_fails(tmp_path: Path) -> None:
     process = command("fit", "nope", "--target", "y", "--json", cwd=tmp_path)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 2 and out == "" and err == "error: nope: no such file or directory\n"
 
 
@@ -507,7 +515,7 @@ def test_nobody_reads_stdout(tmp_path: Path, flags: tuple[str, ...]) -> None:
     os.close(reader)
     process = command("inspect", "d.parquet", *flags, cwd=tmp_path, stdout=writer)
     os.close(writer)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=WAIT)
     assert err == ""
 
 
@@ -515,7 +523,7 @@ def test_ascii_terminals_and_names_that_are_no_text(tmp_path: Path) -> None:
     write(str(tmp_path / "d.parquet"), columns(é=np.zeros(ROWS)))
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     process = command("inspect", "d.parquet", cwd=tmp_path, env=environment)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=WAIT)
     assert process.returncode == 0 and err == "" and "\\xe9" in out
 
 
@@ -535,30 +543,152 @@ def test_ctrl_c(tmp_path: Path, name: str) -> None:
         for i in range(60):
             os.link(tmp_path / "d.parquet", tmp_path / f"d{i}.parquet")
         fit = command("fit", "d.parquet", "--target", "y", "--out", "r", cwd=tmp_path)
-        fit.communicate(timeout=60)
+        fit.communicate(timeout=WAIT)
     arguments = {
         "fit": ("fit", "d.parquet", "--target", "y", "--epochs", "10000", "--out", "run", "--json"),
         "predict": ("predict", "r", "d*.parquet", "--out", "p.out", "--json"),
         "make": ("make", "clicks", "--rows", "400000000", "--out", "m", "--json"),
     }[name]
+    under_way = {  # what is there once it works, and long before its end
+        "fit": lambda: list(tmp_path.glob("run/metrics.jsonl")),
+        "predict": lambda: set(_children(tmp_path)) - set(before),
+        "make": lambda: set(_children(tmp_path)) - set(before),
+    }[name]
     before = _children(tmp_path)
-    process = command(*arguments, cwd=tmp_path)
-    assert process.stderr is not None
+    said = tmp_path.parent / f"{tmp_path.name}.stderr"
+    with said.open("w") as file:
+        process = command(*arguments, cwd=tmp_path, stderr=file)
     try:
-        time.sleep(2.5)  # it takes far longer than this
-        assert process.poll() is None
+        wait_for(under_way, "the work to begin")
+        assert process.poll() is None, said.read_text()
         process.send_signal(signal.SIGINT)
         sent = time.monotonic()
-        lines = [process.stderr.readline(), process.stderr.readline()]
+        wait_for(lambda: "interrupted\n" in said.read_text(), "the answer to Ctrl-C")
         acknowledged = time.monotonic() - sent
-        out, err = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=WAIT)
     finally:
         process.kill()
-    assert "interrupted" in "".join(lines) and acknowledged < 1, (lines, acknowledged)
-    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    assert acknowledged < 1, acknowledged
+    assert process.returncode == 130 and out == "" and "Traceback" not in said.read_text()
     if name == "fit":  # the scores that there were are left, and where it stood
         assert _children(tmp_path / "run") == ["checkpoints", "metrics.jsonl"]
         for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines():
             assert json.loads(line)["progressive"]["loss"] > 0
         before = sorted([*before, "run"])
     assert _children(tmp_path) == before
+
+
+def _interrupted(*_: Any, **__: Any) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted command leaves by SystemExit here, not with the whole process."""
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("streamtrain.cli._received", [])
+    monkeypatch.setattr("streamtrain.cli._raised", [])
+    monkeypatch.setattr("os._exit", leave)
+
+
+@pytest.mark.usefixtures("exits")
+def test_ctrl_c_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole command, quoted for a shell; typed as it is, it ends with what an undisturbed run has."""
+    write("my data.parquet")
+    arguments = ["fit", "my data.parquet", "--target", "y", "--epochs", 2, "--out", "the run"]
+    assert run(*arguments[:-1], "whole").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("streamtrain.train.history.Scores.end_epoch", _interrupted)
+        done = run(*arguments)
+    assert done.code == 130 and done.out == ""
+    before, last = done.err.strip().splitlines()[0], done.err.strip().splitlines()[-1]
+    says, _, typed = last.partition("streamtrain ")
+    assert before == "interrupted" and says == "the run is kept; to go on: "
+    assert shlex.split(typed) == [*map(str, arguments), "--resume"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert run(*shlex.split(typed)).code == 0
+    assert Path("the run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+
+
+@pytest.mark.usefixtures("exits")
+def test_ctrl_c_promises_nothing_where_nothing_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write("d.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr("streamtrain.train.history.Scores.end_epoch", _interrupted)
+        without = run("fit", data, "--target", "y")
+        with monkeypatch.context() as sooner:
+            sooner.setattr("streamtrain.train.job.Job.open", _interrupted)
+            early = run("fit", data, "--target", "y", "--out", "e")
+        again = run("fit", data, "--target", "y", "--out", "r")
+        resumed = run("fit", data, "--out", "r", "--resume")
+    assert [done.code for done in (without, again, resumed, early)] == [130] * 4
+    assert "go on" not in without.err + early.err and not Path("e").exists()
+    assert again.err.endswith(f"fit {data} --target y --out r --resume\n")
+    assert resumed.err.endswith(f"fit {data} --out r --resume\n") and resumed.err.count("--resume") == 1
+
+
+# -- messages and progress ------------------------------------------------------------------------------------------------
+
+
+def test_each_warning_is_a_line_on_stderr_once(run: Run) -> None:
+    write("d.parquet", columns(s=[f"v{i}" for i in range(ROWS)]))
+    done = run("fit", "d.parquet", "--target", "y", "--hash-bits", 9, "--out", "r", "--json")
+    warnings = done.json["warnings"]
+    assert len(warnings) == 1 and done.err == f"warning: {warnings[0]}\n"
+    again = run("fit", "d.parquet", "--out", "r", "--resume")
+    assert again.err == f"r is finished: 1 epoch; --epochs 2 or more continues it\nwarning: {warnings[0]}\n"
+    logger = logging.getLogger("streamtrain")
+    assert logger.handlers == [] and logger.level == logging.NOTSET and logger.propagate  # as it was before
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_progress_where_stderr_is_no_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+) -> None:
+    """A line every few seconds: here every 0; nothing of it on stdout, nothing that drives a terminal."""
+    data = write("d.parquet", row_group_size=300)
+    monkeypatch.setattr("streamtrain.cli.progress._LINE_SECONDS", 0.0)
+    monkeypatch.setattr("streamtrain.train.trainer._TICK_SECONDS", 0.0)
+    fitted = run("fit", data, "--target", "y", "--out", "r", "--epochs", 2, "--validate", data, *as_json)
+    scored, predicted = run("evaluate", "r", data, *as_json), run("predict", "r", data, "--out", "p.parquet", *as_json)
+    copied = run("rechunk", data, "--out", "c", "--chunk-rows", 100, *as_json)
+    made = run("make", "clicks", "--rows", 500, "--columns", 2, "--out", "m", *as_json)
+    for done, words in ((fitted, "rows/s"), (scored, "rows scored"), (predicted, "rows predicted"),
+                        (copied, "rows copied"), (made, "rows made")):  # fmt: skip
+        assert done.code == 0 and words in done.err and "\x1b" not in done.err
+        assert not as_json or done.json
+        assert words not in done.out or not as_json
+    lines = fitted.err.splitlines()
+    assert lines[-1].startswith("epoch 2/2  100%") and "loss 0." in lines[-1] and " of " in lines[-1]
+    assert any(line.startswith("validating epoch 1/2") for line in lines)
+    assert scored.err.splitlines()[-1].startswith("100%  1,000 of 1,000 rows scored")
+
+
+def test_a_short_command_shows_no_progress_line(run: Run) -> None:
+    data = write("d.parquet")
+    assert run("fit", data, "--target", "y", "--out", "r").err == ""
+    assert run("evaluate", "r", data).err == ""
+
+
+def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    """On stderr alone; at most 80 columns; a run of one epoch ends in epoch 1."""
+    write(str(tmp_path / "d.parquet"), row_group_size=300)
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    process = command("fit", "d.parquet", "--target", "y", "--json", cwd=tmp_path, stderr=theirs, env=environment)
+    os.close(theirs)
+    drawn = b""
+    with suppress(OSError):  # the other end is closed
+        while part := os.read(ours, 65_536):
+            drawn += part
+    os.close(ours)
+    out, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 0 and json.loads(out)["rows"] == ROWS
+    text = drawn.decode()
+    assert "reading metadata and the target" in text and "━" in text and "100%" in text
+    assert "epoch 1/1" in text and "epoch 2" not in text
+    frames = re.split(r"\r|\n", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
+    assert max(map(len, frames)) <= 80

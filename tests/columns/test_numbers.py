@@ -280,7 +280,7 @@ def test_an_origin_is_taken_where_it_matters() -> None:
 
 @pytest.mark.parametrize("values", [pa.array(["1"]), pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"1"])])
 def test_what_holds_no_numbers_is_refused_by_type(values: pa.Array) -> None:
-    with pytest.raises(ColumnError, match=r"is no type of number"):
+    with pytest.raises(ColumnError, match=r"is not a type of numbers"):
         to_float32(values)
 
 

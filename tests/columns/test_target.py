@@ -70,7 +70,7 @@ def test_strings_are_classes(kind: pa.DataType) -> None:
     target = surveyed(pa.array(["dog", "cat", "dog"]).cast(kind), pa.array(["é", "cat", "é"]).cast(kind))
     assert (target.task, target.classes, target.counts) == ("classify", ("cat", "dog", "é"), (2, 2, 2))
     assert target.encode(pa.array(["é", "cat", "dog", "é"]).cast(kind), "here").tolist() == [2, 0, 1, 2]
-    with pytest.raises(BadValueError, match=r"'cow' in 7\.parquet:0, which is none of the 3") as caught:
+    with pytest.raises(BadValueError, match=r"'cow' in 7\.parquet:0, which is not one of the 3") as caught:
         target.encode(pa.array(["dog", "cow", "dog"]).cast(kind), "7.parquet:0")
     assert caught.value.row == 1 and "'cat', 'dog', 'é'" in str(caught.value) and "--classes" in str(caught.value)
 
@@ -213,7 +213,7 @@ def test_classes_that_cannot_be(values: Any, classes: list[str], message: str) -
         (pa.array([b"x"]), None, ColumnError, "'y' is binary"),
         (pa.array([0], pa.timestamp("s")), None, ColumnError, "timestamp"),
         (pa.array(["a"]), "regress", ColumnError, "'y' is text: --task regress needs numbers"),
-        (pa.array([1]), "cluster", UsageError, "--task cluster: there are classify and regress"),
+        (pa.array([1]), "cluster", UsageError, "--task cluster: must be 'classify' or 'regress'"),
     ],
 )
 def test_columns_and_tasks_that_cannot_be(values: pa.Array, task: str, error: type[Exception], message: str) -> None:

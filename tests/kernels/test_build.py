@@ -146,9 +146,10 @@ def digests() -> dict[str, str]:
 @compiled_only
 @pytest.mark.parametrize("compiler", ["gcc", "clang", pytest.param("zig", marks=pytest.mark.slow)])
 def test_compilers_give_the_same_bits_without_a_warning(compiler: str, tmp_path: Path) -> None:
-    wanted = digests()
+    wanted, installed = digests(), compiled.library()
     for path in build.compile_kernels(command_of(compiler), tmp_path, extra=STRICT):
         library, _ = compiled.open_library(path)
+        assert installed is not None and library.st_has_avx2() == installed.st_has_avx2()
         if path.name == "_kernels.so" or library.st_has_avx2():
             with kernels.using(library):
                 assert digests() == wanted, path.name

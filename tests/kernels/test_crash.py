@@ -127,7 +127,7 @@ def test_a_crash_while_nothing_is_read_is_a_bug() -> None:
         "pass",
         "inspect",
         "boxes://a",
-        prepare="import streamtrain.cli.commands as c; c.inspect_data = lambda *a, **k: os.abort()",
+        prepare="import streamtrain.tools.inspect as c; c.inspect = lambda *a, **k: os.abort()",
     )
     assert found.returncode == 1 and found.stdout == "" and found.stderr.count("\n") == 1
     assert "SIGABRT while nothing was being read: this is a bug in" in found.stderr and "https://" in found.stderr

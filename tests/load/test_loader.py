@@ -152,6 +152,7 @@ def test_batches_are_of_the_exact_size_and_hold_each_row_once(
     with Loader(source, plan, seed=seed, holdout=holdout, epochs=2) as loader:
         for epoch in range(2):
             assert loader.epoch == epoch
+            expected = len(loader)
             learned: list[NDArray[np.int64]] = []
             scored: list[NDArray[np.int64]] = []
             for batch in loader:
@@ -159,6 +160,7 @@ def test_batches_are_of_the_exact_size_and_hold_each_row_once(
                 assert 0 < len(batch) <= batch_size
                 (scored if batch.held_out else learned).append(batch.rows)
                 assert len(learned) + len(scored) <= sum(sizes)  # an end, whatever is broken
+            assert len(learned) + len(scored) == expected
             assert all(len(rows) == batch_size for rows in learned[:-1])
             assert sorted(np.concatenate([*learned, *scored]).tolist()) == list(range(sum(sizes)))
             assert not any(out[rows].any() for rows in learned) and all(out[rows].all() for rows in scored)
@@ -539,6 +541,72 @@ def test_tensors_of_uint8_stay_small_in_a_window_and_arrive_as_float32(shuffle: 
             seen += batch.rows.tolist()
         assert loader.measured_bytes()["windows"] == 2 * 150 * (6 + 4)
     assert sorted(seen) == list(range(700))
+
+
+def test_copies_outlive_the_next_batch() -> None:
+    texts = [None if i % 5 == 0 else f"row {i}" for i in range(300)]
+    data = columns(0, 300) | {"city": [f"c{i % 7}" for i in range(300)], "note": texts}
+    source = opened(data, roles={"note": "text"}).with_roles()
+    plan = planned(source, batch_size=40, window_rows=90)
+
+    def everything(batch: Batch) -> Any:
+        assert batch.hashes is not None and batch.texts is not None
+        own = batch.texts.copy()
+        return take(batch), batch.hashes.tobytes(), own.data.tobytes(), own.sizes.tobytes(), own.starts.tobytes()
+
+    with Loader(source, plan, epochs=1, holdout=0.2) as loader:
+        expected = [everything(batch) for batch in loader]
+    with Loader(source, plan, epochs=1, holdout=0.2, copy=True) as loader:
+        kept = list(loader)
+    assert [everything(batch) for batch in kept] == expected
+    assert not any(np.shares_memory(a.features, b.features) for a, b in itertools.pairwise(kept))
+    assert all(len(batch.texts.data) <= 40 * len("row 299") for batch in kept if batch.texts is not None)
+
+
+def test_a_source_surveys_itself_where_a_loader_needs_its_target() -> None:
+    reader = Rows(MIXED)
+    bare = Source.open(reader, target="y", weight="w")
+    plan = planned(bare, batch_size=64, window_rows=200)
+    assert taken(bare, plan) == taken(opened(Rows(MIXED)), plan)
+    reader.read_rows = 0
+    assert Loader(Source.open(reader, features=["x"]), plan).source.layout.target is None
+    assert Loader(opened(reader), plan).source.layout.target is not None
+    assert reader.read_rows == 0, "nothing is read where the target is known, or where there is none"
+
+
+def test_the_rows_of_a_batch_are_no_search_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = opened(Rows([1000] * 5))
+    with Loader(source, planned(source, batch_size=100, window_rows=5000), epochs=1, holdout=0.2) as loader:
+        batches = iter(loader)
+        first = next(batches)
+        monkeypatch.setattr("streamtrain.load.window.row_positions", None)  # which all rows of the window would need
+        require_true(first)
+        for batch in batches:
+            require_true(batch)
+
+
+def test_names_and_shapes_of_features() -> None:
+    images = np.arange(90 * 6, dtype=np.float64).reshape(90, 2, 3)
+    days = pa.array(np.arange(90, dtype=np.int32), pa.date32())
+    data = pa.table(
+        {
+            "x": np.arange(90.0),
+            "X": pa.FixedShapeTensorArray.from_numpy_ndarray(images),
+            "t": days,
+            "y": np.arange(90) % 3,
+        }
+    )
+    source = opened(data, weight=None)
+    with Loader(source, planned(source, batch_size=32), epochs=1) as loader:
+        assert loader.feature_names[:4] == ("x", "X[0,0]", "X[0,1]", "X[0,2]") and loader.feature_names[7] == "t.age"
+        for batch in loader:
+            np.testing.assert_array_equal(batch.tensor("X"), images[batch.rows])
+            np.testing.assert_array_equal(batch.tensor("x"), batch.rows)
+            assert batch.tensor("t").shape == (len(batch), 5) and np.shares_memory(batch.tensor("X"), batch.features)
+            np.testing.assert_array_equal(batch.take(np.array([1, 0])).tensor("X"), images[batch.rows[[1, 0]]])
+            np.testing.assert_array_equal(batch.part(1, 3).tensor("X"), images[batch.rows[1:3]])
+            with pytest.raises(KeyError, match="'y' becomes numbers: must be one of 'x', 'X', 't'"):
+                batch.tensor("y")
 
 
 def test_features_beside_tensors() -> None:

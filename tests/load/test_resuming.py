@@ -210,7 +210,7 @@ def after(loader: Loader, batches: int) -> dict[str, int]:
 def test_a_state_of_another_order_is_refused(changed: dict[str, Any]) -> None:
     with numbers(**changed)() as other, numbers()() as loader:
         before = after(loader, 2)
-        with pytest.raises(UsageError, match="the state is of another order of rows: other chunks"):
+        with pytest.raises(UsageError, match="the state is of another order of rows: the chunks, seed"):
             loader.load_state_dict(after(other, 3))
         assert loader.state_dict() == before and next(loader).held_out
 
@@ -237,7 +237,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"order": 1}, "another order"),
     ({"more": 1}, "the state of a loader has .*'order', .*not .*'more'"),
     ({3: 1}, "the state of a loader has"),
-    ({"window": 2, "held_window": 1}, "a place that is not there"),
+    ({"window": 2, "held_window": 1}, "a position that does not exist"),
 ]
 
 
@@ -272,12 +272,12 @@ def test_a_place_that_is_not_there_is_an_error(place: dict[str, int]) -> None:
     with numbers()() as loader:
         loader.load_state_dict({**START, **place, "order": loader.state_dict()["order"]})
         for _ in range(2):  # however often one asks
-            with pytest.raises(UsageError, match="a place that is not there"):
+            with pytest.raises(UsageError, match="a position that does not exist"):
                 list(islice(loader, 20))
 
 
 def test_without_holdout_nothing_was_held_out() -> None:
-    with numbers(holdout=0.0)() as loader, pytest.raises(UsageError, match="a place that is not there"):
+    with numbers(holdout=0.0)() as loader, pytest.raises(UsageError, match="a position that does not exist"):
         loader.load_state_dict({**loader.state_dict(), "held_row": 1})
 
 

@@ -20,6 +20,12 @@ WAIT = 30.0  # seconds that any wait may take before the test fails
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 
 
+def test_sizes_and_measures_import_neither_numpy_nor_arrow() -> None:
+    code = "import sys, streamtrain.memory.sizes, streamtrain.memory.process as p; p.reset_peak(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT, check=True)
+    assert not {"numpy", "pyarrow", "dask"} & {*done.stdout.split()}
+
+
 @settings(deadline=None)
 @given(st.integers(1, 999 * 10**15))
 def test_a_formatted_size_parses_to_nearly_the_same(size: int) -> None:
@@ -109,7 +115,7 @@ def test_an_error_inside_gives_the_bytes_back() -> None:
 
 
 def test_what_can_never_fit_is_an_error() -> None:
-    with pytest.raises(BudgetExceeded, match="declares 101 B but the plan allows 100 B"), ByteGate(100).hold(101):
+    with pytest.raises(BudgetExceeded, match="a read needs 101 B, but the plan leaves 100 B"), ByteGate(100).hold(101):
         pass
 
 

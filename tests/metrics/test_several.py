@@ -68,7 +68,7 @@ def test_one_name_is_no_several() -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(UsageError, match=r"2 targets of 3 classes each; .* must have two"):
+    with pytest.raises(UsageError, match=r"2 targets of 3 classes each: .* must have two"):
         make_metrics("classify", 3, ["a", "b"])
     with pytest.raises(UsageError, match="'a' is named twice"):
         make_metrics("regress", 0, ["b", "a", "a"])
@@ -117,7 +117,7 @@ def test_patience_continues_from_its_state(values: list[float], patience: int, m
 
 
 def test_patience_refuses_what_cannot_be() -> None:
-    with pytest.raises(UsageError, match="patience is 0; wanted at least 1 epoch"):
+    with pytest.raises(UsageError, match="patience is 0; must be at least 1 epoch"):
         Patience(0, "loss", True)
     for least in (-1e-4, math.inf, math.nan):
         with pytest.raises(UsageError, match="least is"):

@@ -51,7 +51,10 @@ def test_a_loaded_model_predicts_the_same_bits(tmp_path: Path, kind: str, settin
     assert predictions(loaded).tobytes() == predictions(model).tobytes()
     assert loaded.classes == model.classes and [type(c) for c in loaded.classes] == [type(c) for c in model.classes]
     assert (loaded.task, loaded.recipe, loaded.layout.features) == (model.task, model.recipe, model.layout.features)
-    assert loaded.layout.slots == ["X[0]", "X[1]", "X[2]"] and loaded.preparation.looks == model.preparation.looks
+    assert (
+        loaded.layout.slots == ["X[0]", "X[1]", "X[2]"]
+        and loaded.preparation.checks_finite == model.preparation.checks_finite
+    )
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(loaded.state_dict()[name], value, name)
     assert len(np.unique(predictions(model))) > 100

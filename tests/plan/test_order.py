@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamtrain.plan.order import Piece, chunk_order, held_out, lanes, row_keys, row_places, streamed, windows
+from streamtrain.plan.order import Piece, chunk_order, held_out, lanes, row_keys, row_positions, streamed, windows
 
 quick = settings(deadline=None, max_examples=150)
 
@@ -175,12 +175,12 @@ def test_the_memory_of_an_order_grows_with_chunks_and_not_with_rows(rows_each: i
 
 
 def places(rows: int, window: int, seed: int = 0) -> NDArray[np.int64]:
-    return row_places(0, rows, rows, row_keys(seed=seed, epoch=0, window=window))
+    return row_positions(0, rows, rows, row_keys(seed=seed, epoch=0, window=window))
 
 
 def test_the_places_of_rows_depend_on_seed_epoch_and_window() -> None:
     keys = [row_keys(seed=s, epoch=e, window=w) for s in (0, 1) for e in (0, 1) for w in (0, 1)]
-    orders = {tuple(row_places(0, 50, 50, k).tolist()) for k in keys}
+    orders = {tuple(row_positions(0, 50, 50, k).tolist()) for k in keys}
     assert len(orders) == 8
 
 

@@ -117,11 +117,11 @@ def test_infinities_as_asked() -> None:
 @given(cuts=st.lists(st.integers(1, 199), max_size=4), seed=st.integers(0, 20))
 def test_slots_do_not_depend_on_the_cut(cuts: list[int], seed: int) -> None:
     whole = batch_of(seed, 200)
-    found = Preparation(SHAPE).complete(batch_of(seed, 200), learn=True)[0]
+    found = Preparation(SHAPE).fill_missing(batch_of(seed, 200), learn=True)[0]
     preparation, parts = Preparation(SHAPE), []
     borders = [0, *sorted(set(cuts)), 200]
     for first, last in pairwise(borders):
-        part = preparation.complete(whole.part(first, last), learn=True)[0]
+        part = preparation.fill_missing(whole.part(first, last), learn=True)[0]
         assert part.sparse is not None
         parts.append(part.sparse.indices)
     assert found.sparse is not None

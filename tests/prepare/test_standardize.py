@@ -127,7 +127,7 @@ def test_observe_leaves_its_input_and_transform_works_in_place() -> None:
 def test_what_cannot_be() -> None:
     with pytest.raises(UsageError, match="features is -1"):
         Standardize(-1)
-    with pytest.raises(UsageError, match=r"wanted \(rows, 3\)"):
+    with pytest.raises(UsageError, match=r"expected \(rows, 3\)"):
         Standardize(3).observe(np.zeros((2, 1), np.float32))
     columns = Standardize(3)
     columns.observe(np.zeros((0, 3), np.float32))

@@ -22,8 +22,8 @@ def test_each_value_has_a_slot_of_its_own_while_there_is_room() -> None:
     slots = Vocabulary(10)
     found = slots.observe(words(0, 3000, 300))
     same = {}
-    for signature, slot in zip(words(0, 3000, 300).tolist(), found.tolist(), strict=True):
-        assert same.setdefault(signature, slot) == slot
+    for value, slot in zip(words(0, 3000, 300).tolist(), found.tolist(), strict=True):
+        assert same.setdefault(value, slot) == slot
     assert len(set(same.values())) == len(same) == slots.used and slots.shared == 0
     assert sorted(same.values()) == list(range(1, len(same) + 1)), "in the order in which they came"
 
@@ -73,13 +73,13 @@ def test_bits_have_bounds(bits: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "signatures", [np.array([5, 5], np.uint32), np.arange(1, 100, dtype=np.uint32), np.array([0], np.uint32)]
+    "hashes", [np.array([5, 5], np.uint32), np.arange(1, 100, dtype=np.uint32), np.array([0], np.uint32)]
 )
-def test_a_state_that_is_none_is_refused(signatures: np.ndarray) -> None:
+def test_a_state_that_is_none_is_refused(hashes: np.ndarray) -> None:
     slots = Vocabulary(4)
     slots.observe(np.array([3], np.uint32))
-    with pytest.raises(ValueError, match="signatures"):
-        slots.load_state_dict({"signatures": signatures, "entries": 3, "shared": 0})
+    with pytest.raises(ValueError, match="hashes"):
+        slots.load_state_dict({"signatures": hashes, "entries": 3, "shared": 0})
 
 
 @settings(deadline=None, max_examples=40)
@@ -123,11 +123,11 @@ def test_entries_are_the_same_in_numpy(
 
     def made() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         own = features.copy()
-        indptr, signatures = entries(own, fill, missing, codes, categories, crosses, seeds, sizes, total)
+        indptr, hashes = entries(own, fill, missing, codes, categories, crosses, seeds, sizes, total)
         if sizes is not None:  # what stands in the gaps is anybody's
             gaps = np.concatenate([np.arange(e - n, e) for e, n in zip(indptr[1:], sizes, strict=True)] or [[]])
-            signatures = np.delete(signatures, gaps.astype(int))
-        return own, indptr, signatures
+            hashes = np.delete(hashes, gaps.astype(int))
+        return own, indptr, hashes
 
     first = made()
     with kernels.using(None):

@@ -108,13 +108,14 @@ def header(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 KNOWN: dict[str, Any] = {
     "settings": {}, "resolved": {}, "validate": None, "validation": None, "versions": {}, "resumes": 0, "warnings": [],
+    "started": "2026-01-31T12:00:00+00:00",
     "checkpoint_seconds": 30.0,
     "model": {}, "cursor": {},
     "data": {"fingerprint": None, "rows": 1, "chunks": 1, "schema": {}, "files": None}, "lineage": [], "ledger": None,
     "environment": {"streamtrain": "", "numpy": "", "blas": "", "kernels": "", "processor": ""},
     "history": {"rows": 0, "held": 0, "batches": 0, "next_record": 1, "lines": [], "ends": [], "is_over": False,
                 "best_epoch": None, "judge": "progressive"},
-    "seconds": {"loop": 0.0, "read": 0.0, "wait": 0.0, "learn": 0.0, "checkpoint": 0.0},
+    "seconds": {"loop": 0.0, "read": 0.0, "wait": 0.0, "learn": 0.0, "validation": 0.0, "checkpoint": 0.0},
 }  # fmt: skip
 """The least that a header has."""
 
@@ -246,8 +247,8 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(stopped: Path
     seen = json.loads(tensors.load_metadata(good)["streamtrain"])["cursor"]["rows_seen"]
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--json")
     assert code == 0, err
-    said = f"{damaged}: its checksum differs: the file is not what was written: going on from the checkpoint before"
-    assert f"{seen:,} rows learned" in err and said in err
+    said = f"{damaged}: its checksum differs: the file is not what was written: the checkpoint before it is used"
+    assert f"after {seen:,} rows" in err and said in err
     assert said in json.loads(out)["warnings"] and said in json.loads((stopped / "report.json").read_text())["warnings"]
     assert same(stopped, made / "whole") and json.loads(out)["resumes"] == 1
     assert names(stopped) == [good.name, "checkpoint-00000005.safetensors"]
@@ -256,7 +257,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(stopped: Path
 def test_a_whole_newest_is_where_it_goes_on(stopped: Path, made: Path, run: Run) -> None:
     seen = json.loads(tensors.load_metadata(newest(stopped))["streamtrain"])["cursor"]["rows_seen"]
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--json")
-    assert code == 0 and f"{seen:,} rows learned" in err and json.loads(out)["warnings"] == []
+    assert code == 0 and f"after {seen:,} rows" in err and json.loads(out)["warnings"] == []
     assert same(stopped, made / "whole")
 
 
@@ -396,7 +397,7 @@ def test_what_is_no_checkpoint_is_passed_over(
     make(path)
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--json")
     assert code == 0 and "Traceback" not in err, err
-    assert f"{path}: " in err and "going on from the checkpoint before" in err
+    assert f"{path}: " in err and "the checkpoint before it is used" in err
     assert any(str(path) in warning for warning in json.loads(out)["warnings"])
     assert same(stopped, made / "whole")
     left = [] if not path.is_dir() else [path.name]  # nobody's folder is removed

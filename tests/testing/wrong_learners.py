@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -249,6 +250,68 @@ class PredictingTicks(Good):
     def predict(self, X: NDArray[np.float32], sparse: Sparse | None = None) -> NDArray[np.float32]:
         self.clock += 1
         return super().predict(X, sparse)
+
+
+# -- many batches in one call --------------------------------------------------------------------------------------------
+
+
+class GoodRun(Good):
+    """Takes many batches in one call, without a defect."""
+
+    can_run, diverged = True, False
+
+    def run(
+        self, batch: Batch, size: int, maps: NDArray[np.float32], block: NDArray[np.float64]
+    ) -> tuple[int, NDArray[np.float32], NDArray[np.float32] | None]:
+        predictions = []
+        for done, start in enumerate(range(0, len(batch), size)):
+            part = batch.part(start, min(start + size, len(batch)))
+            about = part.features - maps[0]
+            sums = np.stack([about.sum(axis=0), (about**2).sum(axis=0)])
+            prepared = replace(part, features=self.prepare(part.features, maps))
+            predictions.append(self.predict(prepared.features, prepared.sparse))
+            self.diverged = not np.isfinite(sums).all()
+            if self.diverged:
+                return self.stop(done, prepared, block), np.concatenate(predictions), sums
+            block += self.added(sums)
+            self.learn(prepared)
+        return done + 1, np.concatenate(predictions), None
+
+    def prepare(self, X: NDArray[np.float32], maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (X - maps[1]) * maps[2]
+
+    def stop(self, done: int, batch: Batch, block: NDArray[np.float64]) -> int:
+        return done
+
+    def added(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
+        return sums
+
+
+class RunsUnprepared(GoodRun):
+    def prepare(self, X: NDArray[np.float32], maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        return X
+
+
+class RunsWithoutSums(GoodRun):
+    def added(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
+        return 0 * sums
+
+
+class RunsOnPastWhatIsNotFinite(GoodRun):
+    def stop(self, done: int, batch: Batch, block: NDArray[np.float64]) -> int:
+        return done + 1
+
+
+class LearnsWhatIsNotFinite(GoodRun):
+    def stop(self, done: int, batch: Batch, block: NDArray[np.float64]) -> int:
+        self.learn(batch)
+        return done
+
+
+class SumsWhatIsNotFinite(GoodRun):
+    def stop(self, done: int, batch: Batch, block: NDArray[np.float64]) -> int:
+        block += np.nan
+        return done
 
 
 # -- what it claims ------------------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_what_is_missing_or_unknown(tmp_path: Path) -> None:
             ask(str(tmp_path / "nope"))
     with pytest.raises(ColumnError, match="no column 'y' for the target"):
         evaluate(model, data.drop_columns(["y"]))
-    with pytest.raises(BadValueError, match=r"target 'y' is 99 in .*none of the 2 known classes \(-7, 3\)"):
+    with pytest.raises(BadValueError, match=r"target 'y' is 99 in .*not one of the 2 known classes \(-7, 3\)"):
         evaluate(model, data.set_column(3, "y", pa.array([3] * 2999 + [99])))
     with pytest.raises(DataError, match="'y'"):
         evaluate(model, data.set_column(3, "y", pa.array(["3"] * ROWS)))

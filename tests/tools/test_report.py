@@ -87,7 +87,15 @@ def test_a_stopped_run_is_shown_from_its_checkpoint(run: Path, tmp_path: Path) -
     text = html(copy, tmp_path)
     assert "Stopped: 2 of 2 epochs are over" in text and "fit --resume" in text
     assert "The budget" not in text
-    for shown in ("Rows skipped", "Scores", "Where the time went", "&lt;b&gt;colour&lt;/b&gt;", "Settings"):
+    for shown in (
+        "Rows skipped",
+        "Scores",
+        "Memory over time",
+        "all memory of the process",
+        "Where the time went",
+        "&lt;b&gt;colour&lt;/b&gt;",
+        "Settings",
+    ):
         assert shown in text
 
 

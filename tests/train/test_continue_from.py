@@ -326,7 +326,6 @@ def test_a_damaged_run(world: Path, tmp_path: Path, name: str, damage: str) -> N
         ({"l2": 0.1}, "--l2 is 0.1, the model has 0.0"),
         ({"loss": "hinge"}, "--loss is hinge"),
         ({"learner": "trees"}, "trees"),
-        ({"sed": 1}, "no setting 'sed'"),
     ],
     ids=str,
 )  # fmt: skip

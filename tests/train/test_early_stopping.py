@@ -72,7 +72,7 @@ def test_what_becomes_better_is_not_stopped() -> None:
 
 def test_patience_needs_somebody_to_judge() -> None:
     data = {"x": np.zeros(50), "y": np.arange(50) % 2}
-    with pytest.raises(UsageError, match="--patience 2: needs rows to judge by: --holdout or --validate"):
+    with pytest.raises(UsageError, match="--patience 2: needs rows to judge by: give --holdout or --validate"):
         fit(data, target="y", patience=2)
     with pytest.raises(DataError, match="--patience: no loss to judge by"):
         fit(data, target="y", patience=2, holdout=1e-9)
@@ -228,7 +228,7 @@ BAD = [
     ("--features x,y", "both the target and a feature"),
     ("--exclude x,z", "no feature is left"),
     ("--as x=ignore --as z=ignore", "no feature is left"),
-    ("--classes 0", "at least two are needed"),
+    ("--classes 0", "give at least two"),
     ("--task regress --classes 0,1", "--classes: a regression has none"),
 ]
 

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import WAIT, wait_for
 
 from streamtrain import Model, fit, reader_from
 from streamtrain.model import tensors
@@ -27,7 +28,6 @@ from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
-WAIT = 30  # seconds, for anything
 
 
 @pytest.fixture(autouse=True)
@@ -255,8 +255,9 @@ def test_from_the_progress(tmp_path: Path, whole: tuple[Any, ...]) -> None:
     def stop(_: Any) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         fit(table(), out=tmp_path / "r", validate=table(seed=1), progress=stop, **ASKED)
+    assert caught.value.__notes__ == [f"the run is kept: fit(..., out='{tmp_path}/r', resume=True) goes on"]
     assert cursor(tmp_path / "r")["epoch"] >= 0
     fit(table(), out=tmp_path / "r", validate=table(seed=1), resume=True)
     assert outcome(tmp_path / "r") == whole
@@ -265,9 +266,9 @@ def test_from_the_progress(tmp_path: Path, whole: tuple[Any, ...]) -> None:
 def test_without_a_folder_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Model, "train", before(once(signal.SIGINT), Model.train))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         fit(table(), **ASKED)
-    assert os.listdir() == []
+    assert os.listdir() == [] and not hasattr(caught.value, "__notes__")
 
 
 def test_before_there_is_anything_to_keep(tmp_path: Path) -> None:
@@ -348,9 +349,7 @@ def test_sigterm(tmp_path: Path, how: str) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, *map(str, command)], text=True, **pipes)  # type: ignore[call-overload]
     try:
-        deadline = time.monotonic() + WAIT
-        while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for((run / "metrics.jsonl").exists, "the first scores")
         sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=WAIT)
@@ -360,7 +359,10 @@ def test_sigterm(tmp_path: Path, how: str) -> None:
     if how == "python":
         assert process.returncode == -signal.SIGTERM and "Traceback" not in err, (out, err)
     else:
-        assert process.returncode == 143 and out == "" and err == "\ninterrupted\n", (out, err)
+        assert process.returncode == 143 and out == "" and err.startswith("\ninterrupted\nthe run is kept; "), (
+            out,
+            err,
+        )
     stood = cursor(run)
     ends = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert stood["rows_seen"] >= ends[-1]["rows_seen"] and stood["epoch"] >= 0
@@ -380,7 +382,7 @@ def test_twice_does_not_wait(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "writing\n"
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(WAIT)
     finally:
         process.kill()
         process.communicate(timeout=WAIT)

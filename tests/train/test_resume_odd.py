@@ -130,7 +130,7 @@ def test_ctrl_c_within_the_last_checkpoint_leaves_one(tmp_path: Path, monkeypatc
 def test_not_fewer_epochs_than_are_over(tmp_path: Path) -> None:
     fit(table(2000), out=tmp_path / "r", epochs=3, **ASKED)
     (tmp_path / "r/report.json").unlink()
-    with pytest.raises(RunError, match="--epochs 2: the run is in its epoch 3: give 3 or more"):
+    with pytest.raises(RunError, match="--epochs 2: the run is already in epoch 3: give 3 or more"):
         fit(table(2000), out=tmp_path / "r", resume=True, epochs=2)
     assert fit(table(2000), out=tmp_path / "r", resume=True).report.epochs == 3
 

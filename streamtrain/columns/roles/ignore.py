@@ -13,6 +13,7 @@ class Ignore(Role):
     """Any column on request; columns of the null type."""
 
     name = "ignore"
+    is_read = False
 
     def accepts(self, kind: pa.DataType) -> bool:
         return True

@@ -7,12 +7,14 @@ targets are learned at once, each by itself; or (rows, classes) for softmax. A l
 from __future__ import annotations
 
 from dataclasses import fields
+from importlib import import_module
 from typing import Any
 
 from streamtrain.errors import UsageError
 from streamtrain.learn.losses.base import Loss
 from streamtrain.learn.losses.classify import Hinge, Logistic, Softmax
 from streamtrain.learn.losses.regress import Huber, Poisson, Quantile, Squared
+from streamtrain.learn.settings import LOSS_HOMES
 
 __all__ = [
     "LOSSES",
@@ -27,9 +29,13 @@ __all__ = [
     "get_loss",
 ]
 
-LOSSES: dict[str, Loss] = {
-    loss.name: loss for loss in (Squared(), Huber(), Quantile(), Poisson(), Logistic(), Hinge(), Softmax())
-}
+
+def _class(name: str) -> Any:
+    module, _, kind = LOSS_HOMES[name].partition(".")
+    return getattr(import_module(f"streamtrain.learn.losses.{module}"), kind)
+
+
+LOSSES: dict[str, Loss] = {name: _class(name)() for name in LOSS_HOMES}
 
 
 def get_loss(loss: str | Loss, **parameters: float) -> Loss:

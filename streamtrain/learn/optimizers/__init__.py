@@ -7,12 +7,15 @@ touches. So each optimizer is written once.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
 
 from streamtrain.errors import UsageError
 from streamtrain.learn.optimizers.adaptive import Adagrad, Adam, Ftrl, Normalized
 from streamtrain.learn.optimizers.base import Optimizer, StreamStats
-from streamtrain.learn.optimizers.steady import SCHEDULES, Momentum, Sgd
+from streamtrain.learn.optimizers.steady import Momentum, Sgd
+from streamtrain.learn.settings import OPTIMIZER_HOMES, SCHEDULES
 
 __all__ = [
     "OPTIMIZERS",
@@ -26,28 +29,48 @@ __all__ = [
     "Sgd",
     "StreamStats",
     "get_optimizer",
+    "parameters_of",
 ]
 
-OPTIMIZERS: dict[str, Optimizer] = {
-    optimizer.name: optimizer for optimizer in (Normalized(), Sgd(), Momentum(), Adagrad(), Adam(), Ftrl())
-}
+
+def _class(name: str) -> Any:
+    module, _, kind = OPTIMIZER_HOMES[name].partition(".")
+    return getattr(import_module(f"streamtrain.learn.optimizers.{module}"), kind)
 
 
-def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt") -> Optimizer:
-    """The optimizer of that name, with that schedule. Raises UsageError for an unknown one, or a schedule that it has not.
+OPTIMIZERS: dict[str, Optimizer] = {name: _class(name)() for name in OPTIMIZER_HOMES}
+
+
+def parameters_of(optimizer: str | Optimizer) -> tuple[str, ...]:
+    """The names of an optimizer's parameters, its schedule aside.
+
+    >>> parameters_of("adam")
+    ('beta1', 'beta2')
+    """
+    kind: Any = type(OPTIMIZERS.get(optimizer) if isinstance(optimizer, str) else optimizer)
+    return tuple(field.name for field in fields(kind) if field.name != "schedule") if kind is not type(None) else ()
+
+
+def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **parameters: float) -> Optimizer:
+    """The optimizer of that name, with that schedule and those parameters. Raises UsageError for an unknown name, for a
+    schedule that the optimizer has not, and for parameters beside an ``Optimizer``.
 
     >>> get_optimizer("sgd", "inverse").rate({}, 1.0, StreamStats(rows=100_000, power=2.0)).item()
     0.25
     """
     if not isinstance(optimizer, str):
+        if parameters:
+            raise UsageError(
+                f"parameters ({', '.join(parameters)}) go with the name of an optimizer, not with {optimizer!r}"
+            )
         return optimizer
     if optimizer not in OPTIMIZERS:
         raise UsageError(f"unknown optimizer {optimizer!r}; wanted one of {', '.join(sorted(OPTIMIZERS))}")
     if schedule not in SCHEDULES:
         raise UsageError(f"unknown schedule {schedule!r}; wanted one of {', '.join(SCHEDULES)}")
-    found = OPTIMIZERS[optimizer]
-    if isinstance(found, Sgd | Momentum):
-        return replace(found, schedule=schedule)
+    kind: Any = _class(optimizer)
+    if any(field.name == "schedule" for field in fields(kind)):
+        return kind(schedule=schedule, **parameters)  # type: ignore[no-any-return]
     if schedule != "sqrt":
         raise UsageError(f"schedule is {schedule!r}: optimizer {optimizer!r} has none; it is for 'sgd' and 'momentum'")
-    return found
+    return kind(**parameters)  # type: ignore[no-any-return]

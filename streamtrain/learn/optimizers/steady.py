@@ -12,9 +12,7 @@ from streamtrain.learn.losses import Loss
 from streamtrain.learn.optimizers.base import Floats, State, StreamStats
 from streamtrain.learn.penalties import Penalty
 
-__all__ = ["SCHEDULES", "Momentum", "Sgd"]
-
-SCHEDULES = ("constant", "sqrt", "inverse")
+__all__ = ["Momentum", "Sgd"]
 
 _PACE_ROWS = 1e5  # rows after which a schedule slows down
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from streamtrain.batch import Batch
-from streamtrain.testing.learners import checks, sizes, state, world
+from streamtrain.learn.family import LearnerShape
+from streamtrain.testing.learners import checks, fused, sizes, state, world
 from streamtrain.testing.learners.generated import generated_batch
 from streamtrain.testing.learners.subject import LearnerSubject, Task
 
@@ -20,7 +21,7 @@ LEARNER_CHECKS: tuple[Callable[[LearnerSubject], None], ...] = (
     checks.predicting, world.global_random, world.clock, world.surroundings,
     world.open_files, world.another_process, state.state_values, state.resumes,
     state.state_copies, state.other_state, sizes.bounded_growth, sizes.declared_bytes,
-    checks.weights, checks.sparse,
+    checks.weights, checks.sparse, fused.fused_run,
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ class LearnerTests:
             classes = 2
 
             def make(self):
-                return Mine(self.features, self.classes)
+                return Mine(self.shape)
 
     ``make`` is all that is needed, for a learner of regression. What it claims is said by
 
@@ -65,6 +66,11 @@ class LearnerTests:
     free_shapes: ClassVar[Sequence[str]] = ()
 
     _predicts: ClassVar[bool] = True
+
+    @property
+    def shape(self) -> LearnerShape:
+        """What the learner is made for, as `fit` tells a class or function that makes one."""
+        return LearnerShape(self.features, self.slots, self.classes, self.targets)
 
     def make(self) -> Any:
         """A fresh one, that has learned nothing; the same at every call."""
@@ -172,6 +178,9 @@ class LearnerTests:
 
     def test_sparse(self) -> None:
         self._run(checks.sparse)
+
+    def test_fused_run(self) -> None:
+        self._run(fused.fused_run)
 
 
 class PreparerTests(LearnerTests):

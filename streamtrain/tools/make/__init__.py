@@ -1,15 +1,15 @@
-"""Data with a known truth, streamed to disk: as many rows as the disk holds, in the memory of about one chunk.
+"""Data with a known truth, written as a stream: as many rows as the disk holds, in about the memory of one chunk.
 
-`make` writes a problem whose best possible loss is known, so that a learner can be measured against it:
+`make` writes a problem whose lowest possible loss is known, so that a learner can be compared with it:
 
 ==============  ======================================================================================================
-``clicks``      two classes; columns of wildly different scale (1e-6 to 1e6) and offset (to 300 standard deviations)
+``clicks``      two classes; the columns differ in scale (1e-6 to 1e6) and offset (up to 300 standard deviations)
 ``clusters``    ten classes; Gaussian clusters that overlap
 ``regression``  a linear function with noise
 ==============  ======================================================================================================
 
-A row is a pure function of (name, seed, columns, position of the row). Chunks, files, format and compression only say
-how rows are stored, and ``sorted=True`` gives the same rows in another order.
+A row is a pure function of (name, seed, columns, position of the row). Chunks, files, format and compression only decide how
+rows are stored, and ``sorted=True`` gives the same rows in another order.
 """
 
 from __future__ import annotations
@@ -47,28 +47,63 @@ def make(
 
     Parquet: ``part-000.parquet``, ... with the float32 columns ``x0``, ``x1``, ... and the target ``y``, the rows split
     evenly over ``files``. Zarr: one group with ``X``, shape (rows, columns), float32, and ``y``, shape (rows,).
-    Beside them ``_truth.json`` (an underscore: not data): weights, bias, scales, offsets and loss of the true model.
+    ``_truth.json`` beside them (readers skip names with an underscore) holds the weights, bias, scales, offsets and loss of the
+    true model.
 
-    columns: features, 40 unless said. chunk_rows: see `default_chunk_rows`. files: see `default_files`.
-    sorted: rows grouped by target, ascending: the stable sort of the same rows. While it runs it takes the decoded size
-    once more on disk (`streamtrain.tools.make.order` says why).
-    progress: called with the number of rows done so far; the last call says ``rows``.
+    Everything is written to a hidden folder that gets the name ``out`` at the end: an error or Ctrl-C leaves nothing behind.
 
-    Returns ``{"rows", "columns", "path", "target", "task", "best_loss"}``; best_loss is the mean loss of the true model
-    over exactly these rows: log-loss (natural log) or squared error.
+    Parameters
+    ----------
+    name
+        ``"clicks"``, ``"clusters"`` or ``"regression"``.
+    rows
+        Rows to write.
+    out
+        The folder to write: new or empty.
+    format
+        ``"parquet"`` or ``"zarr"``.
+    columns
+        Features; 40 by default.
+    sorted
+        Whether to sort the rows by target, ascending; the sort is stable. It takes the decoded size once more on disk while it
+        runs (see `streamtrain.tools.make.order`).
+    files
+        Parquet files (see `default_files`).
+    chunk_rows
+        Rows in a chunk (see `default_chunk_rows`).
+    compression
+        A compression of the format: ``"zstd"``, ``"none"``, ...
+    seed
+        Seed of the data, at least 0.
+    progress
+        Called with the number of rows done so far; in the last call this is ``rows``.
 
-    Everything is written to a hidden folder beside ``out``, which gets its name at the end: after an error or Ctrl-C
-    there is nothing. Raises `UsageError`, before any I/O, for a setting that cannot be or an ``out`` in use.
+    Returns
+    -------
+    dict
+        ``rows``, ``columns``, ``path``, ``target``, ``task`` and ``best_loss``: the mean loss of the true model over exactly
+        these rows, log-loss (natural log) or squared error.
+
+    Raises
+    ------
+    UsageError
+        A setting is wrong, or ``out`` is in use. Nothing was written.
+
+    Examples
+    --------
 
     >>> import tempfile
     >>> made = make("clicks", rows=1000, columns=5, out=tempfile.mkdtemp())
     >>> made["rows"], made["columns"], made["target"], made["task"], round(made["best_loss"], 1)
     (1000, 5, 'y', 'classify', 0.5)
     """
-    settings = Settings(name, rows, Path(out), format, columns, files, chunk_rows, compression, seed)
+    settings = Settings(
+        name=name, rows=rows, out=Path(out), format=format, columns=columns, sorted=sorted, files=files,
+        chunk_rows=chunk_rows, compression=compression, seed=seed,
+    )  # fmt: skip
     problem = PROBLEMS[name](settings.features, seed)
     meter = Meter(progress, passes=2 if sorted else 1)
-    out_path = settings.out.absolute()
+    out_path = settings.path.absolute()
     out_path.parent.mkdir(parents=True, exist_ok=True)
     with write_beside(out_path) as folder, staging(folder.parent) as spill:
         pieces = problem.pieces(rows)

@@ -1,10 +1,9 @@
-"""Rows grouped by target, out of core: spill sorted runs to disk once, then merge them bucket by bucket.
+"""Rows sorted by target, out of core: write sorted runs to disk once, then merge them bucket by bucket.
 
-A run is about 8 MB of rows, stably sorted by target. In a sorted run the rows of a bucket (one class, or one quantile
-of a numeric target) stand together, so a bucket is one short read from each run. The result is the stable sort of all
-rows by target, in memory of about two runs, for twice the disk space of the decoded rows at most; the spill is
-gone when the last row is out. (A pass over the blocks for each class would need no disk, but a numeric target would
-need a pass for each 8 MB.)
+A run is about 8 MB of rows in a stable sort by target. In a sorted run the rows of a bucket (one class, or one quantile of a
+numeric target) are adjacent, so reading a bucket takes one short read from each run. The result is the stable sort of all rows
+by target. It takes the memory of about two runs, and at most twice the disk space of the decoded rows until the last row is
+written. (One pass over the blocks for each class would need no disk, but a numeric target would need a pass for every 8 MB.)
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ Records = NDArray[np.void]
 
 
 def sorted_pieces(pieces: Iterable[Piece], problem: Problem, rows: int, spill: Path) -> Iterator[Piece]:
-    """The ``rows`` rows of the pieces, stably sorted by target; ``spill`` is a folder for what waits."""
+    """Yield the ``rows`` rows of the pieces in a stable sort by target. spill: a folder for temporary files."""
     kind = np.dtype([("x", np.float32, (problem.columns,)), ("y", problem.target_type)])
     edges = problem.edges(-(-rows * kind.itemsize // RUN_BYTES))
     with open(spill / "runs", "w+b") as runs, open(spill / "cuts", "w+b") as cuts:
         starts = _spill(pieces, edges, kind, runs, cuts)
         for bucket in range(len(edges) - 1):
             slices = _slices(bucket, starts, len(edges), cuts)
-            if problem.task == "classify":  # equal targets: every slice is in order as it is
+            if problem.task == "classify":  # all targets are equal: every slice is already sorted
                 yield from (_columns(_read(runs, kind, [one])) for one in slices)
             else:
                 yield _columns(_by_target(_read(runs, kind, list(slices))))
@@ -41,7 +40,7 @@ def sorted_pieces(pieces: Iterable[Piece], problem: Problem, rows: int, spill: P
 def _spill(
     pieces: Iterable[Piece], edges: NDArray[np.float64], kind: DTypeLike, runs: BufferedRandom, cuts: BufferedRandom
 ) -> list[int]:
-    """Write the runs, and for each where its buckets begin; returns the first record of every run."""
+    """Write the runs, and where the buckets of each begin. Returns the first record of every run."""
     starts, total = [], 0
     for run in _runs(pieces, np.dtype(kind)):
         run = _by_target(run)
@@ -53,7 +52,7 @@ def _spill(
 
 
 def _runs(pieces: Iterable[Piece], kind: np.dtype[np.void]) -> Iterator[Records]:
-    """Rows as records, about 8 MB at a time."""
+    """Yield the rows as records, about 8 MB at a time."""
     parts: list[Records] = []
     for x, y in pieces:
         part = np.empty(len(y), kind)
@@ -67,7 +66,7 @@ def _runs(pieces: Iterable[Piece], kind: np.dtype[np.void]) -> Iterator[Records]
 
 
 def _slices(bucket: int, starts: list[int], edges: int, cuts: BufferedRandom) -> Iterator[tuple[int, int]]:
-    """(first record, records) of a bucket in every run. The cuts stay on disk: runs x buckets of them is many."""
+    """Yield (first record, number of records) of a bucket in every run. The cuts stay on disk: there are runs x buckets."""
     for run, start in enumerate(starts):
         cuts.seek(8 * (run * edges + bucket))
         first, last = np.frombuffer(cuts.read(16), np.int64).tolist()
@@ -76,7 +75,7 @@ def _slices(bucket: int, starts: list[int], edges: int, cuts: BufferedRandom) ->
 
 
 def _read(runs: BufferedRandom, kind: DTypeLike, slices: list[tuple[int, int]]) -> Records:
-    """The records of the slices, one after the other."""
+    """Read the records of the slices into one array, in order."""
     records = np.empty(sum(count for _, count in slices), kind)
     view, at = records.view(np.uint8).data, 0
     size = records.itemsize

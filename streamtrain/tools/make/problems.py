@@ -1,9 +1,9 @@
 """Problems with a known truth: rows, targets and the loss of the true model, block by block.
 
-A block is a pure function of (name, seed, columns, block number), so rows do not depend on how they are later cut
-into chunks and files, and the first rows of a larger set are those of a smaller one. Every block draws from a generator
-of its own (``SeedSequence(seed, spawn_key=(name, columns, block))``); nothing is carried from one to the next. (The
-streams are those of numpy's ``Generator``, which numpy may improve between its own versions.)
+A block is a pure function of (name, seed, columns, block number). So rows do not depend on chunks and files, and a larger set
+begins with the rows of a smaller one. Every block draws from its own generator
+(``SeedSequence(seed, spawn_key=(name, columns, block))``). (The random streams are those of numpy's ``Generator``, which may
+change between versions of numpy.)
 
 The truth is linear in the standardised columns ``z = (x - offset) / scale``, each N(0, 1) (within its class)::
 
@@ -29,7 +29,7 @@ Piece = tuple[Floats, NDArray[Any]]
 
 
 def block_rows(columns: int) -> int:
-    """Rows of a block: the power of two at or below 1 MiB of float32 features, at least 16.
+    """The number of rows in a block: the power of two at or below 1 MiB of float32 features, at least 16.
 
     >>> block_rows(40), block_rows(1_000_000)
     (4096, 16)
@@ -38,16 +38,16 @@ def block_rows(columns: int) -> int:
 
 
 class Problem:
-    """What the problems share: columns of known scale and offset, blocks drawn one by one.
+    """The base of the problems: columns of known scale and offset, and blocks that are drawn one by one.
 
-    After rows were drawn with `pieces`, ``loss_sum`` is the sum of the true model's losses on them.
+    ``loss_sum`` is the sum of the true model's losses on the rows that `pieces` has drawn.
     """
 
     name: ClassVar[str]
     task: ClassVar[str]
     target_type: ClassVar[str]
     decades: ClassVar[float] = 0.0  # scales are spread over 10^-decades .. 10^decades
-    far: ClassVar[bool] = False  # every third column stands tens to hundreds of standard deviations from 0
+    far: ClassVar[bool] = False  # every third column is tens to hundreds of standard deviations away from 0
 
     def __init__(self, columns: int, seed: int) -> None:
         self.columns, self.seed = columns, seed
@@ -61,7 +61,7 @@ class Problem:
         self.weights, self.bias = self._truth(rng)
 
     def pieces(self, rows: int) -> Iterator[Piece]:
-        """The first ``rows`` rows, a block at a time. A piece is valid until the next one is asked for."""
+        """Yield the first ``rows`` rows, a block at a time. A piece is valid until the next one is drawn."""
         self.loss_sum = 0.0
         size = block_rows(self.columns)
         z = np.empty((self.columns, size), np.float32)
@@ -76,11 +76,11 @@ class Problem:
             yield z[:, :n], y[:n]
 
     def edges(self, buckets: int) -> Doubles:
-        """Ascending borders that cut the targets into buckets: one a class, or ``buckets`` about equal ones."""
+        """Return ascending borders that cut the targets into buckets: one a class, or ``buckets`` of about equal size."""
         raise NotImplementedError
 
     def truth(self) -> dict[str, Any]:
-        """What the true model is, as JSON."""
+        """Describe the true model, as JSON."""
         arrays = {"weights": self.weights, "bias": self.bias, "scales": self.scales, "offsets": self.offsets}
         return {"name": self.name, "seed": self.seed} | {k: v.tolist() for k, v in arrays.items()}
 
@@ -93,17 +93,17 @@ class Problem:
         raise NotImplementedError
 
     def _targets(self, rng: np.random.Generator, z: Floats) -> tuple[NDArray[Any], Doubles]:
-        """Targets and the true model's losses, each of shape (rows,), for standard normal z. May move z."""
+        """Return targets and the true model's losses, each of shape (rows,), for standard normal z. May shift z in place."""
         raise NotImplementedError
 
     def _score(self, z: Floats) -> Floats:
-        """Shape (rows,) or (classes, rows)."""
-        # not BLAS: its last bits depend on the number of threads, and a target must not
+        """The true model's score of each row, shape (rows,) or (classes, rows)."""
+        # Not by BLAS: its last bits depend on the number of threads, and targets must not.
         return np.asarray(np.einsum("...j,ji->...i", self.weights, z) + self.bias[..., None])
 
 
 def _direction(rng: np.random.Generator, columns: int, length: float) -> Floats:
-    """A random vector of the given length, so that the score is equally spread for any number of columns."""
+    """Draw a random vector of the given length, so that the score has the same spread for any number of columns."""
     vector = rng.standard_normal(columns)
     return (vector * (length / np.linalg.norm(vector))).astype(np.float32)
 
@@ -147,7 +147,7 @@ class Regression(Problem):
 class Clusters(Problem):
     """Ten equally likely classes, each N(centre, 1), the centres 2.5 from 0: Bayes log-loss about 0.6 (40 columns).
 
-    By Bayes' optimizer log p(class | z) is centre . z - |centre|^2 / 2, up to a constant: weights are the centres.
+    By Bayes' rule log p(class | z) is centre . z - |centre|^2 / 2, up to a constant: weights are the centres.
     """
 
     name, task, target_type = "clusters", "classify", "int8"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import UsageError, near_names
+from streamtrain.options import check
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
 from streamtrain.tools.make.problems import PROBLEMS
+from streamtrain.tools.settings import MakeSettings
 
 __all__ = ["Settings", "default_chunk_rows", "default_files"]
 
@@ -38,35 +39,35 @@ def default_files(rows: int, chunk_rows: int, columns: int) -> int:
     return min(groups, -(-groups * (columns + 1) // 20_000))
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(MakeSettings):
     """The arguments of `make`, checked: every way to be wrong is a `UsageError` here, before anything is written."""
 
     name: str
-    rows: int
-    out: Path
-    format: str
-    columns: int | None
-    files: int | None
-    chunk_rows: int | None
-    compression: str
-    seed: int
 
     def __post_init__(self) -> None:
-        _known("data set", self.name, PROBLEMS)
-        _known("format", self.format, COMPRESSIONS)
-        _known(f"compression for {self.format}", self.compression, COMPRESSIONS[self.format])
-        for setting in ("rows", "columns", "files", "chunk_rows"):
-            _at_least(1, setting, getattr(self, setting))
-        _at_least(0, "seed", self.seed)
+        if self.name not in PROBLEMS:
+            raise UsageError(f"unknown data set {self.name!r}: {near_names(self.name, list(PROBLEMS))}")
+        check(self)
+        known = COMPRESSIONS[self.format]
+        if self.compression not in known:
+            raise UsageError(
+                f"--compression {self.compression}: for {self.format} {near_names(self.compression, known)}"
+            )
         if self.chunk > MAX_CHUNK_ROWS:
-            raise UsageError(f"chunk_rows must be at most {MAX_CHUNK_ROWS:,}, got {self.chunk_rows}")
+            raise UsageError(f"--chunk-rows {self.chunk_rows}: must be at most {MAX_CHUNK_ROWS:,}")
         if self.format == "zarr" and self.parts > 1:
-            raise UsageError(f"files={self.files}: a Zarr store is one group; ask for more files with format='parquet'")
+            raise UsageError(
+                f"--files {self.files}: a Zarr store is one group; ask for more files with --format parquet"
+            )
         if self.parts > self.rows:
-            raise UsageError(f"files={self.files} is more than rows={self.rows}: every file needs a row")
-        if self.out.exists() and not (self.out.is_dir() and not os.listdir(self.out)):
-            raise UsageError(f"out={str(self.out)!r} exists and is not an empty folder; remove it or name another")
+            raise UsageError(f"--files {self.files}: is more than --rows {self.rows}: every file needs a row")
+        if self.path.exists() and not (self.path.is_dir() and not os.listdir(self.path)):
+            raise UsageError(f"--out {self.out}: exists and is not an empty folder; remove it or name another")
+
+    @property
+    def path(self) -> Path:
+        return Path(self.out)
 
     @property
     def features(self) -> int:
@@ -83,17 +84,3 @@ class Settings:
         if self.files is None:
             return 1 if self.format == "zarr" else default_files(self.rows, self.chunk, self.features)
         return self.files
-
-
-def _known(what: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(value, known)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UsageError(f"unknown {what} {value!r}{hint} There are: {', '.join(known)}")
-
-
-def _at_least(least: int, setting: str, value: int | None) -> None:
-    if value is not None and value < least:
-        raise UsageError(f"{setting} must be at least {least}, got {value}")

@@ -1,4 +1,4 @@
-"""Pieces of rows, re-cut to chunks and written in a format."""
+"""Cut rows into chunks and write them in a format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Meter", "write_parquet", "write_zarr"]
 
 
 class Meter:
-    """Reports rows done; where every row is handled in several passes, each is a share of a row.
+    """Reports the rows done. passes: how often each row is handled; one pass counts as that share of a row.
 
     >>> meter = Meter(print, passes=2)
     >>> meter.add(10)
@@ -37,9 +37,9 @@ class Meter:
 
 
 class Tap:
-    """Pieces of any size, drawn in the sizes asked for.
+    """Draws blocks of any number of rows from pieces of other sizes.
 
-    The arrays are reused: what `draw` returns is valid until the next draw.
+    The arrays are reused: a block is valid until the next draw.
     """
 
     def __init__(self, pieces: Iterable[Piece], columns: int, target_type: str, most: int) -> None:
@@ -49,7 +49,7 @@ class Tap:
         self._rest: Piece = (self._x[:, :0], self._y[:0])
 
     def draw(self, rows: int) -> Piece:
-        """The next ``rows`` rows; a column is contiguous."""
+        """Return the next ``rows`` rows; each column is contiguous."""
         at = 0
         while at < rows:
             x, y = self._rest if len(self._rest[1]) else next(self._pieces)
@@ -61,7 +61,7 @@ class Tap:
 
 
 def write_parquet(pieces: Iterable[Piece], settings: Settings, problem: Problem, path: Path, meter: Meter) -> None:
-    """The rows as ``path/part-000.parquet``, ..."""
+    """Write the rows as ``path/part-000.parquet``, ..."""
     from streamtrain.storage.parquet.writer import ParquetTableWriter
 
     names = [f"x{j}" for j in range(problem.columns)]
@@ -80,18 +80,18 @@ def write_parquet(pieces: Iterable[Piece], settings: Settings, problem: Problem,
 
 
 def write_zarr(pieces: Iterable[Piece], settings: Settings, problem: Problem, path: Path, meter: Meter) -> None:
-    """The rows as the Zarr group ``path`` with the arrays X and y."""
+    """Write the rows as the Zarr group ``path`` with the arrays X and y."""
     from streamtrain.storage.zarr import ZarrWriter
 
     columns = {"X": ((problem.columns,), "float32"), "y": ((), problem.target_type)}
     with ZarrWriter(path, columns, settings.rows, settings.chunk, settings.compression) as writer:
-        for x, y in pieces:  # the writer gathers them to chunks
+        for x, y in pieces:  # the writer collects them into chunks
             writer.write({"X": x.T, "y": y})
             meter.add(len(y))
 
 
 def _split(rows: int, parts: int) -> Iterator[int]:
-    """Rows of each file: they differ by one at most.
+    """Yield the rows of each file; they differ by at most one.
 
     >>> list(_split(10, 3))
     [3, 3, 4]
@@ -100,7 +100,7 @@ def _split(rows: int, parts: int) -> Iterator[int]:
 
 
 def _chunks(rows: int, chunk_rows: int) -> Iterator[int]:
-    """Rows of each chunk of a file.
+    """Yield the rows of each chunk of a file.
 
     >>> list(_chunks(10, 4))
     [4, 4, 2]

@@ -68,8 +68,9 @@ def score_scale(values: Sequence[float]) -> tuple[Callable[[float], float], Axis
     """
     least, most = min(values), max(values)
     if 0 < _LOG_RATIO * least < most:
-        ticks = [(math.log10(tick / least), label) for tick, label in log_ticks(least, most)]
-        return lambda value: math.log10(value / least), Axis(math.log10(most / least) * _HEADROOM, tuple(ticks))
+        low = 0.8 * least  # so that the least stands above the foot
+        ticks = [(math.log10(tick / low), label) for tick, label in log_ticks(low, most)]
+        return lambda value: math.log10(value / low), Axis(math.log10(most / low) * _HEADROOM, tuple(ticks))
     foot = 0.0 if 0 <= least <= 2 * (most - least) else least
     span = (most - foot) or abs(most) or 1.0
     step = _step(span)

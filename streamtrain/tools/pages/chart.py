@@ -16,7 +16,7 @@ from streamtrain.tools.pages.axis import Axis
 __all__ = ["Band", "Chart", "Curve", "Limit", "Line", "runs"]
 
 _FRAME = 1000
-_NAMED_SHARE, _NAMED_WHERE_WIDE_SHARE = 0.12, 0.04  # a narrower band has no room for its name
+_NAMED_SHARE, _NAMED_WHERE_WIDE_SHARE = 0.12, 0.06  # a narrower band has no room for its name
 _TABLE_ROWS = 100
 
 

@@ -97,8 +97,7 @@ def _score_cards(report: Mapping[str, Any]) -> list[Card]:
 def _memory(report: Mapping[str, Any]) -> list[Any]:
     if report.get("timeline"):
         return [memory_chart(Timeline(report))]
-    told = "No moment was recorded." if "timeline" in report else "This run recorded no timeline."
-    return [Texts([told])] if report.get("memory") else []
+    return [Texts(["No timeline was recorded."])] if report.get("memory") else []
 
 
 def _stages(report: Mapping[str, Any]) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Where a page or a picture may be written, asked before the work is done; and how: whole, or not at all."""
+"""Where a page or a picture may be written, checked before the work is done, and writing it whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ PAGE_ENDINGS = (".html", ".htm")
 
 
 def require_file(path: str | Path, endings: Sequence[str], data: Any = None) -> Path:
-    """The path, if a file of one of the endings can be written there; otherwise UsageError.
+    """Return the path if a file with one of the endings can be written there. Raises UsageError otherwise.
 
-    data: what is profiled; a file may not lie in its folder, where the next one who reads it would find it.
+    data: the data that are read; the file may not be among them.
 
-    >>> require_file("no/such/folder/memory.html", [".html"])
+    >>> require_file("no/such/memory.html", [".html"])
     Traceback (most recent call last):
     ...
-    streamtrain.errors.UsageError: no/such/folder/memory.html: there is no folder no/such/folder: make it first, or name another
+    streamtrain.errors.UsageError: no/such/memory.html: the folder no/such does not exist: create it, or name another
     >>> require_file("data.parquet", [".html", ".htm"])
     Traceback (most recent call last):
     ...
-    streamtrain.errors.UsageError: data.parquet: must end in .html or .htm: name it so
+    streamtrain.errors.UsageError: data.parquet: must end in .html or .htm
     """
     asked, place = printable(str(path)), Path(path)
     if place.suffix.lower() not in endings:
         *others, last = endings
         known = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"{asked or 'the name of the file'}: must end in {known}: name it so")
+        raise UsageError(f"{asked or 'the file name'}: must end in {known}")
     try:
         if not place.parent.is_dir():
             raise UsageError(
-                f"{asked}: there is no folder {printable(str(place.parent))}: make it first, or name another"
+                f"{asked}: the folder {printable(str(place.parent))} does not exist: create it, or name another"
             )
         if (place.exists() or place.is_symlink()) and not place.is_file():
-            raise UsageError(f"{asked}: is there and is no file: name another")
+            raise UsageError(f"{asked}: exists and is not a file: name another")
         if not os.access(place if place.exists() else place.parent, os.W_OK):
-            raise UsageError(f"{asked}: cannot be written: name another place")
+            raise UsageError(f"{asked}: cannot be written: name another file")
         if isinstance(data, (str, Path)) and Path(data).is_dir() and Path(data).resolve() in place.resolve().parents:
-            raise UsageError(f"{asked}: lies in the data that are read: name a place elsewhere")
-    except (OSError, ValueError) as error:  # a name too long, a null byte
+            raise UsageError(f"{asked}: is inside the data: name a file elsewhere")
+    except (OSError, ValueError) as error:  # the name is too long, or has a null byte
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{asked}: cannot be written: {getattr(error, 'strerror', None) or error}") from None

@@ -14,6 +14,7 @@ from streamtrain.tools.pages.text import format_score, format_seconds
 
 __all__ = ["LINES", "score_charts"]
 
+_NARROWEST_SHARE = 0.01  # of the width: narrower epochs are not told apart
 _LOOKS = {
     "progressive": ("each batch before it was learned, averaged since the start", "#0b61a4", "#6cb6ff"),
     "holdout": ("rows held out, at the end of each epoch", "#c2410c", "#ffa657", (7, 3)),
@@ -79,7 +80,7 @@ def _epochs(lines: Sequence[Mapping[str, Any]], x: Sequence[float]) -> list[Band
         stop = x[list(entries)[-1]]
         bands.append(Band(f"epoch {epoch + 1}", start, stop))
         start = stop
-    return bands
+    return [band for band in bands if band.stop - band.start >= _NARROWEST_SHARE]
 
 
 def _value(scores: Mapping[str, Any] | None, name: str) -> float | None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import UsageError, without_secrets
-from streamtrain.load import for_scheduler
+from streamtrain.errors import without_secrets
+from streamtrain.load import connected, threads_of
 from streamtrain.memory.process import reset_peak
 from streamtrain.memory.sizes import format_bytes, shares
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.options import default, given
 from streamtrain.plan.term import STAGES
 from streamtrain.runs.report import Report
 from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.profile.advice import advice
 from streamtrain.tools.profile.recorder import Recorder
+from streamtrain.tools.settings import ProfileSettings
 from streamtrain.train.job import Job
 from streamtrain.train.settings import Settings
 from streamtrain.train.trainer import Progress, Trainer
@@ -94,32 +96,89 @@ class Profile:
 
 
 def profile(
-    data: Any, *, target: str, seconds: float | None = 10.0, rows: int | None = None, scheduler: Any = None,
-    progress: Callable[[Progress], object] | None = None, **settings: Any,
+    data: Any,
+    *,
+    # settings: Settings
+    target: str | Sequence[str], features: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] = default(()), weight: str | None = None, holdout: float = default(0.0),
+    missing_chunks: str = default("error"), on_error: str = default("raise"), max_skipped: float = default(0.01),
+    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
+    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
+    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
+    optimizer: str = default("normalized"), learning_rate: float | None = None,
+    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
+    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
+    seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
+    patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
+    on_overrun: str = default("raise"),
+    # end of settings
+    max_seconds: float | None = 10.0,
+    max_rows: int | None = None,
+    cluster: Any = None,
+    progress: Callable[[Progress], object] | None = None,
 ) -> Profile:  # fmt: skip
-    """Train for a while, as `fit` would with these settings, and record what memory and time went into.
+    """Train for a while, as `fit` would with these settings, and record what memory and time went into. The model is not kept.
 
-    seconds, rows: when to stop, whichever comes first; None for no such limit. The end of the last epoch stops it too.
-    The model is not kept. Raises what `fit` raises.
+    Parameters
+    ----------
+    data : Any
+        As for `fit`, and so are the settings.
+    max_seconds, max_rows : float | None, int | None
+        When to stop, whichever comes first; None for no such limit. The end of the last epoch stops it too.
+    cluster : Any
+        A ``distributed.Client``, or the address of a dask scheduler: its workers read.
+    progress : Callable[[Progress], object] | None
+        Called a few times a second, as for `fit`.
 
+    Returns
+    -------
+    Profile
+        Memory by stage and over time, planned and measured, and what to change.
+
+    Raises
+    ------
+    StreamtrainError
+        What `fit` raises.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> x = np.random.default_rng(0).normal(size=20_000)
     >>> found = profile({"x": x, "y": (x > 0).astype(int)}, target="y")
     >>> found.report.rows_seen, list(found.stages)[:4]
     (20000, ['baseline', 'reading', 'windows', 'preparation'])
     """
-    for name, limit in (("seconds", seconds), ("rows", rows)):
-        if limit is not None and not limit > 0:
-            raise UsageError(f"--{name} {limit}: must be above 0")
+    settings = given(
+        # given: Settings
+        target=target, features=features, exclude=exclude, weight=weight, holdout=holdout,
+        missing_chunks=missing_chunks, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
+        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
+        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
+        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
+        threads=threads, on_overrun=on_overrun,
+        # end of given
+    )  # fmt: skip
+    ProfileSettings(max_seconds=max_seconds, max_rows=max_rows)
+    with connected(cluster) as client:
+        if (threads := threads_of(client)) is not None:
+            settings.setdefault("threads", threads)
+        return _profile(data, Settings.of(settings), max_seconds, max_rows, client, progress)
+
+
+def _profile(
+    data: Any, settings: Settings, max_seconds: float | None, max_rows: int | None, client: Any,
+    progress: Callable[[Progress], object] | None,
+) -> Profile:  # fmt: skip
     started = time.perf_counter()
-    asked = Settings.of(target, for_scheduler(settings, scheduler))
     reset_peak()
     with Recorder() as recorder:
-        job = Job.open(data, asked)
+        job = Job.open(data, settings)
         job.plan.require_fits()
-        trainer = Trainer(job.ready(), None, progress, scheduler)
+        trainer = Trainer(job.ready(), None, progress, client)
         recorder.gauges, recorder.stage = trainer.now, "train"
-        report = trainer.run(lambda seen, spent: _enough(seen, rows) or _enough(spent, seconds))
+        report = trainer.run(lambda seen, spent: _enough(seen, max_rows) or _enough(spent, max_seconds))
         recorder.gauges, recorder.stage = dict, "end"
     report.seconds = time.perf_counter() - started
     row_bytes = job.source.row_bytes

@@ -1,7 +1,7 @@
 """A memory profile as a picture in a file: PNG, SVG or PDF, drawn by matplotlib.
 
-matplotlib is an extra (``pip install "streamtrain[plot]"``) and is imported only when something is drawn: the import
-takes about 40 MB, which no profile should see.
+matplotlib is an extra (``pip install "streamtrain[plot]"``). It is imported only when something is drawn, because the import
+takes about 40 MB.
 """
 
 from __future__ import annotations
@@ -34,29 +34,27 @@ _NAMED_SHARE = 0.035  # a narrower stage has no room for its name
 
 
 def require_plot(path: str | Path, data: Any = None) -> Path:
-    """The path, if a picture can be drawn there: to be asked before a profile is taken, not after.
+    """Return the path if a picture can be drawn there; call it before a profile is taken.
 
-    Raises UsageError if the ending is none of .png, .svg and .pdf, if there is no such folder or it cannot be written,
-    or if matplotlib is not installed.
+    Raises UsageError for another ending than .png, .svg or .pdf, for a folder that does not exist or cannot be written, and
+    without matplotlib.
 
     >>> require_plot("memory.bmp")
     Traceback (most recent call last):
     ...
-    streamtrain.errors.UsageError: memory.bmp: must end in .png, .svg or .pdf: name it so
+    streamtrain.errors.UsageError: memory.bmp: must end in .png, .svg or .pdf
     """
     asked, place = printable(str(path)), require_file(path, _ENDINGS, data)
     if find_spec("matplotlib") is None:
-        raise UsageError(
-            f'{asked}: pictures are drawn by matplotlib, which is missing: pip install "streamtrain[plot]"'
-        )
+        raise UsageError(f'{asked}: needs matplotlib, which is not installed: pip install "streamtrain[plot]"')
     return place
 
 
 def plot(profile: Mapping[str, Any], path: str | Path) -> None:
-    """Draw the timeline and the stages of a profile, as the ending of the path says: .png, .svg or .pdf.
+    """Draw the timeline and the stages of a profile in the format of the ending: .png, .svg or .pdf.
 
-    profile: the JSON of ``streamtrain profile``. Names are shown as they are, never read as mathematics. Raises
-    UsageError as `require_plot` does.
+    profile: the JSON of ``streamtrain profile``. Names are shown as they are, never as mathematics. Raises UsageError as
+    `require_plot` does.
 
     >>> import tempfile
     >>> memory = {"budget_bytes": 512, "planned_peak_bytes": 300, "measured_peak_bytes": 256}
@@ -75,7 +73,9 @@ def plot(profile: Mapping[str, Any], path: str | Path) -> None:
     _draw(figure, profile)
     kind = place.suffix.lower().removeprefix(".")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)  # a box is drawn
+        warnings.filterwarnings(
+            "ignore", message=r"Glyph .* missing from", category=UserWarning
+        )  # a box is drawn instead
         with written(place) as beside:
             figure.savefig(beside, format=kind, facecolor="white")
 
@@ -96,7 +96,7 @@ def _draw(figure: Figure, profile: Mapping[str, Any]) -> None:
         axes.set_facecolor("white")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, pad=6, colors=_MUTED, labelsize=9)
-    for text in figure.findobj(Text):  # names are no mathematics and no TeX, whatever the settings of matplotlib are
+    for text in figure.findobj(Text):  # names are neither mathematics nor TeX, whatever the settings of matplotlib are
         text.set_parse_math(False)
         text.set_usetex(False)
 
@@ -127,7 +127,7 @@ def _draw_timeline(axes: Axes, timeline: Timeline) -> None:
 
 
 def _draw_curve(axes: Axes, timeline: Timeline, line: Line) -> None:
-    """A curve, broken where a value is missing; a value that stands alone is a dot."""
+    """A curve, broken where a value is missing; a single value is a dot."""
     values = timeline.curves[line.key]
     drawn = [float("nan") if value is None else value for value in values]
     look: dict[str, Any] = {"color": line.light, "clip_on": False}

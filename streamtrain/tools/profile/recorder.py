@@ -1,4 +1,4 @@
-"""The timeline of a profile: what the process took at every moment, sampled in a thread of its own."""
+"""The timeline of a profile: the memory of the process over time, sampled by a thread."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from streamtrain.memory.process import resident_now
 __all__ = ["Recorder"]
 
 _SECONDS = 0.02  # between two moments, at first
-_MOST = 2000  # moments; beyond that the smaller of every two is dropped, and the next come half as often
+_MOST = 2000  # moments: when full, the smaller of every two is dropped, and the interval doubles
 _JOIN_SECONDS = 1.0
 
 
 class Recorder:
-    """Records as long as its context lasts. ``moments`` are dicts with ``seconds`` since the start, ``stage``, ``rows``,
-    and in bytes ``resident_bytes``, ``anonymous_bytes``, ``arrow_bytes``, ``window_bytes``, ``reading_bytes``.
+    """A context that records moments. Each of ``moments`` is a dict with ``seconds`` since the start, ``stage``, ``rows`` and
+    the sizes ``resident_bytes``, ``anonymous_bytes``, ``arrow_bytes``, ``window_bytes`` and ``reading_bytes``.
 
-    stage: what the process is doing; set it as it changes. gauges: what of the moment only others know.
+    stage: what the process is doing; set it when that changes. gauges: returns rows, and the bytes of windows and reads.
 
     >>> with Recorder() as recorder:
     ...     recorder.stage = "train"
@@ -43,7 +43,7 @@ class Recorder:
 
     @property
     def arrow_bytes(self) -> int:
-        """The most that Arrow held: what its pool counted, where that was never more before; otherwise what was sampled."""
+        """The most that Arrow held: the maximum of its pool where that grew meanwhile, otherwise the most of all samples."""
         counted = pa.default_memory_pool().max_memory()
         return int(counted) if counted is not None and counted > self._counted else self._most_arrow
 

@@ -1,4 +1,4 @@
-"""A copy of a data set with better chunks, streamed: the same rows, in the same order, of the same types."""
+"""Copy a data set into better chunks, as a stream: the same rows, in the same order, with the same types."""
 
 from __future__ import annotations
 
@@ -28,34 +28,61 @@ _ASSUMED_BASELINE_BYTES, _ASSUMED_AVAILABLE_BYTES = 120 * 10**6, 4 * 10**9  # wh
 
 
 def rechunk(
-    data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: int | str | None = None,
+    data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: float | str | None = None,
     compression: str = "zstd", missing_chunks: str = "error", progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Copy data to the new folder ``out`` in chunks of ``chunk_rows`` rows (the last one what is left), in constant memory.
+    """Copy data to a new folder in chunks of ``chunk_rows`` rows, in constant memory.
 
-    Values, types, nulls and the order of rows stay; of Parquet also the order of columns, and what is noted with them; of
-    Zarr also attributes and dimension names. Folders named ``key=value`` become ordinary columns. Everything is written
-    with checksums. `docs/storage.md` says what the formats cannot hold; it is refused by name.
+    Values, types, nulls and the order of rows stay the same. So do, for Parquet, the order and metadata of columns and, for
+    Zarr, attributes and dimension names. Folders named ``key=value`` become ordinary columns. Everything is written with
+    checksums, to a hidden folder that gets the name ``out`` at the end: an error or Ctrl-C leaves nothing behind.
 
-    format: ``"parquet"`` (files ``part-00000.parquet``, ...) or ``"zarr"`` (a v3 group); that of the data unless said.
-    memory: budget of the whole process; half of what is available unless said. compression: zstd, gzip, lz4 or none; for
-    Parquet also snappy and brotli. missing_chunks: what an absent Zarr chunk is, ``"error"`` or ``"fill"``.
-    progress: called with the rows done and the rows there are.
+    Parameters
+    ----------
+    data
+        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+    out
+        The folder to write: new or empty, and not among the data.
+    chunk_rows
+        Rows in a chunk; the last chunk holds the rest.
+    format
+        ``"parquet"`` (files ``part-00000.parquet``, ...) or ``"zarr"`` (a v3 group); by default that of the data.
+    memory
+        The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
+    compression
+        ``"zstd"``, ``"gzip"``, ``"lz4"`` or ``"none"``; for Parquet also ``"snappy"`` and ``"brotli"``.
+    missing_chunks
+        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
+    progress
+        Called with the rows done and the rows there are.
 
-    Everything is written to a hidden folder beside ``out``, which gets its name at the end: after an error or Ctrl-C there
-    is nothing. Returns ``{"rows", "columns", "chunks", "chunk_rows", "format", "path", "stored_bytes", "memory"}``.
+    Returns
+    -------
+    dict
+        ``rows``, ``columns``, ``chunks``, ``chunk_rows``, ``format``, ``path``, ``stored_bytes`` and ``memory``.
 
-    Raises UsageError for settings and an ``out`` in use, DataError of every kind for the data, BudgetRefused where the
-    plan does not fit (nothing was read), BudgetExceeded where text turns out to be too long for it, RunError where
-    ``out`` cannot be written.
+    Raises
+    ------
+    UsageError
+        A setting is wrong, or ``out`` is in use.
+    DataError
+        The data cannot be read, or the format cannot hold one of their columns (`docs/storage.md` lists which).
+    BudgetRefused
+        The plan does not fit the budget. Nothing was read.
+    BudgetExceeded
+        Text is longer than the plan assumed, or the process went over its budget.
+    RunError
+        ``out`` cannot be written.
 
+    Examples
+    --------
     >>> import tempfile
     >>> import numpy as np
     >>> copy = rechunk({"x": np.arange(10)}, out=tempfile.mkdtemp(), chunk_rows=4)
     >>> copy["rows"], copy["chunks"], copy["format"]
     (10, 3, 'parquet')
     """
-    settings = Settings(out, chunk_rows, format, memory, compression)
+    settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
     settings.require_apart(data)
     reset_peak()
     reader, declared = _open(data, missing_chunks)
@@ -90,13 +117,13 @@ def _format_of(reader: Reader) -> str:
 
 
 def _is(reader: Reader, module: str, name: str) -> bool:
-    """Whether a reader is of a class of ours, without importing its format: then it would be another's."""
+    """Whether a reader is of this class of ``streamtrain.storage``. A format that is not imported has no readers."""
     home = sys.modules.get(f"streamtrain.storage.{module}")
     return home is not None and isinstance(reader, getattr(home, name))
 
 
 def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
-    """The reader, and the columns as the data say they are: a reader may give text as codes, and partitions are text."""
+    """Open the data. Returns the reader, and the columns as the files declare them: the reader may give text as codes."""
     reader = open_reader(data, missing_chunks=missing_chunks)
     for field in reader.schema:
         if pa.types.is_null(field.type) and b"problem" in (field.metadata or {}):
@@ -108,7 +135,7 @@ def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
 
     assert isinstance(reader, ParquetReader)
     (place, names), closed = reader.located, pickle.dumps(reader)
-    del reader  # with its footers: they would be in memory twice
+    del reader  # and its footers, which would be in memory twice
     stored, again = declared_schema(place, names), pickle.loads(closed)
     for field in again.schema:
         if field.name not in stored.names:
@@ -118,9 +145,9 @@ def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
 
 
 def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, format: str) -> Output:
-    """What will be written. Raises ColumnError for a column that the format cannot hold."""
+    """Prepare the output. Raises ColumnError for a column that the format cannot hold."""
     if any(isinstance(kind, pa.DictionaryType) for kind in reader.schema.types):
-        import_module("pyarrow.compute")  # picks the values that occur: 9 MB that belong to the baseline
+        import_module("pyarrow.compute")  # used to find the values that occur; its 9 MB belong to the baseline
     if format == "parquet":
         from streamtrain.tools.rechunk.to_parquet import ParquetOutput
 
@@ -133,7 +160,7 @@ def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, 
 
 
 def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings) -> CopyPlan:
-    """The plan for this process as it is now."""
+    """Plan the copy for this process in its present state."""
     available = available_bytes()
     half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
     release_freed_memory()

@@ -1,4 +1,4 @@
-"""Buffers that columns are put together in, one class a kind of type."""
+"""Buffers that collect columns, one class for each kind of type."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from streamtrain.storage.arrow import unpacked_bits, valid
 
 __all__ = ["Column", "Extension", "Fixed", "Lists", "Pieces", "Validity", "has_width"]
 
-_JOINED = 8  # pieces that become one
+_JOINED = 8  # pieces that are joined
 
 
 class Column(Protocol):
-    """``put`` copies values to the rows from ``at`` on, which follow those put before (0 begins anew); ``take`` gives the
-    first ``rows`` of them, as views where they have a width."""
+    """``put`` copies values to the rows from ``at`` on, which follow the rows before (0 starts over). ``take`` returns the
+    first ``rows`` rows, as views where the type has a fixed width."""
 
     @property
     def held_bytes(self) -> int: ...
@@ -26,7 +26,7 @@ class Column(Protocol):
 
 
 def has_width(kind: pa.DataType) -> bool:
-    """Whether every value takes the same number of bits, and stands in one buffer."""
+    """Whether every value takes the same number of bits, in one buffer."""
     return bool(pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_fixed_size_binary(kind))
 
 
@@ -44,7 +44,7 @@ class _Bits:
         if len(values):
             packed = np.packbits(np.concatenate([np.zeros(at % 8, np.bool_), values]), bitorder="little")
             first = at // 8
-            packed[0] |= self._bits[first] & ((1 << at % 8) - 1)  # of the rows before
+            packed[0] |= self._bits[first] & ((1 << at % 8) - 1)  # bits of the rows before
             self._bits[first : first + len(packed)] = packed
 
     def take(self) -> Any:
@@ -52,7 +52,7 @@ class _Bits:
 
 
 class Validity:
-    """Which rows are not null; allocated when the first null arrives."""
+    """Which rows are not null. Allocated when the first null arrives."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
@@ -89,7 +89,7 @@ class Fixed:
     def put(self, at: int, values: Any) -> None:
         self._validity.put(at, values)
         data, start, rows, width = values.buffers()[1], values.offset, len(values), self._width
-        if data is None:  # no rows, or nulls alone
+        if data is None:  # no rows, or only nulls
             return
         if width:
             raw = np.frombuffer(data, np.uint8)[start * width : (start + rows) * width]
@@ -103,7 +103,7 @@ class Fixed:
 
 
 class Lists:
-    """Lists of one size: their entries, one after the other."""
+    """Lists of equal size: their entries in a row."""
 
     def __init__(self, kind: pa.FixedSizeListType, rows: int, entries: Column) -> None:
         self._kind, self._size, self._entries = kind, int(kind.list_size), entries
@@ -124,7 +124,7 @@ class Lists:
 
 
 class Extension:
-    """Values of an extension type, tensors among them: as they are stored."""
+    """Values of an extension type, such as tensors, by their storage."""
 
     def __init__(self, kind: Any, storage: Column) -> None:
         self._kind, self._storage = kind, storage
@@ -141,7 +141,7 @@ class Extension:
 
 
 class Pieces:
-    """Values without a width: pieces as they came, eight of them made one, eight of those again."""
+    """Values without a fixed width: pieces as they arrived. Eight are joined into one, and eight of those again."""
 
     def __init__(self, kind: pa.DataType) -> None:
         self._kind = kind
@@ -154,7 +154,7 @@ class Pieces:
     def put(self, at: int, values: Any) -> None:
         if at == 0:
             self._levels = []
-        piece = pa.concat_arrays([values])  # a copy: a slice would keep all of what it was cut from
+        piece = pa.concat_arrays([values])  # a copy: a slice would keep its whole parent in memory
         for level in self._levels:
             level.append(piece)
             if len(level) < _JOINED:

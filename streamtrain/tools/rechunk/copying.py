@@ -1,4 +1,4 @@
-"""The copy itself: chunk after chunk, whole or in slices, from the reader to what is written."""
+"""Copy chunk after chunk, whole or in slices, from the reader to the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Output", "Sink", "copy_rows"]
 
 
 class Sink(Protocol):
-    """Takes rows in their order. ``close`` makes them complete and counts the chunks; ``abort`` lets go of open files."""
+    """Writes rows in their order. ``close`` finishes and returns the number of chunks; ``abort`` closes open files."""
 
     most_held_bytes: int
 
@@ -30,16 +30,17 @@ class Sink(Protocol):
 
 
 class Output(Protocol):
-    """What will be written, in one format: its share of the plan, and the sink that writes it."""
+    """The output in one format: its terms of the plan, and the sink that writes it."""
 
     def terms(self, table: ChunkTable, rows: int) -> tuple[Term, ...]: ...
     def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> Sink: ...
 
 
 def copy_rows(reader: Reader, table: ChunkTable, plan: CopyPlan, sink: Sink, done: Callable[[int], object]) -> int:
-    """Every row of the reader to the sink; the number of chunks written. done: told the rows so far.
+    """Write every row of the reader to the sink. Returns the number of chunks. done: called with the rows so far.
 
-    Raises CorruptError for rows that are not those declared, BudgetExceeded where the process takes more than planned.
+    Raises CorruptError where the reader gives other rows than it declared, BudgetExceeded where the process goes over its
+    budget.
     """
     copied = 0
     with Monitor(plan.budget_bytes, plan.term_bytes) as monitor, steady_allocators():
@@ -51,7 +52,7 @@ def copy_rows(reader: Reader, table: ChunkTable, plan: CopyPlan, sink: Sink, don
                         monitor.check()
                     copied += batch.num_rows
                     done(copied)
-                    del batch  # before the next one is read
+                    del batch  # free it before the next one is read
             chunks = sink.close()
             monitor.check()
             return chunks
@@ -61,7 +62,7 @@ def copy_rows(reader: Reader, table: ChunkTable, plan: CopyPlan, sink: Sink, don
 
 
 def _write(sink: Sink, batch: pa.RecordBatch, chunk: Chunk) -> None:
-    """What a value is refused for, the error says where it stands."""
+    """Write a batch. An error about one of its values names the chunk."""
     try:
         sink.write(batch)
     except (BadValueError, SchemaError) as error:
@@ -69,7 +70,7 @@ def _write(sink: Sink, batch: pa.RecordBatch, chunk: Chunk) -> None:
 
 
 def _batches(reader: Reader, chunk: Chunk, plan: CopyPlan) -> Iterator[pa.RecordBatch]:
-    """The rows of a chunk, exactly as many as it declares."""
+    """Yield the rows of a chunk; raise CorruptError unless there are as many as it declares."""
     names, left = reader.schema.names, chunk.rows
     if not left:
         return

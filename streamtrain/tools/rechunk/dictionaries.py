@@ -1,4 +1,4 @@
-"""Dictionary columns put together: codes in one buffer, and the dictionaries they came with made one."""
+"""Collect dictionary columns: the codes in one buffer, and the dictionaries that arrive with them merged."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from streamtrain.tools.rechunk.buffers import Validity
 
 __all__ = ["Codes", "codes_named", "integers", "occurring"]
 
-_DICTIONARY_BYTES = 1 << 20  # where pyarrow, too, no longer takes a dictionary to be worth it
+_DICTIONARY_BYTES = 1 << 20  # pyarrow, too, no longer uses dictionaries from there on
 
 
 class Codes:
-    """Codes into the dictionaries that arrived, as if these stood one behind the other. Once those that are new take more
-    than those before, they are made one in which each value stands once: what is held is at most twice that and 1 MiB.
+    """Codes into the dictionaries that arrived, as if they were concatenated. When the new dictionaries take more than the
+    merged one, all are merged, so that each value occurs once. So at most twice that and 1 MiB are held.
 
-    keep_small: a dictionary of at most 1 MiB stays as it is, values that do not occur included, unless the codes that the
-    data have cannot name so many.
+    keep_small: a dictionary of at most 1 MiB keeps values that do not occur, unless there are more than the codes of the data
+    can number.
     """
 
     def __init__(self, kind: pa.DictionaryType, rows: int, *, keep_small: bool) -> None:
@@ -60,7 +60,7 @@ class Codes:
     def _merge(self, rows: int) -> None:
         if len(self._dictionaries) > 1:
             merged = pa.concat_arrays([_identity(dictionary) for dictionary in self._dictionaries])
-            codes = np.append(integers(merged.indices), 0)  # a null's code may point behind the last value
+            codes = np.append(integers(merged.indices), 0)  # the code of a null may be one too large
             self._codes[:rows] = codes[self._codes[:rows]]
             self._dictionaries, self._values = [merged.dictionary], len(merged.dictionary)
         self._merged_bytes = sum(dictionary.nbytes for dictionary in self._dictionaries)
@@ -78,7 +78,7 @@ class Codes:
 
 
 def codes_named(index: pa.DataType) -> int:
-    """How many values codes of a type can name.
+    """Return how many values the codes of a type can number.
 
     >>> codes_named(pa.int8()), codes_named(pa.uint8())
     (128, 256)
@@ -91,13 +91,13 @@ def _identity(dictionary: Any) -> Any:
 
 
 def integers(indices: Any) -> NDArray[Any]:
-    """Codes as they stand in the buffer, without a copy: those of nulls may be anything."""
+    """Return the codes without a copy. The codes of nulls are arbitrary."""
     kind = indices.type.to_pandas_dtype()
     return np.frombuffer(indices.buffers()[1] or b"", kind)[indices.offset : indices.offset + len(indices)]
 
 
 def occurring(codes: NDArray[Any], there: NDArray[np.bool_], dictionary: Any) -> tuple[NDArray[Any], Any]:
-    """The same values, by a dictionary of those that occur, in the same order."""
+    """Return codes and a dictionary of the values that occur, in the same order."""
     occurs = np.zeros(len(dictionary), np.bool_)
     occurs[codes[there]] = True
     if occurs.all():

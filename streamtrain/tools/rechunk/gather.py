@@ -1,9 +1,9 @@
-"""Rows put together until there are enough for a chunk, in memory that is known beforehand.
+"""Collect rows until there are enough for a chunk, in memory that is known beforehand.
 
-Batches of any size arrive; their values are copied to buffers that are allocated once and used again for the next
-chunk. A buffer takes ``rows x width`` bytes, and one bit a row for nulls. Dictionaries are put together as codes: of text
-each value is held once, however often it occurs. Only types without a width (binary, lists, plain strings) are held in
-pieces, which are joined as they become many.
+Batches of any size arrive. Their values are copied to buffers that are allocated once and reused for the next chunk. A buffer
+takes ``rows x width`` bytes, and one bit a row for nulls. Dictionary columns are collected as codes, so each text is held once,
+however often it occurs. Only types without a fixed width (binary, lists, plain strings) are held in pieces, which are joined
+when there are many.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["Gather", "gathered_bits", "is_loose"]
 
 
 class Gather:
-    """At most ``rows`` rows of a schema.
+    """A buffer for at most ``rows`` rows of a schema.
 
-    Dictionaries get codes of 32 bits. Of those of the columns ``text`` only the values that occur are kept; of others
-    too, where they take more than 1 MiB and are not ordered.
+    Dictionary columns get codes of 32 bits. Values that do not occur are dropped from the dictionaries of the columns ``text``,
+    and from others that are not ordered and take more than 1 MiB.
 
     >>> gather = Gather(pa.schema([("x", pa.int8())]), rows=3)
     >>> gather.add(pa.record_batch({"x": pa.array([1, None], pa.int8())}))
@@ -33,43 +33,43 @@ class Gather:
         self.rows, self._held = rows, 0
         self._incoming = schema
         self._columns = [_column(f.type, rows, text=f.name in text) for f in schema]
-        #: of what `take` returns
+        #: the schema of what `take` returns
         self.schema = pa.schema([f.with_type(_gathered(f.type)) for f in schema])
 
     @property
     def room(self) -> int:
-        """Rows that still fit."""
+        """The number of rows that still fit."""
         return self.rows - self._held
 
     @property
     def held_bytes(self) -> int:
-        """What the rows take now, the buffers whole."""
+        """Bytes that are held now; a buffer counts whole."""
         return sum(column.held_bytes for column in self._columns)
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Copy the rows of a batch. Raises SchemaError where a type is another, or a null is where none may be;
-        ValueError for more rows than there is room for."""
+        """Copy the rows of a batch. Raises SchemaError for another type or a null that the schema does not allow, ValueError
+        for more rows than fit."""
         if batch.num_rows > self.room:
-            raise ValueError(f"{batch.num_rows} rows do not fit: there is room for {self.room}")
+            raise ValueError(f"{batch.num_rows} rows do not fit into the {self.room} that are free")
         for field, column, values in zip(self._incoming, self._columns, batch.columns, strict=True):
             if values.type != field.type:
-                raise SchemaError(f"column {field.name!r} arrived as {values.type}, but the schema says {field.type}")
+                raise SchemaError(f"column {field.name!r}: expected {field.type}, got {values.type}")
             if values.null_count and not field.nullable:
-                raise SchemaError(f"column {field.name!r} holds a null, but the schema says that it has none")
+                raise SchemaError(f"column {field.name!r}: contains a null, which the schema does not allow")
             try:
                 column.put(self._held, values)
             except pa.ArrowException as error:
-                raise SchemaError(f"column {field.name!r}: {error}: ask for smaller chunks") from error
+                raise SchemaError(f"column {field.name!r}: {error}: give a smaller --chunk-rows") from error
         self._held += batch.num_rows
 
     def take(self) -> pa.RecordBatch:
-        """All rows held, as views of the buffers: valid until rows are added again."""
+        """Return all rows, as views of the buffers that are valid until rows are added again."""
         rows, self._held = self._held, 0
         return pa.RecordBatch.from_arrays([c.take(rows) for c in self._columns], schema=self.schema)
 
 
 def gathered_bits(kind: pa.DataType) -> int:
-    """Bits of a row in the buffers; what has no width counts 1, for nulls.
+    """Return the bits of a row in the buffers. A type without a fixed width counts 1, for nulls.
 
     >>> gathered_bits(pa.float32()), gathered_bits(pa.bool_()), gathered_bits(pa.fixed_shape_tensor(pa.uint8(), [8, 8]))
     (33, 2, 577)
@@ -84,7 +84,7 @@ def gathered_bits(kind: pa.DataType) -> int:
 
 
 def is_loose(kind: pa.DataType) -> bool:
-    """Whether nothing but the values tells how many bytes they take.
+    """Whether only the values themselves tell how many bytes they take.
 
     >>> is_loose(pa.binary()), is_loose(pa.dictionary(pa.int8(), pa.string())), is_loose(pa.list_(pa.int8(), 3))
     (True, False, False)

@@ -1,11 +1,11 @@
-"""What a copy will take: pure arithmetic on the chunk table and on what the output needs, before anything is read.
+"""The memory plan of a copy: pure arithmetic on the chunk table and the needs of the output, before anything is read.
 
-One chunk is read at a time, whole or as a stream of slices, while the rows of one output chunk are put together::
+One chunk is read at a time, whole or as a stream of slices, while the rows of one output chunk are collected::
 
     peak = baseline + footers + reads + chunk + writes + margin
 
-``reads`` is solved for: what one read may take. A chunk whose read takes more is streamed, in slices as large as fit; so are
-chunks whose rows may be far larger than metadata tell (binary, lists), in small slices.
+The plan chooses ``reads``, the most that one read may take. A chunk whose read takes more is streamed in slices that are as
+large as possible. Chunks whose rows may be far larger than metadata say (binary, lists) are streamed in small slices.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from streamtrain.storage.reader import Chunk, ChunkTable
 __all__ = ["CopyPlan", "Demand", "most_bytes", "solve"]
 
 MB = 10**6
-#: what the read of a whole chunk may take, and the rows of the slices of others, best first
+#: the most that reading a whole chunk may take, and the rows in a slice of larger chunks; best first
 _READ_BYTES = (64 * MB, 32 * MB, 16 * MB, 8 * MB, 4 * MB)
 _SLICE_ROWS = (65_536, 16_384, 4_096, 1_024, 256)
-_LOOSE_ROWS = 1_024  # of a slice whose rows may be far larger than metadata tell
-_SLACK = 1.02  # where slices make little of a difference, many small ones would take long
-_COUNTED_CHUNKS = 2_000  # whose streams are asked for one by one
+_LOOSE_ROWS = 1_024  # in a slice, where rows may be far larger than metadata say
+_SLACK = 1.02  # many small slices take long where they save little
+_COUNTED_CHUNKS = 2_000  # the streams of so many are looked at one by one
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a copy is planned for.
+    """What the plan of a copy is made from.
 
-    baseline_bytes: the process as it is now. opened_bytes: what it took beyond that while the data were opened, and will
-    take again. open_bytes: what the reader says of that. stream_bytes: (chunk, rows a slice) -> memory of the open
-    stream; None where the reader has no streams. loose: whether rows may take more than metadata tell. output: rows of an
-    output chunk -> what the output takes: the terms ``chunk`` and ``writes``, and whatever else it holds.
+    baseline_bytes: the process at present. opened_bytes: what opening the data took beyond that, and will take again.
+    open_bytes: what the reader declares for open files. stream_bytes: (chunk, rows in a slice) -> memory of the open stream;
+    None where the reader has no streams. loose: whether rows may be larger than metadata say. output: rows in an output chunk
+    -> the terms of the output: ``chunk``, ``writes``, and whatever else it holds.
     """
 
     table: ChunkTable
@@ -52,9 +52,9 @@ class Demand:
 
 @dataclass(frozen=True)
 class CopyPlan(MemoryPlan):
-    """What a copy takes, and how its chunks are read.
+    """The memory of a copy, and how its chunks are read.
 
-    enough_chunk_rows: smaller output chunks with which the plan would fit; None where there are none.
+    enough_chunk_rows: a smaller ``chunk_rows`` with which the plan would fit; None where there is none.
     """
 
     stream_bytes: Callable[[Chunk, int], int] | None
@@ -62,18 +62,18 @@ class CopyPlan(MemoryPlan):
     enough_chunk_rows: int | None = None
 
     def require_chunk(self, held_bytes: int) -> None:
-        """Raise BudgetExceeded where the rows of an output chunk take more than was planned and the budget leaves free:
-        no metadata tell how long text is."""
+        """Raise BudgetExceeded where an output chunk takes more than was planned and more than the budget leaves free. Metadata
+        do not say how long text is."""
         allowed = self.term_bytes["chunk"] + max(0, self.budget_bytes - self.peak_bytes)
         if held_bytes > allowed:
             raise BudgetExceeded(
-                f"the rows of one chunk take more than {format_bytes(held_bytes)}, and {format_bytes(allowed)} are left for "
-                "them: text is longer than metadata tell. Ask for a smaller --chunk-rows, or give more --memory"
+                f"the rows of one chunk take {format_bytes(held_bytes)}, more than the {format_bytes(allowed)} left for them: "
+                "text is longer than metadata say: give a smaller --chunk-rows or more --memory"
             )
 
     def slice_rows(self, chunk: Chunk) -> int | None:
-        """Rows of the slices that a chunk is read in; None: it is read whole. Raises BudgetExceeded where neither fits,
-        which the plan optimizers out unless the data changed."""
+        """Return the rows in a slice of a chunk; None where it is read whole. Raises BudgetExceeded where neither fits, which
+        happens only if the data changed after planning."""
         limit, most = self.term_bytes["reads"], _LOOSE_ROWS if self.loose else _SLICE_ROWS[0]
         whole = chunk.read_peak_bytes <= limit
         if whole and not (self.loose and chunk.rows > most):
@@ -84,18 +84,20 @@ class CopyPlan(MemoryPlan):
         if whole:
             return None
         raise BudgetExceeded(
-            f"{chunk.key}: reading it takes more than the {format_bytes(limit)} planned: give more memory"
+            f"{chunk.key}: reading it takes more than the planned {format_bytes(limit)}: give more --memory"
         )
 
     def advice(self) -> str:
-        helps = [f"--memory {-(-self.peak_bytes // MB) + 2}MB or more"]  # 2: the next process is not quite the same
+        helps = [
+            f"--memory {-(-self.peak_bytes // MB) + 2}MB or more"
+        ]  # 2 MB more: the next process is not exactly the same
         if self.enough_chunk_rows is not None:
             helps.append(f"--chunk-rows {self.enough_chunk_rows}")
         return f"{', or '.join(helps)}. Nothing was read."
 
 
 def solve(demand: Demand, *, chunk_rows: int, budget_bytes: int, budget_given: bool) -> CopyPlan:
-    """The plan with the largest reads that fit, or with the smallest where none do."""
+    """Return the plan with the largest reads that fit, or with the smallest where none fit."""
     reads = _reads(demand)
     terms = _best(demand, chunk_rows, reads, budget_bytes)
     enough = None
@@ -122,7 +124,7 @@ def _bytes(terms: Iterable[Term]) -> int:
 
 
 def _reads(demand: Demand) -> list[int]:
-    """What one read takes at most, from large reads and slices down to small ones."""
+    """Return limits for one read, from large reads and slices to small ones."""
     peaks = demand.table.read_peak_bytes
     if demand.stream_bytes is None or peaks.max(initial=0) <= _READ_BYTES[-1]:
         return [int(peaks.max(initial=0))]
@@ -140,8 +142,8 @@ def _most(demand: Demand, whole_bytes: int, slice_rows: int) -> int:
 
 
 def most_bytes(table: ChunkTable, rows: int, row_bytes: float) -> int:
-    """The most that any ``rows`` successive rows decode to beyond ``row_bytes`` a row, if the rows of a chunk are alike:
-    what text and other values without a width take.
+    """Return the most that ``rows`` successive rows decode to beyond ``row_bytes`` each, if the rows of a chunk have equal
+    sizes. This is what text and other values without a fixed width take.
 
     >>> table = ChunkTable(str, rows=[10, 10, 10], decoded_bytes=[40, 240, 140], read_peak_bytes=[0, 0, 0])
     >>> most_bytes(table, 10, 4.0), most_bytes(table, 15, 4.0), most_bytes(table, 100, 4.0)
@@ -149,6 +151,8 @@ def most_bytes(table: ChunkTable, rows: int, row_bytes: float) -> int:
     """
     more = np.maximum(0, table.decoded_bytes - table.rows * row_bytes)
     total = np.concatenate([[0], np.cumsum(more)])
-    starts = np.concatenate([table.starts, np.maximum(0, table.starts - rows)])  # the maximum is at a chunk's border
+    starts = np.concatenate(
+        [table.starts, np.maximum(0, table.starts - rows)]
+    )  # the maximum is at the border of a chunk
     between = np.interp(starts + rows, table.starts, total) - np.interp(starts, table.starts, total)
     return int(between.max(initial=0))

@@ -1,4 +1,4 @@
-"""What can be asked of `rechunk`, and the folder that it writes."""
+"""The settings of `rechunk`, and the folder that it writes."""
 
 from __future__ import annotations
 
@@ -10,44 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import NotFoundError, RunError, StreamtrainError, UsageError
-from streamtrain.memory.sizes import parse_bytes
+from streamtrain.options import check
+from streamtrain.plan.settings import read_memory
 from streamtrain.state import write_beside
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
+from streamtrain.tools.settings import RechunkSettings
 
 __all__ = ["Settings", "staged"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The arguments, checked: what can be said before the data are opened is said here.
+@dataclass(frozen=True, kw_only=True)
+class Settings(RechunkSettings):
+    """The arguments of `rechunk`. Raises UsageError for everything that is wrong before the data are opened.
 
-    >>> Settings("copy", chunk_rows=0)
+    >>> Settings(out="copy", chunk_rows=0)
     Traceback (most recent call last):
-    streamtrain.errors.UsageError: --chunk-rows 0: must be 1 to 67,108,864
+    streamtrain.errors.UsageError: --chunk-rows 0: must be from 1 to 67,108,864
     """
 
-    out: str | Path
-    chunk_rows: int
-    format: str | None = None
-    memory: int | str | None = None
-    compression: str = "zstd"
+    memory: float | str | None = None
 
     def __post_init__(self) -> None:
-        if not (hasattr(self.chunk_rows, "__index__") and 1 <= self.chunk_rows <= MAX_CHUNK_ROWS):
-            raise UsageError(f"--chunk-rows {self.chunk_rows}: must be 1 to {MAX_CHUNK_ROWS:,}")
-        if self.format is not None and self.format not in COMPRESSIONS:
-            raise UsageError(f"--format {self.format}: there are {', '.join(COMPRESSIONS)}")
+        check(self)
+        if not 1 <= self.chunk_rows <= MAX_CHUNK_ROWS:
+            raise UsageError(f"--chunk-rows {self.chunk_rows}: must be from 1 to {MAX_CHUNK_ROWS:,}")
         if self.format is not None or all(self.compression not in known for known in COMPRESSIONS.values()):
             self.require_compression(self.format or "parquet")
-        if self.memory is not None:
-            parse_bytes(self.memory)
+        read_memory(self.memory)
         self._check_out()
 
     def require_compression(self, format: str) -> None:
-        """Raise UsageError for a compression that the format has not."""
+        """Raise UsageError for a compression that the format does not have."""
         if self.compression not in COMPRESSIONS[format]:
             known = ", ".join(COMPRESSIONS[format])
-            raise UsageError(f"--compression {self.compression}: for {format} there are {known}")
+            raise UsageError(f"--compression {self.compression}: must be one of {known} for {format}")
 
     @property
     def path(self) -> Path:
@@ -55,19 +51,21 @@ class Settings:
 
     def _check_out(self) -> None:
         if not str(self.out):
-            raise UsageError("--out: the name of the folder is empty")
+            raise UsageError("--out: the name is empty: name a folder")
         try:
             if self.path.exists() and not (self.path.is_dir() and not os.listdir(self.path)):
                 raise UsageError(f"--out {self.out}: exists and is not an empty folder: remove it, or name another")
             if not self.path.parent.is_dir():
-                raise UsageError(f"--out {self.out}: there is no folder {self.path.parent}: make it, or name another")
-        except (OSError, ValueError) as error:  # a name too long, a null byte, a folder that is closed to us
+                raise UsageError(
+                    f"--out {self.out}: the folder {self.path.parent} does not exist: create it, or name another"
+                )
+        except (OSError, ValueError) as error:  # the name is too long, has a null byte, or its folder is not readable
             if isinstance(error, UsageError):
                 raise
-            raise UsageError(f"--out {self.out!r}: cannot be a folder: {error}") from None
+            raise UsageError(f"--out {self.out!r}: cannot be created: {error}: name another folder") from None
 
     def require_apart(self, data: Any) -> None:
-        """The copy may not lie among the data, where the next one who reads them would find it."""
+        """Raise UsageError where the copy would be among the data: the next reader of the data would read it too."""
         if not isinstance(data, (str, Path)):
             return
         if not str(data):
@@ -76,7 +74,7 @@ class Settings:
         pattern = os.path.abspath(data)
         deep = "**" in pattern and self.path.is_relative_to(pattern.partition("**")[0])
         if Path(data).resolve() in places or deep or any(place.match(pattern) for place in places[:-1]):
-            raise UsageError(f"--out {self.out}: lies in the data that are read: name a folder elsewhere")
+            raise UsageError(f"--out {self.out}: is inside the data: name a folder elsewhere")
 
 
 @contextmanager

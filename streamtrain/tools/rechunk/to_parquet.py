@@ -1,4 +1,4 @@
-"""The output as Parquet files: ``part-00000.parquet``, ... with row groups of exactly the asked size."""
+"""Write Parquet files, ``part-00000.parquet``, ..., with row groups of exactly the given number of rows."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from streamtrain.tools.rechunk.plan import most_bytes
 
 __all__ = ["ParquetOutput", "ParquetSink"]
 
-#: what the footer of a file may take in memory before another file is begun: about 8,000 columns x row groups
+#: a footer of this size in memory starts another file: about 8,000 columns x row groups
 FOOTER_BYTES = 16_000_000
-_TEXT_COPIES = 3  # held: up to twice, once more while dictionaries are made one
-_TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # of a column, where metadata tell less: of a row, of all
+_TEXT_COPIES = 3  # text is held up to twice, and once more while dictionaries are merged
+_TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # assumed for a column where metadata say less: for a row, and in all
 
 
 @dataclass(frozen=True)
 class ParquetOutput:
-    """What will be written. incoming: the schema of the rows as they are read. declared: as the files will say it is.
+    """What will be written. incoming: the schema of the rows that are read. declared: the schema of the files.
 
     Raises ColumnError for a column that Parquet cannot hold.
     """
@@ -42,7 +42,7 @@ class ParquetOutput:
 
     @property
     def text(self) -> frozenset[str]:
-        """Columns that are text, and are read as codes."""
+        """The columns of text that are read as codes."""
         pairs = zip(self.incoming, self.declared, strict=True)
         return frozenset(a.name for a, b in pairs if isinstance(a.type, pa.DictionaryType) and a.type != b.type)
 
@@ -63,8 +63,8 @@ class ParquetOutput:
 
 
 class ParquetSink:
-    """Rows as they arrive, to files in ``folder``. A new file is begun after the row group with which a footer takes 16
-    MB in memory. require: told what the chunk takes, may refuse."""
+    """Writes rows to files in ``folder``. A new file is started when the footer takes 16 MB in memory. require: called with the
+    bytes of the chunk; it may raise."""
 
     def __init__(
         self, output: ParquetOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]
@@ -77,7 +77,9 @@ class ParquetSink:
         self._gather = Gather(incoming, min(chunk_rows, rows), output.text)
         gathered = zip(self._gather.schema.types, output.declared, strict=True)
         self._schema = pa.schema([field.with_type(kind) for kind, field in gathered])
-        self._digits = max(5, len(str(rows // chunk_rows)))  # never more files than row groups: names sort as rows do
+        self._digits = max(
+            5, len(str(rows // chunk_rows))
+        )  # at most one file a row group, so that names sort as rows do
         self._paths: list[Path] = []
         self._writer: ParquetTableWriter | None = None
 
@@ -93,7 +95,7 @@ class ParquetSink:
                 self._flush()
 
     def close(self) -> int:
-        """Write what is left; the number of chunks. Raises CorruptError where the files do not hold the rows."""
+        """Write the rest. Returns the number of chunks. Raises CorruptError where the files do not contain all rows."""
         if self._gather.room < self._gather.rows:
             self._flush()
         if self._writer is not None:
@@ -101,11 +103,13 @@ class ParquetSink:
         counts = [count(path) for path in self._paths]
         rows, groups = sum(rows for rows, _ in counts), sum(groups for _, groups in counts)
         if (rows, groups) != (self._rows, -(-self._rows // self._chunk_rows)):
-            raise CorruptError(f"{self._rows:,} rows were read, but {rows:,} written: nothing was kept; report it")
+            raise CorruptError(
+                f"{self._rows:,} rows were read and {rows:,} written: nothing was kept; please report this bug"
+            )
         return groups
 
     def abort(self) -> None:
-        """Let go of the file that is open."""
+        """Close the open file."""
         if self._writer is not None:
             self._writer.abort()
 
@@ -130,11 +134,11 @@ class ParquetSink:
 
 
 def _require_named(field: pa.Field, values: pa.Array) -> None:
-    """Raise SchemaError where a dictionary outgrew its codes: the file could be written, but not read."""
+    """Raise SchemaError where a dictionary has more values than its codes can number: such a file could not be read."""
     if isinstance(field.type, pa.DictionaryType) and isinstance(values, pa.DictionaryArray):
         index, categories = field.type.index_type, len(values.dictionary)
         if categories > codes_named(index):
             raise SchemaError(
-                f"column {field.name!r}: a chunk holds {categories:,} categories, more than {index} codes can name: ask for "
-                f"a smaller --chunk-rows"
+                f"column {field.name!r}: a chunk has {categories:,} categories, more than {index} codes can number: give a "
+                "smaller --chunk-rows"
             )

@@ -1,4 +1,4 @@
-"""The output as a Zarr v3 group: an array for each column, in chunks of exactly the asked rows."""
+"""Write a Zarr v3 group: an array for each column, in chunks of exactly the given number of rows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from streamtrain.tools.rechunk.zarr_arrays import array_of, as_numpy, existing
 
 __all__ = ["ZarrOutput", "ZarrSink"]
 
-_TEXT_BYTES = 32  # of a row of a column, where metadata tell less
-_CONVERTED_BYTES = 4_000_000  # text that is made Python's on the way at once
+_TEXT_BYTES = 32  # assumed for a row of a column where metadata say less
+_CONVERTED_BYTES = 4_000_000  # of text that are Python strings at the same time
 
 
 @dataclass(frozen=True)
 class ZarrOutput:
-    """What will be written. columns: shape of a row and type, by name.
+    """What will be written. columns: the shape and dtype of a row, by name.
 
     Raises ColumnError for a column that Zarr cannot hold.
     """
@@ -48,7 +48,7 @@ class ZarrOutput:
 
     @classmethod
     def like(cls, incoming: pa.Schema, path: Path, compression: str) -> ZarrOutput:
-        """The arrays of another store, with its attributes and names of dimensions."""
+        """Output like another store: its arrays, attributes and dimension names."""
         columns, notes = existing(path)
         return cls(incoming, {name: columns[name] for name in incoming.names}, compression, notes)
 
@@ -73,7 +73,7 @@ class ZarrOutput:
 
 
 class ZarrSink:
-    """Rows as they arrive, to the group ``folder``. require: told what the chunk takes before it does, may refuse."""
+    """Writes rows to the group ``folder``. require: called with the bytes of a chunk before they are taken; it may raise."""
 
     def __init__(
         self, output: ZarrOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]
@@ -98,7 +98,7 @@ class ZarrSink:
             self._written, batch = self._written + rows, batch.slice(rows)
 
     def _part(self, batch: pa.RecordBatch, rows: int) -> tuple[int, int]:
-        """How many rows to convert at once, and the bytes of their text: codes are short, what they stand for may not be."""
+        """Return how many rows to convert at once, and the bytes of their text, which may be long where codes are short."""
         while True:
             text_bytes = sum(plain_bytes(batch.column(name).slice(0, rows)) for name in self._texts)
             if text_bytes <= _CONVERTED_BYTES or rows == 1:
@@ -106,14 +106,16 @@ class ZarrSink:
             rows //= 2
 
     def close(self) -> int:
-        """Write what is left; the number of chunks. Raises CorruptError where files are missing."""
+        """Write the rest. Returns the number of chunks. Raises CorruptError where files are missing."""
         self._writer.close()
         chunks = -(-self._rows // self._chunk_rows)
         files = Directory(self._folder)
         for name in self._output.columns:
-            found = sum(1 for _ in files.sizes(f"{name}/c"))
-            if found != chunks:
-                raise CorruptError(f"array {name!r} has {found:,} files of {chunks:,}: nothing was kept; report it")
+            written = sum(1 for _ in files.sizes(f"{name}/c"))
+            if written != chunks:
+                raise CorruptError(
+                    f"array {name!r} has {written:,} of {chunks:,} files: nothing was kept; please report this bug"
+                )
         return chunks
 
     def abort(self) -> None:

@@ -1,4 +1,4 @@
-"""From Arrow to the arrays of a Zarr store: which columns can be arrays, and their values as numpy."""
+"""From Arrow to the arrays of a Zarr store: which columns can be arrays, and their values as numpy arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMEDY = "write Parquet (--format parquet), or convert it"
 
 
 def array_of(field: pa.Field) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape of a row and type of the array that holds a column; ColumnError where there is none.
+    """Return the shape of a row and the dtype of the array for a column. Raises ColumnError where there is none.
 
     >>> array_of(pa.field("X", pa.fixed_shape_tensor(pa.float32(), [2, 3]))), array_of(pa.field("y", pa.date32()))
     (((2, 3), dtype('float32')), ((), dtype('<M8[D]')))
@@ -36,7 +36,7 @@ def array_of(field: pa.Field) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def _shape(kind: pa.DataType) -> tuple[int, ...] | None:
-    """Of a row that holds several values."""
+    """The shape of a row that has several values; None for other types."""
     if isinstance(kind, pa.FixedShapeTensorType) and list(kind.permutation or []) == sorted(kind.permutation or []):
         return tuple(kind.shape)
     return (int(kind.list_size),) if isinstance(kind, pa.FixedSizeListType) else None
@@ -45,26 +45,26 @@ def _shape(kind: pa.DataType) -> tuple[int, ...] | None:
 def _dtype(kind: pa.DataType) -> np.dtype[Any] | None:
     t = pa.types
     text = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
-    found: Any = None
+    dtype: Any = None
     if t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind):
-        found = kind.to_pandas_dtype()
+        dtype = kind.to_pandas_dtype()
     elif (t.is_timestamp(kind) and kind.tz is None) or t.is_duration(kind):
-        found = f"{'M' if t.is_timestamp(kind) else 'm'}8[{kind.unit}]"
+        dtype = f"{'M' if t.is_timestamp(kind) else 'm'}8[{kind.unit}]"
     elif t.is_date32(kind):
-        found = "M8[D]"
+        dtype = "M8[D]"
     elif t.is_string(text) or t.is_large_string(text):
-        found = _TEXT
-    return None if found is None else np.dtype(found)
+        dtype = _TEXT
+    return None if dtype is None else np.dtype(dtype)
 
 
 def existing(path: Path) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype[Any]]], dict[str, Notes]]:
-    """The arrays of a store as they are, which Arrow does not tell of all (text of fixed length, days), and what is
-    noted with them and with their groups."""
+    """Return the shapes and dtypes of the arrays of a store, some of which Arrow cannot express (text of fixed length, days),
+    and the attributes of arrays and groups."""
     opened = open_store(path)
     columns = {name: (column.shape[1:], column.dtype) for name, column in opened.columns.items()}
     notes = {name: _notes(array) for name, array in opened.arrays.items()}
     for name, column in opened.columns.items():
-        parts = column.path.split("/")[:-1] if column.path else None  # a store that is one array has no group
+        parts = column.path.split("/")[:-1] if column.path else None  # a store of a single array has no group
         for at in [] if parts is None else ["/".join(parts[:i]) for i in range(len(parts) + 1)]:
             if at not in notes:
                 group = zarr.open_group(opened.arrays[name].store, path=at, mode="r")
@@ -79,11 +79,13 @@ def _notes(array: Any) -> Notes:
 
 
 def as_numpy(name: str, values: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A column as an array of shape (rows, *shape). A null is NaT among times; elsewhere it is a BadValueError."""
+    """Return a column as an array of shape (rows, *shape). A null becomes NaT in times; elsewhere it raises BadValueError."""
     coded = isinstance(values, pa.DictionaryArray)
     if dtype.kind not in "Mm" and (values.null_count or (coded and values.dictionary.null_count)):
-        raise BadValueError(f"column {name!r} holds a null, which Zarr cannot: fill it first, or write Parquet")
-    if coded:  # by a dictionary that may hold far more than occurs in these rows
+        raise BadValueError(
+            f"column {name!r} contains a null, which Zarr cannot hold: fill it first, or give --format parquet"
+        )
+    if coded:  # the dictionary may have far more values than occur in these rows
         codes, occurring_texts = occurring(integers(values.indices), valid(values), values.dictionary)
         return np.asarray(_texts(occurring_texts, dtype)[codes])
     if dtype.kind in "UST":

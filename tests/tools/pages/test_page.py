@@ -138,7 +138,7 @@ def test_a_report_of_a_fit_without_a_timeline_is_a_page_too(profile: MakeProfile
     for key in ("timeline", "stages", "advice", "data", "target"):
         del made[key]
     parsed = Parsed(page(made))
-    assert "This run recorded no timeline." in parsed.text() and "The budget holds" in parsed.text()
+    assert "No timeline was recorded." in parsed.text() and "The budget holds" in parsed.text()
 
 
 def test_nothing_is_fetched(profile: MakeProfile) -> None:

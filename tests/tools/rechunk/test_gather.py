@@ -172,9 +172,9 @@ def test_a_slice_does_not_keep_what_it_was_cut_from() -> None:
 
 def test_what_does_not_fit_is_refused_by_name() -> None:
     gather = Gather(pa.schema([pa.field("x", pa.int8(), nullable=False)]), 2)
-    with pytest.raises(SchemaError, match="'x' arrived as int64, but the schema says int8"):
+    with pytest.raises(SchemaError, match="'x': expected int8, got int64"):
         gather.add(pa.record_batch({"x": [1]}))
-    with pytest.raises(SchemaError, match="'x' holds a null, but the schema says that it has none"):
+    with pytest.raises(SchemaError, match="'x': contains a null, which the schema does not allow"):
         gather.add(pa.record_batch({"x": pa.array([None], pa.int8())}))
     with pytest.raises(ValueError, match="3 rows do not fit"):
         gather.add(pa.record_batch({"x": pa.array([1, 2, 3], pa.int8())}))

@@ -471,7 +471,7 @@ def test_an_array_that_cannot_be_read_is_refused_by_name(tmp_path: Path, monkeyp
 def test_nulls_are_refused_by_zarr_with_their_place(tmp_path: Path, values: Any) -> None:
     table = pa.table({"fine": range(4), "odd": pa.chunked_array([values.slice(0, 1), values.slice(0, 1), values])})
     source = write(tmp_path / "in.parquet", table, row_group_size=2)
-    with pytest.raises(BadValueError, match=r"^in\.parquet:1: column 'odd' holds a null, which Zarr cannot"):
+    with pytest.raises(BadValueError, match=r"^in\.parquet:1: column 'odd' contains a null, which Zarr cannot"):
         rechunk(source, out=tmp_path / "out", chunk_rows=1, format="zarr")
     assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
 
@@ -479,25 +479,28 @@ def test_nulls_are_refused_by_zarr_with_their_place(tmp_path: Path, values: Any)
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"chunk_rows": 0}, "--chunk-rows 0: must be 1 to 67,108,864"),
+        ({"chunk_rows": 0}, "--chunk-rows 0: must be from 1 to 67,108,864"),
         ({"chunk_rows": 1 << 27}, "--chunk-rows 134217728: must be"),
-        ({"format": "csv"}, "--format csv: there are parquet, zarr"),
-        ({"compression": "rar"}, "--compression rar: for parquet there are zstd, snappy"),
-        ({"compression": "brotli", "format": "zarr"}, "--compression brotli: for zarr there are zstd, gzip, lz4, none"),
+        ({"format": "csv"}, "--format csv: must be one of parquet, zarr"),
+        ({"compression": "rar"}, "--compression rar: must be one of zstd, snappy"),
+        (
+            {"compression": "brotli", "format": "zarr"},
+            "--compression brotli: must be one of zstd, gzip, lz4, none for zarr",
+        ),
         ({"memory": "lots"}, "'lots' is not a size"),
         ({"missing_chunks": "perhaps"}, "--missing-chunks perhaps"),
-        ({"out": ""}, "--out: the name of the folder is empty"),
+        ({"out": ""}, "--out: the name is empty"),
         ({"out": "full"}, "--out full: exists and is not an empty folder: remove it, or name another"),
         ({"out": "file"}, "--out file: exists and is not an empty folder"),
-        ({"out": "no/such/out"}, "there is no folder .*no/such: make it"),
-        ({"out": "o\0o"}, "cannot be a folder"),
-        ({"out": "o" * 300}, "cannot be a folder|cannot be written"),
-        ({"out": "in/new"}, "--out in/new: lies in the data that are read"),
-        ({"data": "in/*", "out": "in/new"}, "lies in the data that are read"),
-        ({"data": "**/*.parquet", "out": "in/new"}, "lies in the data that are read"),
+        ({"out": "no/such/out"}, "the folder .*no/such does not exist: create it"),
+        ({"out": "o\0o"}, "cannot be created"),
+        ({"out": "o" * 300}, "cannot be created|cannot be written"),
+        ({"out": "in/new"}, "--out in/new: is inside the data"),
+        ({"data": "in/*", "out": "in/new"}, "is inside the data"),
+        ({"data": "**/*.parquet", "out": "in/new"}, "is inside the data"),
         ({"data": "nowhere"}, "nowhere: no such file or directory"),
         ({"data": "empty"}, "empty: has no rows"),
-        ({"data": "in.zarr", "compression": "snappy"}, "--compression snappy: for zarr there are"),
+        ({"data": "in.zarr", "compression": "snappy"}, "--compression snappy: must be one of"),
     ],
 )
 def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str) -> None:
@@ -606,7 +609,7 @@ def test_categories_that_differ_between_row_groups(tmp_path: Path) -> None:
     assert found["c"].type == pa.dictionary(pa.int8(), pa.string())
     assert found["c"].to_pylist() == [v for i in range(4) for v in some(60 * i)["c"].to_pylist()]
     with pytest.raises(
-        SchemaError, match=r"'c': a chunk holds 280 categories, more than int8 codes can name: ask for a s"
+        SchemaError, match=r"'c': a chunk has 280 categories, more than int8 codes can number: give a s"
     ):
         rechunk(tmp_path / "in.parquet", out=tmp_path / "larger", chunk_rows=400)
     assert not (tmp_path / "larger").exists()

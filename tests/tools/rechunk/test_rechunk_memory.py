@@ -119,7 +119,7 @@ def test_a_refusal_lists_every_term_and_what_would_help(tmp_path: Path) -> None:
     with pytest.raises(BudgetRefused) as refused:
         rechunk(reader, out=tmp_path / "out", chunk_rows=50_000_000, memory=f"{budget}MB")
     lines = str(refused.value).splitlines()
-    assert re.fullmatch(r"the plan needs \S+ [MG]B, \S+ [MG]B more than the budget \S+ [MG]B:", lines[0])
+    assert re.fullmatch(r"the plan needs \S+ [MG]B, \S+ [MG]B more than the budget of \S+ [MG]B:", lines[0])
     terms = {line.split()[0]: line for line in lines[1:-1]}
     assert set(terms) == {"baseline", "footers", "reads", "chunk", "writes", "margin"}
     found = re.fullmatch(

@@ -1,0 +1,301 @@
+"""How a setting is declared, and what follows from its declaration.
+
+A setting is a field of a frozen dataclass, made by `option`, in the part that uses it. Its annotation, its default and what
+`option` says are the only place where it is described: `check`, the command line, the parameters of `fit` in Python, the tables
+of docs/command-line.md and the rules of ``--resume`` and ``--continue-from`` all read it there.
+
+Modules that declare settings import neither numpy, pyarrow nor dask, so that ``--help`` is quick. A package that holds such
+a module gives its other names when they are first used: see `lazy_names`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal, TypeVar
+
+from streamtrain.errors import UsageError, near_names
+
+__all__ = [
+    "GROUPS", "Default", "Option", "check", "default", "flag", "given", "lazy_names", "option", "options_of", "part_of",
+    "plain", "shown_default", "split_names", "split_pair",
+]  # fmt: skip
+
+GROUPS = ("data", "columns", "learning", "memory and speed", "run")
+
+Resume = Literal["same", "free", "resolved", "recorded"]
+Continues = Literal["new", "same", "free"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of a setting beside its name, its annotation and its default.
+
+    help: one sentence for people; flag_help: of the flag, where that says something else. least, most: bounds that are
+    allowed; above, below: bounds that are not. choices: what a name can be. group: the heading in ``--help``, one of
+    `GROUPS`. metavar, flag: as the command line shows them. otherwise: what happens where the setting is not given, for
+    people. wanted: what to give, where a value has the wrong kind. read: turns the text of the command line into the value.
+    repeated: the flag may be given several times. kept: the value is an object that stays as it is.
+
+    resume: whether ``--resume`` may change it. same: no. free: yes. resolved: no, and where it was not given, what the run made
+    of it counts. recorded: yes, and the change is written down with the rows seen.
+    continues: what ``--continue-from`` makes of it. new: it is the new run's. same: it is the model's. free: it is the
+    model's unless it is given.
+    """
+
+    help: str
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: Sequence[str] = ()
+    group: str = "run"
+    metavar: str | None = None
+    flag: str | None = None
+    flag_help: str | None = None
+    otherwise: str | None = None
+    wanted: str | None = None
+    read: Callable[[Any], Any] | None = None
+    repeated: bool = False
+    kept: bool = False
+    resume: Resume = "same"
+    continues: Continues = "new"
+
+
+def option(default: Any, help: str, **about: Any) -> Any:
+    """A field of a dataclass of settings; ``...`` as the default: it must be given. The rest is as in `Option`.
+
+    >>> @dataclass(frozen=True)
+    ... class Tea:
+    ...     minutes: int = option(3, "How long it draws.", least=1)
+    ...     def __post_init__(self) -> None:
+    ...         check(self)
+    >>> Tea().minutes
+    3
+    >>> Tea(0)
+    Traceback (most recent call last):
+    streamtrain.errors.UsageError: --minutes 0: must be at least 1
+    """
+    metadata = {"option": Option(help, **about)}
+    if default is ...:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def options_of(settings: type) -> dict[str, tuple[Field[Any], Option]]:
+    """The settings that a dataclass declares, by name: those of each group together, in the order of `GROUPS`."""
+    declared = {f.name: (f, f.metadata["option"]) for f in fields(settings) if "option" in f.metadata}
+    return dict(sorted(declared.items(), key=lambda item: GROUPS.index(item[1][1].group)))
+
+
+def flag(name: str, option: Option | None = None) -> str:
+    """A setting as the command line calls it.
+
+    >>> flag("batch_size"), flag("roles", Option("", flag="--as"))
+    ('--batch-size', '--as')
+    """
+    if option is not None and option.flag is not None:
+        return option.flag.partition("/")[0]
+    return "--" + name.replace("_", "-")
+
+
+def shown_default(declared: Field[Any], option: Option) -> str | None:
+    """The default as people read it; None where there is nothing to say."""
+    if declared.default is MISSING:
+        return "required"
+    says_nothing = declared.default is None or declared.default is False or declared.default == ()
+    return option.otherwise or (None if says_nothing else str(declared.default))
+
+
+def part_of(settings: Any, part: type[_T]) -> _T:
+    """The settings of one part, of those that inherit from several."""
+    return part(**{f.name: getattr(settings, f.name) for f in fields(part)})  # type: ignore[arg-type]
+
+
+# -- the check ---------------------------------------------------------------------------------------------------------
+
+
+def check(settings: Any) -> None:
+    """Make the values plain, read those that are text, and check kind, range and choice of each. For ``__post_init__``.
+
+    Raises UsageError for the first one that cannot be.
+    """
+    hints = _hints(type(settings))  # type: ignore[arg-type]  # a class is hashable
+    for name, (_, option) in options_of(type(settings)).items():
+        value = getattr(settings, name)
+        if not option.kept or isinstance(value, str):
+            value = plain(value)
+        if option.read is not None:
+            value = option.read(value)
+        object.__setattr__(settings, name, value)
+        _check(name, value, hints[name], option)
+
+
+@cache
+def _hints(settings: type) -> dict[str, Any]:
+    return typing.get_type_hints(settings)
+
+
+def _check(name: str, value: Any, hint: Any, option: Option) -> None:
+    if not _is(value, hint):
+        raise UsageError(f"{name}={value!r}: {option.wanted or _wanted(hint)}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        _check_range(flag(name, option), value, option)
+    if option.choices:
+        chosen = value.items() if isinstance(value, Mapping) else [(None, value)] if isinstance(value, str) else []
+        for key, choice in chosen:
+            if choice not in option.choices:
+                given = f" {choice}" if key is None else f" {key}={choice}"
+                raise UsageError(f"{flag(name, option)}{given}: {near_names(choice, option.choices)}")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of the kind that an annotation names."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(value, each) for each in inner)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    if origin is not None and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
+    if origin is not None and issubclass(origin, Sequence):
+        return isinstance(value, (list, tuple)) and all(_is(each, inner[0]) for each in value)
+    return isinstance(value, hint) and not isinstance(value, type)
+
+
+def _wanted(hint: Any) -> str:
+    kinds = {k for k in typing.get_args(hint) or (hint,) if k is not type(None)}
+    if bool in kinds:
+        return "must be True or False"
+    if float in kinds:
+        return "must be a number"
+    if int in kinds:
+        return "must be a whole number"
+    if kinds == {str}:
+        return "must be a name"
+    return "give a list of names" if any(typing.get_origin(k) is Sequence for k in kinds) else f"must be {hint}"
+
+
+def _check_range(flag: str, value: float, option: Option) -> None:
+    least, most, above, below = option.least, option.most, option.above, option.below
+    if all(bound is None for bound in (least, most, above, below)) and math.isfinite(value):
+        return
+    fits = (
+        math.isfinite(value)
+        and (least is None or value >= least)
+        and (most is None or value <= most)
+        and (above is None or value > above)
+        and (below is None or value < below)
+    )
+    if fits:
+        return
+    if least is not None and most is not None:
+        limits = f"from {least} to {most}"
+    else:
+        bounds = ((least, "at least"), (above, "above"), (most, "at most"), (below, "below"))
+        limits = " and ".join(f"{words} {bound}" for bound, words in bounds if bound is not None)
+    finite = "" if math.isfinite(value) or not limits else ", and finite"
+    raise UsageError(f"{flag} {value}: must be {limits or 'finite'}{finite}")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers and arrays of numpy, tuples, sets and keys of a dict become numbers and lists.
+
+    >>> plain(("a", "b")), plain({"a": ("x",)}), plain({"b", "a"}), plain({"a": 1}.keys())
+    (['a', 'b'], {'a': ['x']}, ['a', 'b'], ['a'])
+    """
+    if isinstance(value, str | bytes | int | float | type) and not hasattr(value, "dtype"):
+        return value
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(inner) for inner in value), key=str)
+    if not isinstance(value, type) and hasattr(value, "tolist"):  # numpy's, Arrow's, pandas'
+        return plain(value.tolist())
+    if isinstance(value, Iterable):
+        return [plain(inner) for inner in value]
+    return value
+
+
+# -- text on the command line ------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*))\s*(?:,|$)')
+
+
+def split_names(text: Any) -> Any:
+    """The names in a text, between commas; one that holds a comma, or begins or ends with a space, stands in double quotes.
+    What is no text is returned as it is.
+
+    >>> split_names('a, b,"c,d"'), split_names(["a"])
+    (['a', 'b', 'c,d'], ['a'])
+    """
+    if not isinstance(text, str):
+        return text
+    names = [m[1].replace('""', '"') if m[1] is not None else m[2].strip() for m in _NAME.finditer(text)]
+    return [name for name in names if name]
+
+
+def split_pair(text: str, flag: str, wanted: str) -> tuple[str, str]:
+    """What stands before and behind the last ``=``. Raises UsageError where there is none.
+
+    >>> split_pair("a=b=text", "--as", "COL=ROLE")
+    ('a=b', 'text')
+    """
+    name, between, value = text.rpartition("=")
+    if not between or not name:
+        raise UsageError(f"{flag} {text}: give {wanted}")
+    return name, value
+
+
+# -- parameters in Python ----------------------------------------------------------------------------------------------
+
+
+class Default:
+    """The default of a parameter, told apart from the same value given. It reads as the value."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def default(value: _T) -> _T:
+    """For the signature of a function: the parameter has this default, and `given` knows when it was left out."""
+    return typing.cast(_T, Default(value))
+
+
+def given(**parameters: Any) -> dict[str, Any]:
+    """The parameters that were given: neither left out nor None.
+
+    >>> given(epochs=2, seed=default(0), loss=None)
+    {'epochs': 2}
+    """
+    return {name: value for name, value in parameters.items() if value is not None and not isinstance(value, Default)}
+
+
+# -- packages whose settings are light ---------------------------------------------------------------------------------
+
+
+def lazy_names(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package that imports its names when they are first used. homes: the names by module."""
+    modules = {name: module for module, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{modules[name]}"), name)
+        setattr(import_module(package), name, value)
+        return value
+
+    return get

@@ -1,0 +1,65 @@
+"""``--help``: quick, in groups, with every choice; and what a shell completes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer.main
+
+from streamtrain.cli.commands import app
+from streamtrain.options import GROUPS, options_of
+from streamtrain.train.settings import RunSettings, Settings
+
+COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def run(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a fresh process; ``code`` runs in the end."""
+    program = (
+        "import sys\nfrom streamtrain.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as leaving:\n"
+        f"    print(end='', flush=True)\n    {code or 'raise'}\n"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in COMMANDS)])
+def test_help_imports_nothing_that_it_does_not_need(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, code="print(*sys.modules, file=sys.stderr)")
+    assert done.stdout and not {"numpy", "pyarrow", "dask", "zarr", "rich", "pydantic"} & set(done.stderr.split())
+
+
+def test_fit_shows_its_options_in_groups_and_an_example() -> None:
+    text = run("fit", "--help").stdout
+    headings = re.findall(r"^([A-Z].*):$", text, re.MULTILINE)
+    assert headings == ["Arguments", *(f"{group[0].upper()}{group[1:]}" for group in GROUPS), "Options", "Output"]
+    assert text.startswith("Usage: streamtrain fit ") and text.rstrip().endswith("--resume")
+    assert "[raise|skip]" in text and "[normalized|sgd|" in text
+    for name, (_, option) in (options_of(Settings) | options_of(RunSettings)).items():
+        group = text.partition(f"{option.group[0].upper()}{option.group[1:]}:\n")[2].partition("\n\n")[0]
+        assert (option.flag or f"--{name.replace('_', '-')}").partition("/")[0] in group, name
+
+
+def test_a_shell_completes_commands_flags_and_choices() -> None:
+    def completed(words: str) -> str:
+        words = f"streamtrain {words}"
+        asked = {"_STREAMTRAIN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        return run(**asked).stdout.strip()
+
+    assert completed("pre") == "predict"
+    assert "--learning-rate-schedule" in completed("fit --learning")
+    assert completed("fit --optimizer a").split() == ["adagrad", "adam"]
+
+
+@pytest.mark.parametrize("name", ["fit", "plan", "profile"])
+def test_the_command_line_has_a_flag_for_every_setting(name: str) -> None:
+    flags = {opt for parameter in COMMANDS[name].params for opt in parameter.opts}
+    kinds = (Settings, RunSettings) if name == "fit" else (Settings,)
+    for kind in kinds:
+        for setting, (_, option) in options_of(kind).items():
+            assert (option.flag or f"--{setting.replace('_', '-')}").partition("/")[0] in flags
