@@ -87,7 +87,7 @@ def stopped(data: Any, out: Path, at: int, **asked: Any) -> bool:
 def by_hand(model: Model, data: Path, epochs: int, **asked: Any) -> Model:
     """The model, once it has learned from other data of the same classes."""
     source = Source.open(data, target=list(model.target.names) if model.target.parts else model.target.name)
-    source = source.surveyed(known=model.target).with_layout(
+    source = source.surveyed(earlier=model.target).with_layout(
         replace(model.layout_for(source.reader.schema, with_target=False), target=model.target)
     )
     plan = source.plan(window_rows=150, batch_size=16)
@@ -302,7 +302,7 @@ def test_a_damaged_run(world: Path, tmp_path: Path, name: str, damage: str) -> N
     found[len(found) // 2] ^= 1
     (tmp_path / "old" / name).write_bytes({"flipped": found, "cut": found[:-9], "empty": b""}[damage])
     says = (
-        "old: (the model is damaged or incomplete|model.json is not what was written)"
+        "old: (the model is damaged or incomplete|model.json was changed or damaged)"
         if "model" in name
         else "report.json: cannot be read"
     )

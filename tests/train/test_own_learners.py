@@ -121,7 +121,7 @@ def test_killed_and_resumed_to_the_same_bits_by_the_command_line(home: Path) -> 
     command(home, *fitting, "--out", "cut", code=-signal.SIGKILL, KILL_AT="600", PAUSE="0.005")
     assert [run["state"] for run in list_runs(home)] == ["stopped", "finished"]
     assert "the code of module 'means'" in command(home, "fit", "data.parquet", "--out", "cut", "--resume", code=2)
-    assert "going on in epoch" in command(home, "fit", "data.parquet", "--out", "cut", "--resume", *own)
+    assert "resuming in epoch" in command(home, "fit", "data.parquet", "--out", "cut", "--resume", *own)
     assert state_of(home / "cut") == state_of(home / "whole")
     command(home, "predict", "cut", "data.parquet", "--out", "p.parquet", *own)
     right = pq.read_table(home / "p.parquet")["prediction"].to_numpy() == pq.read_table("data.parquet")["y"].to_numpy()
