@@ -214,7 +214,7 @@ BAD = [
     ("--patience 2", "needs rows to judge by"),
     ("--as x", "give COL=ROLE"),
     ("--as =number", "give COL=ROLE"),
-    ("--as x=numeric", "did you mean 'number'"),
+    ("--as x=numeric", "did you mean number"),
     ("--as y=category", "'y' is not a feature"),
     ("--as q=category", "no column 'q'"),
     ("--cross x", "at least two"),
