@@ -46,7 +46,6 @@ _FUNCTIONS = {
     "st_sums": ("piipp", ""),
     "st_affine": ("piipp", ""),
     "st_binary_scores": ("ppifiiipp", ""),
-    "st_linear_step": ("pp", ""),
     "st_linear_run": ("ppippp", "i"),
     "st_hash_bytes": ("ppiup", ""),
     "st_floats": ("pipiip", ""),
@@ -74,7 +73,7 @@ class BatchRows(ctypes.Structure):
     """``struct batch``: rows to learn from."""
 
     _fields_ = [
-        ("features", _pointer), ("targets", _pointer), ("weights", _pointer), ("scores", _pointer), ("count", _integer),
+        ("features", _pointer), ("targets", _pointer), ("scores", _pointer), ("count", _integer),
     ]  # fmt: skip
 
 

@@ -1,5 +1,5 @@
-/* A step of a linear model with one output: everything that is done to each row, in one pass; and many steps in one call.
- * The twin in numpy is in fused_linear.py. */
+/* Many steps of a linear model with one output in one call; in each, everything that is done to a row is done in one pass.
+ * streamtrain/learn does the same in numpy, step by step. */
 
 #include "kernels.h"
 
@@ -147,13 +147,12 @@ static void descend(const struct touched *s, float share, float rate, float forg
 }
 
 /* A step of the model, all but the update: results are the scores of the batch, and the gradient, sums and squared of the
- * model. The slope of a row is the prediction of the learning weights less the target, times the row's weight. Rows are
- * prepared in scratch, a block at a time: rows that are not written to need not go back to memory. */
+ * model. The slope of a row is the prediction of the learning weights less the target. Rows are prepared in scratch, a
+ * block at a time: rows that are not written to need not go back to memory. */
 static void linear_step(struct linear *model, const struct batch *batch, struct touched *touched)
 {
     const int64_t width = model->width, count = batch->count;
     const float *scoring = model->scoring, *learning = model->learning, *targets = batch->targets;
-    const float *weights = batch->weights;
     float *gradient = model->gradient;
     float slope[BLOCK] = {0}, score[BLOCK] = {0};
     lanes total = {0}, squares = {0};
@@ -177,7 +176,7 @@ static void linear_step(struct linear *model, const struct batch *batch, struct 
         }
         memcpy(batch->scores + start, score, (size_t)n * sizeof(float));
         for (int64_t r = 0; r < n; r++)
-            slope[r] = (slope[r] - targets[start + r]) * (weights ? weights[start + r] : 1);
+            slope[r] -= targets[start + r];
         for (int64_t r = n; r < BLOCK; r++)
             slope[r] = 0;
         for (int64_t r = 0; r < BLOCK; r += LANES)
@@ -193,11 +192,6 @@ static void linear_step(struct linear *model, const struct batch *batch, struct 
         gradient[width] += total[k];
         model->squared += squares[k];
     }
-}
-
-void st_linear_step(struct linear *model, const struct batch *batch)
-{
-    linear_step(model, batch, 0);
 }
 
 static int finite_sum(const float *values, int64_t count)
@@ -246,8 +240,7 @@ static void move_dense(struct linear *model, const struct update *update, const 
     }
 }
 
-/* Batch after batch, each of size rows: st_linear_step, then the update of the weights, operation for operation as numpy does
- * it. The scoring weights are the average of the learning weights. sparse may be NULL. Returns the number of batches
+/* Batch after batch, each of size rows: a step, then the update of the weights, operation for operation as numpy does it. The scoring weights are the average of the learning weights. sparse may be NULL. Returns the number of batches
  * learned: a batch whose sums or gradient are not finite ends the run before its update. */
 int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t size, const struct sparse *sparse,
                       const struct update *update, struct stream *stream)
@@ -264,7 +257,7 @@ int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t si
     int64_t done = 0;
     for (int64_t start = 0; start < rows->count; start += size, done++) {
         const int64_t n = start + size < rows->count ? size : rows->count - start;
-        const struct batch batch = {rows->features + start * width, rows->targets + start, 0, rows->scores + start, n};
+        const struct batch batch = {rows->features + start * width, rows->targets + start, rows->scores + start, n};
         if (touched) {
             part.indptr = sparse->indptr + start;
             take_out(touched, n);

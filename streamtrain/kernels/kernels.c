@@ -267,7 +267,7 @@ const struct number st_numbers[] = {
     FIELD(linear, width), FIELD(linear, logistic), FIELD(linear, centre), FIELD(linear, shift), FIELD(linear, scale),
     FIELD(linear, scoring), FIELD(linear, learning), FIELD(linear, scratch), FIELD(linear, gradient),
     FIELD(linear, sums), FIELD(linear, squared),
-    FIELD(batch, features), FIELD(batch, targets), FIELD(batch, weights), FIELD(batch, scores), FIELD(batch, count),
+    FIELD(batch, features), FIELD(batch, targets), FIELD(batch, scores), FIELD(batch, count),
     FIELD(sparse, indptr), FIELD(sparse, indices), FIELD(sparse, values), FIELD(sparse, table), FIELD(sparse, room),
     FIELD(sparse, entries),
     FIELD(update, learning_rate), FIELD(update, l2), FIELD(update, forget), FIELD(update, prior),

@@ -48,7 +48,6 @@ struct linear {
 struct batch {
     float *features;      /* raw, shape (count, width); may be prepared in place */
     const float *targets; /* shape (count) */
-    const float *weights; /* shape (count), or NULL where every row weighs 1 */
     float *scores;        /* result: predictions of the scoring weights, shape (count) */
     int64_t count;
 };
@@ -131,7 +130,6 @@ __attribute__((visibility("hidden"))) void add_products(const float *rows, int64
                                                         const float *slope, float *gradient);
 
 /* fused_linear.c */
-void st_linear_step(struct linear *model, const struct batch *batch);
 int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t size, const struct sparse *sparse,
                       const struct update *update, struct stream *stream);
 

@@ -83,12 +83,10 @@ def fused_linear(rng: np.random.Generator) -> list[Any]:
     results: list[Any] = []
     for width, logistic in ((5, True), (37, False), (37, True), (1030, True)):
         rows = rng.normal(3, 10, (330, width)).astype(np.float32)
-        targets, weights = rng.integers(0, 2, 330).astype(np.float32), rng.random(330).astype(np.float32)
+        targets = rng.integers(0, 2, 330).astype(np.float32)
         maps = np.stack([np.full(width, 3), np.full(width, 3), rng.random(width)]).astype(np.float32)
         scoring, learning = rng.normal(size=(2, width + 1)).astype(np.float32)
         step = LinearStep(maps, scoring, learning, logistic=logistic)
-        for weighted in (None, weights):
-            results += [array.copy() for array in step(rows.copy(), targets, weighted)] + [np.array(step.squared)]
         indptr = np.arange(0, 331 * 3, 3)
         indices = rng.integers(0, 50, 990, np.int32)
         for values in (None, rng.normal(size=990).astype(np.float32)):
@@ -98,7 +96,15 @@ def fused_linear(rng: np.random.Generator) -> list[Any]:
             sparse = Sparse(indptr, indices, values, 50)
             run = step.run(rows.copy(), 16, targets, squares, clock, totals, sparse=sparse, table=table, **options)
             assert run[0] == 21, "all batches are learned"
-            results += [run[1], clock, totals, table, squares, scoring.copy(), learning.copy()]
+            results += [
+                *(array.copy() for array in run[1:]),
+                clock,
+                totals,
+                table,
+                squares,
+                scoring.copy(),
+                learning.copy(),
+            ]
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -81,30 +82,56 @@ def test_rows_land_where_they_belong(shape: tuple[int, int, int], kind: str) -> 
     np.testing.assert_array_equal(windows[0], windows[1])
 
 
-@given(shapes, st.booleans(), st.booleans())
-@example((3, 1025, 0), True, False)
-def test_a_linear_step_is_what_numpy_makes_of_it(shape: tuple[int, int, int], logistic: bool, weighted: bool) -> None:
+def one_step(
+    rows: Any, targets: Any, maps: Any, scoring: Any, learning: Any, *, logistic: bool, step: float = 0.0
+) -> tuple[Any, Any, Any]:
+    """The predictions, the gradient and the sums of all rows as one batch; by default no weight moves."""
+    width, clock = rows.shape[1], np.array([0.0, 0.0, 0.0, 1.0, 0.0])
+    model = LinearStep(maps, scoring, learning, logistic=logistic)
+    squares, totals = np.zeros(width + 1, np.float32), np.zeros((2, width))
+    done, *results = model.run(rows, len(rows), targets, squares, clock, totals, step=step, l2=0.0, forget=4.0)
+    assert done == 1
+    return tuple(results)
+
+
+@given(shapes, st.booleans())
+@example((3, 1025, 0), True)
+def test_a_linear_step_is_what_numpy_makes_of_it(shape: tuple[int, int, int], logistic: bool) -> None:
     rng, rows = rows_of(shape)
     count, width, _ = shape
     maps = np.stack([np.full(width, 3), np.full(width, 3), np.full(width, 0.1)]).astype(np.float32)
     targets = rng.integers(0, 2, count).astype(np.float32)
-    weights = rng.random(count).astype(np.float32) if weighted else None
     scoring, learning = rng.normal(size=(2, width + 1)).astype(np.float32)
-    compiled, plain = rows.copy(), rows.copy()
-    step, other_step = (LinearStep(maps, scoring, learning, logistic=logistic) for _ in range(2))
-    found = step(compiled, targets, weights)
-    wanted = in_numpy(other_step, plain, targets, weights)
-    assert np.array_equal(compiled, plain if width > 1024 else rows)  # wide rows are prepared in place
-    for one, other in zip(found, wanted, strict=True):
+    raw, prepared = rows.copy(), (rows - maps[1]) * maps[2]
+    margins = [prepared.astype(float) @ weights[:-1] + weights[-1] for weights in (scoring, learning)]
+    scores, predictions = (1 / (1 + np.exp(-margin)) if logistic else margin for margin in margins)
+    slope = predictions - targets
+    results = one_step(raw, targets, maps, scoring, learning, logistic=logistic)
+    assert np.array_equal(raw, prepared if width > 1024 else rows), "wide rows are prepared in place"
+    wanted = scores, np.append(slope @ prepared, slope.sum()), in_numpy(kernels.few_sums, rows, maps[0])
+    for one, other in zip(results, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5 * count)
+
+
+def test_a_copy_of_a_step_has_arrays_of_its_own() -> None:
+    arrays = [np.ones(shape, np.float32) for shape in ((3, 2), 3, 3)]
+    step = LinearStep(*arrays, logistic=False)
+    copy = pickle.loads(pickle.dumps(step))
+    state = np.zeros(3, np.float32), np.array([0.0, 0.0, 0.0, 1.0, 0.0]), np.zeros((2, 2))
+    copy.run(np.ones((5, 2), np.float32), 5, np.zeros(5, np.float32), *state, step=0.5, l2=0.0, forget=4.0)
+    assert (step.learning == 1).all() and (copy.learning != 1).any()
 
 
 def test_the_sigmoid_holds_everywhere() -> None:
     margins = np.concatenate([np.linspace(-120, 120, 4001), [-np.inf, np.inf, np.nan]]).astype(np.float32)
-    rows, one = margins[:, None].copy(), np.ones(2, np.float32)
+    one = np.array([1, 0], np.float32)
     maps = np.array([[0], [0], [1]], np.float32)
-    one[1] = 0
-    scores, _, _ = LinearStep(maps, one, one, logistic=True)(rows, np.zeros(len(margins), np.float32), None)
+    scores = np.empty_like(margins)
+    for k in range(len(margins)):  # one by one: what is not finite ends a run
+        model = LinearStep(maps, one, one.copy(), logistic=True)
+        state = np.zeros(2, np.float32), np.array([0.0, 0.0, 0.0, 1.0, 0.0]), np.zeros((2, 1))
+        row, target = margins[k : k + 1, None].copy(), np.zeros(1, np.float32)
+        scores[k] = model.run(row, 1, target, *state, step=0.0, l2=0.0, forget=4.0)[1][0]
     with np.errstate(over="ignore"):
         wanted = 1 / (1 + np.exp(-margins.astype(np.float64)))
     np.testing.assert_allclose(scores, wanted, rtol=2e-6, atol=1e-34)
