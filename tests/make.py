@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["WAIT", "wait_for"]
+__all__ = ["PROMPT", "WAIT", "wait_for"]
 
 WAIT = 300.0
-"""Seconds that anything may take on a machine that is busy: a test that waits longer has failed."""
+"""Seconds that anything may take on a busy machine: a test that waits longer has failed."""
+
+PROMPT = 15.0
+"""Seconds for what takes less than one on an idle machine, where what must not be waited for takes minutes."""
 
 
 def wait_for(condition: Callable[[], object], what: str, *, seconds: float = WAIT) -> None:

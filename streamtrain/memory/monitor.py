@@ -36,8 +36,8 @@ class Monitor:
 
     budget_bytes: the most that the process may take. planned: bytes of the plan's terms, by name. measured: what terms have
     really taken, where that is known; for the message. stops: whether going over the budget is an error; otherwise it
-    becomes a warning in ``warnings``, and no limit is set. watch: called
-    a hundred times a second from the monitor's thread.
+    becomes a warning in ``warnings``, and no limit is set. watch: called a hundred times a second, from the thread of the
+    monitor.
 
     A MemoryError inside the block becomes BudgetExceeded.
 

@@ -16,18 +16,19 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import WAIT, wait_for
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, CorruptError, DataError, SchemaError, UsageError
-from streamtrain.load import Loader, Source
+from streamtrain.load import Loader, Source, threads_of
+from streamtrain.load import connected as connected_to
 from streamtrain.plan import Plan
 from streamtrain.plan.order import held_out, streamed, windows
 from streamtrain.storage.parquet.writer import ParquetTableWriter
 from streamtrain.storage.reader import Chunk
 from streamtrain.storage.tables import MemoryReader
 
-WAIT = 30.0  # seconds that any wait may take before the test fails
 KEYS = {"epoch", "window", "row", "rows_seen", "held_window", "held_row", "training", "order"}
 
 
@@ -121,11 +122,7 @@ def require_true(batch: Batch) -> None:
 
 def no_threads_left() -> bool:
     """Whether the threads of every loader are gone, within a bounded wait."""
-    end = time.monotonic() + WAIT
-    while [t for t in threading.enumerate() if t.name.startswith("streamtrain")]:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
+    wait_for(lambda: not any(t.name.startswith("streamtrain") for t in threading.enumerate()), "threads to end")
     return True
 
 
@@ -409,9 +406,7 @@ def test_no_more_windows_are_read_than_are_planned() -> None:
                 for _ in range(4):
                     next(loader)
                 allowed = 400 * (windows_used + in_flight)
-                end = time.monotonic() + WAIT
-                while reader.read_rows < allowed and time.monotonic() < end:
-                    time.sleep(0.005)
+                wait_for(lambda enough=allowed: reader.read_rows >= enough, "the reads")
                 time.sleep(0.05)  # whoever reads too much would have begun
                 assert reader.read_rows == allowed
             assert loader.measured_bytes()["windows"] == in_flight * (loader.plan.window_rows * (8 + 4 + 4))
@@ -633,3 +628,30 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message), Loader(source, planned(source), **options) as loader:
         next(loader)
     assert no_threads_left()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "says"),
+    [
+        ("processes", "--cluster processes: must be the address of a dask scheduler, as in tcp://host:8786"),
+        (3, "--cluster 3: must be the address"),
+        ("magic://nowhere:1", "--cluster magic://nowhere:1: cannot connect"),
+    ],
+)
+def test_a_cluster_that_is_none(cluster: Any, says: str) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(UsageError, match=says), connected_to(cluster):
+        pass
+
+
+def test_an_address_is_connected_to_and_let_go_of(client: Any) -> None:
+    address = client.scheduler.address
+    with connected_to(address) as own:
+        assert own is not client and threads_of(own) == threads_of(client) >= 1
+        assert own.submit(max, 1, 2).result(timeout=60) == 2
+    assert own.status == "closed" and client.status == "running"
+    with connected_to(client) as same:
+        assert same is client
+    assert client.status == "running"
+    with connected_to(None) as none:
+        assert none is None and threads_of(none) is None

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from make import WAIT
 
 import streamtrain
 from streamtrain.errors import ChangedError, CorruptError, DataError
@@ -173,7 +174,7 @@ def test_the_workers_of_a_cluster_skip_the_same(kind: Any) -> None:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
         ) as cluster,
-        Client(cluster, timeout=30) as client,
+        Client(cluster, timeout=WAIT) as client,
     ):
         for scheduler in (None, client):
             ledgers.append(Ledger("data", 9 * ROWS, most=1))

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import WAIT
 
 from streamtrain.errors import BudgetExceeded, SizeError
 from streamtrain.memory.gate import ByteGate
 from streamtrain.memory.process import available_bytes
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak
 
-WAIT = 30.0  # seconds that any wait may take before the test fails
 linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 
 

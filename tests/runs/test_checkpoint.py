@@ -28,7 +28,7 @@ from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
 
 BENCH = Path(__file__).parents[2] / "bench"
 SETTINGS: dict[str, Any] = {"target": "y", "epochs": 3, "batch_size": 64, "holdout": 0.1, "patience": 2}
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 SAVES = 4  # after which the run is stopped
 Run = Callable[..., tuple[int, str, str]]
 
@@ -111,7 +111,8 @@ KNOWN: dict[str, Any] = {
     "started": "2026-01-31T12:00:00+00:00",
     "checkpoint_seconds": 30.0,
     "model": {}, "cursor": {},
-    "data": {"fingerprint": None, "rows": 1, "chunks": 1, "schema": {}, "files": None}, "lineage": [], "ledger": None,
+    "data": {"fingerprint": None, "rows": 1, "chunks": 1, "schema": {}, "files": None}, "lineage": [], "changes": [],
+    "ledger": None,
     "environment": {"streamtrain": "", "numpy": "", "blas": "", "kernels": "", "processor": ""},
     "history": {"rows": 0, "held": 0, "batches": 0, "next_record": 1, "lines": [], "ends": [], "is_over": False,
                 "best_epoch": None, "judge": "progressive"},
@@ -451,7 +452,8 @@ WRONG: list[tuple[str, Any]] = [
     ("data.fingerprint", 7), ("data.fingerprint", GONE), ("validate", 3), ("validate", GONE),
     ("validation", 5), ("validation", GONE),
     ("versions", GONE), ("versions", []), ("versions", {}), ("environment", None), ("environment", {}), ("environment", GONE),
-    ("lineage", 3), ("lineage", GONE), ("resumes", "1"), ("resumes", GONE), ("warnings", None), ("checkpoint_seconds", "x"),
+    ("lineage", 3), ("lineage", GONE), ("changes", GONE), ("changes", 1),
+    ("resumes", "1"), ("resumes", GONE), ("warnings", None), ("checkpoint_seconds", "x"),
     ("model", {}), ("model", 5), ("model", GONE),
     ("model.targets", []), ("model.targets", 3), ("model.features.0.type", "nonsense"), ("model.features", {}),
     ("model.settings", None), ("model.preparation", []), ("cursor", GONE), ("cursor", []), ("cursor.row", "12"),

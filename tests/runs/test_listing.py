@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import WAIT, wait_for
 
 import streamtrain
 from streamtrain.cli import main
@@ -30,7 +30,6 @@ from streamtrain.runs.listing import list_runs
 from streamtrain.runs.lock import LOCK, FolderLock
 
 ROWS = 3000
-SECONDS = 60  # no wait is longer
 Table = dict[str, Any]
 
 
@@ -176,14 +175,13 @@ def test_a_run_under_way_then_stopped_then_finished(tmp_path: Path, monkeypatch:
     fit = [sys.executable, "-m", "streamtrain", "fit", "t.parquet", "--target", "y", "--out", "r", "--epochs", "100000"]
     with subprocess.Popen(fit, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
-            until = time.monotonic() + SECONDS
-            while not (tmp_path / "r/metrics.jsonl").exists():
-                assert process.poll() is None and time.monotonic() < until
-                time.sleep(0.05)
-            time.sleep(0.2)
+            scores = tmp_path / "r/metrics.jsonl"
+            wait_for(
+                lambda: (scores.exists() and scores.stat().st_size) or process.poll() is not None, "the first scores"
+            )
             before = list_runs("r")[0]
             process.send_signal(signal.SIGINT)
-            assert process.wait(SECONDS) == 130
+            assert process.wait(WAIT) == 130
         finally:
             process.kill()
     assert before["state"] == "running" and before["rows_seen"] > 0 and before["problem"] is None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make import WAIT
 
 import streamtrain
 from streamtrain.errors import CorruptError, DataError, SchemaError, UsageError
@@ -126,7 +127,7 @@ def test_lies_that_nobody_can_find(memory: Reader) -> None:
 def test_counting(memory: Reader) -> None:
     reader = CountingReader(SlowReader(memory, 0.02))
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda chunk: reader.read(chunk, ["x"]), reader.chunks(), timeout=30))
+        list(pool.map(lambda chunk: reader.read(chunk, ["x"]), reader.chunks(), timeout=WAIT))
     assert reader.reads == dict.fromkeys((chunk.key for chunk in reader.chunks()), 1)
     assert (reader.rows, reader.nbytes, reader.now) == (ROWS, 4 * ROWS, 0) and 2 <= reader.most <= 4
     reader = CountingReader(memory)

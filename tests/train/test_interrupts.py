@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make import WAIT, wait_for
+from make import PROMPT, WAIT, wait_for
 
 from streamtrain import Model, fit, reader_from
 from streamtrain.model import tensors
@@ -297,14 +297,14 @@ def test_while_a_slow_reader_is_waited_for(tmp_path: Path) -> None:
                     time.sleep(0.2)  # the loop waits by now
                     sent.append(time.monotonic())
                     os.kill(os.getpid(), signal.SIGINT)
-                ready.wait(WAIT)
+                assert ready.wait(WAIT)
         return parts[key].select(columns)
 
     reader = reader_from(list(parts), read, schema=table().schema, rows=[100] * 4, fingerprint="one")
     slow, reads = False, list[str]()
     fit(reader, out=tmp_path / "whole", **ASKED)
     slow, reads = True, []
-    timer = threading.Timer(3.0, ready.set)
+    timer = threading.Timer(WAIT / 2, ready.set)  # what is waited for then takes this long
     timer.start()
     caught = 0.0
     try:
@@ -314,7 +314,7 @@ def test_while_a_slow_reader_is_waited_for(tmp_path: Path) -> None:
     finally:
         timer.cancel()
         ready.set()
-    assert sent and caught - sent[0] < 2.5, caught - sent[0]
+    assert sent and caught - sent[0] < PROMPT, caught - sent[0]
     assert 0 < cursor(tmp_path / "r")["rows_seen"] <= 200
     slow = False
     fit(reader, out=tmp_path / "r", resume=True)
@@ -349,13 +349,13 @@ def test_sigterm(tmp_path: Path, how: str) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, *map(str, command)], text=True, **pipes)  # type: ignore[call-overload]
     try:
-        wait_for((run / "metrics.jsonl").exists, "the first scores")
+        wait_for(lambda: (run / "metrics.jsonl").exists() or process.poll() is not None, "the first scores")
         sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=WAIT)
     finally:
         process.kill()
-    assert time.monotonic() - sent < 10
+    assert time.monotonic() - sent < PROMPT
     if how == "python":
         assert process.returncode == -signal.SIGTERM and "Traceback" not in err, (out, err)
     else:
@@ -400,6 +400,6 @@ def slow(handle, sync=os.fsync):
     if stat.S_ISDIR(os.fstat(handle).st_mode):
         return sync(handle)
     print("writing", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 os.fsync = slow
 """

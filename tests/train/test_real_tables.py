@@ -415,7 +415,7 @@ def test_many_columns_take_a_time_that_grows_with_them() -> None:
     names = [f"c{i}" for i in range(20_000)]
     schema, began = pa.schema([(name, pa.string()) for name in names]), time.perf_counter()
     assert [pick(schema, name, "test").name for name in names] == names
-    assert time.perf_counter() - began < 10
+    assert time.perf_counter() - began < 60  # 400 s if it were quadratic still
     table = pa.table([pa.array(["u", "v"] * 16)] * 1000 + [pa.array([0, 1] * 16)], names=[*names[:1000], "y"])
     assert fit(table, target="y").report.preparation["categories"] == 1000
 

@@ -22,6 +22,7 @@ import pytest
 import zarr
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from make import WAIT
 
 from streamtrain import Model, fit, load_model
 from streamtrain.cli import main
@@ -283,7 +284,7 @@ def test_with_a_cluster_instead_of_threads(world: Path, tmp_path: Path) -> None:
         distributed.LocalCluster(
             n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
         ) as cluster,
-        distributed.Client(cluster, timeout=20) as client,
+        distributed.Client(cluster, timeout=WAIT) as client,
     ):
         fit(data, out=tmp_path / "r", resume=True, cluster=client)
     assert outcome(tmp_path / "r") == whole

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pickle
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import BUCKET, DATA
+from make import PROMPT, WAIT
 from proxy import Faults, Proxy
 
 import streamtrain
@@ -100,7 +103,7 @@ def test_a_server_that_stays_down_is_an_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: http://127.0.0.1:9/digits.parquet: given up after ")
     assert len(done.stderr.splitlines()) == 1
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 45  # a minute would be the default
 
 
 def test_a_server_that_dies_in_mid_run_is_an_error(web: int) -> None:
@@ -114,35 +117,43 @@ def test_a_server_that_dies_in_mid_run_is_an_error(web: int) -> None:
         proxy.start()
 
 
-def test_ctrl_c_ends_a_wait_for_a_server(web: int) -> None:
-    import signal
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamtrain", "fit", "http://127.0.0.1:9/digits.parquet", "--target", "digit"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    time.sleep(2.5)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    _, printed = process.communicate(timeout=20)
-    assert time.monotonic() - began < 1.5
+def test_ctrl_c_ends_a_wait_for_a_server() -> None:
+    """Of one that takes a request and never answers: alone, that would be noticed after 15 seconds, and tried again."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(WAIT)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/digits.parquet"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamtrain", "fit", url, "--target", "digit"], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            with server.accept()[0] as connection:
+                connection.settimeout(WAIT)
+                assert connection.recv(1)  # its request
+                process.send_signal(signal.SIGINT)
+                began = time.monotonic()
+                _, printed = process.communicate(timeout=WAIT)
+        finally:
+            process.kill()
+    assert time.monotonic() - began < PROMPT - 2
     assert process.returncode == 130
     assert "interrupted" in printed and "Traceback" not in printed
 
 
 def test_no_thread_of_a_pool_keeps_the_process() -> None:
+    """The request would be tried again for a minute."""
     code = (
-        "import threading, concurrent.futures as c, time\n"
+        "import concurrent.futures as c, sys\n"
         "from streamtrain.storage.remote.client import Client\n"
         "from streamtrain.storage.remote.address import Address\n"
         "pool = c.ThreadPoolExecutor(1)\n"
         "pool.submit(Client(Address.parse('http://127.0.0.1:9/x')).stat, 'x')\n"
-        "time.sleep(1.5)\n"
+        "print('asked', flush=True)\n"
     )
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
-    assert time.monotonic() - began < 5
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "asked\n"
+        began = time.monotonic()
+        assert process.wait(timeout=WAIT) == 0
+    assert time.monotonic() - began < PROMPT
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 400, 412])
@@ -162,7 +173,7 @@ def test_without_credentials_s3_says_which_to_set(store: int, monkeypatch: pytes
         began = time.monotonic()
         with pytest.raises(DataError, match="no credentials in the environment: set AWS_ACCESS_KEY_ID"):
             streamtrain.open_reader(f"s3://{BUCKET}/digits.parquet")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < PROMPT  # it is not tried again for a minute
 
 
 def test_credentials_are_nowhere(

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import PROMPT, WAIT, wait_for
 
 import streamtrain
 from streamtrain import rechunk
@@ -160,7 +161,7 @@ import streamtrain
 def wait(done, rows):
     if done > 100_000:
         print("half-way", flush=True)
-        time.sleep(60)
+        time.sleep(600)
 streamtrain.rechunk({"x": np.arange(200_000)}, out=sys.argv[1], chunk_rows=1000, format=sys.argv[2], progress=wait)
 """
 
@@ -184,13 +185,16 @@ def test_ctrl_c(tmp_path: Path) -> None:
     write(tmp_path / "in.parquet", pa.table({f"x{i}": np.arange(400_000) for i in range(20)}), row_group_size=1000)
     command = [sys.executable, "-m", "streamtrain", "rechunk", "in.parquet", "--out", "out", "--chunk-rows", "100"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not list(tmp_path.glob(".writing-*/out/*")):
-            time.sleep(0.01)
+        wait_for(lambda: list(tmp_path.glob(".writing-*/out/*")) or process.poll() is not None, "the first rows")
         process.send_signal(signal.SIGINT)
-        started = time.perf_counter()
-        assert process.stderr is not None and "interrupted" in process.stderr.readline() + process.stderr.readline()
-        assert time.perf_counter() - started < 1
-        assert process.wait(timeout=20) == 130
+        started, said = time.perf_counter(), ""
+        assert process.stderr is not None
+        while "interrupted" not in said:  # lines of progress may come before it
+            line = process.stderr.readline()
+            assert line, said
+            said += line
+        assert time.perf_counter() - started < PROMPT
+        assert process.wait(timeout=WAIT) == 130
     assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
 
 
