@@ -5,7 +5,7 @@
 Each size is fitted twice, with the default of a checkpoint every 30 s and with ``--checkpoint-seconds 0``, which leaves only
 the rule that none comes before 50 times as long has gone by as the last one took. Epochs are chosen so that a run takes about
 so many seconds (three times as many for the large model, so that some checkpoints come on the way). The last checkpoint, which
-comes whatever the optimizer, counts too.
+comes whatever the rule says, counts too.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("| model | file | every | run | checkpoints | seconds each | share of the run | planned copy | measured |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in rows:
-        every = f"{row['every']:g} s" if row["every"] else "as the optimizer allows"
+        every = f"{row['every']:g} s" if row["every"] else "as the rule allows"
         sizes = [
             f"{row[k] / MB:,.3g} MB" for k in ("model_bytes", "checkpoint_bytes", "planned_bytes", "measured_bytes")
         ]

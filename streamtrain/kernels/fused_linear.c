@@ -240,8 +240,9 @@ static void move_dense(struct linear *model, const struct update *update, const 
     }
 }
 
-/* Batch after batch, each of size rows: a step, then the update of the weights, operation for operation as numpy does it. The scoring weights are the average of the learning weights. sparse may be NULL. Returns the number of batches
- * learned: a batch whose sums or gradient are not finite ends the run before its update. */
+/* Batch after batch, each of size rows: a step, then the update of the weights, operation for operation as numpy does it.
+ * The scoring weights are the average of the learning weights. sparse may be NULL. Returns the number of batches learned: a
+ * batch whose sums or gradient are not finite ends the run before its update. */
 int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t size, const struct sparse *sparse,
                       const struct update *update, struct stream *stream)
 {

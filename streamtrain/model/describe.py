@@ -1,4 +1,4 @@
-"""The columns and the target of a model as JSON, and back: all of a model that is text, but for its settings."""
+"""The columns and the target of a model as JSON, and back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def describe_layout(layout: Layout) -> dict[str, Any]:
 
 
 def layout_of(description: Mapping[str, Any]) -> Layout:
-    """The layout that was described. Raises errors of all kinds for what `describe_layout` did not make."""
+    """The layout from its description. A description that `describe_layout` did not make can raise any error."""
     several = [
         Target(**{**t, "classes": tuple(t["classes"]), "counts": tuple(t.get("counts", ()))})
         for t in description["targets"]

@@ -1,7 +1,7 @@
 """The files of a model.
 
 ``model.safetensors`` holds every array and number that learning changes, ``model.json`` everything that is text. Neither
-can run code, identical weights give identical bytes, and a bit that flipped since is noticed.
+contains code; identical weights give identical bytes; a flipped bit is noticed when the files are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError,
 
 
 def write_files(folder: Path, description: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write both files to an existing folder, the description last; it gets the checksums."""
+    """Write both files to an existing folder; the description comes last, as it contains the checksums."""
     written = {**description, "sha256": tensors.save(folder / _ARRAYS, state)}
     written["checksum"] = _checksum(written)
     (folder / _DESCRIPTION).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
@@ -33,7 +33,7 @@ def write_files(folder: Path, description: Mapping[str, Any], state: Mapping[str
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """The description in a run folder. Raises RunError where there is none, errors of all kinds where it is damaged (see
+    """The description in a run folder. Raises RunError where there is none; a damaged one can raise any error (see
     `naming_damage`)."""
     if not (folder / _DESCRIPTION).is_file():
         if (folder / "checkpoints").is_dir():
@@ -46,24 +46,24 @@ def read_description(folder: Path) -> dict[str, Any]:
     if description["format"] != FORMAT:
         raise RunError(f"{folder}: model format {description['format']}; this version reads {FORMAT}")
     if description.pop("checksum") != _checksum(description):
-        raise RunError(f"{folder}: model.json is not what was written: its checksum differs")
+        raise RunError(f"{folder}: model.json was changed or damaged since it was written: its checksum differs")
     return description
 
 
 def read_state(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays beside a description. Raises RunError where they are not those that were written."""
+    """The arrays beside a description. Raises RunError where their checksum differs from the one in the description."""
     found = tensors.load(folder / _ARRAYS)
     if found.sha256 != description["sha256"]:
         raise RunError(
-            f"{folder}: model.safetensors is not the file that was written: its checksum differs; where the run has its "
-            "checkpoints, `streamtrain fit --resume` writes it again"
+            f"{folder}: model.safetensors was changed or damaged since it was written: its checksum differs; where the run has "
+            "its checkpoints, `streamtrain fit --resume` writes it again"
         )
     return found.arrays
 
 
 @contextmanager
 def naming_damage(folder: Path) -> Iterator[None]:
-    """Whatever goes wrong in the block is a RunError that names the folder: a model from anywhere may hold anything."""
+    """Turn every error of the block into a RunError that names the folder: files from anywhere can contain anything."""
     try:
         yield
     except _DAMAGES as error:
@@ -73,5 +73,5 @@ def naming_damage(folder: Path) -> Iterator[None]:
 
 
 def _checksum(description: dict[str, Any]) -> str:
-    """Of everything else that the file holds."""
+    """The checksum of everything else in the description."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()

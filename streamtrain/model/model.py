@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 
 
 def shape_of_rows(layout: Layout) -> Shape:
-    """What a row of a layout holds, as the preparation wants it."""
+    """What a row of a layout contains, as the preparation takes it."""
     crosses = tuple(tuple(layout.hashes[name] for name in cross) for cross in layout.crosses)
     return Shape(tuple(layout.slots), tuple(layout.hashes), layout.categories, crosses, tuple(layout.texts))
 
@@ -106,11 +106,11 @@ class Model:
         return self._steps.train(batch, size or len(batch))
 
     def predict(self, batch: Batch) -> Floats:
-        """Predictions for a batch as the loader gives it, whose features are prepared in place: in the target's unit,
-        shape (rows,), for regression; shape (rows,), the probability of the second class, for two; (rows, classes). For
-        several targets shape (rows, targets).
+        """Predict a batch as the loader gives it. Its features are prepared **in place**.
 
-        Raises BadValueError for features that are infinite, unless the preparation does something with them.
+        Returns an array, float32. Regression: shape (rows,), in the unit of the target. Two classes: shape (rows,), the
+        probability of the second. More classes: shape (rows, classes). Several targets: shape (rows, targets).
+        Raises BadValueError for features that are infinite, unless the preparation replaces them.
         """
         prepared = self.preparation.apply(batch)
         return self._steps.predict(prepared)
@@ -124,7 +124,7 @@ class Model:
     # -- other data ----------------------------------------------------------------------------------------------------
 
     def layout_for(self, schema: pa.Schema, *, with_target: bool) -> Layout:
-        """The same columns in other data. Raises ColumnError where they are not there, or are something else."""
+        """The layout of the same columns in other data. Raises ColumnError where one is missing or of another type."""
         crossed = {name for cross in self.layout.crosses for name in cross}
         own = self.layout.columns
         columns = [
@@ -164,8 +164,8 @@ class Model:
 
     @classmethod
     def of(cls, description: Mapping[str, Any], learner: Any = None) -> Model:
-        """A fresh model as it was described. learner: what the user says that its learner is (see `recorded_recipe`). Raises
-        errors of all kinds for what `describe` did not make."""
+        """A fresh model from its description. learner: what the user says that its learner is (see `recorded_recipe`). A
+        description that `describe` did not make can raise any error."""
         layout, asked = layout_of(description), dict(description["preparation"])
         asked["class_weights"] = tuple(asked["class_weights"])
         recipe = recorded_recipe(description["learner"], description["settings"], learner)
@@ -180,7 +180,7 @@ class Model:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of everything that learning changes, as they are at most."""
+        """The most bytes that everything that learning changes can take."""
         return self.learner.state_bytes + self.preparation.state_bytes
 
     def state_dict(self) -> dict[str, Any]:

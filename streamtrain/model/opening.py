@@ -1,4 +1,4 @@
-"""Other data for a model: opened, and looked at for what the model was made for."""
+"""Open other data for a model, and find the model's columns in them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["open_for"]
 
 
 def open_for(model: Model, data: Any, *, with_target: bool, missing_chunks: str = "error") -> Source:
-    """The model's columns in data of any kind; metadata is read. Raises DataError of every kind, ColumnError where a column
-    is not there, or is something else."""
+    """A source of the model's columns in other data. Reads metadata only. Raises DataError where the data cannot be used, and
+    ColumnError where a column is missing or of another type."""
     reader = open_reader(data, missing_chunks=missing_chunks)
     table = ChunkTable.of(reader.chunks())
     if not table.total_rows:

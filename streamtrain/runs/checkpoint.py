@@ -1,10 +1,10 @@
-"""Checkpoints: where a fit stands, in one file, from which it goes on to the same bits.
+"""Checkpoints: the whole state of a fit in one file, from which training continues to the same bits.
 
-A file is in the safetensors format, so that it can be looked at and can run no code: the arrays are the state of the
-model, of the metrics and of the best model so far. The header, JSON in the file's metadata, is all that is text or a number:
-under ``streamtrain`` cursor and scores, under ``run`` the settings, the columns and what the data were. The last array is the
-SHA-256 of everything before it. A file is written beside its place, made durable, and then moved there: one of that name is
-whole.
+A file is in the safetensors format: other programs can read it, and it cannot run code. Its arrays are the state of the
+model, of the metrics and of the best model so far; the array ``sha256`` is the checksum of the file. Everything that is text
+or a number is its header, JSON in the metadata ``streamtrain``: cursor and scores, and under ``run`` what every checkpoint of
+the run repeats (settings, columns, a description of the data). A file is written in a hidden folder, flushed to the disk and
+then renamed: one that has the name of a checkpoint is whole.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from streamtrain.state import WRITING, make_durable, remove_unfinished, write_be
 __all__ = ["CheckpointSchedule", "Checkpoints", "checkpoint_term"]
 
 _FORMAT = 1
-#: of the header of this format, as far as it is looked at before it is used
-_FORM: dict[str, Any] = {
+#: the types of the header's fields, which are checked before any is used
+_HEADER: dict[str, Any] = {
     "settings": dict, "resolved": dict, "validate": str | None, "validation": dict | None, "versions": dict,
     "data": {"fingerprint": str | None, "rows": int, "chunks": int, "schema": dict, "files": dict | None},
     "environment": dict.fromkeys(("streamtrain", "numpy", "blas", "kernels", "processor"), str),
@@ -40,33 +40,36 @@ _KEPT = 2
 _KEY, _RUN = "streamtrain", "run"
 _NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
 _HEADER_BYTES = 2000  # of the header, for each column, while it is written
-_TIMES_COST = 50  # between two checkpoints, of what the last one took: they take at most 2 % of the time
-_NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # what the first one is expected to take
+_COST_MULTIPLE = (
+    50  # the least time between two, in units of what the last one took: at most 2 % of the time goes there
+)
+_NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # the expected cost of the first one
 
 
 class Checkpoints:
-    """The folder of a run's checkpoints: ``checkpoint-00000001.safetensors`` and so on, of which the last two are kept."""
+    """The folder of a run's checkpoints, ``checkpoint-00000001.safetensors`` and so on. The last two are kept."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.damaged: list[str] = []  # what was found when the newest valid one was looked for
+        self.damaged: list[str] = []  # what `newest` found damaged, a line each
         self._good: list[Path] = []
 
     def newest(self) -> dict[str, Any] | None:
-        """The header of the newest one that is whole; None where there are none. ``damaged`` says which are not.
+        """Return the header of the newest checkpoint whose checksum is right; None where there are no checkpoints.
 
-        Raises RunError where there are some but none is whole, or where a later version wrote it.
+        ``damaged`` then lists those that were passed over. Raises RunError where all are damaged, or where another version
+        of the format was written.
         """
         self.damaged, self._good = [], []
         for _, path in reversed(self._files()):
             try:
-                known = _known(path)
+                header = _read_header(path)
                 tensors.verify(path)
             except (ValueError, OSError) as error:
                 self.damaged.append(f"{path}: {error}")
                 continue
             self._good = [path]
-            return _of_this_format(known, path)
+            return _of_this_format(header, path)
         if self.damaged:
             raise RunError(
                 f"no checkpoint can be read ({'; '.join(self.damaged)}): restore one from a copy, or start over in another "
@@ -75,7 +78,7 @@ class Checkpoints:
         return None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays of the one that `newest` found. Raises RunError where it cannot be read any more."""
+        """Load the arrays of the checkpoint that `newest` returned. Raises RunError where it cannot be read any more."""
         path = self._good[-1]
         try:
             return tensors.load(path, sealed=True).arrays
@@ -83,36 +86,39 @@ class Checkpoints:
             raise RunError(f"{path}: {error}") from error
 
     def exist(self) -> bool:
-        """Whether there is any, whole or not."""
+        """Whether there is any checkpoint, damaged or not."""
         return bool(self._files())
 
     def is_left_over(self) -> bool:
-        """Whether nothing is there but what was being written when a process was killed."""
+        """Whether the folder contains only what a killed process was writing."""
         return self.folder.is_dir() and all(path.name.startswith(WRITING) for path in self.folder.iterdir())
 
     def look(self) -> dict[str, Any] | None:
-        """The header of the newest one, without its arrays, and without a look at its checksum. Raises RunError where it
-        cannot be read."""
+        """Return the header of the newest checkpoint without comparing its checksum; None where there are no checkpoints.
+        Raises RunError where it cannot be read."""
         files = self._files()
         if not files:
             return None
         path = files[-1][1]
         try:
-            known = _known(path)
+            header = _read_header(path)
         except (ValueError, OSError) as error:
             raise RunError(f"{path}: {error}") from error
-        return _of_this_format(known, path)
+        return _of_this_format(header, path)
 
-    def save(self, stands: Mapping[str, Any], arrays: Mapping[str, Any], run: str = "{}") -> None:
-        """Write the next one; all but it and the last good one before it are removed. stands: of the header what is another
-        each time; run: what stays the same, as JSON. Raises OSError, and leaves what was there, where it cannot be written."""
+    def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any], run: str = "{}") -> None:
+        """Write the next checkpoint, then remove all but it and the last good one before it.
+
+        header: the fields that change between checkpoints. run: those that do not, as JSON. Raises OSError where it cannot
+        be written; the checkpoints that were there stay.
+        """
         if not self.folder.is_dir():
             self.folder.mkdir()
             for parent in list(self.folder.parents)[:2]:
                 make_durable(parent)
         number = max((number for number, _ in self._files()), default=0) + 1
         path = self.folder / f"checkpoint-{number:08}.safetensors"
-        text = json.dumps({"format": _FORMAT, **stands})[:-1] + f', "{_RUN}": {run}}}'
+        text = json.dumps({"format": _FORMAT, **header})[:-1] + f', "{_RUN}": {run}}}'
         with write_beside(path) as hidden:
             tensors.save(hidden, arrays, metadata={_KEY: text}, sealed=True)
         self._good = [*self._good, path][-_KEPT:]
@@ -121,64 +127,65 @@ class Checkpoints:
                 other.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what was being written when a process was killed."""
+        """Remove what a killed process was writing."""
         remove_unfinished(self.folder)
 
     def _files(self) -> list[tuple[int, Path]]:
-        """Ascending."""
+        """Numbers and files of the checkpoints, ascending."""
         if not self.folder.is_dir():
             return []
-        found = ((_NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
-        return sorted((int(match[1]), path) for match, path in found if match)
+        names = ((_NAME.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return sorted((int(match[1]), path) for match, path in names if match)
 
 
-def _known(path: Path) -> dict[str, Any]:
-    """The header. Raises ValueError where there is none; OSError as the file system does."""
-    if not path.is_file():  # who opens a pipe waits
-        raise ValueError("is no file")
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of a file. Raises ValueError where it has none; OSError as the file system does."""
+    if not path.is_file():  # opening a pipe would wait
+        raise ValueError("is not a file")
     metadata = tensors.load_metadata(path)
     try:
-        known = json.loads(metadata[_KEY])
-        known = known.pop(_RUN, {}) | known
-        fits = known["format"] != _FORMAT or _fits(known, _FORM)
+        header = json.loads(metadata[_KEY])
+        header = header.pop(_RUN, {}) | header
+        fits = header["format"] != _FORMAT or _fits(header, _HEADER)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError("is no checkpoint of streamtrain") from error
+        raise ValueError("is not a checkpoint of streamtrain") from error
     if not fits:
-        raise ValueError("is no checkpoint of streamtrain")
-    return dict(known)
+        raise ValueError("is not a checkpoint of streamtrain")
+    return dict(header)
 
 
-def _fits(found: Any, form: Any) -> bool:
-    """Whether a value is of a type; or a dict, of this form. Raises LookupError for a name that is not there."""
-    if not isinstance(form, dict):
-        return isinstance(found, form)
-    return isinstance(found, dict) and all(_fits(found[name], kind) for name, kind in form.items())
+def _fits(value: Any, types: Any) -> bool:
+    """Whether a value is of a type, or a dict whose fields are of theirs. Raises LookupError for a missing field."""
+    if not isinstance(types, dict):
+        return isinstance(value, types)
+    return isinstance(value, dict) and all(_fits(value[name], inner) for name, inner in types.items())
 
 
-def _of_this_format(known: dict[str, Any], path: Path) -> dict[str, Any]:
-    if known["format"] != _FORMAT:
-        raise RunError(f"{path}: checkpoint format {known['format']}; this version reads {_FORMAT}")
-    return known
+def _of_this_format(header: dict[str, Any], path: Path) -> dict[str, Any]:
+    if header["format"] != _FORMAT:
+        raise RunError(f"{path}: checkpoint format {header['format']}; this version reads {_FORMAT}")
+    return header
 
 
 def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:
-    """What the memory plan counts for a checkpoint while it is written, or loaded.
+    """The term of the memory plan for a checkpoint that is being written or loaded.
 
-    arrays_bytes: of all arrays, copied. columns: that the header describes.
+    arrays_bytes: the size of the copy of all arrays. columns: how many columns the header describes.
     """
     return Term("checkpoint", arrays_bytes + _HEADER_BYTES * columns, "checkpoint")
 
 
 class CheckpointSchedule:
-    """When the next checkpoint is due: after so many seconds, but not before 50 times as long as the last one took.
+    """Says when the next checkpoint is due: after a number of seconds, but not before 50 times the seconds that the last
+    one took.
 
-    seconds: between two, at least 0. state_bytes: of one, from which the time of the first is guessed.
+    seconds: between two checkpoints, at least 0. state_bytes: the size of one, from which the cost of the first is estimated.
 
-    >>> pace = CheckpointSchedule(30.0, 10**6)
-    >>> pace.due(0.1), pace.due(2.0, at_end=True), pace.due(30.0)
+    >>> schedule = CheckpointSchedule(30.0, 10**6)
+    >>> schedule.due(0.1), schedule.due(2.0, at_end=True), schedule.due(30.0)
     (False, True, True)
-    >>> pace.took(30.0, 31.0)
-    >>> pace.due(70.0), pace.due(81.0)
+    >>> schedule.took(30.0, 31.0)
+    >>> schedule.due(70.0), schedule.due(81.0)
     (False, True)
     """
 
@@ -189,11 +196,12 @@ class CheckpointSchedule:
         self.count, self.spent = 0, 0.0
 
     def due(self, now: float, *, at_end: bool = False) -> bool:
-        """Whether it is time for one. now: seconds since the start. at_end: of an epoch, where only the cost counts."""
+        """Whether a checkpoint is due. now: seconds since the start. at_end: at the end of an epoch, where only the cost
+        of the last one counts."""
         since = now - self._last
-        return since >= _TIMES_COST * self._cost and (at_end or since >= self._seconds)
+        return since >= _COST_MULTIPLE * self._cost and (at_end or since >= self._seconds)
 
     def took(self, started: float, ended: float) -> None:
-        """One was written."""
+        """Note that a checkpoint was written. started, ended: seconds since the start."""
         self._cost, self._last = ended - started, ended
         self.count, self.spent = self.count + 1, self.spent + self._cost

@@ -1,4 +1,4 @@
-"""A run folder: one writer, the scores as they come, checkpoints, then the model and the report."""
+"""The folder of a run: one writer; scores as they come, checkpoints, and at the end the model and the report."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ SCORES, REPORT, CHECKPOINTS = "metrics.jsonl", "report.json", "checkpoints"
 
 
 class RunFolder:
-    """The folder of a run, which one process at a time may write; a context. resume: whether a run that is there already
-    is to go on.
+    """The folder of a run, as a context: one process at a time may write to it.
 
-    Scores are written as they come (`record`), checkpoints when they are due (`save`); model and report appear together,
-    when the run is over (`write`). A folder into which nothing was written is as it was before.
+    Scores are written as they come (`record`), checkpoints when they are due (`save`); model and report appear together
+    when the run is over (`write`). A folder to which nothing was written is left as it was.
 
-    Raises RunError, before anything is done, where it cannot be written, where somebody else writes, and where it holds
-    something that is no run, or a run while none is to be resumed.
+    resume: whether to continue the run that is in the folder.
+
+    Raises RunError, before anything is written: for a folder that cannot be written, that another process writes to, that
+    contains something other than a run, or a run that is not to be resumed.
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
@@ -38,7 +39,7 @@ class RunFolder:
         self.asked = path
         self.checkpoints = Checkpoints(self.path / CHECKPOINTS)
         self.warnings: list[str] = []
-        self._run = "{}"  # what every checkpoint says of the run
+        self._run = "{}"  # the part of the header that is the same in every checkpoint
         if _exists(self.path, path) and not (self.path.is_dir() and (self.is_run or self._is_left_over())):
             raise RunError(f"--out {path}: exists and is not a run of streamtrain: name a new or an empty folder")
         try:
@@ -46,26 +47,31 @@ class RunFolder:
         except OSError as error:
             if isinstance(error, StreamtrainError):
                 raise
-            there = next(p for p in (self.path, *self.path.parents) if p.exists())
+            existing = next(p for p in (self.path, *self.path.parents) if p.exists())
             raise RunError(
-                f"--out {path}: {there} cannot be written ({error.strerror}): name a folder elsewhere"
+                f"--out {path}: {existing} cannot be written ({error.strerror}): name a folder elsewhere"
             ) from error
         try:
-            self._look(resume)
+            self._prepare(resume)
         except BaseException:
             self._lock.release()
             raise
 
-    def _look(self, resume: bool) -> None:
+    def _prepare(self, resume: bool) -> None:
         if not resume and self.is_run:
-            raise RunError(f"--out {self.asked}: holds a run already: --resume goes on with it; or name another folder")
+            raise RunError(
+                f"--out {self.asked}: already contains a run: add --resume to continue it, or name another folder"
+            )
         if not self.checkpoints.exist() and self.has_report:
-            raise RunError(f"--out {self.asked}: holds a finished run without a checkpoint: it cannot go on")
+            raise RunError(
+                f"--out {self.asked}: contains a finished run without a checkpoint, which cannot be resumed: name another "
+                "folder"
+            )
         if not self._lock.works:
-            self.warnings.append(f"{self.path} cannot be locked: see to it that no other run writes there")
+            self.warnings.append(f"{self.path} cannot be locked: make sure that no other run writes there")
         with self._writing():
             for folder in (self.path, self.checkpoints.folder):
-                if folder.is_dir():  # nothing else tells for every file system and every user
+                if folder.is_dir():  # permission bits do not tell on every file system and for every user
                     tempfile.TemporaryFile(dir=folder).close()
             self.checkpoints.tidy()
             remove_unfinished(self.path)
@@ -82,7 +88,7 @@ class RunFolder:
     def _writing(self) -> Iterator[None]:
         if not self._lock.is_held:
             raise RunError(
-                f"--out {self.asked}: the folder was moved or removed while the run was under way: --resume goes on with it, "
+                f"--out {self.asked}: the folder was moved or removed during the run: --resume continues it "
                 "where it is now"
             )
         try:
@@ -94,30 +100,30 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether there is one that can go on, or is finished."""
+        """Whether the folder contains a run that is finished or can be resumed."""
         return self.checkpoints.exist() or self.has_report
 
     def _is_left_over(self) -> bool:
-        """Whether nothing is here but what a run may have left that came to nothing."""
+        """Whether the folder contains only what a run leaves that ended before its first checkpoint."""
         others = [p for p in self.path.iterdir() if p.name not in (SCORES, LOCK) and not p.name.startswith(WRITING)]
         return not others or (others == [self.checkpoints.folder] and self.checkpoints.is_left_over())
 
     @property
     def has_report(self) -> bool:
-        """Whether a run was finished here."""
+        """Whether the run in the folder was finished."""
         return (self.path / REPORT).is_file()
 
     def report(self) -> dict[str, Any]:
-        """The report of the run that was finished here. Raises RunError where it cannot be read."""
+        """Read the report of the finished run. Raises RunError where it cannot be read."""
         return read_report(self.path)
 
     def model(self) -> Model:
-        """The model that was written here."""
+        """Load the model of the finished run."""
         return load_model(self.path)
 
     def begin(self, run: Mapping[str, Any], lines: Sequence[dict[str, Any]] = ()) -> None:
-        """Make ready for what follows. run: what every checkpoint says of the run. lines: the scores that ``metrics.jsonl`` is
-        to hold, which are those of the checkpoint that the run goes on from."""
+        """Prepare the folder for training. run: the part of the header that is the same in every checkpoint. lines: the
+        scores recorded up to the checkpoint that the run continues from; ``metrics.jsonl`` then contains exactly these."""
         self._run = json.dumps(run)
         with self._writing():
             scores = self.path / SCORES
@@ -128,24 +134,24 @@ class RunFolder:
                 scores.unlink(missing_ok=True)
 
     def record(self, scores: dict[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``, where it can be read at once."""
+        """Append a line to ``metrics.jsonl``, readable at once."""
         with self._writing():
             line = to_json(scores) + "\n"
             with open(self.path / SCORES, "a", encoding="utf-8") as file:
                 file.write(line)
 
-    def save(self, stands: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Write a checkpoint (see `Checkpoints.save`)."""
         with self._writing():
             try:
-                self.checkpoints.save(stands, arrays, self._run)
-            except ValueError as error:  # what is written has no bounds: scores of each epoch, names of columns
+                self.checkpoints.save(header, arrays, self._run)
+            except ValueError as error:  # its size has no bound: scores of every epoch, names of columns
                 if isinstance(error, StreamtrainError):
                     raise
-                raise RunError(f"--out {self.asked}: a checkpoint cannot hold it: {error}") from error
+                raise RunError(f"--out {self.asked}: a checkpoint cannot be written: {error}") from error
 
     def write(self, model: Model, report: Report) -> None:
-        """Write model and report to a folder inside, then move them out of it, the report last."""
+        """Write model and report to a hidden folder, then rename them into the run's folder, the report last."""
         with self._writing():
             with staging(self.path) as folder:
                 model.save(folder)
@@ -164,13 +170,13 @@ def _exists(path: Path, asked: str | Path) -> bool:
 
 
 def read_report(run: Path) -> dict[str, Any]:
-    """The report of a run folder. Raises RunError where there is none, or where it cannot be read."""
+    """Read the report of a run folder. Raises RunError where there is none, or where it cannot be read."""
     try:
-        found = json.loads((run / REPORT).read_text(encoding="utf-8"))
+        report = json.loads((run / REPORT).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{run}: has no {REPORT}: not a run, or one that was not finished") from None
+        raise RunError(f"{run}: has no {REPORT}: not the folder of a run, or the run did not finish") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{run / REPORT}: cannot be read: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(report, dict):
         raise RunError(f"{run / REPORT}: is not the report of a run")
-    return found
+    return report

@@ -1,4 +1,4 @@
-"""What a run did: rows a second, where the time went, memory planned and measured, scores. One object, as JSON."""
+"""The report of a run: rows per second, where the time went, memory planned and measured, scores. One object, as JSON."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Report:
     task: str
     classes: list[Any] | None
     targets: list[str] = field(default_factory=list)
-    per_class: list[dict[str, Any]] | None = None  # by validation, rows held out, or progressive
-    best_epoch: int | None = None  # whose model was kept, where training could stop early
+    per_class: list[dict[str, Any]] | None = None  # on validation data, held-out rows, or progressive
+    best_epoch: int | None = None  # the epoch whose model was kept, where training may stop early
     preparation: dict[str, Any] = field(default_factory=dict)
     rows: int = 0
     rows_seen: int = 0
@@ -39,17 +39,17 @@ class Report:
     measured_peak_bytes: int | None = None
     time: dict[str, float] = field(default_factory=dict)
     skipped: list[dict[str, Any]] = field(default_factory=list)
-    remote: dict[str, int] | None = None  # what was asked of a server
-    warnings: list[str] = field(default_factory=list)  # of the run; those of the plan are its own
+    remote: dict[str, int] | None = None  # requests to a server
+    warnings: list[str] = field(default_factory=list)  # of the run; the plan has its own
     run: str | None = None
-    fingerprint: str | None = None  # of the data; known where a run folder is written
-    lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs whose model went on, the oldest first
-    changes: list[dict[str, Any]] = field(default_factory=list)  # of settings on the way, with the rows seen
-    resumes: int = 0  # how often the run was stopped and went on
-    started: str | None = None  # when, as ISO 8601 in UTC; of the first process of the run
+    fingerprint: str | None = None  # of the data; only where a run folder is written
+    lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs that this one continues, the oldest first
+    changes: list[dict[str, Any]] = field(default_factory=list)  # of settings when resumed, with the rows seen then
+    resumes: int = 0  # how often the run was stopped and resumed
+    started: str | None = None  # ISO 8601 in UTC, of the first process of the run
     finished: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)  # of the software that finished it
-    timeline: list[dict[str, Any]] = field(default_factory=list)  # memory, moment by moment (see `Timeline`)
+    versions: dict[str, str] = field(default_factory=dict)  # of the software that finished the run
+    timeline: list[dict[str, Any]] = field(default_factory=list)  # memory over time (see `Timeline`)
 
     def __repr__(self) -> str:
         return one_line(self, f"{count(self.rows, 'row')} in {count(self.epochs, 'epoch')}", f"{self.seconds:.1f} s")
@@ -97,31 +97,33 @@ class Report:
 
 
 class StoredReport:
-    """The report of a run that was finished before: what `Report.as_dict` gave, by attributes too.
+    """The report of a run that finished earlier: the content of ``report.json``, as attributes too.
 
     >>> StoredReport({"rows": 3}).rows
     3
     """
 
-    def __init__(self, found: dict[str, Any]) -> None:
-        self._found = found
+    def __init__(self, content: dict[str, Any]) -> None:
+        self._content = content
 
     def __repr__(self) -> str:
-        return one_line(self, str(self._found.get("run")))
+        return one_line(self, str(self._content.get("run")))
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self.__dict__["_found"][name]
+            return self.__dict__["_content"][name]
         except KeyError:
             raise AttributeError(f"the report has no {name!r}") from None
 
     def as_dict(self) -> dict[str, Any]:
-        return self._found
+        return self._content
 
 
 def memory_dict(plan: MemoryPlan, measured: Mapping[str, int], peak_bytes: int | None) -> dict[str, Any]:
-    """The ``memory`` object of the reports: planned beside measured. measured: what terms really took, by name, where that is
-    known; what was measured and not planned is shown too."""
+    """Return the ``memory`` object of the reports: planned beside measured.
+
+    measured: the bytes that terms really took, by name, where known. What was measured and not planned is shown too.
+    """
     planned = plan.term_bytes
     return {
         "budget_bytes": plan.budget_bytes,
@@ -169,7 +171,7 @@ def stages_dict(
 
 
 def memory_table(memory: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Rows for people: (term, planned, measured), largest first; then the peak and the budget.
+    """Return rows to print: (term, planned, measured), largest first; then the peak and the budget.
 
     >>> memory_table({"terms": {"windows": {"planned_bytes": 2000, "measured_bytes": None}}, "planned_peak_bytes": 2000,
     ...               "measured_peak_bytes": 1500, "budget_bytes": 3000})

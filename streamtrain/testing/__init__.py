@@ -1,11 +1,11 @@
-"""For people who write a reader: whether it keeps the contract, and readers that misbehave on purpose.
+"""Tests for people who write readers, preparers or learners, and readers that misbehave on purpose.
 
-`ReaderTests` is for pytest: subclass it, say how data are written, inherit the tests. `check_reader` needs no pytest and no
-way to write; it is what ``streamtrain check-reader`` runs. Both run the functions of `checks`, `sizes` and `written`. The
-wrappers are for tests of one's own: how does what I have built bear storage that fails, is slow, lies, and how often does
-it read.
+`ReaderTests`, `LearnerTests` and `PreparerTests` are for pytest: subclass one, say how to make the subject (and, for a
+reader, how to write data), and inherit the tests. `check_reader` needs neither pytest nor a way to write data; it is what
+``streamtrain check-reader`` runs. The wrappers are for your own tests: they make a reader fail, slow down or return wrong
+data, and count its reads.
 
-`assert_resumes_exactly` is the test of everything with a state, a loop of one's own included.
+`assert_resumes_exactly` tests anything that has a state, including a training loop of your own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be asked of the tools, beside the settings that they share with `fit`."""
+"""The settings of the tools that `fit` does not have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORMATS = ("parquet", "zarr")  # that can be written
 
 @dataclass(frozen=True)
 class ProfileSettings:
-    """When `profile` stops. Raises UsageError for what cannot be."""
+    """When `profile` stops. Raises UsageError for a limit that is not positive."""
 
     max_seconds: float | None = option(10.0, "Train for so long, or to the end.", above=0)
     max_rows: int | None = option(None, "Train for so many rows (or a bit more), if they come first.", least=1)

@@ -334,10 +334,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "other lineage": (_report(lambda told: told | {"lineage": ["x"]}), "its run is wrong"),
     "cut": (lambda run: os.truncate(next((run / "checkpoints").iterdir()), 5000), "checkpoint-00000001.*: is cut off"),
     "empty checkpoint": (_put(CHECKPOINT, Path.touch), "checkpoint-00000099.*: is cut off"),
-    "no checkpoint": (_put(CHECKPOINT, lambda p: tensors.save(p, {})), "checkpoint-00000099.*: is no checkpoint"),
+    "no checkpoint": (_put(CHECKPOINT, lambda p: tensors.save(p, {})), "checkpoint-00000099.*: is not a checkpoint"),
     "checkpoint of pipes": (_put(CHECKPOINT, os.mkfifo), "checkpoint-00000099.*: is not a file"),
-    "header without seconds": (_header(lambda told: told | {"seconds": {}}), "its seconds.loop is wrong|is no checkpoint"),
-    "header of a list": (_header(lambda told: [told]), "is no checkpoint of streamtrain"),
+    "header without seconds": (_header(lambda told: told | {"seconds": {}}), "its seconds.loop is wrong|is not a checkpoint"),
+    "header of a list": (_header(lambda told: [told]), "is not a checkpoint of streamtrain"),
     "header with other lines": (
         _header(lambda told: told | {"history": told["history"] | {"lines": [{"progressive": 1}]}}), "its progressive is wrong",
     ),

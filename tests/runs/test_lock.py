@@ -405,7 +405,7 @@ def test_where_there_are_no_locks_it_works_and_says_so(
     monkeypatch.setattr(fcntl, "flock", none)
     code, out, err = run(["fit", str(path), "--target", "y", "--out", str(tmp_path / "r"), "--json"], capsys)
     assert code == 0, err
-    warning = f"{tmp_path / 'r'} cannot be locked: see to it that no other run writes there"
+    warning = f"{tmp_path / 'r'} cannot be locked: make sure that no other run writes there"
     assert json.loads(out)["warnings"] == [warning] and warning in err
     assert json.loads((tmp_path / "r/report.json").read_text())["warnings"] == [warning]
     assert LOCK not in os.listdir(tmp_path / "r") and not is_locked(tmp_path / "r")

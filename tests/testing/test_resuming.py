@@ -246,7 +246,7 @@ def test_no_more_states_are_tried_than_asked(most: int | None, states: int) -> N
 
 def test_what_is_asked_wrongly() -> None:
     for wrong in ({"steps": []}, {"step": learn}, {"most": 0}):
-        with pytest.raises(ValueError, match=r"go together|most is 0"):
+        with pytest.raises(ValueError, match=r"give both steps and step|most is 0"):
             assert_resumes_exactly(Counts, **wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="output is a str, not arrays"):
         assert_resumes_exactly(Counts, ["x"], step=lambda counts, given: given)

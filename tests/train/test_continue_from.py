@@ -283,7 +283,12 @@ def test_what_is_no_finished_run(world: Path, tmp_path: Path) -> None:
     refused("stopped: the model is not written yet", data, out, continue_from=tmp_path / "stopped")
     shutil.copytree(world / "parent", tmp_path / "old")
     (tmp_path / "old/report.json").unlink()
-    refused("has no report.json: not a run, or one that was not finished", data, out, continue_from=tmp_path / "old")
+    refused(
+        "has no report.json: not the folder of a run, or the run did not finish",
+        data,
+        out,
+        continue_from=tmp_path / "old",
+    )
 
 
 @pytest.mark.parametrize(
@@ -346,7 +351,7 @@ def test_a_column_became_another_kind(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("resume", [False, True])
 def test_into_the_old_run_itself(world: Path, resume: bool) -> None:
     parent = world / "parent"
-    says = "holds a run already" if not resume else "the run did not continue another"
+    says = "already contains a run" if not resume else "the run did not continue another"
     refused(says, world / "second.parquet", parent, continue_from=parent, resume=resume)
 
 

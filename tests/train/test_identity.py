@@ -463,7 +463,7 @@ def test_what_is_refused_is_one_line(base: Path, capsys: pytest.CaptureFixture[s
         (["--resume", "--seed", "4"], "--seed is 4, the run has 3"),
         (["--resume", "--no-shuffle"], "--no-shuffle is True, the run has False"),
         (["--resume", "--features", "a", "--no-average"], "--features is a, the run has a,b,k; --average is False"),
-        (["--target", "y"], "holds a run already"),
+        (["--target", "y"], "already contains a run"),
     ):
         with pytest.raises(SystemExit) as caught:
             main(["fit", str(base / "data"), "--out", str(base / "r"), "--json", *more])

@@ -233,7 +233,7 @@ def test_while_something_is_written(
     place: str, tmp_path: Path, whole: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "r"
-    monkeypatch.setattr("streamtrain.runs.checkpoint._TIMES_COST", 0)
+    monkeypatch.setattr("streamtrain.runs.checkpoint._COST_MULTIPLE", 0)
     with monkeypatch.context() as patch:
         if place == "a checkpoint is written":
             patch.setattr(os, "fsync", before(once(signal.SIGINT, 3), os.fsync))

@@ -186,7 +186,7 @@ def stopping(stop: Stop, batches: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Scores, "on_the_way", counted)  # it is called in each step
         if stop.kept != "never":
-            patch.setattr("streamtrain.runs.checkpoint._TIMES_COST", 0)
+            patch.setattr("streamtrain.runs.checkpoint._COST_MULTIPLE", 0)
         yield
 
 
@@ -506,7 +506,9 @@ def test_an_existing_run_without_resume(world: Path, tmp_path: Path) -> None:
     stopped(data, tmp_path / "r", Stop(0.3), whole["batches"], **settings)
     for run in (tmp_path / "r", world / "run of parquet"):
         was = content(run)
-        with pytest.raises(RunError, match="holds a run already: --resume goes on with it; or name another folder"):
+        with pytest.raises(
+            RunError, match="already contains a run: add --resume to continue it, or name another folder"
+        ):
             fit(data, out=run, **settings)
         assert content(run) == was
 
@@ -516,7 +518,7 @@ def test_a_finished_run_whose_checkpoints_were_removed(world: Path, tmp_path: Pa
     shutil.copytree(world / "run of parquet", tmp_path / "r")
     shutil.rmtree(tmp_path / "r/checkpoints")
     was = content(tmp_path / "r")
-    with pytest.raises(RunError, match="holds a finished run without a checkpoint"):
+    with pytest.raises(RunError, match="contains a finished run without a checkpoint"):
         fit(world / "parquet", out=tmp_path / "r", resume=True)
     assert content(tmp_path / "r") == was
 

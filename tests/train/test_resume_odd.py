@@ -43,7 +43,7 @@ def stopped(data: Any, out: Path, steps: int, monkeypatch: pytest.MonkeyPatch, *
 
     with monkeypatch.context() as patch:
         patch.setattr(Scores, "on_the_way", counted)
-        patch.setattr("streamtrain.runs.checkpoint._TIMES_COST", 0)
+        patch.setattr("streamtrain.runs.checkpoint._COST_MULTIPLE", 0)
         with pytest.raises(KeyboardInterrupt):
             fit(data, out=out, checkpoint_seconds=0, **ASKED | asked)
 
@@ -89,7 +89,7 @@ def test_a_folder_that_goes_while_its_run_is_under_way(gone: str, tmp_path: Path
         if there.exists():
             there.rename(tmp_path / "moved")
 
-    with pytest.raises(RunError, match="moved or removed while the run was under way: --resume goes on with it"):
+    with pytest.raises(RunError, match="moved or removed during the run: --resume continues it where it is now"):
         fit(table(), out=there, epochs=3, checkpoint_seconds=0, progress=now, **ASKED)
     assert not there.exists()
     if gone == "moved":

@@ -104,8 +104,10 @@ def test_wide_integers_keep_their_digits() -> None:
 
 def test_settings_that_cannot_be_are_refused() -> None:
     data = {"x": np.zeros(10), "y": np.arange(10) % 2}
-    with pytest.raises(UsageError, match="no setting 'batchsize': did you mean 'batch_size'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'batchsize'"):
         streamtrain.fit(data, target="y", batchsize=3)
+    with pytest.raises(UsageError, match="--batch-size 0: must be at least 1"):
+        streamtrain.fit(data, target="y", batch_size=0)
     with pytest.raises(BudgetRefused, match="Nothing was read"):
         streamtrain.fit(data, target="y", memory="20MB")
     with pytest.raises(DataError, match="one class"):

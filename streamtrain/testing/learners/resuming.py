@@ -1,4 +1,4 @@
-"""Whether what was interrupted goes on exactly: tried before every step, with everything that follows."""
+"""Whether an interrupted object resumes exactly: tried before every step, comparing everything that follows."""
 
 from __future__ import annotations
 
@@ -17,27 +17,42 @@ from streamtrain.testing.readers.subject import CheckFailed
 
 __all__ = ["assert_resumes_exactly", "require_storable"]
 
-_END: Arrays = {}  # what the end of an epoch gives
+_END: Arrays = {}  # the output that stands for the end of an epoch
 
 
 def assert_resumes_exactly(
     make: Callable[[], Any], steps: Sequence[Any] | None = None, *, step: Callable[[Any, Any], Any] | None = None,
     epochs: int = 1, into: Callable[[], Any] | None = None, most: int | None = None,
 ) -> None:  # fmt: skip
-    """Raise CheckFailed unless a thing goes on to the same bits from its state before each step, and from that of the end.
+    """Raise CheckFailed unless an object continues to the same bits from each of its states.
 
-    make: gives a fresh thing, with ``state_dict()`` and ``load_state_dict(state)``. One of them makes all steps, and gives
-    its state before each. Then, for each state, a fresh one loads it and makes all steps that follow: what they give must be
-    the same, and so must the state at the end. A state goes as through a file: it is numbers and arrays by name, and comes
-    back as arrays of memory that cannot be written. What is a context manager is entered; what has ``close()`` is closed.
+    One object takes all steps, and its state is taken before each step and at the end. Then each state is loaded into a
+    fresh object, which takes all steps that follow: its outputs and its last state must be the same, bit for bit. A state
+    is treated as if it came from a file: it must be numbers and arrays by name, and is loaded as read-only arrays.
 
-    Whatever is iterated, like a loader, needs no more: a step is what it gives next, in so many ``epochs``, each a new
-    ``iter(thing)``. Whatever is fed, like a learner, needs ``steps``, what each is made with, and ``step(thing, given)``,
-    which makes one and returns what is compared: arrays and numbers, alone or in lists, mappings and dataclasses. Arrays and
-    batches are copied before they are given.
+    Parameters
+    ----------
+    make
+        Returns a fresh object with ``state_dict()`` and ``load_state_dict(state)``. A context manager is entered; an object
+        with ``close()`` is closed.
+    steps, step
+        For an object that is fed, like a learner: the input of each step, and ``step(object, input)``, which takes the step
+        and returns the output to compare: arrays and numbers, alone or in lists, mappings and dataclasses. Inputs are copied
+        first. Leave both out for an object that is iterated, like a loader: its outputs are what it yields.
+    epochs
+        How often to iterate over the object.
+    into
+        Returns the object that states are loaded into, if it is to differ from `make`'s: other threads, or one that has
+        already been used.
+    most
+        The most states to try, spread evenly. Each costs all the steps that follow; all states are in memory meanwhile.
 
-    into: gives what the states are loaded into, where that is to be another thing, with other workers, or a past. most:
-    try no more states than so many, spread evenly; each costs all steps that follow, and all of them are kept meanwhile.
+    Raises
+    ------
+    CheckFailed
+        The message names the step and the first difference.
+    ValueError
+        Only one of ``steps`` and ``step`` is given, or ``most`` is below 1.
 
     >>> from streamtrain.prepare import TargetScale
     >>> def observe(scale, y):
@@ -54,9 +69,9 @@ def assert_resumes_exactly(
     streamtrain.testing.readers.subject.CheckFailed: from the state before step 2: once loaded: state.rows is 0 instead of 8
     """
     if (steps is None) != (step is None):
-        raise ValueError("steps and step go together, for what is fed; what is iterated needs neither")
+        raise ValueError("give both steps and step (for an object that is fed) or neither (for one that is iterated)")
     if most is not None and most < 1:
-        raise ValueError(f"most is {most}; wanted at least 1")
+        raise ValueError(f"most is {most}; it must be at least 1")
 
     def rest(thing: Any, done: Sequence[Arrays]) -> Iterator[Arrays]:
         if steps is None or step is None:
@@ -71,7 +86,7 @@ def assert_resumes_exactly(
 
 
 def require_storable(state: Any, when: str) -> None:
-    """Raise CheckFailed unless a state is arrays and numbers by name, which a file without pickle can hold."""
+    """Raise CheckFailed unless a state is arrays and numbers by name, which can be saved without pickle."""
     require(isinstance(state, dict), f"{when}: state_dict() gave a {type(state).__name__}, not a dict")
     for name, value in state.items():
         require(isinstance(name, str), f"{when}: state_dict() has the name {name!r}, not a string")
@@ -79,7 +94,7 @@ def require_storable(state: Any, when: str) -> None:
         require(plain, f"{when}: state_dict()[{name!r}] is a {type(value).__name__}, not an array or a number")
         kind = np.asarray(value).dtype
         fits = kind.kind in "biuf" and kind.itemsize <= 8
-        require(fits, f"{when}: state_dict()[{name!r}] is {kind}: no file without pickle holds it")
+        require(fits, f"{when}: state_dict()[{name!r}] is {kind}, which cannot be saved without pickle")
 
 
 @contextmanager
@@ -106,12 +121,12 @@ def _fed(thing: Any, step: Callable[[Any, Any], Any], steps: Sequence[Any]) -> I
 
 
 def _taken(value: Any) -> Arrays:
-    """Copies of all arrays, at once: their memory may be used again."""
-    return {name: array.copy() for name, array in arrays(_told(value), "output").items()}
+    """Copies of all arrays, made at once because their memory may be reused."""
+    return {name: array.copy() for name, array in arrays(_canonical(value), "output").items()}
 
 
-def _told(value: Any) -> Any:
-    """A batch by what it tells: its rows' positions, and its texts alone, which may stand anywhere in their window."""
+def _canonical(value: Any) -> Any:
+    """A batch in a form that does not depend on where its texts are in the window, with the positions of its rows."""
     if not isinstance(value, Batch):
         return value
     texts = value.texts
@@ -125,7 +140,7 @@ def _told(value: Any) -> Any:
 
 
 def _whole_course(thing: Any, course: Iterator[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
-    """The states before each step and at the end, and what each step gave."""
+    """The states before each step and at the end, and the output of each step."""
     states: list[Arrays] = []
     given: list[Arrays] = []
     while True:
@@ -140,7 +155,7 @@ def _whole_course(thing: Any, course: Iterator[Arrays]) -> tuple[list[Arrays], l
 
 
 def _go_on(thing: Any, states: Sequence[Arrays], given: Sequence[Arrays], k: int, course: Iterator[Arrays]) -> None:
-    """Let a thing load the state before step ``k``; require that it gives what was given from there on."""
+    """Load the state before step ``k`` and require the same outputs from there on."""
     begun, name = f"from the state before {_name(given, k)}", "loading it"
     try:
         thing.load_state_dict(states[k])
@@ -163,7 +178,7 @@ def _require_state(found: Any, wanted: Arrays, what: str) -> None:
 
 
 def _name(given: Sequence[Arrays], k: int) -> str:
-    """What follows what was given ``k``-th."""
+    """The name of the step that gave output ``k``."""
     ends = sum(found is _END for found in given[:k])
     if k == len(given):
         return "the end"
@@ -171,5 +186,5 @@ def _name(given: Sequence[Arrays], k: int) -> str:
 
 
 def _spread(count: int, most: int | None) -> list[int]:
-    """Up to ``most`` of so many places, evenly, the first and the last among them."""
+    """At most ``most`` of ``count`` positions, evenly, including the first and the last."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most or count)).tolist()})

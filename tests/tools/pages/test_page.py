@@ -115,8 +115,7 @@ def test_the_data_of_the_script_are_those_of_the_profile(profile: MakeProfile) -
     assert data["most"]["budget"] == 400_000_000 and data["tops"]["budget"] >= 400_000_000
 
 
-@pytest.mark.parametrize("moments", [0, 1, 2, 2000])
-@pytest.mark.parametrize("measured", [True, False])
+@pytest.mark.parametrize(("moments", "measured"), [(0, True), (1, True), (2, False), (2000, True), (2000, False)])
 def test_any_number_of_moments_measured_or_not(profile: MakeProfile, moments: int, measured: bool) -> None:
     text = page(profile(moments, measured=measured))
     parsed = Parsed(text)

@@ -125,7 +125,7 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
         ["--plot", "m.bmp"],
         *(
             pytest.param(flags, marks=pytest.mark.slow)
-            for flags in (["--html", "none/m.html"], ["--seconds", "0"], ["--rows", "0"])
+            for flags in (["--html", "none/m.html"], ["--max-seconds", "0"], ["--max-rows", "0"])
         ),
     ],
 )
