@@ -195,8 +195,10 @@ def test_a_budget_that_cannot_be_met(run: Run, command: str, monkeypatch: pytest
         assert done.code == 3
         first, *terms, advice = done.err.splitlines()
         assert first.startswith("error: the plan needs") and "60 MB" in first
-        assert {"baseline", "learner", "preparation", "footers", "order", "reads", "streams", "windows", "batches",
-                "margin"} <= {t.split()[0] for t in terms}  # fmt: skip
+        expected = {"baseline", "footers", "order", "reads", "streams", "windows", "batches", "margin"}
+        if command in ("fit", "plan"):  # for the others the model is loaded by then, and so part of the baseline
+            expected |= {"learner", "preparation"}
+        assert expected <= {t.split()[0] for t in terms}
         sizes = [float(t.split()[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[t.split()[2]] for t in terms]
         assert sizes == sorted(sizes, reverse=True)
         assert "--memory" in advice and "Nothing was read" in advice
@@ -280,7 +282,7 @@ BAD = [
         ["--learning-rate-schedule constant: is for --optimizer sgd and momentum"],
     ),
     ("fit ok.parquet --target y --class-weight 0=2,7=1", ["--class-weight 7=1", "no such class"]),
-    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: is for one target of classes"]),
+    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: needs one target that has classes"]),
     ("fit ok.parquet --target y --patience 2", ["--patience 2: needs rows to judge by", "--holdout"]),
     ("fit ok.parquet --target y --patience 0 --holdout 0.1", ["--patience 0"]),
     ("fit ok.parquet --target y,q", ["no column 'q' for the target"]),
