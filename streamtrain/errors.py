@@ -46,6 +46,7 @@ __all__ = [
     "UsageError",
     "listed",
     "near_names",
+    "one_of",
     "printable",
     "without_secrets",
 ]
@@ -178,6 +179,19 @@ def near_names(name: str, names: Sequence[str]) -> str:
     if close:
         return f"did you mean {', '.join(map(repr, close))}?"
     return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
+
+
+def one_of(name: str, names: Sequence[str]) -> str:
+    """What to choose from, for a message, with the nearest name.
+
+    >>> one_of("skp", ["raise", "skip"])
+    'must be one of raise, skip; did you mean skip?'
+    """
+    import difflib
+
+    by_lower = {known.lower(): known for known in reversed(names)}
+    close = [by_lower[low] for low in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)]
+    return f"must be one of {', '.join(names)}" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def listed(values: Iterable[Any]) -> str:

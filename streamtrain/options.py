@@ -20,7 +20,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
-from streamtrain.errors import UsageError, near_names
+from streamtrain.errors import UsageError, one_of
 
 __all__ = [
     "GROUPS", "Default", "Option", "check", "default", "flag", "given", "lazy_names", "option", "options_of", "part_of",
@@ -154,7 +154,7 @@ def _check(name: str, value: Any, hint: Any, option: Option) -> None:
         for key, choice in chosen:
             if choice not in option.choices:
                 given = f" {choice}" if key is None else f" {key}={choice}"
-                raise UsageError(f"{flag(name, option)}{given}: {near_names(choice, option.choices)}")
+                raise UsageError(f"{flag(name, option)}{given}: {one_of(choice, option.choices)}")
 
 
 def _is(value: Any, hint: Any) -> bool:

@@ -12,11 +12,12 @@ from streamtrain.testing import check_reader as run
 __all__ = ["check_reader"]
 
 
-def check_reader(target: str, chunks: int, json: bool) -> int:
+def check_reader(target: str, chunks: int, all: bool, json: bool) -> int:
     """Run the checks and show each as it is done; the exit code."""
     results = []
     console = Console(highlight=False, soft_wrap=True)
-    for result in run(target, most_chunks=chunks):
+    checks = run(target, most_chunks=chunks, all=all)
+    for result in checks:
         results.append(result)
         if not json:
             detail = f"  {printable(result.detail)}" if result.detail else ""
@@ -24,8 +25,14 @@ def check_reader(target: str, chunks: int, json: bool) -> int:
     failed = sum(result.outcome == "FAILED" for result in results)
     if json:
         shown = [{"check": r.check, "outcome": r.outcome, "detail": r.detail or None} for r in results]
-        print(to_json({"target": target, "passes": not failed, "failed": failed, "checks": shown}))
-    else:
-        skipped = sum(result.outcome == "skipped" for result in results)
-        console.print(Text(f"\n{len(results) - failed - skipped} passed, {failed} failed, {skipped} skipped"))
+        found = {"target": target, "passes": not failed, "failed": failed}
+        counts = {"chunks": checks.chunks, "chunks_checked": checks.chunks_checked}
+        print(to_json(found | counts | {"checks": shown}))
+        return 2 if failed else 0
+    skipped = sum(result.outcome == "skipped" for result in results)
+    looked = ""
+    if checks.chunks is not None:
+        more = "" if checks.chunks_checked == checks.chunks else ": --all looks at all"
+        looked = f"; {checks.chunks_checked:,} of {checks.chunks:,} chunks were looked at{more}"
+    console.print(Text(f"\n{len(results) - failed - skipped} passed, {failed} failed, {skipped} skipped{looked}"))
     return 2 if failed else 0

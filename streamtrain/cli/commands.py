@@ -232,24 +232,31 @@ def rechunk(data: Data, json: Json = False, **settings: Any) -> None:
 @command("check-reader")
 def check_reader(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="As DATA; or module:name of what makes a reader.")],
-    chunks: Annotated[int, typer.Option(help="Chunks that a check reads, spread over the data.")] = 16,
+    chunks: Annotated[int, typer.Option(metavar="N", help="Chunks that a check reads, spread over the data.")] = 16,
+    all: Annotated[bool, typer.Option("--all", help="Every check reads all chunks.")] = False,
     json: Json = False,
 ) -> int:
     """Whether a reader keeps the contract, checked with the data that it reads. Exits 2 if it does not."""
     from streamtrain.cli.check import check_reader as check
 
-    return check(target, chunks, json)
+    return check(target, chunks, all, json)
 
 
 @command()
 def runs(
     folders: Annotated[list[str], typer.Argument(metavar="DIR", help="A run's folder, or one that holds runs.")],
+    sort: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="SCORE", help="The best first, by a score of the table: loss, or holdout.loss for those alone."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """The runs in folders: how far each is, its scores, and whose model it began with."""
     from streamtrain.runs.listing import list_runs
 
-    found = list_runs(*folders)
+    found = list_runs(*folders, sort=sort)
     if json:
         _print({"runs": found}, json, "runs")
     else:

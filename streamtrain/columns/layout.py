@@ -105,11 +105,11 @@ class Layout:
     @cached_property
     def tensors(self) -> dict[str, tuple[int, tuple[int, ...]]]:
         """For each column that becomes numbers: its first number in a row, and the shape of a value."""
-        found: dict[str, tuple[int, tuple[int, ...]]] = {}
+        tensors: dict[str, tuple[int, tuple[int, ...]]] = {}
         for column, offset in self._offsets.values():
             shape = shape_of(column.learned_type or column.type) or ((column.numbers,) if column.numbers > 1 else ())
-            found |= {column.name: (offset.number, shape)} if column.numbers else {}
-        return found
+            tensors |= {column.name: (offset.number, shape)} if column.numbers else {}
+        return tensors
 
     # -- sizes ---------------------------------------------------------------------------------------------------------
 

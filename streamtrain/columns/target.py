@@ -55,7 +55,7 @@ class Target:
         many = [part for part in parts if len(part.classes) not in (0, 2)]
         if many:
             raise DataError(
-                f"target {many[0].name!r} has {len(many[0].classes)} classes: where there are several targets, each must have 2"
+                f"target {many[0].name!r} has {len(many[0].classes)} classes: several targets must have two classes each"
             )
         names = ",".join(part.name for part in parts)
         return cls(names, parts[0].task, rows=parts[0].rows, parts=tuple(parts))

@@ -91,8 +91,9 @@ def _feistel(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.
     return np.asarray(halves[0] * wide + halves[1])
 
 
-def unpermuted(numbers: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """The inverse of `permuted`: which numbers go to these; same shape. numpy computes it, for the few rows of a batch.
+def unpermuted(positions: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """The inverse of `permuted`: the numbers that go to the positions given; same shape. numpy computes it, as it is asked
+    for the few rows of a batch only.
 
     >>> keys = np.arange(8, dtype=np.uint32)
     >>> unpermuted(permuted(3, 6, 10, keys), 10, keys).tolist()
@@ -100,12 +101,12 @@ def unpermuted(numbers: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) 
     """
     high = math.isqrt(max(0, rows - 1)) + 1
     wide = max(1, -(-rows // high))
-    found = np.array(numbers, np.int64)
-    away = np.ones(len(found), bool)
-    while away.any():
-        found[away] = _feistel_back(found[away], high, wide, keys)
-        away = found >= rows
-    return found
+    numbers = np.array(positions, np.int64)
+    beyond = np.ones(len(numbers), bool)
+    while beyond.any():
+        numbers[beyond] = _feistel_back(numbers[beyond], high, wide, keys)
+        beyond = numbers >= rows
+    return numbers
 
 
 def _feistel_back(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Linear models: `PlainLinear`, and steps that are fused with the preparation where a compiled kernel can do that."""
+"""Linear models: `PlainLinear`, and runs of batches in one call of a compiled kernel, where it can do what was asked."""
 
 from __future__ import annotations
 
@@ -23,21 +23,45 @@ class Linear(PlainLinear):
     """A linear model: ``margin = X @ weights + intercept + sparse @ sparse_weights``, learned by mini-batch gradients of the
     mean loss.
 
-    features: columns of X. classes: 0 for regression. slots: columns of the sparse part, which may be None in any batch.
-    targets: how many are learned at once, each by itself; targets and predictions of more than one have shape
-    (rows, targets). loss: a name of ``LOSSES`` or a ``Loss``; by default squared, logistic or softmax, by the number of
-    classes. parameters: of the loss and the optimizer, as ``delta`` of huber. optimizer: a name of ``OPTIMIZERS`` or an
-    ``Optimizer``. learning_rate: of the optimizer;
-    default: what suits optimizer and loss. schedule: of optimizers sgd and momentum. l1, l2: added to the mean loss,
-    ``l1 * |w| + l2 / 2 * w^2``; the intercept is not penalised. average: predict by a running average of the weights,
-    ``A += (W - A) * min(1, 4 / (n + 3))`` at batch n (polynomial-decay averaging, Shamir & Zhang 2013); n counts the batches
-    that touched a weight.
+    Parameters
+    ----------
+    features
+        Columns of X. They should have comparable scales: see ``prepare.Standardize``.
+    classes
+        How many classes there are; 0 for regression.
+    slots
+        Columns of the sparse part. Any batch may come without one.
+    targets
+        How many targets are learned at once, each by itself. With more than one, targets and predictions have shape
+        (rows, targets).
+    loss
+        A name of ``LOSSES``, or a ``Loss``. By default squared, logistic or softmax, by the number of classes.
+    optimizer
+        A name of ``OPTIMIZERS``, or an ``Optimizer``.
+    learning_rate
+        The optimizer's. By default what suits optimizer and loss.
+    learning_rate_schedule
+        How the rate of the optimizers sgd and momentum falls with the rows.
+    l1, l2
+        Penalties ``l1 * |w| + l2 / 2 * w^2`` on each weight, added to the mean loss. The intercept is not penalised.
+    average
+        Whether a running average of the weights predicts: ``A += (W - A) * min(1, 4 / (n + 3))`` at batch n
+        (polynomial-decay averaging, Shamir & Zhang 2013). For a slot, n counts the batches in which it occurred.
+    parameters
+        Of the loss and the optimizer, as ``delta`` of huber.
 
-    Weights of rows: the slopes of the loss are those of importance-invariant updates, and their sum is divided by the number
-    of rows, whatever these weigh. Rows of weight 0 are as if they were not there.
+    Raises
+    ------
+    UsageError
+        For values that cannot be, and a loss or schedule that does not fit.
 
-    Columns should have comparable scales: see ``prepare.Standardize``.
+    Notes
+    -----
+    Weights of rows: the slopes of the loss are those of importance-invariant updates (see ``losses.base.Invariant``). Their
+    sum is divided by the number of rows, whatever the rows weigh. Rows of weight 0 are ignored.
 
+    Example
+    -------
     >>> X = np.array([[-1.0], [1.0]], np.float32)
     >>> model = Linear(1, 2)
     >>> for _ in range(100):

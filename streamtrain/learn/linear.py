@@ -93,7 +93,7 @@ class PlainLinear:
 
     @property
     def slots_used(self) -> int:
-        """Slots that are part of a state: up to the highest that was touched. It can be set to more."""
+        """How many slots are part of a state: those up to the highest that occurred. Can be set to more, not to fewer."""
         return 0 if self._table is None else self._table.used
 
     @slots_used.setter
@@ -109,14 +109,14 @@ class PlainLinear:
         return self.loss.predict(margin)
 
     def learn(self, batch: Batch) -> None:
-        """Take one step down the gradient of the batch's mean loss; with weights, see the class."""
+        """Take one step down the gradient of the batch's mean loss. For rows with weights see the class."""
         batch = _weighing(batch)
         X, rows, sparse = batch.features, len(batch), batch.sparse
         if not rows:
             return
         table = None if sparse is None else self._table_for(sparse)
         stats = self._count(rows)
-        if is_measured(stats):  # a pass over X costs a fifth
+        if is_measured(stats):  # this pass over X would cost a fifth of the step
             stats.measure(float(np.vdot(X, X)) + _squares(sparse), rows)
         gathered = None if sparse is None or table is None else table.gather(sparse, stats)
         margin = _margin(X, self._weights)
@@ -138,8 +138,8 @@ class PlainLinear:
             table.move(gathered, gradient, stats)
 
     def _reach(self, X: Floats, gathered: Gathered | None) -> Floats:
-        """How far a slope of 1 of a row moves the row's own margin, by the rates that are known before the batch; shape
-        (rows,). Of several outputs, their mean."""
+        """How far a row with slope 1 moves its own margin, by the rates from before the batch: shape (rows,). With several
+        outputs, the mean over them."""
 
         def per_weight(rate: Floats | np.float32, count: int) -> Floats:
             return np.broadcast_to(rate.mean(axis=1) if rate.ndim == 2 else rate, (count,))
@@ -164,15 +164,15 @@ class PlainLinear:
         return stats
 
     def _table_for(self, sparse: Sparse) -> SparseWeights:
-        """The table. Raises DataError where the sparse part is wider."""
+        """The table of slots. Raises DataError where the sparse part has more columns than the model has slots."""
         if self._table is None or sparse.width > self.slots:
             raise DataError(f"the sparse part has {sparse.width} columns; the model was made for {self.slots} slots")
         return self._table
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of weights, their average, the gradient, what the optimizer and penalties need, also in passing; of the
-        table all slots, though those that were never touched take none."""
+        """Bytes of the weights, their average, the gradient, and what optimizer and penalties keep or allocate in a step. All
+        slots of the table count, though those that never occurred take no memory."""
         dense = sum(
             array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._update.penalty.on))
         )
@@ -180,22 +180,22 @@ class PlainLinear:
         return dense + self._update.scratch_arrays * self._weights.nbytes + table + _STATS_BYTES
 
     def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
-        """Weights, average, what the optimizer and penalties remember, of the table the slots used
-        (``sparse``), and the stats; copies."""
+        """Copies of the weights, their average, what optimizer and penalties remember, the used slots of the table
+        (``sparse``), and the counts of `StreamStats`."""
         state: dict[str, Any] = {name: array.copy() for name, array in self._dense.items()}
         if self._table is not None:
             state["sparse"] = self._table.state()
         return state | asdict(self._stats)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned. Raises KeyError for one that lacks something, DataError for one
-        of a model of another shape; nothing has changed then."""
+        """Continue from a state that ``state_dict`` returned. Raises KeyError for a state in which something is missing, and
+        DataError for one of a model of another shape; then nothing has changed."""
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
         stats = StreamStats(rows, batches, measured, float(state["power"]), float(state["noise"]))
         more = set(state) - {*self._dense, *asdict(stats), *(("sparse",) if self._table is not None else ())}
         if more:
             raise DataError(
-                f"the state has {sorted(more)[0]!r}, which this model does not: it is that of another optimizer"
+                f"the state has {sorted(more)[0]!r}, which this model does not have: it belongs to another optimizer"
             )
         for name, array in self._dense.items():
             if np.shape(state[name]) != array.shape:
@@ -228,7 +228,7 @@ def _weighing(batch: Batch) -> Batch:
 
 
 def _squares(sparse: Sparse | None) -> float:
-    """The sum of all squared values."""
+    """The sum of all squared values, 0 without a sparse part."""
     if sparse is None:
         return 0.0
     return float(len(sparse.indices) if sparse.values is None else np.vdot(sparse.values, sparse.values))

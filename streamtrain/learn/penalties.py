@@ -1,4 +1,4 @@
-"""L1 and L2, paid in steps: weights of useless features become exactly zero, and no step is too long."""
+"""L1 and L2 as proximal steps: weights of useless features become exactly zero, and no step overshoots."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _ONCE = np.float32(1)
 
 @dataclass(frozen=True, eq=False)
 class Penalty:
-    """``l1 * |w| + l2 / 2 * w^2``, added to the mean loss of a batch. on: 1 where a weight pays, 0 where not; one number
-    for all, or what broadcasts against the weights.
+    """``l1 * |w| + l2 / 2 * w^2``, added to the mean loss of a batch. on: 1 for weights that are penalised, 0 for
+    those that are not; one number for all, or an array that broadcasts against the weights.
 
     >>> weights = np.array([2.0, 2.0], np.float32)
     >>> Penalty(l2=1.0, on=np.array([1, 0], np.float32)).pay(weights, np.float32(1), {}, np.float32(2))
@@ -33,12 +33,12 @@ class Penalty:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of what `pay` remembers of each weight; zero before the first step."""
+        """Names of the arrays that `pay` keeps for each weight; zero before the first step."""
         return ("owed", "paid") if self.l1 else ()
 
     @property
     def scratch_arrays(self) -> int:
-        """Arrays of the weights' shape that `pay` takes in scratch_arrays, the rate included."""
+        """How many arrays of the weights' shape `pay` allocates at most, the rate included."""
         return 7 if self.l1 else 3 if self.l2 else 0
 
     def pay(
@@ -48,8 +48,8 @@ class Penalty:
         state: Mapping[str, NDArray[Any]],
         times: Floats | np.float32 = _ONCE,
     ) -> None:
-        """Take the proximal step of that rate so many times: L1 by its cumulative penalty, see `shrink`; L2 by
-        ``w / (1 + rate * l2)``, which never goes beyond 0. Changes weights and state in place."""
+        """Take the proximal step of that learning rate, ``times`` times over: L1 by its cumulative penalty (see `shrink`), L2
+        by ``w / (1 + rate * l2)``, which never crosses 0. Changes weights and state in place."""
         if self.l1:
             by: Any = np.float32(self.l1) * self.on * rate * times
             shrink(weights, by, state["owed"], state["paid"])
@@ -59,13 +59,13 @@ class Penalty:
 
 
 def shrink(weights: Floats, by: Floats | np.float32, owed: Floats, paid: Floats) -> None:
-    """Move weights towards 0, and no further, by the whole penalty that they owe so far. Changes all arrays in place.
+    """Move weights towards 0, but not across it, by the whole penalty that they owe so far. Changes all arrays in place.
 
-    weights, owed, paid: of the same shape; owed and paid start at 0 and are kept from step to step. by: l1 times the
-    rate of this step, for all or per weight.
+    weights, owed, paid: arrays of the same shape; owed and paid start at 0 and are kept from step to step. by: l1 times the
+    rate of this step, one number or one for each weight.
 
     The plain proximal step lets the noise of a single gradient lift a useless weight off zero. With the cumulative
-    penalty (Tsuruoka, Tsujii & Ananiadou 2009) a weight that rested at zero first pays what it was spared there.
+    penalty (Tsuruoka, Tsujii & Ananiadou 2009) a weight that leaves zero first pays what it was spared there.
 
     >>> weights, owed, paid = (np.zeros(2, np.float32) for _ in range(3))
     >>> for _ in range(3):

@@ -1,10 +1,9 @@
 """The loader: windows are filled in the background, batches of exactly the requested size are cut in the foreground.
 
-One batch, step by step: `plan.order.windows` says which pieces are in the next window. A background thread (`prefetch`) hands
+One batch, step by step: `plan.order.windows` lists the pieces of the next window. A background thread (`prefetch`) hands
 them to the scheduler, one dask task a piece. Each task reads its chunk inside the byte gate and writes every row to its
 position in a free window buffer (`read`, `columns.layout`, `window`). The filled window waits for its turn. ``next()``
 cuts the next ``batch_size`` rows from it (`batches`). A window whose rows were all handed out is filled again.
-
 The state is a few integers: nothing that is in a buffer is part of it.
 """
 
@@ -41,14 +40,10 @@ class Loader:
 
     Parameters
     ----------
-    source
-        What to read. If its target was not surveyed, the loader does it.
-    plan
-        How to read it: `Source.plan`.
-    seed
-        Of the order of rows.
-    holdout
-        The share of the rows that are for scoring only.
+    source, plan
+        What to read, and how (`Source.plan`). If the target was not surveyed, the loader does it.
+    seed, holdout
+        The seed of the order, and the share of the rows that are for scoring only.
     scheduler
         ``"threads"`` or a ``distributed.Client``.
     epochs
@@ -67,7 +62,7 @@ class Loader:
     UsageError
         For a hold-out that is not in [0, 1), a negative seed, or an unknown scheduler.
     DataError
-        For what is wrong in the data; of every kind, and while iterating too.
+        Of every kind, for what is wrong in the data; also while iterating.
 
     Examples
     --------
@@ -90,14 +85,8 @@ class Loader:
         if source.layout.target is not None and not source.layout.target.is_known:
             source = source.surveyed(ledger=ledger)
         self.source, self.plan = source, plan
-        self._options: dict[str, Any] = {
-            "scheduler": scheduler,
-            "seed": seed,
-            "holdout": holdout,
-            "epochs": epochs,
-            "monitor": monitor,
-            "ledger": ledger,
-        }
+        self._options: dict[str, Any] = {"scheduler": scheduler, "seed": seed, "holdout": holdout, "epochs": epochs}
+        self._options |= {"monitor": monitor, "ledger": ledger}
         self._copies = copy
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
@@ -106,17 +95,12 @@ class Loader:
         self._window: Window | None = None
         self._row = 0  # the next row of the window to hand out
         self._reads_over = self._ended = self._begins = False
-        self._counted: tuple[int, int] | None = None  # an epoch, and how many batches it has
         self.wait_seconds = 0.0  # how long `next` waited for windows
 
     def __len__(self) -> int:
-        """How many batches the current epoch has in all, if no row is skipped. With a hold-out each row's position is hashed to
-        count them: some seconds for 10^8 rows."""
-        if self._counted is None or self._counted[0] != self.epoch:
-            options = self._options
-            count = count_batches(self.source.table, self.plan, options["seed"], self.epoch, options["holdout"])
-            self._counted = self.epoch, count
-        return self._counted[1]
+        """How many batches an epoch has if no row is skipped. With a hold-out this takes some seconds for 10^8 rows."""
+        options = self._options
+        return count_batches(self.source.table, self.plan, options["seed"], self.epoch, options["holdout"])
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -129,12 +113,10 @@ class Loader:
         return {**self._cursor, "order": self._order}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another loader of the same order was when it returned this state. Threads, and how much is read
-        at once, may differ.
+        """Continue where another loader of the same order was when it returned this state; its threads may differ.
 
-        Raises UsageError, and changes nothing, for what is not a state, and for a state of another order: other chunks, or
-        another seed, shuffle, batch size, hold-out or number of rows in a window. A position that does not exist in this
-        order is an error once iterating reaches it.
+        Raises UsageError, and changes nothing, for what is not a state, and for a state of another order: other chunks, seed,
+        shuffle, batch size, hold-out or window rows. A position that does not exist is an error once iterating reaches it.
         """
         cursor = checked(state, self._order, holds_out=self._scoring is not None)
         self.close()
@@ -161,25 +143,22 @@ class Loader:
 
     def measured_bytes(self) -> dict[str, int]:
         """What terms of the plan took: buffers by their size, reads by the most bytes that the gate held."""
-        batches = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0)
-        if self._prefetcher is None:
-            return {"windows": 0, "reads": 0, "batches": batches}
-        return {"windows": self._prefetcher.buffer_bytes, "reads": self._prefetcher.gate.peak_bytes, "batches": batches}
+        batches, filling = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0), self._prefetcher
+        buffers, reads = (filling.buffer_bytes, filling.gate.peak_bytes) if filling else (0, 0)
+        return {"windows": buffers, "reads": reads, "batches": batches}
 
     def held_bytes(self) -> dict[str, int]:
         """Bytes at this moment: of the window buffers, and of the reads that the gate admitted."""
-        prefetcher = self._prefetcher
-        if prefetcher is None:
-            return {"window_bytes": 0, "reading_bytes": 0}
-        return {"window_bytes": prefetcher.buffer_bytes, "reading_bytes": prefetcher.gate.held_bytes}
+        filling = self._prefetcher
+        buffers, reads = (filling.buffer_bytes, filling.gate.held_bytes) if filling else (0, 0)
+        return {"window_bytes": buffers, "reading_bytes": reads}
 
     def __iter__(self) -> Iterator[Batch]:
         self._ended = False
         return self
 
     def runs(self, most: int) -> Iterator[Batch]:
-        """Like iterating, but up to ``most`` consecutive batches of a window arrive as one, for a learner that takes many at a
-        time. Only the last of them may be smaller than a batch."""
+        """Like iterating, but up to ``most`` consecutive batches of a window arrive as one; only the last may be smaller."""
         self._ended = False
         while (batch := self._next(most if self._training.views else 1)) is not None:
             yield batch.copy() if self._copies else batch
@@ -268,14 +247,14 @@ class Loader:
 
     def _next_held(self, window: Window) -> Batch | None:
         """The next held-out rows of the window; None if all were handed out."""
-        number, count = window.order.number, window.rows.count
+        number, end = window.order.number, window.rows.count
         if self._scoring is None or self._cursor["held_window"] > number:
             return None
         row = self._cursor["held_row"] if self._cursor["held_window"] == number else 0
         first = window.rows.training + row
-        self._require(first <= count)
-        last = min(count, first + self._scoring.rows)
-        done = last == count
+        self._require(first <= end)
+        last = min(end, first + self._scoring.rows)
+        done = last == end
         self._cursor |= {"held_window": number + done, "held_row": 0 if done else row + last - first}
         if first == last:
             return None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from streamtrain.batch import Batch
 from streamtrain.columns.choose import choose_features
-from streamtrain.columns.layout import Layout, has_width
+from streamtrain.columns.layout import Layout
 from streamtrain.columns.role import Column, Unknown
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
@@ -23,28 +22,23 @@ from streamtrain.errors import (
     UsageError,
     without_secrets,
 )
+from streamtrain.load.demand import column_shares, demand_of
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.survey import survey
-from streamtrain.memory.process import available_bytes, release_freed_memory, resident_bytes
+from streamtrain.memory.process import available_bytes, release_freed_memory
 from streamtrain.memory.sizes import parse_bytes
 from streamtrain.notebook import count, html_table, one_line
-from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.plan import Plan, solve
-from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
-from streamtrain.storage.arrow import bytes_per_row, pick
+from streamtrain.storage.arrow import pick
 from streamtrain.storage.checked import first_rows
-from streamtrain.storage.files.place import is_far
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader, Streams
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
 __all__ = ["Source"]
 
-_ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
-_TEXT_COPIES = 3  # how much more a read of text takes than its bytes: dictionaries are made from it
 _SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
-_SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves in memory: libraries, fragments
 
 
 @dataclass(frozen=True, repr=False)
@@ -146,22 +140,24 @@ class Source:
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
-        known: Target | None = None,
+        earlier: Target | None = None,
     ) -> Source:  # fmt: skip
         """The source with the classes of its target known: reads that column alone (see `survey`).
 
-        classes: if given, the column is not read. known: the target of an earlier run. ledger: where chunks that cannot be read
-        and rows without a usable target are entered; without it they are errors.
+        classes: if given, the column is not read. earlier: the target of an earlier run. ledger: where chunks that
+        cannot be read and rows without a usable target are entered; without it they are errors.
         """
         target = self.layout.target
         if target is not None:
             if target.parts and classes is not None:
                 raise UsageError("--classes: is for one target, but there are several: leave it out")
-            if known is not None and known.names != target.names:
-                raise UsageError(f"--target {target.name}: the old run learned {known.name}: give the same")
+            if earlier is not None and earlier.names != target.names:
+                raise UsageError(f"--target {target.name}: the old run learned {earlier.name}: give the same")
             options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
-            earlier = {name: None if known is None else known.part(name) for name in target.names}
-            target = Target.of([survey(self.reader, self.table, n, known=k, **options) for n, k in earlier.items()])
+            parts = {name: None if earlier is None else earlier.part(name) for name in target.names}
+            target = Target.of(
+                [survey(self.reader, self.table, n, earlier=part, **options) for n, part in parts.items()]
+            )
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
@@ -206,35 +202,10 @@ class Source:
                 told[name] = columns[name].becomes.first_rows(columns[name], values)
         return told
 
-    @cached_property
-    def _shares(self) -> tuple[float, float, float]:
-        """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group
-        of columns that can be read at a time: the widest column, or all columns without a width."""
-        schema, read = self.reader.schema, self.layout.read
-        sizes = {f.name: bytes_per_row(f.type) for f in schema}
-        row_bytes = sum(sizes[n] for n in read)
-        if getattr(self.reader, "row_oriented", False):  # reading some columns costs as much as reading all
-            return row_bytes, 1.0, 1.0
-        # No metadata tells how long text is. What chunks decode to beyond the columns with a width may all be in columns that
-        # are read.
-        loose = {column.name for column in self.layout.columns if not has_width(column.type)}
-        decoded = float(self.table.decoded_bytes.sum()) / max(1, self.table.total_rows)
-        text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
-        everything = max(sum(sizes.values()) + text, 1e-9)
-        together = sum(sizes[name] for name in loose) + text
-        return row_bytes, (row_bytes + text) / everything, max(together, *(sizes[n] for n in read)) / everything
-
-    @property
-    def _copied_row_bytes(self) -> float:
-        """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
-        schema = self.reader.schema
-        numbers = sum(column.numbers for column in self.layout.columns if schema.field(column.name).nullable)
-        return 4.0 * (numbers + len(self.layout.hashes))
-
     @property
     def row_bytes(self) -> float:
         """Bytes of one decoded row of the columns that are read."""
-        return self._shares[0]
+        return column_shares(self.reader, self.table, self.layout)[0]
 
     def plan(
         self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
@@ -263,23 +234,8 @@ class Source:
         available = available_bytes()
         half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
         budget = half if memory is None else parse_bytes(memory)
-        row_bytes, share, widest = self._shares
-        reader, table = self.reader, self.table
-        streams = reader if isinstance(reader, Streams) else None
-        demand = Demand(
-            table=table,
-            decoded_row_bytes=row_bytes,
-            window_row_bytes=self.layout.row_bytes,
-            batch_row_bytes=self.layout.row_bytes + self.layout.width * (4 - self.layout.dtype.itemsize),
-            scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(self.layout).learning(rows, 0)),
-            baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if self.is_surveyed else _SURVEY_BYTES),
-            column_share=share,
-            largest_column_share=widest,
-            copied_row_bytes=self._copied_row_bytes,
-            terms=tuple(terms),
-            open_bytes=getattr(reader, "open_bytes", 0),
-            far=is_far(reader),
-            stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
+        demand = demand_of(
+            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes
         )
         return solve(
             demand, budget_bytes=budget, budget_given=memory is not None, batch_size=batch_size,

@@ -37,26 +37,26 @@ _SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices: the pass must
 
 def survey(
     reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
-    ledger: Ledger | None = None, known: Target | None = None,
+    ledger: Ledger | None = None, earlier: Target | None = None,
 ) -> Target:  # fmt: skip
     """The target with what its column holds; only that column is read.
 
     With ``classes`` nothing is read, unless there is a ``ledger``: chunks that cannot be read, nulls and NaN are entered
-    there and skipped. known: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
+    there and skipped. earlier: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
 
     Raises ColumnError for a column that cannot be a target; BadValueError for nulls and NaN (how many, in which files);
     DataError for a single class, and for more than 1,000 distinct integers without ``task``; UsageError for classes of
-    another type than the known ones.
+    another type than those of the earlier target.
     """
     field = pick(reader.schema, name, "target")
-    if known is not None and task not in (None, known.task):
-        raise UsageError(f"--task {task}: the old run learned to {known.task} {name!r}: leave --task out")
-    own_task = resolve_task(field, task if known is None else known.task)
-    named = None if classes is None else _named_classes(field, own_task, classes, known)
+    if earlier is not None and task not in (None, earlier.task):
+        raise UsageError(f"--task {task}: the old run learned to {earlier.task} {name!r}: leave --task out")
+    own_task = resolve_task(field, task if earlier is None else earlier.task)
+    named = None if classes is None else _named_classes(field, own_task, classes, earlier)
     if named is not None and ledger is None:
         return Target(name, own_task, named, rows=table.total_rows)
-    many = known is not None and len(known.classes) > _MOST_CLASSES  # --task classify was given then
-    tally = _Tally(name, own_task, refuse_many=task is None and not many, known=known)
+    many = earlier is not None and len(earlier.classes) > _MOST_CLASSES  # --task classify was given then
+    tally = _Tally(name, own_task, refuse_many=task is None and not many, earlier=earlier)
     for number, chunk in enumerate(table):
         try:
             _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, own_task))
@@ -83,7 +83,7 @@ def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping:
                 tally.add(values.slice(first, last - first), chunk.key)
 
 
-def _named_classes(field: pa.Field, task: str, classes: Sequence[str], known: Target | None) -> tuple[Any, ...]:
+def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:
     if task != "classify":
         raise UsageError("--classes: a regression has none; leave it out, or give --task classify")
     kind = value_type(field.type)
@@ -97,15 +97,15 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], known: Ta
     except (ValueError, KeyError):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
-    all_classes = _with_known(field.name, values, known)
+    all_classes = _with_earlier(field.name, values, earlier)
     if len(all_classes) < 2:
         raise UsageError(f"--classes: {len(all_classes)} class given: give at least two")
     return all_classes
 
 
-def _with_known(name: str, values: Iterable[Any], known: Target | None) -> tuple[Any, ...]:
-    """The classes of these data and those of the known target, sorted."""
-    before = known.classes if known is not None else ()
+def _with_earlier(name: str, values: Iterable[Any], earlier: Target | None) -> tuple[Any, ...]:
+    """The classes of these data and those of the earlier target, sorted."""
+    before = earlier.classes if earlier is not None else ()
     classes = {*before, *values}
     if len({isinstance(c, str) for c in classes}) > 1:
         old, new = ("text", "numbers") if isinstance(before[0], str) else ("numbers", "text")
@@ -129,8 +129,8 @@ def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
 class _Tally:
     """Counts of the classes, or moments of a regression target, and how they differ between blocks."""
 
-    def __init__(self, name: str, task: str, *, refuse_many: bool, known: Target | None = None) -> None:
-        self._name, self._task, self._refuse_many, self._known = name, task, refuse_many, known
+    def __init__(self, name: str, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
+        self._name, self._task, self._refuse_many, self._earlier = name, task, refuse_many, earlier
         self._counts: Counter[Any] = Counter()
         # for each class, the sum over blocks of (rows of the class)^2 / rows
         self._squares: defaultdict[Any, float] = defaultdict(float)
@@ -205,15 +205,15 @@ class _Tally:
             clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
             deviation, offset = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._offset or 0.0
             far = abs(offset) > max(1e4 * deviation, 65_536)
-            offset = self._known.offset if self._known is not None else offset if far else 0.0
+            offset = self._earlier.offset if self._earlier is not None else offset if far else 0.0
             return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), offset=offset)
-        classes = _with_known(self._name, self._counts, self._known)
+        classes = _with_earlier(self._name, self._counts, self._earlier)
         if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
             raise DataError(f"target {self._name!r} has one class ({only}): there is nothing to learn to tell apart")
         shares = np.array([self._counts[c] for c in classes]) / self._rows
         within = np.array([self._squares[c] for c in classes]) / self._rows
-        variance = float((shares * (1 - shares)).sum())  # 0 if all rows are of one of the known classes
+        variance = float((shares * (1 - shares)).sum())  # 0 if all rows have the same class
         clustering = float((within - shares**2).sum()) / variance if variance else 0.0
         counts = tuple(self._counts[c] for c in classes)
         return Target(self._name, "classify", classes, counts, self._rows, _unit(clustering))

@@ -115,8 +115,7 @@ class WindowOrder:
             rows[~learned] = self._before_held[held] + held
         rows[learned] = chosen
         piece = np.searchsorted(self.starts, rows, side="right") - 1
-        found: NDArray[np.int64] = rows - self.starts[piece] + self.data_starts[piece]
-        return found
+        return np.asarray(rows - self.starts[piece] + self.data_starts[piece], np.int64)
 
     @cached_property
     def _before_held(self) -> NDArray[np.int32]:

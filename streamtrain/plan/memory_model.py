@@ -118,8 +118,8 @@ def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
     """
     if rows * row_bytes <= _WINDOW_BYTES:
         return max(1, rows)
-    wanted = max(-(-WINDOW_CHUNKS * rows // chunks), -(-rows // WINDOW_SHARE))
-    return max(1, min(wanted, int(_WINDOW_BYTES / row_bytes)))
+    most = max(-(-WINDOW_CHUNKS * rows // chunks), -(-rows // WINDOW_SHARE))
+    return max(1, min(most, int(_WINDOW_BYTES / row_bytes)))
 
 
 def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float]:

@@ -1,12 +1,12 @@
-"""The order of the rows: pure functions of (seed, epoch, chunk table, window rows), nothing else.
+"""The order of the rows: pure functions of seed, epoch, chunk table and window rows, and of nothing else.
 
-Chunks are permuted, gathered into windows of about ``window_rows`` rows, and the rows of a window are permuted. A chunk
-with more rows than a quarter of a window is *streamed*: up to `lanes` such chunks are open at once and every window
-takes a piece of each, so that a window never holds the rows of one chunk alone. Memory is O(chunks), never O(rows).
+Chunks are permuted and gathered into windows of about ``window_rows`` rows; the rows of a window are permuted. A chunk
+with more rows than a quarter of a window is *streamed*: up to `lanes` such chunks are open at once, and every window takes
+a piece of each, so that a window never holds the rows of one chunk alone. Memory is O(chunks), never O(rows).
 
-Everything random comes from ``numpy.random.PCG64`` seeded with the integers named: the order of the chunks itself, and
-the keys of the permutation of a window's rows, which is computed row by row where it is needed. So an order can be made
-again anywhere, at any point, without what came before.
+All that is random comes from ``numpy.random.PCG64``, seeded with these integers: the order of the chunks, and the keys of
+the permutation of a window's rows, which is computed row by row where it is needed. So the order of any window can be
+computed anywhere, without the windows before it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = [
     "windows",
 ]  # fmt: skip
 
-VERSION = 1  # of the order: a run that was started with another one cannot go on
+VERSION = 1  # of the order: a run cannot be resumed with another version
 
-# What a random stream is for. Part of the order: never renumber.
+# The purposes of random streams. They are part of the order: never renumber them.
 _CHUNKS, _ROWS = 1, 2
 _MOST_LANES, _LANE_ROWS = 4, 65_536
 _ROUNDS = 8
@@ -53,7 +53,7 @@ def _generator(seed: int, purpose: int, *where: int) -> np.random.Generator:
 
 
 def chunk_order(chunks: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order in which an epoch visits the chunks; shape (chunks,).
+    """Return the order in which an epoch visits the chunks; shape (chunks,).
 
     >>> chunk_order(5, seed=0, epoch=0).tolist() == chunk_order(5, seed=0, epoch=0).tolist()
     True
@@ -62,13 +62,14 @@ def chunk_order(chunks: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def row_keys(*, seed: int, epoch: int, window: int) -> NDArray[np.uint32]:
-    """What chooses the permutation of a window's rows, for `row_positions`; shape (8,)."""
+    """Return the keys of the permutation of a window's rows, for `row_positions`; shape (8,)."""
     return _generator(seed, _ROWS, epoch, window).integers(0, 2**32, _ROUNDS, np.uint32)
 
 
 def row_positions(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Where rows ``first`` to ``last`` of a window of ``rows`` stand in the order of learning: part of a permutation of
-    0 to ``rows - 1``, shape (last - first,).
+    """Return the positions of rows ``first`` to ``last`` of a window in the order of learning; shape (last - first,).
+
+    They are part of a permutation of 0 to ``rows - 1``. rows: of the window.
 
     >>> keys = row_keys(seed=0, epoch=0, window=0)
     >>> sorted(row_positions(0, 6, 6, keys).tolist())
@@ -88,7 +89,7 @@ def rows_at(positions: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -
 
 
 def lanes(window_rows: int) -> int:
-    """How many streamed chunks are open at once: one for each 65,536 rows of a window, between 1 and 4.
+    """Return how many streamed chunks are open at once: one for each 65,536 rows of a window, from 1 to 4.
 
     >>> lanes(1000), lanes(200_000), lanes(10**7)
     (1, 3, 4)
@@ -97,7 +98,7 @@ def lanes(window_rows: int) -> int:
 
 
 def streamed(rows: NDArray[np.int64], window_rows: int, *, shuffle: bool = True) -> NDArray[np.bool_]:
-    """Which chunks are streamed, in pieces, over several windows; shape (chunks,)."""
+    """Return which chunks are streamed, in pieces, over several windows; shape (chunks,). rows: of each chunk."""
     if not shuffle:
         return np.asarray(rows > window_rows)
     if int(rows.sum()) <= window_rows:
@@ -108,9 +109,9 @@ def streamed(rows: NDArray[np.int64], window_rows: int, *, shuffle: bool = True)
 def windows(
     rows: NDArray[np.int64], window_rows: int, *, seed: int, epoch: int, shuffle: bool = True
 ) -> Iterator[WindowPlan]:
-    """The windows of one epoch, in order: each a list of pieces of at most ``window_rows`` rows together.
+    """Return the windows of one epoch, in order. Each is a list of pieces, of at most ``window_rows`` rows together.
 
-    rows: rows of each chunk, shape (chunks,). Every row is in exactly one piece.
+    rows: of each chunk, shape (chunks,). Every row is in exactly one piece.
 
     >>> [[(p.chunk, p.start, p.stop) for p in w] for w in windows(np.array([2, 2, 9]), 4, seed=0, epoch=0, shuffle=False)]
     [[(0, 0, 2), (1, 0, 2)], [(2, 0, 4)], [(2, 4, 8)], [(2, 8, 9)]]
@@ -124,7 +125,7 @@ def _in_file_order(rows: NDArray[np.int64], window_rows: int) -> Iterator[Window
     window: WindowPlan = []
     room = window_rows
     for chunk, n in enumerate(rows.tolist()):
-        if room < n <= window_rows:  # whole in the next window, rather than cut
+        if room < n <= window_rows:  # it goes whole into the next window instead of being cut
             yield window
             window, room = [], window_rows
         start = 0
@@ -146,8 +147,8 @@ def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64
     streams = _Lanes(order[large[order]], rows, lanes(window_rows))
     whole_left, at = int(rows[whole].sum()), 0
     while whole_left or streams.left:
-        # Windows of even size: what is left, dealt to as few windows as can hold it. Streamed and whole chunks enter
-        # each window in the proportion in which they are left, so that neither kind waits for the end.
+        # Windows are of even size: the rows that are left, dealt to as few windows as can hold them. Streamed and whole
+        # chunks enter each window in proportion to their rows that are left, so that neither kind waits for the end.
         left = whole_left + streams.left
         target = -(-left // -(-left // window_rows))
         window = streams.take(target * streams.left // left if whole_left else target)
@@ -160,11 +161,11 @@ def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64
 
 
 class _Lanes:
-    """The streamed chunks: at most ``most`` are open, and each gives an equal share of what is taken."""
+    """The streamed chunks. At most ``most`` are open; each open one gives an equal share of the rows that are taken."""
 
     def __init__(self, chunks: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> None:
         self._chunks, self._rows, self._most = chunks, rows, most
-        self._opened = 0  # how many of the chunks have been
+        self._opened = 0  # how many chunks were opened so far
         self._open: list[list[int]] = []  # [chunk, next row, rows]
         self.left = int(rows[chunks].sum())
 
@@ -189,7 +190,7 @@ class _Lanes:
 
 
 def held_out(positions: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:
-    """Which rows are held out: a hash of the row's position in the data, nothing else; shape as ``positions``, bool.
+    """Return which rows are held out, by a hash of their positions in the data; bool, of the shape of ``positions``.
 
     The hash is the finaliser of SplitMix64 (Steele, Lea & Flood 2014), read as a fraction of 2^64.
 

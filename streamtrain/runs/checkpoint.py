@@ -30,7 +30,7 @@ _FORM: dict[str, Any] = {
     "settings": dict, "resolved": dict, "validate": str | None, "validation": dict | None, "versions": dict,
     "data": {"fingerprint": str | None, "rows": int, "chunks": int, "schema": dict, "files": dict | None},
     "environment": dict.fromkeys(("streamtrain", "numpy", "blas", "kernels", "processor"), str),
-    "lineage": list, "resumes": int, "started": str, "warnings": list,
+    "lineage": list, "changes": list, "resumes": int, "started": str, "warnings": list,
     "checkpoint_seconds": int | float, "model": dict, "cursor": dict, "ledger": dict | None,
     "history": dict.fromkeys(("rows", "held", "batches", "next_record"), int)
     | {"lines": list, "ends": list, "is_over": bool, "best_epoch": int | None, "judge": str},

@@ -53,9 +53,11 @@ class FolderLock:
     def _acquire(self) -> None:
         from filelock import Timeout
 
+        can_be_made = False
         for _ in range(_TRIES):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                can_be_made = True
                 self._lock.acquire()
                 return
             except Timeout:
@@ -66,11 +68,14 @@ class FolderLock:
             except (FileNotFoundError, FileExistsError) as error:  # whoever held the lock has just removed a folder
                 if isinstance(error, FileExistsError) and self.folder.exists():
                     raise
+                failure = error
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
                 self.works = False
                 return
+        if not can_be_made:  # as under /proc
+            raise failure
         raise RunError(f"{self.folder}: cannot be locked: it is made and removed all the time")
 
     def _sign(self, handle: int) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamtrain.memory.sizes import format_bytes, sorted_terms
+from streamtrain.memory.sizes import format_bytes, shares, sorted_terms
 from streamtrain.notebook import count, one_line
 from streamtrain.plan import Plan
-from streamtrain.plan.term import MemoryPlan
+from streamtrain.plan.term import STAGES, MemoryPlan
 
-__all__ = ["Report", "StoredReport", "memory_dict", "memory_table"]
+__all__ = ["Report", "StoredReport", "memory_dict", "memory_table", "stages_dict"]
 
 
 @dataclass(repr=False)
@@ -44,6 +44,7 @@ class Report:
     run: str | None = None
     fingerprint: str | None = None  # of the data; known where a run folder is written
     lineage: list[dict[str, Any]] = field(default_factory=list)  # the runs whose model went on, the oldest first
+    changes: list[dict[str, Any]] = field(default_factory=list)  # of settings on the way, with the rows seen
     resumes: int = 0  # how often the run was stopped and went on
     started: str | None = None  # when, as ISO 8601 in UTC; of the first process of the run
     finished: str | None = None
@@ -76,6 +77,7 @@ class Report:
             "best_epoch": self.best_epoch,
             "preparation": self.preparation,
             "memory": memory_dict(self.plan, self.measured_terms, self.measured_peak_bytes),
+            "stages": stages_dict(self.plan, self.measured_terms, self.measured_peak_bytes),
             "plan": self.plan.as_dict(),
             "time": {name: round(seconds, 4) for name, seconds in self.time.items()},
             "warnings": [*self.plan.warnings, *self.warnings],
@@ -85,6 +87,7 @@ class Report:
             "settings": self.settings,
             "fingerprint": self.fingerprint,
             "lineage": self.lineage,
+            "changes": self.changes,
             "resumes": self.resumes,
             "started": self.started,
             "finished": self.finished,
@@ -130,6 +133,38 @@ def memory_dict(plan: MemoryPlan, measured: Mapping[str, int], peak_bytes: int |
             name: {"planned_bytes": planned.get(name, 0), "measured_bytes": measured.get(name)}
             for name in dict.fromkeys([*planned, *measured])
         },
+    }
+
+
+def stages_dict(
+    plan: MemoryPlan, measured: Mapping[str, int], peak_bytes: int | None, arrow_bytes: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return the ``stages`` object of the reports: each stage planned and measured, its share of what was measured, and the
+    terms that it is made of. "other" is what the process took beyond the other stages.
+
+    measured: what terms really took, by name. arrow_bytes: the most that Arrow held, where that was recorded; it is what
+    reading took, of which terms only know what reads declared.
+    """
+    planned = plan.stage_bytes
+    names = {stage: dict.fromkeys(term.name for term in plan.terms if term.stage == stage) for stage in STAGES}
+    took: dict[str, int | None] = {}
+    for stage in STAGES:
+        sizes = [measured[name] for name in names[stage] if name in measured]
+        took[stage] = sum(sizes) if sizes else None
+    took["reading"] = took["reading"] if arrow_bytes is None else arrow_bytes
+    beside = sum(size for stage, size in took.items() if size is not None and stage != "other")
+    took["other"] = None if peak_bytes is None else max(0, peak_bytes - beside)
+    # Stages have their peaks at different moments. Where they come to more than the process took, shares are of their sum.
+    parts = shares({stage: size for stage, size in took.items() if size is not None}) if peak_bytes else {}
+    return {
+        stage: {
+            "planned_bytes": planned.get(stage, 0),
+            "measured_bytes": took[stage],
+            "share": parts.get(stage),
+            "terms": [*names[stage]],
+        }
+        for stage in STAGES
+        if planned.get(stage) or took[stage]
     }
 
 

@@ -145,7 +145,7 @@ class _Fit:
         if folder is not None:
             described = trainer.model.describe()
         if start.checkpoint is not None and folder is not None:
-            if json.dumps(described) != start.described:
+            if json.dumps(described) != start.expected:
                 raise RunError(
                     "--resume: these settings give another model than they did when the run was started: continue with the "
                     "version of streamtrain that started it, or start a new run in another folder"
@@ -186,6 +186,7 @@ class _Fit:
             "versions": identity.versions(),
             "environment": identity.environment() if before is None else before["environment"],
             "lineage": start.lineage,
+            "changes": start.all_changes,
             "resumes": 0 if before is None else before["resumes"] + 1,
             "started": self.start_date,
             "warnings": self.warnings,
@@ -231,7 +232,7 @@ class _Fit:
         if self.folder is not None:
             report.warnings += self.folder.warnings
             report.run, report.fingerprint = str(self.folder.asked), self.static["data"]["fingerprint"]
-            report.resumes = self.static["resumes"]
+            report.resumes, report.changes = self.static["resumes"], self.static["changes"]
             self.folder.write(trainer.model, report)
         self._warn(report.warnings)
         return FitResult(trainer.model, report)

@@ -142,7 +142,7 @@ def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
 def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Model | None) -> Source:
     """The source after a look at its target, and at which columns are text. old: the model that continues to learn."""
     target = None if old is None else old.target
-    source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, known=target)
+    source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, earlier=target)
     if settings.loss is not None and LOSSES[settings.loss].target_scale == "mean":  # counts are counted from 0
         source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
     if old is None:

@@ -109,6 +109,22 @@ class StartPoint:
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def all_changes(self) -> list[dict[str, Any]]:
+        """The changes of settings so far, each with the rows that had been learned."""
+        if self.checkpoint is None:
+            return []
+        seen = self.checkpoint["cursor"]["rows_seen"]
+        return [*self.checkpoint["changes"], *({"rows_seen": seen} | change for change in self.changes)]
+
+    @property
+    def expected(self) -> str:
+        """What describes the model that goes on, as JSON: that of the checkpoint, with the settings that were changed."""
+        assert self.described is not None
+        model = json.loads(self.described)
+        model["settings"] |= {c["setting"]: c["is"] for c in self.changes if c["setting"] in model["settings"]}
+        return json.dumps(model)
+
+    @property
     def effective(self) -> Settings:
         """The settings, with what the run had made of sizes that were not given."""
         made = {} if self.checkpoint is None else self.checkpoint["resolved"]

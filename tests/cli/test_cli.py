@@ -195,10 +195,12 @@ def test_a_budget_that_cannot_be_met(run: Run, command: str, monkeypatch: pytest
         assert done.code == 3
         first, *terms, advice = done.err.splitlines()
         assert first.startswith("error: the plan needs") and "60 MB" in first
-        expected = {"baseline", "footers", "order", "reads", "streams", "windows", "batches", "margin"}
-        if command in ("fit", "plan"):  # for the others the model is loaded by then, and so part of the baseline
-            expected |= {"learner", "preparation"}
-        assert expected <= {t.split()[0] for t in terms}
+        own = (
+            {"learner", "preparation"} if command in ("fit", "plan") else {"outputs"}
+        )  # a loaded model is in the baseline
+        assert {"baseline", "footers", "order", "reads", "streams", "windows", "batches", "margin"} | own <= {
+            t.split()[0] for t in terms
+        }
         sizes = [float(t.split()[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[t.split()[2]] for t in terms]
         assert sizes == sorted(sizes, reverse=True)
         assert "--memory" in advice and "Nothing was read" in advice
@@ -258,7 +260,7 @@ BAD = [
     ("fit words.parquet --target y", ["neither numbers, times, categories nor text: 'l' (list", "--exclude l\n"]),
     ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l\n"]),
     ("fit words.parquet --target y --exclude l --as s=number", ["--as s=number: the column is dictionary", "=ignore"]),
-    ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words", "'category'"]),
+    ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words: must be one of number, time, category"]),
     ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
     ("fit words.parquet --target y --exclude l --as s", ["--as s", "COL=ROLE"]),
     ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is not a feature"]),
@@ -268,7 +270,7 @@ BAD = [
     ("fit bad_y --target y", ["target 'y' has 2 ", "b.parquet:0 (2)"]),
     ("fit null_y.parquet --target y", ["target 'y' has 3 ", "null_y.parquet:0 (3)"]),
     ("fit inf.parquet --target y", ["'x' is infinite", " in row ", " of inf.parquet:0", "--infinities clip"]),
-    ("fit ok.parquet --target y --infinities hide", ["--infinities hide", "'clip'"]),
+    ("fit ok.parquet --target y --infinities hide", ["--infinities hide: must be one of error, clip, missing"]),
     ("fit ok.parquet --target y --hash-bits 99", ["--hash-bits 99"]),
     ("fit one.parquet --target y", ["one class (only 1)"]),
     ("fit float.parquet --target y --loss logistic", ["--loss logistic", "huber, poisson, quantile, squared"]),
@@ -276,13 +278,13 @@ BAD = [
     ("fit ok.parquet --target y --loss squared", ["--loss squared is for regression", "--task regress"]),
     ("fit float.parquet --target y --loss huber --delta 0", ["--delta 0.0: must be above 0"]),
     ("fit float.parquet --target y --loss quantile --quantile 1", ["--quantile 1.0: must be above 0 and below 1"]),
-    ("fit ok.parquet --target y --learning-rate-schedule sqr", ["--learning-rate-schedule sqr", "did you mean 'sqrt'"]),
+    ("fit ok.parquet --target y --learning-rate-schedule sqr", ["--learning-rate-schedule sqr", "did you mean sqrt"]),
     (
         "fit ok.parquet --target y --learning-rate-schedule constant",
         ["--learning-rate-schedule constant: is for --optimizer sgd and momentum"],
     ),
     ("fit ok.parquet --target y --class-weight 0=2,7=1", ["--class-weight 7=1", "no such class"]),
-    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: needs one target that has classes"]),
+    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: is for one target of classes"]),
     ("fit ok.parquet --target y --patience 2", ["--patience 2: needs rows to judge by", "--holdout"]),
     ("fit ok.parquet --target y --patience 0 --holdout 0.1", ["--patience 0"]),
     ("fit ok.parquet --target y,q", ["no column 'q' for the target"]),
@@ -296,8 +298,8 @@ BAD = [
     ("evaluate r ok.parquet --memory 5q", ["'5q' is not a size"]),
     ("predict r ok.parquet --out p.parquet --memory 5q", ["'5q' is not a size"]),
     ("fit ok.parquet --target y --learner tree", ["--learner tree: must be one of linear, or module:name"]),
-    ("fit ok.parquet --target y --loss hinges", ["--loss hinges", "did you mean 'hinge'"]),
-    ("fit ok.parquet --target y --optimizer adams", ["--optimizer adams", "did you mean 'adam'"]),
+    ("fit ok.parquet --target y --loss hinges", ["--loss hinges", "did you mean hinge"]),
+    ("fit ok.parquet --target y --optimizer adams", ["--optimizer adams", "did you mean adam"]),
     ("fit lengths.zarr --target y", ["X", "y", "10", "9"]),
     ("evaluate nope ok.parquet", ["nope: not a run (no such folder)"]),
     ("evaluate ours ok.parquet", ["ours: not a run (has no model.json)"]),
@@ -340,7 +342,7 @@ BAD = [
     ("fit ok.parquet --target y --batch-size many", ["--batch-size"]),
     ("fit ok.parquet --target y --bogus", ["--bogus"]),
     ("train ok.parquet", ["'train'"]),
-    ("make cats --rows 10 --out m", ["'cats'", "clicks"]),
+    ("make cats --rows 10 --out m", ["NAME cats: must be one of clicks"]),
     ("make clicks --rows 0 --out m", ["--rows 0: must be at least 1"]),
     ("make clicks --rows 10 --out ours", ["--out ours: exists"]),
     ("make clicks --rows 10 --out nope/m", ["nope does not exist"]),

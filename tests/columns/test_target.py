@@ -283,7 +283,7 @@ def older(*classes: Any, task: str = "classify", **more: Any) -> Target:
     ],
 )
 def test_known_classes_are_added_to_those_found(values: Any, known: Target, classes: Any, counts: Any) -> None:
-    target = surveyed(values, known=known)
+    target = surveyed(values, earlier=known)
     assert (target.task, target.classes, target.counts, target.rows) == ("classify", classes, counts, len(values))
     assert target.clustering is not None and 0 <= target.clustering <= 1
     assert [target.classes[c] for c in target.encode(pa.array(values), "here")] == values
@@ -294,14 +294,14 @@ def test_classes_that_do_not_occur_change_no_clustering() -> None:
     blocks = np.repeat(np.arange(5), 2 * 8_192)
     mixed = np.random.default_rng(0).integers(0, 5, 8_192 * 10)
     for values in (blocks, mixed):
-        assert surveyed(values, known=older(2, 7, 9)).clustering == surveyed(values).clustering
-    assert surveyed(np.zeros(9_000, np.int64), known=older(0, 1)).clustering == 0
+        assert surveyed(values, earlier=older(2, 7, 9)).clustering == surveyed(values).clustering
+    assert surveyed(np.zeros(9_000, np.int64), earlier=older(0, 1)).clustering == 0
 
 
 def test_named_and_known_classes() -> None:
-    assert surveyed(["a"], known=older("a", "b"), classes=["z"]).classes == ("a", "b", "z")
+    assert surveyed(["a"], earlier=older("a", "b"), classes=["z"]).classes == ("a", "b", "z")
     with pytest.raises(UsageError, match="'y' holds numbers; the old run's classes are text"):
-        surveyed([1], known=older("a", "b"), classes=["1"])
+        surveyed([1], earlier=older("a", "b"), classes=["1"])
 
 
 @pytest.mark.parametrize(
@@ -319,33 +319,33 @@ def test_named_and_known_classes() -> None:
 )
 def test_classes_of_another_kind(values: Any, known: Target, task: str | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        surveyed(values, known=known, task=task)
+        surveyed(values, earlier=known, task=task)
 
 
 def test_a_regression_goes_on_from_its_origin() -> None:
     far = np.array([5e9, 5e9 + 1])
     assert surveyed(far).offset == 5e9
-    assert surveyed(far, known=older(task="regress", offset=4e9)).offset == 4e9
-    assert surveyed(far, known=older(task="regress")).offset == 0
-    assert surveyed([1, 2], known=older(task="regress")).task == "regress"
+    assert surveyed(far, earlier=older(task="regress", offset=4e9)).offset == 4e9
+    assert surveyed(far, earlier=older(task="regress")).offset == 0
+    assert surveyed([1, 2], earlier=older(task="regress")).task == "regress"
     with pytest.raises(ColumnError, match="needs numbers"):
-        surveyed(["a"], known=older(task="regress"))
+        surveyed(["a"], earlier=older(task="regress"))
 
 
 def test_many_integers_are_classes_where_an_older_run_has_as_many() -> None:
     values = np.arange(1_500)
     with pytest.raises(DataError, match="more than 1,000 distinct values"):
-        surveyed(values, known=older(1, 2))
-    assert len(surveyed(values, known=older(*range(1_200))).classes) == 1_500
+        surveyed(values, earlier=older(1, 2))
+    assert len(surveyed(values, earlier=older(*range(1_200))).classes) == 1_500
 
 
 def test_several_targets_that_are_known() -> None:
     data = {"x": np.arange(4.0), "y": [0, 1, 1, 0], "z": ["a"] * 4}
     known = Target.of([older(0, 1), Target("z", "classify", ("a", "b"))])
     source = Source.open(data, target=["y", "z"])
-    found = source.surveyed(known=known).layout.target
+    found = source.surveyed(earlier=known).layout.target
     assert found is not None and [part.classes for part in found.several] == [(0, 1), ("a", "b")]
     with pytest.raises(UsageError, match="--target z,y: the old run learned y,z"):
-        Source.open(data, target=["z", "y"]).surveyed(known=known)
+        Source.open(data, target=["z", "y"]).surveyed(earlier=known)
     with pytest.raises(DataError, match="'z' has one class"):
         source.surveyed()

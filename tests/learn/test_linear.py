@@ -255,7 +255,7 @@ def test_what_cannot_be() -> None:
         ({"features": 1, "l2": float("nan")}, "l2 is nan"),
         (
             {"features": 1, "optimizer": "nromalized"},
-            "unknown optimizer 'nromalized'; wanted one of adagrad, adam, ftrl, momentum, normalized, sgd",
+            "unknown optimizer 'nromalized': must be one of adagrad, adam, ftrl, momentum, normalized, sgd",
         ),
         ({"features": 1, "classes": 3, "loss": "logistic"}, "logistic"),
     ):

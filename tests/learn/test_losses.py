@@ -151,15 +151,15 @@ def test_losses_refuse_what_does_not_fit() -> None:
 @pytest.mark.parametrize(
     ("loss", "parameters", "message"),
     [
-        ("hing", {}, "unknown loss 'hing'; wanted one of hinge, huber, logistic, poisson, quantile, softmax, squared"),
+        ("hing", {}, "unknown loss 'hing': must be one of hinge, huber, logistic, poisson, quantile, softmax, squared"),
         ("quantile", {"quantile": 0.0}, "quantile is 0.0: must be above 0 and below 1"),
         ("quantile", {"quantile": 1.0}, "quantile is 1.0"),
         ("quantile", {"quantile": float("nan")}, "quantile is nan"),
         ("huber", {"delta": 0.0}, "delta is 0.0: must be above 0"),
         ("huber", {"delta": float("inf")}, "delta is inf"),
-        ("huber", {"quantile": 0.5}, "loss 'huber' has no parameter 'quantile'; wanted delta"),
-        ("squared", {"name": 1.0}, "loss 'squared' has no parameter 'name'; it has none"),
-        (Huber(), {"delta": 1.0}, "go with the name of a loss"),
+        ("huber", {"quantile": 0.5}, "loss 'huber' has no parameter 'quantile': it has delta"),
+        ("squared", {"name": 1.0}, "loss 'squared' has no parameter 'name': it has none"),
+        (Huber(), {"delta": 1.0}, "can be given with the name of a loss"),
     ],
 )
 def test_get_loss_refuses_what_it_does_not_know(loss: str | Loss, parameters: dict[str, Any], message: str) -> None:

@@ -126,9 +126,9 @@ def test_what_cannot_be() -> None:
     for arguments, message in (
         (
             ("nromalized",),
-            "unknown optimizer 'nromalized'; wanted one of adagrad, adam, ftrl, momentum, normalized, sgd",
+            "unknown optimizer 'nromalized': must be one of adagrad, adam, ftrl, momentum, normalized, sgd",
         ),
-        (("sgd", "cosine"), "unknown schedule 'cosine'; wanted one of constant, sqrt, inverse"),
+        (("sgd", "cosine"), "unknown schedule 'cosine': must be one of constant, sqrt, inverse"),
         (
             ("normalized", "constant"),
             "schedule is 'constant': optimizer 'normalized' has none; it is for 'sgd' and 'momentum'",

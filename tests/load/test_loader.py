@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, CorruptError, DataError, SchemaError, UsageError
-from streamtrain.load import Loader, Source
+from streamtrain.load import Loader, Source, threads_of
+from streamtrain.load import connected as connected_to
 from streamtrain.plan import Plan
 from streamtrain.plan.order import held_out, streamed, windows
 from streamtrain.storage.parquet.writer import ParquetTableWriter
@@ -627,3 +628,30 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message), Loader(source, planned(source), **options) as loader:
         next(loader)
     assert no_threads_left()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "says"),
+    [
+        ("processes", "--cluster processes: must be the address of a dask scheduler, as in tcp://host:8786"),
+        (3, "--cluster 3: must be the address"),
+        ("magic://nowhere:1", "--cluster magic://nowhere:1: cannot connect"),
+    ],
+)
+def test_a_cluster_that_is_none(cluster: Any, says: str) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(UsageError, match=says), connected_to(cluster):
+        pass
+
+
+def test_an_address_is_connected_to_and_let_go_of(client: Any) -> None:
+    address = client.scheduler.address
+    with connected_to(address) as own:
+        assert own is not client and threads_of(own) == threads_of(client) >= 1
+        assert own.submit(max, 1, 2).result(timeout=60) == 2
+    assert own.status == "closed" and client.status == "running"
+    with connected_to(client) as same:
+        assert same is client
+    assert client.status == "running"
+    with connected_to(None) as none:
+        assert none is None and threads_of(none) is None

@@ -2,6 +2,7 @@
 
 python tests/memory                   all of it: eight minutes, 20 GB of disk at most
 python tests/memory zarr squared      cases with these words in their names; the table is printed, not written
+python tests/memory --short           three cases, a minute; likewise
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from matrix_cases import CASES
+from matrix_cases import CASES, SHORT
 from matrix_more import MEASUREMENTS
 from matrix_run import Matrix
 from matrix_table import line, measured_line, write
@@ -22,11 +23,14 @@ from matrix_table import line, measured_line, write
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/memory", description=__doc__)
     parser.add_argument("words", nargs="*", help="run the cases with all of these words in their names, write nothing")
+    parser.add_argument("--short", action="store_true", help="run three cases, write nothing")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--dir", help="where to make the data (default: a temporary folder)")
     parser.add_argument("--json", help="write everything that was measured to this file")
     options = parser.parse_args()
-    cases = [case for case in CASES if all(word in case.name for word in options.words)]
+    few = SHORT if options.short else CASES
+    cases = [case for case in few if all(word in case.name for word in options.words)]
+    whole = not options.words and not options.short
     started, broken, rows = time.perf_counter(), 0, []
     with tempfile.TemporaryDirectory(dir=options.dir) as scratch:
         matrix = Matrix(Path(scratch), cases, jobs=options.jobs)
@@ -39,7 +43,7 @@ def main() -> int:
         finally:
             matrix.close()
     more = []
-    if not options.words:
+    if whole:
         for measure in MEASUREMENTS:
             with tempfile.TemporaryDirectory(dir=options.dir) as scratch:
                 more.append(measure(Path(scratch) / "data"))
@@ -49,7 +53,7 @@ def main() -> int:
     if options.json:
         found = [vars(r) | {"case": vars(r.case), "breaches": r.breaches()} for r in rows]
         Path(options.json).write_text(json.dumps(found))
-    if not options.words:
+    if whole:
         write(rows, more)
     return 1 if broken else 0
 

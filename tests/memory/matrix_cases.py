@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["CASES", "FACTORS", "SMALLEST", "Case", "covering_array", "pairs"]
+__all__ = ["CASES", "FACTORS", "SHORT", "SMALLEST", "Case", "covering_array", "pairs"]
 
 MB = 10**6
 SMALLEST = "smallest plan"  # a budget of 1.05 times the smallest plan's
@@ -117,3 +117,11 @@ _PREPARED = [
 ]
 _LAYOUTS = [*FACTORS["layout"], "group-2M"]
 CASES = [*sorted([*_COVERING, *_TIGHT, *_SMALL], key=lambda case: _LAYOUTS.index(case.layout)), *_PREPARED]
+
+#: the short look that CI takes: rows in Parquet, text, and Zarr, each in the smallest budget that its plan fits
+SHORT = [
+    case
+    for case in CASES
+    if case.layout in ("groups-1k", "strings", "zarr-sharded")
+    and (case.learner, case.budget, case.pace) == ("logistic", SMALLEST, "fast")
+]

@@ -13,6 +13,7 @@ import streamtrain
 from streamtrain.columns.buffers import TextStore
 from streamtrain.errors import BudgetRefused
 from streamtrain.load import Source
+from streamtrain.load.demand import column_shares
 
 
 def table(rows: int = 2_000) -> pa.Table:
@@ -23,6 +24,10 @@ def table(rows: int = 2_000) -> pa.Table:
     return pa.table(columns | {"long": long, "short": short, "y": np.arange(rows) % 3})
 
 
+def shares(source: Source) -> tuple[float, float, float]:
+    return column_shares(source.reader, source.table, source.layout)
+
+
 def test_columns_without_a_width_are_read_together(tmp_path: Path) -> None:
     pq.write_table(table(), tmp_path / "a.parquet", use_dictionary=False)
     source = Source.open(tmp_path, target="y")
@@ -31,9 +36,9 @@ def test_columns_without_a_width_are_read_together(tmp_path: Path) -> None:
     assert sorted(name for group in groups for name in group) == sorted(source.layout.read)
     assert source.layout.groups(1.0) == [source.layout.read]
     # About 40 of 130 bytes of a row are text, which takes more than numbers do.
-    assert 0.5 < source._shares[2] < 0.7 and source._shares[1] == pytest.approx(1)
+    assert 0.5 < shares(source)[2] < 0.7 and shares(source)[1] == pytest.approx(1)
     numbers = Source.open(tmp_path, target="y", exclude=["long", "short"])
-    assert numbers._shares[2] == pytest.approx(8 / 96)
+    assert shares(numbers)[2] == pytest.approx(8 / 96)
 
 
 @pytest.mark.parametrize("held", [False, True])

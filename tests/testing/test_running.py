@@ -72,6 +72,16 @@ def test_few_of_many_chunks_are_read() -> None:
         check_reader(reader, most_chunks=0)
 
 
+@pytest.mark.usefixtures("no_process")
+def test_it_says_how_many_of_the_chunks_were_looked_at() -> None:
+    reader = streamtrain.testing.CountingReader(streamtrain.open_reader({"x": np.arange(2_000_000)}))
+    few, every = check_reader(reader, most_chunks=3), check_reader(reader, most_chunks=3, all=True)
+    assert (few.chunks_checked, few.chunks) == (3, len(reader.chunks()))
+    assert every.chunks_checked == every.chunks == few.chunks
+    assert {result.outcome for result in every} <= {"ok", "warning", "skipped"}
+    assert len(reader.reads) == every.chunks
+
+
 def test_a_module_that_is_on_no_path_is_found_by_the_fresh_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

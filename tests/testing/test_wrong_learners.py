@@ -166,7 +166,7 @@ def test_another_process_has_other_hashes() -> None:
 
 def test_what_cannot_go_to_another_process_says_so() -> None:
     local = type("Local", (Good,), {})
-    assert "make it at the top of a module" in outcomes(local, "another_process")["another_process"]
+    assert "define it at the top level of a module" in outcomes(local, "another_process")["another_process"]
 
 
 @pytest.mark.parametrize("suite", [LearnerTests, PreparerTests])
@@ -188,11 +188,11 @@ def test_the_classes_have_every_check(suite: type) -> None:
          r"other rows and continued from the state of after batch 0: output\[0\] is"),
         (wrong_learners_world.ReadsTheStateInOrder, "resumes", "loading the state of after batch 0 raised"),
         (wrong_learners_world.FadesWithTheHours, "clock", "while hours passed .* output.* is .* instead of"),
-        (wrong_learners_world.SilencesNumpy, "surroundings", r"np.geterr\(\) was changed, which is everybody's; put it back"),
-        (wrong_learners_world.SetsTheEnvironment, "surroundings", r"os\.environ was changed"),
+        (wrong_learners_world.SilencesNumpy, "surroundings", r"changed np.geterr\(\), which the whole process shares"),
+        (wrong_learners_world.SetsTheEnvironment, "surroundings", r"changed os\.environ, which"),
         (wrong_learners_world.OverflowsUnseen, "surroundings", "FloatingPointError: overflow .*np.errstate"),
         (wrong_learners_world.GivesUpOnOverflow, "surroundings", "with numpy raising errors .* and without: output"),
-        (wrong_learners_world.KeepsAFileOpen, "open_files", r"keeps 1 open .*wrong_learners_world.py \(file \d+\)"),
+        (wrong_learners_world.KeepsAFileOpen, "open_files", r"1 file is open that was not before: .*world.py \(file \d+\)"),
         (wrong_learners.ChangesX, "inputs", "batch 1: predicting from it changed it: batch.features"),
         (wrong_learners.OneAgainstTheRest, "outputs", "add up to 2, not to 1 within 1e-05"),
     ],

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from streamtrain.cli import main
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.model import tensors
 from streamtrain.options import flag, options_of, plain
-from streamtrain.runs.checkpoint import CheckpointSchedule
+from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
 from streamtrain.train import identity
 from streamtrain.train.history import Scores
 from streamtrain.train.settings import Settings
@@ -163,6 +164,26 @@ def test_every_setting_is_free_or_must_be_the_same() -> None:
     assert {name for name, rule in rules.items() if rule == "free"} == {
         "epochs", "memory", "threads", "on_overrun", "max_skipped",
     }  # fmt: skip
+
+
+def test_a_setting_that_may_change_is_recorded(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the rows that had been learned; it stays changed, and the change stays in the report."""
+    field = Settings.__dataclass_fields__["learning_rate"]
+    recorded = replace(field.metadata["option"], resume="recorded")
+    monkeypatch.setattr(field, "metadata", {"option": recorded})
+    shutil.copytree(mine / "r", mine / "same")
+    begun = Checkpoints(mine / "r/checkpoints").look()
+    assert begun is not None
+    seen = begun["cursor"]["rows_seen"]
+    fit(mine / "data", out=mine / "same", resume=True)
+    report = fit(mine / "data", out=mine / "r", resume=True, learning_rate=0.01).report
+    change = {"rows_seen": seen, "setting": "learning_rate", "was": None, "is": 0.01}
+    assert report.as_dict()["changes"] == [change] and report.settings["learning_rate"] == 0.01
+    assert json.loads((mine / "same/report.json").read_text())["changes"] == []
+    weights = [(mine / name / "model.safetensors").read_bytes() for name in ("same", "r")]
+    assert weights[0] != weights[1]
+    more = fit(mine / "data", out=mine / "r", resume=True, epochs=3).report
+    assert more.as_dict()["changes"] == [change] and more.settings["learning_rate"] == 0.01
 
 
 def test_another_learner(base: Path) -> None:

@@ -102,7 +102,7 @@ def test_several_labels(tmp_path: Path) -> None:
     assert evaluate(load_model(tmp_path / "r"), table) == evaluate(result.model, table)
     with pytest.raises(DataError, match=r"'rain' \(classify\), 'u' \(regress\): say --task"):
         fit(table, target=["rain", "u"])
-    with pytest.raises(DataError, match="'three' has 3 classes: when there are several targets, each must have two"):
+    with pytest.raises(DataError, match="'three' has 3 classes: several targets must have two classes each"):
         fit(table.append_column("three", pa.array(np.arange(ROWS) % 3)), target=["rain", "three"])
     for asked, what in (
         ({"class_weight": "balanced"}, "one target of classes"), ({"classes": ["0", "1"]}, "there are several"),

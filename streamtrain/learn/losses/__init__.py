@@ -48,17 +48,19 @@ def get_loss(loss: str | Loss, **parameters: float) -> Loss:
     """
     if not isinstance(loss, str):
         if parameters:
-            raise UsageError(f"parameters ({', '.join(parameters)}) go with the name of a loss, not with {loss!r}")
+            raise UsageError(
+                f"parameters ({', '.join(parameters)}) can be given with the name of a loss, not with {loss!r} itself"
+            )
         return loss
     if loss not in LOSSES:
-        raise UsageError(f"unknown loss {loss!r}; wanted one of {', '.join(sorted(LOSSES))}")
+        raise UsageError(f"unknown loss {loss!r}: must be one of {', '.join(sorted(LOSSES))}")
     if not parameters:
         return LOSSES[loss]
     kind: Any = type(LOSSES[loss])
     known = [field.name for field in fields(kind)]
     for name in parameters:
         if name not in known:
-            wanted = f"wanted {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"loss {loss!r} has no parameter {name!r}; {wanted}")
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"loss {loss!r} has no parameter {name!r}: {has}")
     made: Loss = kind(**parameters)
     return made

@@ -21,9 +21,9 @@ _SHORT = 1e-100  # a path this short is as good as a point, and can be divided b
 class Loss(Protocol):
     """One loss.
 
-    name: as in the registry. task: "classify" or "regress". default_learning_rate: the step that suits adaptive optimizers,
+    name: as in ``LOSSES``. task: "classify" or "regress". default_learning_rate: the rate that suits adaptive optimizers,
     found by one pass of `normalized` over hold-outs (squared, logistic, softmax) and generated standardised tables. curvature:
-    an     upper bound of the loss's second derivative by a margin, or what stands in for one; gradient descent is stable up to
+    an upper bound of the loss's second derivative by a margin, or what replaces one; gradient descent is stable up to
     2 / (curvature * mean squared length of a row). target_scale: how a regression target is scaled before it is learned from:
     "deviation": to mean 0 and standard deviation 1; "mean": divided by its mean; None: not at all (classes).
 

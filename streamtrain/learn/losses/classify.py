@@ -117,7 +117,7 @@ class Softmax(Invariant):
     def outputs(self, classes: int, targets: int = 1) -> int:
         """One margin a class, one target."""
         if classes < 2:
-            raise UsageError(f"loss 'softmax' wants at least 2 classes; there are {classes} (0 means regression)")
+            raise UsageError(f"loss 'softmax' needs at least 2 classes; there are {classes} (0 means regression)")
         if targets != 1:
             raise UsageError(f"loss 'softmax' learns one target; there are {targets} (fit one model for each)")
         return classes
@@ -152,7 +152,7 @@ class Softmax(Invariant):
 def _two_classes(name: str, classes: int, targets: int) -> int:
     """One margin a target. Raises UsageError if the classes are not two."""
     if classes != 2:
-        raise UsageError(f"loss {name!r} wants 2 classes; there are {classes} (0 means regression)")
+        raise UsageError(f"loss {name!r} needs 2 classes; there are {classes} (0 means regression)")
     return targets
 
 

@@ -1,8 +1,8 @@
 """Optimizers: from a gradient to the change of the weights.
 
-An optimizer is a value and keeps nothing; what it remembers of each weight are arrays that stand beside the weights. All are of
-one shape, whatever it is: a dense model passes its whole arrays, a table of sparse weights copies of the rows that a batch
-touches. So each optimizer is written once.
+An optimizer is a value and keeps nothing itself. What it remembers of each weight is in arrays beside the weights, all of the
+same shape: a dense model passes its whole arrays, a table of sparse weights passes copies of the rows that occur in a batch. So
+each optimizer is written once.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **paramete
             )
         return optimizer
     if optimizer not in OPTIMIZERS:
-        raise UsageError(f"unknown optimizer {optimizer!r}; wanted one of {', '.join(sorted(OPTIMIZERS))}")
+        raise UsageError(f"unknown optimizer {optimizer!r}: must be one of {', '.join(sorted(OPTIMIZERS))}")
     if schedule not in SCHEDULES:
-        raise UsageError(f"unknown schedule {schedule!r}; wanted one of {', '.join(SCHEDULES)}")
+        raise UsageError(f"unknown schedule {schedule!r}: must be one of {', '.join(SCHEDULES)}")
     kind: Any = _class(optimizer)
     if any(field.name == "schedule" for field in fields(kind)):
         return kind(schedule=schedule, **parameters)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Optimizers with a rate for each weight, by the gradients that it has seen: adagrad, normalized, adam, ftrl."""
+"""Optimizers with a rate for each weight, by the gradients of that weight so far: adagrad, normalized, adam, ftrl."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TINY = np.array(1e-30, np.float32)  # under a root, so that 0 / 0 is 0; numpy t
 class Adagrad:
     """Adaptive subgradients (Duchi, Hazan & Singer 2011): ``w -= learning_rate * g / sqrt(sum of g^2)``, this g included.
 
-    slots: of a sparse part, with how many rows a weight counts as touched before it was: ``slots * noise`` is added to its
-    sum. Without that the first row that touches a weight would move it a whole step, whatever it says: a value that occurs
-    a few times would be learned by heart. prior: likewise, for all other weights; so little that only a first gradient of
-    nothing but rounding is seen for what it is.
+    slots: a prior for the slots of a sparse part: a slot counts as if it had occurred in so many rows before its first one,
+    as ``slots * noise`` is added to its sum. Without a prior the first row would move the slot's weight a whole step, whatever
+    its gradient is: a value that occurs a few times would be learned by heart. prior: the same for all other weights; so
+    small that it matters only where a first gradient is nothing but rounding.
 
     >>> weights, state = np.zeros(2, np.float32), {"squares": np.zeros(2, np.float32)}
     >>> Adagrad().update(np.array([3, -4], np.float32), weights, state, 0.5, StreamStats(power=4.0), Penalty())
@@ -40,15 +40,15 @@ class Adagrad:
     scratch_arrays: ClassVar[int] = 2
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """A third of the loss's default_learning_rate."""
+        """A third of the loss's own."""
         return loss.default_learning_rate / 3
 
     def for_slots(self) -> Adagrad:
-        """With the prior of slots."""
+        """The same with the prior for slots."""
         return replace(self, prior=self.slots)
 
     def scale(self, learning_rate: float, stats: StreamStats) -> float:
-        """What stands before the gradient."""
+        """The numerator of the rate."""
         return learning_rate
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
@@ -91,7 +91,7 @@ class Normalized(Adagrad):
     name: ClassVar[str] = "normalized"
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """The loss's default_learning_rate."""
+        """The loss's own."""
         return loss.default_learning_rate
 
     def scale(self, learning_rate: float, stats: StreamStats) -> float:
@@ -103,8 +103,8 @@ class Normalized(Adagrad):
 class Adam:
     """Adam (Kingma & Ba 2015): running means m of the gradient and v of its square, both corrected for their start.
 
-    ``w -= learning_rate / sqrt(1 + steps / 100) * m / (sqrt(v) + 1e-8)``. The means of a sparse weight stand still until it is
-    touched.
+    ``w -= learning_rate / sqrt(1 + steps / 100) * m / (sqrt(v) + 1e-8)``. The means of a slot do not
+    change while it does not occur.
 
     >>> weights, state = np.zeros(2, np.float32), {name: np.zeros(2, np.float32) for name in Adam().fields}
     >>> state["steps"] = np.ones(())
@@ -125,7 +125,7 @@ class Adam:
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """The same for all: the gradient's scale cancels."""
+        """0.05 for every loss: the gradient's scale cancels."""
         return 0.05
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
@@ -164,7 +164,7 @@ class Ftrl:
     With n the sum of g^2, ``z += g - (sqrt(n) - sqrt(n before)) / learning_rate * w``, and then ``w = 0`` where ``|z| <= L1``,
     else ``w = -(z - sign(z) * L1) / ((beta + sqrt(n)) / learning_rate + L2)``. L1 and L2 are the penalties of all batches
     so far, ``batches * l1`` and ``batches * l2`` (as in McMahan 2011), so that l1 and l2 mean what they do elsewhere.
-    A sparse weight is as it was when it was last touched, and pays then for all batches since.
+    A slot keeps its weight while it does not occur, and pays for the batches in between when it occurs again.
 
     >>> weights, state = np.zeros(2, np.float32), {name: np.zeros(2, np.float32) for name in Ftrl().fields}
     >>> Ftrl(beta=1.0).update(np.array([3, -0.5], np.float32), weights, state, 1.0, StreamStats(batches=1), Penalty(l1=1.0))
@@ -183,11 +183,11 @@ class Ftrl:
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """As of `Adagrad`, which it is without penalties."""
+        """That of `Adagrad`, which FTRL is without penalties."""
         return loss.default_learning_rate / 3
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
-        """Of the formula without penalties, which only shorten a move."""
+        """The rate of the formula without penalties, which only shorten a step."""
         squares = state["squares"]
         return np.float32(learning_rate) / (np.sqrt(squares) + np.float32(self.beta)) * (squares > 0)
 

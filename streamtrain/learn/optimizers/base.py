@@ -1,4 +1,4 @@
-"""What an optimizer is, and what it may know."""
+"""What an optimizer is, and what it may know of the stream."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ State = Mapping[str, NDArray[Any]]
 
 @dataclass(slots=True)
 class StreamStats:
-    """What an optimizer may know of the stream so far: never how much is still to come.
+    """What an optimizer may know of the stream so far. It never knows how much is still to come.
 
-    rows, batches: learned so far, this batch included. measured: rows that went into power.
-    power: mean squared length of a row, intercept and sparse part included; the curvature of a loss along its gradient
-    grows with it, so a stable step shrinks with it. noise: mean over the batches of what one row adds to the square of a
-    gradient: the mean squared slope of its rows, over the number of rows squared.
+    rows, batches: learned so far, this batch included. measured: the rows that were measured for ``power``.
+    power: the mean squared length of a row, intercept and sparse part included. The curvature of a loss along its gradient
+    grows with it, so a stable learning rate is smaller where it is larger. noise: what one row adds to the square of a
+    gradient, as a mean over the batches: the sum of the rows' squared slopes, divided by the square of their number.
     """
 
     rows: int = 0
@@ -36,14 +36,14 @@ class StreamStats:
     noise: float = 0.0
 
     def measure(self, squares: float, rows: int) -> None:
-        """Take ``rows`` rows, whose squared lengths add up to ``squares``, into the power; unless that overflowed."""
+        """Add ``rows`` rows, whose squared lengths add up to ``squares``, to the power; not where that sum overflowed."""
         if not math.isfinite(squares):
             return
         self.measured += rows
         self.power += (squares / rows + 1 - self.power) * rows / self.measured
 
     def hear(self, squares: float, rows: int) -> None:
-        """Take the squared slopes of the batch's rows, which add up to ``squares``, into the noise; likewise."""
+        """Add a batch of ``rows`` rows, whose squared slopes add up to ``squares``, to the noise; not where that overflowed."""
         if math.isfinite(squares):
             self.noise += (squares / rows**2 - self.noise) / self.batches
 
@@ -51,12 +51,12 @@ class StreamStats:
 class Optimizer(Protocol):
     """One optimizer.
 
-    name: as in the registry. fields: names of what it remembers of each weight; zero before the first step.
-    penalises: whether penalties are part of its formula. If not, they are paid after it, in steps of its rate.
-    scratch_arrays: arrays of the weights' shape that its methods take in scratch_arrays, the one that they return included.
+    name: as in ``OPTIMIZERS``. fields: the names of the arrays that it keeps for each weight, zero before the first step.
+    penalises: whether penalties are part of its formula; if not, they are paid after it, by proximal steps of its rate.
+    scratch_arrays: how many arrays of the weights' shape its methods allocate at most, the returned one included.
 
-    Its methods get ``state``, arrays of the weights' shape by field; and, under ``steps``, how many steps the weights have
-    taken, one number for all or of the weights' shape. A sparse weight takes a step only when a batch touches it.
+    Its methods get ``state``: arrays of the weights' shape by field, and under ``steps`` how many steps the weights have
+    taken, one number for all or one for each weight. The weight of a slot takes a step only when the slot occurs in a batch.
     """
 
     @property
@@ -72,14 +72,14 @@ class Optimizer(Protocol):
     def scratch_arrays(self) -> int: ...
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """The step that suits a loss."""
+        """The learning rate that suits a loss."""
 
     def for_slots(self) -> Optimizer:
-        """The optimizer for weights of a sparse part, many of which are touched a few times only."""
+        """The optimizer for the slots of a sparse part, many of which occur a few times only."""
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats | np.float32:
-        """How far a unit of gradient moves a weight, all told, as far as is known: 0 where none was seen. For all, or of the
-        weights' shape, and the caller's."""
+        """The effective learning rate: one number, or a new array of the weights' shape; 0 for a weight before its first
+        gradient."""
 
     def update(
         self,
@@ -90,5 +90,5 @@ class Optimizer(Protocol):
         stats: StreamStats,
         penalty: Penalty,
     ) -> None:
-        """Move the weights and change the state, both in place; this step counts in ``steps`` already. The gradient may be
-        overwritten. ``penalty`` is for an optimizer that penalises."""
+        """Change weights and state in place; ``steps`` counts this step already. The gradient may be overwritten. ``penalty``
+        is for an optimizer that `penalises`."""

@@ -42,7 +42,7 @@ class Sgd:
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """Half of what is stable, whatever the columns."""
+        """Half of the largest stable rate, whatever the columns are."""
         return 1 / loss.curvature
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> np.float32:
@@ -67,8 +67,8 @@ class Sgd:
 class Momentum:
     """Heavy ball (Polyak 1964): ``v = beta * v - learning_rate / power * decay * g``, ``w += v``; decay as of `Sgd`.
 
-    A gradient moves a weight by ``1 / (1 - beta)`` times its first step in the end. A sparse weight moves on, and slows
-    down, only when it is touched.
+    In the end a gradient moves a weight by ``1 / (1 - beta)`` times its first step. The weight of a slot keeps moving, and
+    slows down, only in batches in which the slot occurs.
 
     >>> weights, state = np.zeros(1, np.float32), {"velocity": np.zeros(1, np.float32)}
     >>> for gradient in (1, 0, 0):
@@ -89,11 +89,11 @@ class Momentum:
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """In the end as far as `Sgd`."""
+        """The rate that moves weights as far in the end as `Sgd` does."""
         return (1 - self.beta) / loss.curvature
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> np.float32:
-        """In the end, not at once."""
+        """The rate by which a gradient moves a weight in the end."""
         return np.float32(learning_rate / stats.power * _decay(self.schedule, stats) / (1 - self.beta))
 
     def update(

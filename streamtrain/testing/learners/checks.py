@@ -21,7 +21,7 @@ _SUM = 1e-5
 
 
 def members(subject: LearnerSubject) -> None:
-    """The members are there; the bytes are a whole number."""
+    """It has all members, and state_bytes is a whole number."""
     thing = subject.make()
     for name in subject.members:
         require(hasattr(thing, name), f"{type(thing).__name__} has no {name}")
@@ -65,7 +65,7 @@ def _predictions(found: Arrays, task: Task, rows: int, when: str) -> None:
 
 
 def learns(subject: LearnerSubject) -> None:
-    """What it gives after learning differs from what it gave before."""
+    """Its output after learning differs from its output before."""
     thing, probe = subject.make(), subject.probe
     before = subject.gives(thing, probe)
     batches = subject.stream()
@@ -73,7 +73,7 @@ def learns(subject: LearnerSubject) -> None:
     rows = sum(len(batch) for batch in batches)
     require(
         bits_differ(after, before) is not None,
-        f"after {rows:,} rows it gives what it gave before the first, to the bit",
+        f"after {rows:,} rows its output is the same, bit for bit, as before the first row",
     )
 
 
@@ -105,11 +105,11 @@ def one_row(subject: LearnerSubject) -> None:
 
 
 def rows_alone(subject: LearnerSubject) -> None:
-    """What it gives for a row does not depend on the rows beside it."""
+    """The output for a row does not depend on the other rows of the batch."""
     thing, probe = subject.feed(subject.make(), *subject.stream()), subject.probe
     together = subject.gives(thing, probe)
     if any(array.ndim == 0 or len(array) != len(probe) for array in together.values()):
-        raise Skipped("what it gives is not one entry a row")
+        raise Skipped("its output does not have one entry for each row")
     for row in range(len(probe)):
         alone = subject.gives(thing, probe.part(row, row + 1))
         wanted = {name: array[row : row + 1] for name, array in together.items()}
@@ -134,7 +134,7 @@ def inputs(subject: LearnerSubject) -> None:
 
 
 def read_only(subject: LearnerSubject) -> None:
-    """Arrays that cannot be written do as well."""
+    """It also accepts read-only arrays."""
     thing, other = subject.make(), subject.make()
     for batch in subject.stream():
         locked = copied(batch)
@@ -146,7 +146,7 @@ def read_only(subject: LearnerSubject) -> None:
 
 
 def keeps_nothing(subject: LearnerSubject) -> None:
-    """The batch belongs to the loader: what is written over it later changes nothing."""
+    """The batch belongs to the loader, which writes other rows over it later: that changes nothing."""
     thing, other, probe = subject.make(), subject.make(), subject.probe
     for count, batch in enumerate(subject.stream(), 1):
         lent = copied(batch)
@@ -157,7 +157,7 @@ def keeps_nothing(subject: LearnerSubject) -> None:
 
 
 def outputs_are_yours(subject: LearnerSubject) -> None:
-    """What it gave does not change later, and writing over it changes nothing."""
+    """An output does not change later, and writing over it changes nothing."""
     first, *rest = subject.stream()
     thing, probe = subject.feed(subject.make(), first), subject.probe
     given = subject.output(thing, copied(probe))
@@ -165,19 +165,21 @@ def outputs_are_yours(subject: LearnerSubject) -> None:
     subject.gives(thing, first)
     subject.feed(thing, *rest)
     subject.gives(thing, first)
-    subject.require_same(arrays(given, "output"), before, "what was given changed when it learned and predicted again")
+    subject.require_same(
+        arrays(given, "output"), before, "an earlier output changed when it learned and predicted again"
+    )
     wanted = subject.gives(thing, probe)
     for array in arrays(subject.output(thing, copied(probe)), "output").values():
         if array.flags.writeable:
             overwrite(array)
-    subject.require_same(subject.gives(thing, probe), wanted, "after what was given had been written over")
+    subject.require_same(subject.gives(thing, probe), wanted, "after an earlier output was written over")
 
 
 # -- the same again ------------------------------------------------------------------------------------------------------
 
 
 def deterministic(subject: LearnerSubject) -> None:
-    """Two that are given the same give the same bits, whatever a third is given in between."""
+    """Two learners that get the same batches have the same bits, whatever a third gets in between."""
     thing, other, third, probe = subject.make(), subject.make(), subject.make(), subject.probe
     batches = subject.stream()
     subject.feed(other, *batches)
@@ -203,7 +205,7 @@ def predicting(subject: LearnerSubject) -> None:
 
 
 def weights(subject: LearnerSubject) -> None:
-    """Rows of weight 0 count as little as rows that are not there."""
+    """Rows of weight 0 are ignored."""
     if not subject.weights:
         raise Skipped("does not claim weights")
     thing, other, probe = subject.make(), subject.make(), subject.probe
@@ -228,7 +230,7 @@ def _weighed(batch: Batch, rows: int) -> Batch:
 
 
 def sparse(subject: LearnerSubject) -> None:
-    """The sparse part is learned from and predicted with; without it rows are as with one that has no entries."""
+    """The sparse part is learned and counts in predictions; no sparse part means the same as one without entries."""
     if not subject.slots:
         raise Skipped("does not claim a sparse part")
     thing, probe = subject.feed(subject.make(), *subject.stream()), subject.probe

@@ -40,7 +40,7 @@ def elsewhere(subject: LearnerSubject) -> list[dict[str, str]]:
         work = pickle.dumps(subject)
     except Exception as error:
         raise Skipped(
-            f"the test class cannot go to another process: {error}; make it at the top of a module"
+            f"the test class cannot be sent to another process: {error}: define it at the top level of a module"
         ) from error
     files = {name: module.__file__ for name, module in list(sys.modules.items()) if getattr(module, "__file__", None)}
     order = pickle.dumps({"path": sys.path, "files": files, "work": work})
@@ -52,10 +52,10 @@ def elsewhere(subject: LearnerSubject) -> list[dict[str, str]]:
             input=order, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS, env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise CheckFailed(f"another process was not done after {_TIMEOUT_SECONDS:.0f} s") from error
+        raise CheckFailed(f"another process did not end within {_TIMEOUT_SECONDS:.0f} s") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        raise CheckFailed(f"another process ended with {done.returncode}; it said: {said[-1]}")
+        raise CheckFailed(f"another process ended with exit code {done.returncode}; its last line was: {said[-1]}")
     found: list[dict[str, str]] = json.loads(done.stdout.decode().strip().splitlines()[-1])
     return found
 

@@ -24,7 +24,7 @@ _ROWS = 32  # a batch
 
 
 def bounded_growth(subject: LearnerSubject) -> None:
-    """Neither the memory that it holds nor its state grows with the rows that it has learned."""
+    """Neither its memory nor its state grows with the number of rows learned."""
     few, many = subject.growth_batches
     allowed = ROW_BYTES * (many - few) * _ROWS
     pool = _pool(subject, 2 * few)
@@ -63,8 +63,8 @@ def declared_bytes(subject: LearnerSubject) -> None:
     require(held <= declared + FLOOR_BYTES, f"{said}, but {held:,} bytes are held after {20 * _ROWS} rows; at most "
             f"{FLOOR_BYTES:,} bytes more than declared are allowed")  # fmt: skip
     limit = int(subject.most_declared * max(state, FLOOR_BYTES))
-    require(declared <= limit, f"{said}, but the state has {state:,} bytes; at most {subject.most_declared:g} times what "
-            f"it has, or times {FLOOR_BYTES:,} bytes, is allowed: {limit:,}")  # fmt: skip
+    require(declared <= limit, f"{said}, but the state has {state:,} bytes; at most {limit:,} is allowed, "
+            f"which is {subject.most_declared:g} times the larger of that and {FLOOR_BYTES:,}")  # fmt: skip
 
 
 def _pool(subject: LearnerSubject, count: int) -> list[Batch]:

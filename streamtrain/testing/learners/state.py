@@ -27,8 +27,8 @@ def state_values(subject: LearnerSubject) -> None:
 
 
 def resumes(subject: LearnerSubject) -> None:
-    """A fresh one with the state of after any batch goes on to the same bits; so does one that had learned other rows, and
-    predicted."""
+    """A fresh learner that loads the state from after any batch continues to the same bits. So does one that had learned and
+    predicted other rows."""
     batches = subject.stream()
     went_on, states, given = subject.make(), [], []
     for batch in batches:
@@ -56,7 +56,7 @@ def resumes(subject: LearnerSubject) -> None:
 
 
 def _with_a_past(subject: LearnerSubject, batches: Sequence[Batch]) -> Any:
-    """One that has learned other rows, and predicted these: what it may have kept of that is stale."""
+    """A learner that has learned other rows and predicted these, and may have kept something of that."""
     thing = subject.feed(subject.make(), *subject.stream(seed=700))
     for batch in batches:
         subject.gives(thing, batch)
@@ -71,7 +71,8 @@ def _load(thing: Any, state: Arrays, what: str) -> None:
 
 
 def state_copies(subject: LearnerSubject) -> None:
-    """A state that was taken does not change later, and writing over it, or over one that was loaded, changes nothing."""
+    """State is copied: what `state_dict` returned does not change later, and writing over it, or over a state that was loaded,
+    changes nothing."""
     first, *rest = subject.stream()
     thing = subject.feed(subject.make(), first)
     taken = thing.state_dict()
@@ -98,8 +99,8 @@ def _apart(subject: LearnerSubject, thing: Any, state: dict[str, Any], what: str
 
 
 def other_state(subject: LearnerSubject) -> None:
-    """A state with arrays of another shape, or without an entry, is refused with a readable error that leaves everything
-    as it was."""
+    """A state with an array of another shape, or without an entry, is refused by an error with a message, and changes
+    nothing."""
     batches = subject.stream()
     foreign = stored(subject.feed(subject.make(), *subject.stream(seed=700)).state_dict())
     if not foreign:
@@ -109,7 +110,7 @@ def other_state(subject: LearnerSubject) -> None:
     for what, spoiled in _spoiled(foreign, subject.free_shapes):
         _refused(thing, spoiled, what)
         for found, was in zip((subject.gives(thing, subject.probe), subject.state(thing)), wanted, strict=True):
-            subject.require_same(found, was, f"after a state was refused ({what}) it is not what it was")
+            subject.require_same(found, was, f"a refused state ({what}) changed the learner")
     subject.same(
         subject.feed(thing, batches[1]), subject.feed(other, batches[1]), [], "later, after states were refused"
     )
@@ -134,10 +135,10 @@ def _refused(thing: Any, state: Arrays, what: str) -> None:
     try:
         thing.load_state_dict(state)
     except (StreamtrainError, ValueError, KeyError) as error:
-        require(bool(str(error)), f"a state that is wrong ({what}) raised {type(error).__name__} without a word")
+        require(bool(str(error)), f"a wrong state ({what}) raised {type(error).__name__} without a message")
         return
     except Exception as error:
         raise CheckFailed(
-            f"a state that is wrong ({what}) raised {type(error).__name__}: {error}; wanted a ValueError, or a KeyError"
+            f"a wrong state ({what}) raised {type(error).__name__}: {error}; it must raise a ValueError or a KeyError"
         ) from error
-    raise CheckFailed(f"a state that is wrong was loaded without an error: {what}")
+    raise CheckFailed(f"a wrong state was loaded without an error: {what}")

@@ -29,7 +29,7 @@ _OPEN_FILES = Path("/proc/self/fd")
 
 
 def global_random(subject: LearnerSubject) -> None:
-    """The random numbers that everybody shares, numpy's and Python's, are neither used nor changed."""
+    """The global random numbers, of numpy and of Python, are neither used nor changed."""
     kept, kept_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     things = []
     try:
@@ -42,7 +42,7 @@ def global_random(subject: LearnerSubject) -> None:
                 ("np.random's global state", _words() == before),
                 ("the global state of Python's random", random.getstate() == before_python),
             ):
-                require(same, f"{what} was changed; make a generator of your own, from a seed")
+                require(same, f"learning or predicting changed {what}: use a generator of your own, made from a seed")
     finally:
         np.random.set_state(kept)  # noqa: NPY002
         random.setstate(kept_python)
@@ -55,7 +55,7 @@ def _words() -> tuple[bytes, int]:
 
 
 def _run(subject: LearnerSubject) -> Any:
-    """One that has learned, and predicted after each batch."""
+    """A learner that has learned, and predicted after each batch."""
     thing, probe = subject.make(), subject.probe
     for batch in subject.stream():
         subject.gives(subject.feed(thing, batch), probe)
@@ -63,7 +63,7 @@ def _run(subject: LearnerSubject) -> Any:
 
 
 def clock(subject: LearnerSubject) -> None:
-    """The time of day, and how long anything took, play no part."""
+    """The result depends neither on the time of day nor on how long anything took."""
     now = _run(subject)
     with _hours_pass():
         later = _run(subject)
@@ -91,7 +91,7 @@ def _hours_pass() -> Iterator[None]:
 
 
 def surroundings(subject: LearnerSubject) -> None:
-    """Settings of the process are left as they are, and numpy's about errors play no part."""
+    """Settings of the process are not changed, and numpy's settings for errors make no difference."""
     before = _settings()
     with np.errstate(all="ignore"):
         lenient = _kept(_run, subject)
@@ -126,18 +126,22 @@ def _settings() -> dict[str, Any]:
 
 def _require_kept(before: dict[str, Any]) -> None:
     for name, value in _settings().items():
-        require(value == before[name], f"{name} was changed, which is everybody's; put it back, or do without")
+        require(
+            value == before[name],
+            f"learning or predicting changed {name}, which the whole process shares: restore it, or do not change it",
+        )
 
 
 def open_files(subject: LearnerSubject) -> None:
-    """No file is kept open: what was learned belongs in the state, and a process has only so many."""
+    """No file is kept open: what was learned belongs in the state, and a process can open only so many files."""
     if not _OPEN_FILES.is_dir():
         raise Skipped("open files can be listed on Linux only")
     before = _files()
     thing = _run(subject)
     more = sorted(_files() - before)
     del thing
-    require(not more, f"after learning it keeps {len(more)} open that were not before: {', '.join(more[:3])}")
+    is_are = "file is open that was" if len(more) == 1 else "files are open that were"
+    require(not more, f"after learning, {len(more)} {is_are} not before: {', '.join(more[:3])}")
 
 
 def _files() -> set[str]:
@@ -154,10 +158,10 @@ def _files() -> set[str]:
 
 
 def another_process(subject: LearnerSubject) -> None:
-    """In a process of its own, which has other hashes of strings, it comes to the same bits: so a run can be resumed."""
+    """Another process, in which strings have other hashes, comes to the same bits, so that a run can be resumed."""
     there = elsewhere(subject)
     for count, (found, wanted) in enumerate(zip(there, traces(subject), strict=True)):
         for name in wanted:
             require(found.get(name) == wanted[name],
                     f"after batch {count} {name} has other bits in another process: does it depend on hash(), on the order "
-                    "of a set, on id(), or on what else the process has done?")  # fmt: skip
+                    "of a set, on id(), or on what the process did before?")  # fmt: skip

@@ -16,7 +16,7 @@ from streamtrain.storage.reader import Reader
 from streamtrain.testing.readers import checks, sizes, written
 from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject
 
-__all__ = ["CHECKS", "Result", "check_reader", "run_checks"]
+__all__ = ["CHECKS", "Checks", "Result", "check_reader", "run_checks"]
 
 #: every check, in the order in which they are run and shown
 CHECKS: tuple[Callable[[Subject], str | None], ...] = (
@@ -39,22 +39,63 @@ class Result:
     detail: str
 
 
-def check_reader(target: Any, *, most_chunks: int = 16) -> Iterator[Result]:
-    """Run each check that needs no other data on a reader; give a result as each is done.
+@dataclass(frozen=True)
+class Checks:
+    """The checks of a reader: iterate for the results, each of which is made when it is asked for.
 
-    target: what `open_reader` takes; ``"module:name"`` of a class or function that makes a reader when it is called without
-    arguments; or that class or function. most_chunks: so many are read by a check, spread over the data.
-    Raises UsageError for a target that cannot be, and what opening it raises.
+    chunks: how many the reader has; None where it does not tell. chunks_checked: how many of them a check looks at.
+    """
 
+    subject: Subject
+    chunks: int | None
+    chunks_checked: int
+
+    def __iter__(self) -> Iterator[Result]:
+        return run_checks(self.subject)
+
+
+def check_reader(target: Any, *, most_chunks: int = 16, all: bool = False) -> Checks:
+    """Check whether a reader keeps the contract, with each check that needs no other data.
+
+    Parameters
+    ----------
+    target : Any
+        What `open_reader` takes; ``"module:name"`` of a class or function that makes a reader when it is called without
+        arguments; or that class or function.
+    most_chunks : int
+        How many chunks a check reads, spread over the data.
+    all : bool
+        Whether every check reads all chunks.
+
+    Returns
+    -------
+    Checks
+        Iterate for a `Result` of each check as it is done; ``chunks_checked`` of ``chunks`` are looked at.
+
+    Raises
+    ------
+    UsageError
+        For a target that cannot be.
+    DataError
+        Where opening it fails.
+
+    Examples
+    --------
     >>> import numpy as np
-    >>> [r.check for r in check_reader({"x": np.zeros(10)}) if r.outcome == "FAILED"]
-    []
+    >>> checks = check_reader({"x": np.zeros(10)})
+    >>> [r.check for r in checks if r.outcome == "FAILED"], checks.chunks_checked, checks.chunks
+    ([], 1, 1)
     """
     if most_chunks < 1:
         raise UsageError(f"--chunks {most_chunks}: must be at least 1")
     open_it = _opener(target)
-    open_it()
-    return run_checks(Subject(open_it, most_chunks=most_chunks))
+    reader = open_it()
+    try:
+        chunks = len(reader.chunks())
+    except Exception:  # of the reader's own code: the check of the chunks tells
+        return Checks(Subject(open_it, most_chunks=most_chunks), None, 0)
+    checked = chunks if all else min(chunks, most_chunks)
+    return Checks(Subject(open_it, most_chunks=max(1, checked)), chunks, checked)
 
 
 def run_checks(subject: Subject) -> Iterator[Result]:

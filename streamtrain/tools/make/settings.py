@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.errors import UsageError, near_names
+from streamtrain.errors import UsageError, one_of
 from streamtrain.options import check
 from streamtrain.storage.formats import COMPRESSIONS, MAX_CHUNK_ROWS
 from streamtrain.tools.make.problems import PROBLEMS
@@ -41,32 +41,29 @@ def default_files(rows: int, chunk_rows: int, columns: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(MakeSettings):
-    """The arguments of `make`, checked: every way to be wrong is a `UsageError` here, before anything is written."""
+    """The arguments of `make`. Raises UsageError for a wrong one, before anything is written."""
 
     name: str
 
     def __post_init__(self) -> None:
         if self.name not in PROBLEMS:
-            raise UsageError(f"unknown data set {self.name!r}: {near_names(self.name, list(PROBLEMS))}")
+            raise UsageError(f"NAME {self.name}: {one_of(self.name, list(PROBLEMS))}")
         check(self)
         known = COMPRESSIONS[self.format]
         if self.compression not in known:
-            raise UsageError(
-                f"--compression {self.compression}: for {self.format} {near_names(self.compression, known)}"
-            )
+            raise UsageError(f"--compression {self.compression}: {one_of(self.compression, known)}")
         if self.chunk > MAX_CHUNK_ROWS:
             raise UsageError(f"--chunk-rows {self.chunk_rows}: must be at most {MAX_CHUNK_ROWS:,}")
         if self.format == "zarr" and self.parts > 1:
-            raise UsageError(
-                f"--files {self.files}: a Zarr store is one group; ask for more files with --format parquet"
-            )
+            raise UsageError(f"--files {self.files}: must be 1 for zarr, which is one group; or give --format parquet")
         if self.parts > self.rows:
-            raise UsageError(f"--files {self.files}: is more than --rows {self.rows}: every file needs a row")
+            raise UsageError(f"--files {self.files}: must be at most --rows {self.rows}: every file needs a row")
         if self.path.exists() and not (self.path.is_dir() and not os.listdir(self.path)):
-            raise UsageError(f"--out {self.out}: exists and is not an empty folder; remove it or name another")
+            raise UsageError(f"--out {self.out}: exists and is not an empty folder: remove it, or name another")
 
     @property
     def path(self) -> Path:
+        """The folder to write."""
         return Path(self.out)
 
     @property

@@ -1,4 +1,4 @@
-"""Axes: where they end, and ticks at round numbers, in units that people read."""
+"""Axes: their ends, and ticks at round numbers in readable units."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from streamtrain.memory.sizes import format_bytes
 __all__ = ["Axis", "byte_axis", "log_share", "log_ticks", "score_scale", "time_axis"]
 
 _HEADROOM = 1.06
-_LOG_RATIO = 30  # of the most to the least: from there on a linear axis would hide what is small
+_LOG_RATIO = 30  # largest to smallest value: beyond it a linear axis would hide small values
 _UNITS = (("s", 1, 120), ("min", 60, 7200), ("h", 3600, math.inf))
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis that starts at 0: where it ends, and its ticks with their labels."""
+    """An axis from 0 to ``top``, and its ticks with labels."""
 
     top: float
     ticks: tuple[tuple[float, str], ...]
 
     def share(self, value: float) -> float:
-        """How far along the axis a value stands: 0.0 to 1.0."""
+        """The position of a value along the axis, 0.0 to 1.0."""
         return value / self.top
 
 
@@ -53,10 +53,10 @@ def time_axis(span_seconds: float) -> Axis:
 
 
 def score_scale(values: Sequence[float]) -> tuple[Callable[[float], float], Axis]:
-    """For scores: how high a value stands above the foot of the axis, and the axis.
+    """Return the scale for scores: a function from a value to its height above the foot of the axis, and the axis.
 
-    The foot is 0 where that is near, else a round number below the least. The axis is logarithmic where all are above 0 and
-    the most is more than 30 times the least.
+    The foot is 0 where that is near, otherwise a round number below the smallest value. The axis is logarithmic where all
+    values are positive and the largest is more than 30 times the smallest.
 
     >>> [label for _, label in score_scale([0.69, 0.31])[1].ticks]
     ['0', '0.2', '0.4', '0.6']
@@ -68,7 +68,7 @@ def score_scale(values: Sequence[float]) -> tuple[Callable[[float], float], Axis
     """
     least, most = min(values), max(values)
     if 0 < _LOG_RATIO * least < most:
-        low = 0.8 * least  # so that the least stands above the foot
+        low = 0.8 * least  # so that the smallest value is above the foot
         ticks = [(math.log10(tick / low), label) for tick, label in log_ticks(low, most)]
         return lambda value: math.log10(value / low), Axis(math.log10(most / low) * _HEADROOM, tuple(ticks))
     foot = 0.0 if 0 <= least <= 2 * (most - least) else least
@@ -81,7 +81,7 @@ def score_scale(values: Sequence[float]) -> tuple[Callable[[float], float], Axis
 
 
 def log_share(value: float, first: float, last: float) -> float:
-    """How far along a logarithmic axis from ``first`` to ``last``: 0.0 to 1.0; 1.0 where these are the same.
+    """Return the position along a logarithmic axis from ``first`` to ``last``, 0.0 to 1.0; 1.0 where both are equal.
 
     >>> [log_share(rows, 1000, 100_000) for rows in (1000, 10_000, 100_000)]
     [0.0, 0.5, 1.0]
@@ -90,7 +90,7 @@ def log_share(value: float, first: float, last: float) -> float:
 
 
 def log_ticks(first: float, last: float) -> list[tuple[float, str]]:
-    """Round numbers with their labels for a logarithmic axis: powers of ten, and more where these are few.
+    """Return round numbers with labels for a logarithmic axis: powers of ten, and others between where these are few.
 
     >>> log_ticks(1024, 60_000)
     [(2000.0, '2,000'), (5000.0, '5,000'), (10000.0, '10,000'), (20000.0, '20,000'), (50000.0, '50,000')]
@@ -105,6 +105,6 @@ def log_ticks(first: float, last: float) -> list[tuple[float, str]]:
 
 
 def _step(top: float, most_ticks: int = 6) -> float:
-    """1, 2 or 5 times a power of ten: the smallest of them that gives at most so many steps."""
+    """Return the smallest of 1, 2 and 5 times powers of ten that makes at most ``most_ticks`` steps."""
     power = 10.0 ** math.floor(math.log10(top / most_ticks))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor * most_ticks >= top * (1 - 1e-9))

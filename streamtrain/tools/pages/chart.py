@@ -1,8 +1,9 @@
-"""The one picture of a page: lines over something that grows, as numbers that ``chart.html`` draws and ``page.js`` answers by.
+"""The chart of a page: lines over something that grows. ``chart.html`` draws it, and ``page.js`` makes it interactive.
 
-Positions across are shares of the width, so that the chart fits any width while its text keeps its size. Each curve is drawn
-once, in a frame of 1000 by 1000 that ends at its own most; a transform scales it to the axis. There is an axis for each line,
-and the one of the highest line in view is shown: so the script has only to choose, and without it the first choice stands.
+Horizontal positions are shares of the width, so that the chart fits any width while its text keeps its size. Each curve is
+drawn once, in a frame of 1000 by 1000 that ends at its own maximum; a transform scales it to the axis. Every line has an
+axis, and that of the highest visible line is shown. So the script only chooses an axis, and without a script the first choice
+stays.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _TABLE_ROWS = 100
 
 @dataclass(frozen=True)
 class Line:
-    """How a line is called and looks: its colours on light and on dark ground, and the lengths of its dashes."""
+    """The name and look of a line: its colours on a light and on a dark background, and the lengths of its dashes."""
 
     key: str
     name: str
@@ -38,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """A stretch of the chart that has a name. start, stop: shares of the width."""
+    """A named stretch of the chart. start, stop: shares of the width."""
 
     name: str
     start: float
@@ -50,16 +51,17 @@ class Band:
 
     @property
     def look(self) -> str | None:
-        """The class of its name, None where it is too narrow for one."""
+        """The CSS class of its name; None where the band is too narrow for a name."""
         share = self.stop - self.start
         return "stage" if share >= _NAMED_SHARE else "stage between" if share >= _NAMED_WHERE_WIDE_SHARE else None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line with a height for each moment, in units of the axis; None where it is not known. texts: how the values read.
+    """A line with a height for each moment, in units of the axis; None where it is unknown.
 
-    total: what the legend says of the whole line. joined: whether the line goes on across what is not known.
+    texts: the values for people. total: the text for the whole line in the legend. joined: whether the line continues across
+    unknown heights.
     """
 
     line: Line
@@ -73,7 +75,7 @@ class Curve:
         return max((height for height in self.heights if height is not None), default=None)
 
     def path(self, x: Sequence[float]) -> str:
-        """The curve for SVG. A value that stands alone becomes a line of no length, which its round ends make a dot."""
+        """The curve as an SVG path. A single value becomes a line of length 0, which its round ends make a dot."""
         places, heights, most = list(x), list(self.heights), self.most or 1
         if self.joined:
             known = [i for i, height in enumerate(heights) if height is not None]
@@ -91,7 +93,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Limit:
-    """A level line. right: whether its name stands at the right end."""
+    """A horizontal line. right: whether its name is at the right end."""
 
     line: Line
     most: float
@@ -103,10 +105,10 @@ class Limit:
 class Chart:
     """Curves and limits over the same moments.
 
-    x: where the moments are, in shares of the width. ticks: shares with labels. moments: how each reads. cells: the first
-    cells of its row in the table, under the first of ``heads``. axis: the one that holds a height. label: what a screen reader
-    calls a moment. total: the heading of the curves' totals. shown: the lines to show at first. chosen: the moment that is read
-    at first; note: what that one is.
+    x: the positions of the moments, in shares of the width. ticks: shares with labels. moments: a text for each. cells: the
+    first cells of its row in the table, under the first of ``heads``. axis: makes the axis for a height. label: the name of
+    the slider for screen readers. total: the heading of the curves' totals. shown: the lines that are visible at first.
+    chosen: the moment that is selected at first; note: what is special about it.
     """
 
     x: Sequence[float]
@@ -128,19 +130,19 @@ class Chart:
 
     @property
     def levels(self) -> dict[str, float]:
-        """The most of each line that has one."""
+        """The maximum of each line that has values."""
         curves = {curve.line.key: curve.most for curve in self.curves if curve.most is not None}
         return curves | {limit.line.key: limit.most for limit in self.limits}
 
     @property
     def first(self) -> str | None:
-        """The line whose axis is shown at first: the highest in view."""
+        """The line whose axis is shown at first: the highest visible one."""
         levels = self.levels
         return max(self.shown, key=lambda key: levels[key], default=None)
 
     @property
     def top(self) -> float:
-        """Where the axis ends at first."""
+        """The end of the axis that is shown at first."""
         return self.axis(self.levels.get(self.first or "", 0)).top
 
     @property
@@ -163,7 +165,7 @@ class Chart:
 
     @property
     def table(self) -> tuple[str, list[list[str]]]:
-        """The picture for those who do not see it: which moments it holds, and a row for each of them."""
+        """The chart as a table, for those who cannot see it: which moments it has, and a row for each of them."""
         every = -(-len(self.x) // _TABLE_ROWS)
         rows = sorted({*range(0, len(self.x), every), len(self.x) - 1, self.chosen})
         and_note = f", and {self.note}" if self.note else ""
@@ -173,7 +175,7 @@ class Chart:
 
 
 def runs(values: Sequence[Any]) -> Iterator[slice]:
-    """The stretches of values without a None: where one is missing, a line is broken.
+    """Yield the stretches of values without None: a line is broken where a value is missing.
 
     >>> [values[run] for values in [[1, 2, None, None, 3]] for run in runs(values)]
     [[1, 2], [3]]

@@ -1,7 +1,7 @@
-"""Memory over time, and what pictures of it agree on: the page and the plot draw, here are the numbers.
+"""Memory over time, by stage, and time by part: the numbers that the page and the plot draw.
 
-A report is the JSON of ``streamtrain profile`` or of a run, a plain dict: ``timeline`` (moments in order), ``stages`` (bytes
-planned and measured), ``memory`` and ``time``. What was not measured is None. Pure arithmetic, no I/O.
+A report is the JSON of ``streamtrain profile`` or of a run: a dict with ``timeline`` (moments in order), ``stages`` (planned
+and measured bytes), ``memory`` and ``time``. Values that were not measured are None. Pure arithmetic, no I/O.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from streamtrain.tools.pages.text import format_seconds, percent, shortened
 
 __all__ = ["LIMITS", "SERIES", "StageBytes", "TimePart", "Timeline", "memory_chart", "stages", "time_parts", "verdict"]
 
-_FAR = 3  # a budget this many times above all else would press it to the ground
+_FAR = 3  # a budget that is this many times larger than all else is not shown at first
 _MOST_LETTERS = 20
 _UNKNOWN = "not measured"
 
@@ -58,7 +58,7 @@ class StageBytes:
 
 @dataclass(frozen=True)
 class TimePart:
-    """Where time went: in seconds, and as a share of the loop's (None for what went on beside the loop)."""
+    """A part of the time: seconds, and the share of the loop (None for what ran beside the loop)."""
 
     name: str
     meaning: str
@@ -112,7 +112,7 @@ class Timeline:
         return max(self.seconds, default=0.0) or 1.0
 
     def shown(self) -> tuple[str, ...]:
-        """The lines to show at first: all that were measured; the budget too, unless it is far above them."""
+        """The lines that are visible at first: all that were measured, and the budget unless it is far above them."""
         known = {line.key: most for line in (*SERIES, *LIMITS) if (most := self.most(line.key)) is not None}
         budget = known.pop("budget", None)
         if budget is not None and budget <= _FAR * max(known.values(), default=budget):
@@ -120,7 +120,7 @@ class Timeline:
         return tuple(known)
 
     def axis(self, keys: Sequence[str]) -> Axis:
-        """The axis of bytes that holds these lines."""
+        """An axis of bytes that is high enough for these lines."""
         return byte_axis(max((self.most(key) or 0 for key in keys), default=0))
 
     def bands(self) -> list[Band]:
@@ -182,7 +182,7 @@ def stages(report: Mapping[str, Any]) -> list[StageBytes]:
 
 
 def time_parts(report: Mapping[str, Any]) -> list[TimePart]:
-    """Where the time went. Reads go on beside the loop, in threads of their own: they are no share of it.
+    """Return the parts of the time. Reads run in their own threads beside the loop, so they have no share of it.
 
     >>> [(part.name, part.share) for part in time_parts({"time": {"read": 9.0, "wait": 1.0, "learn": 3.0, "other": 0.0}})]
     [('read', None), ('wait', 0.25), ('learn', 0.75), ('other', 0.0)]
@@ -193,7 +193,7 @@ def time_parts(report: Mapping[str, Any]) -> list[TimePart]:
 
 
 def verdict(memory: Mapping[str, Any]) -> tuple[bool | None, str]:
-    """Whether the budget holds (None: the peak was not measured), and a sentence that says so.
+    """Return whether the budget holds (None where the peak was not measured), and a sentence that says so.
 
     >>> verdict({"planned_peak_bytes": 300, "measured_peak_bytes": 250, "budget_bytes": 500})
     (True, 'The budget holds: the process took 250 B at most, 50 % of the 500 B that it may take.')

@@ -1,4 +1,4 @@
-"""A report as a page: what it says, arranged into sections, the verdict first."""
+"""A report as a page: its content arranged into sections, the verdict first."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NUMBER, _WIDE, _NAME = "number", "wide", "name"
 
 
 def page(report: Mapping[str, Any], title: str = "Memory profile", verdicts: Iterable[Verdict] = ()) -> str:
-    """The page of a report: a whole HTML document, to be written as UTF-8.
+    """Return a whole HTML document, to be written as UTF-8.
 
-    report: the JSON of ``streamtrain profile`` or of a run; what it lacks is left out of the page. Beside its keys: ``data``
-    and ``target``, what was learned from; ``lines``, those of ``metrics.jsonl``; ``columns``, features and targets as
-    ``model.json`` describes them. All that it names is escaped. verdicts: what is said before that on memory.
+    report: the JSON of ``streamtrain profile`` or of a run. Keys that it lacks are left out of the page. It may also have
+    ``data`` and ``target``, what was learned from; ``lines``, those of ``metrics.jsonl``; ``columns``, features and targets as
+    ``model.json`` describes them. Everything is escaped. verdicts: sentences that come before the one about memory.
 
     >>> memory = {"budget_bytes": 512, "planned_peak_bytes": 300, "measured_peak_bytes": 256, "terms": {}}
     >>> html = page({"data": "<b>.parquet", "target": "y", "memory": memory})
@@ -87,7 +87,7 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
 
 
 def _score_cards(report: Mapping[str, Any]) -> list[Card]:
-    """The loss of a run, by what tells best how good the model is; a profile is not about scores."""
+    """The loss of a run, from the rows that judge it best; a profile is not about scores."""
     metrics = report.get("metrics") or {}
     best = next((kind for kind in reversed(SCORE_KINDS) if metrics.get(kind)), None)
     loss = metrics[best].get("loss") if best and "lines" in report else None
@@ -181,7 +181,7 @@ def _score(value: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """A cell of which nobody knows what it is: a name, a count or a share."""
+    """The text of a value whose kind is unknown: a name, a count or a share."""
     if isinstance(value, float):
         return f"{value:,.0f}" if value > 1 and value.is_integer() else format_score(value)
     return "–" if value is None else f"{value:,}" if type(value) is int else str(value)
@@ -228,7 +228,7 @@ def _lineage(report: Mapping[str, Any]) -> list[Table]:
 
 
 def _details(report: Mapping[str, Any]) -> list[Folded]:
-    """What is long: closed until somebody asks."""
+    """Long tables, closed until the reader opens them."""
     found, memory, classes = [], report.get("memory") or {}, report.get("classes") or []
     if memory.get("terms") and report.get("stages"):
         heads = [("term", ""), ("planned", _NUMBER), ("measured", _NUMBER)]

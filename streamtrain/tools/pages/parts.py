@@ -1,4 +1,4 @@
-"""What a page is made of, besides charts: values only, ``parts.html`` draws them."""
+"""The parts of a page, besides charts. They are values; ``parts.html`` draws them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Folded:
-    """What is shown when somebody asks for it. content: a part."""
+    """A part that is closed until the reader opens it."""
 
     title: str
     content: Any
@@ -74,7 +74,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading. parts: `Texts`, `Table`, `Facts`, `Folded` or a chart."""
+    """Parts under a heading. parts: `Texts`, `Table`, `Facts`, `Folded` or a chart."""
 
     title: str
     parts: Sequence[Any]

@@ -1,7 +1,7 @@
-"""Templates filled in. Every value is escaped, and what a terminal or a browser would not show as a letter is spelled out.
+"""Fill the templates. Every value is escaped, and control characters are spelled out.
 
-The page allows the style and the script that it carries, by their hashes, and nothing else: a script that came in by some
-other way would not run, and nothing is fetched. jinja2 is imported when a page is written: a fit has no use for it.
+The page's policy allows only its own style and script, by their hashes: an injected script would not run, and nothing is
+fetched. jinja2 is imported when a page is written.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["render"]
 
 
 def render(title: str, lines: Sequence[Line], **content: Any) -> str:
-    """A whole HTML document, one file with its style, script and data inside.
+    """Return a whole HTML document: one file with its style, script and data inside.
 
-    lines: all that the charts may draw: each has its colours in the style. content: what ``page.html`` shows.
+    lines: all lines that charts may draw; their colours are part of the style. content: the values of ``page.html``.
     """
     templates = _environment()
     style = templates.get_template("page.css").render(lines=lines)
@@ -55,12 +55,12 @@ def _environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """Values as a page shows them; what a template made is HTML already."""
+    """The text of a value. What a template made is HTML already and stays as it is."""
     return value if hasattr(value, "__html__") else printable(str(value))
 
 
 def _trusted(text: str) -> Any:
-    """Style and script of ours, to be written as they are."""
+    """Mark our own style or script as safe to write unescaped."""
     from markupsafe import Markup
 
     return Markup(text)

@@ -1,4 +1,4 @@
-"""Scores over rows: a chart for each score, from the lines of ``metrics.jsonl``."""
+"""Scores over the rows learned: a chart for each score, from the lines of ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamtrain.tools.pages.text import format_score, format_seconds
 
 __all__ = ["LINES", "score_charts"]
 
-_NARROWEST_SHARE = 0.01  # of the width: narrower epochs are not told apart
+_NARROWEST_SHARE = 0.01  # of the width: narrower epochs are not drawn
 _LOOKS = {
     "progressive": ("each batch before it was learned, averaged since the start", "#0b61a4", "#6cb6ff"),
     "holdout": ("rows held out, at the end of each epoch", "#c2410c", "#ffa657", (7, 3)),
@@ -24,7 +24,7 @@ LINES = tuple(Line(kind, kind, *_LOOKS[kind]) for kind in SCORE_KINDS)  # type: 
 
 
 def score_charts(lines: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
-    """A chart for each score that has a value, by its name.
+    """Return a chart for each score that has a value, by name.
 
     lines: ``epoch``, ``rows_seen``, ``seconds`` and the scores of each kind, in the order of the rows.
 

@@ -1,4 +1,4 @@
-"""The memory profile of a fit: what each stage was planned to take and took, moment by moment, and what to change."""
+"""The memory profile of a fit: each stage planned and measured, memory over time, and what to change."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any
 from streamtrain.errors import without_secrets
 from streamtrain.load import connected, threads_of
 from streamtrain.memory.process import reset_peak
-from streamtrain.memory.sizes import format_bytes, shares
+from streamtrain.memory.sizes import format_bytes
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import default, given
-from streamtrain.plan.term import STAGES
-from streamtrain.runs.report import Report
+from streamtrain.runs.report import Report, stages_dict
 from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.profile.advice import advice
 from streamtrain.tools.profile.recorder import Recorder
@@ -29,7 +28,11 @@ __all__ = ["Profile", "profile"]
 
 @dataclass(frozen=True, repr=False)
 class Profile:
-    """What `profile` returns. report: of the fit, as far as it went. timeline, stages, advice: see `as_dict`."""
+    """What `profile` returns.
+
+    report: the report of the fit, which may have been stopped early. data_rows, decoded_bytes: of one epoch. timeline, stages,
+    advice: see `as_dict`.
+    """
 
     data: str
     data_rows: int
@@ -46,9 +49,12 @@ class Profile:
         return advice(self.report.as_dict() | known)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report of the fit; ``data``, ``data_rows`` and ``decoded_bytes`` of an epoch; ``timeline``: moments with
-        ``seconds``, ``stage``, ``rows`` and sizes in bytes; ``stages``: ``planned_bytes``, ``measured_bytes`` and the
-        ``share`` of what was measured, by name, and the ``terms`` of the plan that it is made of; ``advice``."""
+        """Return what ``streamtrain profile --json`` prints: the keys of the report of a fit, and these.
+
+        ``timeline``: moments, each with ``seconds``, ``stage``, ``rows`` and sizes in bytes. ``stages``: by name,
+        ``planned_bytes``, ``measured_bytes``, the ``share`` of what was measured, and the ``terms`` of the plan in it.
+        ``advice``: sentences. ``data``, and ``data_rows`` and ``decoded_bytes`` of one epoch.
+        """
         return self.report.as_dict() | {
             "data": self.data,
             "target": self.report.settings["target"],
@@ -79,7 +85,7 @@ class Profile:
         return html_table(repr(self)[1:-1], ("memory", "planned", "measured", "share"), rows)
 
     def html(self, path: str | Path) -> None:
-        """Write one self-contained page, ``.html``. Raises UsageError where it cannot be written."""
+        """Write one self-contained HTML page. Raises UsageError where it cannot be written."""
         from streamtrain.tools.pages.page import page  # what draws is imported after what was measured
 
         text = page(self.as_dict())
@@ -87,9 +93,9 @@ class Profile:
             beside.write_text(text, encoding="utf-8")
 
     def plot(self, path: str | Path) -> None:
-        """Draw the timeline and the stages: PNG, SVG or PDF, by the extension. Needs matplotlib.
+        """Draw the timeline and the stages as PNG, SVG or PDF, by the ending of the path.
 
-        Raises UsageError for another extension, where it cannot be written, and without matplotlib."""
+        Raises UsageError for another ending, where it cannot be written, and without matplotlib."""
         from streamtrain.tools.profile.plot import plot
 
         plot(self.as_dict(), path)
@@ -188,37 +194,9 @@ def _profile(
         decoded_bytes=int(job.plan.rows * row_bytes),
         report=report,
         timeline=recorder.moments,
-        stages=_stages(report, recorder.arrow_bytes),
+        stages=stages_dict(report.plan, report.measured_terms, report.measured_peak_bytes, recorder.arrow_bytes),
     )
 
 
 def _enough(done: float, limit: float | None) -> bool:
     return limit is not None and done >= limit
-
-
-def _stages(report: Report, arrow_bytes: int) -> dict[str, dict[str, Any]]:
-    """Each stage planned and measured, and its share of what was measured. "other" is what the process took beyond the rest.
-
-    arrow_bytes: the most that Arrow held. It is what reading took; the gate only knows what reads declared.
-    """
-    planned, peak = report.plan.stage_bytes, report.measured_peak_bytes
-    took: dict[str, int | None] = {}
-    for stage in STAGES:
-        sizes = [report.measured_terms.get(term.name) for term in report.plan.terms if term.stage == stage]
-        measured = [size for size in sizes if size is not None]
-        took[stage] = sum(measured) if measured else None
-    took["reading"] = arrow_bytes
-    known = sum(size for stage, size in took.items() if size is not None and stage != "other")
-    took["other"] = None if peak is None else max(0, peak - known)
-    # Stages have their peaks at different moments: where they come to more than the process took, shares are of their sum.
-    parts = shares({stage: size for stage, size in took.items() if size is not None}) if peak else {}
-    return {
-        stage: {
-            "planned_bytes": planned.get(stage, 0),
-            "measured_bytes": took[stage],
-            "share": parts.get(stage),
-            "terms": [term.name for term in report.plan.terms if term.stage == stage],
-        }
-        for stage in STAGES
-        if planned.get(stage) or took[stage]
-    }

@@ -355,3 +355,22 @@ def test_it_prints(profile: MakeProfile, open_page: Open) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("[data-toggles=budget]").is_visible()
     assert page.pdf().startswith(b"%PDF")
+
+
+def test_charts_answer_each_for_itself_also_one_that_was_folded(profile: MakeProfile, open_page: Open) -> None:
+    scores = [{"loss": 0.6 - i / 50, "accuracy": 0.7 + i / 50} for i in range(5)]
+    lines = [
+        {"epoch": i // 3, "rows_seen": 1000 * 2**i, "seconds": i, "progressive": own} for i, own in enumerate(scores)
+    ]
+    page = open_page(make_page(profile() | {"lines": lines}))
+    loss, accuracy = (page.locator(".chart", has_text=f"{name}, over the rows") for name in ("loss", "accuracy"))
+    assert loss.locator(".moment").inner_text() == "16,000 rows learned: epoch 2, 4 s"
+    page.get_by_text("accuracy", exact=True).last.click()
+    accuracy.locator(".frame").press("Home")
+    accuracy.locator(".frame").press("ArrowRight")
+    box = accuracy.locator("[data-curve=progressive]").bounding_box()
+    assert box is not None and box["height"] > 100
+    assert accuracy.locator(".moment").inner_text() == "2,000 rows learned: epoch 1, 1 s"
+    assert accuracy.locator("[data-value=progressive]").inner_text() == "0.7200"
+    assert loss.locator("[data-value=progressive]").inner_text() == "0.5200"
+    assert values(page) == expected(max(profile()["timeline"], key=lambda entry: entry["resident_bytes"]))

@@ -63,11 +63,11 @@ def test_scores_are_a_chart_each_and_what_is_not_scored_is_left_out() -> None:
             "progressive": {"loss": 100 / rows, "auc": None},
             "holdout": hold,
         }
-        for epoch, rows, hold in ((0, 1024, None), (0, 2048, None), (0, 5000, held), (1, 10_000, held))
+        for epoch, rows, hold in ((0, 1024, None), (0, 5000, held), (1, 8192, None), (1, 10_000, held))
     ]
     ((name, chart),) = score_charts(lines).items()
     assert name == "loss" and [curve.line.key for curve in chart.curves] == ["progressive", "holdout"]
-    assert chart.curves[1].texts == ["–", "–", "0.4000", "0.4000"]
+    assert chart.curves[1].texts == ["–", "0.4000", "–", "0.4000"]
     assert chart.curves[1].path(chart.x).count("M") == 1  # one line, across what was not scored
     assert [(band.name, band.stop) for band in chart.bands][-1] == ("epoch 2", 1.0)
     assert score_charts([]) == {} == score_charts(lines[:0])

@@ -167,14 +167,12 @@ def test_the_settings_of_matplotlib_are_left_alone_and_do_not_matter(profile: Ma
     assert (image[..., :3].min(axis=-1) > 0.9).mean() > 0.85
 
 
-def test_what_draws_is_imported_on_demand_and_pyplot_never(tmp_path: Path) -> None:
+def test_matplotlib_is_imported_on_demand_and_pyplot_never(tmp_path: Path) -> None:
     code = """
 import sys
-import streamtrain.tools.profile
 from streamtrain.tools.pages.page import page
 from streamtrain.tools.profile.plot import plot
 memory = {"budget_bytes": 512, "planned_peak_bytes": 300, "measured_peak_bytes": 256, "terms": {}}
-assert "jinja2" not in sys.modules
 page({"memory": memory})
 assert "matplotlib" not in sys.modules
 plot({"memory": memory}, sys.argv[1])

@@ -1,0 +1,67 @@
+"""What the planner must know about the data and this process: the `Demand` of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from streamtrain.columns.layout import Layout, has_width
+from streamtrain.memory.process import resident_bytes
+from streamtrain.plan.memory_model import Demand
+from streamtrain.plan.scratch import Scratch
+from streamtrain.plan.term import Term
+from streamtrain.storage.arrow import bytes_per_row
+from streamtrain.storage.files.place import is_far
+from streamtrain.storage.reader import ChunkTable, Reader, Streams
+
+__all__ = ["column_shares", "demand_of"]
+
+_ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
+_TEXT_COPIES = 3  # how much more a read of text takes than its bytes: dictionaries are made from it
+_SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves in memory: libraries, fragments
+
+
+def demand_of(
+    reader: Reader, table: ChunkTable, layout: Layout, *, is_surveyed: bool, terms: Sequence[Term],
+    scratch_bytes: Callable[[int], int] | None,
+) -> Demand:  # fmt: skip
+    """What a plan is made for, in this process as it is now. See `Source.plan`."""
+    row_bytes, share, smallest = column_shares(reader, table, layout)
+    streams = reader if isinstance(reader, Streams) else None
+    return Demand(
+        table=table,
+        decoded_row_bytes=row_bytes,
+        window_row_bytes=layout.row_bytes,
+        batch_row_bytes=layout.row_bytes + layout.width * (4 - layout.dtype.itemsize),
+        scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(layout).learning(rows, 0)),
+        baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES),
+        column_share=share,
+        largest_column_share=smallest,
+        copied_row_bytes=_copied_row_bytes(reader, layout),
+        terms=tuple(terms),
+        open_bytes=getattr(reader, "open_bytes", 0),
+        far=is_far(reader),
+        stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
+    )
+
+
+def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
+    """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
+    that can be read at a time: the widest column, or all columns without a width."""
+    sizes = {field.name: bytes_per_row(field.type) for field in reader.schema}
+    row_bytes = sum(sizes[name] for name in layout.read)
+    if getattr(reader, "row_oriented", False):  # reading some columns costs as much as reading all
+        return row_bytes, 1.0, 1.0
+    # No metadata tells how long text is. What chunks decode to beyond the columns with a width may all be in columns that
+    # are read.
+    loose = {column.name for column in layout.columns if not has_width(column.type)}
+    decoded = float(table.decoded_bytes.sum()) / max(1, table.total_rows)
+    text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
+    everything = max(sum(sizes.values()) + text, 1e-9)
+    together = sum(sizes[name] for name in loose) + text
+    return row_bytes, (row_bytes + text) / everything, max(together, *(sizes[n] for n in layout.read)) / everything
+
+
+def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
+    """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
+    numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
+    return 4.0 * (numbers + len(layout.hashes))
