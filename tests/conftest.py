@@ -5,10 +5,16 @@ from __future__ import annotations
 import gc
 import signal
 
+import numpy  # noqa: F401 -- its BLAS is there to be limited
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 settings.register_profile("any machine", deadline=None)  # some are slow, or busy
 settings.load_profile("any machine")
+
+# A product of matrices on several threads leaves them spinning for some 25 ms. Each fit makes three, and with as many test
+# processes as cores that was half of the time of all tests. Processes that tests start have the threads that users have.
+threadpool_limits(1, "blas")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells start what runs in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
