@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import signal
 
+import make
 import numpy  # noqa: F401 -- its BLAS is there to be limited
+import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
@@ -25,3 +27,9 @@ def pytest_collection_finish() -> None:
     take 0.1 to 0.3 s each time, with the libraries of all tests in one process: half of the time of tests that fit or copy."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> make.CommandLine:
+    """Calls the command line in this process: exit code, stdout, stderr."""
+    return make.command_line(capsys)

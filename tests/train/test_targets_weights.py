@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine
 from numpy.typing import NDArray
 
 from streamtrain import evaluate, fit, load_model, predict
 from streamtrain.batch import Batch
-from streamtrain.cli import main
 from streamtrain.errors import DataError, UsageError
 from streamtrain.learn import LOSSES, Linear, get_loss
 
@@ -24,21 +23,13 @@ ROWS = 4000
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run(cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a command: its JSON, or its exit code and what it said."""
-    import signal
-
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments: Any) -> Any:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in arguments])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        return (caught.value.code, err) if caught.value.code else json.loads(out)
+        done = cli(*arguments)
+        return (done.code, done.err) if done.code else done.json
 
     return call
 
