@@ -72,7 +72,7 @@ def test_patience_needs_somebody_to_judge() -> None:
     data = {"x": np.zeros(50), "y": np.arange(50) % 2}
     with pytest.raises(UsageError, match="--patience 2: needs rows to judge by: give --holdout or --validate"):
         fit(data, target="y", patience=2)
-    with pytest.raises(DataError, match="--patience: no loss to judge by"):
+    with pytest.raises(DataError, match="--patience: there is no loss to judge by"):
         fit(data, target="y", patience=2, holdout=1e-9)
     with pytest.raises(UsageError, match="--patience 0: must be at least 1"):
         fit(data, target="y", patience=0, holdout=0.2)
@@ -188,15 +188,15 @@ BAD = [
     ("--loss hinge --task regress", "hinge is for classes"),
     ("--loss squared", "squared is for regression"),
     ("--delta 2", "no parameter 'delta'"),
-    ("--loss quantile --quantile 1.5 --task regress", "quantile is 1.5"),
+    ("--loss quantile --quantile 1.5 --task regress", "--quantile 1.5"),
     ("--optimizer ada", "did you mean"),
     (
         "--optimizer normalized --learning-rate-schedule constant",
         "--learning-rate-schedule constant: is for --optimizer sgd",
     ),
-    ("--l1 nan", "l1 is nan"),
-    ("--l2 -1", "l2 is -1"),
-    ("--learning-rate 0", "learning_rate is 0"),
+    ("--l1 nan", "--l1 nan"),
+    ("--l2 -1", "--l2 -1"),
+    ("--learning-rate 0", "--learning-rate 0"),
     ("--patience 2", "needs rows to judge by"),
     ("--as x", "give COL=ROLE"),
     ("--as =number", "give COL=ROLE"),
