@@ -15,8 +15,19 @@ from typing import Any, NamedTuple
 import pytest
 
 from streamtrain.cli import main
+from streamtrain.memory.process import resident_bytes
 
-__all__ = ["PROMPT", "WAIT", "CommandLine", "Done", "command_line", "run_python", "run_streamtrain", "wait_for"]
+__all__ = [
+    "PROMPT",
+    "WAIT",
+    "CommandLine",
+    "Done",
+    "budget_above",
+    "command_line",
+    "run_python",
+    "run_streamtrain",
+    "wait_for",
+]
 
 WAIT = 300.0
 """Seconds that anything may take on a busy machine: a test that waits longer has failed."""
@@ -34,6 +45,11 @@ def wait_for(condition: Callable[[], object], what: str, *, seconds: float = WAI
     while not condition():
         assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
         time.sleep(0.01)
+
+
+def budget_above(more_bytes: int) -> str:
+    """A budget of so many bytes more than this process takes now: that of many tests takes more than one of its own."""
+    return str((resident_bytes() or 0) + more_bytes)
 
 
 class Done(NamedTuple):
