@@ -111,7 +111,7 @@ def test_of_a_dictionary_only_what_occurs_is_made_text() -> None:
 
 def test_nulls_of_a_dictionary_are_refused_too() -> None:
     values = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array(["a", None]))
-    with pytest.raises(BadValueError, match="'s' holds a null"):
+    with pytest.raises(BadValueError, match="'s' contains a null"):
         as_numpy("s", values, (), TEXT)
 
 

@@ -96,7 +96,7 @@ def test_several_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'three' has 3 classes: several targets must have two classes each"):
         fit(table.append_column("three", pa.array(np.arange(ROWS) % 3)), target=["rain", "three"])
     for asked, what in (
-        ({"class_weight": "balanced"}, "one target of classes"), ({"classes": ["0", "1"]}, "there are several"),
+        ({"class_weight": "balanced"}, "one target that has classes"), ({"classes": ["0", "1"]}, "there are several"),
         ({"loss": "softmax"}, "softmax"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=what):
@@ -143,7 +143,7 @@ def test_class_weights_are_weights_of_rows(run: Callable[..., Any]) -> None:
     assert [row["rows"] for row in report["per_class"]] == [weights.count(3.0), weights.count(0.5)]
     for given, what in (
         ("rare=x", "'x' is no number"), ("rare", "give balanced"), ("odd=2", "no such class: there are 'rare', 'usual'"),
-        ("rare=-1", "0 or more"), ("rare=0,usual=0", "nothing to learn"),
+        ("rare=-1", "0 or more"), ("rare=0,usual=0", "every class has weight 0"),
     ):  # fmt: skip
         code, said = run("fit", "w.parquet", "--target", "y", "--class-weight", given)
         assert code == 2 and what in said and said.count("\n") == 1, said

@@ -171,7 +171,7 @@ def fresh(**options: Any) -> tuple[Any, int]:
 
 
 def least_budget(**options: Any) -> int:
-    refused, _ = fresh(**options, memory=1)
+    refused, _ = fresh(**options, memory="1MB")
     found = re.search(r"--memory (\d+)MB or more", refused)
     assert found, refused
     return int(found[1]) * MB
