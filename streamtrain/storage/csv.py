@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from streamtrain.errors import SchemaError, near_names
+from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
 from streamtrain.storage.text.reader import CODES, TextReader
 from streamtrain.storage.text.records import Block, Lines, csv_lines
@@ -30,7 +31,7 @@ class CsvReader(TextReader):
     Raises SchemaError for names or types that do not fit, CorruptError for what is no CSV; with file and line.
     """
 
-    suffixes = (".csv", ".tsv")
+    suffixes = suffixes_of("csv")
     scratch = 5.5
 
     def __init__(self, target: str | Path, schema: pa.Schema | None = None, *, delimiter: str | None = None) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute  # makes codes of text: what it takes must be in memory before a plan is made
 import pyarrow.json as pj
 
+from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
 from streamtrain.storage.text.reader import CODES, TextReader
 from streamtrain.storage.text.records import Lines, json_lines
@@ -29,7 +30,7 @@ class JsonLinesReader(TextReader):
     Raises SchemaError for values that do not fit, CorruptError for what is no JSON; with file and line.
     """
 
-    suffixes = (".jsonl", ".ndjson")
+    suffixes = suffixes_of("jsonl")
     scratch = 6.0
 
     def __init__(self, target: str | Path, schema: pa.Schema | None = None) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage.arrow import value_type
-from streamtrain.storage.files.place import FileStore
+from streamtrain.storage.files.store import FileStore
 from streamtrain.storage.parquet.sizes import Page
 
 __all__ = [
@@ -81,13 +81,13 @@ _HEADER_BYTES = 256
 _UNCUT = ("DuckDB",)  # writers that put a column of a row group into one page
 
 
-def first_page(place: FileStore, name: str, writer: str) -> Page:
+def first_page(store: FileStore, name: str, writer: str) -> Page:
     """The first data page of a file, as its header describes it. No footer is needed: it stands at the beginning, perhaps
     behind a dictionary. Where there is none to be found, or it is encrypted, the page of zeros. writer: of the file."""
     try:
         at, kind = len(b"PAR1"), _DICTIONARY_PAGE
         while kind == _DICTIONARY_PAGE:
-            header, end = _thrift_struct(place.read(name, at, at + _HEADER_BYTES), 0)
+            header, end = _thrift_struct(store.read(name, at, at + _HEADER_BYTES), 0)
             kind, nbytes, stored = (int(header[field]) for field in (1, 2, 3))
             at += end + stored
             if min(end, stored) < 0 and kind == _DICTIONARY_PAGE:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import CorruptError, DataError
-from streamtrain.storage.files.place import FileStore, Stat
+from streamtrain.storage.files.store import FileStore, Stat
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text
 
 __all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode", "footer_bytes"]
@@ -46,8 +46,8 @@ class Handles:
     kept: handles by their number, footers by their bytes (but as many as there were reads at a time, which the plan has
     memory for), and no handle longer than its footer."""
 
-    def __init__(self, place: FileStore, stats: Mapping[str, Stat]) -> None:
-        self._place, self._stats = place, stats
+    def __init__(self, store: FileStore, stats: Mapping[str, Stat]) -> None:
+        self._store, self._stats = store, stats
         self._lock = threading.RLock()  # a stream that the garbage collector closes may end a loan while it is held
         self._idle: OrderedDict[int, tuple[str, Mode, Any]] = OrderedDict()
         self._footers: OrderedDict[str, Footer] = OrderedDict()
@@ -77,9 +77,9 @@ class Handles:
         return footer
 
     def _read_footer(self, name: str) -> Footer:
-        path = self._place.shown(name)
+        path = self._store.shown(name)
         try:
-            with self._place.open(name, self._stats[name]) as source:
+            with self._store.open(name, self._stats[name]) as source:
                 file = pq.ParquetFile(source, pre_buffer=False)
                 try:
                     return Footer(file.metadata, file.schema_arrow.remove_metadata())
@@ -88,7 +88,7 @@ class Handles:
         except DataError:
             raise
         except READ_ERRORS as error:
-            self._place.verify(name, self._stats[name])
+            self._store.verify(name, self._stats[name])
             raise CorruptError(f"{path}: not a Parquet file, or damaged: {first_line(error)}") from error
 
     def _forget(self) -> list[Any]:
@@ -124,13 +124,13 @@ class Handles:
         footer, schema = self.footer(name)
         # Checksums are verified where there are any.
         return pq.ParquetFile(
-            self._place.open(name, self._stats[name]),
+            self._store.open(name, self._stats[name]),
             metadata=footer,
             read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
             buffer_size=mode.buffer_size,
             # The columns of a row group in one request; but on threads of pyarrow's, for which the main thread would wait
             # without a look at Ctrl-C.
-            pre_buffer=self._place.far and not mode.buffer_size and not _in_main_thread(),
+            pre_buffer=self._store.is_remote and not mode.buffer_size and not _in_main_thread(),
             page_checksum_verification=True,
         )
 
@@ -149,7 +149,7 @@ class Handles:
             self._lent.remove(name)
             dropped = [file]
             # Otherwise it would be all that holds its footer; what it read ahead stays with it.
-            if name in self._footers and not self._place.far:
+            if name in self._footers and not self._store.is_remote:
                 self._idle[id(file)] = name, mode, file
                 dropped = [self._idle.popitem(last=False)[1][2]] if len(self._idle) > _IDLE_HANDLES else []
         for old in dropped:

@@ -22,8 +22,9 @@ from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.place import Located, ahead
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.store import FileBacked, ahead
+from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import (
     READ_ERRORS,
     as_codes,
@@ -35,22 +36,22 @@ from streamtrain.storage.parquet.footer import (
     require_same,
 )
 from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
-from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, far_buffer_bytes
+from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
 
-class ParquetReader(Located):
+class ParquetReader(FileBacked):
     """Reads Parquet files.
 
     target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
     """
 
     def __init__(self, target: str | Path) -> None:
-        self._place, self._files = locate(str(target), (".parquet", ".parq", ".pq"))
-        self._stats = [self._place.stat(name) for name in self._files]
-        self._handles = Handles(self._place, dict(zip(self._files, self._stats, strict=True)))
+        self._store, self._files = locate(str(target), suffixes_of("parquet"))
+        self._stats = [self._store.stat(name) for name in self._files]
+        self._handles = Handles(self._store, dict(zip(self._files, self._stats, strict=True)))
         self._partitions = Partitions(self._files)
         self._open_footers()
 
@@ -60,7 +61,7 @@ class ParquetReader(Located):
         rows: list[int] = []
         stored: list[int] = []
         page = Page()
-        looks = (ahead if self._place.far else map)(self._look, self._files)
+        looks = (ahead if self._store.is_remote else map)(self._look, self._files)
         for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, looks, strict=True)):
             page = page.larger(first)
             found = read_schema(stored_schema, name)
@@ -77,16 +78,16 @@ class ParquetReader(Located):
         self._file_of, self._group_of = np.asarray(file_of, np.int32), np.asarray(group_of, np.int32)
         self._rows = np.asarray(rows, np.int64)
         self.schema = self._partitions.added_to(self._file_schema)
-        buffer_bytes = far_buffer_bytes(footer.num_columns) if self._place.far else STREAM_BUFFER_BYTES
+        buffer_bytes = remote_buffer_bytes(footer.num_columns) if self._store.is_remote else STREAM_BUFFER_BYTES
         self._sizes = Sizes.of(self.schema, rows, stored, footer.num_columns, page, buffer_bytes)
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
 
     def _look(self, name: str) -> tuple[Footer, Page]:
         """What a file says of itself, and its first page."""
-        with reading(self._place.shown(name)):
+        with reading(self._store.shown(name)):
             footer = self._handles.footer(name)
-        return footer, first_page(self._place, name, footer.metadata.created_by or "")
+        return footer, first_page(self._store, name, footer.metadata.created_by or "")
 
     @property
     def open_bytes(self) -> int:
@@ -133,17 +134,17 @@ class ParquetReader(Located):
         except READ_ERRORS as error:
             self._verify(name)
             raise CorruptError(
-                f"{self._place.shown(name)}: row group {group} cannot be read: {first_line(error)}"
+                f"{self._store.shown(name)}: row group {group} cannot be read: {first_line(error)}"
             ) from error
         self._verify(name)
         if found != chunk.rows:
             raise CorruptError(
-                f"{self._place.shown(name)}: row group {group} gave {found:,} rows, but its footer says {chunk.rows:,}"
+                f"{self._store.shown(name)}: row group {group} gave {found:,} rows, but its footer says {chunk.rows:,}"
             )
 
     def _verify(self, name: str) -> None:
         """Raises CorruptError where a file has changed since it was opened."""
-        self._place.verify(name, self._stats[self._numbers[name]])
+        self._store.verify(name, self._stats[self._numbers[name]])
 
     def _batches(
         self, name: str, group: str, columns: Sequence[str], rows: int, buffer_size: int
@@ -174,12 +175,12 @@ class ParquetReader(Located):
         """SHA-256 of the files' names, sizes, footers and row counts, and of a sample of their bytes (see `sampled`)."""
         digest = hashlib.sha256(b"parquet")
         for name in self._files:
-            size = self._place.stat(name).nbytes
-            footer = int.from_bytes(self._place.read(name, max(0, size - 8), size - 4), "little")
+            size = self._store.stat(name).nbytes
+            footer = int.from_bytes(self._store.read(name, max(0, size - 8), size - 4), "little")
             digest.update(f"{name}\0{size}\0".encode())
-            digest.update(self._place.read(name, max(0, size - 8 - footer), size - 8))
+            digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
-        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+        for piece in sampled(list(self.file_sizes.items()), self._store.read):
             digest.update(piece)
         return digest.hexdigest()
 
@@ -188,7 +189,7 @@ class ParquetReader(Located):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(
-            state, _handles=Handles(state["_place"], dict(zip(state["_files"], state["_stats"], strict=True)))
+            state, _handles=Handles(state["_store"], dict(zip(state["_files"], state["_stats"], strict=True)))
         )
 
 

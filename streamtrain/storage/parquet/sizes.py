@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 
 from streamtrain.storage.arrow import bytes_per_row, value_type
 
-__all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes", "far_buffer_bytes"]
+__all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes", "remote_buffer_bytes"]
 
 STREAM_BUFFER_BYTES = 1 << 18  # for each column
-_FAR_BUFFERS_BYTES, _FAR_BUFFER_BYTES = 16 << 20, 2 << 20  # where each is a request: of all columns, and of one at most
+_REMOTE_BUFFERS_BYTES, _REMOTE_BUFFER_BYTES = (
+    16 << 20,
+    2 << 20,
+)  # where each is a request: of all columns, and of one at most
 _PAGE_BYTES = 1 << 20  # what writers cut pages at, unless one that was seen is larger
 _SMALL_PAGE_BYTES = 1 << 18  # a page up to this is held three times: raw, decompressed, and what the allocator rounds
 _COLUMN_BYTES = 2_000  # a column's own objects
@@ -154,13 +157,13 @@ class Sizes:
         return taken
 
 
-def far_buffer_bytes(columns: int) -> int:
+def remote_buffer_bytes(columns: int) -> int:
     """What a stream reads of a column at once, where every read is a request.
 
-    >>> far_buffer_bytes(1), far_buffer_bytes(40), far_buffer_bytes(1000)
+    >>> remote_buffer_bytes(1), remote_buffer_bytes(40), remote_buffer_bytes(1000)
     (2097152, 419430, 262144)
     """
-    return max(STREAM_BUFFER_BYTES, min(_FAR_BUFFER_BYTES, _FAR_BUFFERS_BYTES // max(1, columns)))
+    return max(STREAM_BUFFER_BYTES, min(_REMOTE_BUFFER_BYTES, _REMOTE_BUFFERS_BYTES // max(1, columns)))
 
 
 def _is_narrow(kind: pa.DataType) -> bool:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import ColumnError, CorruptError
-from streamtrain.storage.files.place import FileStore
+from streamtrain.storage.files.store import FileStore
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 
 __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
@@ -19,20 +19,20 @@ __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
 _SCHEMA_KEY = b"ARROW:schema"
 
 
-def declared_schema(place: FileStore, names: Sequence[str]) -> pa.Schema:
+def declared_schema(store: FileStore, names: Sequence[str]) -> pa.Schema:
     """What Parquet files say of their columns: types as they were written (the reader takes text as codes), nullable if
     they are in any file; and of what is noted beside them what all files agree on. Reads every footer, one at a time."""
     merged: pa.Schema | None = None
     for name in names:
         try:
-            with place.open(
-                name, place.stat(name)
+            with store.open(
+                name, store.stat(name)
             ) as source:  # the footer's own schema would keep it in a cycle, so in memory
                 file = pq.ParquetFile(source, pre_buffer=False)
                 noted = {key: value for key, value in (file.metadata.metadata or {}).items() if key != _SCHEMA_KEY}
                 found = file.schema_arrow.with_metadata(noted or None)
         except READ_ERRORS as error:
-            raise CorruptError(f"{place.shown(name)}: its footer cannot be read: {first_line(error)}") from error
+            raise CorruptError(f"{store.shown(name)}: its footer cannot be read: {first_line(error)}") from error
         merged = found if merged is None else _agreed(merged, found)
     assert merged is not None
     return merged

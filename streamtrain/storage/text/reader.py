@@ -21,8 +21,8 @@ from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaErr
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.place import Located
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.text.records import BadRecord, Block, Lines, blocks, extents, first_bad
@@ -41,7 +41,7 @@ _SLACK = 1.35
 _TEXT_SCRATCH = 3.5  # for each byte of a block: the dictionary and its hash table, as they grow
 
 
-class TextReader(Located):
+class TextReader(FileBacked):
     """Reads text files; the format says where records end and what stands in them.
 
     suffixes: of its files, without that of a compression. scratch: what decoding takes for each byte of a block.
@@ -56,14 +56,14 @@ class TextReader(Located):
 
     def __init__(self, target: str | Path, schema: pa.Schema | None) -> None:
         endings = tuple(suffix + end for suffix in self.suffixes for end in ("", *COMPRESSIONS))
-        self._place, found = locate(str(target), (*self.suffixes, *COMPRESSIONS))
+        self._store, found = locate(str(target), (*self.suffixes, *COMPRESSIONS))
         self._files = [name for name in found if name.lower().endswith(endings)] or found
         packed = next((name for name in self._files if name.lower().endswith(_OTHER_COMPRESSIONS)), None)
         if packed:
             raise DataError(
-                f"{self._place.shown(packed)}: compressed text is read from {', '.join(COMPRESSIONS)} alone"
+                f"{self._store.shown(packed)}: compressed text is read from {', '.join(COMPRESSIONS)} alone"
             )
-        self._stats = [self._place.stat(name) for name in self._files]
+        self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._given = pa.schema([]) if schema is None else schema
         self._fixed: pa.Schema | None = None
@@ -135,7 +135,7 @@ class TextReader(Located):
     # -- reading ---------------------------------------------------------------------------------------------------------
 
     def shown(self, file: int) -> str:
-        return self._place.shown(self._files[file])
+        return self._store.shown(self._files[file])
 
     def chunks(self) -> ChunkTable:
         """The key of a chunk is its file and the number of its first line."""
@@ -201,7 +201,7 @@ class TextReader(Located):
             for block in blocks(source, BLOCK_BYTES, self.lines, start=start, line=line):
                 if block.rows:
                     yield from self._table(block, self._file_schema, columns, file).to_batches()
-        self._place.verify(self._files[file], self._stats[file])
+        self._store.verify(self._files[file], self._stats[file])
 
     def _table(self, block: Block, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         return self._checked(block, file, schema, columns, lambda data: self.decode(data, schema, columns, file))
@@ -222,7 +222,7 @@ class TextReader(Located):
         try:
             return attempt(block.data, block.rows)
         except READ_ERRORS as error:
-            self._place.verify(self._files[file], self._stats[file])
+            self._store.verify(self._files[file], self._stats[file])
             raise self._explained(block, file, schema, columns, attempt, error) from None
 
     def _explained(
@@ -267,7 +267,7 @@ class TextReader(Located):
     # -- bytes -----------------------------------------------------------------------------------------------------------
 
     def _source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
-        return text_source(self._place, self._files[file], self._stats[file], start, stop)
+        return text_source(self._store, self._files[file], self._stats[file], start, stop)
 
     @contextmanager
     def _reporting(self, file: int) -> Iterator[None]:
@@ -276,10 +276,10 @@ class TextReader(Located):
         except (DataError, MemoryError):
             raise
         except BadRecord as error:
-            self._place.verify(self._files[file], self._stats[file])
+            self._store.verify(self._files[file], self._stats[file])
             raise CorruptError(f"{self.shown(file)}: line {error.line}: {error.what}") from None
         except READ_ERRORS as error:
-            self._place.verify(self._files[file], self._stats[file])
+            self._store.verify(self._files[file], self._stats[file])
             raise CorruptError(f"{self.shown(file)}: cannot be read: {first_line(error)}") from error
 
     def fingerprint(self) -> str:
@@ -287,8 +287,8 @@ class TextReader(Located):
         bytes (see `sampled`): there is no metadata, and to read everything would cost an epoch."""
         digest = hashlib.sha256(b"text")
         for name in self._files:
-            digest.update(edges(self._place, name, self._place.stat(name)))
+            digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
-        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+        for piece in sampled(list(self.file_sizes.items()), self._store.read):
             digest.update(piece)
         return digest.hexdigest()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.storage.files.place import FileStore, Stat
+from streamtrain.storage.files.store import FileStore, Stat
 
 __all__ = ["COMPRESSIONS", "LOOK_BACK_BYTES", "STORED_BYTES", "codec_of", "edges", "text_source"]
 
@@ -25,12 +25,12 @@ def codec_of(name: str) -> str | None:
     return next((codec for end, codec in COMPRESSIONS.items() if name.lower().endswith(end)), None)
 
 
-def text_source(place: FileStore, name: str, stat: Stat, start: int = 0, stop: int | None = None) -> Any:
+def text_source(store: FileStore, name: str, stat: Stat, start: int = 0, stop: int | None = None) -> Any:
     """A file, to be read from a byte on; decompressed. A part of one that is not compressed is read at once."""
     codec = codec_of(name)
     if codec is None and stop is not None:
-        return pa.BufferReader(place.read(name, start, stop))
-    source = place.open(name, stat)
+        return pa.BufferReader(store.read(name, start, stop))
+    source = store.open(name, stat)
     if codec is None:
         return source
     unpacked = pa.CompressedInputStream(pa.BufferedInputStream(source, STORED_BYTES), codec)
@@ -38,7 +38,7 @@ def text_source(place: FileStore, name: str, stat: Stat, start: int = 0, stop: i
     return unpacked
 
 
-def edges(place: FileStore, name: str, stat: Stat) -> bytes:
+def edges(store: FileStore, name: str, stat: Stat) -> bytes:
     """What tells a file from others: its name, its size, its first and its last 64 kB."""
-    last = place.read(name, max(_EDGE_BYTES, stat.nbytes - _EDGE_BYTES), stat.nbytes)
-    return f"{name}\0{stat.nbytes}\0".encode() + place.read(name, 0, min(_EDGE_BYTES, stat.nbytes)) + last
+    last = store.read(name, max(_EDGE_BYTES, stat.nbytes - _EDGE_BYTES), stat.nbytes)
+    return f"{name}\0{stat.nbytes}\0".encode() + store.read(name, 0, min(_EDGE_BYTES, stat.nbytes)) + last

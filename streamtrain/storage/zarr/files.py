@@ -14,11 +14,11 @@ from typing import Any, Literal, Protocol
 
 from streamtrain.errors import CorruptError, NotFoundError
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.formats import ZARR_MARKS
 from streamtrain.storage.remote.address import Address
 
 __all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
 
-_METADATA = ("zarr.json", ".zarray", ".zgroup")
 _CHUNK_NAME = re.compile(r"c|\d+([./]\d+)*")
 
 
@@ -126,9 +126,9 @@ def open_files(path: Path | Address) -> Files:
         files = Zip(path)
     else:
         raise NotFoundError(f"{path} is not a Zarr store: it is neither a directory nor a zip file")
-    if not any(files.size(name) is not None for name in _METADATA):
+    if not any(files.size(name) is not None for name in ZARR_MARKS):
         raise NotFoundError(
-            f"{path} is not a Zarr store: it has none of {', '.join(_METADATA)}; give the folder that holds one of them"
+            f"{path} is not a Zarr store: it has none of {', '.join(ZARR_MARKS)}; give the folder that holds one of them"
         )
     return files
 

@@ -24,6 +24,7 @@ from streamtrain.storage.zarr.shards import ShardIndexes
 
 __all__ = ["Opened", "open_store"]
 
+_GROUP_MARKS = ("zarr.json", ".zgroup")
 #: codecs whose decoders grow a second buffer of the decoded size
 _GROWING = ("gzip", "zlib", "bz2", "lzma")
 _CHECKSUMS = ("crc32", "adler32", "fletcher32", "jenkins")
@@ -88,8 +89,8 @@ def _root_name(path: Path | Address) -> str:
     if isinstance(path, Address):
         folder, _, name = path.path.rstrip("/").rpartition("/")
         around = RemoteFiles(path.at(folder))
-        return name if folder and any(around.size(mark) is not None for mark in ("zarr.json", ".zgroup")) else "X"
-    in_group = any((path.absolute().parent / name).is_file() for name in ("zarr.json", ".zgroup"))
+        return name if folder and any(around.size(mark) is not None for mark in _GROUP_MARKS) else "X"
+    in_group = any((path.absolute().parent / name).is_file() for name in _GROUP_MARKS)
     return path.absolute().name if in_group else "X"
 
 

@@ -14,7 +14,7 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from streamtrain.errors import CorruptError, NotFoundError
-from streamtrain.storage.files.place import ahead
+from streamtrain.storage.files.store import ahead
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.listing import walk
