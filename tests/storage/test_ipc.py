@@ -126,7 +126,7 @@ def test_several_files(tmp_path: Path) -> None:
     assert [r.pop("k") for r in found] == [1] * 1000 + [2] * 1000
     assert found == table().to_pylist() * 2
     write(tmp_path / "k=2" / "c.arrow", table().drop_columns(["x"]))
-    with pytest.raises(SchemaError, match=r"c\.arrow: no column 'x', which k=1/a\.arrow has"):
+    with pytest.raises(SchemaError, match=r"c\.arrow: column 'x' is missing, but k=1/a\.arrow has it"):
         open_reader(tmp_path)
 
 

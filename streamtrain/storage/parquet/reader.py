@@ -1,10 +1,10 @@
-"""Parquet: one file, a glob, a directory or Hive partitions. A row group is a chunk.
+"""Parquet: a file, a glob, a directory or Hive partitions. A row group is a chunk.
 
-How it reads (measured; the usual ways hold a whole file in memory): never through ``pyarrow.dataset``, no pre-buffering,
-no memory map (mapped pages count as resident), one core a read, several reads at once. Handles are lent to one read at
-a time and kept for the next; the footer of a file is shared between its handles. Column metadata is never touched:
-``row_group(i).column(j)`` aborts the process on a column that cannot be decrypted, so sizes come from the schema and
-from ``total_byte_size``.
+The usual ways to read hold a whole file in memory (measured). So there is no ``pyarrow.dataset``, no pre-buffering and no
+memory map (mapped pages count as resident); a read uses one core, and several reads run at once. An open file is lent to one
+read at a time and kept for the next. All handles of a file share its footer. Column metadata are never used, because
+``row_group(i).column(j)`` aborts the process if the column cannot be decrypted. Sizes come from the schema and from
+``total_byte_size``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ __all__ = ["ParquetReader"]
 class ParquetReader(FileBacked):
     """Reads Parquet files.
 
-    target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
+    target: a file, glob or directory; its ``key=value`` folders become columns.
+    Raises CorruptError, SchemaError, NotFoundError.
     """
 
     def __init__(self, target: str | Path) -> None:
@@ -61,14 +62,14 @@ class ParquetReader(FileBacked):
         rows: list[int] = []
         stored: list[int] = []
         page = Page()
-        looks = (ahead if self._store.is_remote else map)(self._look, self._files)
-        for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, looks, strict=True)):
+        opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
+        for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
             page = page.larger(first)
-            found = read_schema(stored_schema, name)
+            schema = read_schema(stored_schema, name)
             if i == 0:
-                self._file_schema = found
+                self._file_schema = schema
             else:
-                require_same(self._file_schema, found, name, self._files[0])
+                require_same(self._file_schema, schema, name, self._files[0])
             groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
             require_counts(name, footer.num_rows, [g.num_rows for g in groups])
             file_of += [i] * len(groups)
@@ -83,15 +84,15 @@ class ParquetReader(FileBacked):
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
 
-    def _look(self, name: str) -> tuple[Footer, Page]:
-        """What a file says of itself, and its first page."""
+    def _open_footer(self, name: str) -> tuple[Footer, Page]:
+        """The footer of a file, and the size of its first page."""
         with reading(self._store.shown(name)):
             footer = self._handles.footer(name)
         return footer, first_page(self._store, name, footer.metadata.created_by or "")
 
     @property
     def open_bytes(self) -> int:
-        """Memory that the footer of each file that is read takes, beyond those that are kept: of the largest."""
+        """The memory that each file being read takes for its footer: that of the largest, or 0 if all footers are kept."""
         groups, columns = np.bincount(self._file_of, minlength=1), len(self._file_schema)
         kept = len(groups) == 1 or sum(footer_bytes(n, columns) for n in groups.tolist()) <= KEPT_FOOTERS_BYTES
         return 0 if kept else footer_bytes(int(groups.max()), columns)
@@ -113,7 +114,7 @@ class ParquetReader(FileBacked):
         return self._sizes.stream_peak_bytes(self._number(chunk), min(rows, chunk.rows))
 
     def _number(self, chunk: Chunk) -> int:
-        """The number of a chunk."""
+        """The index of a chunk."""
         name, group = chunk.key.rsplit(":", 1)
         return int(np.searchsorted(self._file_of, self._numbers[name])) + int(group)
 
@@ -121,11 +122,11 @@ class ParquetReader(FileBacked):
         name, group = chunk.key.rsplit(":", 1)
         stored = [c for c in columns if c in self._stored_names]
         for other in set(columns).difference(self.schema.names):
-            pick(self.schema, other, "read")  # raises
-        found = 0
+            pick(self.schema, other, "read")  # raises ColumnError
+        read_rows = 0
         try:
             for batch in self._batches(name, group, stored, rows, buffer_size) if stored else _empty(chunk.rows, rows):
-                found += batch.num_rows
+                read_rows += batch.num_rows
                 yield self._partitions.assembled(
                     batch if stored else None, batch.num_rows, columns, self.schema, self._numbers[name]
                 )
@@ -137,30 +138,31 @@ class ParquetReader(FileBacked):
                 f"{self._store.shown(name)}: row group {group} cannot be read: {first_line(error)}"
             ) from error
         self._verify(name)
-        if found != chunk.rows:
+        if read_rows != chunk.rows:
             raise CorruptError(
-                f"{self._store.shown(name)}: row group {group} gave {found:,} rows, but its footer says {chunk.rows:,}"
+                f"{self._store.shown(name)}: row group {group} has {read_rows:,} rows, but the footer declares {chunk.rows:,}: "
+                "the file is damaged"
             )
 
     def _verify(self, name: str) -> None:
-        """Raises CorruptError where a file has changed since it was opened."""
+        """Raise CorruptError if a file has changed since it was opened."""
         self._store.verify(name, self._stats[self._numbers[name]])
 
     def _batches(
         self, name: str, group: str, columns: Sequence[str], rows: int, buffer_size: int
     ) -> Iterator[pa.RecordBatch]:
-        """What the file holds, text as codes."""
-        found = 0
+        """Batches of the stored columns, with text as dictionaries."""
+        read_rows = 0
         try:
             for batch in self._decoded(name, group, columns, rows, Mode(buffer_size)):
-                found += batch.num_rows
+                read_rows += batch.num_rows
                 yield _coded(batch)
         except OSError as error:
             if "not yet implemented" not in str(error).lower():
                 raise
-            # pyarrow makes no codes of text in a delta encoding: on without them
+            # pyarrow cannot read text in a delta encoding as dictionaries: continue with plain text
             plain = self._decoded(name, group, columns, rows, Mode(buffer_size, text_as_codes=False))
-            yield from map(_coded, _after(found, plain))
+            yield from map(_coded, _after(read_rows, plain))
 
     def _decoded(
         self, name: str, group: str, columns: Sequence[str], rows: int, mode: Mode
@@ -172,7 +174,7 @@ class ParquetReader(FileBacked):
         return pa.schema([self.schema.field(c) for c in columns])
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes, footers and row counts, and of a sample of their bytes (see `sampled`)."""
+        """SHA-256 of the names, sizes, footers and row counts of the files, and a sample of their bytes (see `sampled`)."""
         digest = hashlib.sha256(b"parquet")
         for name in self._files:
             size = self._store.stat(name).nbytes
@@ -194,7 +196,7 @@ class ParquetReader(FileBacked):
 
 
 def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What follows the first ``rows`` rows."""
+    """The batches without their first ``rows`` rows."""
     for batch in batches:
         if batch.num_rows > rows:
             yield batch.slice(rows)
@@ -202,7 +204,7 @@ def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBa
 
 
 def _empty(total: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """Slices without columns: of a read of partition folders alone."""
+    """Batches without real columns, for a read of partition columns only."""
     for start in range(0, total, rows):
         yield pa.record_batch([pa.nulls(min(rows, total - start))], names=[""])
 
