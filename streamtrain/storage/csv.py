@@ -69,8 +69,8 @@ class CsvReader(TextReader):
             first = self.shown(0)
             difference = f"that is missing in {first}" if name in unique else f"is missing, but {first} has it"
             raise SchemaError(
-                f"{self.shown(file)}: {'has a ' if name in unique else ''}column {name!r} {difference}: all files must have the "
-                "same columns"
+                f"{self.shown(file)}: {'has a ' if name in unique else ''}column {name!r} {difference}: all files must have "
+                "the same columns"
             )
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
