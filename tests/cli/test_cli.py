@@ -222,7 +222,7 @@ BAD = [
     ("fit empty --target y", ["empty: no data files (nothing there)"]),
     ("fit zero.parquet --target y", ["zero.parquet: has no rows"]),
     ("fit text.txt --target y", ["text.txt: not a Parquet file"]),
-    ("fit cut.parquet --target y", ["cut.parquet: not a Parquet file, or damaged"]),
+    ("fit cut.parquet --target y", ["cut.parquet: not a Parquet file, or a damaged one"]),
     ("fit differ --target y", ["b.parquet: column 'x' is float, but double in a.parquet"]),
     ("fit ok.parquet --target yy", ["'yy'", "did you mean 'y'?"]),
     ("fit ok.parquet --target y --features x,zz", ["'zz'", "did you mean 'z'?"]),

@@ -86,7 +86,7 @@ def test_a_server_that_comes_back_is_waited_for(web: int) -> None:
         reader = streamtrain.open_reader(data)
         proxy.go_down(2.0)
         assert state_of(streamtrain.fit(reader, target="digit")) == weights(DATA / "digits.parquet")
-    assert reader.located[0].traffic.retries > 1  # type: ignore[attr-defined]
+    assert reader.stored_files[0].traffic.retries > 1  # type: ignore[attr-defined]
 
 
 def test_a_server_that_stays_down_is_an_error(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_server_that_stays_down_is_an_error(tmp_path: Path) -> None:
 def test_a_server_that_dies_in_mid_run_is_an_error(web: int) -> None:
     with Proxy(web) as proxy:
         reader = streamtrain.open_reader(f"{proxy.url}/digits.parquet")
-        client = reader.located[0]._client  # type: ignore[attr-defined]
+        client = reader.stored_files[0]._client  # type: ignore[attr-defined]
         client._seconds = 0.5
         proxy.stop()
         with pytest.raises(DataError, match=r"digits.parquet: given up after \d+ tries"):
@@ -190,7 +190,7 @@ def test_credentials_are_nowhere(
         shown += traceback.format_exception(caught.value)
     reader = streamtrain.open_reader(url)
     assert pickle.loads(pickle.dumps(reader)).read(reader.chunks()[0], ["digit"]).num_rows == 300  # in this process
-    shown += [repr(vars(reader)), repr(reader.located[0].__getstate__()), repr(pickle.dumps(reader))]  # type: ignore[attr-defined]
+    shown += [repr(vars(reader)), repr(reader.stored_files[0].__getstate__()), repr(pickle.dumps(reader))]  # type: ignore[attr-defined]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store}")
     for name in ("digits.parquet", "nope.parquet"):
         try:
