@@ -16,6 +16,7 @@ from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError, near_names, without_secrets
 from streamtrain.learn import LOSSES
 from streamtrain.learn.family import Recipe
+from streamtrain.learn.learner import target_scale
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
 from streamtrain.memory.monitor import Monitor
@@ -86,7 +87,7 @@ class Job:
         if not job.plan.fits:
             return job
         with job.monitor():
-            surveyed = _surveyed(source, settings, ledger, None if known is None else known.model)
+            surveyed = _surveyed(job, None if known is None else known.model)
         return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=known is not None)
 
     def monitor(
@@ -139,17 +140,17 @@ def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
     )  # fmt: skip
 
 
-def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Model | None) -> Source:
+def _surveyed(job: Job, old: Model | None) -> Source:
     """The source after a look at its target, and at which columns are text. old: the model that continues to learn."""
-    target = None if old is None else old.target
-    source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, earlier=target)
-    if settings.loss is not None and LOSSES[settings.loss].target_scale == "mean":  # counts are counted from 0
+    settings, ledger, earlier = job.settings, job.ledger, None if old is None else old.target
+    source = job.source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, earlier=earlier)
+    if target_scale(job.model.learner) == "mean":  # counts are counted from 0
         source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
     if old is None:
         return source.with_roles(ledger)
     assert source.layout.target is not None
-    asked = settings.recipe
-    require_target(source.layout.target, old, asked if isinstance(asked, Recipe) else None)
+    recipe = settings.recipe
+    require_target(source.layout.target, old, recipe if isinstance(recipe, Recipe) else None)
     return source
 
 
