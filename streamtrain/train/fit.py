@@ -102,7 +102,7 @@ class _Fit:
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
-            job, validation, self.asked.progress, self.asked.scheduler, keeper=folder, checkpoint_seconds=self.seconds
+            job, validation, self.asked.progress, self.asked.client, keeper=folder, checkpoint_seconds=self.seconds
         )
         self._place(trainer)
         with noted(self._how_to_go_on):

@@ -34,6 +34,11 @@ def test_help_imports_nothing_that_it_does_not_need(arguments: tuple[str, ...]) 
     assert done.stdout and not {"numpy", "pyarrow", "dask", "zarr", "rich", "pydantic"} & set(done.stderr.split())
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_h_is_help(name: str) -> None:
+    assert "-h, --help" in run(name, "-h").stdout and run(name, "-h").stdout == run(name, "--help").stdout
+
+
 def test_fit_shows_its_options_in_groups_and_an_example() -> None:
     text = run("fit", "--help").stdout
     headings = re.findall(r"^([A-Z].*):$", text, re.MULTILINE)
