@@ -14,7 +14,6 @@ from typing import Any, cast
 
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError, near_names, without_secrets
-from streamtrain.learn import LOSSES
 from streamtrain.learn.family import Recipe
 from streamtrain.learn.learner import target_scale
 from streamtrain.load import Source
@@ -113,7 +112,9 @@ class Job:
         known = target
         if not source.is_surveyed and target.task == "classify" and not target.parts:
             known = replace(target, classes=(0, 1))
-        _require_loss_fits(settings, known)
+        recipe = settings.recipe
+        if isinstance(recipe, Recipe):
+            recipe.require_fits(known.name, known.task, len(known.classes))
         fresh = replace(source, layout=replace(source.layout, target=known))
 
         def planned(settings: Settings) -> tuple[Model, Plan]:
@@ -226,20 +227,3 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
     if not any(weights):
         raise UsageError("--class-weight: every class has weight 0: give at least one a weight above 0")
     return weights
-
-
-def _require_loss_fits(settings: Settings, target: Target) -> None:
-    if settings.loss is None:
-        return
-    task = LOSSES[settings.loss].task
-    fitting = ", ".join(name for name in sorted(LOSSES) if LOSSES[name].task == target.task)
-    if task != target.task:
-        what, other = ("classes", "classify") if target.task == "classify" else ("numbers", "regress")
-        raise UsageError(
-            f"--loss {settings.loss} is for {'regression' if task == 'regress' else 'classes'}, but target {target.name!r} is "
-            f"{what}: use one of {fitting}, or add --task {'classify' if other == 'regress' else 'regress'}"
-        )
-    if settings.loss in ("logistic", "hinge") and len(target.classes) > 2:
-        raise UsageError(
-            f"--loss {settings.loss} is for two classes, target {target.name!r} has {len(target.classes)}: use softmax"
-        )
