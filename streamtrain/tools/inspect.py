@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.columns.choose import choose_role
+from streamtrain.columns.choose import choose_role, no_role
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError
@@ -76,8 +76,7 @@ def _becomes(
     except ColumnError:
         if field.name in requested:
             raise
-        why = f"neither a number, a time, a category nor text: give --exclude {field.name}, or split it into columns first"
-        return {"becomes": None, "why": why, "numbers": 0}
+        return {"becomes": None, "why": no_role([field.name]), "numbers": 0}
 
 
 def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> dict[str, dict[str, Any]]:

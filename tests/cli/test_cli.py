@@ -230,8 +230,11 @@ BAD = [
     ("fit ok.parquet --target y --exclude x,z", ["no feature is left"]),
     ("fit ok.parquet --target y --features ,", ["no feature is left"]),
     ("fit only.parquet --target y", ["no feature is left"]),
-    ("fit words.parquet --target y", ["neither numbers, times, categories nor text: 'l' (list", "--exclude l\n"]),
-    ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l\n"]),
+    (
+        "fit words.parquet --target y",
+        ["'l' (list", "neither a number, a time, a category nor text: give --exclude l, or split it"],
+    ),
+    ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l,"]),
     ("fit words.parquet --target y --exclude l --as s=number", ["--as s=number: the column is dictionary", "=ignore"]),
     ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words: must be one of number, time, category"]),
     ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
