@@ -1,4 +1,4 @@
-"""What people see: tables and lines on stdout, warnings on stderr."""
+"""What commands print for people: tables and lines on stdout, warnings on stderr."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from streamtrain.runs.report import memory_table
 __all__ = ["evaluation", "fit", "inspection", "made", "plan", "prediction", "profile", "report", "runs", "warn"]
 
 
-_SHOWN_ENTRIES = 5  # of what was skipped
-_WIDEST = 1000  # of a table
-_SHOWN_CLASSES = 10  # more are for --json: classes, and targets learned at once
+_SHOWN_ENTRIES = 5  # of the ledger
+_WIDEST = 1000  # columns of text in a table
+_SHOWN_CLASSES = 10  # classes, or targets: where there are more, only --json lists them
 
 
 def _console() -> Console:
@@ -27,18 +27,18 @@ def _console() -> Console:
 
 
 def _table(*columns: str, rows: list[tuple[Any, ...]], numbers: bool = True, words: tuple[str, ...] = ()) -> None:
-    """words: the columns that are no numbers, beside the first one."""
+    """Print a table. words: columns that hold text, apart from the first, which always does."""
     table = Table(box=None, pad_edge=False, show_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if numbers and i and column not in words else "left")
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))  # Text: names may look like markup
-    # Lines that are too long for a terminal are its affair: a cell that is cut or wrapped cannot be searched for.
+        table.add_row(*(Text(printable(str(cell))) for cell in row))  # Text, because names may look like markup
+    # Lines may be longer than the terminal is wide: a cell that is cut or wrapped cannot be searched for.
     Console(highlight=False, soft_wrap=True, width=_WIDEST).print(table)
 
 
 def _line(text: str) -> None:
-    """Lines of ours; what people named is made `printable` before."""
+    """Print a line. Names that people chose must have been made `printable`."""
     _console().print(Text(text))
 
 
@@ -47,7 +47,7 @@ def _count(number: int, what: str) -> str:
 
 
 def warn(text: str) -> None:
-    with suppress(OSError):  # nobody listens any more
+    with suppress(OSError):  # whoever read stderr is gone
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"warning: {text}"))
 
 
@@ -105,7 +105,7 @@ def _metrics(metrics: dict[str, Any]) -> str:
 
 
 def _each_target(metrics: dict[str, Any]) -> None:
-    """A line for each of several targets, if these are not too many."""
+    """Print a line for each of several targets, unless there are too many."""
     targets = metrics.get("targets", {})
     if len(targets) <= _SHOWN_CLASSES:
         for name, own in targets.items():
@@ -125,7 +125,7 @@ def _classes(per_class: list[dict[str, Any]]) -> None:
 
 
 def _slots(preparation: dict[str, Any]) -> None:
-    """Where there are categories or text: how much room their values took."""
+    """Print how many slots the values of categories and text use, where there are any."""
     if preparation["categories"] or preparation["crosses"] or preparation["texts"]:
         used, slots, shared = (preparation[name] for name in ("slots_used", "slots", "shared_entries"))
         _line(f"{'slots':<12} {_count(used, 'value')} in {slots:,}; {shared:.1%} of the entries share one")

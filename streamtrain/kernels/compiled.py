@@ -108,11 +108,11 @@ class _Number(ctypes.Structure):
 _STRUCTS = {
     "linear": LinearModel, "batch": BatchRows, "sparse": SparseRows, "update": WeightUpdate, "stream": StreamNumbers,
 }  # fmt: skip
-_SHARED = {"BUCKET": BUCKET, "HASH_STEP": HASH_STEP, "IN_WORD": IN_WORD, "LANES": LANES, "PAD": PAD} | {
-    f"{struct}.{field[0]}": getattr(mirror, field[0]).offset
-    for struct, mirror in _STRUCTS.items()
-    for field in mirror._fields_
-}
+_SHARED = {
+    "BUCKET": BUCKET, "HASH_STEP": HASH_STEP, "IN_WORD": IN_WORD, "LANES": LANES, "PAD": PAD,
+    **{f"sizeof {name}": ctypes.sizeof(struct) for name, struct in _STRUCTS.items()},
+    **{f"{name}.{f[0]}": getattr(struct, f[0]).offset for name, struct in _STRUCTS.items() for f in struct._fields_},
+}  # fmt: skip
 
 
 def open_library(path: Path, *, keep_gil: bool = False) -> tuple[ctypes.CDLL, dict[str, int]]:

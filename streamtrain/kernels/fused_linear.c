@@ -1,5 +1,5 @@
-/* A step of a linear model with one output: everything that is done to each row, in one pass; and many steps in one call.
- * The twin in numpy is in fused_linear.py. */
+/* Many steps of a linear model with one output in one call; in each, everything that is done to a row is done in one pass.
+ * streamtrain/learn does the same in numpy, step by step. */
 
 #include "kernels.h"
 
@@ -147,8 +147,8 @@ static void descend(const struct touched *s, float share, float rate, float forg
 }
 
 /* A step of the model, all but the update: results are the scores of the batch, and the gradient, sums and squared of the
- * model. The slope of a row is the prediction of the learning weights less the target. Rows are
- * prepared in scratch, a block at a time: rows that are not written to need not go back to memory. */
+ * model. The slope of a row is the prediction of the learning weights less the target. Rows are prepared in scratch, a
+ * block at a time: rows that are not written to need not go back to memory. */
 static void linear_step(struct linear *model, const struct batch *batch, struct touched *touched)
 {
     const int64_t width = model->width, count = batch->count;
@@ -240,9 +240,9 @@ static void move_dense(struct linear *model, const struct update *update, const 
     }
 }
 
-/* Batch after batch, each of size rows: linear_step, then the update of the weights, operation for operation as numpy does
- * it. The scoring weights are the average of the learning weights. sparse may be NULL. Returns the number of batches
- * learned: a batch whose sums or gradient are not finite ends the run before its update. */
+/* Batch after batch, each of size rows: a step, then the update of the weights, operation for operation as numpy does it.
+ * The scoring weights are the average of the learning weights. sparse may be NULL. Returns the number of batches learned: a
+ * batch whose sums or gradient are not finite ends the run before its update. */
 int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t size, const struct sparse *sparse,
                       const struct update *update, struct stream *stream)
 {

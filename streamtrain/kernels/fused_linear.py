@@ -1,4 +1,4 @@
-"""Many steps of a linear model with one output in one call: everything that is done to a row, in one pass."""
+"""Many steps of a linear model with one output in one call; in each, everything that is done to a row is done in one pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCRATCH_WIDTH = 1024  # rows of up to so many numbers are prepared in scratch: 
 
 
 class LinearStep:
-    """The steps of a linear model with one output, each in one pass over the rows of a batch. Only where ``COMPILED``.
+    """The steps of a linear model with one output, by compiled kernels.
 
     maps: centre, shift and scale, shape (3, width). scoring, learning: two sets of weights, each of shape (width + 1,),
     the intercept last. All are float32 and are read anew at each call: change them in place. logistic: whether a
@@ -38,7 +38,7 @@ class LinearStep:
             address(self._gradient), address(self._sums), 0.0,
         )  # fmt: skip
         self._at = ctypes.addressof(self._model)
-        if library() is not None and width <= _SCRATCH_WIDTH:
+        if width <= _SCRATCH_WIDTH:
             self._scratch = np.empty((number("BLOCK"), width), np.float32)
             self._model.scratch = address(self._scratch)
 
@@ -48,7 +48,7 @@ class LinearStep:
 
     @property
     def squared(self) -> float:
-        """The sum of the squared slopes of the rows of the last batch."""
+        """The sum of the squared slopes, prediction less target, of the last batch."""
         return float(self._model.squared)
 
     def run(
@@ -56,19 +56,23 @@ class LinearStep:
         block: NDArray[np.float64], *, step: float, l2: float, forget: float, sparse: Sparse | None = None,
         table: Floats | None = None, prior: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
-        """Prepare and predict the rows of a batch, and update the weights by the normalised adaptive gradient; then the next
-        batch. To the same bits as with one batch a call. The scoring weights are the average of the learning weights.
+        """Batch after batch: prepare the rows, predict, and move the weights by the normalised adaptive gradient, and their
+        average. Many batches in one call give the same bits as one a call. Only where ``COMPILED``.
 
-        rows, targets: of all batches, each of ``batch`` rows. squares: of the optimizer, shape (width + 1,). clock: rows,
-        batches, rows measured, power, noise; shape (5,). block: the sums of each batch are added to it, shape (2, width).
-        sparse: the sparse part of the rows. table: weight, average, squares and steps of each of its columns, shape
-        (columns, 4). prior: two factors of the noise, which are added to the squares of dense weights and of the table's.
-        All but the sparse part are changed in place.
+        rows: raw features of all batches, each of ``batch`` rows, shape (rows, width), float32; they **may be prepared in
+        place**, ``(rows - shift) * scale``. targets: shape (rows,), float32. squares: of the optimizer, shape
+        (width + 1,). clock: rows, batches, rows measured, power, noise; shape (5,). block: the sums of each batch are added
+        to it, shape (2, width). sparse: the sparse part of the rows. table: weight, average, squares and steps of each of
+        its columns, shape (columns, 4). prior: two factors of the noise, which are added to the squares of dense weights
+        and of the table's. All but the sparse part are changed in place.
 
-        Returns how many batches were learned; the predictions, shape (rows,); and of the last batch the gradient, summed
-        over its rows, shape (width + 1,), and the sums of the raw rows about the centre, shape (2, width), float32, both
-        valid until the next call. Where not all batches were learned, the last one was predicted only: its gradient or
-        its sums are not finite.
+        The scoring weights make the predictions, and are the average of the learning weights; the gradient is that of the
+        learning weights.
+
+        Returns how many batches were learned; the predictions, shape (rows,); and, of the last batch, the sum of
+        ``(prediction - target) * (row, 1)``, shape (width + 1,), and the sums of the raw rows about the centre, shape
+        (2, width), both float32 and valid until the next call. Where not all batches were learned, the last one is that
+        whose gradient or sums are not finite: it was predicted, but not learned.
         """
         compiled = library()
         assert compiled is not None

@@ -257,6 +257,7 @@ int st_has_avx2(void)
 }
 
 #define CONSTANT(name) {#name, name}
+#define SIZE(type) {"sizeof " #type, sizeof(struct type)}
 #define FIELD(type, name) {#type "." #name, offsetof(struct type, name)}
 
 /* What Python reads from the library, or compares with its own; ends with a name that is NULL. */
@@ -273,5 +274,6 @@ const struct number st_numbers[] = {
     FIELD(update, learning_rate), FIELD(update, l2), FIELD(update, forget), FIELD(update, prior),
     FIELD(update, sparse_prior), FIELD(update, squares), FIELD(update, totals),
     FIELD(stream, rows), FIELD(stream, batches), FIELD(stream, measured), FIELD(stream, power), FIELD(stream, noise),
+    SIZE(linear), SIZE(batch), SIZE(sparse), SIZE(update), SIZE(stream),
     {0, 0},
 };

@@ -55,8 +55,8 @@ def read_state(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     found = tensors.load(folder / _ARRAYS)
     if found.sha256 != description["sha256"]:
         raise RunError(
-            f"{folder}: model.safetensors was changed or damaged since it was written: its checksum differs; where the run has its "
-            "checkpoints, `streamtrain fit --resume` writes it again"
+            f"{folder}: model.safetensors was changed or damaged since it was written: its checksum differs; where "
+            "the run has its checkpoints, `streamtrain fit --resume` writes it again"
         )
     return found.arrays
 

@@ -45,15 +45,49 @@ _LARGE_READS_SHARE = 0.3  # of what the budget leaves beside the baseline: more,
 
 @dataclass(frozen=True, repr=False)
 class Plan(MemoryPlan):
-    """The order's parameters, the knobs, and every term.
+    """What a fit would do and take: the order's parameters, the knobs, and the memory terms.
 
-    windows: of an epoch. windows_in_flight: held in memory at a time. threads: reads at a time. read_share: the share of a
-    chunk's columns that one read takes at most (1.0: all at once). slice_rows: rows of a slice of a streamed chunk.
-    streamed_chunks: how many chunks are read in slices. read_bytes: what all reads together may take.
-    enough_bytes, enough_window_rows, enough_hash_bits: a budget, a window for this budget, and fewer slots for categories and
-    text, with which the plan would fit; None where it fits already, or where nothing would be small enough.
-    good_chunk_rows: rows of chunks that are neither small nor large. is_fixed: whether a resumed run has set the window and
-    the columns.
+    Made by `make_plan`. It may not fit the budget: see `fits` and `require_fits`.
+
+    Attributes
+    ----------
+    budget_bytes, budget_given
+        The most resident memory that the process may use, and whether the user set it.
+    terms
+        What takes memory, as `Term` values; `term_bytes` has their bytes by name, `peak_bytes` the predicted peak.
+    rows, chunks
+        Of the data.
+    windows, window_rows
+        The windows of an epoch, and the most rows in one.
+    batch_size
+        Rows of a batch.
+    windows_in_flight, threads
+        Windows in memory at a time, and reads at a time.
+    read_share
+        The share of a chunk's columns that one read takes at most; 1.0 for all columns at once.
+    slice_rows, streamed_chunks
+        Rows of a slice of a streamed chunk, and how many chunks are read in slices.
+    read_bytes
+        What all reads under way may take together.
+    shuffle
+        Whether rows are learned in shuffled order.
+    warnings
+        Sentences about what the order mixes badly.
+    enough_bytes, enough_window_rows, enough_hash_bits
+        A budget, a window for this budget, and a number of slots for categories and text, with which the plan would fit; None
+        where it fits already, or where nothing would be small enough.
+    good_chunk_rows
+        Rows of chunks that are neither small nor large.
+    is_fixed
+        Whether a resumed run has set the window and the columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamtrain import make_plan
+    >>> plan = make_plan({"x": np.arange(5000.0), "y": np.arange(5000) % 2}, target="y", memory="1GB")
+    >>> plan.fits, plan.window_rows, plan.peak_bytes == sum(plan.term_bytes.values())
+    (True, 5000, True)
     """
 
     rows: int

@@ -53,9 +53,11 @@ class FolderLock:
     def _acquire(self) -> None:
         from filelock import Timeout
 
+        is_made = False
         for _ in range(_TRIES):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                is_made = True
                 self._lock.acquire()
                 return
             except Timeout:
@@ -71,6 +73,9 @@ class FolderLock:
                     raise
                 self.works = False
                 return
+        if not is_made:
+            there = next(parent for parent in self.folder.absolute().parents if parent.exists())
+            raise RunError(f"--out {self.folder}: {there} cannot be written: no folder can be made in it")
         raise RunError(f"{self.folder}: cannot be locked: it is made and removed all the time")
 
     def _sign(self, handle: int) -> None:

@@ -55,7 +55,7 @@ def evaluate(
     Examples
     --------
     >>> import numpy as np
-    >>> from streamtrain.train.fit import fit
+    >>> from streamtrain import fit
     >>> x = np.random.default_rng(0).normal(size=20_000)
     >>> data = {"x": x, "y": (x > 0).astype(int)}
     >>> evaluate(fit(data, target="y").model, data)["metrics"]["accuracy"] > 0.95

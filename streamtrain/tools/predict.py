@@ -76,7 +76,7 @@ def predict(
     Examples
     --------
     >>> import tempfile
-    >>> from streamtrain.train.fit import fit
+    >>> from streamtrain import fit
     >>> data = {"x": np.arange(100.0), "y": np.arange(100) % 2}
     >>> done = predict(fit(data, target="y").model, data, out=tempfile.mkdtemp() + "/p.parquet")
     >>> done["rows"]

@@ -1,7 +1,7 @@
-"""What a fit scores on its way: progressive and held-out rows, the end of each epoch, and the best model so far.
+"""The scores of a fit: of rows before they are learned, of held-out rows, at the end of each epoch; and the best model so far.
 
-The trainer tells it of every batch; it tells the trainer when an epoch was the last that helps. All of it is state, so that
-a fit that goes on from a checkpoint reports the same numbers.
+The trainer reports every batch here, and learns from here when patience ends the training. All of it is state: a fit that is
+resumed from a checkpoint reports the same numbers.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from streamtrain.state import part
 
 __all__ = ["ScoreLine", "Scores"]
 
-_FIRST_RECORD = 1024  # rows learned when scores are recorded first; then each time that they have doubled
+_FIRST_RECORD = 1024  # rows learned when scores are first recorded; then each time that number has doubled
 
 ScoreLine = dict[str, Any]
 
 
 class Scores:
-    """Scores of a fit, of a target. holdout: whether rows are held out. patience: epochs, or None (see `Patience`).
+    """The scores of a fit.
 
-    lines: what was recorded, a line each time that the rows learned have doubled, and one an epoch. rows: distinct training
-    rows, known once an epoch is over. held: rows scored that are held out, over all epochs. batches: that were learned.
-    best: epoch, the model's state behind it, and the metrics that it was judged by; None without patience.
+    target: what is predicted. holdout: whether rows are held out. patience: epochs, or None (see `Patience`).
+
+    lines: the recorded scores: a line each time that the rows learned have doubled, and one at the end of each epoch. rows: the
+    distinct training rows, known after the first epoch. held: held-out rows that were scored, over all epochs. batches: learned
+    so far. best: the epoch, the state of the model after it, and the metrics that judged it; None without patience.
     """
 
     def __init__(self, target: Target, *, holdout: bool, patience: int | None) -> None:
@@ -40,26 +42,26 @@ class Scores:
         self.rows = self.held = self.batches = 0
         self.lines: list[ScoreLine] = []
         self.best: tuple[int, dict[str, Any], Metrics] | None = None
-        self.is_over = False  # whether patience is at its end
+        self.is_over = False  # whether patience has ended the training
         self._holds_out, self._patience = holdout, None if patience is None else Patience(patience)
         self._next_record = _FIRST_RECORD
-        self._ends: list[int] = []  # which lines are the ends of epochs
-        self._judge, self._judged = "progressive", self.progressive  # what tells best how good the model is
+        self._ends: list[int] = []  # which lines are those of the ends of epochs
+        self._judge, self._judged = "progressive", self.progressive  # the best evidence of how good the model is
 
     # -- on the way ----------------------------------------------------------------------------------------------------
 
     def learned(self, batch: Batch, predictions: NDArray[np.float32], size: int) -> None:
-        """Rows that were predicted, then learned, in batches of ``size``."""
+        """Add rows that were predicted and then learned, in batches of ``size``."""
         self.progressive.update(batch.targets, predictions, batch.weights)
         self.batches += -(-len(batch) // size)
 
     def scored(self, batch: Batch, predictions: NDArray[np.float32]) -> None:
-        """Held-out rows that were predicted."""
+        """Add held-out rows that were predicted."""
         self.holdout.update(batch.targets, predictions, batch.weights)
         self.held += len(batch)
 
     def on_the_way(self, rows_seen: int, seconds: float) -> ScoreLine | None:
-        """A line where as many rows have been learned as one is due for."""
+        """A line of scores where the rows learned have doubled since the last one; otherwise None."""
         if rows_seen < self._next_record:
             return None
         while self._next_record <= rows_seen:
@@ -70,62 +72,67 @@ class Scores:
 
     @property
     def epochs(self) -> int:
-        """How many are over."""
+        """How many epochs are over."""
         return len(self._ends)
 
     def end_epoch(
         self, rows_seen: int, seconds: float, validation: Metrics | None, state: Callable[[], dict[str, Any]]
     ) -> ScoreLine:
-        """The line of an epoch that is over. validation: of other data. state: the model's, taken where it is the best.
+        """End an epoch. Returns its line of scores.
 
-        Raises DataError where there was nothing to learn, or nothing to judge by.
+        validation: the metrics of the validation data. state: returns the state of the model; called when it is the best yet.
+        Raises DataError where nothing was learned, or where patience has no loss to judge by.
         """
-        epoch, found = self.epochs, {"progressive": scores(self.progressive)}
-        if found["progressive"]["loss"] is None:
-            raise DataError("nothing was learned: every row is held out, weighs nothing, or was skipped")
+        epoch, line = self.epochs, {"progressive": scores(self.progressive)}
+        if line["progressive"]["loss"] is None:
+            raise DataError(
+                "nothing was learned: every row is held out, has weight 0, or was skipped; check --holdout and --weight"
+            )
         self.rows = self.rows or rows_seen  # of the first epoch: each once
         self._judge, self._judged = "progressive", self.progressive
         if self._holds_out:
             self._judge, self._judged, self.holdout = "holdout", self.holdout, metrics_for(self.target)
-            found["holdout"] = scores(self._judged)
+            line["holdout"] = scores(self._judged)
         if validation is not None:
             self._judge, self._judged = "validation", validation
-            found["validation"] = scores(validation)
+            line["validation"] = scores(validation)
         self._ends.append(len(self.lines))
         if self._patience is not None:
-            self._judge_model(epoch, found[self._judge], state)
-        return self._line(epoch, rows_seen, seconds, found)
+            self._judge_model(epoch, line[self._judge], state)
+        return self._line(epoch, rows_seen, seconds, line)
 
     def _judge_model(self, epoch: int, judged: dict[str, Any], state: Callable[[], dict[str, Any]]) -> None:
-        """Whether the loss on rows that were not learned has not become better for long enough; the best is kept."""
+        """Keep the model if it is the best so far, and end the training if the loss has not improved for long enough."""
         assert self._patience is not None
         if judged["loss"] is None:
-            raise DataError("--patience: no loss to judge by: no row was held out, or is in the validation data")
+            raise DataError(
+                "--patience: there is no loss to judge by: no row was held out, and the validation data have none"
+            )
         self.is_over = self._patience.update(judged["loss"])
         if self._patience.best is not None and self._patience.best[1] == epoch:
             self.best = epoch, state(), self._judged
 
-    def _line(self, epoch: int, rows_seen: int, seconds: float, found: dict[str, Any]) -> ScoreLine:
+    def _line(self, epoch: int, rows_seen: int, seconds: float, by_kind: dict[str, Any]) -> ScoreLine:
         line = {"epoch": epoch, "rows_seen": rows_seen, "seconds": round(seconds, 3)}
-        self.lines.append(line | {name: found.get(name) for name in SCORE_KINDS})
+        self.lines.append(line | {name: by_kind.get(name) for name in SCORE_KINDS})
         return self.lines[-1]
 
     # -- for the report ------------------------------------------------------------------------------------------------
 
     @property
     def best_epoch(self) -> int | None:
-        """Whose model is kept, where training may stop before its end."""
+        """The epoch whose model is kept; None without patience."""
         return None if self.best is None else self.best[0]
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The scores of the model that is kept: progressive, holdout and validation, None where there are none."""
+        """The scores of the model that is kept, by kind: progressive, holdout, validation. None where there are none."""
         line = self.lines[self._ends[-1 if self.best is None else self.best[0]]]
         return {name: line[name] for name in SCORE_KINDS}
 
     @property
     def per_class(self) -> list[dict[str, Any]] | None:
-        """See `scores.per_class`; of the model that is kept."""
+        """The scores of each class, of the model that is kept (see `metrics.scores.per_class`)."""
         return per_class(self._judged if self.best is None else self.best[2], self.target)
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -133,13 +140,13 @@ class Scores:
     @property
     def nbytes(self) -> int:
         """Bytes of all metrics."""
-        held = {
+        distinct = {
             id(m): m for m in (self.progressive, self.holdout, self._judged, *([self.best[2]] if self.best else []))
         }
-        return sum(metrics.nbytes for metrics in held.values())
+        return sum(metrics.nbytes for metrics in distinct.values())
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is text or a number, for JSON; and arrays by name."""
+        """The state: what JSON can hold, and arrays by name."""
         patience, own = self._patience, {"progressive.": self.progressive}
         if self._holds_out:
             own["holdout."] = self.holdout
@@ -155,26 +162,26 @@ class Scores:
         private = {"next_record": self._next_record, "ends": list(self._ends), "judge": self._judge}
         return {name: getattr(self, name) for name in names} | private, arrays
 
-    def load_state_dict(self, known: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned. Raises ValueError or LookupError for what it did not."""
-        ends, best = known["ends"], known["best_epoch"]
-        if known["next_record"] < 1 or any(not 0 <= end < len(known["lines"]) for end in ends):
-            raise ValueError("its scores are of another run")
-        if known["judge"] not in SCORE_KINDS or not (best is None or 0 <= best < len(ends)):
-            raise ValueError("what it was judged by is of another run")
+    def load_state_dict(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned. Raises ValueError or LookupError for anything else."""
+        ends, best = header["ends"], header["best_epoch"]
+        if header["next_record"] < 1 or any(not 0 <= end < len(header["lines"]) for end in ends):
+            raise ValueError("its scores belong to another run")
+        if header["judge"] not in SCORE_KINDS or not (best is None or 0 <= best < len(ends)):
+            raise ValueError("its judge belongs to another run")
         for name in ("rows", "held", "batches", "is_over"):
-            setattr(self, name, known[name])
-        self.lines, self._ends = [dict(line) for line in known["lines"]], list(known["ends"])
-        self._next_record, self._judge = known["next_record"], known["judge"]
+            setattr(self, name, header[name])
+        self.lines, self._ends = [dict(line) for line in header["lines"]], list(header["ends"])
+        self._next_record, self._judge = header["next_record"], header["judge"]
         self._load(self.progressive, arrays, "progressive.")
         if self._holds_out:
             self._load(self.holdout, arrays, "holdout.")
         self._judged = self.progressive
         if self._judge != "progressive":
             self._judged = self._load(metrics_for(self.target), arrays, "judged.")
-        if known["best_epoch"] is not None:
+        if header["best_epoch"] is not None:
             judged = self._load(metrics_for(self.target), arrays, "best.judged.")
-            self.best = known["best_epoch"], part(arrays, "best.model."), judged
+            self.best = header["best_epoch"], part(arrays, "best.model."), judged
         if self._patience is not None:
             self._patience.load_state_dict(part(arrays, "patience."))
 

@@ -1,7 +1,8 @@
-"""What makes two fits the same: settings, data, versions. And how they differ, in words.
+"""Whether a run that is resumed is the same as it was: its settings, data and versions; and in words how it differs.
 
-A fit that goes on must have the order, the preparation and the learner of the one that began. Everything that decides
-only who reads and when may be another: budget, threads, a cluster. More epochs only add to what there is.
+A resumed fit must have the order, the preparation and the learner that it began with. What decides only who reads and when
+may change: the budget, the threads, a cluster. More epochs only add to what was learned. Each setting declares its own rule
+(`resume` in `streamtrain.options`).
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def resolved_names() -> list[str]:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two settings are the same; a list of one name is that name, and so are the parts of a cross.
+    """Whether two settings mean the same: a list of one name is that name, and a cross may be given by its parts.
 
     >>> is_same(("a",), "a"), is_same([("a", "b")], ["a:b"]), is_same(["a", "b"], ["b", "a"])
     (True, True, False)
@@ -115,7 +116,7 @@ def _shown(value: Any) -> str:
 
 
 def versions() -> dict[str, int]:
-    """Of what decides what comes out. Each is raised by whoever changes that."""
+    """The versions of what decides the result. Whoever changes one of these parts raises its version."""
     return {
         "order": shuffle.VERSION,
         "preparation": prepare.VERSION,
@@ -125,7 +126,7 @@ def versions() -> dict[str, int]:
 
 
 def require_same_versions(header: Mapping[str, Any]) -> None:
-    """Raises RunError where the order, the preparation or the learner is another than the run's."""
+    """Raise RunError if the order, the preparation or the learner has another version than the run."""
     for name, now in versions().items():
         if (was := header["versions"].get(name)) != now:
             raise RunError(
@@ -135,7 +136,7 @@ def require_same_versions(header: Mapping[str, Any]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What the last bits of sums may depend on."""
+    """What can change the last bits of sums."""
     return {
         "streamtrain": sys.modules["streamtrain"].__version__,  # which imports this, so it cannot be imported here
         "numpy": np.__version__,
@@ -152,7 +153,7 @@ def software() -> dict[str, str]:
 
 
 def environment_changes(header: Mapping[str, Any]) -> list[str]:
-    """Warnings, where the last bits may be others than an undisturbed run's."""
+    """Warnings where the last bits may differ from those of an uninterrupted run."""
     was, now = header["environment"], environment()
     changed = [f"{name} {was[name]} then, {now[name]} now" for name in now if was.get(name) != now[name]]
     if not changed:
@@ -161,7 +162,7 @@ def environment_changes(header: Mapping[str, Any]) -> list[str]:
 
 
 def _blas() -> str:
-    """The one that numpy uses: other libraries may have brought theirs."""
+    """The BLAS that numpy uses; other libraries may have loaded their own."""
     found = [each for each in threadpool_info() if each["user_api"] == "blas"]
     own = [each for each in found if "numpy" in each["filepath"]] or found
     return ", ".join(sorted({f"{each['internal_api']} {each['version']}" for each in own})) or "unknown"
@@ -180,7 +181,7 @@ def _processor() -> str:
 
 
 def describe_data(source: Source) -> dict[str, Any]:
-    """What the data are: the fingerprint decides; the rest says what changed."""
+    """A description of the data. The fingerprint decides whether they are the same; the rest says what changed."""
     reader, files = source.reader, None
     if isinstance(reader, FileBacked):
         sizes = reader.file_sizes
@@ -195,7 +196,7 @@ def describe_data(source: Source) -> dict[str, Any]:
 
 
 def _fingerprint(reader: Reader) -> str | None:
-    """Raises DataError where somebody's reader fails in it, or returns something else."""
+    """The fingerprint of the data. Raises DataError if the reader's method fails or returns no string."""
     try:
         found = reader.fingerprint()
     except (StreamtrainError, MemoryError):
@@ -208,7 +209,7 @@ def _fingerprint(reader: Reader) -> str | None:
 
 
 def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str = "the data") -> None:
-    """Raises UsageError where nothing tells whether data are the same, RunError where they are not."""
+    """Raise RunError if the data have changed, UsageError if there is no fingerprint to compare."""
     if was["fingerprint"] is None or now["fingerprint"] is None:
         raise UsageError(
             f"--resume: {what} have no fingerprint, so nothing tells whether they are the same: a reader must return one"

@@ -1,7 +1,7 @@
-"""What was asked, made precise: settings are checked, columns chosen, the target surveyed, the plan made.
+"""From data and settings to a job that can run: columns are chosen, the target is surveyed, the plan is made.
 
-In this order, so that nothing is read for a budget that cannot be met: settings, then metadata, then a plan; only when
-that fits the target, then the plan again, now that the classes and so the learner's bytes are known.
+The order is settings, metadata, plan, and only if the plan fits, the target; then the plan again, because the classes decide
+the bytes of the learner. So nothing is read for a budget that cannot be met.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ from streamtrain.train.settings import Settings
 
 __all__ = ["Job", "PriorModel", "Settings"]
 
-_FEWEST_BITS = 10  # that are advised: with fewer slots than that little is told apart
+_FEWEST_BITS = 10  # the fewest that are advised: fewer slots tell little apart
 
 
 @dataclass(frozen=True)
 class PriorModel:
-    """What an earlier run knows of its columns, its target and its model. goes_on: whether that run itself goes on, with its
-    own data: then neither the target nor the first rows are read again. ledger: its state, where it has one."""
+    """The model of an earlier run, with its columns and its target.
+
+    goes_on: whether that run itself is resumed, on its own data; then neither the target nor the first rows are read again.
+    ledger: the state of its ledger, if it has one.
+    """
 
     model: Model
     goes_on: bool = False
@@ -47,14 +50,14 @@ class PriorModel:
 
 @dataclass(frozen=True)
 class Job:
-    """A source, a fresh model for it, and the plan. ledger: of what is skipped; None where nothing may be."""
+    """A source, a new model for it, and the plan. ledger: the record of what is skipped; None where nothing may be skipped."""
 
     source: Source
     model: Model
     plan: Plan
     settings: Settings
     ledger: Ledger | None = None
-    is_known: bool = False  # whether an earlier run knows what the first rows are read for
+    is_known: bool = False  # whether the first rows need not be read, because an earlier run has read its own
 
     @classmethod
     def open(
@@ -65,14 +68,16 @@ class Job:
         validation: Sequence[Term] = (),
         known: PriorModel | None = None,
     ) -> Job:
-        """Open the data, plan, survey the target, plan again. A plan that does not fit is left for the caller to
-        refuse (`Plan.require_fits`); where it is the first one, the target was not read. validation: what it takes to score
-        validation data (`Scorer.terms`)."""
+        """Open the data, plan, survey the target, plan again.
+
+        Returns a job even if its plan does not fit: the caller refuses it (`Plan.require_fits`). If the first plan does not
+        fit, the target is not read. validation: the terms of scoring validation data (`Scorer.terms`).
+        """
         source = _open(data, settings, known)
         ledger = None
         if settings.on_error == "skip":
-            named = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
-            ledger = Ledger(named, source.table.total_rows, settings.max_skipped)
+            name = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
+            ledger = Ledger(name, source.table.total_rows, settings.max_skipped)
         job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=known is not None)
         if known is not None and known.goes_on:
             if ledger is not None and known.ledger is not None:
@@ -92,8 +97,8 @@ class Job:
         return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops, watch=watch)
 
     def ready(self) -> Job:
-        """The same job, now that its plan is accepted: the first features are read (see `Source.with_offsets`), unless an
-        earlier run knows what they are for."""
+        """The same job after its plan was accepted. Reads the first rows of some features (see `Source.with_offsets`), unless
+        an earlier run has done so."""
         if self.is_known:
             return replace(self, model=_make_model(self.source, self.settings))
         with self.monitor():
@@ -135,7 +140,7 @@ def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
 
 
 def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Model | None) -> Source:
-    """The source with its target known, and which columns are text. old: the model that is to learn further."""
+    """The source after a look at its target, and at which columns are text. old: the model that continues to learn."""
     target = None if old is None else old.target
     source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, earlier=target)
     if settings.loss is not None and LOSSES[settings.loss].target_scale == "mean":  # counts are counted from 0
@@ -149,7 +154,7 @@ def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Mo
 
 
 def _from_zero(target: Target | None) -> Target | None:
-    """The target as it is, whatever its values are near to."""
+    """The target with an offset of 0: counts must keep their zero."""
     if target is None or not any(target.offsets):
         return target
     return replace(target, offset=0.0, parts=tuple(replace(part, offset=0.0) for part in target.parts))
@@ -173,10 +178,10 @@ def _make_model(source: Source, settings: Settings) -> Model:
 
 
 def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tuple[Term, ...]:
-    """What is held beside the loader: the model, its scores, a checkpoint, and what scoring the validation data takes.
+    """The memory besides the loader: the model, its scores, a checkpoint, and the scoring of validation data.
 
-    The best model so far is kept where training may stop before its end. A checkpoint is planned whether the run is saved or
-    not: what is planned has a say in the order.
+    With patience, the best model so far is held, too. A checkpoint is planned even if the run is not saved: the plan decides
+    the order of the rows, which must not depend on --out.
     """
     best = settings.patience is not None
     scored = 2 + (settings.holdout > 0) + best  # rows learned, rows held out, those of the epoch before, and the best
@@ -190,10 +195,10 @@ def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tupl
 
 
 def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tuple[float, ...]:
-    """The weight of each class, in their order; empty where none were asked for. balanced: ``rows / (classes * count)``, so
-    that the classes weigh the same together, and a row weighs 1 on average.
+    """The weight of each class, in the order of the classes; empty if ``asked`` is None.
 
-    Raises UsageError for what cannot be.
+    With ``"balanced"`` a class weighs ``rows / (classes * count)``: all classes weigh the same in total, and a row weighs 1 on
+    average. Raises UsageError for weights that cannot be.
 
     >>> class_weights(Target("y", "classify", ("a", "b"), (90, 10), 100), "balanced")
     (0.5555555555555556, 5.0)
@@ -201,10 +206,12 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
     if asked is None:
         return ()
     if target.parts or target.task != "classify":
-        raise UsageError("--class-weight: is for one target of classes")
+        raise UsageError("--class-weight: needs one target that has classes: leave it out")
     if asked == "balanced":
         if not target.counts or not all(target.counts):
-            raise UsageError("--class-weight balanced: the rows of each class must be counted: leave out --classes")
+            raise UsageError(
+                "--class-weight balanced: needs the rows of each class, which --classes does not count: leave out --classes"
+            )
         return tuple(sum(target.counts) / (len(target.counts) * count) for count in target.counts)
     assert isinstance(asked, Mapping)
     by_name: dict[str, Any] = {str(name): weight for name, weight in asked.items()}
@@ -216,7 +223,7 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
             raise UsageError(f"--class-weight {name}={weight}: must be a number, 0 or more")
     weights = tuple(float(by_name.get(name, 1.0)) for name in known)
     if not any(weights):
-        raise UsageError("--class-weight: no class weighs anything: there is nothing to learn")
+        raise UsageError("--class-weight: every class has weight 0: give at least one a weight above 0")
     return weights
 
 

@@ -43,7 +43,7 @@ class ParentRun:
 
     @property
     def _own(self) -> dict[str, Any]:
-        """The settings that are the model's."""
+        """The settings that belong to the model."""
         model, layout = self.model, self.model.layout
         assert model.recipe is not None
         names = list(model.target.names)
@@ -60,8 +60,8 @@ class ParentRun:
         }
 
     def settings(self, given: Mapping[str, Any]) -> Settings:
-        """Those of the model, and what is given beside them. Raises UsageError where something of the model's is given
-        otherwise."""
+        """The model's settings, and the given ones that are not the model's. Raises UsageError if a setting of the model is
+        given with another value."""
         own, found, different = self._own, dict(given), []
         rules = {name: option for name, (_, option) in options_of(Settings).items()}
         for name, value in given.items():
@@ -87,7 +87,7 @@ class ParentRun:
         return Settings.of(own | {name: value for name, value in found.items() if name in free or name not in own})
 
     def _may_be(self, name: str, value: Any) -> bool:
-        """Whether it is the loss that the model has by default, or the one that goes on where there are more classes."""
+        """Whether a loss is the one that the model has by default, or softmax, which continues logistic loss."""
         loss = loss_name(self.model.learner)
         return name == "loss" and (value == loss or (loss, value) == ("logistic", "softmax"))
 
@@ -126,7 +126,7 @@ class StartPoint:
 
     @property
     def effective(self) -> Settings:
-        """The settings, with what the run had made of sizes that were not given."""
+        """The settings, with the sizes that the run chose where they were not given."""
         made = {} if self.checkpoint is None else self.checkpoint["resolved"]
         return replace(self.settings, **{name: made[name] for name in identity.resolved_names() if name in made})
 
@@ -144,7 +144,7 @@ class FitRequest:
     progress: Callable[[Any], object] | None
 
     def check(self, out: str | Path | None, resume: bool) -> None:
-        """What needs no look at a disk."""
+        """Check what can be checked without reading anything. Raises UsageError."""
         if self.progress is not None and not callable(self.progress):
             raise UsageError(f"progress={self.progress!r}: must be a function")
         if not resume and self.continue_from is None:  # otherwise what is given is not all that there is
@@ -156,7 +156,7 @@ class FitRequest:
             require_savable(learner)
 
     def begin(self) -> StartPoint:
-        """From the beginning, or with the model of another run."""
+        """Begin a new run, or one that continues the model of another run."""
         if self.continue_from is not None:
             parent = ParentRun.load(self.continue_from, self.given.get("learner"))
             settings = parent.settings(self.given)
@@ -166,7 +166,7 @@ class FitRequest:
         return StartPoint(Settings.of(self.given), validate=self.validate)
 
     def go_on(self, header: dict[str, Any]) -> StartPoint:
-        """From a checkpoint."""
+        """Resume from a checkpoint. header: its header."""
         identity.require_same_versions(header)
         model, described = Model.of(header["model"], self.given.get("learner")), json.dumps(header.pop("model"))
         resumed = identity.resumed_settings(header, self.given)

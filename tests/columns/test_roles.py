@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from streamtrain.columns import roles
 from streamtrain.columns.categories import hash_values, seed_of
 from streamtrain.columns.choose import choose_role, choose_roles
 from streamtrain.columns.crosses import parse_crosses
-from streamtrain.columns.role import Column
+from streamtrain.columns.role import Column, Role
 from streamtrain.columns.texts import looks_like_text
 from streamtrain.errors import ColumnError, UsageError
 
@@ -46,6 +48,7 @@ def test_nested_types_are_refused_by_name_with_the_remedy(kind: Any) -> None:
     ("kind", "asked"),
     [
         (pa.string(), "number"),
+        (pa.string(), "time"),
         (pa.int64(), "text"),
         (pa.list_(pa.float32(), 2), "category"),
         (pa.list_(pa.int8()), "number"),
@@ -58,7 +61,14 @@ def test_what_a_column_cannot_be(kind: Any, asked: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "asked"),
-    [(pa.int64(), "category"), (pa.float32(), "category"), (pa.date32(), "number"), (pa.bool_(), "category")],
+    [
+        (pa.int64(), "category"),
+        (pa.float32(), "category"),
+        (pa.date32(), "time"),
+        (pa.dictionary(pa.int8(), pa.date32()), "time"),
+        (pa.date32(), "number"),
+        (pa.bool_(), "category"),
+    ],
 )
 def test_what_a_column_can_be_asked_to_be(kind: Any, asked: str) -> None:
     assert choose_role(pa.field("x", kind), asked).role == asked
@@ -92,6 +102,20 @@ def test_a_value_has_one_signature_however_it_is_encoded(values: list[Any], kind
 def test_columns_do_not_share_signatures() -> None:
     array = pa.array(["a", "b"])
     assert set(hash_values(array, seed_of("x")).tolist()).isdisjoint(hash_values(array, seed_of("y")).tolist())
+
+
+@pytest.mark.parametrize("name", roles.ROLES)
+def test_a_role_is_listed_by_its_name_and_kept_by_a_model(name: str) -> None:
+    role = roles.role_named(name)
+    assert role.name == name and issubclass(type(role), Role)
+    kinds = [kind for kind in (pa.float64(), pa.date32(), pa.string()) if role.accepts(kind)]
+    for kind in kinds:
+        column = replace(choose_role(pa.field("x", kind), name), **dict.fromkeys(role.remembers, 7.0))
+        loaded = Column.of(json.loads(json.dumps(role.describe(column))))
+        assert replace(loaded, is_requested=True) == column
+    assert kinds
+    with pytest.raises(ValueError, match="'sound' is not a role: must be one of number"):
+        roles.role_named("sound")
 
 
 def test_crosses() -> None:

@@ -1,4 +1,4 @@
-"""Libraries that end the process: on the command line that is one line that names the signal and what was being read."""
+"""A library that ends the process: the command line prints one line with the signal and what was being read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import zarr
 
 from streamtrain.kernels import COMPILED
 
-pytestmark = pytest.mark.skipif(not COMPILED, reason="crashes are answered by the compiled library")
+pytestmark = pytest.mark.skipif(not COMPILED, reason="the kernels were not compiled: the handler is part of them")
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,7 +107,7 @@ def test_a_file_that_pyarrow_aborts_at() -> None:
         f"import pyarrow.parquet as pq; pq.read_metadata({str(ROOT / ENCRYPTED)!r}).row_group(0).column(4).to_dict()"
     )
     found = run(touched, "fit", "boxes://a", "--target", "y")
-    said = [line for line in found.stderr.splitlines() if line.startswith("error: ")]  # what C++ says stands before it
+    said = [line for line in found.stderr.splitlines() if line.startswith("error: ")]  # C++ prints something before it
     assert found.returncode == 2 and len(said) == 1 and "SIGABRT while reading part-3" in said[0]
 
 
@@ -134,7 +134,7 @@ def test_a_crash_while_nothing_is_read_is_a_bug() -> None:
 
 
 def test_a_thread_of_a_library_s_own() -> None:
-    """What decodes is not what asked: then the reads under way are named."""
+    """The thread that crashes is not the one that asked for the read: then all reads under way are named."""
     other = "t = threading.Thread(target=os.abort); t.start(); t.join()"
     found = run(other, "fit", "boxes://a", "--target", "y", "--threads", "1")
     assert found.returncode == 2 and re.search(r"SIGABRT while reading (part-\d, )*part-3", found.stderr)
@@ -189,7 +189,7 @@ def test_a_zarr_store_is_named(tmp_path: Path) -> None:
 
 
 def test_what_it_costs() -> None:
-    """Two calls of a C function. The bound is for slow machines; measured: 1.5 µs."""
+    """Two calls of a C function: 1.5 µs, measured; the bound is for slow machines."""
     code = """
 import time
 from streamtrain.kernels.crash import answer_crashes, reading

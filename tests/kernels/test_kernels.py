@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,6 @@ def one_batch(maps: Any, weights: Any, rows: Any, targets: Any, *, logistic: boo
     return scores, gradient, sums
 
 
-@pytest.mark.skipif(not kernels.COMPILED, reason="there are no compiled kernels")
 @given(shapes.filter(lambda shape: shape[0] > 0), st.booleans())
 @example((3, 1025, 0), True)
 def test_a_linear_step_is_what_numpy_makes_of_it(shape: tuple[int, int, int], logistic: bool) -> None:
@@ -114,7 +114,15 @@ def test_a_linear_step_is_what_numpy_makes_of_it(shape: tuple[int, int, int], lo
         )
 
 
-@pytest.mark.skipif(not kernels.COMPILED, reason="there are no compiled kernels")
+def test_a_copy_of_a_step_has_arrays_of_its_own() -> None:
+    arrays = [np.ones(shape, np.float32) for shape in ((3, 2), 3, 3)]
+    step = LinearStep(*arrays, logistic=False)
+    copy = pickle.loads(pickle.dumps(step))
+    state = np.zeros(3, np.float32), np.array([0.0, 0.0, 0.0, 1.0, 0.0]), np.zeros((2, 2))
+    copy.run(np.ones((5, 2), np.float32), 5, np.zeros(5, np.float32), *state, step=0.5, l2=0.0, forget=4.0)
+    assert (step.learning == 1).all() and (copy.learning != 1).any()
+
+
 def test_the_sigmoid_holds_everywhere() -> None:
     margins = np.concatenate([np.linspace(-120, 120, 4001), [-np.inf, np.inf, np.nan]]).astype(np.float32)
     maps, one = np.array([[0], [0], [1]], np.float32), np.array([[1, 0], [1, 0]], np.float32)

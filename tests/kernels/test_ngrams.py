@@ -69,7 +69,7 @@ def test_compiled_and_python_give_the_same_bits(
 
 
 @settings(deadline=None)
-# Where sklearn folds and cuts as we do: no marks, no final sigma, no capital that becomes two letters.
+# Texts that sklearn folds and cuts as we do: no marks, no final sigma, no capital that becomes two letters.
 @given(st.text("abcXY zé É,.!_9д Д 日\n😀", max_size=80), lengths, lengths)
 def test_n_grams_are_those_of_sklearn(text: str, words: tuple[int, int], characters: tuple[int, int]) -> None:
     options = {"token_pattern": r"(?u)\w+", "ngram_range": words}
@@ -82,7 +82,7 @@ def test_n_grams_are_those_of_sklearn(text: str, words: tuple[int, int], charact
         _, hashes, values = ngrams(texts_of(text), 0, 5, **({"words": (0, 0), "characters": (0, 0)} | {name: asked}))
         assert len(set(hashes.tolist())) == len(hashes) == len(wanted)
         damped = np.array([1 + math.log(count) for count in wanted.values()])
-        # Within a kind sklearn's order is by length, ours by place.
+        # sklearn orders the n-grams of a kind by length, we by position.
         np.testing.assert_allclose(np.sort(values), np.sort(damped) / np.linalg.norm(damped), rtol=1e-6)
 
 
@@ -90,7 +90,7 @@ def hashes_of(text: str, **options: Any) -> set[int]:
     return set(ngrams(texts_of(text), 0, 1, **options)[1].tolist())
 
 
-def test_n_grams_are_known_by_their_text_wherever_they_stand() -> None:
+def test_an_n_gram_has_the_same_hash_wherever_it_is() -> None:
     words = {"words": (1, 2), "characters": (0, 0)}
     one, other = hashes_of("red fox, RED", **words), hashes_of("the Fox: red fox", **words)
     assert len(one & other) == 4  # red, fox, red fox, fox red
@@ -100,7 +100,7 @@ def test_n_grams_are_known_by_their_text_wherever_they_stand() -> None:
     assert hashes_of("red") != set(ngrams(texts_of("red"), 0, 2)[1].tolist())
 
 
-def test_entries_stand_in_the_order_of_first_appearance() -> None:
+def test_entries_are_in_the_order_of_first_appearance() -> None:
     _, both, values = ngrams(texts_of("b a b"), 0, 1)
     single = [ngrams(texts_of(word), 0, 1, characters=(0, 0))[1][0] for word in "ba"]
     assert [both[0], both[1]] == single  # b, a, b a, a b, and characters
@@ -153,7 +153,7 @@ def test_room_grows_where_there_is_too_little(monkeypatch: pytest.MonkeyPatch) -
         ngrams(texts_of(*rows), 0, 1)
 
 
-def test_what_folds_to_what_is_the_same_in_every_python() -> None:
+def test_folding_is_the_same_in_every_python() -> None:
     assert zlib.crc32(module._symbols().astype("<u4").tobytes()) == 3211014394
 
 
@@ -165,7 +165,7 @@ def test_no_hash_is_0() -> None:
 
 
 @pytest.mark.parametrize("asked", [(0, 1), (2, 1), (-1, 2), (1, 9), (1, 0)])
-def test_lengths_that_are_none(asked: tuple[int, int]) -> None:
+def test_lengths_that_cannot_be(asked: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"words=.*lengths of n-grams must be from 1 to 8"):
         ngrams(texts_of("a"), 0, 1, words=asked)
     with pytest.raises(ValueError, match=r"characters=.*\(0, 0\) means no n-grams"):

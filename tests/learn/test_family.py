@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -61,3 +63,12 @@ def test_a_built_in_family_keeps_the_contract(name: str) -> None:
 def test_settings_that_a_family_does_not_have() -> None:
     with pytest.raises(UsageError, match="depth: --learner linear has no such setting"):
         recipe("linear", depth=3)
+
+
+def test_the_list_of_families_is_read_without_numpy() -> None:
+    script = """import sys
+from streamtrain.learn.family import FAMILIES, require_name
+assert [require_name(name) for name in FAMILIES]
+print(sorted({"numpy", "pyarrow", "dask"} & set(sys.modules)))"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"

@@ -255,7 +255,7 @@ def test_digits_of_which_two_come_later() -> None:
     first = Source.open(some(few & (late < 900)), target="digit").surveyed()
     old = Model(first.layout, recipe())
     fitted(first, old, 4)
-    second = Source.open(some((late >= 900) & (late < 1350)), target="digit").surveyed(known=old.target)
+    second = Source.open(some((late >= 900) & (late < 1350)), target="digit").surveyed(earlier=old.target)
     layout = replace(old.layout_for(second.reader.schema, with_target=False), target=second.layout.target)
     new, scratch = Model(layout, recipe()), Model(layout, recipe())
     start_from(new, old)
@@ -273,7 +273,7 @@ def test_only_one_of_the_known_classes_occurs() -> None:
     old = Model(first.layout, recipe())
     fitted(first, old, 1)
     seven = {name: values[data["digit"] == 7] for name, values in data.items()}
-    source = Source.open(seven, target="digit").surveyed(known=old.target)
+    source = Source.open(seven, target="digit").surveyed(earlier=old.target)
     new = Model(source.layout, recipe())
     start_from(new, old)
     fitted(source, new, 1)

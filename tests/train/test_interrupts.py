@@ -349,7 +349,10 @@ def test_sigterm(tmp_path: Path, how: str) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, *map(str, command)], text=True, **pipes)  # type: ignore[call-overload]
     try:
-        wait_for(lambda: (run / "metrics.jsonl").exists() or process.poll() is not None, "the first scores")
+        scores = run / "metrics.jsonl"  # there before its first line is
+        wait_for(
+            lambda: (scores.exists() and scores.stat().st_size > 0) or process.poll() is not None, "the first scores"
+        )
         sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=WAIT)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import BUCKET, DATA
-from make import PROMPT, WAIT
+from make import PROMPT, WAIT, run_streamtrain
 from proxy import Faults, Proxy
 
 import streamtrain
@@ -44,14 +44,6 @@ def state_of(result: streamtrain.FitResult) -> str:
 @pytest.fixture(scope="module")
 def local() -> dict[str, str]:
     return {name: weights(DATA / name) for name in FORMATS}
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "streamtrain", *arguments], capture_output=True, text=True, check=False, timeout=60,
-        env=os.environ | environment,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -99,10 +91,11 @@ def test_a_server_that_comes_back_is_waited_for(web: int) -> None:
 
 def test_a_server_that_stays_down_is_an_error(tmp_path: Path) -> None:
     began = time.monotonic()
-    done = run("fit", "http://127.0.0.1:9/digits.parquet", "--target", "digit", "--json", STREAMTRAIN_RETRY_SECONDS="1")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: http://127.0.0.1:9/digits.parquet: given up after ")
-    assert len(done.stderr.splitlines()) == 1
+    url = "http://127.0.0.1:9/digits.parquet"
+    done = run_streamtrain("fit", url, "--target", "digit", "--json", STREAMTRAIN_RETRY_SECONDS="1")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {url}: given up after ")
+    assert len(done.err.splitlines()) == 1
     assert time.monotonic() - began < 45  # a minute would be the default
 
 
@@ -181,9 +174,9 @@ def test_credentials_are_nowhere(
 ) -> None:
     url = f"http://user:word@127.0.0.1:{web}/private/digits.parquet?signature=sesame"
     out = str(tmp_path / "run")
-    done = run("fit", url, "--target", "digit", "--json", "--out", out)
-    assert done.returncode == 0, done.stderr
-    shown = [done.stdout, done.stderr]
+    done = run_streamtrain("fit", url, "--target", "digit", "--json", "--out", out)
+    assert done.code == 0, done.err
+    shown = [done.out, done.err]
     shown += [file.read_bytes().decode(errors="replace") for file in Path(out).rglob("*") if file.is_file()]
     profile = streamtrain.profile(url, target="digit").as_dict()
     assert profile["data"] == f"http://127.0.0.1:{web}/private/digits.parquet"
