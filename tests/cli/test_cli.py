@@ -257,7 +257,7 @@ BAD = [
         ["--learning-rate-schedule constant: is for --optimizer sgd and momentum"],
     ),
     ("fit ok.parquet --target y --class-weight 0=2,7=1", ["--class-weight 7=1", "no such class"]),
-    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: is for one target of classes"]),
+    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: needs one target that has classes"]),
     ("fit ok.parquet --target y --patience 2", ["--patience 2: needs rows to judge by", "--holdout"]),
     ("fit ok.parquet --target y --patience 0 --holdout 0.1", ["--patience 0"]),
     ("fit ok.parquet --target y,q", ["no column 'q' for the target"]),
