@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pytest
 import zarr
 from make import PROMPT, WAIT, CommandLine, wait_for
 
+import streamtrain
 from streamtrain.errors import printable
 from streamtrain.options import split_names
 
@@ -257,7 +259,7 @@ BAD = [
         ["--learning-rate-schedule constant: is for --optimizer sgd and momentum"],
     ),
     ("fit ok.parquet --target y --class-weight 0=2,7=1", ["--class-weight 7=1", "no such class"]),
-    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: is for one target of classes"]),
+    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: needs one target that has classes"]),
     ("fit ok.parquet --target y --patience 2", ["--patience 2: needs rows to judge by", "--holdout"]),
     ("fit ok.parquet --target y --patience 0 --holdout 0.1", ["--patience 0"]),
     ("fit ok.parquet --target y,q", ["no column 'q' for the target"]),
@@ -325,16 +327,26 @@ BAD = [
 ]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the cases name, and a run ``r``: once for all of them, as each must leave it as it is."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with contextlib.chdir(folder):
+        _prepare()
+        streamtrain.fit("ok.parquet", target="y", out="r")
+    return folder
+
+
 @pytest.mark.parametrize(("line", "says"), BAD, ids=[line for line, _ in BAD])
-def test_bad_input(run: CommandLine, line: str, says: list[str]) -> None:
-    _prepare()
+def test_bad_input(
+    cli: CommandLine, prepared: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: list[str]
+) -> None:
+    monkeypatch.chdir(prepared)
     arguments = line.split()
-    if arguments[1:2] == ["r"]:
-        assert run("fit", "ok.parquet", "--target", "y", "--out", "r").code == 0
     if arguments[0] == "fit" and "--out" not in arguments:
         arguments += ["--out", "new/run"]
     before = sorted(str(p) for p in Path().rglob("*"))
-    done = run(*arguments)
+    done = cli(*arguments)
     assert done.code == 2 and done.out == "", done
     assert done.err.startswith("error: ") and done.err.count("\n") == 1 and done.err.endswith("\n"), done.err
     for text in says:
