@@ -43,7 +43,7 @@ def combinations() -> list[dict[str, Any]]:
             base = {"loss": loss, "optimizer": optimizer, "classes": next(turns) if len(fitting) > 1 else fitting[0]}
             if all(takes(**base, learning_rate_schedule=schedule) for schedule in SCHEDULES):
                 base["learning_rate_schedule"] = next(schedules)
-            further = islice(cycle(SETTINGS), i + 4 * j, None)
+            further = islice(cycle(SETTINGS), 4 * (i + j), None)
             found.append(next(s for more in further if takes(**(s := base | more))))
     return found
 
