@@ -123,6 +123,13 @@ def test_plan_inspect_make(run: CommandLine) -> None:
     assert fitted["classes"] is None and fitted["metrics"]["holdout"] is None and fitted["run"] is None
 
 
+def test_inspect_takes_roles_and_several_targets(run: CommandLine) -> None:
+    write("d.parquet", columns(k=np.arange(ROWS) % 9))
+    found = run("inspect", "d.parquet", "--target", "x,z", "--as", "k=category", "--json").json
+    becomes = {column["name"]: column["becomes"] for column in found["columns"]}
+    assert becomes == {"x": "target", "z": "target", "y": "number", "k": "category"}
+
+
 def test_people_see_names_as_they_are_on_one_line_each(run: CommandLine) -> None:
     write(
         "d.parquet", columns(**{"[red]a": np.zeros(ROWS), "two\nlines": np.zeros(ROWS), "esc\x1b[2J": np.zeros(ROWS)})
