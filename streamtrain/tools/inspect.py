@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain.columns.choose import choose_role
+from streamtrain.columns.settings import read_roles, read_target
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError
 from streamtrain.load import Source
@@ -40,7 +41,7 @@ def inspect(
     """
     reader = open_reader(data, missing_chunks=missing_chunks)
     table = ChunkTable.of(reader.chunks())
-    given = dict(roles or {})
+    target, given = read_target(target), dict(read_roles(roles or {}))
     for name in given:
         pick(reader.schema, name, "features")
     targets = [target] if isinstance(target, str) else list(target or ())
