@@ -102,7 +102,7 @@ class _Fit:
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
-            job, validation, self.asked.progress, self.asked.scheduler, keeper=folder, checkpoint_seconds=self.seconds
+            job, validation, self.asked.progress, self.asked.client, keeper=folder, checkpoint_seconds=self.seconds
         )
         self._place(trainer)
         with noted(self._how_to_go_on):
@@ -211,9 +211,9 @@ class _Fit:
         if not (history["is_over"] or done >= self.start.settings.epochs):
             return None
         try:
-            model, report = folder.model(), folder.report()
-        except RunError:
-            return None  # not written yet, or damaged: it is written from the checkpoint
+            model, report = folder.model(self.asked.given.get("learner")), folder.report()
+        except RunError:  # missing or damaged: of any other cause `FitRequest.go_on` has raised an error already
+            return None  # it is written from the checkpoint
         if (report.get("epochs"), report.get("rows_seen")) != (done, header["cursor"]["rows_seen"]):
             return None
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more continues it"

@@ -309,7 +309,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
         {"optimizer": "sgd"}, {"optimizer": "sgd", "learning_rate_schedule": "constant"},
         "--learning-rate-schedule sqrt; asked is constant",
     ),
-    "no average": ({}, {"average": False}, "has average True; asked is False"),
+    "no average": ({}, {"average": False}, "has --average True; asked is False"),
     "l1 on top": ({}, {"l1": 1e-3}, "has --l1 0; asked is above 0"),
     "l2 gone": ({"l2": 1e-3}, {}, "has --l2 above 0; asked is 0"),
     "ftrl by another step": (
