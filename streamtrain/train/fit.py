@@ -258,7 +258,7 @@ def _resolved(trainer: Trainer) -> dict[str, Any]:
     return {
         "batch_size": plan.batch_size,
         "window_rows": plan.window_rows,
-        "hash_bits": model.preparation.slots.bits,
+        "hash_bits": model.preparation.vocabulary.bits,
         "task": model.task,
         "loss": loss_name(model.learner),
     }

@@ -229,7 +229,7 @@ BAD = [
     ("--exclude x,z", "no feature is left"),
     ("--as x=ignore --as z=ignore", "no feature is left"),
     ("--classes 0", "give at least two"),
-    ("--task regress --classes 0,1", "--classes: a regression has none"),
+    ("--task regress --classes 0,1", "--classes: is for classification"),
 ]
 
 
