@@ -21,7 +21,7 @@ from streamtrain.kernels import permuted, unpermuted
 
 __all__ = [
     "VERSION", "Piece", "WindowPlan", "chunk_order", "held_out", "most_streams", "row_keys", "row_positions", "rows_at",
-    "streamed",     "windows",
+    "streamed", "windows",
 ]  # fmt: skip
 
 VERSION = 1  # of the order: a run cannot be resumed with another version

@@ -118,7 +118,7 @@ class _Fit:
         """For whoever interrupts the run, where it has a checkpoint."""
         if self.folder is None or not self.folder.checkpoints.exist():
             return None
-        return f"the run is kept: fit(..., out={str(self.folder.asked)!r}, resume=True) goes on"
+        return f"the run is kept: fit(..., out={str(self.folder.given_path)!r}, resume=True) goes on"
 
     def _warn(self, warnings: Sequence[str]) -> None:
         """Log each warning once."""
@@ -218,7 +218,7 @@ class _Fit:
             return None
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more continues it"
         _log.info(
-            f"{folder.asked} is finished: {count(done, 'epoch')}{' (--patience)' if history['is_over'] else ''}{more}"
+            f"{folder.given_path} is finished: {count(done, 'epoch')}{' (--patience)' if history['is_over'] else ''}{more}"
         )
         self._warn(report.get("warnings", []))
         return FitResult(model, StoredReport(report))
@@ -231,7 +231,7 @@ class _Fit:
         report.seconds = time.perf_counter() - self.started + (before["seconds"]["loop"] if before is not None else 0.0)
         if self.folder is not None:
             report.warnings += self.folder.warnings
-            report.run, report.fingerprint = str(self.folder.asked), self.static["data"]["fingerprint"]
+            report.run, report.fingerprint = str(self.folder.given_path), self.static["data"]["fingerprint"]
             report.resumes, report.changes = self.static["resumes"], self.static["changes"]
             self.folder.write(trainer.model, report)
         self._warn(report.warnings)
