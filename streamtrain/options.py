@@ -128,7 +128,7 @@ def check(settings: Any) -> None:
 
     Raises UsageError for the first one that cannot be.
     """
-    hints = _hints(type(settings))  # type: ignore[arg-type]  # a class is hashable
+    hints = kinds_of(type(settings))  # type: ignore[arg-type]  # a class is hashable
     for name, (_, option) in options_of(type(settings)).items():
         value = getattr(settings, name)
         if not option.kept or isinstance(value, str):
@@ -140,7 +140,8 @@ def check(settings: Any) -> None:
 
 
 @cache
-def _hints(settings: type) -> dict[str, Any]:
+def kinds_of(settings: type) -> dict[str, Any]:
+    """The annotation of each field of a dataclass of settings, by name."""
     return typing.get_type_hints(settings)
 
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import gc
 import signal
 
+import make
+import numpy  # noqa: F401 -- its BLAS is there to be limited
+import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 settings.register_profile("any machine", deadline=None)  # some are slow, or busy
 settings.load_profile("any machine")
+
+# A product of matrices on several threads leaves them spinning for some 25 ms. Each fit makes three, and with as many test
+# processes as cores that was half of the time of all tests. Processes that tests start have the threads that users have.
+threadpool_limits(1, "blas")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells start what runs in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,3 +27,9 @@ def pytest_collection_finish() -> None:
     take 0.1 to 0.3 s each time, with the libraries of all tests in one process: half of the time of tests that fit or copy."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> make.CommandLine:
+    """Calls the command line in this process: exit code, stdout, stderr."""
+    return make.command_line(capsys)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from make import CommandLine
 from typer.testing import CliRunner
 
 import streamtrain
@@ -134,7 +135,6 @@ def test_json_has_the_keys_that_are_documented(
         (3, ["plan", DIGITS, "--target", "digit", "--memory", "20MB"]),
     ],
 )
-def test_exit_codes_are_those_documented(code: int, arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "streamtrain", *arguments]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == code
+def test_exit_codes_are_those_documented(code: int, arguments: list[str], cli: CommandLine) -> None:
+    assert cli(*arguments).code == code
     assert f"| {code} |" in sections()["Exit codes"]

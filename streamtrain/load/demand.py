@@ -10,7 +10,7 @@ from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
-from streamtrain.storage.files.place import is_far
+from streamtrain.storage.files.store import is_remote
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 
 __all__ = ["column_shares", "demand_of"]
@@ -39,7 +39,7 @@ def demand_of(
         copied_row_bytes=_copied_row_bytes(reader, layout),
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
-        far=is_far(reader),
+        far=is_remote(reader),
         stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )
 

@@ -1,4 +1,4 @@
-"""Small facts about Arrow data that every stage needs: sizes of types, and batches of whatever a reader returned."""
+"""Helpers for Arrow data: the sizes of types, and the batches of anything that a reader may return."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from streamtrain.errors import ColumnError, DataError, near_names
 
 __all__ = ["as_batches", "bytes_per_row", "is_number", "pick", "value_type", "width"]
 
-_STRING_BYTES = 32  # nominal: a footer does not say how long strings are
+_STRING_BYTES = 32  # nominal: a Parquet footer does not tell how long strings are
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether values of this type are numbers: integers, floats, booleans, decimals (in a dictionary or tensor too)."""
+    """Whether the values of a type are integers, floats, booleans or decimals; also inside a dictionary or tensor."""
     kind = value_type(kind)
     t = pa.types
     return bool(t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind))
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of one value: what a dictionary, a tensor, a list of fixed size or a run-length encoding holds."""
+    """The type of a single value; for a dictionary, tensor, fixed-size list or run-length encoding, of the values in it."""
     if isinstance(kind, (pa.DictionaryType, pa.FixedShapeTensorType, pa.FixedSizeListType, pa.RunEndEncodedType)):
         return value_type(kind.value_type)
     return kind
 
 
 def width(kind: pa.DataType) -> int:
-    """How many numbers one row of a column holds: the entries of a tensor or a list of fixed size, otherwise 1.
+    """How many numbers a row of a column has: the size of a tensor or fixed-size list, otherwise 1.
 
     >>> width(pa.fixed_shape_tensor(pa.uint8(), [28, 28])), width(pa.int64())
     (784, 1)
@@ -43,7 +43,7 @@ def width(kind: pa.DataType) -> int:
 
 
 def bytes_per_row(kind: pa.DataType) -> float:
-    """Bytes of one decoded row; nominal for strings and binary, whose length no metadata tells.
+    """The bytes of one decoded row; a nominal 32 for strings and binary, whose length is not in the metadata.
 
     >>> bytes_per_row(pa.float32()), bytes_per_row(pa.bool_()), bytes_per_row(pa.fixed_shape_tensor(pa.uint8(), [8, 8]))
     (4.0, 0.125, 64.0)
@@ -63,7 +63,7 @@ def bytes_per_row(kind: pa.DataType) -> float:
 
 
 def as_batches(data: Any) -> Iterable[pa.RecordBatch]:
-    """Record batches of whatever a reader returned, without a copy."""
+    """The record batches of the object that a reader returned, without a copy. Raises DataError if it is not Arrow data."""
     if isinstance(data, pa.RecordBatch):
         return [data]
     if isinstance(data, pa.Table):
@@ -74,19 +74,19 @@ def as_batches(data: Any) -> Iterable[pa.RecordBatch]:
         reader: Iterable[pa.RecordBatch] = pa.RecordBatchReader.from_stream(data)
         return reader
     raise DataError(
-        f"a reader returned {type(data).__name__}: return a pyarrow.RecordBatch, or anything with an Arrow C interface"
+        f"a reader returned {type(data).__name__}: return a pyarrow.RecordBatch, or an object with the Arrow C interface"
     )
 
 
 def pick(schema: pa.Schema, name: str, what: str) -> pa.Field:
-    """The field of that name; ColumnError with the near names where there is none."""
-    if schema.get_field_index(name) < 0 and name not in schema.names:  # the list of names takes long to make
+    """The field with that name. Raises ColumnError, which suggests similar names, if there is none."""
+    if schema.get_field_index(name) < 0 and name not in schema.names:  # only then: the list of names is slow to make
         raise ColumnError(f"no column {name!r} for the {what}: {near_names(name, schema.names)}")
     return schema.field(name)
 
 
 def valid(values: Any) -> NDArray[np.bool_]:
-    """Which values are not null, shape (rows,)."""
+    """A mask of the values that are not null, shape (rows,)."""
     bits = values.buffers()[0]
     if bits is None or not values.null_count:
         return np.ones(len(values), np.bool_)
@@ -94,6 +94,6 @@ def valid(values: Any) -> NDArray[np.bool_]:
 
 
 def unpacked_bits(buffer: Any, start: int, rows: int) -> NDArray[np.bool_]:
-    """Bits of an Arrow buffer from ``start`` on, one a row, shape (rows,)."""
+    """The bits of an Arrow buffer from bit ``start`` on, one for each row, shape (rows,)."""
     raw = np.frombuffer(buffer, np.uint8)[start // 8 : -(-(start + rows) // 8)]
     return np.unpackbits(raw, bitorder="little")[start % 8 : start % 8 + rows].view(np.bool_)

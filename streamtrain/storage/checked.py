@@ -1,4 +1,4 @@
-"""Reads that are checked: what a reader promised is what arrives, and whatever goes wrong names the chunk."""
+"""Checked reads: the data must be what the reader declared, and every error names the chunk."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from streamtrain.storage.reader import Chunk, Reader
 
 __all__ = ["checked_batches", "first_rows", "naming", "open_stream", "read_columns"]
 
-_END = object()  # None is something that a wrong reader may give
+_END = object()  # not None, which a faulty reader may return
 
 
 @contextmanager
 def naming(chunk: Chunk) -> Iterator[None]:
-    """Whatever a reader of somebody else's raises, the error names the chunk; also where it ends the process."""
+    """Turn any exception of a third-party reader into a CorruptError that names the chunk. A crash names it too."""
     try:
         with reading(chunk.key):
             yield
@@ -31,7 +31,10 @@ def naming(chunk: Chunk) -> Iterator[None]:
 
 
 def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The named columns of a chunk: the names asked for, the rows declared. Raises CorruptError, SchemaError."""
+    """The requested columns of a chunk, in batches.
+
+    Raises CorruptError if the number of rows is not as declared, SchemaError if the columns are not as requested.
+    """
     rows = 0
     with naming(chunk):
         data = reader.read(chunk, columns)
@@ -40,11 +43,13 @@ def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterat
         if rows <= chunk.rows:
             yield batch
     if rows != chunk.rows:
-        raise CorruptError(f"{chunk.key}: gave {rows:,} rows, but {chunk.rows:,} were declared: the data has changed")
+        raise CorruptError(
+            f"{chunk.key}: {rows:,} rows were read, but {chunk.rows:,} were declared: the data has changed"
+        )
 
 
 def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """A chunk from its start in slices of at most ``rows`` rows; in one where the reader has no streams."""
+    """A chunk from its first row, in slices of at most ``rows`` rows; in one piece if the reader has no streams."""
     stream = getattr(reader, "stream", None)
     if stream is None:
         yield from read_columns(reader, chunk, columns)
@@ -60,7 +65,7 @@ def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int)
 
 
 def checked_batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The batches of what a reader returned, each with the columns that were asked for."""
+    """The batches that a reader returned, checked for the requested columns and for valid values."""
     try:
         batches = iter(as_batches(data))
     except DataError as error:
@@ -71,30 +76,34 @@ def checked_batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator
         if batch is _END:
             return
         if batch.schema.names != list(columns):
-            raise SchemaError(f"{chunk.key}: gave columns {batch.schema.names}, but {list(columns)} were asked for")
+            raise SchemaError(
+                f"{chunk.key}: the reader returned columns {batch.schema.names}, but {list(columns)} were requested"
+            )
         _require_valid(batch, chunk)
         yield batch
 
 
 def _require_valid(batch: pa.RecordBatch, chunk: Chunk) -> None:
-    """Arrow takes over bytes that are no values of their type: text that is not UTF-8, decimals of too many digits, codes
-    behind the end of their dictionary. To look at all of it costs 5 microseconds a batch for numbers, 3 to 10 nanoseconds
-    a value for text and decimals."""
+    """Raise CorruptError for values that are invalid for their type: text that is not UTF-8, decimals with too many digits,
+    indices beyond the end of a dictionary. Arrow accepts them unchecked. The check costs 5 microseconds a batch for
+    numbers, and 3 to 10 nanoseconds a value for text and decimals."""
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             try:
                 values.validate(full=True)
-            except pa.ArrowInvalid as found:
-                raise CorruptError(f"{chunk.key}: column {name!r} holds what is no {values.type}: {found}") from None
-        raise CorruptError(f"{chunk.key}: holds values that are not valid: {error}") from None
+            except pa.ArrowInvalid as reason:
+                raise CorruptError(
+                    f"{chunk.key}: column {name!r} contains a value that is not a valid {values.type}: {reason}"
+                ) from None
+        raise CorruptError(f"{chunk.key}: contains invalid values: {error}") from None
 
 
 def first_rows(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> pa.RecordBatch:
-    """At most ``rows`` rows from the start of a chunk that has some."""
+    """The first rows of a chunk that is not empty, at most ``rows`` of them."""
     slices = open_stream(reader, chunk, columns, rows)
     try:
         return next(batch for batch in slices if batch.num_rows).slice(0, rows)
     except StopIteration:
-        raise CorruptError(f"{chunk.key}: gave no rows, but {chunk.rows:,} were declared") from None
+        raise CorruptError(f"{chunk.key}: no rows were read, but {chunk.rows:,} were declared") from None

@@ -1,4 +1,4 @@
-"""CSV: text with a header, also compressed with gzip or zstd."""
+"""CSV files with a header, plain or compressed with gzip or zstd."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from streamtrain.errors import SchemaError, near_names
+from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
 from streamtrain.storage.text.reader import CODES, TextReader
 from streamtrain.storage.text.records import Block, Lines, csv_lines
@@ -20,17 +21,17 @@ __all__ = ["CsvReader"]
 class CsvReader(TextReader):
     """Reads CSV files. The first line that is not blank names the columns.
 
-    target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
-    schema: types of some columns or all, by name; the others have the types that the first MiB of the first file shows.
-    delimiter: between fields; by default a tab where the target's name says ``.tsv``, otherwise a comma.
+    target: a file, glob or directory; its ``key=value`` folders become columns.
+    schema: types of some or all columns, by name. The other types are inferred from the first MiB of the first file.
+    delimiter: the character between fields; by default a tab for ``.tsv``, otherwise a comma.
 
-    An empty field is null in a column of numbers, and so are NA, NaN, null and what else pyarrow takes for it; in text it is
-    empty text. Opening passes over all files once to find where records begin (measured on a busy machine: 290 MB/s, 160
-    where every text is quoted).
-    Raises SchemaError for names or types that do not fit, CorruptError for what is no CSV; with file and line.
+    An empty field is null in a column of numbers, as are NA, NaN, null and the other spellings that pyarrow accepts. In a
+    column of text it is empty text. Opening reads all files once to find where records begin (measured on a busy machine: 290
+    MB/s, 160 MB/s if all text is quoted).
+    Raises SchemaError for names or types that do not fit, CorruptError for invalid CSV. Messages give file and line.
     """
 
-    suffixes = (".csv", ".tsv")
+    suffixes = suffixes_of("csv")
     scratch = 5.5
 
     def __init__(self, target: str | Path, schema: pa.Schema | None = None, *, delimiter: str | None = None) -> None:
@@ -49,25 +50,27 @@ class CsvReader(TextReader):
             str(data, "utf-8")
             names = pc.read_csv(pa.BufferReader(data), parse_options=self._form()).column_names
         except READ_ERRORS as error:
-            raise SchemaError(f"{self.shown(file)}: line {block.line}: no header: {error}") from None
+            raise SchemaError(f"{self.shown(file)}: line {block.line}: the header cannot be read: {error}") from None
         self._require_names(file, names)
         self._names[file] = names
         return block.after(n + 1)
 
     def _require_names(self, file: int, names: list[str]) -> None:
-        known = set(names)
-        if len(known) < len(names):
+        unique = set(names)
+        if len(unique) < len(names):
             twice = next(name for name, count in Counter(names).items() if count > 1)
-            raise SchemaError(f"{self.shown(file)}: more than one column is named {twice!r}: names must be unique")
+            raise SchemaError(f"{self.shown(file)}: more than one column is named {twice!r}: rename all but one")
         for name in self._given.names:
-            if name not in known:
+            if name not in unique:
                 raise SchemaError(
-                    f"{self.shown(file)}: no column {name!r}, which the schema has: {near_names(name, names)}"
+                    f"{self.shown(file)}: column {name!r} of the given schema is missing: {near_names(name, names)}"
                 )
-        for name in known.symmetric_difference(next(iter(self._names.values()), names)):
-            has = "a column" if name in known else "no column"
+        for name in unique.symmetric_difference(next(iter(self._names.values()), names)):
+            first = self.shown(0)
+            difference = f"that is missing in {first}" if name in unique else f"is missing, but {first} has it"
             raise SchemaError(
-                f"{self.shown(file)}: {has} {name!r}, unlike {self.shown(0)}: all files must have the same columns"
+                f"{self.shown(file)}: {'has a ' if name in unique else ''}column {name!r} {difference}: all files must have "
+                "the same columns"
             )
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
@@ -83,15 +86,15 @@ class CsvReader(TextReader):
         return self._read(data, file, options)
 
     def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
-        found: list[int] = []
+        counts: list[int] = []
 
         def skip(row: pc.InvalidRow) -> str:
-            found.append(row.actual_columns)
+            counts.append(row.actual_columns)
             return "skip"
 
         self._read(record, file, pc.ConvertOptions(column_types=dict.fromkeys(self._names[file], pa.string())), skip)
         n = len(self._names[file])
-        return f"has {found[0]} field{'s' * (found[0] > 1)}, but the header names {n}" if found else ""
+        return f"has {counts[0]} field{'s' * (counts[0] > 1)}, but the header has {n} names" if counts else ""
 
     def value(self, record: bytes, column: str, file: int) -> str:
         options = pc.ConvertOptions(column_types={column: pa.string()}, include_columns=[column])

@@ -1,5 +1,5 @@
-"""numpy arrays as Arrow columns: one dimension becomes a plain array, more a fixed-shape tensor, without a copy where
-the bytes allow it. Shared by the readers whose data are arrays.
+"""Convert numpy arrays to Arrow columns, without a copy where possible. An array of one dimension becomes a plain column, one
+of more dimensions a column of fixed-shape tensors. Used by the readers of Zarr and of data in memory.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from streamtrain.errors import ColumnError
 __all__ = ["arrow_type", "row_bits", "to_arrow"]
 
 _ARROW_UNITS = ("s", "ms", "us", "ns")
-#: a variable-length string in Arrow is its text and a 4-byte offset: nobody knows the text before it is read
+#: the guessed length of a string of variable length; Arrow adds a 4-byte offset
 _GUESSED_TEXT_BYTES = 28
 
 
 def arrow_type(name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> Any:
-    """The ``pyarrow.DataType`` of column ``name`` whose rows have ``row_shape``; ColumnError if there is none.
+    """The Arrow type of a column of numpy ``dtype`` whose rows have ``row_shape``. Raises ColumnError if there is none.
 
-    Booleans with more than one dimension become uint8 tensors: Arrow packs bits, and tensors of bits cannot be viewed.
+    Boolean tensors become uint8 tensors, because Arrow packs booleans into bits, which numpy cannot view.
 
     >>> arrow_type("y", np.dtype(">i4"), ()), arrow_type("X", np.dtype("f4"), (40,)).shape
     (DataType(int32), [40])
@@ -52,19 +52,19 @@ def arrow_type(name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> A
 def _unusable(name: str, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> str:
     rows = f"rows of shape {row_shape} and " if row_shape else ""
     return (
-        f"column {name!r} has {rows}type {dtype}, which cannot be read: numbers and booleans can in any shape, "
-        f"strings and times in one dimension; leave the column out, or convert it"
+        f"column {name!r} has {rows}type {dtype}, which cannot be read: give numbers or booleans of any shape, strings or "
+        f"times in one dimension, or leave the column out"
     )
 
 
 def _time_unit(dtype: np.dtype[Any]) -> str:
-    """Arrow has no days, hours or multiples such as 10 ms: seconds hold the coarse ones exactly."""
+    """The Arrow unit of a numpy time: seconds for days, hours and other units that Arrow does not have."""
     unit = np.datetime_data(dtype)[0]
     return unit if unit in _ARROW_UNITS else "s"
 
 
 def row_bits(dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> int:
-    """Bits of one row once it is Arrow; a guess for strings."""
+    """The bits of one row in Arrow; a guess for strings of variable length."""
     if dtype.kind == "b" and not row_shape:
         return 1
     if dtype.kind == "T":
@@ -75,7 +75,7 @@ def row_bits(dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> int:
 
 
 def to_arrow(name: str, values: NDArray[Any]) -> Any:
-    """``values``, shape (rows, ...), as a ``pyarrow.Array``; no copy where contiguous and of native byte order.
+    """Convert ``values``, shape (rows, ...), to a ``pyarrow.Array``. Contiguous values of native byte order are not copied.
 
     >>> to_arrow("X", np.zeros((3, 2), np.float32)).to_numpy_ndarray().shape
     (3, 2)
@@ -89,7 +89,7 @@ def to_arrow(name: str, values: NDArray[Any]) -> Any:
     elif kind == "b" and row_shape:
         values = values.view(np.uint8)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    values = np.require(values, requirements=["C", "A"])  # a view into a shard may stand at an odd address
+    values = np.require(values, requirements=["C", "A"])  # a view into a shard may be unaligned
     if not row_shape:
         return pa.array(values, column)
     flat = pa.array(values.reshape(-1), column.value_type)
@@ -100,10 +100,12 @@ def to_arrow(name: str, values: NDArray[Any]) -> Any:
 def _text(name: str, values: NDArray[Any]) -> Any:
     if values.dtype.kind == "T":
         return pa.array(values.tolist(), pa.string())
-    # bytes are text if they are UTF-8; `cast` would check that too, but imports 30 MB of compute kernels
+    # `cast` would check the UTF-8 as well, but imports 30 MB of compute kernels
     text = pa.array(values, pa.binary()).view(pa.string())
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
-        raise ColumnError(f"column {name!r} holds bytes that are not UTF-8 text; leave it out, or convert it") from None
+        raise ColumnError(
+            f"column {name!r} contains bytes that are not UTF-8 text: convert it, or leave it out"
+        ) from None
     return text

@@ -1,4 +1,4 @@
-"""A reader from plain functions, for storage that needs no class."""
+"""Make a reader of plain functions, for storage that needs no class of its own."""
 
 from __future__ import annotations
 
@@ -15,31 +15,48 @@ from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
 __all__ = ["FunctionReader", "reader_from"]
 
-_COPIES = 3  # of the rows while they are read: the function's own, Arrow's, one on the way between them
-_READ_FLOOR_BYTES = 65_536  # Python objects of one read
+_COPIES = 3  # of the rows during a read: in the function, in Arrow, and one in between
+_READ_FLOOR_BYTES = 65_536  # the Python objects of one read
 
 
 def reader_from(
     keys: Sequence[Hashable], read: Callable[[Any, list[str]], Any], *, schema: pa.Schema,
     rows: Sequence[int] | Callable[[Any], int] | None = None, fingerprint: str | Callable[[], str] | None = None,
 ) -> Reader:  # fmt: skip
-    """A reader whose chunks are ``keys``, each read by ``read(key, columns)``.
+    """Make a reader whose chunks are ``keys``; each is read by ``read(key, columns)``.
 
-    keys: what tells the chunks apart, in the order of the data: names, paths, numbers. Their ``str`` must be unique;
-        errors name it.
-    read: the named columns of one key, in the order named, as a ``pyarrow.RecordBatch`` or anything with an Arrow C
-        interface. Called from several threads at once; the same key always gives the same rows.
-    schema: names and types of all columns. The bytes that the plan is made from follow from it: exactly where types have a
-        fixed width, an estimate for text; a read is taken to need three times what it returns. A reader that needs more,
-        through Python lists for one, is a class that declares it.
-    rows: of each key, or a function of a key. Without it the narrowest column of every key is read once, one key at a
-        time, when the chunks are first asked for.
-    fingerprint: a string that changes when the content does and is the same for a copy elsewhere, or a function that
-        gives it. Without it the reader's is None: what a run has read cannot be recognised again.
+    Parameters
+    ----------
+    keys : Sequence[Hashable]
+        One key for each chunk, in the order of the data: names, paths or numbers. The ``str`` of a key must be unique;
+        errors show it.
+    read : Callable[[Any, list[str]], Any]
+        Returns the given columns of one key, in the given order, as a ``pyarrow.RecordBatch`` or an object with the Arrow C
+        interface. It is called from several threads at once, and must return the same rows every time. To be sent to other
+        processes it must be picklable: a function of a module, not a lambda.
+    schema : pyarrow.Schema
+        Names and types of all columns. The plan computes bytes from it: exactly for types of fixed width, as an estimate for
+        text. A read is assumed to need three times the memory of its result. If it needs more, for example because it makes
+        Python lists, write a class that declares it.
+    rows : Sequence[int] or Callable[[Any], int], optional
+        The number of rows of each key, or a function of a key. Without it, the narrowest column of every key is read once,
+        one key at a time, when the chunks are first needed.
+    fingerprint : str or Callable[[], str], optional
+        A string, or a function that returns one. It must change when the content changes, and be the same for a copy
+        elsewhere. Without it the fingerprint is None, and a run cannot tell whether the data are still the same.
 
-    To travel to other processes, ``read`` must be picklable: a function of a module, not a lambda.
-    Raises UsageError for keys, rows or a schema that cannot be.
+    Returns
+    -------
+    Reader
+        A reader with one chunk for each key.
 
+    Raises
+    ------
+    UsageError
+        If ``keys`` are not unique, ``rows`` do not match them, or ``schema`` has no columns.
+
+    Examples
+    --------
     >>> days = {"mon": [1.0, 2.0], "tue": [3.0]}
     >>> reader = reader_from(
     ...     list(days), lambda key, columns: pa.record_batch({"x": days[key]}), schema=pa.schema([("x", pa.float64())])
@@ -58,16 +75,20 @@ class FunctionReader:
         rows: Sequence[int] | Callable[[Any], int] | None, fingerprint: str | Callable[[], str] | None,
     ) -> None:  # fmt: skip
         if not isinstance(schema, pa.Schema) or not schema.names or len(set(schema.names)) < len(schema.names):
-            raise UsageError(f"schema={schema!r}: must be a pyarrow.Schema of at least one column, each named once")
+            raise UsageError(f"schema={schema!r}: must be a pyarrow.Schema with at least one column and no name twice")
         if not hasattr(keys, "__len__") or not callable(read):
-            raise UsageError("reader_from: keys must be a sequence, and read a function of a key and columns")
+            raise UsageError(
+                "reader_from: keys must be a sequence, and read must be a function of a key and a list of columns"
+            )
         if not (rows is None or callable(rows) or hasattr(rows, "__len__")):
             raise UsageError(f"rows={rows!r}: must be a sequence of numbers, or a function of a key")
         if not (fingerprint is None or callable(fingerprint) or isinstance(fingerprint, str)):
             raise UsageError(f"fingerprint={fingerprint!r}: must be a string, or a function that returns one")
         self._keys = {str(key): key for key in keys}
         if len(self._keys) < len(keys):
-            raise UsageError(f"keys: {len(keys):,} were given, but only {len(self._keys):,} are different")
+            raise UsageError(
+                f"keys: {len(keys):,} were given, but only {len(self._keys):,} of them differ: each must be unique as a string"
+            )
         if rows is not None and not callable(rows) and len(rows) != len(keys):
             raise UsageError(f"rows: {len(rows):,} were given for {len(keys):,} keys: give one for each")
         self.schema = schema
@@ -82,11 +103,11 @@ class FunctionReader:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def chunks(self) -> ChunkTable:
-        """One for each key. Raises CorruptError where the rows of a key cannot be counted."""
+        """One chunk for each key. Raises CorruptError if the rows of a key cannot be counted."""
         with self._lock:
             if self._table is None:
                 rows = np.fromiter(self._counts(), np.int64, len(self._keys))
-                bits = rows * len(self.schema) // 8 + 1  # which values are null
+                bits = rows * len(self.schema) // 8 + 1  # the bits that mark nulls
                 decoded = (rows * sum(bytes_per_row(field.type) for field in self.schema)).astype(np.int64) + bits
                 names = list(self._keys)
                 self._table = ChunkTable(names.__getitem__, rows, decoded, _COPIES * decoded + _READ_FLOOR_BYTES)
@@ -96,49 +117,51 @@ class FunctionReader:
         if self._rows is not None and not callable(self._rows):
             given: Iterator[Any] = iter(self._rows)
         else:
-            given = map(self._told if self._rows else self._counted, self._keys.values())
+            given = map(self._declared_rows if self._rows else self._count_rows, self._keys.values())
         for name, count in zip(self._keys, given, strict=True):
             if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count < 2**62:
-                raise UsageError(f"rows: {count!r} for key {name!r}: must be a number of rows")
+                raise UsageError(f"rows: {count!r} for key {name!r}: must be an integer of at least 0")
             yield int(count)
 
-    def _told(self, key: Any) -> Any:
+    def _declared_rows(self, key: Any) -> Any:
         assert callable(self._rows)
         try:
             return self._rows(key)
         except Exception as error:
-            raise CorruptError(f"{key}: its rows cannot be told: {type(error).__name__}: {error}") from error
+            raise CorruptError(f"{key}: rows(key) failed: {type(error).__name__}: {error}") from error
 
-    def _counted(self, key: Any) -> int:
+    def _count_rows(self, key: Any) -> int:
         narrowest = min(self.schema, key=lambda field: bytes_per_row(field.type)).name
         try:
             return sum(batch.num_rows for batch in as_batches(self._read(key, [narrowest])))
         except (StreamtrainError, MemoryError):
             raise
         except Exception as error:
-            raise CorruptError(f"{key}: its rows cannot be counted: {type(error).__name__}: {error}") from error
+            raise CorruptError(
+                f"{key}: the rows cannot be counted, because read(key, columns) failed: {type(error).__name__}: {error}"
+            ) from error
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
-        """What the function gives for the chunk's key. Raises ColumnError for a column that is not in the schema,
-        SchemaError for a type that is not the schema's."""
+        """The result of the function for the key of a chunk. Raises ColumnError for a column that is not in the schema, and
+        SchemaError if a column has another type than in the schema."""
         fields = [pick(self.schema, name, "read") for name in columns]
         if chunk.key not in self._keys:
-            raise UsageError(f"chunk {chunk.key!r} is not one of this reader's; take chunks from chunks()")
+            raise UsageError(f"chunk {chunk.key!r} does not belong to this reader: use chunks from its chunks()")
         batches = []
         for batch in as_batches(self._read(self._keys[chunk.key], list(columns))):
-            for field, found in zip(fields, batch.schema, strict=False):
-                if found.name == field.name and found.type != field.type:
+            for field, actual in zip(fields, batch.schema, strict=False):
+                if actual.name == field.name and actual.type != field.type:
                     raise SchemaError(
-                        f"{chunk.key}: column {field.name!r} is {found.type}, but the schema says {field.type}"
+                        f"{chunk.key}: column {field.name!r} is {actual.type}, but the schema says {field.type}"
                     )
             batches.append(batch)
         return pa.Table.from_batches(batches, None if batches else pa.schema(fields))
 
     def fingerprint(self) -> str | None:
-        """As it was given; None where none was."""
+        """The given fingerprint, or the result of the given function; None if there is neither."""
         if not callable(self._fingerprint):
             return self._fingerprint
         try:
             return self._fingerprint()
         except Exception as error:
-            raise CorruptError(f"fingerprint: cannot be told: {type(error).__name__}: {error}") from error
+            raise CorruptError(f"fingerprint() failed: {type(error).__name__}: {error}") from error

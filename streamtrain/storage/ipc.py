@@ -1,9 +1,9 @@
 """Arrow IPC: files (``.arrow``, ``.ipc``, Feather version 2) and streams (``.arrows``).
 
-In a file a chunk is a run of whole batches, as many as make 65,536 rows or 8 MB, one at least. A stream cannot be entered
-in the middle (dictionaries may change): it is one chunk. Batches are read one at a time; a batch is the least that one read
-takes. There are no checksums: every batch is validated in full, so that what is damaged is never read out of bounds, but a
-number with a flipped bit is another number.
+In a file, a chunk is a run of whole batches: as many as make 65,536 rows or 8 MB, at least one. A stream is a single chunk,
+because reading cannot start in the middle of it (dictionaries may change on the way). Batches are read whole, one at a time.
+There are no checksums. Every batch is validated in full, so damaged data are never read out of bounds, but a flipped bit in a
+number goes unnoticed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute  # makes codes of text: what it takes must be in memory before a plan is made
+import pyarrow.compute  # encodes text as dictionaries; imported early so that the plan counts its memory
 
 from streamtrain.errors import CorruptError, DataError, SchemaError
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.place import Located
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.store import FileBacked
+from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text, require_same
 from streamtrain.storage.reader import Chunk, ChunkTable
@@ -30,27 +31,29 @@ from streamtrain.storage.text.source import edges
 
 __all__ = ["IpcReader"]
 
-CODES = pa.dictionary(pa.int32(), pa.string())  # text: nothing says how long it is
+CODES = pa.dictionary(pa.int32(), pa.string())  # text is read as dictionaries
 CHUNK_BYTES, CHUNK_ROWS = 8_000_000, 65_536
 _FLOOR_BYTES = 300_000
-_TEXT_COPIES = 2.5  # text of which codes are made: a hash table and the dictionary, as they grow
+_TEXT_COPIES = (
+    2.5  # memory for text while it is encoded, as a multiple of it: hash table and dictionary grow by doubling
+)
 _SLACK, _TEXT_SLACK = 1.1, 2.2  # dictionaries and hash tables grow by doubling
 
 
-class IpcReader(Located):
-    """Reads Arrow IPC files and streams, whichever the first bytes say.
+class IpcReader(FileBacked):
+    """Reads Arrow IPC files and streams. The first bytes of a file tell which it is.
 
-    target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
+    target: a file, glob or directory; its ``key=value`` folders become columns.
     Raises CorruptError, SchemaError, NotFoundError.
     """
 
     def __init__(self, target: str | Path) -> None:
-        self._place, self._files = locate(str(target), (".arrow", ".arrows", ".feather", ".ipc"))
-        self._stats = [self._place.stat(name) for name in self._files]
+        self._store, self._files = locate(str(target), suffixes_of("ipc"))
+        self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._streams: list[bool] = []
-        self._named_bytes: list[int] = []  # of each file's dictionaries
-        self._schemas: list[list[str]] = []  # the names of each file, in its order
+        self._dictionary_bytes: list[int] = []  # bytes of the dictionaries of each file
+        self._schemas: list[list[str]] = []  # the column names of each file, in its own order
         digest = hashlib.sha256()
         batches: list[tuple[int, ...]] = []
         for i in range(len(self._files)):
@@ -75,36 +78,36 @@ class IpcReader(Located):
 
     def _add_schema(self, i: int) -> None:
         name = self._files[i]
-        self._streams.append(is_stream(self._place, name))
-        with self._place.open(name, self._stats[i]) as source:
+        self._streams.append(is_stream(self._store, name))
+        with self._store.open(name, self._stats[i]) as source:
             stored = (pa.ipc.open_stream if self._streams[i] else pa.ipc.open_file)(source).schema
         names = stored.names
         twice = [n for n in names if names.count(n) > 1] if len(set(names)) < len(names) else []
         if twice:
-            raise SchemaError(f"{name}: more than one column is named {twice[0]!r}: names must be unique")
-        found = pa.schema([f.with_type(CODES) if _is_text(f.type) else f for f in stored]).remove_metadata()
+            raise SchemaError(f"{name}: more than one column is named {twice[0]!r}: rename all but one")
+        schema = pa.schema([f.with_type(CODES) if _is_text(f.type) else f for f in stored]).remove_metadata()
         self._schemas.append(names)
         if i == 0:
-            self._file_schema = found
+            self._file_schema = schema
             self._text_columns = sum(_is_text(f.type) for f in stored)
             self._slack = _TEXT_SLACK if self._text_columns else _SLACK
-            self._row_bytes = sum(bytes_per_row(f.type) for f in found)
+            self._row_bytes = sum(bytes_per_row(f.type) for f in schema)
             self._has_width = all(_has_width(f.type) for f in stored)
             return
-        require_same(self._file_schema, found, name, self._files[0])
+        require_same(self._file_schema, schema, name, self._files[0])
 
     def _messages(self, i: int, digest: Any) -> Iterator[tuple[int, ...]]:
-        """(file, number, rows, bytes that are read, bytes of the result) of each batch."""
-        place, name, stat = self._place, self._files[i], self._stats[i]
-        self._named_bytes.append(0)
+        """For each batch: file, number, rows, bytes read beside the result, bytes of the result."""
+        name, stat = self._files[i], self._stats[i]
+        self._dictionary_bytes.append(0)
         number, ratio = 0, 0.0
-        for info in (stream_messages if self._streams[i] else file_messages)(place, name, stat):
+        for info in (stream_messages if self._streams[i] else file_messages)(self._store, name, stat):
             digest.update(info.metadata)
             if info.kind in (DICTIONARY, RECORDS) and info.is_compressed and not self._has_width and not ratio:
                 ratio = self._ratio(i, info.buffers)
             plain = int(info.body_bytes * max(1.0, ratio)) if info.is_compressed else info.body_bytes
             if info.kind == DICTIONARY:
-                self._named_bytes[i] += plain
+                self._dictionary_bytes[i] += plain
             elif info.kind == RECORDS:
                 least = int(info.rows * self._row_bytes)
                 text = int(_TEXT_COPIES * max(0, plain - least)) if self._text_columns else 0
@@ -112,18 +115,20 @@ class IpcReader(Located):
                 number += 1
 
     def _ratio(self, i: int, buffers: list[tuple[int, int]]) -> float:
-        """Decoded to stored bytes of a compressed batch: each buffer begins with its decoded bytes."""
+        """Decoded bytes per stored byte of a compressed batch: each buffer begins with its decoded size."""
         starts = [(at, nbytes) for at, nbytes in buffers if nbytes >= 8]
         sizes = [
-            int.from_bytes(self._place.read(self._files[i], at, at + 8), "little", signed=True) for at, _ in starts
+            int.from_bytes(self._store.read(self._files[i], at, at + 8), "little", signed=True) for at, _ in starts
         ]
         decoded = sum(size if size >= 0 else nbytes for size, (_, nbytes) in zip(sizes, starts, strict=True))
         return min(1000.0, decoded / max(1, sum(nbytes for _, nbytes in starts)))
 
     def chunks(self) -> ChunkTable:
-        """The key of a chunk is its file and the number of its first batch."""
-        named = np.asarray(self._named_bytes, np.int64)[self._file_of]
-        whole = np.where(self._batches == 1, 0, self._decoded)  # of one batch, the result is among what it takes
+        """All chunks. The key of a chunk is its file and the number of its first batch."""
+        named = np.asarray(self._dictionary_bytes, np.int64)[self._file_of]
+        whole = np.where(
+            self._batches == 1, 0, self._decoded
+        )  # for a single batch, _largest already contains the result
         peaks = self._slack * (whole + self._largest + named) + _FLOOR_BYTES
         return ChunkTable(self._key, self._rows, self._decoded, np.ceil(peaks))
 
@@ -143,23 +148,24 @@ class IpcReader(Located):
         for name in columns:
             pick(self.schema, name, "read")
         i = self._number(chunk)
-        file, found = int(self._file_of[i]), 0
+        file, read_rows = int(self._file_of[i]), 0
         stored = [name for name in columns if name in self._file_schema.names]
         for batch in self._read_batches(i, file, stored) if stored else [None]:
             n = chunk.rows if batch is None else batch.num_rows
-            found += n
+            read_rows += n
             for start in range(0, n, rows):
                 part, some = None if batch is None else batch.slice(start, rows), min(rows, n - start)
                 yield self._partitions.assembled(part, some, columns, self.schema, file)
-        if found != chunk.rows:
+        if read_rows != chunk.rows:
             raise CorruptError(
-                f"{self._place.shown(self._files[file])}: {chunk.key} gave {found:,} rows, not {chunk.rows:,}"
+                f"{self._store.shown(self._files[file])}: {read_rows:,} rows were read of {chunk.key}, but "
+                f"{chunk.rows:,} were declared: the data has changed"
             )
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
-        """A batch is read whole, while a slice of the one before it may be held."""
+        """A batch is read whole, while the caller may still hold a slice of the batch before it."""
         i = self._number(chunk)
-        held = self._largest[i] * (1 if self._batches[i] == 1 else 2) + self._named_bytes[self._file_of[i]]
+        held = self._largest[i] * (1 if self._batches[i] == 1 else 2) + self._dictionary_bytes[self._file_of[i]]
         return int(self._slack * held) + _FLOOR_BYTES
 
     def _read_batches(self, i: int, file: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -168,7 +174,7 @@ class IpcReader(Located):
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         first, n = int(self._first[i]), int(self._batches[i])
         try:
-            with self._place.open(name, self._stats[file]) as source:
+            with self._store.open(name, self._stats[file]) as source:
                 is_stream = self._streams[file]
                 reader = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(source, options=options)
                 for number in range(first, first + n):
@@ -180,7 +186,7 @@ class IpcReader(Located):
             raise
         except (*READ_ERRORS, StopIteration) as error:
             raise self._failed(file, error) from None
-        self._place.verify(name, self._stats[file])
+        self._store.verify(name, self._stats[file])
 
     def _converted(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
         arrays = [batch.column(name) for name in columns]
@@ -188,33 +194,33 @@ class IpcReader(Located):
         return pa.RecordBatch.from_arrays(coded, schema=pa.schema([self._file_schema.field(name) for name in columns]))
 
     def _failed(self, file: int, error: BaseException) -> CorruptError:
-        """What to raise; ChangedError is raised here where the file is another than it was."""
+        """The error to raise. Raises ChangedError instead if the file has changed."""
         name = self._files[file]
-        self._place.verify(name, self._stats[file])
+        self._store.verify(name, self._stats[file])
         said = "" if isinstance(error, BadMessage) else "cannot be read: "
-        return CorruptError(f"{self._place.shown(name)}: {said}{first_line(error)}")
+        return CorruptError(f"{self._store.shown(name)}: {said}{first_line(error)}")
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes, and first and last 64 kB, of the metadata of all batches, and of a sample of
-        their bytes (see `sampled`): there are no checksums to tell what is in them."""
+        """SHA-256 of the names, sizes, and first and last 64 kB of the files, the metadata of all batches, and a sample of
+        the bytes (see `sampled`), because the files have no checksums."""
         digest = hashlib.sha256(b"ipc" + self._metadata.encode())
         for name in self._files:
-            digest.update(edges(self._place, name, self._place.stat(name)))
-        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+            digest.update(edges(self._store, name, self._store.stat(name)))
+        for piece in sampled(list(self.file_sizes.items()), self._store.read):
             digest.update(piece)
         return digest.hexdigest()
 
 
 def _first_of_runs(file_of: Any, rows: Any, nbytes: Any, streams: Any) -> Any:
-    """The first batch of each run that is read together."""
+    """The number of the first batch of each chunk."""
     first: list[int] = []
-    held_rows = held_bytes = 0
+    chunk_rows = chunk_bytes = 0
     for i in range(len(rows)):
-        full = held_rows >= CHUNK_ROWS or held_bytes >= CHUNK_BYTES
+        full = chunk_rows >= CHUNK_ROWS or chunk_bytes >= CHUNK_BYTES
         if not first or file_of[i] != file_of[i - 1] or (full and not streams[file_of[i]]):
             first.append(i)
-            held_rows = held_bytes = 0
-        held_rows, held_bytes = held_rows + int(rows[i]), held_bytes + int(nbytes[i])
+            chunk_rows = chunk_bytes = 0
+        chunk_rows, chunk_bytes = chunk_rows + int(rows[i]), chunk_bytes + int(nbytes[i])
     return np.asarray(first, np.int64)
 
 

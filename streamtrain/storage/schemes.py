@@ -1,7 +1,7 @@
-"""Schemes: ``name://...`` is opened by what was registered for ``name``, in this process or by an installed package.
+"""URL schemes: ``name://...`` is opened by the function registered for ``name``, in this process or by an installed package.
 
-Packages of others may be broken or worse. Nothing of them is imported before somebody asks for their scheme, then only
-the one that was asked for, and whatever goes wrong in it is an error that names it.
+A third-party package may be broken. It is imported only when its scheme is used, and any error in it becomes a DataError that
+names the package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _registered: dict[str, Opener] = {}
 
 
 class _Offer(NamedTuple):
-    """An entry point, and the name of the package that has it."""
+    """An entry point for a scheme, and the name of its package."""
 
     package: str
     point: EntryPoint
@@ -35,54 +35,70 @@ class _Offer(NamedTuple):
 
 
 def register_scheme(scheme: str, opener: Opener) -> None:
-    """Let `open_reader` open ``scheme://...`` with ``opener(url)``, in this process. A package does the same for everybody
-    who installs it with an entry point of that name in the group ``streamtrain.readers``; what is registered here goes first.
+    """Let `open_reader` open ``scheme://...`` with ``opener(url)``, in this process.
 
-    Raises UsageError for what cannot be a scheme, or cannot be called.
+    A package does the same for all its users with an entry point named after the scheme, in the group
+    ``streamtrain.readers``. A scheme registered here takes precedence.
 
+    Parameters
+    ----------
+    scheme : str
+        The part of the URL before ``://``: a letter, then letters, digits, ``+``, ``.`` or ``-``.
+    opener : Callable[[str], Reader]
+        A function that is given the whole URL and returns a reader.
+
+    Raises
+    ------
+    UsageError
+        If ``scheme`` has other characters, or ``opener`` is not callable.
+
+    Examples
+    --------
     >>> register_scheme("no scheme", open)
     Traceback (most recent call last):
-    streamtrain.errors.UsageError: 'no scheme' cannot be a scheme: write a letter, then letters, digits, '+', '.' or '-'
+    streamtrain.errors.UsageError: 'no scheme' is not a valid scheme: use a letter, then letters, digits, '+', '.' or '-'
     """
     if not _SCHEME.fullmatch(scheme):
-        raise UsageError(f"{scheme!r} cannot be a scheme: write a letter, then letters, digits, '+', '.' or '-'")
+        raise UsageError(f"{scheme!r} is not a valid scheme: use a letter, then letters, digits, '+', '.' or '-'")
     if not callable(opener):
         raise UsageError(
-            f"{scheme}://: the opener is a {type(opener).__name__}: give a function from a URL to a reader"
+            f"{scheme}://: the opener is of type {type(opener).__name__}: give a function that takes a URL and returns a reader"
         )
     _registered[scheme] = opener
 
 
 def is_registered(scheme: str) -> bool:
-    """Whether it was registered in this process: that goes before a scheme that is built in."""
+    """Whether a scheme was registered in this process. Such a scheme takes precedence over a built-in one."""
     return scheme in _registered
 
 
 def open_url(scheme: str, url: str) -> Reader:
-    """The reader of a URL. Raises NotFoundError where nobody provides the scheme; DataError, with the package's name, where
-    it cannot be loaded, fails, or gives something else than a reader, or where two packages claim the scheme."""
+    """The reader for a URL. Raises NotFoundError if no package provides the scheme, and DataError, which names the package,
+    if the package cannot be loaded, fails or returns no reader, or if two packages provide the scheme."""
     shown = without_secrets(url)
     if scheme in _registered:
-        return _opened(_registered[scheme], f"the opener that is registered for {scheme}://", url, shown)
+        return _opened(_registered[scheme], f"the opener registered for {scheme}://", url, shown)
     offers = [offer for offer in _offers() if offer.point.name == scheme]
     if not offers:
-        known = ", ".join(sorted({*_registered, *(offer.point.name for offer in _offers())})) or "none are"
+        names = ", ".join(sorted({*_registered, *(offer.point.name for offer in _offers())})) or "none"
         raise NotFoundError(
-            f"{shown}: no reader for {scheme}:// is installed ({known}): install a package that provides one (entry point "
-            f"{_GROUP}), or register it with streamtrain.register_scheme"
+            f"{shown}: there is no reader for {scheme}:// (installed: {names}): install a package that provides one (entry "
+            f"point {_GROUP}), or register one with streamtrain.register_scheme"
         )
     if len(offers) > 1:
         raise DataError(
-            f"{shown}: {len(offers)} packages provide {scheme}://: {' and '.join(map(str, offers))}; uninstall all but one, "
-            "or choose with streamtrain.register_scheme"
+            f"{shown}: {len(offers)} packages provide {scheme}://: {' and '.join(map(str, offers))}: uninstall all but one, "
+            "or choose one with streamtrain.register_scheme"
         )
     (offer,) = offers
     try:
         opener = offer.point.load()
-    except BaseException as error:  # of somebody else's code: it may even end the process with SystemExit
+    except BaseException as error:  # third-party code may even raise SystemExit
         raise _named(error, f"{shown}: the reader of {offer} cannot be loaded") from error
     if not callable(opener):
-        raise DataError(f"{shown}: the reader of {offer} is a {type(opener).__name__}, not a function of a URL")
+        raise DataError(
+            f"{shown}: the reader of {offer} is of type {type(opener).__name__}, but must be a function of a URL"
+        )
     return _opened(opener, str(offer), url, shown)
 
 
@@ -95,12 +111,14 @@ def _opened(opener: Callable[[str], Any], whose: str, url: str, shown: str) -> R
     except BaseException as error:
         raise _named(error, f"{shown}: {whose} cannot open it") from error
     if missing:
-        raise DataError(f"{shown}: {whose} gave a {type(reader).__name__}, which is no reader: it has no {missing[0]}")
+        raise DataError(
+            f"{shown}: {whose} returned a {type(reader).__name__}, which is not a reader: it has no {missing[0]}"
+        )
     return reader  # type: ignore[no-any-return]
 
 
 def _named(error: BaseException, what: str) -> BaseException:
-    """The error to raise instead. Ctrl-C is the user's, and memory the budget's: they stay what they are."""
+    """The DataError to raise instead. KeyboardInterrupt and MemoryError are returned unchanged."""
     if isinstance(error, (KeyboardInterrupt, MemoryError)):
         return error
     lines = str(error).strip().splitlines()
@@ -108,13 +126,13 @@ def _named(error: BaseException, what: str) -> BaseException:
 
 
 def _offers() -> Iterator[_Offer]:
-    """All entry points of the group, of each package once: of two copies on the path the first is the one that counts."""
+    """All entry points of the group. Of two copies of a package on the path, the first counts."""
     seen = set()
     for distribution in distributions():
         try:
             name = distribution.metadata["Name"]
             points = [] if name in seen else [p for p in distribution.entry_points if p.group == _GROUP]
-        except Exception:  # broken metadata of a package that nobody asked for
+        except Exception:  # broken metadata of an unrelated package
             continue
         seen.add(name)
         yield from (_Offer(str(name), point) for point in points)

@@ -1,4 +1,4 @@
-"""What is in memory already: numpy arrays, Arrow tables, and anything that speaks the Arrow C interface."""
+"""Read data in memory: numpy arrays, Arrow tables, and any object with the Arrow C interface."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ CHUNK_ROWS = 65_536
 
 
 class MemoryReader:
-    """A reader of data in memory. Chunks are slices of 65,536 rows, without a copy where the data are in one piece.
+    """A reader of data in memory. A chunk is a slice of 65,536 rows, which is not copied if the data are in one piece.
 
     data: one of
 
-    - a mapping of names to numpy arrays that share axis 0; rows of more dimensions become fixed-shape tensors;
+    - a mapping of names to numpy arrays that share axis 0; multi-dimensional rows become fixed-shape tensors;
     - one numpy array, which becomes column ``X``, or a pair ``(X, y)``, which becomes the columns ``X`` and ``y``;
     - a structured numpy array: each field is a column;
     - a pyarrow Table or RecordBatch, or anything with ``__arrow_c_array__`` or ``__arrow_c_stream__`` (a pandas or
-      polars frame); a stream is consumed once, here.
+      polars frame); a stream is consumed here, once.
 
-    The data are not copied: changing them while they are read changes what is read. Pickling copies them.
-    Raises SchemaError where lengths differ, ColumnError for a type that cannot be used, NotFoundError for no rows.
+    The data are not copied, so changes to them are seen by later reads. Pickling copies them.
+    Raises SchemaError if lengths differ, ColumnError for a type that cannot be used, NotFoundError if there are no rows.
 
     >>> reader = MemoryReader((np.zeros((70_000, 3), np.float32), np.arange(70_000)))
     >>> [chunk.rows for chunk in reader.chunks()], reader.schema.names
@@ -44,7 +44,7 @@ class MemoryReader:
         self._table = _table(data)
         if self._table.num_columns == 0 or self._table.num_rows == 0:
             raise NotFoundError(
-                f"the data in memory have {self._table.num_rows} rows and {self._table.num_columns} columns; "
+                f"the data in memory have {self._table.num_rows} rows and {self._table.num_columns} columns: "
                 f"give at least one of each"
             )
         _no_twins(self._table.column_names)
@@ -54,17 +54,17 @@ class MemoryReader:
         return self._table.schema
 
     def chunks(self) -> ChunkTable:
-        """Runs of 65,536 rows, the last one shorter."""
+        """Slices of 65,536 rows; the last one may be shorter."""
         starts = np.arange(0, self._table.num_rows, CHUNK_ROWS, dtype=np.int64)
         rows = np.minimum(CHUNK_ROWS, self._table.num_rows - starts)
         sizes = [self._slice(int(a), int(n)) for a, n in zip(starts, rows, strict=True)]
         decoded = [piece.nbytes for piece in sizes]
-        # a slice inside one piece is a view; one that crosses pieces is gathered, column by column
+        # a slice within one piece is a view; a slice across pieces is copied, column by column
         copied = [piece.nbytes if any(c.num_chunks > 1 for c in piece.columns) else 0 for piece in sizes]
         return ChunkTable(_key, rows, decoded, np.asarray(copied, np.int64) + _READ_FLOOR_BYTES)
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
-        """The named columns of one chunk, in the order named, as a ``pyarrow.RecordBatch``."""
+        """The given columns of one chunk, in the given order, as a ``pyarrow.RecordBatch``."""
         start = _start(chunk, self._table.num_rows)
         fields = [pick(self._table.schema, name, "read") for name in columns]
         piece = self._slice(start, chunk.rows)
@@ -72,7 +72,7 @@ class MemoryReader:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def fingerprint(self) -> str:
-        """A hash of names, types and every value: one pass over the data."""
+        """A hash of the names, types and all values. It takes one pass over the data."""
         digest = hashlib.sha256(str(self._table.schema).encode())
         for chunk in self.chunks():
             _hash(digest, self.read(chunk, self._table.column_names))
@@ -82,7 +82,7 @@ class MemoryReader:
         return self._table.slice(start, rows)
 
 
-_READ_FLOOR_BYTES = 65_536  # Python objects of one read
+_READ_FLOOR_BYTES = 65_536  # the Python objects of one read
 
 
 def _key(i: int) -> str:
@@ -94,18 +94,18 @@ def _start(chunk: Chunk, rows: int) -> int:
     start = int(digits) if digits.isdecimal() else -1
     if start % CHUNK_ROWS or not 0 <= start < rows or chunk.rows != min(CHUNK_ROWS, rows - start):
         raise UsageError(
-            f"chunk {chunk.key!r} of {chunk.rows} rows is not one of this reader's; take chunks from chunks()"
+            f"chunk {chunk.key!r} of {chunk.rows} rows does not belong to this reader: use chunks from its chunks()"
         )
     return start
 
 
 def _one(column: Any) -> Any:
-    """A column as one array. Concatenating extension arrays keeps their type; combining one piece is free."""
+    """A column as one array. A column in one piece is not copied."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 class _Sink:
-    """Where the IPC writer puts its bytes: straight into the digest, nothing is held."""
+    """A file for the IPC writer that passes all bytes on to a digest and stores none."""
 
     closed = False
 
@@ -122,7 +122,7 @@ class _Sink:
 
 
 def _hash(digest: Any, batch: Any) -> None:
-    # the IPC form of a slice holds the slice alone, whatever stands around it in its buffers
+    # IPC writes the rows of a slice only, not the rest of its buffers
     with pa.PythonFile(_Sink(digest), mode="w") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
@@ -140,8 +140,8 @@ def _from_interface(data: Any) -> Any:
         return pa.table(data) if hasattr(data, "__arrow_c_stream__") else pa.Table.from_batches([pa.record_batch(data)])
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(
-            f"the {type(data).__name__} did not arrive as an Arrow table ({_brief(error)}); give a table or record "
-            f"batches, not a bare column"
+            f"the {type(data).__name__} cannot be read as an Arrow table ({_brief(error)}): give a table or record batches, "
+            f"not a single column"
         ) from None
 
 
@@ -155,8 +155,8 @@ def _columns(data: Any) -> Mapping[str, Any]:
     if isinstance(data, tuple) and len(data) == 2:
         return {"X": data[0], "y": data[1]}
     raise UsageError(
-        f"cannot read a {type(data).__name__} from memory; give a dict of numpy arrays, an array, a pair (X, y), or "
-        f"anything with __arrow_c_array__ or __arrow_c_stream__"
+        f"data of type {type(data).__name__} cannot be read: give a path or URL, a dict of numpy arrays, an array, a pair "
+        f"(X, y), or an object with __arrow_c_array__ or __arrow_c_stream__"
     )
 
 
@@ -166,8 +166,8 @@ def _from_arrays(columns: Mapping[str, Any]) -> Any:
     for name, values in arrays.items():
         if len(values) != len(arrays[first]):
             raise SchemaError(
-                f"columns {first!r} and {name!r} have {len(arrays[first])} and {len(values)} rows; "
-                f"give arrays of one length"
+                f"columns {first!r} and {name!r} have {len(arrays[first])} and {len(values)} rows: "
+                f"give arrays of the same length"
             )
     return pa.table({name: _convert(name, values) for name, values in arrays.items()})
 
@@ -178,11 +178,11 @@ def _array(name: str, values: Any) -> Any:
     array = np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) and not values.mask.any() else values
     if isinstance(array, np.ma.MaskedArray):
         raise ColumnError(
-            f"column {name!r} is a masked array; give an Arrow array with nulls, or fill the masked entries"
+            f"column {name!r} is a masked array: give an Arrow array with nulls, or fill the masked entries"
         )
     array = np.asarray(array)
     if array.ndim == 0:
-        raise ColumnError(f"column {name!r} has no dimension; give an array whose first axis is the rows")
+        raise ColumnError(f"column {name!r} has no dimension: give an array whose first axis is the rows")
     return array
 
 
@@ -197,7 +197,7 @@ def _strings(name: str, values: NDArray[Any]) -> Any:
     if odd is not None or values.ndim != 1:
         what = f"a {type(odd).__name__}" if odd is not None else f"{values.ndim} dimensions"
         raise ColumnError(
-            f"column {name!r} is an object array with {what} in it; only strings (and None) can be; convert it"
+            f"column {name!r} is an object array with {what}, but may only contain strings and None: convert it"
         )
     return pa.array(values, pa.string())
 
@@ -205,7 +205,7 @@ def _strings(name: str, values: NDArray[Any]) -> Any:
 def _no_twins(names: list[str]) -> None:
     twins = sorted(name for name, count in Counter(names).items() if count > 1)
     if twins:
-        raise SchemaError(f"{names.count(twins[0])} columns are named {twins[0]!r}; rename all but one")
+        raise SchemaError(f"{names.count(twins[0])} columns are named {twins[0]!r}: rename all but one")
 
 
 def _brief(error: BaseException) -> str:

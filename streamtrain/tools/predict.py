@@ -15,7 +15,7 @@ from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import reset_peak
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
-from streamtrain.storage.files.place import LocalFileStore, Located
+from streamtrain.storage.files.store import FileBacked, LocalFileStore
 from streamtrain.train.validation import (
     RowProgress,
     output_row_bytes,
@@ -146,7 +146,7 @@ def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> No
     """Predictions may neither replace the data nor lie among them, where the next one who reads them would find them."""
     if not isinstance(data, (str, Path)):
         return
-    place, names = source.reader.located if isinstance(source.reader, Located) else (None, [])
+    place, names = source.reader.stored_files if isinstance(source.reader, FileBacked) else (None, [])
     own = [Path(data), *(place.root / name for name in names if isinstance(place, LocalFileStore))]
     if any(one.resolve() in (path, *path.parents) for one in own):
         raise UsageError(f"--out {out}: lies in the data that are read: name a file elsewhere")

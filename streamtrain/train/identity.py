@@ -24,7 +24,7 @@ from streamtrain.kernels import COMPILED
 from streamtrain.load import Source
 from streamtrain.options import flag, options_of, plain
 from streamtrain.plan import order as shuffle
-from streamtrain.storage.files.place import Located
+from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.reader import Reader
 from streamtrain.train.settings import Settings
 
@@ -183,7 +183,7 @@ def _processor() -> str:
 def describe_data(source: Source) -> dict[str, Any]:
     """A description of the data. The fingerprint decides whether they are the same; the rest says what changed."""
     reader, files = source.reader, None
-    if isinstance(reader, Located):
+    if isinstance(reader, FileBacked):
         sizes = reader.file_sizes
         files = sizes if len(sizes) <= _MOST_FILES else None
     return {

@@ -30,7 +30,7 @@ from streamtrain.plan.term import baseline_term, bytes_by_name
 from streamtrain.runs.checkpoint import CheckpointSchedule, checkpoint_term
 from streamtrain.runs.report import Report
 from streamtrain.state import part
-from streamtrain.storage.files.place import traffic
+from streamtrain.storage.files.store import traffic
 from streamtrain.train.history import ScoreLine, Scores
 from streamtrain.train.identity import software
 from streamtrain.train.interrupts import Interrupts

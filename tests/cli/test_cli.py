@@ -10,54 +10,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from make import PROMPT, WAIT, wait_for
+from make import PROMPT, WAIT, CommandLine, wait_for
 
-from streamtrain.cli import main
 from streamtrain.errors import printable
 from streamtrain.options import split_names
 
 ROWS = 1000
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        assert self.out.endswith("}\n") and self.out.count("\n") == 1, self.out
-        found = json.loads(self.out, parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
-        assert isinstance(found, dict)
-        return found
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     monkeypatch.chdir(tmp_path)
-    handler = signal.getsignal(signal.SIGINT)
-
-    def call(*arguments: Any) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in arguments])
-        return Done(int(caught.value.code or 0), *capsys.readouterr())
-
-    yield call
-    signal.signal(signal.SIGINT, handler)
+    return cli
 
 
 def columns(**more: Any) -> dict[str, Any]:
@@ -85,7 +58,7 @@ PLAN_KEYS = ("chunks", "windows", "window_rows", "windows_in_flight", "batch_siz
 # -- what commands print -------------------------------------------------------------------------------------------------
 
 
-def test_fit_evaluate_predict(run: Run) -> None:
+def test_fit_evaluate_predict(run: CommandLine) -> None:
     data, other = write("d.parquet", row_group_size=300), write("e.parquet")
     done = run(
         "fit", data, "--target", "y", "--holdout", "0.2", "--validate", other, "--epochs", 2, "--out", "r", "--json"
@@ -123,7 +96,7 @@ def test_fit_evaluate_predict(run: Run) -> None:
     assert not list(Path().glob(".*"))
 
 
-def test_plan_inspect_make(run: Run) -> None:
+def test_plan_inspect_make(run: CommandLine) -> None:
     data = write("d.parquet")
     plan = run("plan", data, "--target", "y", "--memory", "1GB", "--json").json
     keys(plan, "rows", "memory", "plan", "fits", "warnings")
@@ -148,7 +121,7 @@ def test_plan_inspect_make(run: Run) -> None:
     assert fitted["classes"] is None and fitted["metrics"]["holdout"] is None and fitted["run"] is None
 
 
-def test_people_see_names_as_they_are_on_one_line_each(run: Run) -> None:
+def test_people_see_names_as_they_are_on_one_line_each(run: CommandLine) -> None:
     write(
         "d.parquet", columns(**{"[red]a": np.zeros(ROWS), "two\nlines": np.zeros(ROWS), "esc\x1b[2J": np.zeros(ROWS)})
     )
@@ -162,7 +135,7 @@ def test_people_see_names_as_they_are_on_one_line_each(run: Run) -> None:
     assert any(line.startswith("new\\nline ") for line in run("inspect", "l.parquet", "--target", "y").out.splitlines())
 
 
-def test_people_see_every_result(run: Run) -> None:
+def test_people_see_every_result(run: CommandLine) -> None:
     data = write("d.parquet")
     assert "loss " in run("fit", data, "--target", "y", "--out", "r").out
     assert run("evaluate", "r", data).out.startswith("1,000 rows  loss ")
@@ -178,7 +151,7 @@ def test_people_see_every_result(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "predict", "plan"])
-def test_a_budget_that_cannot_be_met(run: Run, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_that_cannot_be_met(run: CommandLine, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write("d.parquet")
     run("fit", data, "--target", "y", "--out", "r")
 
@@ -249,7 +222,7 @@ BAD = [
     ("fit empty --target y", ["empty: no data files (nothing there)"]),
     ("fit zero.parquet --target y", ["zero.parquet: has no rows"]),
     ("fit text.txt --target y", ["text.txt: not a Parquet file"]),
-    ("fit cut.parquet --target y", ["cut.parquet: not a Parquet file, or damaged"]),
+    ("fit cut.parquet --target y", ["cut.parquet: not a Parquet file, or a damaged one"]),
     ("fit differ --target y", ["b.parquet: column 'x' is float, but double in a.parquet"]),
     ("fit ok.parquet --target yy", ["'yy'", "did you mean 'y'?"]),
     ("fit ok.parquet --target y --features x,zz", ["'zz'", "did you mean 'z'?"]),
@@ -284,7 +257,7 @@ BAD = [
         ["--learning-rate-schedule constant: is for --optimizer sgd and momentum"],
     ),
     ("fit ok.parquet --target y --class-weight 0=2,7=1", ["--class-weight 7=1", "no such class"]),
-    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: is for one target of classes"]),
+    ("fit float.parquet --target y --class-weight balanced", ["--class-weight: needs one target that has classes"]),
     ("fit ok.parquet --target y --patience 2", ["--patience 2: needs rows to judge by", "--holdout"]),
     ("fit ok.parquet --target y --patience 0 --holdout 0.1", ["--patience 0"]),
     ("fit ok.parquet --target y,q", ["no column 'q' for the target"]),
@@ -353,7 +326,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("line", "says"), BAD, ids=[line for line, _ in BAD])
-def test_bad_input(run: Run, line: str, says: list[str]) -> None:
+def test_bad_input(run: CommandLine, line: str, says: list[str]) -> None:
     _prepare()
     arguments = line.split()
     if arguments[1:2] == ["r"]:
@@ -369,7 +342,7 @@ def test_bad_input(run: Run, line: str, says: list[str]) -> None:
     assert sorted(str(p) for p in Path().rglob("*")) == before
 
 
-def test_tables_as_they_are(run: Run) -> None:
+def test_tables_as_they_are(run: CommandLine) -> None:
     """What is missing, text and times are no mistakes: a fit takes them, and a model meets them again."""
     _prepare()
     holes = columns()["x"].copy()
@@ -396,7 +369,7 @@ def test_tables_as_they_are(run: Run) -> None:
         assert set(pq.read_table("p.parquet")["prediction"].to_pylist()) == {0, 1}
 
 
-def test_several_targets(run: Run) -> None:
+def test_several_targets(run: CommandLine) -> None:
     data = write("d.parquet", columns(a=columns()["x"] * 3 + 1, b=np.arange(ROWS) * 1.0))
     result = run("fit", data, "--target", "a,b", "--exclude", "y", "--out", "r", "--epochs", 5, "--json").json
     assert result["targets"] == ["a", "b"] and set(result["metrics"]["progressive"]["targets"]) == {"a", "b"}
@@ -406,7 +379,7 @@ def test_several_targets(run: Run) -> None:
     assert pq.read_table("p.parquet").column_names == ["prediction_a", "prediction_b"]
 
 
-def test_names_that_hold_anything(run: Run) -> None:
+def test_names_that_hold_anything(run: CommandLine) -> None:
     names = ["a b", "a,b", "[red]", 'q"uote', "é", " lead", "new\nline", "--dash", "#:"]
     x = columns()["x"]
     write("h [1] ï#:x.parquet", dict.fromkeys(names, x) | {"t,y": columns()["y"]})
@@ -432,7 +405,7 @@ def test_texts() -> None:
     assert printable("a\tb\x1b[0m é\u2028\udcff\\") == "a\\tb\\x1b[0m é\\u2028\\udcff\\"
 
 
-def test_a_diverged_fit_prints_json_that_parses(run: Run) -> None:
+def test_a_diverged_fit_prints_json_that_parses(run: CommandLine) -> None:
     write("d.parquet", columns(y=columns()["x"]))
     done = run("fit", "d.parquet", "--target", "y", "--json", "--out", "r")
     assert done.code == 0 and done.json["metrics"]["progressive"]["loss"] is not None
@@ -446,7 +419,7 @@ def test_a_diverged_fit_prints_json_that_parses(run: Run) -> None:
 # -- what is no fault of the input ---------------------------------------------------------------------------------------
 
 
-def test_a_bug_says_where_to_report_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_says_where_to_report_it(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("oops")
 
@@ -457,7 +430,7 @@ def test_a_bug_says_where_to_report_it(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("error", "code"), [(MemoryError(), 4), (OSError(28, "No space left on device"), 2)])
-def test_the_machine_has_limits(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
+def test_the_machine_has_limits(run: CommandLine, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
@@ -466,7 +439,7 @@ def test_the_machine_has_limits(run: Run, monkeypatch: pytest.MonkeyPatch, error
     assert done.code == code and done.out == "" and done.err.startswith("error: ") and done.err.count("\n") == 1
 
 
-def test_a_disk_that_fails_at_the_end_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_at_the_end_leaves_nothing(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -599,7 +572,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("exits")
-def test_ctrl_c_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole command, quoted for a shell; typed as it is, it ends with what an undisturbed run has."""
     write("my data.parquet")
     arguments = ["fit", "my data.parquet", "--target", "y", "--epochs", 2, "--out", "the run"]
@@ -618,7 +591,7 @@ def test_ctrl_c_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("exits")
-def test_ctrl_c_promises_nothing_where_nothing_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_promises_nothing_where_nothing_is_kept(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write("d.parquet")
     with monkeypatch.context() as patch:
         patch.setattr("streamtrain.train.history.Scores.end_epoch", _interrupted)
@@ -637,7 +610,7 @@ def test_ctrl_c_promises_nothing_where_nothing_is_kept(run: Run, monkeypatch: py
 # -- messages and progress ------------------------------------------------------------------------------------------------
 
 
-def test_each_warning_is_a_line_on_stderr_once(run: Run) -> None:
+def test_each_warning_is_a_line_on_stderr_once(run: CommandLine) -> None:
     write("d.parquet", columns(s=[f"v{i}" for i in range(ROWS)]))
     done = run("fit", "d.parquet", "--target", "y", "--hash-bits", 9, "--out", "r", "--json")
     warnings = done.json["warnings"]
@@ -650,7 +623,7 @@ def test_each_warning_is_a_line_on_stderr_once(run: Run) -> None:
 
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
 def test_progress_where_stderr_is_no_terminal(
-    run: Run, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+    run: CommandLine, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
 ) -> None:
     """A line every few seconds: here every 0; nothing of it on stdout, nothing that drives a terminal."""
     data = write("d.parquet", row_group_size=300)
@@ -671,7 +644,7 @@ def test_progress_where_stderr_is_no_terminal(
     assert scored.err.splitlines()[-1].startswith("100%  1,000 of 1,000 rows scored")
 
 
-def test_a_short_command_shows_no_progress_line(run: Run) -> None:
+def test_a_short_command_shows_no_progress_line(run: CommandLine) -> None:
     data = write("d.parquet")
     assert run("fit", data, "--target", "y", "--out", "r").err == ""
     assert run("evaluate", "r", data).err == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import tracemalloc
 from collections.abc import Iterator
 
@@ -141,19 +140,6 @@ def test_the_average_is_the_stated_one() -> None:
         averaged.learn(batch)
         expected += (plain.weights - expected) * min(1, 4 / (n + 3))
     np.testing.assert_allclose(averaged.weights, expected, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("kind", "optimizer", "average"), list(itertools.product(KINDS, OPTIMIZERS, [True, False])))
-def test_state_round_trip_is_bit_exact(kind: str, optimizer: str, average: bool) -> None:
-    X, y = make(kind, 640)
-    one, other = (Linear(6, KINDS[kind], optimizer=optimizer, average=average, l1=1e-3, l2=1e-3) for _ in range(2))
-    fit(one, X[:320], y[:320])
-    other.load_state_dict(one.state_dict())
-    assert one.predict(X).tobytes() == other.predict(X).tobytes()
-    fit(one, X[320:], y[320:])
-    fit(other, X[320:], y[320:])
-    for name, value in one.state_dict().items():
-        assert np.array(value).tobytes() == np.array(other.state_dict()[name]).tobytes(), name
 
 
 def test_state_is_a_copy() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from make import WAIT
+from make import WAIT, CommandLine
 
 import streamtrain
 from streamtrain.errors import ChangedError, CorruptError, DataError
@@ -238,11 +236,6 @@ def parquet(folder: Path, *, damaged: Sequence[int]) -> Path:
     return folder
 
 
-def command(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "streamtrain", "fit", *map(str, arguments), "--target", "y"]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-
-
 @pytest.mark.parametrize("victim", [0, 4, 9])
 def test_a_damaged_file_is_skipped_on_every_repeat(tmp_path: Path, victim: int) -> None:
     data, shas, reports = parquet(tmp_path / "data", damaged=[victim]), set(), []
@@ -258,16 +251,15 @@ def test_a_damaged_file_is_skipped_on_every_repeat(tmp_path: Path, victim: int) 
     assert len(shas) == 1 and reports[0] == reports[1]
 
 
-@pytest.mark.slow
-def test_what_is_skipped_is_shown(tmp_path: Path) -> None:
+def test_what_is_skipped_is_shown(tmp_path: Path, cli: CommandLine) -> None:
     data = parquet(tmp_path / "data", damaged=[4])
-    refused = command(data, "--out", tmp_path / "no")
-    assert refused.returncode == 2 and "4.parquet" in refused.stderr and not refused.stdout
+    refused = cli("fit", data, "--target", "y", "--out", tmp_path / "no")
+    assert refused.code == 2 and "4.parquet" in refused.err and not refused.out
     assert not (tmp_path / "no").exists()
-    few = command(data, "--on-error", "skip")
-    assert few.returncode == 2 and "more than --max-skipped 0.01" in few.stderr
-    shown = command(data, "--on-error", "skip", "--max-skipped", "0.1")
-    assert "skipped      500 rows of 1 chunk" in shown.stdout and "4.parquet" in shown.stdout
+    few = cli("fit", data, "--target", "y", "--on-error", "skip")
+    assert few.code == 2 and "more than --max-skipped 0.01" in few.err
+    shown = cli("fit", data, "--target", "y", "--on-error", "skip", "--max-skipped", "0.1")
+    assert "skipped      500 rows of 1 chunk" in shown.out and "4.parquet" in shown.out
 
 
 def test_skipping_is_checked() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from make import budget_above
 
 import streamtrain
 from streamtrain.cli import show
@@ -92,7 +93,7 @@ def test_going_over_the_budget_lists_a_term_that_a_part_adds(sketches: Term) -> 
         def load_state_dict(self, state: Any) -> None: ...
 
     with pytest.raises(BudgetExceeded, match=r"(?m)^  sketches +planned +7 MB$"):
-        streamtrain.fit(table(), target="y", memory="300MB", learner=Leaky(), epochs=9)
+        streamtrain.fit(table(), target="y", memory=budget_above(200 * MB), learner=Leaky(), epochs=9)
 
 
 def test_plan_and_fit_name_the_same_terms() -> None:

@@ -128,22 +128,6 @@ def test_slots_do_not_depend_on_the_cut(cuts: list[int], seed: int) -> None:
     np.testing.assert_array_equal(np.concatenate(parts), found.sparse.indices)
 
 
-def test_state_at_every_batch_continues_to_the_same_bits() -> None:
-    preparation = Preparation(SHAPE, hash_bits=8)
-    for step in range(12):
-        again = Preparation(SHAPE, hash_bits=8)
-        again.load_state_dict(preparation.state_dict())
-        for one, other in zip(
-            arrays(preparation.learn(batch_of(step, 37))), arrays(again.learn(batch_of(step, 37))), strict=True
-        ):
-            np.testing.assert_array_equal(one, other)
-        one, other = preparation.state_dict(), again.state_dict()
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-    assert sum(np.asarray(v).nbytes for v in one.values()) <= preparation.state_bytes
-
-
 def test_what_is_not_known_has_no_entry_in_the_model() -> None:
     preparation = Preparation(Shape((), ("k",), 1))
     X = np.empty((2, 0), np.float32)

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine, Done
 from safetensors.numpy import save_file
 
 from streamtrain import fit
-from streamtrain.cli import main
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
 from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
@@ -30,7 +30,6 @@ BENCH = Path(__file__).parents[2] / "bench"
 SETTINGS: dict[str, Any] = {"target": "y", "epochs": 3, "batch_size": 64, "holdout": 0.1, "patience": 2}
 TIMEOUT_S = 120
 SAVES = 4  # after which the run is stopped
-Run = Callable[..., tuple[int, str, str]]
 
 
 class _Stopped(BaseException):
@@ -75,22 +74,16 @@ def stopped(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """The command line: exit code, stdout, stderr."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def run(cli: CommandLine) -> Iterator[CommandLine]:
+    """The command line, which must answer."""
     before = signal.signal(signal.SIGALRM, _too_long)
 
-    def call(*arguments: Any) -> tuple[int, str, str]:
-        capsys.readouterr()
+    def call(*arguments: Any) -> Done:
         signal.alarm(TIMEOUT_S)  # who opens a pipe waits
         try:
-            with pytest.raises(SystemExit) as caught:
-                main([str(a) for a in arguments])
+            return cli(*arguments)
         finally:
             signal.alarm(0)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return (int(caught.value.code or 0), *capsys.readouterr())
 
     yield call
     signal.signal(signal.SIGALRM, before)
@@ -149,7 +142,7 @@ def same(run: Path, whole: Path) -> bool:
     return weights[0] == weights[1] and scores(run) == scores(whole)
 
 
-def refused(run: Run, *what: str) -> str:
+def refused(run: CommandLine, *what: str) -> str:
     """The one line with which a resume is refused, which leaves the folder as it was."""
     before = tree(Path("r"))
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume")
@@ -239,7 +232,7 @@ def test_what_is_saved_is_on_the_disk_before_it_has_its_name(tmp_path: Path, mon
 # -- damage, on the command line -------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(stopped: Path, made: Path, run: Run) -> None:
+def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(stopped: Path, made: Path, run: CommandLine) -> None:
     assert names(stopped) == ["checkpoint-00000003.safetensors", "checkpoint-00000004.safetensors"]
     good, damaged = (stopped / "checkpoints" / name for name in names(stopped))
     flipped = bytearray(damaged.read_bytes())
@@ -255,14 +248,14 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(stopped: Path
     assert names(stopped) == [good.name, "checkpoint-00000005.safetensors"]
 
 
-def test_a_whole_newest_is_where_it_goes_on(stopped: Path, made: Path, run: Run) -> None:
+def test_a_whole_newest_is_where_it_goes_on(stopped: Path, made: Path, run: CommandLine) -> None:
     seen = json.loads(tensors.load_metadata(newest(stopped))["streamtrain"])["cursor"]["rows_seen"]
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--json")
     assert code == 0 and f"after {seen:,} rows" in err and json.loads(out)["warnings"] == []
     assert same(stopped, made / "whole")
 
 
-def test_where_all_are_damaged_it_is_an_error_that_names_each(stopped: Path, run: Run) -> None:
+def test_where_all_are_damaged_it_is_an_error_that_names_each(stopped: Path, run: CommandLine) -> None:
     paths = [stopped / "checkpoints" / name for name in names(stopped)]
     paths[0].write_bytes(paths[0].read_bytes()[:-7])
     paths[1].write_bytes(b"")
@@ -270,7 +263,7 @@ def test_where_all_are_damaged_it_is_an_error_that_names_each(stopped: Path, run
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_what_a_killed_write_left_is_no_checkpoint(count: int, stopped: Path, made: Path, run: Run) -> None:
+def test_what_a_killed_write_left_is_no_checkpoint(count: int, stopped: Path, made: Path, run: CommandLine) -> None:
     """Even where it is whole, and has a higher number; and with nothing else it is a new start."""
     for number in range(5, 5 + count):
         hidden = stopped / f"checkpoints/.writing-{number}"
@@ -284,7 +277,7 @@ def test_what_a_killed_write_left_is_no_checkpoint(count: int, stopped: Path, ma
     assert names(stopped) == ["checkpoint-00000004.safetensors", "checkpoint-00000005.safetensors"]
 
 
-def test_a_write_that_was_killed_before_the_first_is_a_new_start(run: Run, stopped: Path, made: Path) -> None:
+def test_a_write_that_was_killed_before_the_first_is_a_new_start(run: CommandLine, stopped: Path, made: Path) -> None:
     for name in names(stopped):
         hidden = stopped / f"checkpoints/.writing-{name}"
         hidden.mkdir()
@@ -392,7 +385,7 @@ HOSTILE = [directory, full_directory, loop, dangling, empty, pipe, somebody_else
 
 @pytest.mark.parametrize("make", HOSTILE)
 def test_what_is_no_checkpoint_is_passed_over(
-    make: Callable[[Path], None], stopped: Path, made: Path, run: Run
+    make: Callable[[Path], None], stopped: Path, made: Path, run: CommandLine
 ) -> None:
     path = stopped / "checkpoints/checkpoint-00000009.safetensors"
     make(path)
@@ -406,7 +399,7 @@ def test_what_is_no_checkpoint_is_passed_over(
 
 
 @pytest.mark.parametrize("make", HOSTILE)
-def test_with_nothing_else_it_is_an_error(make: Callable[[Path], None], stopped: Path, run: Run) -> None:
+def test_with_nothing_else_it_is_an_error(make: Callable[[Path], None], stopped: Path, run: CommandLine) -> None:
     for name in names(stopped):
         (stopped / "checkpoints" / name).unlink()
     make(stopped / "checkpoints/checkpoint-00000009.safetensors")
@@ -419,7 +412,7 @@ LIKE = [
 ]  # fmt: skip
 
 
-def test_what_only_looks_like_one_is_left_alone(stopped: Path, made: Path, run: Run) -> None:
+def test_what_only_looks_like_one_is_left_alone(stopped: Path, made: Path, run: CommandLine) -> None:
     for name in LIKE:
         (stopped / "checkpoints" / name).write_text("mine")
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--json")
@@ -430,7 +423,7 @@ def test_what_only_looks_like_one_is_left_alone(stopped: Path, made: Path, run: 
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_checkpoints_that_is_no_folder(resume: bool, stopped: Path, run: Run) -> None:
+def test_checkpoints_that_is_no_folder(resume: bool, stopped: Path, run: CommandLine) -> None:
     shutil.rmtree(stopped / "checkpoints")
     (stopped / "checkpoints").write_text("mine")
     before = tree(stopped)
@@ -471,7 +464,7 @@ WRONG: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(
     ("where", "value"), WRONG, ids=[f"{where}={'gone' if value is GONE else value}"[:40] for where, value in WRONG]
 )
-def test_a_header_of_wrong_types_is_an_error(where: str, value: Any, stopped: Path, run: Run) -> None:
+def test_a_header_of_wrong_types_is_an_error(where: str, value: Any, stopped: Path, run: CommandLine) -> None:
     """Sealed properly: only somebody who means it makes one, and then a traceback would be the least of it."""
     path = newest(stopped)
     found = tensors.load(path, sealed=True)
@@ -512,7 +505,9 @@ ARRAYS: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
 
 
 @pytest.mark.parametrize("change", [change for _, change in ARRAYS], ids=[name for name, _ in ARRAYS])
-def test_arrays_of_another_model_are_an_error(change: Callable[[dict[str, Any]], Any], stopped: Path, run: Run) -> None:
+def test_arrays_of_another_model_are_an_error(
+    change: Callable[[dict[str, Any]], Any], stopped: Path, run: CommandLine
+) -> None:
     path = newest(stopped)
     found = tensors.load(path, sealed=True)
     change(found.arrays)
@@ -522,7 +517,7 @@ def test_arrays_of_another_model_are_an_error(change: Callable[[dict[str, Any]],
     refused(run)
 
 
-def test_a_later_format_is_told_of(stopped: Path, run: Run) -> None:
+def test_a_later_format_is_told_of(stopped: Path, run: CommandLine) -> None:
     path = newest(stopped)
     found = tensors.load(path, sealed=True)
     known = header(found.metadata) | {"format": 2}

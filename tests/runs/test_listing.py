@@ -19,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make import WAIT, wait_for
+from make import WAIT, CommandLine, wait_for
 
 import streamtrain
-from streamtrain.cli import main
 from streamtrain.errors import RunError, UsageError
 from streamtrain.model import tensors
 from streamtrain.runs.checkpoint import Checkpoints
@@ -70,18 +69,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tree(made: Path, tmp_path: Path) -> Path:
     """A copy, to be changed."""
     return Path(shutil.copytree(made, tmp_path / "runs"))
-
-
-def command(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    capsys.readouterr()
-    try:
-        with pytest.raises(SystemExit) as caught:
-            main(["runs", *map(str, arguments)])
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return int(caught.value.code or 0), *capsys.readouterr()
 
 
 def by_name(*folders: Path) -> dict[str, dict[str, Any]]:
@@ -272,10 +259,10 @@ def test_sorted_by_a_score_the_best_first(tmp_path: Path) -> None:
         ("e-notes", "e-notes: is not a run folder and contains none: name a folder that"),
     ],
 )
-def test_where_no_run_is(made: Path, capsys: pytest.CaptureFixture[str], name: str, message: str) -> None:
+def test_where_no_run_is(made: Path, cli: CommandLine, name: str, message: str) -> None:
     with pytest.raises(RunError, match=message):
         list_runs(made, made / name)
-    code, out, err = command(capsys, made, made / name)
+    code, out, err = cli("runs", made, made / name)
     assert (code, out) == (2, "") and err.startswith("error: ") and message in err and err.count("\n") == 1
 
 
@@ -346,16 +333,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_damage_is_told_and_hides_no_other_run(tree: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+def test_damage_is_told_and_hides_no_other_run(tree: Path, cli: CommandLine, case: str) -> None:
     damage, message = DAMAGES[case]
     damage(tree / "b-first")
     runs = by_name(tree)
     assert runs["b-first"]["state"] == "damaged"
     assert [name for name in runs if runs[name]["problem"]] == ["b-first"]
     assert len(runs) == 4
-    code, out, err = command(capsys, tree)
+    code, out, err = cli("runs", tree)
     assert (code, err) == (0, "") and re.search(r"b-first +damaged", out)
-    code, out, _ = command(capsys, tree, "--json")
+    code, out, _ = cli("runs", tree, "--json")
     found = {Path(run["run"]).name: run for run in json.loads(out, parse_constant=pytest.fail)["runs"]}["b-first"]
     assert code == 0 and re.search(message, found["problem"]), found["problem"]
 
@@ -477,9 +464,9 @@ def test_a_folder_that_may_not_be_listed(guarded: Path) -> None:
 # -- what people see -----------------------------------------------------------------------------------------------------
 
 
-def test_the_table(made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table(made: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made)
-    code, out, err = command(capsys, "b-first", "c-stopped")
+    code, out, err = cli("runs", "b-first", "c-stopped")
     runs = by_name(made)
     first, stopped = (runs[name]["metrics"] for name in ("b-first", "c-stopped"))
     assert (code, err) == (0, "")
@@ -491,16 +478,16 @@ def test_the_table(made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
          *(f"{value:.4f}" for value in classes.values()), "holdout"],
         ["c-stopped", "stopped", "1", "of", "5", "3,000", *(f"{value:.4f}" for value in numbers.values()), "progressive"],
     ]  # fmt: skip
-    _, out, _ = command(capsys, "a-second")
+    _, out, _ = cli("runs", "a-second")
     assert out.splitlines()[1].split()[-2:] == ["validation", str(made / "b-first")]
-    _, out, _ = command(capsys, "d-failed")
+    _, out, _ = cli("runs", "d-failed")
     assert out.splitlines()[1].split()[:3] == ["d-failed", "failed", "3,000"]
 
 
-def test_names_that_drive_a_terminal(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_drive_a_terminal(made: Path, tmp_path: Path, cli: CommandLine) -> None:
     run = shutil.copytree(made / "b-first", tmp_path / "[red]x\x1b[2J\n\udcff")
     os.truncate(run / "report.json", 10)
-    code, out, _ = command(capsys, tmp_path)
+    code, out, _ = cli("runs", tmp_path)
     assert code == 0 and out.count("[red]x\\x1b[2J\\n\\udcff") == 3 and "\x1b" not in out
-    _, out, _ = command(capsys, tmp_path, "--json")
+    _, out, _ = cli("runs", tmp_path, "--json")
     assert json.loads(out)["runs"][0]["run"] == str(run)

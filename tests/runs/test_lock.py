@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine
 
 from streamtrain import fit
-from streamtrain.cli import main
 from streamtrain.errors import RunError
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.lock import LOCK, FolderLock, is_locked
@@ -181,9 +181,7 @@ cli.main(sys.argv[1:])
 """
 
 
-def test_two_fits_then_kill_then_resume_at_once(
-    tmp_path: Path, helper: Helper, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_fits_then_kill_then_resume_at_once(tmp_path: Path, helper: Helper, cli: CommandLine) -> None:
     arguments = [
         "fit",
         str(data(tmp_path / "d.parquet")),
@@ -198,28 +196,16 @@ def test_two_fits_then_kill_then_resume_at_once(
     assert said(first) == "saved"
     before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
     for more in ([], ["--resume"]):
-        code, out, err = run([*arguments, *more], capsys)
+        code, out, err = cli(*arguments, *more)
         assert (code, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
         assert f"process {first.pid} on " in err
     assert before == {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
     first.kill()
     first.wait(timeout=TIMEOUT_S)
     assert LOCK in os.listdir(tmp_path / "r")
-    code, out, err = run([*arguments, "--resume", "--json"], capsys)
+    code, out, err = cli(*arguments, "--resume", "--json")
     assert code == 0 and json.loads(out)["resumes"] == 1, err
     assert LOCK not in os.listdir(tmp_path / "r")
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    capsys.readouterr()
-    try:
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return (int(caught.value.code or 0), *capsys.readouterr())
 
 
 # -- what is left ----------------------------------------------------------------------------------------------------------
@@ -395,7 +381,7 @@ def test_is_locked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["ENOTSUP", "ENOLCK", "ENOSYS"])
 def test_where_there_are_no_locks_it_works_and_says_so(
-    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: CommandLine
 ) -> None:
     path = data(tmp_path / "d.parquet")
 
@@ -403,11 +389,11 @@ def test_where_there_are_no_locks_it_works_and_says_so(
         raise OSError(getattr(errno, how), "not here")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    code, out, err = run(["fit", str(path), "--target", "y", "--out", str(tmp_path / "r"), "--json"], capsys)
+    code, out, err = cli("fit", str(path), "--target", "y", "--out", str(tmp_path / "r"), "--json")
     assert code == 0, err
     warning = f"{tmp_path / 'r'} cannot be locked: make sure that no other run writes there"
     assert json.loads(out)["warnings"] == [warning] and warning in err
     assert json.loads((tmp_path / "r/report.json").read_text())["warnings"] == [warning]
     assert LOCK not in os.listdir(tmp_path / "r") and not is_locked(tmp_path / "r")
-    code, _, err = run(["fit", str(path), "--out", str(tmp_path / "r"), "--resume", "--epochs", "2"], capsys)
+    code, _, err = cli("fit", str(path), "--out", str(tmp_path / "r"), "--resume", "--epochs", "2")
     assert code == 0, err

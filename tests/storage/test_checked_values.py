@@ -21,13 +21,13 @@ TEXT = pa.Array.from_buffers(
 CODES = pa.DictionaryArray.from_arrays(pa.array([0, 5], pa.int32()), pa.array(["a", "b"]), safe=False)
 DECIMAL = pa.Array.from_buffers(pa.decimal128(3, 0), 2, [None, pa.py_buffer((10**6).to_bytes(16, "little") * 2)])
 CASES = {
-    "text": (TEXT, "column 'bad' holds what is no string: .*UTF8"),
+    "text": (TEXT, "column 'bad' contains a value that is not a valid string: .*UTF8"),
     "text in a dictionary": (
         pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), TEXT),
-        "column 'bad' holds what is no dictionary.*UTF8",
+        "column 'bad' contains a value that is not a valid dictionary.*UTF8",
     ),
-    "codes": (CODES, "column 'bad' holds what is no dictionary.*out of bounds"),
-    "decimal": (DECIMAL, r"column 'bad' holds what is no decimal128\(3, 0\).*precision"),
+    "codes": (CODES, "column 'bad' contains a value that is not a valid dictionary.*out of bounds"),
+    "decimal": (DECIMAL, r"column 'bad' contains a value that is not a valid decimal128\(3, 0\).*precision"),
 }
 
 
@@ -77,7 +77,7 @@ def test_a_reader_that_wants_to_leave_is_an_error() -> None:
 
 
 def test_chunks_that_are_none() -> None:
-    with pytest.raises(DataError, match=r"chunks\(\) gave 3: it must give Chunk objects"):
+    with pytest.raises(DataError, match=r"chunks\(\) returned 3: it must return Chunk objects"):
         ChunkTable.of([3])  # type: ignore[list-item]
 
 

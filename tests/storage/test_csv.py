@@ -143,18 +143,18 @@ def test_compressed(tmp_path: Path, end: str) -> None:
 
 
 def test_other_compressions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.csv\.bz2: compressed text is read from \.gz, \.zst alone"):
+    with pytest.raises(DataError, match=r"a\.csv\.bz2: compressed text must end in \.gz or \.zst"):
         open_reader(write(tmp_path / "a.csv.bz2", "x"))
 
 
 @pytest.mark.parametrize(
     ("line", "kind", "says"),
     [
-        (b"7,text,n", SchemaError, "line 5: column 'x' holds 'text', but is double in the first rows"),
-        (b"7.5,1,n", SchemaError, r"line 5: column 'i' holds '7.5', but is int64 .*schema=pa.schema\(\[\('i', TYPE\)\]\)"),
-        (b"7,1", CorruptError, "line 5: has 2 fields, but the header names 3"),
-        (b"7,1,n,9", CorruptError, "line 5: has 4 fields, but the header names 3"),
-        (b"7,1,\xff", CorruptError, "line 5: is not UTF-8: byte 0xff at 4 of the record"),
+        (b"7,text,n", SchemaError, "line 5: column 'x' contains 'text', but is double in the first rows"),
+        (b"7.5,1,n", SchemaError, r"line 5: column 'i' contains '7.5', but is int64 .*schema=pa.schema\(\[\('i', TYPE\)\]\)"),
+        (b"7,1", CorruptError, "line 5: has 2 fields, but the header has 3 names"),
+        (b"7,1,n,9", CorruptError, "line 5: has 4 fields, but the header has 3 names"),
+        (b"7,1,\xff", CorruptError, "line 5: not UTF-8: byte 0xff at position 4 of the record"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("packed", [False, True])
@@ -177,17 +177,17 @@ def test_a_schema_that_is_given(tmp_path: Path, small_chunks: None) -> None:
     reader = CsvReader(path, pa.schema([("i", pa.float32()), ("s", pa.string())]))
     assert reader.schema == pa.schema([("i", pa.float32()), ("x", pa.int64()), ("s", TEXT)])
     assert rows(reader)[-1] == (2.5, 2, "t")
-    with pytest.raises(SchemaError, match="no column 'q', which the schema has"):
+    with pytest.raises(SchemaError, match="column 'q' of the given schema is missing"):
         CsvReader(path, pa.schema([("q", pa.int8())]))
 
 
 def test_what_is_no_table(tmp_path: Path) -> None:
     for text, kind, says in [
-        ("", NotFoundError, "has no rows"), ("a,b\n", NotFoundError, "has no rows"),
+        ("", NotFoundError, "have no rows"), ("a,b\n", NotFoundError, "have no rows"),
         ("a,a\n1,2\n", SchemaError, "more than one column is named 'a'"),
-        ('a,b\n1,"2\n3,4\n', CorruptError, "line 2: the record that begins here does not end: is a quote"),
-        ("a,b\n1\n", CorruptError, "line 2: has 1 field, but the header names 2"),
-        (b"a,b\n\xff,1\n", CorruptError, "line 2: is not UTF-8"), (b"\xff\n1\n", SchemaError, "line 1: no header"),
+        ('a,b\n1,"2\n3,4\n', CorruptError, "line 2: the record that begins here does not end: check for a quote"),
+        ("a,b\n1\n", CorruptError, "line 2: has 1 field, but the header has 2 names"),
+        (b"a,b\n\xff,1\n", CorruptError, "line 2: not UTF-8"), (b"\xff\n1\n", SchemaError, "line 1: no header"),
     ]:  # fmt: skip
         with pytest.raises(kind, match=says):  # type: ignore[arg-type]
             open_reader(write(tmp_path / "x.csv", text))
@@ -200,7 +200,9 @@ def test_several_files_and_partitions(tmp_path: Path) -> None:
     reader = open_reader(tmp_path / "d")
     assert rows(reader) == [(1, "a", 1), (2, "b", 2), (3, "c", 2)] and rows(reader, ["k"]) == [(1,), (2,), (2,)]
     write(tmp_path / "d" / "k=2" / "c.csv", "s,z\nb,2\n")
-    with pytest.raises(SchemaError, match=r"c\.csv: (no column 'x'|a column 'z')"):
+    with pytest.raises(
+        SchemaError, match=r"c\.csv: (column 'x' is missing, but .*a\.csv|has a column 'z' that is missing in .*a\.csv)"
+    ):
         open_reader(tmp_path / "d")
     write(tmp_path / "d" / "k=2" / "c.jsonl", "{}")
     with pytest.raises(DataError, match="several formats"):

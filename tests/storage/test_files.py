@@ -107,7 +107,7 @@ def test_what_cannot_be_looked_at_may_be_data(tmp_path: Path, monkeypatch: pytes
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    with pytest.raises(NotFoundError, match=r"locked: cannot be listed: Permission denied"):
+    with pytest.raises(NotFoundError, match=r"locked: the folder cannot be listed: Permission denied"):
         listed(tmp_path)
 
 
@@ -133,10 +133,10 @@ def test_any_value_comes_back(values: list[str]) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (["a=1/f", "b=1/f"], r"b=1/f: partition folders \['b'\], but a=1/f has \['a'\]"),
-        (["a=1/f", "f"], r"f: partition folders \[\]"),
-        (["a=1/b=1/f", "b=1/a=1/f"], "every file must lie under the same"),
-        (["a=1/a=2/f"], "two partition folders have the same key"),
+        (["a=1/f", "b=1/f"], r"b=1/f: has partition keys \['b'\], but a=1/f has \['a'\]"),
+        (["a=1/f", "f"], r"f: has partition keys \[\]"),
+        (["a=1/b=1/f", "b=1/a=1/f"], "all files must have the same"),
+        (["a=1/a=2/f"], "two of the folders above this file have the same partition key"),
     ],
 )
 def test_partitions_that_do_not_fit_together(files: list[str], says: str) -> None:

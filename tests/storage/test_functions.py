@@ -89,12 +89,15 @@ def test_what_goes_wrong_is_named() -> None:
     reader = reader_from(["a", "b"], read, schema=SCHEMA)
     with pytest.raises(ColumnError, match="no column 'z'"):
         reader.read(reader.chunks()[0], ["x", "z"])
-    with pytest.raises(UsageError, match="chunk 'c' is not one of this reader's"):
+    with pytest.raises(UsageError, match="chunk 'c' does not belong to this reader"):
         reader.read(reader_from(["c"], read, schema=SCHEMA).chunks()[0], ["x"])
     other = reader_from(["a"], wide, schema=SCHEMA, rows=[10])
     with pytest.raises(SchemaError, match="a: column 'x' is int64, but the schema says double"):
         other.read(other.chunks()[0], ["x"])
-    with pytest.raises(CorruptError, match="a: its rows cannot be counted: ZeroDivisionError: by nothing"):
+    with pytest.raises(
+        CorruptError,
+        match=r"a: the rows cannot be counted, because read\(key, columns\) failed: ZeroDivisionError: by nothing",
+    ):
         reader_from(["a"], broken, schema=SCHEMA).chunks()
     # a count that failed is taken up again
     flaky = FlakyReader(reader)
@@ -107,15 +110,15 @@ def test_what_goes_wrong_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"keys": ["a", "a"]}, "2 were given, but only 1 are different"),
-        ({"keys": [1, "1"]}, "2 were given, but only 1 are different"),
+        ({"keys": ["a", "a"]}, "2 were given, but only 1 of them differ"),
+        ({"keys": [1, "1"]}, "2 were given, but only 1 of them differ"),
         ({"rows": [1, 2]}, "2 were given for 1 keys"),
-        ({"rows": [-1]}, "-1 for key 'a': must be a number of rows"),
+        ({"rows": [-1]}, "-1 for key 'a': must be an integer of at least 0"),
         ({"rows": lambda key: 1.5}, "1.5 for key 'a'"),
         ({"rows": [True]}, "True for key 'a'"),
         ({"schema": ["x"]}, "must be a pyarrow.Schema"),
         ({"schema": pa.schema([])}, "at least one column"),
-        ({"schema": pa.schema([("x", pa.int8()), ("x", pa.int8())])}, "named once"),
+        ({"schema": pa.schema([("x", pa.int8()), ("x", pa.int8())])}, "no name twice"),
     ],
 )
 def test_refusals(options: dict[str, Any], says: str) -> None:

@@ -82,7 +82,7 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
             sizes.append(n or 0)
             return super().read(n)
 
-    reader._place = type("P", (), {"open": lambda *_: pa.PythonFile(Counted(raw), "r"), "verify": lambda *_: None})()
+    reader._store = type("P", (), {"open": lambda *_: pa.PythonFile(Counted(raw), "r"), "verify": lambda *_: None})()
     assert reader.read(chunk, ["y"]).column(0).to_pylist() == list(range(100_000))
     assert sum(sizes) < 900_000
 
@@ -126,7 +126,7 @@ def test_several_files(tmp_path: Path) -> None:
     assert [r.pop("k") for r in found] == [1] * 1000 + [2] * 1000
     assert found == table().to_pylist() * 2
     write(tmp_path / "k=2" / "c.arrow", table().drop_columns(["x"]))
-    with pytest.raises(SchemaError, match=r"c\.arrow: no column 'x', which k=1/a\.arrow has"):
+    with pytest.raises(SchemaError, match=r"c\.arrow: column 'x' is missing, but k=1/a\.arrow has it"):
         open_reader(tmp_path)
 
 
@@ -153,7 +153,7 @@ def test_what_is_no_arrow_file(tmp_path: Path) -> None:
     whole = write(tmp_path / "a.arrow", table()).read_bytes()
     stream = write(tmp_path / "a.arrows", table()).read_bytes()
     for raw, says in [
-        (b"FEA1" + bytes(100), "Feather version 1"), (b"PAR1" + bytes(100), "is no Arrow file"),
+        (b"FEA1" + bytes(100), "Feather version 1"), (b"PAR1" + bytes(100), "not an Arrow file"),
         (whole[:-3], "cut off|cannot be read"), (whole[:2000], "cut off|cannot be read"),
         (stream[:5000], "cut off"), (whole[:-6] + b"\xff" * 6, "cut off|cannot be read"),
     ]:  # fmt: skip

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.storage.files.place import LocalFileStore
+from streamtrain.storage.files.store import LocalFileStore
 from streamtrain.storage.parquet.footer import first_page
 from streamtrain.storage.parquet.reader import ParquetReader
 from streamtrain.storage.parquet.sizes import Page

@@ -120,9 +120,9 @@ def test_numbers_strings_times_and_fields() -> None:
         ({}, NotFoundError, "0 columns"),
         (pa.table({"a": pa.array([], pa.int64())}), NotFoundError, "0 rows"),
         (pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), SchemaError, "2 columns are named 'a'"),
-        (pa.array([1, 2]), DataError, "not arrive as an Arrow table"),
-        ([1, 2], UsageError, "cannot read a list"),
-        ((X, Y, Y), UsageError, "cannot read a tuple"),
+        (pa.array([1, 2]), DataError, "cannot be read as an Arrow table"),
+        ([1, 2], UsageError, "data of type list cannot be read"),
+        ((X, Y, Y), UsageError, "data of type tuple cannot be read"),
     ],
 )
 def test_refusals(data: Any, error: type[Exception], says: str) -> None:
@@ -135,7 +135,7 @@ def test_reads_of_the_wrong_thing() -> None:
     reader, other = MemoryReader((X, Y)), MemoryReader(X[:10])
     with pytest.raises(ColumnError, match="no column 'z'"):
         reader.read(reader.chunks()[0], ["z"])
-    with pytest.raises(UsageError, match="not one of this reader's"):
+    with pytest.raises(UsageError, match="does not belong to this reader"):
         reader.read(other.chunks()[0], ["X"])
 
 

@@ -46,7 +46,7 @@ def test_a_chunk_of_another_size_is_refused(tmp_path: Path) -> None:
     batch = pa.record_batch({"x": [1, 2, 3]})
     with ParquetTableWriter(tmp_path / "a.parquet", batch.schema, chunk_rows=2) as writer:
         for wrong in (batch, batch.slice(0, 0)):
-            with pytest.raises(UsageError, match="rows are no row group of 2"):
+            with pytest.raises(UsageError, match="rows cannot be a row group: it must have 1 to 2"):
                 writer.write_chunk(wrong)
         with pytest.raises(SchemaError):
             writer.write_chunk(pa.record_batch({"y": [1, 2]}))
@@ -111,7 +111,7 @@ def test_of_a_dictionary_only_what_occurs_is_made_text() -> None:
 
 def test_nulls_of_a_dictionary_are_refused_too() -> None:
     values = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array(["a", None]))
-    with pytest.raises(BadValueError, match="'s' holds a null"):
+    with pytest.raises(BadValueError, match="'s' contains a null"):
         as_numpy("s", values, (), TEXT)
 
 

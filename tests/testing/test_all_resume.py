@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -38,16 +38,27 @@ def learn(learner: Linear, batch: Batch) -> Any:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_loss_with_each_optimizer(loss: str, optimizer: str) -> None:
-    task = LOSSES[loss].task
-    for asked in ({"slots": 30, "l1": 1e-3, "l2": 1e-3}, {"average": False}):
-        classes = {"regress": 0, "classify": 4 if loss == "softmax" else 2}[task]
-        sizes, slots = (16, 1, 7, 16, 16), asked.get("slots", 0)
-        batches = [
-            generated_batch(rows, i, features=4, classes=classes, slots=int(slots), weights=True)
-            for i, rows in enumerate(sizes)
+    """Each state is loaded into a learner that has learned something else."""
+    classes = {"regress": 0, "classify": 4 if loss == "softmax" else 2}[LOSSES[loss].task]
+    several = 1 if loss == "softmax" else 3
+    kinds: list[dict[str, Any]] = [
+        {"slots": 30, "l1": 1e-3, "l2": 1e-3}, {"average": False}, {"slots": 30, "targets": several, "l1": 1e-3},
+    ]  # fmt: skip
+    for asked in kinds:
+        shape = {"features": 4, "classes": classes, "slots": asked.get("slots", 0), "targets": asked.get("targets", 1)}
+        first, *batches = [
+            generated_batch(rows, i, weights=i != 2, **shape) for i, rows in enumerate((16, 16, 1, 7, 16, 16))
         ]
-        make = partial(Linear, 4, classes, loss=loss, optimizer=optimizer, **asked)  # type: ignore[arg-type]
-        assert_resumes_exactly(make, batches, step=learn)
+
+        def make(asked: dict[str, Any] = asked) -> Linear:
+            return Linear(4, classes, loss=loss, optimizer=optimizer, **asked)
+
+        def used(make: Callable[[], Linear] = make, first: Batch = first) -> Linear:
+            learner = make()
+            learner.learn(first)
+            return learner
+
+        assert_resumes_exactly(make, batches, step=learn, into=used)
 
 
 # -- preparation -----------------------------------------------------------------------------------------------------------
@@ -70,8 +81,7 @@ def rows_of(count: int, seed: int) -> Batch:
 STREAM = [rows_of(count, seed) for seed, count in enumerate((40, 1, 700, 700, 700, 40, 300))]  # 2048 rows settle it
 
 
-@pytest.mark.parametrize("infinities", ["error", "clip", "missing"])
-@pytest.mark.parametrize("bits", [5, 9])
+@pytest.mark.parametrize(("infinities", "bits"), [("error", 5), ("clip", 9), ("missing", 5)])
 def test_preparation(infinities: str, bits: int) -> None:
     shape = Shape(tuple("abcde"), ("city", "day"), 2, ((0, 1),), ("text",))
     assert_resumes_exactly(lambda: Preparation(shape, bits, infinities), STREAM, step=Preparation.learn)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from make import Done, run_streamtrain
 from typer.testing import CliRunner
 
 import streamtrain
@@ -133,10 +133,8 @@ def test_a_reader_that_fails_everywhere_ends_no_check() -> None:
     assert results[0].detail == "ZeroDivisionError: division by zero"
 
 
-def command(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    line = [sys.executable, "-m", "streamtrain", "check-reader", *arguments]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=folder)
-    return done.returncode, done.stdout, done.stderr
+def command(folder: Path, *arguments: str) -> Done:
+    return run_streamtrain("check-reader", *arguments, cwd=folder)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -100,9 +100,9 @@ def test_slow(memory: Reader) -> None:
 @pytest.mark.parametrize(
     ("lie", "error", "says"),
     [
-        ("fewer rows", CorruptError, r"rows\[65536:\]: gave 65,535 rows, but 65,536 were declared"),
-        ("more rows", CorruptError, r"rows\[65536:\]: gave 65,537 rows"),
-        ("other columns", SchemaError, r"rows\[65536:\]: gave columns \['x\?'\]"),
+        ("fewer rows", CorruptError, r"rows\[65536:\]: 65,535 rows were read, but 65,536 were declared"),
+        ("more rows", CorruptError, r"rows\[65536:\]: 65,537 rows were read"),
+        ("other columns", SchemaError, r"rows\[65536:\]: the reader returned columns \['x\?'\]"),
         ("no batch", DataError, r"rows\[65536:\]: a reader returned NoneType"),
     ],
 )

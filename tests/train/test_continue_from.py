@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from make import CommandLine, Done
 
 from streamtrain import Model, evaluate, fit, load_model, predict
-from streamtrain.cli import main
 from streamtrain.errors import StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
 from streamtrain.train.history import Scores
@@ -355,11 +355,9 @@ def test_into_the_old_run_itself(world: Path, resume: bool) -> None:
     refused(says, world / "second.parquet", parent, continue_from=parent, resume=resume)
 
 
-def test_on_the_command_line(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def run(*arguments: Any) -> tuple[Any, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["fit", *map(str, arguments), "--json"])
-        return caught.value.code, *capsys.readouterr()
+def test_on_the_command_line(world: Path, tmp_path: Path, cli: CommandLine) -> None:
+    def run(*arguments: Any) -> Done:
+        return cli("fit", *arguments, "--json")
 
     parent, data = world / "parent", world / "more.parquet"
     code, out, err = run(data, "--continue-from", parent, "--out", tmp_path / "r", "--learning-rate", 0.1)
@@ -370,12 +368,3 @@ def test_on_the_command_line(world: Path, tmp_path: Path, capsys: pytest.Capture
     assert (code, out) == (2, "") and err.startswith("error: --continue-from") and err.count("\n") == 1
     code, out, err = run(data, "--continue-from", tmp_path / "s", "--out", tmp_path / "t")
     assert (code, out) == (2, "") and "not a run" in err and not (tmp_path / "t").exists()
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """The command line sets its own."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine
 
 from streamtrain import evaluate, fit, load_model
-from streamtrain.cli import main
 from streamtrain.errors import DataError, UsageError
 
 ROWS = 400
@@ -127,23 +125,11 @@ def test_the_report_tells_of_each_class(classes: int) -> None:
 
 # -- infinities ------------------------------------------------------------------------------------------------------------
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(*arguments: Any) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in arguments])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        return (int(caught.value.code or 0), *capsys.readouterr())
-
-    return call
+    return cli
 
 
 def infinite(path: str, at: int, kind: str = "double") -> str:
@@ -157,7 +143,7 @@ def infinite(path: str, at: int, kind: str = "double") -> str:
 
 
 @pytest.mark.parametrize("at", [0, 3210])
-def test_infinities(run: Run, at: int) -> None:
+def test_infinities(run: CommandLine, at: int) -> None:
     """In the first batch, where nothing is known of the column, or later."""
     data = infinite("d.parquet", at)
     code, out, err = run("fit", data, "--target", "y", "--no-shuffle", "--json")
@@ -179,7 +165,7 @@ def test_infinities(run: Run, at: int) -> None:
     assert code == 2 and "--infinities ignore: " in err and err.count("\n") == 1
 
 
-def test_infinities_at_prediction(run: Run) -> None:
+def test_infinities_at_prediction(run: CommandLine) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=2000)
     pq.write_table(pa.table({"x": x, "y": (x > 0).astype(int)}), "clean.parquet")
@@ -234,7 +220,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("flags", "message"), BAD, ids=[flags for flags, _ in BAD])
-def test_flags_that_do_not_go_together_are_one_line(flags: str, message: str, run: Run) -> None:
+def test_flags_that_do_not_go_together_are_one_line(flags: str, message: str, run: CommandLine) -> None:
     rng = np.random.default_rng(0)
     pq.write_table(pa.table({"x": rng.normal(size=60), "z": rng.normal(size=60), "y": np.arange(60) % 2}), "d.parquet")
     code, out, err = run("fit", "d.parquet", "--target", "y", *flags.split())

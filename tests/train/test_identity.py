@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import CommandLine
 
 from streamtrain import fit, reader_from
-from streamtrain.cli import main
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.model import tensors
 from streamtrain.options import flag, options_of, plain
@@ -68,15 +68,6 @@ def begin(data: Any, out: Path, **asked: Any) -> None:
 
 
 ASKED: dict[str, Any] = {"target": "y", "features": ["a", "b", "k"], "window_rows": 100, "epochs": 2, "seed": 3}
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """The command line sets its own."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -457,7 +448,7 @@ def test_without_a_change_there_is_no_warning(mine: Path) -> None:
 # -- the command line ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_refused_is_one_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused_is_one_line(base: Path, cli: CommandLine) -> None:
     before = content(base / "r")
     for more, says in (
         (["--resume", "--seed", "4"], "--seed is 4, the run has 3"),
@@ -465,10 +456,8 @@ def test_what_is_refused_is_one_line(base: Path, capsys: pytest.CaptureFixture[s
         (["--resume", "--features", "a", "--no-average"], "--features is a, the run has a,b,k; --average is False"),
         (["--target", "y"], "already contains a run"),
     ):
-        with pytest.raises(SystemExit) as caught:
-            main(["fit", str(base / "data"), "--out", str(base / "r"), "--json", *more])
-        out, err = capsys.readouterr()
-        assert (caught.value.code, out) == (2, "") and says in err and err.count("\n") == 1, err
+        code, out, err = cli("fit", base / "data", "--out", base / "r", "--json", *more)
+        assert (code, out) == (2, "") and says in err and err.count("\n") == 1, err
     assert content(base / "r") == before
 
 
@@ -518,10 +507,8 @@ def test_is_same() -> None:
         assert not identity.is_same(one, other) and not identity.is_same(other, one), (one, other)
 
 
-def test_flags_are_those_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["fit", "--help"])
-    known = set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
+def test_flags_are_those_of_the_command_line(cli: CommandLine) -> None:
+    known = set(re.findall(r"--[a-z0-9-]+", cli("fit", "--help").out))
     assert {flag(name, option) for name, (_, option) in options_of(Settings).items()} <= known
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine, run_python
 
 from streamtrain import UsageError, evaluate, fit, load_model
 from streamtrain.errors import RunError
@@ -105,30 +105,26 @@ def state_of(run: Path, learner: Any = "means:Means") -> dict[str, bytes]:
 
 def command(home: Path, *arguments: str, code: int = 0, **environment: str) -> str:
     """Run the command line there, in a process that finds no modules but those that it should."""
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "streamtrain", *arguments], cwd=home, capture_output=True, text=True, timeout=300,
-        env=os.environ | environment,
-        check=False,
-    )  # fmt: skip
-    assert ended.returncode == code, ended.stdout + ended.stderr
-    return ended.stdout + ended.stderr
+    ended = run_python("-P", "-m", "streamtrain", *arguments, cwd=home, **environment)
+    assert ended.code == code, ended.out + ended.err
+    return ended.out + ended.err
 
 
-def test_killed_and_resumed_to_the_same_bits_by_the_command_line(home: Path) -> None:
+def test_killed_and_resumed_to_the_same_bits_by_the_command_line(home: Path, cli: CommandLine) -> None:
     own = ("--learner", "means:Means")
     fitting = ("fit", "data.parquet", "--target", "y", *own, "--checkpoint-seconds", "0", "--epochs", "2")
-    command(home, *fitting, "--out", "whole")
+    assert cli(*fitting, "--out", "whole").code == 0
     command(home, *fitting, "--out", "cut", code=-signal.SIGKILL, KILL_AT="600", PAUSE="0.005")
     assert [run["state"] for run in list_runs(home)] == ["stopped", "finished"]
     assert "the code of module 'means'" in command(home, "fit", "data.parquet", "--out", "cut", "--resume", code=2)
     assert "resuming in epoch" in command(home, "fit", "data.parquet", "--out", "cut", "--resume", *own)
     assert state_of(home / "cut") == state_of(home / "whole")
-    command(home, "predict", "cut", "data.parquet", "--out", "p.parquet", *own)
+    assert cli("predict", "cut", "data.parquet", "--out", "p.parquet", *own).code == 0
     right = pq.read_table(home / "p.parquet")["prediction"].to_numpy() == pq.read_table("data.parquet")["y"].to_numpy()
     assert 0.6 < right.mean() < 1
-    scores = json.loads(command(home, "evaluate", "cut", "data.parquet", *own, "--json"))
+    scores = cli("evaluate", "cut", "data.parquet", *own, "--json").json
     assert scores["metrics"]["accuracy"] == pytest.approx(right.mean())
-    assert "cut" in command(home, "runs", ".")
+    assert "cut" in cli("runs", ".").out
     assert json.loads((home / "cut" / "report.json").read_text())["learner"] == "means:Means"
 
 

@@ -22,10 +22,9 @@ import pytest
 import zarr
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from make import WAIT
+from make import WAIT, CommandLine
 
 from streamtrain import Model, fit, load_model
-from streamtrain.cli import main
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import RunFolder, to_json
@@ -424,23 +423,7 @@ def test_fewer_epochs_than_there_were(world: Path, tmp_path: Path) -> None:
 # -- a finished run --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """Calls the command line: exit code, stdout, stderr."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(*arguments: Any) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        return int(caught.value.code or 0), *capsys.readouterr()
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_a_finished_run_says_so_and_stays_as_it_is(world: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_finished_run_says_so_and_stays_as_it_is(world: Path, cli: CommandLine) -> None:
     data, _ = asked(world, "held out")
     whole, run = expected(world, "held out"), world / "run of held out"
     was, times = content(run), {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
@@ -456,7 +439,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(world: Path, cli: Callable[..
     assert content(run) == was and {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()} == times
 
 
-def test_a_resume_on_the_command_line(world: Path, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_resume_on_the_command_line(world: Path, tmp_path: Path, cli: CommandLine) -> None:
     (data, settings), whole = asked(world, "softmax"), expected(world, "softmax")
     stopped(data, tmp_path / "r", Stop(0.5), whole["batches"], **settings)
     code, out, err = cli("fit", data, "--out", tmp_path / "r", "--resume", "--json", "--threads", 1)

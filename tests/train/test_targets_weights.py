@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine
 from numpy.typing import NDArray
 
 from streamtrain import evaluate, fit, load_model, predict
 from streamtrain.batch import Batch
-from streamtrain.cli import main
 from streamtrain.errors import DataError, UsageError
 from streamtrain.learn import LOSSES, Linear, get_loss
 
@@ -24,21 +23,13 @@ ROWS = 4000
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def run(cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a command: its JSON, or its exit code and what it said."""
-    import signal
-
     monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments: Any) -> Any:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in arguments])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capsys.readouterr()
-        return (caught.value.code, err) if caught.value.code else json.loads(out)
+        done = cli(*arguments)
+        return (done.code, done.err) if done.code else done.json
 
     return call
 
@@ -105,7 +96,7 @@ def test_several_labels(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'three' has 3 classes: several targets must have two classes each"):
         fit(table.append_column("three", pa.array(np.arange(ROWS) % 3)), target=["rain", "three"])
     for asked, what in (
-        ({"class_weight": "balanced"}, "one target of classes"), ({"classes": ["0", "1"]}, "there are several"),
+        ({"class_weight": "balanced"}, "one target that has classes"), ({"classes": ["0", "1"]}, "there are several"),
         ({"loss": "softmax"}, "softmax"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=what):
@@ -152,7 +143,7 @@ def test_class_weights_are_weights_of_rows(run: Callable[..., Any]) -> None:
     assert [row["rows"] for row in report["per_class"]] == [weights.count(3.0), weights.count(0.5)]
     for given, what in (
         ("rare=x", "'x' is no number"), ("rare", "give balanced"), ("odd=2", "no such class: there are 'rare', 'usual'"),
-        ("rare=-1", "0 or more"), ("rare=0,usual=0", "nothing to learn"),
+        ("rare=-1", "0 or more"), ("rare=0,usual=0", "every class has weight 0"),
     ):  # fmt: skip
         code, said = run("fit", "w.parquet", "--target", "y", "--class-weight", given)
         assert code == 2 and what in said and said.count("\n") == 1, said

@@ -1,4 +1,4 @@
-"""Which files a target names: one file, a glob or a directory; and the columns that Hive partitions spell in paths."""
+"""List the data files of a file name, glob or directory, and read Hive partitions (``key=value`` folders) from their paths."""
 
 from __future__ import annotations
 
@@ -16,37 +16,40 @@ from streamtrain.errors import NotFoundError, SchemaError
 __all__ = ["data_files", "list_files", "partition_columns"]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_INTEGER = re.compile(r"-?[0-9]{1,18}")  # what int() takes beside is text: 1_000, or a digit of another script
+_INTEGER = re.compile(
+    r"-?[0-9]{1,18}"
+)  # int() would also accept 1_000 and digits of other scripts; those are text here
 
 
 def list_files(target: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
-    """The root and the data files below it, relative and sorted.
+    """The root folder, and the names of the data files relative to it, sorted.
 
-    In a directory (or through a glob) names that begin with ``_`` or ``.``, checksum files and empty files are not
-    data; where some files have one of the ``suffixes``, only those are. Linked folders are followed.
-    Raises NotFoundError, also for a folder that cannot be listed and a link to nothing: they may be data.
+    In a directory or glob, names that begin with ``_`` or ``.``, checksum files and empty files are not data. If some
+    files have one of the ``suffixes``, only those are data. Links to folders are followed.
+    Raises NotFoundError if there are no data files, and for a folder that cannot be listed or a broken link, because
+    data could be missing.
     """
     path = Path(target)
     if path.is_file():
         return path.parent, [path.name]
     if path.is_dir():
-        root, found = path, set(_walk(path))
+        root, files = path, set(_walk(path))
     elif glob.has_magic(target):
         root = _static_prefix(path)
         matches = [Path(match) for match in glob.glob(target, recursive=True)]
-        found = {f for match in matches for f in (_walk(match) if match.is_dir() else [match])}
+        files = {f for match in matches for f in (_walk(match) if match.is_dir() else [match])}
     else:
         raise NotFoundError(f"{target}: no such file or directory")
-    data = data_files([f.relative_to(root).as_posix() for f in found], suffixes, lambda name: _size(root / name))
+    data = data_files([f.relative_to(root).as_posix() for f in files], suffixes, lambda name: _size(root / name))
     if not data:
-        files = f"{len(found):,} files" if len(found) > 1 else "one file"
-        seen = f"{files} there, none of them data" if found else "nothing there"
-        raise NotFoundError(f"{target}: no data files ({seen}): name files, a glob or a directory that holds some")
+        number = f"{len(files):,} files" if len(files) > 1 else "one file"
+        content = f"{number} there, none of them data" if files else "nothing there"
+        raise NotFoundError(f"{target}: no data files ({content}): give a file, glob or directory that contains data")
     return root, data
 
 
 def data_files(names: Iterable[str], suffixes: tuple[str, ...], nbytes: Callable[[str], int]) -> list[str]:
-    """Which of the files in a folder are data, in order: folder by folder.
+    """The names of the data files among all files of a folder, sorted folder by folder.
 
     >>> data_files(["b/x.csv", "b-/x.csv", "_log", "a"], (".csv",), {"b/x.csv": 1, "b-/x.csv": 1, "a": 9}.__getitem__)
     ['b/x.csv', 'b-/x.csv']
@@ -58,20 +61,20 @@ def data_files(names: Iterable[str], suffixes: tuple[str, ...], nbytes: Callable
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files in a folder and in those below it, each folder once, whatever links lead to it."""
+    """All files in a folder and its subfolders. A folder is visited once, however many links lead to it."""
     seen: set[str] = set()
     for at, folders, names in os.walk(folder, onerror=_unlisted, followlinks=True):
-        place = os.path.realpath(at)
-        if place in seen:
+        folder_path = os.path.realpath(at)
+        if folder_path in seen:
             folders.clear()
             continue
-        seen.add(place)
+        seen.add(folder_path)
         folders[:] = [name for name in folders if _is_data(Path(name))]
         yield from (Path(at) / name for name in names)
 
 
 def _unlisted(error: OSError) -> None:
-    raise NotFoundError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+    raise NotFoundError(f"{error.filename}: the folder cannot be listed: {error.strerror}") from error
 
 
 def _size(file: Path) -> int:
@@ -97,26 +100,28 @@ def _is_data(relative: Path) -> bool:
 
 
 def partition_columns(files: Iterable[str]) -> dict[str, pa.Array]:
-    """One array for each ``key=value`` folder name: the value for each file, in order.
+    """One array for each key of the ``key=value`` folders, with the value for each file, in the order of the files.
 
-    Integers become int64, everything else dictionary-encoded strings; ``__HIVE_DEFAULT_PARTITION__`` is null.
+    Integers become int64, other values dictionary-encoded strings. ``__HIVE_DEFAULT_PARTITION__`` is null.
 
     >>> partition_columns(["year=2024/a.parquet", "year=2025/b.parquet"])["year"].to_pylist()
     [2024, 2025]
     """
     names = list(files)
     parts = ([part.partition("=") for part in name.split("/")[:-1] if "=" in part] for name in names)
-    pairs = [[(unquote(key), unquote(value)) for key, _, value in found] for found in parts]
+    pairs = [[(unquote(key), unquote(value)) for key, _, value in folders] for folders in parts]
     keys = [key for key, _ in pairs[0]] if pairs else []
     if len(set(keys)) < len(keys):
-        raise SchemaError(f"{names[0]}: two partition folders have the same key")
-    for name, found in zip(names, pairs, strict=True):
-        if [key for key, _ in found] != keys:
+        raise SchemaError(
+            f"{names[0]}: two of the folders above this file have the same partition key: rename one of them"
+        )
+    for name, own in zip(names, pairs, strict=True):
+        if [key for key, _ in own] != keys:
             raise SchemaError(
-                f"{name}: partition folders {[k for k, _ in found]}, but {names[0]} has {keys}: "
-                "every file must lie under the same key=value folders"
+                f"{name}: has partition keys {[k for k, _ in own]}, but {names[0]} has {keys}: "
+                "all files must have the same key=value folders in their paths"
             )
-    return {key: _typed([found[i][1] for found in pairs]) for i, key in enumerate(keys)}
+    return {key: _typed([own[i][1] for own in pairs]) for i, key in enumerate(keys)}
 
 
 def _typed(values: list[str]) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The columns that Hive partitions add to what files hold."""
+"""The columns that Hive partitions add to those in the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Partitions"]
 
 
 class Partitions:
-    """``key=value`` folders as columns; where a file has a column of that name, it is the file's.
+    """``key=value`` folders as columns. If a file has a column of the same name, the column in the file is used.
 
     >>> parts = Partitions(["k=1/a.csv", "k=2/a.csv"])
     >>> schema = parts.added_to(pa.schema([("x", pa.int8())]))
@@ -26,6 +26,7 @@ class Partitions:
         self._values = partition_columns(files)
 
     def added_to(self, schema: pa.Schema) -> pa.Schema:
+        """The schema of the files, followed by the partition columns that it does not have."""
         for key, values in self._values.items():
             if key not in schema.names:
                 schema = schema.append(pa.field(key, values.type))
@@ -34,21 +35,23 @@ class Partitions:
     def assembled(
         self, batch: pa.RecordBatch | None, rows: int, columns: Sequence[str], schema: pa.Schema, file: int
     ) -> pa.RecordBatch:
-        """The columns of ``rows`` rows in the order asked for, those of the folders added. batch: what the file gave; None
-        where it has none of the columns. file: its number."""
-        wanted = pa.schema([schema.field(name) for name in columns])
-        if batch is not None and batch.schema.equals(wanted):
+        """The requested columns in the requested order, partition columns included.
+
+        batch: ``rows`` rows of the columns that are in the file; None if none of them is. file: the number of the file.
+        """
+        requested = pa.schema([schema.field(name) for name in columns])
+        if batch is not None and batch.schema.equals(requested):
             return batch
-        held = batch.schema.names if batch is not None else []
+        stored = batch.schema.names if batch is not None else []
         arrays = [
-            batch.column(name) if name in held else _constant(self._values[name], file, rows)  # type: ignore[union-attr]
+            batch.column(name) if name in stored else _constant(self._values[name], file, rows)  # type: ignore[union-attr]
             for name in columns
         ]
-        return pa.RecordBatch.from_arrays(arrays, schema=wanted)
+        return pa.RecordBatch.from_arrays(arrays, schema=requested)
 
 
 def _constant(values: pa.Array, file: int, rows: int) -> pa.Array:
-    """A column that has one value throughout a file."""
+    """A column with one value in all rows: the value for this file."""
     if isinstance(values, pa.DictionaryArray):
         index = values.indices[file].as_py()
         indices = pa.nulls(rows, pa.int32()) if index is None else pa.array(np.full(rows, index, np.int32))

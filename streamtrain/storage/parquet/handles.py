@@ -1,4 +1,4 @@
-"""Open Parquet files and their footers: lent to one read at a time, shared, kept for the next, and let go in time."""
+"""A pool of open Parquet files and their footers. A file is lent to one read at a time; footers are shared."""
 
 from __future__ import annotations
 
@@ -12,56 +12,67 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import CorruptError, DataError
-from streamtrain.storage.files.place import FileStore, Stat
+from streamtrain.storage.files.store import FileStore, Stat
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text
 
 __all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode", "footer_bytes"]
 
 _IDLE_HANDLES = 16
-KEPT_FOOTERS_BYTES = 2 << 20  # of files that are not being read: few, so that many files take what some do
-_ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # a footer in memory: for each column of each row group, and for each column
+KEPT_FOOTERS_BYTES = (
+    2 << 20
+)  # for files that are not being read; small, so that many files take no more memory than a few
+_ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # memory of a footer: for each column of each row group, and for each column
 
 
 class Mode(NamedTuple):
-    """How a file is open: with a buffer, or without for 0; and whether text comes as codes into a dictionary."""
+    """How a file is opened.
+
+    buffer_size: bytes read ahead for each column; 0 for none. text_as_codes: whether text is read as dictionaries.
+    """
 
     buffer_size: int
     text_as_codes: bool = True
 
 
 class Footer(NamedTuple):
-    """What a file says of itself. The schema is asked of the open file: the footer's own would keep it in a cycle, so in
-    memory until Python looks for those."""
+    """The metadata and schema of a file. The schema must come from the open file: the schema of the metadata refers back to
+    them, and such a cycle stays in memory until the next garbage collection."""
 
     metadata: Any
     schema: pa.Schema
 
     @property
     def nbytes(self) -> int:
+        """The memory that the footer takes."""
         return footer_bytes(self.metadata.num_row_groups, self.metadata.num_columns)
 
 
 class Handles:
-    """Open files, each lent to one read at a time, and their footers, which the handles of a file share. The last few are
-    kept: handles by their number, footers by their bytes (but as many as there were reads at a time, which the plan has
-    memory for), and no handle longer than its footer."""
+    """Open files, each lent to one read at a time, and their footers, shared by all handles of a file.
 
-    def __init__(self, place: FileStore, stats: Mapping[str, Stat]) -> None:
-        self._place, self._stats = place, stats
-        self._lock = threading.RLock()  # a stream that the garbage collector closes may end a loan while it is held
+    The most recent ones are kept open: at most 16 handles, and 2 MiB of footers, but at least as many footers as there were
+    reads at the same time, for which the plan has memory. A handle is closed when its footer is dropped.
+    """
+
+    def __init__(self, store: FileStore, stats: Mapping[str, Stat]) -> None:
+        self._store, self._stats = store, stats
+        self._lock = (
+            threading.RLock()
+        )  # reentrant: the garbage collector may close a stream, and so return a file, in the thread that holds it
         self._idle: OrderedDict[int, tuple[str, Mode, Any]] = OrderedDict()
         self._footers: OrderedDict[str, Footer] = OrderedDict()
         self._footers_bytes = self._largest_bytes = self._coming = 0
-        self._lent: list[str] = []  # files, once for each handle that is with a read
+        self._lent: list[str] = []  # names of files, once for each handle that is lent
         self._most_lent = 0
 
     def footer(self, name: str) -> Footer:
+        """The footer of a file, read if it is not kept. Raises CorruptError, ChangedError."""
         with self._lock:
             if name in self._footers:
                 self._footers.move_to_end(name)
                 return self._footers[name]
             self._coming += 1
-            dropped = self._forget()  # before there is one more
+            dropped = self._forget()  # to make room before it is read
         for file in dropped:
             file.close(force=True)
         footer = None
@@ -77,26 +88,28 @@ class Handles:
         return footer
 
     def _read_footer(self, name: str) -> Footer:
-        path = self._place.shown(name)
+        path = self._store.shown(name)
         try:
-            with self._place.open(name, self._stats[name]) as source:
+            with self._store.open(name, self._stats[name]) as source:
                 file = pq.ParquetFile(source, pre_buffer=False)
                 try:
                     return Footer(file.metadata, file.schema_arrow.remove_metadata())
                 except READ_ERRORS as error:
-                    raise CorruptError(f"{path}: its schema cannot be read: {first_line(error)}") from error
+                    raise CorruptError(f"{path}: the schema cannot be read: {first_line(error)}") from error
         except DataError:
             raise
         except READ_ERRORS as error:
-            self._place.verify(name, self._stats[name])
-            raise CorruptError(f"{path}: not a Parquet file, or damaged: {first_line(error)}") from error
+            self._store.verify(name, self._stats[name])
+            raise CorruptError(f"{path}: not a Parquet file, or a damaged one: {first_line(error)}") from error
 
     def _forget(self) -> list[Any]:
-        """Drop the footers that were not used for longest, if with those that are coming there would be too many, and return
-        the handles that hold them."""
+        """Drop the least recently used footers if they would exceed the limit together with those being read. Returns the
+        handles that use them, to be closed."""
         forgotten = set()
         most, coming_bytes = max(1, self._most_lent), self._coming * self._largest_bytes
-        for name in [name for name in self._footers if name not in self._lent]:  # of others nothing would be given back
+        for name in [
+            name for name in self._footers if name not in self._lent
+        ]:  # dropping the footer of a lent file frees no memory
             enough = self._footers_bytes + coming_bytes <= KEPT_FOOTERS_BYTES
             if enough or len(self._footers) + self._coming <= most:
                 break
@@ -107,6 +120,7 @@ class Handles:
 
     @contextmanager
     def lend(self, name: str, mode: Mode) -> Iterator[Any]:
+        """An open file for one read. It is kept for the next read, unless the read fails."""
         file = self._take(name, mode)
         try:
             if file is None:
@@ -122,15 +136,15 @@ class Handles:
 
     def _open(self, name: str, mode: Mode) -> Any:
         footer, schema = self.footer(name)
-        # Checksums are verified where there are any.
+        # Checksums are verified if the file has them.
         return pq.ParquetFile(
-            self._place.open(name, self._stats[name]),
+            self._store.open(name, self._stats[name]),
             metadata=footer,
             read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
             buffer_size=mode.buffer_size,
-            # The columns of a row group in one request; but on threads of pyarrow's, for which the main thread would wait
-            # without a look at Ctrl-C.
-            pre_buffer=self._place.far and not mode.buffer_size and not _in_main_thread(),
+            # Reads all columns of a row group in one request. But it uses threads of pyarrow, and the main thread could not
+            # be interrupted with Ctrl-C while it waits for them.
+            pre_buffer=self._store.is_remote and not mode.buffer_size and not _in_main_thread(),
             page_checksum_verification=True,
         )
 
@@ -148,8 +162,8 @@ class Handles:
         with self._lock:
             self._lent.remove(name)
             dropped = [file]
-            # Otherwise it would be all that holds its footer; what it read ahead stays with it.
-            if name in self._footers and not self._place.far:
+            # Without a kept footer, the handle alone would hold it. A remote handle keeps the bytes that it read ahead.
+            if name in self._footers and not self._store.is_remote:
                 self._idle[id(file)] = name, mode, file
                 dropped = [self._idle.popitem(last=False)[1][2]] if len(self._idle) > _IDLE_HANDLES else []
         for old in dropped:
@@ -161,4 +175,5 @@ def _in_main_thread() -> bool:
 
 
 def footer_bytes(groups: int, columns: int) -> int:
+    """The memory that a footer takes."""
     return columns * (groups * _ENTRY_BYTES + _COLUMN_BYTES)

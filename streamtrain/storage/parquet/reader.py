@@ -1,10 +1,10 @@
-"""Parquet: one file, a glob, a directory or Hive partitions. A row group is a chunk.
+"""Parquet: a file, a glob, a directory or Hive partitions. A row group is a chunk.
 
-How it reads (measured; the usual ways hold a whole file in memory): never through ``pyarrow.dataset``, no pre-buffering,
-no memory map (mapped pages count as resident), one core a read, several reads at once. Handles are lent to one read at
-a time and kept for the next; the footer of a file is shared between its handles. Column metadata is never touched:
-``row_group(i).column(j)`` aborts the process on a column that cannot be decrypted, so sizes come from the schema and
-from ``total_byte_size``.
+The usual ways to read hold a whole file in memory (measured). So there is no ``pyarrow.dataset``, no pre-buffering and no
+memory map (mapped pages count as resident); a read uses one core, and several reads run at once. An open file is lent to one
+read at a time and kept for the next. All handles of a file share its footer. Column metadata are never used, because
+``row_group(i).column(j)`` aborts the process if the column cannot be decrypted. Sizes come from the schema and from
+``total_byte_size``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.place import Located, ahead
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.store import FileBacked, ahead
+from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import (
     READ_ERRORS,
     as_codes,
@@ -35,22 +36,23 @@ from streamtrain.storage.parquet.footer import (
     require_same,
 )
 from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
-from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, far_buffer_bytes
+from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
 
-class ParquetReader(Located):
+class ParquetReader(FileBacked):
     """Reads Parquet files.
 
-    target: a file, a glob, or a directory, whose ``key=value`` folders become columns.
+    target: a file, glob or directory; its ``key=value`` folders become columns.
+    Raises CorruptError, SchemaError, NotFoundError.
     """
 
     def __init__(self, target: str | Path) -> None:
-        self._place, self._files = locate(str(target), (".parquet", ".parq", ".pq"))
-        self._stats = [self._place.stat(name) for name in self._files]
-        self._handles = Handles(self._place, dict(zip(self._files, self._stats, strict=True)))
+        self._store, self._files = locate(str(target), suffixes_of("parquet"))
+        self._stats = [self._store.stat(name) for name in self._files]
+        self._handles = Handles(self._store, dict(zip(self._files, self._stats, strict=True)))
         self._partitions = Partitions(self._files)
         self._open_footers()
 
@@ -60,14 +62,14 @@ class ParquetReader(Located):
         rows: list[int] = []
         stored: list[int] = []
         page = Page()
-        looks = (ahead if self._place.far else map)(self._look, self._files)
-        for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, looks, strict=True)):
+        opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
+        for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
             page = page.larger(first)
-            found = read_schema(stored_schema, name)
+            schema = read_schema(stored_schema, name)
             if i == 0:
-                self._file_schema = found
+                self._file_schema = schema
             else:
-                require_same(self._file_schema, found, name, self._files[0])
+                require_same(self._file_schema, schema, name, self._files[0])
             groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
             require_counts(name, footer.num_rows, [g.num_rows for g in groups])
             file_of += [i] * len(groups)
@@ -77,20 +79,20 @@ class ParquetReader(Located):
         self._file_of, self._group_of = np.asarray(file_of, np.int32), np.asarray(group_of, np.int32)
         self._rows = np.asarray(rows, np.int64)
         self.schema = self._partitions.added_to(self._file_schema)
-        buffer_bytes = far_buffer_bytes(footer.num_columns) if self._place.far else STREAM_BUFFER_BYTES
+        buffer_bytes = remote_buffer_bytes(footer.num_columns) if self._store.is_remote else STREAM_BUFFER_BYTES
         self._sizes = Sizes.of(self.schema, rows, stored, footer.num_columns, page, buffer_bytes)
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
 
-    def _look(self, name: str) -> tuple[Footer, Page]:
-        """What a file says of itself, and its first page."""
-        with reading(self._place.shown(name)):
+    def _open_footer(self, name: str) -> tuple[Footer, Page]:
+        """The footer of a file, and the size of its first page."""
+        with reading(self._store.shown(name)):
             footer = self._handles.footer(name)
-        return footer, first_page(self._place, name, footer.metadata.created_by or "")
+        return footer, first_page(self._store, name, footer.metadata.created_by or "")
 
     @property
     def open_bytes(self) -> int:
-        """Memory that the footer of each file that is read takes, beyond those that are kept: of the largest."""
+        """The memory that each file being read takes for its footer: that of the largest, or 0 if all footers are kept."""
         groups, columns = np.bincount(self._file_of, minlength=1), len(self._file_schema)
         kept = len(groups) == 1 or sum(footer_bytes(n, columns) for n in groups.tolist()) <= KEPT_FOOTERS_BYTES
         return 0 if kept else footer_bytes(int(groups.max()), columns)
@@ -112,7 +114,7 @@ class ParquetReader(Located):
         return self._sizes.stream_peak_bytes(self._number(chunk), min(rows, chunk.rows))
 
     def _number(self, chunk: Chunk) -> int:
-        """The number of a chunk."""
+        """The index of a chunk."""
         name, group = chunk.key.rsplit(":", 1)
         return int(np.searchsorted(self._file_of, self._numbers[name])) + int(group)
 
@@ -120,11 +122,11 @@ class ParquetReader(Located):
         name, group = chunk.key.rsplit(":", 1)
         stored = [c for c in columns if c in self._stored_names]
         for other in set(columns).difference(self.schema.names):
-            pick(self.schema, other, "read")  # raises
-        found = 0
+            pick(self.schema, other, "read")  # raises ColumnError
+        read_rows = 0
         try:
             for batch in self._batches(name, group, stored, rows, buffer_size) if stored else _empty(chunk.rows, rows):
-                found += batch.num_rows
+                read_rows += batch.num_rows
                 yield self._partitions.assembled(
                     batch if stored else None, batch.num_rows, columns, self.schema, self._numbers[name]
                 )
@@ -133,33 +135,34 @@ class ParquetReader(Located):
         except READ_ERRORS as error:
             self._verify(name)
             raise CorruptError(
-                f"{self._place.shown(name)}: row group {group} cannot be read: {first_line(error)}"
+                f"{self._store.shown(name)}: row group {group} cannot be read: {first_line(error)}"
             ) from error
         self._verify(name)
-        if found != chunk.rows:
+        if read_rows != chunk.rows:
             raise CorruptError(
-                f"{self._place.shown(name)}: row group {group} gave {found:,} rows, but its footer says {chunk.rows:,}"
+                f"{self._store.shown(name)}: row group {group} has {read_rows:,} rows, but the footer declares {chunk.rows:,}: "
+                "the file is damaged"
             )
 
     def _verify(self, name: str) -> None:
-        """Raises CorruptError where a file has changed since it was opened."""
-        self._place.verify(name, self._stats[self._numbers[name]])
+        """Raise CorruptError if a file has changed since it was opened."""
+        self._store.verify(name, self._stats[self._numbers[name]])
 
     def _batches(
         self, name: str, group: str, columns: Sequence[str], rows: int, buffer_size: int
     ) -> Iterator[pa.RecordBatch]:
-        """What the file holds, text as codes."""
-        found = 0
+        """Batches of the stored columns, with text as dictionaries."""
+        read_rows = 0
         try:
             for batch in self._decoded(name, group, columns, rows, Mode(buffer_size)):
-                found += batch.num_rows
+                read_rows += batch.num_rows
                 yield _coded(batch)
         except OSError as error:
             if "not yet implemented" not in str(error).lower():
                 raise
-            # pyarrow makes no codes of text in a delta encoding: on without them
+            # pyarrow cannot read text in a delta encoding as dictionaries: continue with plain text
             plain = self._decoded(name, group, columns, rows, Mode(buffer_size, text_as_codes=False))
-            yield from map(_coded, _after(found, plain))
+            yield from map(_coded, _after(read_rows, plain))
 
     def _decoded(
         self, name: str, group: str, columns: Sequence[str], rows: int, mode: Mode
@@ -171,15 +174,15 @@ class ParquetReader(Located):
         return pa.schema([self.schema.field(c) for c in columns])
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes, footers and row counts, and of a sample of their bytes (see `sampled`)."""
+        """SHA-256 of the names, sizes, footers and row counts of the files, and a sample of their bytes (see `sampled`)."""
         digest = hashlib.sha256(b"parquet")
         for name in self._files:
-            size = self._place.stat(name).nbytes
-            footer = int.from_bytes(self._place.read(name, max(0, size - 8), size - 4), "little")
+            size = self._store.stat(name).nbytes
+            footer = int.from_bytes(self._store.read(name, max(0, size - 8), size - 4), "little")
             digest.update(f"{name}\0{size}\0".encode())
-            digest.update(self._place.read(name, max(0, size - 8 - footer), size - 8))
+            digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
-        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+        for piece in sampled(list(self.file_sizes.items()), self._store.read):
             digest.update(piece)
         return digest.hexdigest()
 
@@ -188,12 +191,12 @@ class ParquetReader(Located):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(
-            state, _handles=Handles(state["_place"], dict(zip(state["_files"], state["_stats"], strict=True)))
+            state, _handles=Handles(state["_store"], dict(zip(state["_files"], state["_stats"], strict=True)))
         )
 
 
 def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What follows the first ``rows`` rows."""
+    """The batches without their first ``rows`` rows."""
     for batch in batches:
         if batch.num_rows > rows:
             yield batch.slice(rows)
@@ -201,7 +204,7 @@ def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBa
 
 
 def _empty(total: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """Slices without columns: of a read of partition folders alone."""
+    """Batches without real columns, for a read of partition columns only."""
     for start in range(0, total, rows):
         yield pa.record_batch([pa.nulls(min(rows, total - start))], names=[""])
 

@@ -1,12 +1,16 @@
-"""What reading a row group takes, from what can be known without naming columns: rows, types, encoded bytes, and how large
-the first page is.
+"""Estimate the memory for reading a row group, without column metadata: from its rows, types, encoded bytes, and the size of
+the first page of a file.
 
-The constants were measured (tests/storage/test_parquet.py measures again). A read holds the raw column chunks, what it
-decoded, two bytes of definition level a value of each column that may have nulls, numbers as they are stored where that is
-not how Arrow holds them (an int8 is stored in four bytes), and for each column a page and perhaps a dictionary, raw and
-decoded. A stream holds a buffer instead of the raw column chunk, and its slices several times over: the one that is filled
-(whose buffers grow by doubling), the one before it, and what the allocators keep. Its buffers are small, so that chunks of
-all sizes take blocks of the same size, which are used again.
+The constants were measured (tests/storage/test_parquet.py measures them again). A read holds:
+
+- the raw column chunks and the decoded values,
+- two bytes of definition level for each value of a column that may have nulls,
+- the stored form of numbers whose Arrow form differs (Parquet stores an int8 in four bytes),
+- for each column a page and perhaps a dictionary, raw and decoded.
+
+A stream holds a buffer instead of the raw column chunk, and several slices: the one being filled (its buffers grow by
+doubling), the one before it, and memory that the allocator keeps. The buffers are small and of one size, so that the allocator
+can reuse their memory for chunks of all sizes.
 """
 
 from __future__ import annotations
@@ -20,34 +24,42 @@ from numpy.typing import NDArray
 
 from streamtrain.storage.arrow import bytes_per_row, value_type
 
-__all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes", "far_buffer_bytes"]
+__all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes", "remote_buffer_bytes"]
 
-STREAM_BUFFER_BYTES = 1 << 18  # for each column
-_FAR_BUFFERS_BYTES, _FAR_BUFFER_BYTES = 16 << 20, 2 << 20  # where each is a request: of all columns, and of one at most
-_PAGE_BYTES = 1 << 20  # what writers cut pages at, unless one that was seen is larger
-_SMALL_PAGE_BYTES = 1 << 18  # a page up to this is held three times: raw, decompressed, and what the allocator rounds
-_COLUMN_BYTES = 2_000  # a column's own objects
-_DICTIONARY_BYTES = 1 << 20  # where writers give up on a dictionary
+STREAM_BUFFER_BYTES = 1 << 18  # per column
+_REMOTE_BUFFERS_BYTES, _REMOTE_BUFFER_BYTES = (
+    16 << 20,
+    2 << 20,
+)  # remote files: for all columns together, and at most for one
+_PAGE_BYTES = 1 << 20  # the usual page size of writers, unless the first page is larger
+_SMALL_PAGE_BYTES = (
+    1 << 18
+)  # pages up to this size are held three times: raw, decompressed, and rounding of the allocator
+_COLUMN_BYTES = 2_000  # the objects of a column
+_DICTIONARY_BYTES = 1 << 20  # writers give up on a larger dictionary
 _LEVEL_BYTES = 2
-_SLACK = 1.25  # allocators
-_STREAM_SLACK = 2.2  # the same, where buffers, pages and slices of all columns take turns for long: blocks get split
-_STREAM_TEXT_SLACK, _STREAM_TEXT_MOST = 2.0, 1.25  # the same of dictionaries; of a whole read, at most
+_SLACK = 1.25  # overhead of the allocator
+_STREAM_SLACK = 2.2  # the same for streams, where memory gets fragmented over time
+_STREAM_TEXT_SLACK, _STREAM_TEXT_MOST = 2.0, 1.25  # the same for dictionaries, and for a whole read at most
 _SLICES_HELD = 6
-_TEXT_COPIES = 2  # text that is made into a dictionary: itself, and again as that grows
-_TEXT_COPIES_STREAMED = 4  # and what the slice before names
-_VALUE_BYTES, _VALUE_COPIES = 65, 8  # of a value in a dictionary: hash tables, offsets; what that is of text, at most
+_TEXT_COPIES = 2  # of text that is encoded as a dictionary: the text, and the growing dictionary
+_TEXT_COPIES_STREAMED = 4  # also the dictionary of the previous slice
+_VALUE_BYTES, _VALUE_COPIES = (
+    65,
+    8,
+)  # per dictionary value for hash table and offsets; at most this multiple of the text
 
 
 @dataclass(frozen=True)
 class Page:
-    """The largest data page that was seen: its values, and its bytes once decompressed; zeros where none was. What pages of
-    other columns hold follows from it: writers cut them at a number of rows, or of bytes."""
+    """The largest first data page of all files: its values and its decompressed bytes; zeros if unknown. The pages of other
+    columns follow from it, because writers end a page after a number of rows or of bytes."""
 
     values: int = 0
     nbytes: int = 0
 
     def bytes_of(self, width: NDArray[Any]) -> NDArray[Any]:
-        """The bytes of a page of columns whose values take ``width`` bytes.
+        """The bytes of a page in columns whose values take ``width`` bytes.
 
         >>> widths = np.array([4.0, 8.0])
         >>> [page.bytes_of(widths).tolist() for page in (Page(20_000, 80_000), Page(10**6, 4 * 10**6), Page())]
@@ -59,16 +71,18 @@ class Page:
         return nbytes
 
     def larger(self, other: Page) -> Page:
+        """The larger number of values, and the larger number of bytes, of two pages."""
         return Page(max(self.values, other.values), max(self.nbytes, other.nbytes))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sums over row groups: every array has one entry for each.
+    """The sizes of row groups. The arrays have one entry for each row group, shape (groups,).
 
-    row_bytes: of a row once decoded. stored_row_bytes: as it is stored without a dictionary. scratch_row_bytes: of the
-    columns that Arrow holds otherwise than they are stored. level_columns: how many may have nulls. text_columns: how many have
-    values without a width. buffer_bytes: what a stream reads of a column at once.
+    row_bytes: decoded bytes of a row. stored_row_bytes: bytes of a row in Parquet, without dictionaries. scratch_row_bytes:
+    bytes of a row in the columns whose Arrow form differs from the stored form. level_columns: the number of columns that
+    may have nulls. text_columns: the number of columns whose values have no fixed width. buffer_bytes: bytes that a stream
+    reads of a column at once.
     """
 
     rows: NDArray[np.int64]
@@ -87,6 +101,7 @@ class Sizes:
         cls, schema: pa.Schema, rows: Any, encoded_bytes: Any, stored_columns: int, page: Page,
         buffer_bytes: int = STREAM_BUFFER_BYTES,
     ) -> Sizes:  # fmt: skip
+        """The sizes of row groups with these rows and encoded bytes."""
         kinds = [value_type(field.type) for field in schema]
         return cls(
             rows=np.asarray(rows, np.int64),
@@ -102,11 +117,13 @@ class Sizes:
         )
 
     def decoded_bytes(self) -> NDArray[np.int64]:
+        """The decoded bytes of each row group; at least the encoded bytes if there is text."""
         plain = np.ceil(self.rows * self.row_bytes).astype(np.int64)
         decoded: NDArray[np.int64] = np.maximum(plain, self.encoded_bytes) if self.text_columns else plain
         return decoded
 
     def read_peak_bytes(self) -> NDArray[np.int64]:
+        """The most memory that a read of each row group takes."""
         values = self.rows * (_LEVEL_BYTES * self.level_columns + self.scratch_row_bytes)
         small = 3 * self.stored_columns * np.minimum(self._page(), _SMALL_PAGE_BYTES)
         held = self.decoded_bytes() + self.encoded_bytes + values + small + self._pages() + self._text(_TEXT_COPIES)
@@ -114,6 +131,7 @@ class Sizes:
         return peak
 
     def stream_peak_bytes(self, i: int, rows: int) -> int:
+        """The most memory that a stream of row group ``i`` takes, in slices of ``rows`` rows."""
         one = replace(self, rows=self.rows[i : i + 1], encoded_bytes=self.encoded_bytes[i : i + 1])
         buffers = np.minimum(one.encoded_bytes, self.stored_columns * self.buffer_bytes)
         row_bytes = self.row_bytes + _LEVEL_BYTES * self.level_columns
@@ -125,16 +143,16 @@ class Sizes:
         return int(min(held[0], most[0]))
 
     def _page(self) -> NDArray[Any]:
-        """A page of the mean column, of values or of their codes, as far as the column fills it."""
+        """The bytes of a page of the average column, of values or dictionary indices; at most the bytes of the column."""
         column = self.encoded_bytes / max(1, self.stored_columns)
         width = np.minimum(self.stored_row_bytes / max(1, self.stored_columns), column / np.maximum(1, self.rows))
         page: NDArray[Any] = np.minimum(self.page.bytes_of(width), column)
         return page
 
     def _pages(self) -> NDArray[Any]:
-        """What the columns hold beside a small page each: more of a large one, and twice their dictionaries. Plain columns
-        take what their types take; more means that dictionaries were given up when they were full; less, that codes of so
-        many bits name the values."""
+        """The memory of columns beside a small page each: the rest of large pages, and dictionaries twice. If the encoded bytes
+        equal the plain bytes, there are no dictionaries. If they are more, dictionaries grew full and were given up. If they
+        are less, the values are indices of so many bits, which bounds the size of the dictionary."""
         columns, encoded = max(1, self.stored_columns), self.encoded_bytes
         plain = np.maximum(1, self.rows * self.stored_row_bytes)
         code_bits = np.minimum(30, np.ceil(8 * encoded / np.maximum(1, self.rows * columns)))
@@ -146,21 +164,21 @@ class Sizes:
         return pages
 
     def _text(self, copies: int) -> NDArray[Any]:
-        """What text takes beside its codes: it is at most what numbers leave of the encoded bytes. Any of its values may be
-        another one: of short ones there are many, and each takes more than its bytes."""
+        """The memory of text beside its indices. The text is at most the encoded bytes that numbers leave. All its values may
+        be distinct; short values are many, and each takes more than its bytes."""
         text = np.maximum(0.0, self.encoded_bytes - self.rows * self.row_bytes) if self.text_columns else np.zeros(1)
         values = np.minimum(_VALUE_BYTES * self.rows * self.text_columns, _VALUE_COPIES * text)
         taken: NDArray[Any] = copies * text + values
         return taken
 
 
-def far_buffer_bytes(columns: int) -> int:
-    """What a stream reads of a column at once, where every read is a request.
+def remote_buffer_bytes(columns: int) -> int:
+    """The bytes that a stream reads of a column at once from a server, where every read is a request.
 
-    >>> far_buffer_bytes(1), far_buffer_bytes(40), far_buffer_bytes(1000)
+    >>> remote_buffer_bytes(1), remote_buffer_bytes(40), remote_buffer_bytes(1000)
     (2097152, 419430, 262144)
     """
-    return max(STREAM_BUFFER_BYTES, min(_FAR_BUFFER_BYTES, _FAR_BUFFERS_BYTES // max(1, columns)))
+    return max(STREAM_BUFFER_BYTES, min(_REMOTE_BUFFER_BYTES, _REMOTE_BUFFERS_BYTES // max(1, columns)))
 
 
 def _is_narrow(kind: pa.DataType) -> bool:
@@ -168,18 +186,18 @@ def _is_narrow(kind: pa.DataType) -> bool:
 
 
 def _stored_width(kind: pa.DataType) -> float:
-    """Bytes of a value in a plain page; of text, of its code."""
+    """Bytes of a value in a plain page; for text, of its dictionary index."""
     return 4.0 if _is_narrow(value_type(kind)) else bytes_per_row(kind)
 
 
 def _scratch_width(kind: pa.DataType) -> float:
-    """Bytes of a value as the decoder writes it, where Arrow holds it otherwise; 0 where that is the same."""
+    """Bytes of a value as the decoder writes it, if its Arrow form differs; otherwise 0."""
     if _is_narrow(kind) or pa.types.is_date64(kind):
         return 4.0
     if pa.types.is_boolean(kind):
         return 1.0
     if _has_no_width(kind):
-        return 2.0  # the codes of text are collected in a buffer that grows by doubling
+        return 2.0  # the indices of text are collected in a buffer that grows by doubling
     return float(kind.byte_width) if pa.types.is_decimal(kind) or pa.types.is_float16(kind) else 0.0
 
 

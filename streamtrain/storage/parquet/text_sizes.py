@@ -1,4 +1,4 @@
-"""How many bytes text takes, from its offsets alone."""
+"""The bytes of text, computed from its offsets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _PIECE_ROWS = 65_536
 
 
 def has_text(kind: pa.DataType) -> bool:
-    """Whether values are strings or bytes of any length; in a dictionary, too."""
+    """Whether a type is strings or binary of any length, possibly in a dictionary."""
     kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
     t = pa.types
     return bool(t.is_string(kind) or t.is_binary(kind) or t.is_large_string(kind) or t.is_large_binary(kind))
 
 
 def text_sizes(values: Any) -> NDArray[Any]:
-    """Bytes of each string, shape (rows,).
+    """The bytes of each string, shape (rows,).
 
     >>> text_sizes(pa.array(["a", "bcd", ""])).tolist()
     [1, 3, 0]
@@ -32,7 +32,7 @@ def text_sizes(values: Any) -> NDArray[Any]:
 
 
 def plain_bytes(values: Any) -> int:
-    """Bytes of all strings of a column; of one with a dictionary, as if each were written out.
+    """The bytes of all strings of a column together; for a dictionary column, as if it were decoded.
 
     >>> plain_bytes(pa.array(["a", "bcd"])), plain_bytes(pa.DictionaryArray.from_arrays([1, 1], ["a", "bcd"]))
     (4, 6)
@@ -44,4 +44,6 @@ def plain_bytes(values: Any) -> int:
     codes = np.frombuffer(values.indices.buffers()[1], values.indices.type.to_pandas_dtype())
     codes, sizes = codes[values.offset : values.offset + len(values)], text_sizes(values.dictionary)
     pieces = (codes[at : at + _PIECE_ROWS] for at in range(0, len(codes), _PIECE_ROWS))
-    return sum(int(sizes[np.clip(piece, 0, len(sizes) - 1)].sum()) for piece in pieces)  # a null's code may be anything
+    return sum(
+        int(sizes[np.clip(piece, 0, len(sizes) - 1)].sum()) for piece in pieces
+    )  # the index of a null is arbitrary

@@ -1,4 +1,4 @@
-"""Types in Parquet: what files declare, what a file can hold, and which columns a column is stored as."""
+"""Types in Parquet: the declared types of files, the types that a file can hold, and the stored columns of nested types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import ColumnError, CorruptError
-from streamtrain.storage.files.place import FileStore
+from streamtrain.storage.files.store import FileStore
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 
 __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
@@ -19,21 +19,21 @@ __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
 _SCHEMA_KEY = b"ARROW:schema"
 
 
-def declared_schema(place: FileStore, names: Sequence[str]) -> pa.Schema:
-    """What Parquet files say of their columns: types as they were written (the reader takes text as codes), nullable if
-    they are in any file; and of what is noted beside them what all files agree on. Reads every footer, one at a time."""
+def declared_schema(store: FileStore, names: Sequence[str]) -> pa.Schema:
+    """The schema with which Parquet files were written. (The reader's schema has text as dictionaries.) A column is nullable
+    if it is in any file. Only metadata on which all files agree are kept. Reads every footer, one at a time."""
     merged: pa.Schema | None = None
     for name in names:
         try:
-            with place.open(
-                name, place.stat(name)
-            ) as source:  # the footer's own schema would keep it in a cycle, so in memory
+            with store.open(
+                name, store.stat(name)
+            ) as source:  # the schema of file.metadata would keep the footer in memory, in a reference cycle
                 file = pq.ParquetFile(source, pre_buffer=False)
-                noted = {key: value for key, value in (file.metadata.metadata or {}).items() if key != _SCHEMA_KEY}
-                found = file.schema_arrow.with_metadata(noted or None)
+                metadata = {key: value for key, value in (file.metadata.metadata or {}).items() if key != _SCHEMA_KEY}
+                schema = file.schema_arrow.with_metadata(metadata or None)
         except READ_ERRORS as error:
-            raise CorruptError(f"{place.shown(name)}: its footer cannot be read: {first_line(error)}") from error
-        merged = found if merged is None else _agreed(merged, found)
+            raise CorruptError(f"{store.shown(name)}: the footer cannot be read: {first_line(error)}") from error
+        merged = schema if merged is None else _agreed(merged, schema)
     assert merged is not None
     return merged
 
@@ -44,8 +44,8 @@ def _agreed(first: pa.Schema, other: pa.Schema) -> pa.Schema:
     fields = []
     for field in first:
         twin = other.field(field.name)
-        noted = _common(field.metadata, twin.metadata)
-        fields.append(pa.field(field.name, field.type, field.nullable or twin.nullable, noted))
+        metadata = _common(field.metadata, twin.metadata)
+        fields.append(pa.field(field.name, field.type, field.nullable or twin.nullable, metadata))
     return pa.schema(fields, _common(first.metadata, other.metadata))
 
 
@@ -54,12 +54,12 @@ def _common(first: Any, other: Any) -> dict[bytes, bytes] | None:
 
 
 def key_values(declared: pa.Schema) -> dict[bytes, bytes]:
-    """What to write into a file so that its columns are read as declared, whatever types they were handed over in."""
+    """The file metadata with which the columns are read with their declared types, whatever types were written."""
     return {**(declared.metadata or {}), _SCHEMA_KEY: base64.b64encode(declared.serialize().to_pybytes())}
 
 
 def leaves(field: pa.Field) -> Iterator[tuple[str, pa.DataType]]:
-    """The columns that a column is stored as, by their paths in the file.
+    """The stored columns of a column, which may be nested: the path in the file and the type of each.
 
     >>> [path for path, _ in leaves(pa.field("a", pa.list_(pa.struct([("x", pa.int8()), ("y", pa.int8())]))))]
     ['a.list.element.x', 'a.list.element.y']
@@ -81,13 +81,13 @@ def leaves(field: pa.Field) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def require_storable(schema: pa.Schema) -> None:
-    """Raise ColumnError for a column that Parquet cannot hold, or would give back as something else. Seconds may become
-    milliseconds: Parquet has none."""
-    if _problem(schema):  # to ask for each column takes a while where there are thousands
+    """Raise ColumnError for a column that Parquet cannot store, or would return as another type. Seconds may become
+    milliseconds, because Parquet has no seconds."""
+    if _problem(schema):  # checking each of thousands of columns is slow
         for field in schema:
             if problem := _problem(pa.schema([field])):
                 raise ColumnError(
-                    f"column {field.name!r} is {field.type}, which Parquet cannot hold ({problem}): convert it, or "
+                    f"column {field.name!r} is {field.type}, which Parquet cannot store ({problem}): convert it, or "
                     f"leave it out"
                 )
 
@@ -96,10 +96,10 @@ def _problem(schema: pa.Schema) -> str:
     sink = pa.BufferOutputStream()
     try:
         pq.ParquetWriter(sink, schema.remove_metadata()).close()
-        found = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema_arrow
+        schema_read = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema_arrow
     except (pa.ArrowException, NotImplementedError) as error:
         return first_line(error)
-    differ = (t for f, t in zip(schema, found.types, strict=True) if t not in (f.type, _milliseconds(f.type)))
+    differ = (t for f, t in zip(schema, schema_read.types, strict=True) if t not in (f.type, _milliseconds(f.type)))
     return next((f"it would be read as {kind}" for kind in differ), "")
 
 
@@ -110,6 +110,6 @@ def _milliseconds(kind: pa.DataType) -> pa.DataType:
 
 
 def count(path: Path) -> tuple[int, int]:
-    """Rows and row groups of a file, as its footer says."""
+    """The rows and row groups of a file, from its footer."""
     footer = pq.read_metadata(str(path))
     return sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups)), footer.num_row_groups

@@ -1,4 +1,4 @@
-"""Parquet files with row groups of exactly the asked size, written as rows arrive."""
+"""Write Parquet files with row groups of an exact size, while rows arrive."""
 
 from __future__ import annotations
 
@@ -20,30 +20,34 @@ from streamtrain.storage.parquet.types import key_values, leaves
 
 __all__ = ["ParquetTableWriter", "footer_entry_bytes", "write_peak_bytes"]
 
-#: a footer in memory, for each column of each row group, the moment when it is written included; measured
+#: measured memory of a footer while it is written, for each column of each row group
 _ENTRY_BYTES, _TEXT_ENTRY_BYTES = 2000, 1000
-_STATISTICS_COPIES, _STATISTICS_BYTES = 6, 4096  # least and greatest text, three times each; longer is left out
-#: a dictionary that grows larger is given up; in pyarrow's default, four times that, its hash table takes 30 MB
+_STATISTICS_COPIES, _STATISTICS_BYTES = 6, 4096  # smallest and largest text, three times each; longer text is left out
+#: a larger dictionary is given up; with the default of pyarrow, four times as large, its hash table takes 30 MB
 _DICTIONARY_BYTES = 256 << 10
 _PLAIN_ABOVE_BYTES = 1 << 20  # text with a dictionary larger than this is stored plain
-_PIECE_ROWS, _PIECE_LIST_BYTES, _PIECE_BYTES = 128 << 10, 500_000, 4_000_000  # what the encoder is given at a time
+_PIECE_ROWS, _PIECE_LIST_BYTES, _PIECE_BYTES = (
+    128 << 10,
+    500_000,
+    4_000_000,
+)  # the piece that the encoder gets at a time
 _ENCODER_BYTES, _BROTLI_BYTES = 12_000_000, 20_000_000  # measured
-_CODED_LIST_SHARE = 3  # pages of codes of lists, to the lists themselves: those of 8-bit integers, levels included
+_CODED_LIST_SHARE = 3  # pages of indices per byte of lists, for 8-bit integers with levels
 
 
 class ParquetTableWriter:
     """One Parquet file whose row groups hold ``chunk_rows`` rows each (the last one what is left).
 
-    Every page carries a checksum. Rows go to a hidden file beside ``path``, which `close` renames to ``path``: whoever sees
-    ``path`` sees all of it. Leaving the context with an exception removes the partial file; so does `abort`.
+    Every page has a checksum. Rows are written to a hidden file beside ``path``, which `close` renames, so ``path`` is always
+    complete. Leaving the context with an exception removes the partial file; so does `abort`.
 
-    schema: of the rows that are handed over. declared: of the file, if it is another one: text that is handed over as
-    codes into a dictionary is text for whoever reads the file; what is noted in its metadata is written.
+    schema: of the rows that are written. declared: the schema of the file, if it differs: dictionary-encoded text, for example,
+    can be declared as text. Its metadata are written.
 
     Holds at most ``chunk_rows`` rows (none with `write_chunk`), `write_peak_bytes` while a row group is written, and
     `footer_bytes` for the footer.
 
-    Raises `UsageError` for ``chunk_rows`` outside 1 to 67,108,864 or an unknown compression.
+    Raises UsageError for ``chunk_rows`` outside 1 to 67,108,864 or an unknown compression.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/t.parquet"
@@ -60,14 +64,14 @@ class ParquetTableWriter:
         declared: pa.Schema | None = None,
     ) -> None:  # fmt: skip
         if not 1 <= chunk_rows <= MAX_CHUNK_ROWS:
-            raise UsageError(f"chunk_rows must be 1 to {MAX_CHUNK_ROWS:,}, got {chunk_rows}")
+            raise UsageError(f"chunk_rows={chunk_rows}: must be from 1 to {MAX_CHUNK_ROWS:,}")
         if compression not in COMPRESSIONS["parquet"]:
             raise UsageError(
-                f"unknown compression {compression!r} for Parquet; one of {', '.join(COMPRESSIONS['parquet'])}"
+                f"compression={compression!r}: must be one of {', '.join(COMPRESSIONS['parquet'])} for Parquet"
             )
         self.path = Path(path)
         self.chunk_rows = chunk_rows
-        #: what the footer takes in memory for the row groups of `write_chunk`
+        #: memory that the footer takes for the row groups of `write_chunk`
         self.footer_bytes = 0
         self._schema = schema
         self._pending: list[pa.RecordBatch] = []
@@ -79,7 +83,7 @@ class ParquetTableWriter:
                 str(self._part),
                 schema if declared is None else schema.remove_metadata(),
                 compression=compression.upper(),
-                # floats seldom repeat: a dictionary of them costs memory and is thrown away half-way
+                # floats seldom repeat: a dictionary would cost memory and be given up half-way
                 use_dictionary=[p for f in schema for p, kind in leaves(f) if not pa.types.is_floating(kind)],
                 dictionary_pagesize_limit=_DICTIONARY_BYTES,
                 write_page_checksum=True,
@@ -92,10 +96,10 @@ class ParquetTableWriter:
             raise
 
     def write(self, rows: pa.RecordBatch | Mapping[str, Any]) -> None:
-        """Append a record batch, or columns by name (arrays of the same length).
+        """Append a record batch, or arrays of the same length by column name.
 
-        The arrays may be reused once this returns: rows that must wait for their row group to fill are copied.
-        Raises `SchemaError` where the columns are not those of the file.
+        The arrays may be reused when this returns, because rows that wait for a full row group are copied.
+        Raises SchemaError if the columns are not those of the file.
         """
         batch = self._as_batch(rows)
         while self._pending_rows + batch.num_rows >= self.chunk_rows:
@@ -103,21 +107,23 @@ class ParquetTableWriter:
             self._flush([*self._pending, batch.slice(0, missing)])
             batch = batch.slice(missing)
         if batch.num_rows:
-            # a slice would keep the whole parent alive; the system pool gives the copy back once it is written
+            # a slice would keep its whole batch alive; the system pool returns the memory of the copy when it is written
             self._pending.append(pa.concat_batches([batch], memory_pool=pa.system_memory_pool()))
             self._pending_rows += batch.num_rows
 
     def write_chunk(self, rows: pa.RecordBatch) -> None:
-        """Append a record batch as a row group of its own, without a copy, encoded a piece at a time. Text in a large
-        dictionary is stored plain, as pyarrow stores text that does not repeat."""
+        """Append a record batch as one row group, without a copy, encoded in pieces. Text with a large dictionary is stored
+        plain, as pyarrow does with text that seldom repeats."""
         if not 0 < rows.num_rows <= self.chunk_rows or self._pending:
-            raise UsageError(f"{rows.num_rows} rows are no row group of {self.chunk_rows}")
+            raise UsageError(
+                f"{rows.num_rows} rows cannot be a row group: it must have 1 to {self.chunk_rows} rows, and none may be pending"
+            )
         columns = [pa.chunked_array(list(_pieces(column)), column.type) for column in self._as_batch(rows).columns]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=self.chunk_rows)
         self.footer_bytes += sum(footer_entry_bytes(column) for column in rows.columns)
 
     def close(self) -> None:
-        """Write what is left and the footer, then give the file its name. Closing twice does nothing."""
+        """Write the pending rows and the footer, then rename the file. Closing again does nothing."""
         if not self._writer.is_open:
             return
         try:
@@ -131,7 +137,7 @@ class ParquetTableWriter:
         self._hidden.close()
 
     def abort(self) -> None:
-        """Leave nothing behind, whatever was written so far."""
+        """Remove everything that was written so far."""
         try:
             self._writer.close()
         finally:
@@ -151,10 +157,14 @@ class ParquetTableWriter:
     def _as_batch(self, rows: pa.RecordBatch | Mapping[str, Any]) -> pa.RecordBatch:
         if isinstance(rows, Mapping):
             if set(rows) != set(self._schema.names):
-                raise SchemaError(f"{self.path.name} has the columns {self._schema.names}, got {list(rows)}")
+                raise SchemaError(
+                    f"{self.path.name}: columns {list(rows)} were given, but the file has {self._schema.names}"
+                )
             rows = pa.record_batch([pa.array(rows[f.name], f.type) for f in self._schema], schema=self._schema)
         if not rows.schema.equals(self._schema):
-            raise SchemaError(f"{self.path.name} has the schema\n{self._schema}\ngot\n{rows.schema}")
+            raise SchemaError(
+                f"{self.path.name}: the rows have the schema\n{rows.schema}\nbut the file has\n{self._schema}"
+            )
         return rows
 
     def _flush(self, batches: list[pa.RecordBatch]) -> None:
@@ -164,17 +174,17 @@ class ParquetTableWriter:
 
 
 def write_peak_bytes(schema: pa.Schema, rows: int, compression: str, list_bytes: int = 0) -> int:
-    """The most memory that `ParquetTableWriter.write_chunk` takes beside the rows: an encoder, and of the column with the
-    largest of them the encoded pages, where there is a dictionary, which stands before them in the file.
+    """The most memory that `ParquetTableWriter.write_chunk` takes beside the rows: an encoder, and the encoded pages of the
+    largest dictionary column. Its pages are held because the dictionary precedes them in the file.
 
-    list_bytes: of all lists, strings and bytes of any length.
+    list_bytes: bytes of all lists, strings and binary of any length.
     """
     more = _BROTLI_BYTES if compression == "brotli" else 0
     return _ENCODER_BYTES + more + max((_coded_bytes(field.type, rows, list_bytes) for field in schema), default=0)
 
 
 def _coded_bytes(kind: pa.DataType, rows: int, list_bytes: int) -> int:
-    """Pages of codes, twice. A dictionary is given up before its codes take 3 bytes; those of 8-bit types take one."""
+    """Twice the pages of dictionary indices, which take at most 2 bytes a value, and 1 byte for 8-bit types."""
     if isinstance(kind, pa.BaseExtensionType):
         return _coded_bytes(kind.storage_type, rows, list_bytes)
     if isinstance(kind, pa.FixedSizeListType):
@@ -189,8 +199,8 @@ def _coded_bytes(kind: pa.DataType, rows: int, list_bytes: int) -> int:
 
 
 def footer_entry_bytes(column: pa.Field | Any) -> int:
-    """Bytes in memory of the footer for one row group of a column: a field, or the values, whose longest text counts
-    (the least and the greatest are noted).
+    """The memory of the footer for one row group of a column. Given values and not a field, the longest text counts too,
+    because the footer has the smallest and the largest value.
 
     >>> footer_entry_bytes(pa.field("x", pa.int8())), footer_entry_bytes(pa.array(["x" * 100]))
     (2000, 3600)
@@ -205,17 +215,17 @@ def footer_entry_bytes(column: pa.Field | Any) -> int:
 
 
 def _pieces(column: Any) -> Iterator[Any]:
-    """A column in slices: the encoder makes levels, and of codes plain text, for a slice at a time."""
+    """A column in slices. The encoder makes levels, and plain text of dictionary indices, for one slice at a time."""
     rows, step, start = len(column), _step(column), 0
     coded = isinstance(column, pa.DictionaryArray) and has_text(column.type) and not column.type.ordered
     if coded and column.dictionary.nbytes > _PLAIN_ABOVE_BYTES:
-        yield _alone(column)  # the encoder gives up on a dictionary when another one follows
+        yield _alone(column)  # the encoder gives up the dictionary when another one follows
         start, step = 1, max(1, rows * _PIECE_BYTES // (plain_bytes(column) + rows))
     yield from (column.slice(at, step) for at in range(start, rows, step))
 
 
 def _step(column: Any) -> int:
-    """Rows of a slice: levels take 4 bytes for each value, of which lists have many a row."""
+    """The rows of a slice. Levels take 4 bytes for each value, and a list has many values a row."""
     stored = column.storage if isinstance(column, pa.ExtensionArray) else column
     if pa.types.is_nested(stored.type):
         return max(1, len(column) * _PIECE_LIST_BYTES // max(1, int(column.nbytes)))
@@ -223,7 +233,7 @@ def _step(column: Any) -> int:
 
 
 def _alone(column: Any) -> Any:
-    """The first row of a column of codes, with a dictionary of its own."""
+    """The first row of a dictionary column, with a dictionary of its own."""
     code = column.indices[0].as_py()
     value = column.dictionary.slice(code or 0, 0 if code is None else 1)
     return pa.DictionaryArray.from_arrays(pa.array([None if code is None else 0], column.indices.type), value)

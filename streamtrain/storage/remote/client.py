@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from streamtrain.errors import UsageError
-from streamtrain.storage.files.place import Stat
+from streamtrain.storage.files.store import Stat
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.failure import Failure, error_of, gone_silent
 from streamtrain.storage.remote.transport import Entry, Part, Transport, connect, is_signed

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from streamtrain.errors import DataError, NotFoundError
 from streamtrain.storage.files.listing import data_files
-from streamtrain.storage.files.place import Stat, ahead
+from streamtrain.storage.files.store import Stat, ahead
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.failure import GivenUp
 

@@ -1,11 +1,11 @@
-"""The reader for a URL."""
+"""Find the reader for a URL on a server."""
 
 from __future__ import annotations
 
 import glob
 
 from streamtrain.errors import NotFoundError, UsageError
-from streamtrain.storage.formats import format_of, has_format, reader_for
+from streamtrain.storage.formats import ZARR_MARKS, format_of, has_format, reader_for
 from streamtrain.storage.reader import Reader
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client
@@ -13,16 +13,14 @@ from streamtrain.storage.remote.listing import walk
 
 __all__ = ["open_remote"]
 
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
-
 
 def open_remote(target: str, missing_chunks: str) -> Reader:
-    """Raises UsageError for what cannot be read from afar, and whatever the reader raises."""
+    """The reader for a URL. Raises UsageError for a Zarr zip file, and the errors of the reader that it opens."""
     address = Address.parse(target)
     path = address.path.rstrip("/")
     if path.endswith(".zarr.zip"):
         raise UsageError(
-            f"{address.shown}: a Zarr store in a zip file is read from this machine alone: download or unpack it"
+            f"{address.shown}: a Zarr zip file can only be read from this machine: download it, or unpack it on the server"
         )
     if has_format(path):
         return _of_files(format_of([path]), target)
@@ -43,8 +41,8 @@ def _of_files(kind: str, target: str) -> Reader:
 def _is_zarr(client: Client, path: str) -> bool:
     entries = client.entries(path, deep=False)
     if entries is not None:
-        return any(entry.path.rpartition("/")[2] in _ZARR_MARKS for entry in entries)
-    for mark in _ZARR_MARKS:
+        return any(entry.path.rpartition("/")[2] in ZARR_MARKS for entry in entries)
+    for mark in ZARR_MARKS:
         try:
             client.stat(f"{path}/{mark}")
         except NotFoundError:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from streamtrain.errors import UsageError
-from streamtrain.storage.files.place import Stat
+from streamtrain.storage.files.store import Stat
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.failure import Failure
 

@@ -1,1 +1,1 @@
-"""Text files as tables: their bytes, their records, and what CSV and JSON lines share."""
+"""Text files as tables: the bytes of a file, the records in it, and the part that CSV and JSON lines share."""

@@ -1,8 +1,8 @@
-"""Text files as tables: what CSV and JSON lines share. Chunks are found when files are opened, by one pass over them.
+"""Text files as tables: the part that CSV and JSON lines share. Opening a file reads it once, to find its chunks.
 
-A file that is not compressed is cut at records, after 65,536 of them or 4 MB. A compressed one cannot be entered in the
-middle: it is one chunk, to be streamed. Text is decoded in blocks of about 1 MiB, so that a read takes little beside what
-it gives. The types are those of the first block, or given.
+A plain file is cut into chunks of 65,536 records or 4 MB. A compressed file is a single chunk, because reading cannot start in
+the middle; it is streamed. Text is decoded in blocks of about 1 MiB, so that a read takes little memory beside its result. The
+types are inferred from the first block, or given.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaErr
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.place import Located
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.text.records import BadRecord, Block, Lines, blocks, extents, first_bad
@@ -30,84 +30,84 @@ from streamtrain.storage.text.source import COMPRESSIONS, LOOK_BACK_BYTES, STORE
 
 __all__ = ["CODES", "TextReader"]
 
-CODES = pa.dictionary(pa.int32(), pa.string())  # text: nothing says how long it is
+CODES = pa.dictionary(pa.int32(), pa.string())  # text is read as dictionaries
 _OTHER_COMPRESSIONS = (".bz2", ".lz4", ".xz", ".zip", ".br")
-BLOCK_BYTES = 1 << 20  # that are decoded at once
-_SCAN_BYTES = 4 << 20  # that are looked through at once
+BLOCK_BYTES = 1 << 20  # decoded at once
+_SCAN_BYTES = 4 << 20  # searched for records at once
 
 # Measured; tests/storage/test_csv.py and test_jsonl.py measure again.
 _FLOOR_BYTES = 1_500_000
 _SLACK = 1.35
-_TEXT_SCRATCH = 3.5  # for each byte of a block: the dictionary and its hash table, as they grow
+_TEXT_SCRATCH = 3.5  # bytes for each byte of a block: the dictionary and its hash table grow by doubling
 
 
-class TextReader(Located):
-    """Reads text files; the format says where records end and what stands in them.
+class TextReader(FileBacked):
+    """Reads text files. The subclass of a format finds the records and decodes them.
 
-    suffixes: of its files, without that of a compression. scratch: what decoding takes for each byte of a block.
+    suffixes: of the files, without a compression's. scratch: bytes of memory that decoding takes for each byte of a block.
     """
 
     suffixes: tuple[str, ...]
     scratch: float
-    row_oriented = True  # every read parses whole rows
+    row_oriented = True  # every read parses all columns
     schema: pa.Schema
     _file_schema: pa.Schema
     _partitions: Partitions
 
     def __init__(self, target: str | Path, schema: pa.Schema | None) -> None:
         endings = tuple(suffix + end for suffix in self.suffixes for end in ("", *COMPRESSIONS))
-        self._place, found = locate(str(target), (*self.suffixes, *COMPRESSIONS))
-        self._files = [name for name in found if name.lower().endswith(endings)] or found
+        self._store, names = locate(str(target), (*self.suffixes, *COMPRESSIONS))
+        self._files = [name for name in names if name.lower().endswith(endings)] or names
         packed = next((name for name in self._files if name.lower().endswith(_OTHER_COMPRESSIONS)), None)
         if packed:
             raise DataError(
-                f"{self._place.shown(packed)}: compressed text is read from {', '.join(COMPRESSIONS)} alone"
+                f"{self._store.shown(packed)}: compressed text must end in {' or '.join(COMPRESSIONS)}: compress it that way"
             )
-        self._stats = [self._place.stat(name) for name in self._files]
+        self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._given = pa.schema([]) if schema is None else schema
         self._fixed: pa.Schema | None = None
-        self._density = 0.0  # decoded bytes for each byte of text
+        self._density = 0.0  # decoded bytes per byte of text
         table = [(i, *extent) for i in range(len(self._files)) for extent in self._extents(i)]
         columns = np.asarray(table, np.int64).reshape(-1, 6).T.copy()
         self._file_of, self._start, self._stop, self._rows, self._line, self._longest = columns
         if self._fixed is None:
-            raise NotFoundError(f"{without_secrets(str(target))}: has no rows")
+            raise NotFoundError(f"{without_secrets(str(target))}: the files have no rows")
         partitions = Partitions(self._files)
         self._partitions, self._file_schema = partitions, self._fixed
         self.schema = partitions.added_to(self._file_schema)
 
-    # -- what a format says ----------------------------------------------------------------------------------------------
+    # -- what a format defines ----------------------------------------------------------------------------------------------
 
     def lines(self, data: bytes) -> Lines:
-        """Where records end. May raise BadRecord."""
+        """Find the ends of records. May raise BadRecord."""
         raise NotImplementedError
 
     def without_header(self, file: int, block: Block) -> Block:
-        """The first block of a file without what is no data."""
+        """The first block of a file, without its header."""
         return block
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
-        """Names and types of the columns; those that were given as they were given."""
+        """The names and types of the columns. Given types are kept."""
         raise NotImplementedError
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
-        """Some columns of records, of the types of the schema; at least one."""
+        """Decode at least one column of records, with the types of the schema."""
         raise NotImplementedError
 
     def decode_one(self, record: bytes, field: pa.Field, file: int) -> None:
-        """Decode one column of one record, whatever else it has."""
+        """Decode one column of one record, and ignore the others."""
         self.decode(record, pa.schema([field]), [field.name], file)
 
     def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
-        """What is wrong with a record that cannot be decoded; nothing where its form is right, but not its values."""
+        """What is wrong with the form of a record that cannot be decoded; "" if its form is right and a value is wrong."""
         raise NotImplementedError
 
     def value(self, record: bytes, column: str, file: int) -> str:
-        """A value as it stands in a record, for messages."""
+        """A value as it is written in a record, for messages."""
         raise NotImplementedError
 
-    # -- the pass over a file when it is opened ---------------------------------------------------------------------------
+    # -- opening: one pass over each file ---------------------------------------------------------------------------
 
     def _extents(self, file: int) -> Iterator[tuple[int, ...]]:
         with self._reporting(file), self._source(file) as source:
@@ -127,18 +127,21 @@ class TextReader(Located):
         schema = self._checked(block, file, None, (), lambda data: self.infer(data, file))
         twice = [name for name, count in Counter(schema.names).items() if count > 1]
         if twice or not schema.names:
-            shown = f"more than one column is named {twice[0]!r}" if twice else "there are no columns"
-            raise SchemaError(f"{self.shown(file)}: {shown}")
+            problem = (
+                f"more than one column is named {twice[0]!r}: rename all but one" if twice else "there are no columns"
+            )
+            raise SchemaError(f"{self.shown(file)}: {problem}")
         self._fixed = schema
         self._density = self._table(block, schema, schema.names, file).nbytes / len(block.data)
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
     def shown(self, file: int) -> str:
-        return self._place.shown(self._files[file])
+        """The path or URL of a file, for messages."""
+        return self._store.shown(self._files[file])
 
     def chunks(self) -> ChunkTable:
-        """The key of a chunk is its file and the number of its first line."""
+        """All chunks. The key of a chunk is its file and the number of its first line."""
         decoded = self._rows * self._row_bytes()
         peaks = [self._working_bytes(i) + _SLACK * decoded[i] for i in range(len(decoded))]
         return ChunkTable(self._key, self._rows, np.ceil(decoded), np.ceil(peaks))
@@ -147,12 +150,12 @@ class TextReader(Located):
         return f"{self._files[self._file_of[i]]}:{self._line[i]}"
 
     def _row_bytes(self) -> Any:
-        """Decoded bytes of a row in each chunk: what its types take, or if that is more, what the first block took."""
+        """Decoded bytes of a row in each chunk: from the types, or from the density of the first block if that is more."""
         text = (self._stop - self._start) * self._density / np.maximum(1, self._rows)
         return np.maximum(text, sum(bytes_per_row(field.type) for field in self.schema))
 
     def _working_bytes(self, i: int) -> float:
-        """What a read of a chunk takes beside its result: the text, and what decoding a block of it takes."""
+        """The memory of a read beside its result: the text, and the scratch memory to decode a block."""
         text = int(self._stop[i] - self._start[i])
         block = min(text, BLOCK_BYTES + 2 * int(self._longest[i]))
         codec = codec_of(self._files[self._file_of[i]])
@@ -173,26 +176,29 @@ class TextReader(Located):
         for name in columns:
             pick(self.schema, name, "read")
         i = self._number(chunk)
-        file, found = int(self._file_of[i]), 0
+        file, read_rows = int(self._file_of[i]), 0
         for batch in self._batches(i, file, [c for c in columns if c in self._file_schema.names]):
             n = chunk.rows if batch is None else batch.num_rows
-            found += n
+            read_rows += n
             for start in range(0, n, rows):
                 part, some = None if batch is None else batch.slice(start, rows), min(rows, n - start)
                 yield self._partitions.assembled(part, some, columns, self.schema, file)
-        if found != chunk.rows:
-            raise CorruptError(f"{self.shown(file)}: {chunk.key} gave {found:,} rows, not {chunk.rows:,}")
+        if read_rows != chunk.rows:
+            raise CorruptError(
+                f"{self.shown(file)}: {read_rows:,} rows were read of {chunk.key}, but {chunk.rows:,} were declared: the data "
+                "has changed"
+            )
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         i = self._number(chunk)
         text = max(1, int(self._stop[i] - self._start[i]))
         slices = 2 * min(
             1.0, (BLOCK_BYTES + int(self._longest[i])) / text
-        )  # one that is held while the next is decoded
+        )  # one slice is held while the next is decoded
         return int(self._working_bytes(i) + _SLACK * min(1.0, slices) * chunk.rows * self._row_bytes()[i])
 
     def _batches(self, i: int, file: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch | None]:
-        """A chunk, block by block; one None where none of its columns is stored."""
+        """The batches of a chunk, block by block; a single None if no column is requested from the file."""
         if not columns:
             yield None
             return
@@ -201,7 +207,7 @@ class TextReader(Located):
             for block in blocks(source, BLOCK_BYTES, self.lines, start=start, line=line):
                 if block.rows:
                     yield from self._table(block, self._file_schema, columns, file).to_batches()
-        self._place.verify(self._files[file], self._stats[file])
+        self._store.verify(self._files[file], self._stats[file])
 
     def _table(self, block: Block, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         return self._checked(block, file, schema, columns, lambda data: self.decode(data, schema, columns, file))
@@ -209,20 +215,20 @@ class TextReader(Located):
     def _checked(
         self, block: Block, file: int, schema: pa.Schema | None, columns: Sequence[str], decode: Callable[[bytes], Any]
     ) -> Any:
-        """What the block is decoded to. Raises DataError that names the first line that cannot be."""
+        """Decode a block. Raises DataError, which names the first line that cannot be decoded."""
 
         def attempt(data: bytes, rows: int) -> Any:
             if not data.isascii():
                 str(data, "utf-8")
-            found = decode(data)
-            if schema is not None and found.num_rows != rows:
-                raise ValueError(f"{found.num_rows} rows in {rows} records")
-            return found
+            result = decode(data)
+            if schema is not None and result.num_rows != rows:
+                raise ValueError(f"{rows} records were decoded to {result.num_rows} rows")
+            return result
 
         try:
             return attempt(block.data, block.rows)
         except READ_ERRORS as error:
-            self._place.verify(self._files[file], self._stats[file])
+            self._store.verify(self._files[file], self._stats[file])
             raise self._explained(block, file, schema, columns, attempt, error) from None
 
     def _explained(
@@ -243,9 +249,9 @@ class TextReader(Located):
         )
         try:
             str(record, "utf-8")
-        except UnicodeDecodeError as found:
+        except UnicodeDecodeError as invalid:
             return CorruptError(
-                f"{where}: is not UTF-8: byte {record[found.start]:#04x} at {found.start} of the record"
+                f"{where}: not UTF-8: byte {record[invalid.start]:#04x} at position {invalid.start} of the record"
             )
         if form := self.complaint(record, schema or pa.schema([]), columns, file):
             return CorruptError(f"{where}: {form}")
@@ -257,17 +263,17 @@ class TextReader(Located):
                 kind = schema.field(name).type
                 kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
                 return SchemaError(
-                    f"{where}: column {name!r} holds {self.value(record, name, file)}, but is {kind} in "
-                    f"{'the schema that was given' if name in self._given.names else 'the first rows'}: open the data as "
+                    f"{where}: column {name!r} contains {self.value(record, name, file)}, but is {kind} in "
+                    f"{'the given schema' if name in self._given.names else 'the first rows'}: open the data as "
                     f"{type(self).__module__}.{type(self).__name__}(..., schema=pa.schema([({name!r}, TYPE)])) with a "
-                    "type that fits all rows, or mend the line"
+                    "type that fits all rows, or correct the line"
                 )
         return CorruptError(f"{where}: cannot be read: {first_line(error)}")
 
     # -- bytes -----------------------------------------------------------------------------------------------------------
 
     def _source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
-        return text_source(self._place, self._files[file], self._stats[file], start, stop)
+        return text_source(self._store, self._files[file], self._stats[file], start, stop)
 
     @contextmanager
     def _reporting(self, file: int) -> Iterator[None]:
@@ -276,19 +282,19 @@ class TextReader(Located):
         except (DataError, MemoryError):
             raise
         except BadRecord as error:
-            self._place.verify(self._files[file], self._stats[file])
+            self._store.verify(self._files[file], self._stats[file])
             raise CorruptError(f"{self.shown(file)}: line {error.line}: {error.what}") from None
         except READ_ERRORS as error:
-            self._place.verify(self._files[file], self._stats[file])
+            self._store.verify(self._files[file], self._stats[file])
             raise CorruptError(f"{self.shown(file)}: cannot be read: {first_line(error)}") from error
 
     def fingerprint(self) -> str:
-        """SHA-256 of the files' names, sizes and first and last 64 kB, of the rows of all chunks, and of a sample of the files'
-        bytes (see `sampled`): there is no metadata, and to read everything would cost an epoch."""
+        """SHA-256 of the names, sizes, and first and last 64 kB of the files, the rows of all chunks, and a sample of the
+        bytes (see `sampled`). There are no metadata, and reading everything would take as long as an epoch."""
         digest = hashlib.sha256(b"text")
         for name in self._files:
-            digest.update(edges(self._place, name, self._place.stat(name)))
+            digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
-        for piece in sampled(list(self.file_sizes.items()), self._place.read):
+        for piece in sampled(list(self.file_sizes.items()), self._store.read):
             digest.update(piece)
         return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""Where the records of a text file begin and end, and the chunks that they make, without decoding them: block by block,
-a few large operations each.
+"""Find the records of a text file and cut them into chunks, without decoding them. It works block by block, with a few large
+numpy operations each.
 
-A record is a line, or in CSV several of them where line ends stand in quotes. Blank lines are no records.
+A record is a line; in CSV it is several lines if line ends are in quotes. Blank lines are not records.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Lines(NamedTuple):
-    """What stands in a block. ends: where the next begins, of each record or blank line that is complete, shape (lines,).
-    is_row: whether it is a record."""
+    """The complete records and blank lines of a block.
+
+    ends: the position after each of them, shape (lines,). is_row: whether it is a record, shape (lines,).
+    """
 
     ends: NDArray[np.int64]
     is_row: NDArray[np.bool_]
 
 
 class BadRecord(Exception):
-    """A record that cannot be one. line: where it begins, counted from 1."""
+    """A record is invalid. line: the number of its first line, counted from 1."""
 
     def __init__(self, line: int, what: str) -> None:
         super().__init__(line, what)
@@ -52,12 +54,14 @@ class BadRecord(Exception):
 
 
 class Readable(Protocol):
+    """A source of bytes."""
+
     def read(self, nbytes: int) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Block:
-    """Whole records. start: where they begin in the file, once decompressed. line: the number of their first line."""
+    """Some whole records. start: their offset in the decompressed file. line: the number of their first line."""
 
     data: bytes
     lines: Lines
@@ -73,17 +77,17 @@ class Block:
         return np.concatenate([[0], self.lines.ends[:-1]]).astype(np.int64)
 
     def line_at(self, at: int) -> int:
-        """The number of the line that begins at a byte of the block."""
+        """The number of the line that begins at byte ``at`` of the block."""
         return self.line + count_lines(self.data[:at])
 
     def after(self, records: int) -> Block:
-        """What follows the first lines."""
+        """The rest of the block after the first ``records`` records and blank lines."""
         at = int(self.lines.ends[records - 1]) if records else 0
         lines = Lines(self.lines.ends[records:] - at, self.lines.is_row[records:])
         return Block(self.data[at:], lines, self.start + at, self.line_at(at))
 
     def upto(self, nbytes: int) -> Block:
-        """Its first records: as many as make so many bytes, one row at least."""
+        """The first records of the block: about ``nbytes`` bytes, at least one row."""
         row = int(np.flatnonzero(self.lines.is_row)[0]) + 1
         n = max(row, int(np.searchsorted(self.lines.ends, nbytes)))
         lines = Lines(self.lines.ends[:n], self.lines.is_row[:n])
@@ -93,9 +97,10 @@ class Block:
 def blocks(
     source: Readable, nbytes: int, lines_of: Callable[[bytes], Lines], *, start: int = 0, line: int = 1
 ) -> Iterator[Block]:
-    """What is left of a source, in blocks of whole records, of about ``nbytes`` each. start, line: where the source stands.
+    """Read the rest of a source in blocks of whole records, of about ``nbytes`` each.
 
-    Raises BadRecord for a record of more than 16 MiB, and for one that does not end (a quote that is never closed).
+    start, line: the current offset and line number of the source.
+    Raises BadRecord for a record of more than 16 MiB, and for one that never ends because a quote is not closed.
     """
     held, ended = b"", False
     while not ended:
@@ -119,11 +124,11 @@ def blocks(
             start, line = start + end, line + count_lines(block.data)
         if len(held) > MAX_RECORD_BYTES or (ended and held):
             what = f"is longer than {MAX_RECORD_BYTES >> 20} MiB" if not ended else "does not end"
-            raise BadRecord(line, f"the record that begins here {what}: is a quote opened that is never closed?")
+            raise BadRecord(line, f"the record that begins here {what}: check for a quote that is never closed")
 
 
 def count_lines(data: bytes) -> int:
-    r"""How many line ends: LF, CR LF, or CR alone.
+    r"""The number of line ends: LF, CR LF, or CR alone.
 
     >>> count_lines(b"a\nb\r\nc\rd\n")
     4
@@ -135,7 +140,7 @@ def count_lines(data: bytes) -> int:
 
 
 def csv_lines(data: bytes, delimiter: str) -> Lines:
-    r"""The records of CSV. Quotes count where pyarrow says that they do: one opens at the start of a field alone.
+    r"""Find the records of CSV. As in pyarrow, a quote is only special at the start of a field.
 
     >>> csv_lines(b'a,"b\n"\n\n5" c,d\r\ne', ",")
     Lines(ends=array([ 7,  8, 16]), is_row=array([ True, False,  True]))
@@ -145,7 +150,7 @@ def csv_lines(data: bytes, delimiter: str) -> Lines:
     has_cr = b"\r" in data
     if has_cr:
         returns = np.flatnonzero(text == _CR)
-        returns = returns[: -1 if returns[-1] == len(text) - 1 else None]  # the last may be half of a line end
+        returns = returns[: -1 if returns[-1] == len(text) - 1 else None]  # the last one may be the first half of CR LF
         alone = returns[text[returns + 1] != _LF]
         ends = np.sort(np.concatenate([ends, alone])) if len(alone) else ends
     if b'"' in data:
@@ -159,15 +164,15 @@ def csv_lines(data: bytes, delimiter: str) -> Lines:
 
 
 def _quotes(text: NDArray[np.uint8], delimiter: str) -> NDArray[np.int64]:
-    """Where quotes open and close, in turns. A quote that is doubled closes and opens again."""
+    """The positions of opening and closing quotes, in turns. A doubled quote counts as closing and opening again."""
     quotes = np.flatnonzero(text == _QUOTE)
-    before = text[quotes - 1]  # of the first byte the last, but that is at a start
+    before = text[quotes - 1]  # wraps around for the first byte, which is a start anyway
     starts = (before == ord(delimiter)) | (before == _LF) | (before == _CR) | (quotes == 0)
     follows = np.diff(quotes, prepend=-2) == 1
     if (starts | follows)[::2].all():
         return quotes
     kept: list[int] = []
-    for at, start in zip(quotes.tolist(), starts.tolist(), strict=True):  # some are text: `5" pipe`
+    for at, start in zip(quotes.tolist(), starts.tolist(), strict=True):  # some quotes are plain text: `5" pipe`
         is_open = len(kept) % 2 == 1
         if is_open or start or (kept and kept[-1] == at - 1):
             kept.append(at)
@@ -175,8 +180,8 @@ def _quotes(text: NDArray[np.uint8], delimiter: str) -> NDArray[np.int64]:
 
 
 def json_lines(data: bytes) -> Lines:
-    r"""The records of JSON lines. Raises BadRecord for a line that does not begin with ``{``: a ``null`` before anything else
-    ends the process in pyarrow.
+    r"""Find the records of JSON lines. Raises BadRecord for a line that does not begin with ``{``, because a leading ``null``
+    crashes pyarrow.
 
     >>> json_lines(b'{"a": 1}\n \n{"a": 2}\n{')
     Lines(ends=array([ 9, 11, 20]), is_row=array([ True, False,  True]))
@@ -190,12 +195,14 @@ def json_lines(data: bytes) -> Lines:
         is_row[i] = content.startswith(b"{")
         if content and not is_row[i]:
             shown = repr(content[:40].decode(errors="replace"))
-            raise BadRecord(i + 1, f"not an object in braces, but {shown}: JSON lines have one object on each line")
+            raise BadRecord(
+                i + 1, f"expected an object in braces, but found {shown}: JSON lines have one object on each line"
+            )
     return Lines(ends, is_row)
 
 
 def first_bad(n: int, works: Callable[[int], bool]) -> int:
-    """The number of the first of ``n`` records with which they do not work. works: of so many from the first."""
+    """The index of the first bad one of ``n`` records, by bisection. works: whether the first so many records are good."""
     low, high = 0, n
     while high - low > 1:
         middle = (low + high) // 2
@@ -204,7 +211,7 @@ def first_bad(n: int, works: Callable[[int], bool]) -> int:
 
 
 class Extent(NamedTuple):
-    """Records that are read together. start, stop: bytes in the file, once decompressed. line: the number of the first
+    """A run of records that is read as one chunk. start, stop: offsets in the decompressed file. line: the number of the first
     line. longest: bytes of the longest record."""
 
     start: int
@@ -215,26 +222,26 @@ class Extent(NamedTuple):
 
 
 def extents(blocks: Iterable[Block], *, cut: bool) -> Iterator[Extent]:
-    """The chunks of a file: cut after the record with which they have 65,536 of them or 4 MB; or all in one. Runs without a
-    record are none."""
-    held: Extent | None = None
+    """Join the records of a file to chunks. With ``cut``, a chunk ends once it has 65,536 records or 4 MB; otherwise there is
+    only one. A chunk without records is left out."""
+    current: Extent | None = None
     for block in blocks:
         while len(block.lines.ends):
-            held = held or Extent(block.start, block.start, 0, block.line, 0)
+            current = current or Extent(block.start, block.start, 0, block.line, 0)
             ends, counts = block.lines.ends, np.cumsum(block.lines.is_row)
             full = len(ends)
             if cut:
-                by_rows = int(np.searchsorted(counts, CHUNK_ROWS - held.rows))
-                by_bytes = int(np.searchsorted(ends, CHUNK_BYTES - (block.start - held.start)))
+                by_rows = int(np.searchsorted(counts, CHUNK_ROWS - current.rows))
+                by_bytes = int(np.searchsorted(ends, CHUNK_BYTES - (block.start - current.start)))
                 full = min(by_rows, by_bytes)
             taken = min(full + 1, len(ends))
-            longest = max(held.longest, int(np.diff(ends[:taken], prepend=0).max()))
-            stop, rows = block.start + int(ends[taken - 1]), held.rows + int(counts[taken - 1])
-            held = held._replace(stop=stop, rows=rows, longest=longest)
+            longest = max(current.longest, int(np.diff(ends[:taken], prepend=0).max()))
+            stop, rows = block.start + int(ends[taken - 1]), current.rows + int(counts[taken - 1])
+            current = current._replace(stop=stop, rows=rows, longest=longest)
             if full == len(ends):
                 break
             if rows:
-                yield held
-            held, block = None, block.after(taken)
-    if held is not None and held.rows:
-        yield held
+                yield current
+            current, block = None, block.after(taken)
+    if current is not None and current.rows:
+        yield current

@@ -1,4 +1,4 @@
-"""The bytes of a text file, decompressed; and what tells a file from others where no metadata does."""
+"""The decompressed bytes of a text file, and the bytes that identify a file without metadata."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.storage.files.place import FileStore, Stat
+from streamtrain.storage.files.store import FileStore, Stat
 
 __all__ = ["COMPRESSIONS", "LOOK_BACK_BYTES", "STORED_BYTES", "codec_of", "edges", "text_source"]
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 LOOK_BACK_BYTES = {"gzip": 1 << 16, "zstd": 8 << 20}
-STORED_BYTES = 1 << 20  # that are read of a compressed file at once
+STORED_BYTES = 1 << 20  # of a compressed file, read at once
 _EDGE_BYTES = 1 << 16
 
 
 def codec_of(name: str) -> str | None:
-    """How a file is compressed.
+    """The compression of a file, by its name.
 
     >>> codec_of("a.csv.GZ"), codec_of("a.csv")
     ('gzip', None)
@@ -25,12 +25,12 @@ def codec_of(name: str) -> str | None:
     return next((codec for end, codec in COMPRESSIONS.items() if name.lower().endswith(end)), None)
 
 
-def text_source(place: FileStore, name: str, stat: Stat, start: int = 0, stop: int | None = None) -> Any:
-    """A file, to be read from a byte on; decompressed. A part of one that is not compressed is read at once."""
+def text_source(store: FileStore, name: str, stat: Stat, start: int = 0, stop: int | None = None) -> Any:
+    """Open a file for reading from byte ``start`` of its decompressed content. A range of a plain file is read at once."""
     codec = codec_of(name)
     if codec is None and stop is not None:
-        return pa.BufferReader(place.read(name, start, stop))
-    source = place.open(name, stat)
+        return pa.BufferReader(store.read(name, start, stop))
+    source = store.open(name, stat)
     if codec is None:
         return source
     unpacked = pa.CompressedInputStream(pa.BufferedInputStream(source, STORED_BYTES), codec)
@@ -38,7 +38,7 @@ def text_source(place: FileStore, name: str, stat: Stat, start: int = 0, stop: i
     return unpacked
 
 
-def edges(place: FileStore, name: str, stat: Stat) -> bytes:
-    """What tells a file from others: its name, its size, its first and its last 64 kB."""
-    last = place.read(name, max(_EDGE_BYTES, stat.nbytes - _EDGE_BYTES), stat.nbytes)
-    return f"{name}\0{stat.nbytes}\0".encode() + place.read(name, 0, min(_EDGE_BYTES, stat.nbytes)) + last
+def edges(store: FileStore, name: str, stat: Stat) -> bytes:
+    """Bytes that identify a file: its name, its size, its first and its last 64 kB."""
+    last = store.read(name, max(_EDGE_BYTES, stat.nbytes - _EDGE_BYTES), stat.nbytes)
+    return f"{name}\0{stat.nbytes}\0".encode() + store.read(name, 0, min(_EDGE_BYTES, stat.nbytes)) + last

@@ -1,4 +1,4 @@
-"""Zarr v2 and v3 stores, read and written. Nothing else imports zarr, which takes 9 MB: import this lazily."""
+"""Read and write Zarr stores of versions 2 and 3. Import this package lazily: it imports zarr, which takes 9 MB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of one array, decoded by zarr, with as few copies and as little in flight as its public interface allows."""
+"""Decode rows of an array with zarr, with as few copies and as little memory as its public interface allows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Box = tuple[slice, ...]
 
 
 class _Target(cpu.NDBuffer):
-    """Where zarr puts what it decoded. If that is one piece it is taken as it is: zarr's own target would copy it, on
-    the one thread that all reads of a process share. Memory is allocated only where pieces must be put together."""
+    """The buffer for values that zarr decodes. If they come in one piece, it is used without a copy. The default buffer of
+    zarr would copy it, on the one thread that all reads of a process share. Memory is allocated only to join pieces."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], least_bytes: int) -> None:
-        stand_in: Any = np.broadcast_to(np.zeros((), dtype), shape)  # of the right shape and type, takes no memory
+        stand_in: Any = np.broadcast_to(np.zeros((), dtype), shape)  # has the right shape and type, but takes no memory
         super().__init__(stand_in)
         self._least_bytes = least_bytes
         self._result: NDArray[Any] | None = None
@@ -52,23 +52,23 @@ class _Target(cpu.NDBuffer):
 
 
 def read_rows(array: Any, column: Column, start: int, stop: int) -> NDArray[Any]:
-    """Rows ``start`` to ``stop``, shape (stop - start, ...), of native byte order. What zarr raises passes through."""
+    """Rows ``start`` to ``stop``, shape (stop - start, ...), in native byte order. Exceptions of zarr are not caught."""
     shape = (stop - start, *column.shape[1:])
     boxes = list(_boxes(column, start, stop))
     if len(boxes) == 1:
-        # a piece pins the chunk it was cut from: take it only where it is at least half of it
+        # a piece keeps its whole chunk in memory: use it without a copy only if it is at least half of the chunk
         target = _Target(shape, column.dtype, column.unit_bytes // 2 if column.dtype.kind != "T" else 0)
         array.get_basic_selection(boxes[0], out=target)
         return target.as_numpy_array()
     out = np.empty(shape, column.dtype)
     for box in boxes:
-        place = (slice(box[0].start - start, box[0].stop - start), *box[1:])
-        array.get_basic_selection(box, out=cpu.NDBuffer.from_numpy_array(out[place]))
+        target_box = (slice(box[0].start - start, box[0].stop - start), *box[1:])
+        array.get_basic_selection(box, out=cpu.NDBuffer.from_numpy_array(out[target_box]))
     return out
 
 
 def _boxes(column: Column, start: int, stop: int) -> Iterator[Box]:
-    """What zarr is asked for at a time. It decodes up to ten chunks of a request at once: `READ_BYTES` bounds that."""
+    """The index ranges of successive calls to zarr, which decodes up to ten chunks of a call at once; see `READ_BYTES`."""
     others = [[slice(0, n)] for n in column.shape[1:]]
     if column.box_is_chunk:
         others = [_cuts(0, n, u) for n, u in zip(column.shape[1:], column.unit[1:], strict=True)]
@@ -76,15 +76,15 @@ def _boxes(column: Column, start: int, stop: int) -> Iterator[Box]:
 
 
 def _cuts(start: int, stop: int, step: int) -> list[slice]:
-    """From start to stop, cut at the multiples of step."""
+    """The range from start to stop, cut at multiples of step."""
     borders = [start, *range((start // step + 1) * step, stop, step), stop]
     return [slice(a, b) for a, b in itertools.pairwise(borders)]
 
 
 class LastBlock:
-    """The block that a column was last read from, for columns whose chunks are longer than a run.
+    """The last decoded block of a column whose chunks are longer than a run.
 
-    One reader at a time: the others would decode the same block again, each into memory of its own.
+    One thread reads at a time; otherwise several threads would decode the same block into separate memory.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class LastBlock:
         self._block: NDArray[Any] | None = None
 
     def read(self, array: Any, column: Column, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop``, copied: a view would keep the whole block alive for as long as the rows are."""
+        """Rows ``start`` to ``stop``, as a copy, because a view would keep the whole block in memory."""
         out = np.empty((stop - start, *column.shape[1:]), column.dtype)
         with self._lock:
             for piece in _cuts(start, stop, column.unit[0]):
@@ -104,7 +104,7 @@ class LastBlock:
 
     def _get(self, array: Any, column: Column, at: int) -> NDArray[Any]:
         if self._at != at or self._block is None:
-            self._at, self._block = -1, None  # let go of the old block before the new one is decoded
+            self._at, self._block = -1, None  # free the old block before the new one is decoded
             self._block = read_rows(array, column, at, min(at + column.unit[0], column.shape[0]))
             self._at = at
         return self._block

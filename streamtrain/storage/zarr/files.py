@@ -1,4 +1,4 @@
-"""The files of a store, in a directory or a zip: which arrays are there, which chunk files, and their sizes."""
+"""The files of a Zarr store in a directory or zip file: its arrays, its chunk files, and their sizes."""
 
 from __future__ import annotations
 
@@ -14,35 +14,40 @@ from typing import Any, Literal, Protocol
 
 from streamtrain.errors import CorruptError, NotFoundError
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.formats import ZARR_MARKS
 from streamtrain.storage.remote.address import Address
 
 __all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
 
-_METADATA = ("zarr.json", ".zarray", ".zgroup")
 _CHUNK_NAME = re.compile(r"c|\d+([./]\d+)*")
 
 
 class Files(Protocol):
-    """Keys are relative and use ``/``, as Zarr's own do."""
+    """The files of a store by key. Like in Zarr, a key is a relative path with ``/``."""
 
     @property
-    def root(self) -> Path | Address: ...
+    def root(self) -> Path | Address:
+        """Where the store is."""
 
-    def read(self, key: str) -> bytes | None: ...
+    def read(self, key: str) -> bytes | None:
+        """The content of a file; None if there is none."""
+
     def part(self, key: str, start: int, stop: int) -> bytes:
-        """The bytes from ``start`` to ``stop`` of a file that exists."""
+        """The bytes from ``start`` to ``stop`` of an existing file."""
 
     def size(self, key: str) -> int | None:
-        """Bytes of a file, None where there is none."""
+        """The size of a file in bytes; None if there is none."""
 
     def children(self, prefix: str) -> list[str]:
-        """Names of the folders directly under ``prefix``, sorted."""
+        """The names of the folders directly in ``prefix``, sorted."""
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Every file under ``prefix`` with its bytes, hidden ones excepted, in no particular order."""
+        """The key and size of every file below ``prefix`` except hidden ones, in no particular order."""
 
 
 class Directory:
+    """A store in a local directory."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
@@ -59,10 +64,10 @@ class Directory:
 
     def size(self, key: str) -> int | None:
         try:
-            found = os.stat(os.path.join(self.root, key))
+            status = os.stat(os.path.join(self.root, key))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def children(self, prefix: str) -> list[str]:
         with os.scandir(self.root / prefix) as entries:
@@ -72,7 +77,7 @@ class Directory:
         with os.scandir(self.root / prefix) as entries:
             for entry in entries:
                 key = f"{prefix}/{entry.name}" if prefix else entry.name
-                if entry.name.startswith("."):  # .DS_Store and the like differ between copies
+                if entry.name.startswith("."):  # hidden files such as .DS_Store differ between copies
                     continue
                 if entry.is_dir():
                     yield from self.sizes(key)
@@ -81,6 +86,8 @@ class Directory:
 
 
 class Zip:
+    """A store in a local zip file."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
         with zipfile.ZipFile(root) as archive:
@@ -113,30 +120,30 @@ class Zip:
 
 
 def open_files(path: Path | Address) -> Files:
-    """Raises NotFoundError where there is no Zarr store."""
+    """The files of the Zarr store at a path or URL. Raises NotFoundError if there is none."""
     if isinstance(path, Address):
         from streamtrain.storage.zarr.remote import RemoteFiles
 
         files: Files = RemoteFiles(path)
     elif not path.exists():
-        raise NotFoundError(f"{path}: no such Zarr store")
+        raise NotFoundError(f"{path}: there is no such Zarr store")
     elif path.is_dir():
         files = Directory(path)
     elif zipfile.is_zipfile(path):
         files = Zip(path)
     else:
-        raise NotFoundError(f"{path} is not a Zarr store: it is neither a directory nor a zip file")
-    if not any(files.size(name) is not None for name in _METADATA):
+        raise NotFoundError(f"{path}: not a Zarr store, because it is neither a directory nor a zip file")
+    if not any(files.size(name) is not None for name in ZARR_MARKS):
         raise NotFoundError(
-            f"{path} is not a Zarr store: it has none of {', '.join(_METADATA)}; give the folder that holds one of them"
+            f"{path}: not a Zarr store, because it has none of {', '.join(ZARR_MARKS)}: give the folder with one of them"
         )
     return files
 
 
 def list_arrays(files: Files, prefix: str = "") -> Iterator[tuple[str, Literal[2, 3]]]:
-    """Path and Zarr format of every array at or below ``prefix``, sorted: a directory lists its entries in any order.
+    """The path and Zarr version of every array at or below ``prefix``, sorted.
 
-    The documents themselves are looked at, not consolidated metadata, which may be older than the arrays.
+    Reads the metadata document of each array, because consolidated metadata may be outdated.
     """
     kind, version = _node(files, prefix)
     if kind == "array":
@@ -146,7 +153,7 @@ def list_arrays(files: Files, prefix: str = "") -> Iterator[tuple[str, Literal[2
             yield from list_arrays(files, _join(prefix, name))
     elif any(_CHUNK_NAME.fullmatch(key[len(prefix) + 1 :].split("/")[0]) for key, _ in files.sizes(prefix)):
         raise CorruptError(
-            f"{files.root}: {prefix!r} holds chunk files but no metadata (zarr.json or .zarray): restore it, or remove "
+            f"{files.root}: {prefix!r} contains chunk files but no metadata (zarr.json or .zarray): restore them, or remove "
             f"the folder"
         )
 
@@ -161,7 +168,7 @@ def _node(files: Files, prefix: str) -> tuple[str, Literal[2, 3]]:
         kind = _parse(files, _join(prefix, "zarr.json"), document).get("node_type")
         if kind not in ("array", "group"):
             raise CorruptError(
-                f"{files.root}: {_join(prefix, 'zarr.json')} has node_type {kind!r}, not array or group; restore it"
+                f"{files.root}: {_join(prefix, 'zarr.json')} has node_type {kind!r}, not array or group: restore it"
             )
         return str(kind), 3
     if files.size(_join(prefix, ".zarray")) is not None:
@@ -173,17 +180,17 @@ def _parse(files: Files, key: str, document: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(document)
     except ValueError as error:
-        raise CorruptError(f"{files.root}: {key} is not JSON ({error}); restore it from a copy") from None
+        raise CorruptError(f"{files.root}: {key} is not valid JSON ({error}): restore it from a copy") from None
     if not isinstance(parsed, dict):
         raise CorruptError(
-            f"{files.root}: {key} holds a {type(parsed).__name__}, not an object; restore it from a copy"
+            f"{files.root}: {key} is a JSON {type(parsed).__name__}, but must be an object: restore it from a copy"
         )
     return parsed
 
 
 def fingerprint(files: Files, arrays: list[str]) -> str:
-    """Hash of every array's metadata document, of the names and sizes of its chunk files, and of a sample of their bytes (see
-    `sampled`)."""
+    """A hash of the metadata document of every array, the names and sizes of its chunk files, and a sample of their bytes
+    (see `sampled`)."""
     digest, chunks = hashlib.sha256(), []
     for path in arrays:
         document = files.read(_join(path, "zarr.json")) or files.read(_join(path, ".zarray")) or b""

@@ -1,4 +1,4 @@
-"""From the metadata documents of a store to its columns."""
+"""Open a store: from its metadata documents to its columns."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from streamtrain.storage.zarr.shards import ShardIndexes
 
 __all__ = ["Opened", "open_store"]
 
-#: codecs whose decoders grow a second buffer of the decoded size
+_GROUP_MARKS = ("zarr.json", ".zgroup")
+#: codecs whose decoders need a second buffer of the decoded size
 _GROWING = ("gzip", "zlib", "bz2", "lzma")
 _CHECKSUMS = ("crc32", "adler32", "fletcher32", "jenkins")
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A store that was opened: its files, what is read when; by column zarr's arrays, the blocks that are kept, and the
-    indexes of shards."""
+    """An open store: its files and its grid; for each column by name the array, the kept block and the index of shards."""
 
     files: Files
     grid: Grid
@@ -43,7 +43,7 @@ class Opened:
 
 
 def open_store(path: Path | Address) -> Opened:
-    """Raises NotFoundError, SchemaError, CorruptError or ColumnError, as `ZarrReader` says."""
+    """Open a store. Raises NotFoundError, SchemaError, CorruptError or ColumnError; see `ZarrReader`."""
     files = open_files(path)
     store = _store_of(files)
     arrays, columns = {}, {}
@@ -61,7 +61,7 @@ def open_store(path: Path | Address) -> Opened:
 
 
 def _store_of(files: Files) -> Any:
-    """The same files as zarr reads them."""
+    """The same files as a store of zarr."""
     if isinstance(files, RemoteFiles):
         return RemoteStore(files)
     if isinstance(files, Zip):
@@ -71,7 +71,7 @@ def _store_of(files: Files) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """What a chunk file that came from elsewhere is looked at for before it is decoded."""
+    """The check of a chunk file from a server before it is decoded."""
 
     files: Files
     columns: list[Column]
@@ -84,26 +84,27 @@ class _Check:
 
 
 def _root_name(path: Path | Address) -> str:
-    """A single array is named by the group around it, if there is one: a bare folder is renamed by every copy."""
+    """The column name of a single array: its folder's name if it is in a group, otherwise ``X``, because a copy may have
+    another folder name."""
     if isinstance(path, Address):
         folder, _, name = path.path.rstrip("/").rpartition("/")
         around = RemoteFiles(path.at(folder))
-        return name if folder and any(around.size(mark) is not None for mark in ("zarr.json", ".zgroup")) else "X"
-    in_group = any((path.absolute().parent / name).is_file() for name in ("zarr.json", ".zgroup"))
+        return name if folder and any(around.size(mark) is not None for mark in _GROUP_MARKS) else "X"
+    in_group = any((path.absolute().parent / name).is_file() for name in _GROUP_MARKS)
     return path.absolute().name if in_group else "X"
 
 
 def _open_array(path: Path | Address, store: Any, at: str, version: Literal[2, 3]) -> Any:
     try:
-        with warnings.catch_warnings():  # that a type is not in the specification yet is no concern of who reads it
+        with warnings.catch_warnings():  # warnings about types that are not in the specification yet
             warnings.simplefilter("ignore")
             return zarr.open_array(store, path=at, mode="r", zarr_format=version)
-    except Exception as error:  # zarr raises a dozen types for documents it cannot make sense of
+    except Exception as error:  # zarr raises a dozen exception types for invalid documents
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         document = f"{at}/{'zarr.json' if version == 3 else '.zarray'}".lstrip("/")
         raise CorruptError(
-            f"{path}: {document} cannot be understood ({type(error).__name__}: {reason}); restore it, or install the "
-            f"codec or zarr version that it asks for"
+            f"{path}: {document} cannot be read ({type(error).__name__}: {reason}): restore it, or install the "
+            f"codec or zarr version that it needs"
         ) from None
 
 
@@ -112,7 +113,7 @@ def _describe(name: str, at: str, array: Any) -> Column:
     dtype = array.dtype.newbyteorder("=") if array.dtype.kind not in "OVT" else array.dtype
     try:
         if not shape:
-            raise ColumnError(f"array {name!r} has no dimension, so no rows; leave it out")
+            raise ColumnError(f"array {name!r} has no dimension, and so no rows: leave it out")
         problem, kind = "", arrow_type(name, dtype, shape[1:])
     except ColumnError as error:
         problem, kind = str(error), pa.null()
@@ -124,19 +125,19 @@ def _describe(name: str, at: str, array: Any) -> Column:
 
 
 def _copies(array: Any, codecs: list[str]) -> int:
-    """Whole decoded copies beside the result, from the names of the codecs."""
+    """The number of decoded copies beside the result, from the names of the codecs."""
     compressors = [name for name in codecs if not name.startswith(_CHECKSUMS)]
     copies = len(tuple(array.filters)) + max(0, len(compressors) - 1)
     copies += any(name.startswith(_GROWING) for name in compressors)
     swapped = array.dtype.kind in "iufcMm" and not array.dtype.isnative
-    if array.metadata.zarr_format == 3:  # there the order of bytes is the codec's, not the type's
+    if array.metadata.zarr_format == 3:  # in version 3 the codec has the byte order, not the type
         endian = getattr(array.serializer, "endian", None)
         swapped = swapped or (endian is not None and endian.value != sys.byteorder)
     return int(copies + bool(swapped) + (array.order == "F"))
 
 
 def _codec_name(codec: Any) -> str:
-    """``zstd`` of v2's ``{"id": "zstd"}`` and of v3's ``{"name": "numcodecs.zstd"}``."""
+    """The name of a codec: ``zstd`` for ``{"id": "zstd"}`` in version 2 and ``{"name": "numcodecs.zstd"}`` in version 3."""
     if hasattr(codec, "get_config"):
         return str(codec.get_config()["id"])
     return str(codec.to_dict()["name"]).removeprefix("numcodecs.")
@@ -145,15 +146,15 @@ def _codec_name(codec: Any) -> str:
 def _check(path: Path | Address, columns: list[Column]) -> None:
     readable = [c for c in columns if not c.problem]
     if not columns:
-        raise NotFoundError(f"{path}: the Zarr group is empty; give a group with arrays in it")
+        raise NotFoundError(f"{path}: the Zarr group has no arrays: give one that has some")
     if not readable:
         raise ColumnError(f"{path}: no array can be read: {columns[0].problem}")
     first = readable[0]
     for other in readable[1:]:
         if other.shape[0] != first.shape[0]:
             raise SchemaError(
-                f"{path}: arrays {first.name!r} and {other.name!r} have {first.shape[0]} and {other.shape[0]} rows; "
-                f"columns must share axis 0: give the group (or array) that holds one of them, e.g. {path / first.path}"
+                f"{path}: arrays {first.name!r} and {other.name!r} have {first.shape[0]} and {other.shape[0]} rows, "
+                f"but columns must share axis 0: give the group or array with one of them, for example {path / first.path}"
             )
     if first.shape[0] == 0:
-        raise NotFoundError(f"{path}: the arrays have 0 rows; give a store with rows in it")
+        raise NotFoundError(f"{path}: the arrays have 0 rows: give a store with rows")

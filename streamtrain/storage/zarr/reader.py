@@ -1,4 +1,4 @@
-"""Zarr stores as a reader: the arrays of a group that share axis 0 are the columns."""
+"""Read Zarr stores. The columns are the arrays of a group, which share axis 0."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = ["ZarrReader"]
 
 
 class ZarrReader:
-    """A reader of a local Zarr store, version 2 or 3, sharded or not, in a directory or a zip file.
+    """Reads a Zarr store of version 2 or 3, sharded or not, in a directory, a zip file or on a server.
 
-    Columns are the arrays of the group and of the groups in it (``sub/X``), sorted by name; they must share axis 0. A
-    single array is one column: under its own name where it lies in a group, otherwise ``X``. Rows of more than one
-    dimension are fixed-shape tensors. An array that cannot be a column (complex, structured, no dimension) is listed
-    with type null and raises ColumnError when it is read.
+    The columns are the arrays of the group and of groups in it (``sub/X``), sorted by name. They must share axis 0. A single
+    array is one column, named like its folder if that is in a group, otherwise ``X``. Rows with dimensions are fixed-shape
+    tensors. An array that cannot be a column (complex, structured, no dimension) has type null, and reading it raises
+    ColumnError.
 
-    A chunk is a run of whole Zarr chunks of the widest array (`make_grid`). An array whose own chunks are longer than a
-    run keeps its last decoded block, which ``read_peak_bytes`` includes.
+    A chunk is a run of whole Zarr chunks of the widest array (`make_grid`). An array whose Zarr chunks are longer than a run
+    keeps its last decoded block, which ``read_peak_bytes`` includes.
 
-    path: a directory with ``zarr.json``, ``.zgroup`` or ``.zarray`` in it, or a zip of one.
-    missing_chunks: ``"error"`` or ``"fill"``: what a chunk file that is not there means. zarr does not write chunks
-        that are all fill value, so an absent one may be meant or may be lost, and only the user knows.
+    path: a directory with ``zarr.json``, ``.zgroup`` or ``.zarray`` in it, a zip file of one, or its URL.
+    missing_chunks: how a missing chunk file is treated, ``"error"`` or ``"fill"``. zarr does not write chunks in which all
+        values are the fill value, so a missing file may be intended or lost; only the user knows.
 
-    Raises NotFoundError where there is no store or nothing in it, SchemaError where first axes differ, CorruptError for
-    metadata that do not parse; ``read`` raises CorruptError for chunks that are absent or do not decode.
+    Raises NotFoundError if there is no store or no arrays, SchemaError if first axes differ, CorruptError for invalid
+    metadata. ``read`` raises CorruptError for missing and damaged chunks.
     """
 
     def __init__(self, path: str | Path, *, missing_chunks: str = "error") -> None:
@@ -65,7 +65,7 @@ class ZarrReader:
 
     @property
     def schema(self) -> pa.Schema:
-        """One field an array; the metadata of a field that cannot be read say why under ``problem``."""
+        """A field for each array. If an array cannot be read, ``problem`` in the metadata of its field says why."""
         return pa.schema(
             [
                 pa.field(c.name, c.type, metadata={"problem": c.problem} if c.problem else None)
@@ -75,17 +75,18 @@ class ZarrReader:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all chunk files."""
+        """The bytes of all chunk files."""
         opened = self._open()
         return sum(size for c in opened.grid.columns for _, size in opened.files.sizes(c.path))
 
     @property
     def traffic(self) -> Any:
-        """What was asked of a store elsewhere so far; None for one of this machine."""
+        """The counts of requests to a server so far; None for a local store."""
         files = self._open().files
         return files.client.traffic if isinstance(files, RemoteFiles) else None
 
     def chunks(self) -> ChunkTable:
+        """All chunks. The key of a chunk is its range of rows."""
         grid = self._open().grid
         rows = np.full(len(grid), grid.run_rows, np.int64)
         rows[-1] = grid.rows_of(len(grid) - 1)
@@ -95,24 +96,24 @@ class ZarrReader:
         return ChunkTable(_Keys(grid.run_rows, grid.rows), rows, decoded, peak)
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
-        """The named columns of one chunk as a ``pyarrow.RecordBatch``. Thread-safe and deterministic."""
+        """The given columns of one chunk as a ``pyarrow.RecordBatch``. Thread-safe and deterministic."""
         opened, start = self._find(chunk, columns)
         return self._batch(opened, start, start + chunk.rows, columns)
 
     def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[Any]:
-        """The chunk in slices of at most ``rows`` rows. Each Zarr chunk is decoded once; slices are views of it, so one
-        that is kept keeps its Zarr chunk."""
+        """The chunk in slices of at most ``rows`` rows. Each Zarr chunk is decoded once. A slice is a view of it, and keeps
+        it in memory."""
         if rows < 1:
-            raise UsageError(f"slices of {rows} rows: must be at least 1")
+            raise UsageError(f"slices of {rows} rows were requested: must be at least 1")
         opened, start = self._find(chunk, columns)
         return self._slices(opened, start, start + chunk.rows, columns, rows)
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
-        """The most memory that one open stream of all columns takes, the slice that is held included."""
+        """The most memory that one open stream of all columns takes, one slice included."""
         return self._open().grid.stream_peak_bytes(chunk.rows, rows)
 
     def fingerprint(self) -> str:
-        """Hash of the arrays' metadata documents, of the names and sizes of their chunk files, and of a sample of these."""
+        """A hash of the metadata documents, the names and sizes of the chunk files, and a sample of their bytes."""
         opened = self._open()
         return fingerprint(opened.files, [c.path for c in opened.grid.columns])
 
@@ -130,8 +131,8 @@ class ZarrReader:
 
     def _column(self, opened: Opened, column: Column, start: int, stop: int) -> Any:
         array, last, fill = opened.arrays[column.name], opened.last.get(column.name), self._missing == "fill"
-        shards, far = opened.shards.get(column.name), isinstance(self._path, Address)
-        if not far:  # from elsewhere each file is looked at when it comes
+        shards, is_remote = opened.shards.get(column.name), isinstance(self._path, Address)
+        if not is_remote:  # the files of a server are checked when they arrive
             check_files(opened.files, array, column, shards, start, stop, fill=fill)
         try:
             values = (
@@ -141,8 +142,8 @@ class ZarrReader:
             raise
         except Exception as error:  # whatever a codec raises
             raise broken(opened.files, array, column, start, stop, error) from None
-        # once more: a file that is there now was there while it was read
-        if far or not fill:
+        # Check again: a file that exists now also existed while it was read.
+        if is_remote or not fill:
             check_files(opened.files, array, column, shards, start, stop, fill=fill)
         return to_arrow(column.name, values)
 
@@ -150,7 +151,7 @@ class ZarrReader:
         opened = self._open()
         start = _start(chunk, opened.grid)
         if not columns:
-            raise UsageError("no columns named; name at least one")
+            raise UsageError("no columns were requested: name at least one")
         for name in columns:
             pick(self.schema, name, "read")
             if opened.columns[name].problem:
@@ -159,7 +160,7 @@ class ZarrReader:
 
 
 def _closed(path: Path | Address, missing: str) -> ZarrReader:
-    """A reader that opens its store when it is first used: where a pickle is loaded nothing may be readable yet."""
+    """A reader that opens its store on first use, because the store may not be readable yet where a pickle is loaded."""
     reader = ZarrReader.__new__(ZarrReader)
     reader._path, reader._missing, reader._lock, reader._opened = path, missing, threading.Lock(), None
     return reader
@@ -179,6 +180,6 @@ def _start(chunk: Chunk, grid: Grid) -> int:
     i = int(first) // grid.run_rows if first.isdecimal() else -1
     if not 0 <= i < len(grid) or _Keys(grid.run_rows, grid.rows)(i) != chunk.key or chunk.rows != grid.rows_of(i):
         raise UsageError(
-            f"chunk {chunk.key!r} of {chunk.rows} rows is not one of this store's; take chunks from chunks()"
+            f"chunk {chunk.key!r} of {chunk.rows} rows does not belong to this reader: use chunks from its chunks()"
         )
     return i * grid.run_rows

@@ -1,5 +1,5 @@
-"""A Zarr store elsewhere: its documents and sizes for the reader, and its bytes for zarr. Both ask through one client, so that
-what fails for a while is tried again, and is never taken for an absent chunk."""
+"""A Zarr store on a server: its documents and sizes for the reader, and its bytes for zarr. Both use one client, which retries,
+so that a temporary failure is never taken for a missing chunk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from streamtrain.errors import CorruptError, NotFoundError
-from streamtrain.storage.files.place import ahead
+from streamtrain.storage.files.store import ahead
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.listing import walk
@@ -23,27 +23,27 @@ from streamtrain.storage.remote.transport import Part
 __all__ = ["RemoteFiles", "RemoteStore"]
 
 _DOCUMENTS = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
-_HEAD_BYTES, _TAIL_BYTES = 16, 1 << 14  # what Blosc's header takes, and the index of most shards
+_HEAD_BYTES, _TAIL_BYTES = 16, 1 << 14  # the header of Blosc, and the index of most shards
 _SEEN = 64
 
 
 class _Seen(NamedTuple):
-    """A chunk file as it was when it was read last: its bytes, and some of them, by where they begin."""
+    """A chunk file that was read: its size, and pieces of its content by offset."""
 
     nbytes: int
-    known: dict[int, bytes]
+    pieces: dict[int, bytes]
 
 
 class RemoteFiles:
-    """What `streamtrain.storage.zarr.files.Files` asks for. Documents are asked for once; of the chunk files that were read
-    last the sizes are known, so that a look at what was read costs no request."""
+    """The `streamtrain.storage.zarr.files.Files` of a server. Documents are requested once. The sizes of the most recent chunk
+    files are remembered, so checking them takes no request."""
 
     def __init__(self, address: Address) -> None:
         self.root, self.client = address.at(address.path.rstrip("/")), Client(address)
         self._documents: dict[str, bytes | None] = {}
         self._seen: OrderedDict[str, _Seen | None] = OrderedDict()
         self._lock = threading.Lock()
-        #: looks at a whole chunk file, by its key, before it is decoded; may raise
+        #: checks a whole chunk file, by its key, before it is decoded; may raise an exception
         self.check: Callable[[str], None] = lambda key: None
 
     def read(self, key: str) -> bytes | None:
@@ -54,9 +54,9 @@ class RemoteFiles:
 
     def part(self, key: str, start: int, stop: int) -> bytes:
         seen = self._seen.get(key)
-        for at, known in (seen.known if seen else {}).items():
-            if at <= start and stop <= at + len(known):
-                return known[start - at : stop - at]
+        for at, piece in (seen.pieces if seen else {}).items():
+            if at <= start and stop <= at + len(piece):
+                return piece[start - at : stop - at]
         part = self.fetch(key, start, stop)
         return b"" if part is None else part.data.to_pybytes()
 
@@ -84,17 +84,17 @@ class RemoteFiles:
         return sorted({name for name in names if name and not name.startswith(".")})
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Where a server shows no folders, none: what is there cannot be known."""
+        """Nothing for a web server that does not list folders."""
         files = walk(self.client, self._path(prefix)) or {}
         cut = len(f"{self.root.path}/".lstrip("/"))
         keys = [key for key in (path[cut:] for path in files) if not any(p.startswith(".") for p in key.split("/"))]
-        if self.root.is_web:  # whose pages tell no sizes
+        if self.root.is_web:  # its pages do not tell sizes
             yield from zip(keys, ahead(lambda key: self.client.stat(self._path(key)).nbytes, keys), strict=True)
         else:
             yield from ((key, files[self._path(key)]) for key in keys)
 
     def fetch(self, key: str, start: int | None = None, stop: int | None = None, *, tail: int = 0) -> Part | None:
-        """A file, or some bytes of it, or the last ones; None where there is no such file."""
+        """A file, a range of its bytes, or its last ``tail`` bytes; None if there is no such file."""
         path = self._path(key)
         try:
             if tail:
@@ -104,7 +104,7 @@ class RemoteFiles:
             return None
 
     def note(self, key: str, part: Part | None, at: int) -> None:
-        """Remember what was read of a chunk file, from position ``at`` on."""
+        """Remember the size, the beginning and the end of a chunk file that was read from offset ``at`` on."""
         seen = None
         if part is not None:
             data = memoryview(part.data)
@@ -120,7 +120,7 @@ class RemoteFiles:
         return "/".join(part for part in (self.root.path, key) if part)
 
     def _consolidated(self) -> Sequence[str]:
-        """Paths of all arrays and groups, from the document that names them."""
+        """The paths of all arrays and groups, from the consolidated metadata."""
         for key, names in (("zarr.json", _names_of_v3), (".zmetadata", _names_of_v2)):
             document = self.read(key)
             if document is not None:
@@ -129,8 +129,9 @@ class RemoteFiles:
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
         raise CorruptError(
-            f"{self.root}: the server shows no page with the folders of this group, and it has no consolidated metadata, so "
-            "its arrays cannot be found: write it (zarr.consolidate_metadata), name one array, or have the server show folders"
+            f"{self.root}: the arrays of this group cannot be found, because the server does not list folders and the group "
+            "has no consolidated metadata: write it (zarr.consolidate_metadata), give the URL of one array, or let the server "
+            "list folders"
         )
 
 
@@ -143,7 +144,7 @@ def _names_of_v2(document: Any) -> list[str]:
 
 
 class RemoteStore(Store):
-    """The bytes of the same files for zarr. Read only."""
+    """The same files as a read-only store of zarr."""
 
     supports_writes = supports_deletes = supports_listing = False
 
@@ -155,28 +156,28 @@ class RemoteStore(Store):
         part = await asyncio.to_thread(self._get, key, byte_range)
         return None if part is None else prototype.buffer.from_bytes(part)
 
-    def _get(self, key: str, asked: ByteRequest | None) -> Any:
+    def _get(self, key: str, byte_range: ByteRequest | None) -> Any:
         files = self._files
         if key.rpartition("/")[2] in _DOCUMENTS:
             return files.read(key)
-        if isinstance(asked, RangeByteRequest):
-            part = files.fetch(key, asked.start, asked.end)
+        if isinstance(byte_range, RangeByteRequest):
+            part = files.fetch(key, byte_range.start, byte_range.end)
             return None if part is None else part.data
-        if isinstance(asked, SuffixByteRequest):
-            part = files.fetch(key, tail=asked.suffix)
-        elif isinstance(asked, OffsetByteRequest):
-            part = files.fetch(key, asked.offset, 1 << 62)
+        if isinstance(byte_range, SuffixByteRequest):
+            part = files.fetch(key, tail=byte_range.suffix)
+        elif isinstance(byte_range, OffsetByteRequest):
+            part = files.fetch(key, byte_range.offset, 1 << 62)
         else:
             part = files.fetch(key)
         files.note(key, part, 0 if part is None else part.stat.nbytes - part.data.size)
-        if part is not None and asked is None:
+        if part is not None and byte_range is None:
             files.check(key)
         return None if part is None else part.data
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        return list(await asyncio.gather(*(self.get(key, prototype, asked) for key, asked in key_ranges)))
+        return list(await asyncio.gather(*(self.get(key, prototype, byte_range) for key, byte_range in key_ranges)))
 
     async def exists(self, key: str) -> bool:
         return await asyncio.to_thread(self._files.size, key) is not None
@@ -188,7 +189,7 @@ class RemoteStore(Store):
         raise NotImplementedError("read only")
 
     def list(self) -> AsyncIterator[str]:
-        raise NotImplementedError("what is listed is asked of the files")
+        raise NotImplementedError("listing is done by RemoteFiles")
 
     def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         return self.list()

@@ -1,4 +1,4 @@
-"""Which inner chunks a shard has: its index, as the Zarr 3 specification of ``sharding_indexed`` describes it."""
+"""The index of a shard, which tells the inner chunks that it has (Zarr 3 specification of ``sharding_indexed``)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _KEPT = 256
 
 
 class ShardIndexes:
-    """The indexes of an array's shards: which inner chunks are absent. The last few are kept.
+    """The indexes of the shards of an array, to find missing inner chunks. The most recent indexes are kept.
 
-    Only for indexes that are encoded as every known writer does, little-endian with a CRC32C or without; of others, and of
-    shards in shards, nothing is said.
+    An index must be encoded as all known writers do: little-endian, with or without CRC32C. Other indexes and nested shards are
+    not checked.
     """
 
     def __init__(self, files: Files, array: Any, column: Column) -> None:
@@ -45,15 +45,18 @@ class ShardIndexes:
                 self._at_end = settings.get("index_location", "end") == "end"
 
     def absent(self, key: str, nbytes: int, at: tuple[int, ...], start: int, stop: int) -> tuple[int, ...] | None:
-        """Where in the array the first inner chunk begins that holds some of the rows and is not in the shard ``key``, a
-        file of ``nbytes`` bytes that stands at ``at`` of the grid of shards; None where all are there."""
+        """The position in the array of the first inner chunk that has any of the rows and is missing in a shard; None if there
+        is no such chunk.
+
+        key: of the shard, a file of ``nbytes`` bytes. at: the position of the shard in the grid of shards.
+        """
         if self._crc_bytes < 0 or nbytes < self._index_bytes:
-            return None  # nothing is known, or it is no shard: zarr says so when it reads it
+            return None  # the index is unknown, or the file is not a shard: then zarr raises an error when it reads it
         missing = self._index(key, nbytes)
         if not missing.any():
             return None
-        for place in np.argwhere(missing).tolist():
-            begin = tuple(a * s + p * u for a, s, p, u in zip(at, self._column.file, place, self._unit, strict=True))
+        for inner in np.argwhere(missing).tolist():
+            begin = tuple(a * s + p * u for a, s, p, u in zip(at, self._column.file, inner, self._unit, strict=True))
             inside = all(b < n for b, n in zip(begin, self._column.shape, strict=True))
             if inside and begin[0] < stop and begin[0] + self._unit[0] > start:
                 return begin
@@ -64,7 +67,7 @@ class ShardIndexes:
         return _ENTRY.itemsize * math.prod(self._inner) + max(0, self._crc_bytes)
 
     def _index(self, key: str, nbytes: int) -> NDArray[np.bool_]:
-        """Which inner chunks are absent, in the shape of the shard's grid."""
+        """A mask of the missing inner chunks, in the shape of the grid of inner chunks."""
         with self._lock:
             if key in self._kept:
                 return self._kept[key]

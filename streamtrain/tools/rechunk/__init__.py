@@ -134,7 +134,7 @@ def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
     from streamtrain.storage.parquet.types import declared_schema
 
     assert isinstance(reader, ParquetReader)
-    (place, names), closed = reader.located, pickle.dumps(reader)
+    (place, names), closed = reader.stored_files, pickle.dumps(reader)
     del reader  # and its footers, which would be in memory twice
     stored, again = declared_schema(place, names), pickle.loads(closed)
     for field in again.schema:

@@ -82,4 +82,4 @@ def _batches(reader: Reader, chunk: Chunk, plan: CopyPlan) -> Iterator[pa.Record
             break
         yield batch
     if left:
-        raise CorruptError(f"{chunk.key}: gave {chunk.rows - left:,} rows, but {chunk.rows:,} were declared")
+        raise CorruptError(f"{chunk.key}: {chunk.rows - left:,} rows were read, but {chunk.rows:,} were declared")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import BUCKET, DATA
-from make import PROMPT, WAIT
+from make import PROMPT, WAIT, run_streamtrain
 from proxy import Faults, Proxy
 
 import streamtrain
@@ -44,14 +44,6 @@ def state_of(result: streamtrain.FitResult) -> str:
 @pytest.fixture(scope="module")
 def local() -> dict[str, str]:
     return {name: weights(DATA / name) for name in FORMATS}
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "streamtrain", *arguments], capture_output=True, text=True, check=False, timeout=60,
-        env=os.environ | environment,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -94,22 +86,23 @@ def test_a_server_that_comes_back_is_waited_for(web: int) -> None:
         reader = streamtrain.open_reader(data)
         proxy.go_down(2.0)
         assert state_of(streamtrain.fit(reader, target="digit")) == weights(DATA / "digits.parquet")
-    assert reader.located[0].traffic.retries > 1  # type: ignore[attr-defined]
+    assert reader.stored_files[0].traffic.retries > 1  # type: ignore[attr-defined]
 
 
 def test_a_server_that_stays_down_is_an_error(tmp_path: Path) -> None:
     began = time.monotonic()
-    done = run("fit", "http://127.0.0.1:9/digits.parquet", "--target", "digit", "--json", STREAMTRAIN_RETRY_SECONDS="1")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: http://127.0.0.1:9/digits.parquet: given up after ")
-    assert len(done.stderr.splitlines()) == 1
+    url = "http://127.0.0.1:9/digits.parquet"
+    done = run_streamtrain("fit", url, "--target", "digit", "--json", STREAMTRAIN_RETRY_SECONDS="1")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {url}: given up after ")
+    assert len(done.err.splitlines()) == 1
     assert time.monotonic() - began < 45  # a minute would be the default
 
 
 def test_a_server_that_dies_in_mid_run_is_an_error(web: int) -> None:
     with Proxy(web) as proxy:
         reader = streamtrain.open_reader(f"{proxy.url}/digits.parquet")
-        client = reader.located[0]._client  # type: ignore[attr-defined]
+        client = reader.stored_files[0]._client  # type: ignore[attr-defined]
         client._seconds = 0.5
         proxy.stop()
         with pytest.raises(DataError, match=r"digits.parquet: given up after \d+ tries"):
@@ -181,9 +174,9 @@ def test_credentials_are_nowhere(
 ) -> None:
     url = f"http://user:word@127.0.0.1:{web}/private/digits.parquet?signature=sesame"
     out = str(tmp_path / "run")
-    done = run("fit", url, "--target", "digit", "--json", "--out", out)
-    assert done.returncode == 0, done.stderr
-    shown = [done.stdout, done.stderr]
+    done = run_streamtrain("fit", url, "--target", "digit", "--json", "--out", out)
+    assert done.code == 0, done.err
+    shown = [done.out, done.err]
     shown += [file.read_bytes().decode(errors="replace") for file in Path(out).rglob("*") if file.is_file()]
     profile = streamtrain.profile(url, target="digit").as_dict()
     assert profile["data"] == f"http://127.0.0.1:{web}/private/digits.parquet"
@@ -197,7 +190,7 @@ def test_credentials_are_nowhere(
         shown += traceback.format_exception(caught.value)
     reader = streamtrain.open_reader(url)
     assert pickle.loads(pickle.dumps(reader)).read(reader.chunks()[0], ["digit"]).num_rows == 300  # in this process
-    shown += [repr(vars(reader)), repr(reader.located[0].__getstate__()), repr(pickle.dumps(reader))]  # type: ignore[attr-defined]
+    shown += [repr(vars(reader)), repr(reader.stored_files[0].__getstate__()), repr(pickle.dumps(reader))]  # type: ignore[attr-defined]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store}")
     for name in ("digits.parquet", "nope.parquet"):
         try:

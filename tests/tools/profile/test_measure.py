@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine, Done, run_streamtrain
 
 import streamtrain
 from streamtrain.errors import UsageError
@@ -41,7 +41,7 @@ class Endless:
 
 
 def endless(**options: Any) -> Any:
-    return streamtrain.profile(Endless(), target="y", classes=["0", "1"], memory="400MB", window_rows=10_000, **options)
+    return streamtrain.profile(Endless(), target="y", classes=["0", "1"], window_rows=10_000, **options)
 
 
 def test_it_stops_after_so_many_rows() -> None:
@@ -95,45 +95,39 @@ def test_a_long_timeline_is_thinned_and_keeps_its_ends(monkeypatch: pytest.Monke
     assert recorder.moments[0]["seconds"] < 0.1
 
 
-def command(folder: Path) -> list[str]:
-    """A profile of a small table."""
+def profiled(folder: Path, *flags: Any) -> Done:
+    """Profile a small table, in a process of its own."""
     table = pa.table({"x<b>": np.arange(4000.0), "y": np.arange(4000) % 2})
     pq.write_table(table, folder / "d.parquet")
-    return [sys.executable, "-m", "streamtrain", "profile", str(folder / "d.parquet"), "--target", "y"]
+    done = run_streamtrain("profile", folder / "d.parquet", "--target", "y", *flags)
+    assert done.code == 0, done.err
+    return done
 
 
 def test_the_command_shows_the_table_and_writes_page_and_picture(tmp_path: Path) -> None:
-    extra = ["--html", str(tmp_path / "m.html"), "--plot", str(tmp_path / "m.svg")]
-    done = subprocess.run([*command(tmp_path), *extra], capture_output=True, text=True, timeout=WAIT, check=False)
-    assert done.returncode == 0, done.stderr
+    done = profiled(tmp_path, "--html", tmp_path / "m.html", "--plot", tmp_path / "m.svg")
     for word in ("planned", "measured", "share", "baseline", "windows", "peak", "budget", "time"):
-        assert word in done.stdout
+        assert word in done.out
     assert "The budget holds" in (tmp_path / "m.html").read_text(encoding="utf-8")
     assert (tmp_path / "m.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
 @pytest.mark.slow
 def test_the_command_prints_json(tmp_path: Path) -> None:
-    done = subprocess.run([*command(tmp_path), "--json"], capture_output=True, text=True, timeout=WAIT, check=True)
-    found = json.loads(done.stdout)
+    found = profiled(tmp_path, "--json").json
     assert {"timeline", "stages", "advice", "memory", "plan", "time"} <= set(found)
 
 
 @pytest.mark.parametrize(
-    "flags",
-    [
-        ["--plot", "m.bmp"],
-        *(
-            pytest.param(flags, marks=pytest.mark.slow)
-            for flags in (["--html", "none/m.html"], ["--max-seconds", "0"], ["--max-rows", "0"])
-        ),
-    ],
+    "flags", [["--plot", "m.bmp"], ["--html", "none/m.html"], ["--max-seconds", "0"], ["--max-rows", "0"]]
 )
-def test_what_cannot_be_is_said_before_anything_is_read(tmp_path: Path, flags: list[str]) -> None:
-    command = [sys.executable, "-m", "streamtrain", "profile", "no such data", "--target", "y", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False, cwd=tmp_path)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and flags[1] in done.stderr and done.stderr.count("\n") == 1
+def test_what_cannot_be_is_said_before_anything_is_read(
+    tmp_path: Path, flags: list[str], cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli("profile", "no such data", "--target", "y", *flags)
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and flags[1] in err and err.count("\n") == 1
 
 
 def profile(**changes: Any) -> dict[str, Any]:

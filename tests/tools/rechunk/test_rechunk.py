@@ -432,7 +432,7 @@ def test_what_zarr_cannot_hold_is_refused_by_name_before_anything_is_read(
 )  # fmt: skip
 def test_what_parquet_cannot_hold_is_refused_by_name_before_anything_is_read(tmp_path: Path, kind: Any) -> None:
     reader = Unreadable(pa.schema([("fine", pa.timestamp("s")), ("odd one", kind)]))
-    with pytest.raises(ColumnError, match=r"column 'odd one' is .*, which Parquet cannot hold .*: convert it"):
+    with pytest.raises(ColumnError, match=r"column 'odd one' is .*, which Parquet cannot store .*: convert it"):
         rechunk(reader, out=tmp_path / "out", chunk_rows=5)
     assert not list(tmp_path.iterdir())
 
@@ -559,7 +559,7 @@ def test_names_that_are_no_arrays_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: pytest.fail("something was written"))
     with pytest.raises(ColumnError, match="cannot be the name of a Zarr array"):
         rechunk({name: np.arange(3)}, out=tmp_path / "out", chunk_rows=2, format="zarr")
-    with pytest.raises(ColumnError, match="an array cannot lie within another"):
+    with pytest.raises(ColumnError, match="a Zarr array cannot be inside another"):
         rechunk({"a": np.arange(3), "a/b": np.arange(3)}, out=tmp_path / "out", chunk_rows=2, format="zarr")
 
 

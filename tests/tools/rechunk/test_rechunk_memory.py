@@ -17,10 +17,10 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import CommandLine, budget_above
 
 import streamtrain
 from streamtrain import BudgetRefused, rechunk
-from streamtrain.memory.process import resident_bytes
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, ChunkTable
@@ -115,9 +115,9 @@ def test_rows_that_may_be_larger_than_metadata_tell_are_read_a_few_at_a_time() -
 
 def test_a_refusal_lists_every_term_and_what_would_help(tmp_path: Path) -> None:
     reader = Unreadable(pa.schema([("x", pa.int64())]), rows=10**8, peak=10**6)
-    budget = (resident_bytes() or 0) // 10**6 + 300  # the process of many tests takes more than one of its own
+    memory = budget_above(300 * MB)
     with pytest.raises(BudgetRefused) as refused:
-        rechunk(reader, out=tmp_path / "out", chunk_rows=50_000_000, memory=f"{budget}MB")
+        rechunk(reader, out=tmp_path / "out", chunk_rows=50_000_000, memory=memory)
     lines = str(refused.value).splitlines()
     assert re.fullmatch(r"the plan needs \S+ [MG]B, \S+ [MG]B more than the budget of \S+ [MG]B:", lines[0])
     terms = {line.split()[0]: line for line in lines[1:-1]}
@@ -128,7 +128,7 @@ def test_a_refusal_lists_every_term_and_what_would_help(tmp_path: Path) -> None:
     assert found and not list(tmp_path.iterdir())
     for better in ({"memory": f"{found[1]}MB"}, {"chunk_rows": int(found[2])}):
         with pytest.raises(pytest.fail.Exception, match="rows were read"):  # accepted
-            rechunk(reader, **{"out": tmp_path / "out", "chunk_rows": 50_000_000, "memory": f"{budget}MB", **better})
+            rechunk(reader, **{"out": tmp_path / "out", "chunk_rows": 50_000_000, "memory": memory, **better})
 
 
 @settings(deadline=None)
@@ -171,7 +171,7 @@ def fresh(**options: Any) -> tuple[Any, int]:
 
 
 def least_budget(**options: Any) -> int:
-    refused, _ = fresh(**options, memory=1)
+    refused, _ = fresh(**options, memory="1MB")
     found = re.search(r"--memory (\d+)MB or more", refused)
     assert found, refused
     return int(found[1]) * MB
@@ -314,25 +314,17 @@ def test_the_report_has_the_shape_of_the_others(tmp_path: Path) -> None:
 # -- the command line ------------------------------------------------------------------------------------------------------
 
 
-def streamtrain_command(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streamtrain", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-
-
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     write(tmp_path / "in" / "a.parquet", pa.table({"x\x1b[31m": np.arange(10.0)}))
-    done = streamtrain_command(
-        "rechunk", "in", "--out", "o\nut", "--chunk-rows", 4, "--format", "zarr", "--json", cwd=tmp_path
-    )
-    report = json.loads(done.stdout)
-    assert (done.returncode, report["rows"], report["chunks"], report["path"]) == (0, 10, 3, "o\nut")
-    done = streamtrain_command(
-        "rechunk", "o\nut", "--out", "b\nack", "--chunk-rows", 4, "--format", "parquet", cwd=tmp_path
-    )
-    assert done.returncode == 0 and "10 rows of 1 column in b\\nack: 3 chunks of 4 rows, parquet" in done.stdout
-    assert re.search(r"^peak +\d+ MB +\d+ MB$", done.stdout, re.MULTILINE)
-    again = streamtrain_command("rechunk", "in", "--out", "b\nack", "--chunk-rows", 4, cwd=tmp_path)
-    assert again.returncode == 2 and again.stderr.startswith("error: --out") and not again.stdout
-    small = streamtrain_command("rechunk", "in", "--out", "c", "--chunk-rows", 4, "--memory", "20MB", cwd=tmp_path)
-    assert small.returncode == 3 and not small.stdout and "baseline" in small.stderr and not (tmp_path / "c").exists()
+    done = cli("rechunk", "in", "--out", "o\nut", "--chunk-rows", 4, "--format", "zarr", "--json")
+    report = done.json
+    assert (done.code, report["rows"], report["chunks"], report["path"]) == (0, 10, 3, "o\nut")
+    done = cli("rechunk", "o\nut", "--out", "b\nack", "--chunk-rows", 4, "--format", "parquet")
+    assert done.code == 0 and "10 rows of 1 column in b\\nack: 3 chunks of 4 rows, parquet" in done.out
+    assert re.search(r"^peak +\d+ MB +\d+ MB$", done.out, re.MULTILINE)
+    again = cli("rechunk", "in", "--out", "b\nack", "--chunk-rows", 4)
+    assert again.code == 2 and again.err.startswith("error: --out") and not again.out
+    small = cli("rechunk", "in", "--out", "c", "--chunk-rows", 4, "--memory", "20MB")
+    assert small.code == 3 and not small.out and "baseline" in small.err and not (tmp_path / "c").exists()
     assert rows_of(tmp_path / "b\nack") == {"x\x1b[31m": list(range(10))}

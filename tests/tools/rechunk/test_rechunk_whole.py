@@ -89,12 +89,12 @@ class Streamed(Numbers):
 @pytest.mark.parametrize(
     ("lie", "error", "says"),
     [
-        (np.arange(9), CorruptError, "ten#4: gave 9 rows, but 10 were declared"),
-        (np.arange(11), CorruptError, "ten#4: gave 11 rows, but 10 were declared"),
+        (np.arange(9), CorruptError, "ten#4: 9 rows were read, but 10 were declared"),
+        (np.arange(11), CorruptError, "ten#4: 11 rows were read, but 10 were declared"),
         (np.arange(10.0), SchemaError, "ten#4: column 'x': expected int64, got double"),
         (pa.array([1] * 9 + [None], pa.int64()), SchemaError, "ten#4: column 'x': contains a null, which the schema"),
         (RuntimeError("gone"), CorruptError, "ten#4: cannot be read: RuntimeError: gone"),
-        (pa.record_batch({"y": np.arange(10)}), SchemaError, r"ten#4: gave columns \['y'\]"),
+        (pa.record_batch({"y": np.arange(10)}), SchemaError, r"ten#4: the reader returned columns \['y'\]"),
     ],
     ids=["fewer", "more", "type", "null", "raises", "names"],
 )

@@ -1,4 +1,4 @@
-"""Remote files as readers of files see them (`streamtrain.storage.files.place.FileStore`)."""
+"""Remote files as readers of files see them (`streamtrain.storage.files.store.FileStore`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.storage.files.place import Stat, require_unchanged
+from streamtrain.storage.files.store import Stat, require_unchanged
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client, Traffic
 from streamtrain.storage.remote.file import RangeFile
@@ -20,7 +20,7 @@ class RemoteFileStore:
     """A folder of a store elsewhere. Every answer is compared with what its file was at first: one that has changed meanwhile
     is an error, in whichever process reads it."""
 
-    far = True
+    is_remote = True
 
     def __init__(self, client: Client, root: str, stats: dict[str, Stat]) -> None:
         self._client, self._root, self._stats = client, root, dict(stats)
@@ -75,7 +75,7 @@ class RemoteFileStore:
 
 
 def locate_remote(target: str, suffixes: tuple[str, ...]) -> tuple[RemoteFileStore, list[str]]:
-    """As `streamtrain.storage.files.place.locate`, of a URL."""
+    """As `streamtrain.storage.files.store.locate`, of a URL."""
     client = Client(Address.parse(target))
     root, stats = find_files(client, suffixes)
     return RemoteFileStore(client, root, stats), list(stats)

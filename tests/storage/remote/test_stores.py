@@ -61,7 +61,7 @@ def values(data: str) -> list[dict[str, Any]]:
 def test_a_folder_of_a_server_is_that_of_this_machine(folder: Path, web: int) -> None:
     local, remote = streamtrain.open_reader(str(folder)), streamtrain.open_reader(f"http://127.0.0.1:{web}/years")
     assert values(f"http://127.0.0.1:{web}/years/") == values(str(folder))
-    assert remote.located[1] == local.located[1]  # type: ignore[attr-defined]
+    assert remote.stored_files[1] == local.stored_files[1]  # type: ignore[attr-defined]
     assert remote.fingerprint() == local.fingerprint()
     assert remote.stored_bytes == local.stored_bytes  # type: ignore[attr-defined]
 

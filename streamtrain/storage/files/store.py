@@ -1,0 +1,160 @@
+"""Where files are: in a local folder, or on a server. Readers of files use `FileStore` and know nothing else about it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import pyarrow as pa
+
+from streamtrain.errors import ChangedError, CorruptError
+
+__all__ = ["FileBacked", "FileStore", "LocalFileStore", "Stat", "ahead", "is_remote", "require_unchanged", "traffic"]
+
+_AT_ONCE = 8
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Stat(NamedTuple):
+    """The size and version of a file; both are equal as long as the file is unchanged.
+
+    version: the time of the last change of a local file, or the ETag that a server gives it.
+    """
+
+    nbytes: int
+    version: str
+
+
+class FileStore(Protocol):
+    """A folder of files. Names are relative to it and use ``/``. A store is picklable and thread-safe.
+
+    is_remote: whether each read is a request to a server. Requests are slow, so few large reads beat many small ones.
+    """
+
+    is_remote: bool
+
+    def shown(self, name: str) -> str:
+        """The path or URL of a file, for messages. It contains no credentials."""
+
+    def stat(self, name: str) -> Stat:
+        """The size and version of a file. Raises NotFoundError if there is no such file."""
+
+    def open(self, name: str, stat: Stat) -> pa.NativeFile:
+        """Open a file for random access. stat: the size and version that the file had when it was found. A store that gets
+        the current version with every read raises CorruptError if the file has changed."""
+
+    def verify(self, name: str, stat: Stat) -> None:
+        """Call after a read, successful or not. Raises CorruptError if the file has changed since ``stat`` was taken. Does
+        nothing in a store that checks this with every read."""
+
+    def read(self, name: str, start: int, stop: int) -> bytes:
+        """The bytes from ``start`` to ``stop``; fewer if the file ends earlier."""
+
+
+class FileBacked:
+    """What every reader of files offers in addition to the four members of a reader. The subclass sets the three attributes."""
+
+    _store: FileStore
+    _files: list[str]
+    _stats: list[Stat]
+
+    @property
+    def stored_files(self) -> tuple[FileStore, list[str]]:
+        """The store of the data files, and their names in it."""
+        return self._store, self._files
+
+    @property
+    def file_sizes(self) -> dict[str, int]:
+        """The bytes of each data file, by name."""
+        return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of all data files together, as stored."""
+        return sum(stat.nbytes for stat in self._stats)
+
+
+class LocalFileStore:
+    """A folder on this machine."""
+
+    is_remote = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def shown(self, name: str) -> str:
+        return str(self.root / name)
+
+    def stat(self, name: str) -> Stat:
+        try:
+            status = (self.root / name).stat()
+        except OSError as error:
+            raise CorruptError(
+                f"{self.shown(name)}: the file was listed, but cannot be found any more ({error.strerror}): restore it, or "
+                "start again without it"
+            ) from error
+        return Stat(status.st_size, str(status.st_mtime_ns))
+
+    def open(self, name: str, stat: Stat) -> pa.NativeFile:
+        # Given a path, pyarrow would ignore the memory pool that was set.
+        return pa.OSFile(self.shown(name), memory_pool=pa.default_memory_pool())
+
+    def verify(self, name: str, stat: Stat) -> None:
+        require_unchanged(self.shown(name), stat, self.stat(name))
+
+    def read(self, name: str, start: int, stop: int) -> bytes:
+        with (self.root / name).open("rb") as file:
+            file.seek(start)
+            return file.read(max(0, stop - start))
+
+
+def require_unchanged(shown: str, before: Stat, now: Stat) -> None:
+    """Raise ChangedError, a CorruptError, if the size or version of a file has changed."""
+    if now != before:
+        sizes = (
+            f"from {before.nbytes:,} to {now.nbytes:,} bytes" if now.nbytes != before.nbytes else "its size is the same"
+        )
+        raise ChangedError(
+            f"{shown}: the file has changed since it was opened ({sizes}), so the rows read so far do not match it. Start "
+            "again when nothing writes to the data"
+        )
+
+
+def is_remote(reader: Any) -> bool:
+    """Whether a reader reads from a server."""
+    return traffic(reader) is not None
+
+
+def traffic(reader: Any) -> dict[str, int] | None:
+    """The requests that a reader has made to a server, the retries among them, and the bytes received. None if the reader
+    uses no server, or does not count.
+
+    >>> traffic("no server")
+    """
+    counts: Any = getattr(reader.stored_files[0] if isinstance(reader, FileBacked) else reader, "traffic", None)
+    return dict(counts.as_dict()) if hasattr(counts, "as_dict") else None
+
+
+def ahead(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Apply ``work`` to each item on eight threads, and yield the results in order. Up to eight items are worked on ahead,
+    because a request spends most of its time waiting.
+
+    >>> list(ahead(str, range(3)))
+    ['0', '1', '2']
+    """
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="streamtrain-ahead")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) == _AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
