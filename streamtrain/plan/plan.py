@@ -136,6 +136,7 @@ class Plan(MemoryPlan):
         return html_table(repr(self)[1:-1], ("memory", "planned"), rows)
 
     def advice(self) -> str:
+        """What would make the plan fit the budget, and what was read so far, in words."""
         room = self.budget_bytes - self.baseline_bytes
         helps = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
         if self.is_fixed:
