@@ -134,7 +134,7 @@ def check(settings: Any) -> None:
 
 def checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Some settings of a dataclass, by name, read and checked as `check` does: for a function that takes only these."""
-    options, hints, read = options_of(kind), _hints(kind), {}
+    options, hints, read = options_of(kind), kinds_of(kind), {}
     for name, value in values.items():
         option = options[name][1]
         if not option.kept or isinstance(value, str):
@@ -145,7 +145,8 @@ def checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _hints(settings: type) -> dict[str, Any]:
+def kinds_of(settings: type) -> dict[str, Any]:
+    """The annotation of each field of a dataclass of settings, by name."""
     return typing.get_type_hints(settings)
 
 

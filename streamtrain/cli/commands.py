@@ -155,7 +155,7 @@ def profile(
 ) -> None:
     """Train for a while and show memory by stage and over time, planned against measured, and what to change."""
     from streamtrain.cli.progress import FitLine
-    from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file
+    from streamtrain.tools.pages.output_file import PAGE_ENDINGS, require_file
     from streamtrain.tools.profile.plot import require_plot
 
     Settings.of(settings_of(Settings, settings))

@@ -6,13 +6,13 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field
-from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Optional, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 
 from streamtrain.cli.own_code import importable_here
-from streamtrain.options import GROUPS, Option, flag, options_of, switches_off
+from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, switches_off
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
@@ -109,7 +109,7 @@ def _parameter(
     name: str, field: Field[Any], option: Option, kind: type, optional: str | None, grouped: bool
 ) -> inspect.Parameter:
     is_off, repeated = _parameter_name(name, option) != name, option.repeated
-    value = list[str] if repeated else bool if is_off else _type_of(get_type_hints(kind)[name])
+    value = list[str] if repeated else bool if is_off else _type_of(kinds_of(kind)[name])
     text = optional or option.flag_help or option.help
     if repeated:
         text += " May be repeated."

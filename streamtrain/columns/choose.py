@@ -23,8 +23,8 @@ def choose_features(
     exclude: Sequence[str] = (),
     roles: Mapping[str, str] | None = None,
 ) -> tuple[Column, ...]:
-    """The feature columns with their roles: the columns named in ``features``, or all but the target, the weight and the
-    excluded; without those that are ignored. roles: requested, by column. Raises ColumnError."""
+    """The feature columns with their roles: those named in ``features``, or all except target, weight and excluded columns.
+    Ignored columns are left out. roles: requested roles, by column. Raises ColumnError."""
     roles = dict(roles or {})
     for name in (*(features or ()), *exclude, *roles):
         pick(schema, name, "features")
@@ -48,7 +48,7 @@ def choose_features(
 def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     """A column with its role: the requested one, or by its type.
 
-    Raises UsageError for the name of no role, ColumnError where the column cannot have the role, or can have none.
+    Raises UsageError for an unknown role; ColumnError if the column cannot have it, or fits no role.
 
     >>> column = choose_role(pa.field("city", pa.string()))
     >>> column.role, column.numbers, column.why
@@ -73,7 +73,7 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
 
 
 def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:
-    """The named columns with their roles. Raises one ColumnError that lists every column that can have none."""
+    """The named columns with their roles. Raises one ColumnError that lists all columns that fit no role."""
     columns, refused = [], []
     for name in names:
         try:
@@ -100,5 +100,5 @@ def no_role(names: Sequence[str]) -> str:
 
 
 def _as_list(names: Sequence[str]) -> str:
-    """Names as --exclude takes them: those with a comma in quotes."""
+    """Names as --exclude takes them: a name with a comma is quoted."""
     return ",".join(f'"{name}"' if "," in name else name for name in names)

@@ -18,14 +18,14 @@ __all__ = ["LINEAR", "LinearFamily"]
 
 
 class LinearFamily:
-    """Linear models of any loss and optimizer. Also tells how one of them continues another, see `new_classes`."""
+    """Linear models of any loss and optimizer. Also says how one of them continues another: see `new_classes`."""
 
     name: ClassVar[str] = "linear"
     description: ClassVar[str] = "a linear model: squared, logistic and other losses, any optimizer, L1 and L2"
     Settings: ClassVar[type[LinearSettings]] = LinearSettings
 
     def make(self, shape: LearnerShape, settings: LinearSettings) -> Linear:
-        """A fresh model. Raises UsageError for settings that cannot be."""
+        """A new model. Raises UsageError for an invalid setting."""
         return Linear(shape.features, shape.classes, slots=shape.slots, targets=shape.targets, **asdict(settings))
 
     def check(self, settings: LinearSettings) -> None:
@@ -53,13 +53,13 @@ class LinearFamily:
     def differences(
         self, new: tuple[Linear, LinearSettings], old: tuple[Linear, LinearSettings], *, more_classes: bool
     ) -> Mapping[str, tuple[Any, Any]]:
-        """See `NewClasses`. Learning rate and penalties may change, but not whether there is a penalty: each weight
-        remembers something of it. FTRL makes its weights of its sums by rate and penalties, so these must be the same."""
-        (mine, asked), (its, had) = new, old
+        """See `NewClasses`. Learning rate and penalties may change, but a penalty can neither appear nor disappear, because the
+        state depends on it. FTRL computes its weights from sums, rate and penalties, so these must be the same."""
+        (mine, settings), (its, old_settings) = new, old
         compared: dict[str, tuple[Any, Any]] = {
             "--optimizer": (mine.optimizer.name, its.optimizer.name),
-            "--learning-rate-schedule": (asked.learning_rate_schedule, had.learning_rate_schedule),
-            "--average": (asked.average, had.average),
+            "--learning-rate-schedule": (settings.learning_rate_schedule, old_settings.learning_rate_schedule),
+            "--average": (settings.average, old_settings.average),
             "--l1": (_size(mine.l1), _size(its.l1)),
             "--l2": (_size(mine.l2), _size(its.l2)),
         }
@@ -87,7 +87,7 @@ class LinearFamily:
     def for_new_classes(
         self, state: dict[str, Any], old: Linear, new: Linear, positions: Sequence[int]
     ) -> dict[str, Any]:
-        """See `NewClasses` and `new_classes`."""
+        """See `NewClasses`: `new_classes` widens the state."""
         return new_classes.widened(state, old, new, positions)
 
 

@@ -30,7 +30,7 @@ _STOP_SECONDS = 1.0  # how long to wait for a read to end before it is abandoned
 class Prefetcher:
     """Fills windows from ``window`` of ``epoch`` on. `next` returns them in order, `release` takes back used ones.
 
-    As many windows are in flight as there are buffers: filling waits for a free one. An error arrives where its window would.
+    As many windows are in flight as there are buffers: filling waits for a free one. An error is raised in place of its window.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Prefetcher:
             return item
 
     def release(self, window: Window) -> None:
-        """Take back a window whose rows were all handed out."""
+        """Take back a window that is used up."""
         self._free.put(window)
 
     def stop(self) -> None:
@@ -121,12 +121,12 @@ class Prefetcher:
         if isinstance(self._scheduler, ClusterScheduler):
             self._fill_from_cluster(self._scheduler, window, placed)
         else:
-            tasks = [(partial(self.reader.read_lane, lane, window),) for lane in self.reader.lanes(placed)]
+            tasks = [(partial(self.reader.read_sequence, pieces, window),) for pieces in self.reader.sequences(placed)]
             for _ in self._scheduler.run(tasks):
                 pass
 
     def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, placed: list[Placed]) -> None:
-        """Have the cluster read whole chunks; pieces of streamed chunks are read here, where their streams are open."""
+        """Let the cluster read whole chunks; pieces of streamed chunks are read here, because their streams are open here."""
         placed = [
             (piece, positions) for piece, positions in placed if not self.reader.is_lost(piece, window, positions)
         ]

@@ -1,5 +1,5 @@
 """Who reads. Each window is one low-level dask graph with a task for each piece. dask's threaded scheduler runs it, or
-the threads of a ``distributed.Client`` read its whole chunks. dask is never given a whole epoch: with a slow learner it
+the threads of a ``distributed.Client`` read its whole chunks. dask never gets a whole epoch at once: with a slow learner it
 would load all of it ahead. What is read, and in which order rows are learned, does not depend on the scheduler."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ClusterScheduler:
         self._client, self._workers = client, threads
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        """The number and the result of each task, in any order. The result of a task that raised a DataError is that error."""
+        """The number and the result of each task, in any order. If a task raised a DataError, that error is its result."""
         from distributed import as_completed
 
         waiting = list(enumerate(tasks))[::-1]
@@ -72,7 +72,7 @@ class ClusterScheduler:
         return self._client.scatter(value, broadcast=True, hash=False)
 
     def close(self) -> None:
-        """Nothing to do: the client belongs to its owner."""
+        """Does nothing: the client belongs to the caller."""
 
 
 def make_scheduler(client: Any, threads: int) -> ThreadScheduler | ClusterScheduler:

@@ -28,7 +28,7 @@ def evaluate(
     data
         A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
     learner
-        The learner of the run, where that is code of your own: see `load_model`.
+        The learner of the run, if it is your own code: see `load_model`.
     memory
         The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
     threads

@@ -32,10 +32,31 @@ def inspect(
 ) -> dict[str, Any]:
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
 
-    target: a column, or several. roles: what columns become, by name, where the default is not wanted. Each of the ``columns``
-    that are returned has ``becomes``, its role, or None where it cannot be a feature; ``why``; and ``numbers``, how many a row
-    of it becomes.
+    Parameters
+    ----------
+    data
+        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+    target
+        The column to predict, or several.
+    roles
+        What columns become, by name, if not the default.
+    missing_chunks
+        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
 
+    Returns
+    -------
+    dict
+        ``rows``, ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target`` and ``columns``. Each column has ``name``,
+        ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many numbers a
+        row of it becomes.
+
+    Raises
+    ------
+    DataError
+        The data cannot be read, or a named column cannot be what it should be.
+
+    Example
+    -------
     >>> import numpy as np
     >>> described = inspect({"x": np.zeros((4, 3), np.float32), "y": np.array([0, 1, 0, 1])}, target="y")
     >>> described["rows"], [(c["name"], c["becomes"]) for c in described["columns"]], described["target"]["counts"]
@@ -80,7 +101,7 @@ def _becomes(
 
 
 def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The columns whose role their first rows tell, with that role."""
+    """The columns whose role depends on their first rows, described with that role."""
     names = []
     for field in reader.schema:
         try:

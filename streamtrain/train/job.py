@@ -122,7 +122,7 @@ class Job:
             return model, _plan(source, model, settings, validation)
 
         model, plan = planned(settings)
-        bits = model.preparation.slots.bits if model.preparation.shape.sparse else _FEWEST_BITS
+        bits = model.preparation.vocabulary.bits if model.preparation.shape.sparse else _FEWEST_BITS
         if not plan.fits and bits > _FEWEST_BITS and planned(replace(settings, hash_bits=_FEWEST_BITS))[1].fits:
             fewer = range(bits - 1, _FEWEST_BITS - 1, -1)
             enough = next((n for n in fewer if planned(replace(settings, hash_bits=n))[1].fits), None)

@@ -56,7 +56,7 @@ class ParentRun:
             "roles": {column.name: column.role for column in layout.columns},
             "crosses": [":".join(cross) for cross in layout.crosses],
             "weight": layout.weight,
-            "hash_bits": model.preparation.slots.bits,
+            "hash_bits": model.preparation.vocabulary.bits,
             "infinities": model.prepared.infinities,
         }
 

@@ -427,7 +427,7 @@ def test_streams_are_read_as_slices_and_few_are_open_at_a_time() -> None:
     reader._change, reader.read_rows = change, 0
     found = [row for batch in taken(source, plan)[0] for row in batch[4]]
     assert sorted(found) == list(range(sum(sizes)))
-    assert reader.most_open == 2 and reader.open == 0  # lanes(140_000)
+    assert reader.most_open == 2 and reader.open == 0  # most_streams(140_000)
     assert biggest[0] == 10_000
     assert reader.read_rows == sum(sizes)  # nothing was read twice
 

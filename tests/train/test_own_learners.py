@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make import CommandLine, run_python
+from make import CommandLine, run_python, state
 
 from streamtrain import UsageError, evaluate, fit, load_model
 from streamtrain.errors import RunError
@@ -100,7 +100,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def state_of(run: Path, learner: Any = "means:Means") -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in load_model(run, learner=learner).state_dict().items()}
+    return state(load_model(run, learner=learner))
 
 
 def command(home: Path, *arguments: str, code: int = 0, **environment: str) -> str:

@@ -1,8 +1,8 @@
 """Optimizers: from a gradient to the change of the weights.
 
-An optimizer is a value and keeps nothing itself. What it remembers of each weight is in arrays beside the weights, all of the
-same shape: a dense model passes its whole arrays, a table of sparse weights passes copies of the rows that occur in a batch. So
-each optimizer is written once.
+An optimizer is a value and keeps nothing itself. Its state for each weight is in arrays beside the weights, all of the
+same shape: a dense model passes whole arrays, sparse weights pass copies of the slots that occur in a batch. So each optimizer
+is written once.
 """
 
 from __future__ import annotations
@@ -56,16 +56,36 @@ def _has_schedule(kind: Any) -> bool:
 
 
 def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **parameters: float) -> Optimizer:
-    """The optimizer of that name, with that schedule and those parameters. Raises UsageError for an unknown name, for a
-    schedule that the optimizer has not, and for parameters beside an ``Optimizer``.
+    """The optimizer of a name.
 
+    Parameters
+    ----------
+    optimizer
+        A name of ``OPTIMIZERS``; an ``Optimizer`` is returned as it is.
+    schedule
+        How the rate of sgd and momentum falls with the rows: a name of ``SCHEDULES``.
+    parameters
+        Parameters of the optimizer, such as ``beta`` of momentum; see `parameters_of`.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    UsageError
+        For an unknown name or schedule, a schedule that the optimizer does not have, and parameters beside an
+        ``Optimizer``.
+
+    Example
+    -------
     >>> get_optimizer("sgd", "inverse").rate({}, 1.0, StreamStats(rows=100_000, power=2.0)).item()
     0.25
     """
     if not isinstance(optimizer, str):
         if parameters:
             raise UsageError(
-                f"parameters ({', '.join(parameters)}) go with the name of an optimizer, not with {optimizer!r}"
+                f"parameters ({', '.join(parameters)}) can be given with the name of an optimizer, not with {optimizer!r}"
             )
         return optimizer
     if optimizer not in OPTIMIZERS:
