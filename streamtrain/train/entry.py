@@ -75,26 +75,28 @@ def fit(
         Infinite features: an error, clipped to 10 deviations from the mean, or missing. One of error, clip, missing.
         Default: error.
     task : str | None
-        What to learn. One of classify, regress. Default: by the target's type.
+        classify: tell classes apart; regress: predict a number. One of classify, regress. Default: by the target's
+        type.
     classes : str | Sequence[Any] | None
         The target's classes, a,b,c: spares the pass over the target.
     learner : Any
         The learner: linear, an installed one, or one of your own as module:name. Default: linear.
     loss : str | None
-        The loss. One of squared, huber, quantile, poisson, logistic, hinge, softmax. Default: by the task.
+        What is minimised: the loss of a prediction. One of squared, huber, quantile, poisson, logistic, hinge, softmax.
+        Default: by the task.
     optimizer : str
-        The optimizer. One of normalized, sgd, momentum, adagrad, adam, ftrl. Default: normalized.
+        How a gradient changes the weights. One of normalized, sgd, momentum, adagrad, adam, ftrl. Default: normalized.
     learning_rate : float | None
-        The learning rate. Default: by optimizer and loss.
+        How far a gradient moves the weights. Default: by optimizer and loss.
     learning_rate_schedule : str
         How the learning rate of sgd and momentum falls with the rows seen. One of constant, sqrt, inverse. Default:
         sqrt.
     l1 : float
-        The L1 penalty. Default: 0.0.
+        L1 penalty on the weights: more of them are 0. Default: 0.0.
     l2 : float
-        The L2 penalty. Default: 0.0.
+        L2 penalty on the weights: they stay smaller. Default: 0.0.
     average : bool
-        Predict by averaged weights. Default: True.
+        Predict with a running average of the weights. Default: True.
     delta : float | None
         Of the loss huber: where errors begin to count linearly, in deviations. Default: 1.345.
     quantile : float | None
