@@ -50,7 +50,7 @@ def fit(
     data : Any
         A path, glob, directory, Zarr store or URL; a reader; or arrays and tables in memory.
     target : str | Sequence[str]
-        The column to predict, or several: a,b. Required.
+        The column to predict, or several: a,b. Required, unless a run says it.
     features : str | Sequence[str] | None
         Columns to learn from: a,b,"c,d". Default: all others.
     exclude : str | Sequence[str]
@@ -64,7 +64,7 @@ def fit(
     on_error : str
         A chunk that cannot be read, a row without a target: raise, or skip. One of raise, skip. Default: raise.
     max_skipped : float
-        With --on-error skip: more than this share of the rows stops the run. Default: 0.01.
+        With ``on_error`` skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
         What a column becomes, by its name. One of number, time, category, text, ignore.
     crosses : str | Sequence[str | Sequence[str]]
@@ -104,7 +104,7 @@ def fit(
     batch_size : int | None
         Rows a step. Default: by the number of rows, 16 to 1024.
     window_rows : int | None
-        Rows shuffled together. Default: by the data and --memory.
+        Rows shuffled together. Default: by the data and ``memory``.
     shuffle : bool
         Shuffle the rows, window by window. Default: True.
     seed : int
@@ -120,15 +120,15 @@ def fit(
     threads : int | None
         Reads at the same time. Default: 2.
     on_overrun : str
-        Over the budget while running: raise (exit 4), or warn. One of raise, warn. Default: raise.
+        Over the budget while running: raise BudgetExceeded, or warn. One of raise, warn. Default: raise.
     validate : Any
         Other data, scored after each epoch.
     cluster : Any
-        The address of a dask scheduler, whose workers read: tcp://host:8786.
+        A ``distributed.Client``, or the address of a dask scheduler, tcp://host:8786: its workers read.
     out : str | Path | None
         Folder for the run: scores, checkpoints, the model, the report.
     resume : bool
-        Go on from the last checkpoint in --out, if there is one; by the run's settings.
+        Go on from the last checkpoint in ``out``, if there is one; by the run's settings.
     continue_from : str | Path | None
         Start with the model of another run; there may be more classes.
     checkpoint_seconds : float | None
