@@ -25,9 +25,11 @@ __all__ = ["RunSettings", "Settings", "TrainSettings"]
 def read_class_weight(text: Any) -> Any:
     """Weights by class, from ``a=2,b=0.5``. Raises UsageError for a weight that is not a number.
 
-    >>> read_class_weight("a=2,b=0.5"), read_class_weight("balanced")
-    ({'a': 2.0, 'b': 0.5}, 'balanced')
+    >>> read_class_weight("a=2,b=0.5"), read_class_weight({1: 3}), read_class_weight("balanced")
+    ({'a': 2.0, 'b': 0.5}, {'1': 3}, 'balanced')
     """
+    if isinstance(text, Mapping):
+        return {str(name): weight for name, weight in text.items()}
     if not isinstance(text, str) or text == "balanced":
         return text
     weights = {}
@@ -90,8 +92,6 @@ class Settings(
         """The settings as the report has them."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values["crosses"] = [c if isinstance(c, str) else ":".join(c) for c in self.crosses]
-        if isinstance(self.class_weight, Mapping):
-            values["class_weight"] = {str(name): weight for name, weight in self.class_weight.items()}
         return values | {"learner": learner_name(self.learner)}
 
     @property
