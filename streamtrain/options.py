@@ -39,11 +39,11 @@ _T = TypeVar("_T")
 class Option:
     """What is known of a setting beside its name, its annotation and its default.
 
-    help: one sentence for people; flag_help: of the flag, where that says something else. least, most: inclusive
-    bounds; above, below: exclusive ones. choices: what a name can be. group: the heading in ``--help``, one of
-    `GROUPS`. metavar, flag: as the command line shows them. otherwise: what happens where the setting is not given, for
-    people. wanted: what to give, where a value has the wrong kind. read: turns the text of the command line into the value.
-    repeated: the flag may be given several times. kept: the value is an object that stays as it is.
+    help: one sentence for people; flag_help, python_help: of the flag and of the parameter in Python, where these say
+    something else. least, most: inclusive bounds; above, below: exclusive ones. choices: what a name can be. group: the
+    heading in ``--help``, one of `GROUPS`. metavar, flag: as the command line shows them. otherwise: what happens without
+    it, for people. wanted: what to give instead of a value of the wrong kind. read: makes the value of the command line's
+    text. repeated: the flag may be given several times. kept: the value is an object that stays as it is.
 
     resume: whether ``--resume`` may change it. same: no. free: yes. resolved: no, and where it was not given, what the run made
     of it counts. recorded: yes, and the change is written down with the rows seen.
@@ -61,6 +61,7 @@ class Option:
     metavar: str | None = None
     flag: str | None = None
     flag_help: str | None = None
+    python_help: str | None = None
     otherwise: str | None = None
     wanted: str | None = None
     read: Callable[[Any], Any] | None = None
@@ -163,8 +164,7 @@ def _check(name: str, value: Any, hint: Any, option: Option) -> None:
                 raise UsageError(f"{flag(name, option)}{given}: {one_of(choice, option.choices)}")
 
 
-def _is(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of the kind that an annotation names."""
+def _is(value: Any, hint: Any) -> bool:  # whether a plain value is of the kind that an annotation names
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_is(value, each) for each in inner)

@@ -16,7 +16,7 @@ from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, swit
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
-_METAVARS: dict[type, str] = {int: "N", float: "X"}
+_METAVARS: dict[type, str] = {int: "N", float: "X", str: "NAME"}
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
 RunLearner = Annotated[
@@ -35,15 +35,24 @@ class GroupedCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+        parameters: list[Any] = list(self.get_params(ctx))
+        for parameter in parameters:
+            is_option = parameter.param_type_name == "option"
+            record = parameter.get_help_record(ctx) if is_option else (_argument(parameter), parameter.help)
             if record is not None:
-                is_option = parameter.param_type_name == "option"
                 group = (getattr(parameter, "rich_help_panel", None) or "options") if is_option else "arguments"
                 groups.setdefault(group, []).append(record)
         for group in sorted(groups, key=["arguments", *GROUPS, "options", "output"].index):
             with formatter.section(group[0].upper() + group[1:]):
                 formatter.write_dl(groups[group])
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS]", *(_argument(p) for p in self.get_params(ctx) if p.param_type_name == "argument")]
+
+
+def _argument(parameter: Any) -> str:
+    """An argument as the help shows it: ``DATA``, or ``DIR...`` where there may be several."""
+    return f"{parameter.metavar}{'...' if parameter.nargs == -1 else ''}"
 
 
 def takes(
@@ -114,7 +123,7 @@ def _parameter(
     if repeated:
         text += " May be repeated."
     if option.otherwise is not None:
-        text += f" [default: {option.otherwise}]"
+        text += f"  [default: {option.otherwise}]"
     metavar = option.metavar or (f"[{'|'.join(option.choices)}]" if option.choices else _METAVARS.get(value))
     about = typer.Option(
         *((option.flag,) if option.flag is not None else (flag(name),)),

@@ -56,7 +56,7 @@ class TrainSettings:
     )  # fmt: skip
     on_overrun: str = option(
         "raise", "Over the budget while running: raise (exit 4), or warn.", group="memory and speed",
-        choices=("raise", "warn"), resume="free",
+        choices=("raise", "warn"), resume="free", python_help="Over the budget while running: raise BudgetExceeded, or warn.",
     )  # fmt: skip
 
 
@@ -126,6 +126,7 @@ class RunSettings:
     cluster: Any = option(
         None, "The address of a dask scheduler, whose workers read: tcp://host:8786.", group="memory and speed",
         metavar="ADDRESS", kept=True, resume="free",
+        python_help="A ``distributed.Client``, or the address of a dask scheduler, tcp://host:8786: its workers read.",
     )  # fmt: skip
     out: str | Path | None = option(
         None, "Folder for the run: scores, checkpoints, the model, the report.", metavar="RUN", kept=True,
