@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar
 from streamtrain.errors import UsageError, one_of
 
 __all__ = [
-    "GROUPS", "Default", "Option", "check", "default", "flag", "given", "lazy_names", "option", "options_of", "part_of",
+    "GROUPS", "Default", "Option", "check", "checked", "default", "flag", "given", "lazy_names", "option", "options_of",
     "plain", "shown_default", "split_names", "split_pair",
 ]  # fmt: skip
 
@@ -115,11 +115,6 @@ def shown_default(declared: Field[Any], option: Option) -> str | None:
     return option.otherwise or (None if says_nothing else str(declared.default))
 
 
-def part_of(settings: Any, part: type[_T]) -> _T:
-    """The settings of one part, of those that inherit from several."""
-    return part(**{f.name: getattr(settings, f.name) for f in fields(part)})  # type: ignore[arg-type]
-
-
 # -- the check ---------------------------------------------------------------------------------------------------------
 
 
@@ -128,15 +123,21 @@ def check(settings: Any) -> None:
 
     Raises UsageError for the first one that cannot be.
     """
-    hints = kinds_of(type(settings))  # type: ignore[arg-type]  # a class is hashable
-    for name, (_, option) in options_of(type(settings)).items():
-        value = getattr(settings, name)
+    kind = type(settings)
+    for name, value in checked(kind, {name: getattr(settings, name) for name in options_of(kind)}).items():
+        object.__setattr__(settings, name, value)
+
+
+def checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Some settings of a dataclass, by name, read and checked as `check` does: for a function that takes only these."""
+    options, hints, read = options_of(kind), kinds_of(kind), {}
+    for name, value in values.items():
+        option = options[name][1]
         if not option.kept or isinstance(value, str):
             value = plain(value)
-        if option.read is not None:
-            value = option.read(value)
-        object.__setattr__(settings, name, value)
-        _check(name, value, hints[name], option)
+        read[name] = value if option.read is None else option.read(value)
+        _check(name, read[name], hints[name], option)
+    return read
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What can be asked of the columns: which are learned from, what each becomes, and the target."""
+"""Settings of the columns: which are learned from, what each becomes, and the target."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_roles(texts: Any) -> Any:
 
 
 def read_list(texts: Any) -> Any:
-    """A list, also of a single text.
+    """A list; a single text becomes a list of one.
 
     >>> read_list("a:b")
     ['a:b']

@@ -25,7 +25,7 @@ def metrics_bytes(target: Target) -> int:
 
 
 def metrics_term(size: int) -> Term:
-    """Return the memory plan's term for running metrics of so many bytes together."""
+    """Return the memory plan's term for running metrics of this size in total."""
     return Term("metrics", size, "scores")
 
 

@@ -55,7 +55,7 @@ class ParentRun:
             "roles": {column.name: column.role for column in layout.columns},
             "crosses": [":".join(cross) for cross in layout.crosses],
             "weight": layout.weight,
-            "hash_bits": model.preparation.slots.bits,
+            "hash_bits": model.preparation.vocabulary.bits,
             "infinities": model.prepared.infinities,
         }
 
@@ -133,14 +133,14 @@ class StartPoint:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What `fit` was asked. given: the settings that were given, by name. scheduler: a ``distributed.Client``, or None."""
+    """What `fit` was asked. given: the settings that were given, by name. client: a ``distributed.Client``, or None."""
 
     data: Any
     given: Mapping[str, Any]
     continue_from: str | Path | None
     checkpoint_seconds: Any  # of `fit`
     validate: Any
-    scheduler: Any
+    client: Any
     progress: Callable[[Any], object] | None
 
     def check(self, out: str | Path | None, resume: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.errors import UsageError, near_names
-from streamtrain.learn.family import LearnerShape, Recipe, is_family, learner_name, recipe_of, require_name
+from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name
 from streamtrain.learn.settings import LearnerSettings, LinearSettings
 from streamtrain.load.settings import LoadSettings
 from streamtrain.options import check, option, options_of, split_names, split_pair
@@ -75,11 +75,6 @@ class Settings(
             raise UsageError(f"--weight {self.weight}: is the target")
         if self.weight is not None and self.weight in (self.features or ()):
             raise UsageError(f"--weight {self.weight}: is a feature too: leave it out of --features")
-        if self.optimizer not in ("sgd", "momentum") and self.learning_rate_schedule != "sqrt":
-            raise UsageError(
-                f"--learning-rate-schedule {self.learning_rate_schedule}: is for --optimizer sgd and momentum; "
-                f"{self.optimizer} has its own rates"
-            )
         self._require_learner()
 
     @classmethod
@@ -111,7 +106,7 @@ class Settings(
 
     def _require_learner(self) -> None:
         """The learner is one, and the settings of a family are its own."""
-        from streamtrain.learn import LOSSES, Learner  # with numpy: settings are declared without it
+        from streamtrain.learn import Learner  # with numpy: settings are declared without it
 
         if isinstance(self.learner, str):
             require_name(self.learner)
@@ -120,10 +115,9 @@ class Settings(
                 f"learner={self.learner!r}: must be a name, a class or function that makes learners, or an object with the "
                 "members of Learner"
             )
-        made = self.recipe
-        if isinstance(made, Recipe) and made.is_built_in:  # checks the parameters of loss and optimizer
-            regress = self.loss is not None and LOSSES[self.loss].task == "regress"
-            made.make(LearnerShape(1, classes=0 if regress else 2))
+        recipe = self.recipe
+        if isinstance(recipe, Recipe):
+            recipe.check()
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ def test_help_imports_nothing_that_it_does_not_need() -> None:
     assert done.out.count("Usage: streamtrain") == 1 + len(COMMANDS)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_h_is_help(name: str, cli: CommandLine) -> None:
+    assert "-h, --help" in cli(name, "-h").out and cli(name, "-h").out == cli(name, "--help").out
+
+
 def test_fit_shows_its_options_in_groups_and_an_example(cli: CommandLine) -> None:
     text = cli("fit", "--help").out
     headings = re.findall(r"^([A-Z].*):$", text, re.MULTILINE)

@@ -69,7 +69,7 @@ def test_a_finished_run_is_shown_whole(run: Path, tmp_path: Path) -> None:
 def test_a_run_goes_on_from_another(run: Path, tmp_path: Path) -> None:
     streamtrain.fit(run.parent / "d.parquet", target="y", out=tmp_path / "next", continue_from=run, on_error="skip")
     text = html(tmp_path / "next", tmp_path)
-    assert "Models that it went on from" in text and str(run) in text
+    assert "Models that it continues" in text and str(run) in text
 
 
 def stopped(run: Path, tmp_path: Path) -> Path:
