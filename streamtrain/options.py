@@ -14,7 +14,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from importlib import import_module
@@ -280,8 +280,17 @@ def given(**parameters: Any) -> dict[str, Any]:
 
     >>> given(epochs=2, seed=default(0), loss=None)
     {'epochs': 2}
+    >>> given(crosses=[iter("ab")])  # a list, as settings are read several times
+    {'crosses': [['a', 'b']]}
     """
-    return {name: value for name, value in parameters.items() if value is not None and not isinstance(value, Default)}
+    return {
+        name: _kept(value) for name, value in parameters.items() if value is not None and not isinstance(value, Default)
+    }
+
+
+def _kept(value: Any) -> Any:
+    value = list(value) if isinstance(value, Iterator) else value
+    return [_kept(inner) for inner in value] if type(value) in (list, tuple) else value
 
 
 # -- packages whose settings are light ---------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from dataclasses import MISSING, Field
 from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from streamtrain.cli.own_code import importable_here
+from streamtrain.errors import UsageError
 from streamtrain.options import GROUPS, Option, flag, options_of
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
@@ -32,6 +33,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 class GroupedCommand(TyperCommand):
     """A command whose ``--help`` shows its options in groups."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and refuse an option that is given twice: of two values the first would have no effect."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        options = [parameter for parameter in order if isinstance(parameter, TyperOption)]
+        for position, option in enumerate(options):
+            if option in options[:position] and not option.is_flag and not option.multiple:
+                several = ", several names with commas: a,b" if "a,b" in (option.help or "") else ""
+                raise UsageError(f"{option.opts[0]}: given twice: give it once{several}")
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

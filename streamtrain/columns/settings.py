@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamtrain.columns.roles import ROLES
+from streamtrain.errors import UsageError
 from streamtrain.options import option, split_names, split_pair
 
-__all__ = ["TASKS", "ColumnSettings", "read_roles", "read_target"]
+__all__ = ["TASKS", "ColumnSettings", "pairs_by_name", "read_roles", "read_target"]
 
 TASKS = ("classify", "regress")
 
@@ -35,7 +36,7 @@ def read_roles(texts: Any) -> Any:
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return texts
-    return dict(split_pair(text, "--as", "COL=ROLE") for text in texts)
+    return pairs_by_name([split_pair(text, "--as", "COL=ROLE") for text in texts], "--as")
 
 
 def read_list(texts: Any) -> Any:
@@ -45,6 +46,16 @@ def read_list(texts: Any) -> Any:
     ['a:b']
     """
     return [texts] if isinstance(texts, str) else texts
+
+
+def pairs_by_name(pairs: Iterable[tuple[str, Any]], flag: str) -> dict[str, Any]:
+    """Pairs as a dict. Raises UsageError for a name that has two values."""
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in named:
+            raise UsageError(f"{flag} {name}={value}: {name!r} has {named[name]} already: name it once")
+        named[name] = value
+    return named
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.state import checked
 
-__all__ = ["TargetScale"]
+__all__ = ["TARGET_UNITS", "TargetScale"]
 
 Floats = NDArray[np.float32]
-_UNITS = ("deviation", "mean")
+TARGET_UNITS = ("deviation", "mean")
 
 
 class TargetScale:
@@ -38,8 +38,8 @@ class TargetScale:
     def __init__(self, targets: int = 1, unit: str = "deviation") -> None:
         if targets < 1:
             raise UsageError(f"targets is {targets}; must be at least 1")
-        if unit not in _UNITS:
-            raise UsageError(f"unit is {unit!r}; must be one of {', '.join(_UNITS)}")
+        if unit not in TARGET_UNITS:
+            raise UsageError(f"unit is {unit!r}; must be one of {', '.join(TARGET_UNITS)}")
         self.targets, self.unit = targets, unit
         self._rows = 0
         shape = () if targets == 1 else (targets,)

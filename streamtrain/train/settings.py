@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamtrain.columns.settings import ColumnSettings
+from streamtrain.columns.settings import ColumnSettings, pairs_by_name
 from streamtrain.errors import UsageError, near_names
-from streamtrain.learn.family import LearnerShape, Recipe, is_family, learner_name, recipe_of, require_name
+from streamtrain.learn.family import (
+    LearnerShape,
+    Recipe,
+    is_family,
+    learner_name,
+    recipe_of,
+    require_name,
+    require_no_settings,
+)
+from streamtrain.learn.own_code import learner_title, missing_member
 from streamtrain.learn.settings import LearnerSettings, LinearSettings
 from streamtrain.load.settings import LoadSettings
 from streamtrain.options import check, option, options_of, split_names, split_pair
@@ -30,14 +39,14 @@ def read_class_weight(text: Any) -> Any:
     """
     if not isinstance(text, str) or text == "balanced":
         return text
-    weights = {}
+    weights = []
     for pair in split_names(text):
         name, value = split_pair(pair, "--class-weight", "balanced, or weights: a=2,b=0.5")
         try:
-            weights[name] = float(value)
+            weights.append((name, float(value)))
         except ValueError:
             raise UsageError(f"--class-weight {pair}: {value!r} is no number") from None
-    return weights
+    return pairs_by_name(weights, "--class-weight")
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,11 @@ class Settings(
     @property
     def recipe(self) -> Recipe | Learner:
         """How to make the learner; or the learner, where one was passed in."""
-        return recipe_of(self.learner, self) if is_family(self.learner) else self.learner
+        if is_family(self.learner):
+            return recipe_of(self.learner, self)
+        require_no_settings(self.learner, self)
+        learner: Learner = self.learner
+        return learner
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -120,6 +133,8 @@ class Settings(
                 f"learner={self.learner!r}: must be a name, a class or function that makes learners, or an object with the "
                 "members of Learner"
             )
+        if not is_family(self.learner) and (what := missing_member(self.learner)) is not None:
+            raise UsageError(f"{learner_title(self.learner)}: an object {what}: see docs/learners.md")
         made = self.recipe
         if isinstance(made, Recipe) and made.is_built_in:  # checks the parameters of loss and optimizer
             regress = self.loss is not None and LOSSES[self.loss].task == "regress"
