@@ -32,12 +32,12 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         build = _build_module(self.root)
         command = build.find_compiler()
         if command is None:
-            self.app.display_warning("the kernels were not compiled, numpy does their work: there is no C compiler")
+            self.app.display_warning("the kernels were not compiled, numpy replaces them: there is no C compiler")
             return
         try:
             libraries = build.compile_kernels(command, Path(self.root) / _KERNELS)
         except build.CompilerError as error:
-            self.app.display_warning(f"the kernels were not compiled, numpy does their work: {error}")
+            self.app.display_warning(f"the kernels were not compiled, numpy replaces them: {error}")
             return
         build_data["artifacts"] += [f"{_KERNELS}/{library.name}" for library in libraries]
         build_data["pure_python"] = False

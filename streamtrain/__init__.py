@@ -64,7 +64,7 @@ _HOMES = {
 }
 
 
-# Public names are imported when they are first used: what is not used costs no memory and no time.
+# Public names are imported when they are first used: unused ones cost no memory and no time.
 __getattr__ = _options.lazy_names(__name__, _HOMES)
 
 

@@ -48,7 +48,7 @@ class Sparse:
         return Sparse(self.indptr[start : stop + 1] - first, self.indices[first:last], values, self.width)
 
     def copy(self) -> Sparse:
-        """The same rows in arrays of their own."""
+        """The same rows in their own arrays."""
         values = None if self.values is None else self.values.copy()
         return Sparse(self.indptr.copy(), self.indices.copy(), values, self.width)
 
@@ -84,7 +84,7 @@ class Texts:
         return Texts(self.data, self.starts[start:stop], self.sizes[start:stop])
 
     def copy(self) -> Texts:
-        """The same texts in arrays of their own, with no bytes of other rows."""
+        """The same texts in their own arrays, without the bytes of other rows."""
         sizes = np.maximum(self.sizes, 0)
         ends = np.cumsum(sizes, dtype=np.int64).reshape(sizes.shape)
         pieces = [
@@ -149,7 +149,7 @@ class Batch:
         return len(self.features)
 
     def tensor(self, name: str) -> NDArray[np.float32]:
-        """The numbers of one column in the shape that they have in the data.
+        """The numbers of one column, in the shape that they have in the data.
 
         Returns
         -------
@@ -181,7 +181,7 @@ class Batch:
         )
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
-        """Copies of the rows with these numbers, shape (rows taken,), of a batch that is not prepared yet."""
+        """A batch of copies of the rows with these numbers, shape (rows taken,). Only for a batch that is not prepared yet."""
         texts = self.texts
         return replace(
             self,
@@ -195,7 +195,7 @@ class Batch:
         )
 
     def copy(self) -> Batch:
-        """The same rows in arrays of their own, which outlive the next batch."""
+        """The same rows in their own arrays, which outlive the next batch."""
         return replace(
             self,
             features=self.features.copy(),

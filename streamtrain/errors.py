@@ -3,14 +3,14 @@
 The tree::
 
     StreamtrainError
-    ├── UsageError (ValueError)          a setting that cannot be: unknown optimizer, batch size 0
+    ├── UsageError (ValueError)          an invalid setting: unknown optimizer, batch size 0
     │   └── SizeError                    a size in bytes that does not parse
-    ├── DataError (ValueError)           data that cannot be used as asked
+    ├── DataError (ValueError)           unusable data
     │   ├── NotFoundError (FileNotFoundError)   no such path, nothing in it
-    │   ├── ColumnError (KeyError)       a column that is not there, or of a type that cannot be used
+    │   ├── ColumnError (KeyError)       a column that is missing, or of an unusable type
     │   ├── SchemaError                  files or arrays that do not fit together
     │   ├── CorruptError (OSError)       bytes that do not decode, counts that do not agree
-    │   │   └── ChangedError             a file that is not the one that was opened
+    │   │   └── ChangedError             a file that changed after it was opened
     │   └── BadValueError                a null, a NaN or an unknown label in the rows
     ├── RunError (ValueError)            a run folder that cannot be used
     ├── LearnerError (RuntimeError)      a user's own learner raised an error, or returned what it may not
@@ -19,7 +19,7 @@ The tree::
         ├── BudgetRefused                the plan does not fit; nothing was read
         └── BudgetExceeded               the process went over its budget while running
 
-Each is also the fitting builtin, so ``except FileNotFoundError`` works. A message names what was asked (with the value),
+Each is also the fitting builtin, so ``except FileNotFoundError`` works. A message says what was given (with the value),
 which limit it broke (with the value) and what to do next.
 """
 
@@ -55,7 +55,7 @@ __all__ = [
 
 
 class StreamtrainError(Exception):
-    """The root: everything that streamtrain raises on purpose."""
+    """The base class of all errors of streamtrain."""
 
     def __str__(self) -> str:  # KeyError would print the repr of its argument
         return str(self.args[0]) if self.args else ""
@@ -65,7 +65,7 @@ class StreamtrainError(Exception):
 
 
 class UsageError(StreamtrainError, ValueError):
-    """A setting that cannot be."""
+    """An invalid setting."""
 
 
 class SizeError(UsageError):
@@ -73,7 +73,7 @@ class SizeError(UsageError):
 
 
 class DataError(StreamtrainError, ValueError):
-    """Data that cannot be used as asked."""
+    """Unusable data."""
 
 
 class NotFoundError(DataError, FileNotFoundError):
@@ -81,7 +81,7 @@ class NotFoundError(DataError, FileNotFoundError):
 
 
 class ColumnError(DataError, KeyError):
-    """A column that is not there, or of a type that cannot be used."""
+    """A column that is missing, or of an unusable type."""
 
 
 class SchemaError(DataError):
@@ -93,13 +93,13 @@ class CorruptError(DataError, OSError):
 
 
 class ChangedError(CorruptError):
-    """A file that is not the one that was opened: no part of it belongs to what was read before."""
+    """A file that changed after it was opened: what was read before does not belong to it."""
 
 
 class BadValueError(DataError):
     """A value in the rows that cannot be learned from.
 
-    ``row`` and ``column`` are positions in the array that was being looked at, for a caller who can name them.
+    ``row`` and ``column`` are positions in the array that was checked, for a caller who can name them.
     """
 
     def __init__(self, message: str, *, row: int | None = None, column: int | None = None) -> None:
@@ -107,7 +107,7 @@ class BadValueError(DataError):
         self.row, self.column = row, column
 
     def further(self, rows: int) -> BadValueError:
-        """The same error, of rows that stand ``rows`` rows further on than was thought."""
+        """The same error with its row number increased by ``rows``."""
         row = None if self.row is None else self.row + rows
         return BadValueError(str(self), row=row, column=self.column)
 
@@ -143,12 +143,12 @@ class BudgetExceeded(BudgetError):
     """The process went over its budget while running."""
 
 
-# -- names in messages: whoever chose them may have put anything into them --------------------------------------------
+# -- names in messages, which may contain anything -----------------------------------------------------------------------
 
 
 def printable(text: str) -> str:
-    """One line that can be written as UTF-8: what drives a terminal, turns the writing direction or is half a character
-    (as in the names of files that are not UTF-8) is escaped.
+    """The text as one line of UTF-8. Control characters of terminals, marks that change the writing direction, and half
+    characters (as in file names that are not UTF-8) are escaped.
 
     >>> print(printable("two\\nlines \\udcff"))
     two\\nlines \\udcff
@@ -157,8 +157,8 @@ def printable(text: str) -> str:
 
 
 def without_secrets(target: str) -> str:
-    """The name of data for people and for reports: of a URL no password and no query, which may be a signature. In names of
-    buckets a ``?`` is part of a glob.
+    """The name of data for messages and reports: a URL without its password and its query, which may be a signature. In the
+    names of buckets a ``?`` is part of a glob.
 
     >>> without_secrets("https://user:word@host/a.csv?signature=x"), without_secrets("s3://bucket/part-?.csv")
     ('https://host/a.csv', 's3://bucket/part-?.csv')
@@ -177,7 +177,7 @@ def without_secrets(target: str) -> str:
 
 
 def near_names(name: str, names: Sequence[str]) -> str:
-    """Names to offer for one that is unknown."""
+    """The names to choose from, for a message about an unknown one."""
     import difflib
 
     by_lower = {known.lower(): known for known in reversed(names)}
@@ -188,7 +188,7 @@ def near_names(name: str, names: Sequence[str]) -> str:
 
 
 def one_of(name: str, names: Sequence[str]) -> str:
-    """What to choose from, for a message, with the nearest name.
+    """The choices, for a message, with the nearest name.
 
     >>> one_of("skp", ["raise", "skip"])
     'must be one of raise, skip; did you mean skip?'

@@ -1,4 +1,4 @@
-"""How an object shows itself: one short line in a console (``repr``), a small table in a notebook (``_repr_html_``)."""
+"""How objects are shown: one short line in a console (``repr``), a small table in a notebook (``_repr_html_``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_ROWS = 100  # of a table: a data set may have a million columns
 
 
 def one_line(kind: object, *facts: str | None) -> str:
-    """The ``repr`` of an object: its class and a few facts; None is left out.
+    """The ``repr`` of an object: its class and a few facts, without those that are None.
 
     >>> one_line([], "3 rows", None, "batches of 16")
     '<list: 3 rows, batches of 16>'

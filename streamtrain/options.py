@@ -23,8 +23,8 @@ from typing import Any, Literal, TypeVar
 from streamtrain.errors import UsageError, one_of
 
 __all__ = [
-    "GROUPS", "Default", "Option", "check", "default", "flag", "given", "lazy_names", "option", "options_of", "part_of",
-    "plain", "shown_default", "split_names", "split_pair",
+    "GROUPS", "Default", "Option", "check", "checked", "default", "flag", "given", "lazy_names", "option", "options_of",
+    "plain", "shown_default", "split_names", "switches_off",
 ]  # fmt: skip
 
 GROUPS = ("data", "columns", "learning", "memory and speed", "run")
@@ -39,8 +39,8 @@ _T = TypeVar("_T")
 class Option:
     """What is known of a setting beside its name, its annotation and its default.
 
-    help: one sentence for people; flag_help: of the flag, where that says something else. least, most: bounds that are
-    allowed; above, below: bounds that are not. choices: what a name can be. group: the heading in ``--help``, one of
+    help: one sentence for people; flag_help: of the flag, where that says something else. least, most: inclusive
+    bounds; above, below: exclusive ones. choices: what a name can be. group: the heading in ``--help``, one of
     `GROUPS`. metavar, flag: as the command line shows them. otherwise: what happens where the setting is not given, for
     people. wanted: what to give, where a value has the wrong kind. read: turns the text of the command line into the value.
     repeated: the flag may be given several times. kept: the value is an object that stays as it is.
@@ -102,9 +102,13 @@ def flag(name: str, option: Option | None = None) -> str:
     >>> flag("batch_size"), flag("roles", Option("", flag="--as"))
     ('--batch-size', '--as')
     """
-    if option is not None and option.flag is not None:
-        return option.flag.partition("/")[0]
-    return "--" + name.replace("_", "-")
+    declared = None if option is None else option.flag
+    return "--" + name.replace("_", "-") if declared is None else declared.partition("/")[0]
+
+
+def switches_off(name: str, option: Option) -> bool:
+    """Whether the flag says the opposite of the setting: ``--no-shuffle`` for ``shuffle``."""
+    return option.flag == f"--no-{name}"
 
 
 def shown_default(declared: Field[Any], option: Option) -> str | None:
@@ -115,32 +119,34 @@ def shown_default(declared: Field[Any], option: Option) -> str | None:
     return option.otherwise or (None if says_nothing else str(declared.default))
 
 
-def part_of(settings: Any, part: type[_T]) -> _T:
-    """The settings of one part, of those that inherit from several."""
-    return part(**{f.name: getattr(settings, f.name) for f in fields(part)})  # type: ignore[arg-type]
-
-
 # -- the check ---------------------------------------------------------------------------------------------------------
 
 
 def check(settings: Any) -> None:
     """Make the values plain, read those that are text, and check kind, range and choice of each. For ``__post_init__``.
 
-    Raises UsageError for the first one that cannot be.
+    Raises UsageError for the first invalid one.
     """
-    hints = _hints(type(settings))  # type: ignore[arg-type]  # a class is hashable
-    for name, (_, option) in options_of(type(settings)).items():
-        value = getattr(settings, name)
+    kind = type(settings)
+    for name, value in checked(kind, {name: getattr(settings, name) for name in options_of(kind)}).items():
+        object.__setattr__(settings, name, value)
+
+
+def checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Some settings of a dataclass, by name, read and checked as `check` does: for a function that takes only these."""
+    options, hints, read = options_of(kind), kinds_of(kind), {}
+    for name, value in values.items():
+        option = options[name][1]
         if not option.kept or isinstance(value, str):
             value = plain(value)
-        if option.read is not None:
-            value = option.read(value)
-        object.__setattr__(settings, name, value)
-        _check(name, value, hints[name], option)
+        read[name] = value if option.read is None else option.read(value)
+        _check(name, read[name], hints[name], option)
+    return read
 
 
 @cache
-def _hints(settings: type) -> dict[str, Any]:
+def kinds_of(settings: type) -> dict[str, Any]:
+    """The annotation of each field of a dataclass of settings, by name."""
     return typing.get_type_hints(settings)
 
 
@@ -160,8 +166,6 @@ def _check(name: str, value: Any, hint: Any, option: Option) -> None:
 def _is(value: Any, hint: Any) -> bool:
     """Whether a plain value is of the kind that an annotation names."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
     if origin in (typing.Union, types.UnionType):
         return any(_is(value, each) for each in inner)
     if hint in (int, float):
@@ -170,7 +174,7 @@ def _is(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping) and all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
     if origin is not None and issubclass(origin, Sequence):
         return isinstance(value, (list, tuple)) and all(_is(each, inner[0]) for each in value)
-    return isinstance(value, hint) and not isinstance(value, type)
+    return hint is Any or (isinstance(value, hint) and not isinstance(value, type))
 
 
 def _wanted(hint: Any) -> str:
@@ -188,8 +192,6 @@ def _wanted(hint: Any) -> str:
 
 def _check_range(flag: str, value: float, option: Option) -> None:
     least, most, above, below = option.least, option.most, option.above, option.below
-    if all(bound is None for bound in (least, most, above, below)) and math.isfinite(value):
-        return
     fits = (
         math.isfinite(value)
         and (least is None or value >= least)
@@ -199,11 +201,10 @@ def _check_range(flag: str, value: float, option: Option) -> None:
     )
     if fits:
         return
+    bounds = ((least, "at least"), (above, "above"), (most, "at most"), (below, "below"))
+    limits = " and ".join(f"{words} {bound}" for bound, words in bounds if bound is not None)
     if least is not None and most is not None:
         limits = f"from {least} to {most}"
-    else:
-        bounds = ((least, "at least"), (above, "above"), (most, "at most"), (below, "below"))
-        limits = " and ".join(f"{words} {bound}" for bound, words in bounds if bound is not None)
     finite = "" if math.isfinite(value) or not limits else ", and finite"
     raise UsageError(f"{flag} {value}: must be {limits or 'finite'}{finite}")
 
@@ -222,9 +223,7 @@ def plain(value: Any) -> Any:
         return sorted((plain(inner) for inner in value), key=str)
     if not isinstance(value, type) and hasattr(value, "tolist"):  # numpy's, Arrow's, pandas'
         return plain(value.tolist())
-    if isinstance(value, Iterable):
-        return [plain(inner) for inner in value]
-    return value
+    return [plain(inner) for inner in value] if isinstance(value, Iterable) else value
 
 
 # -- text on the command line ------------------------------------------------------------------------------------------
@@ -233,28 +232,16 @@ _NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*))\s*(?:,|$)')
 
 
 def split_names(text: Any) -> Any:
-    """The names in a text, between commas; one that holds a comma, or begins or ends with a space, stands in double quotes.
-    What is no text is returned as it is.
+    """The names in a text, between commas; one that holds a comma, or begins or ends with a space, is in double quotes. Other
+    values are returned unchanged.
 
     >>> split_names('a, b,"c,d"'), split_names(["a"])
     (['a', 'b', 'c,d'], ['a'])
     """
     if not isinstance(text, str):
         return text
-    names = [m[1].replace('""', '"') if m[1] is not None else m[2].strip() for m in _NAME.finditer(text)]
-    return [name for name in names if name]
-
-
-def split_pair(text: str, flag: str, wanted: str) -> tuple[str, str]:
-    """What stands before and behind the last ``=``. Raises UsageError where there is none.
-
-    >>> split_pair("a=b=text", "--as", "COL=ROLE")
-    ('a=b', 'text')
-    """
-    name, between, value = text.rpartition("=")
-    if not between or not name:
-        raise UsageError(f"{flag} {text}: give {wanted}")
-    return name, value
+    names = (m[1].replace('""', '"') if m[1] is not None else m[2].strip() for m in _NAME.finditer(text))
+    return list(filter(None, names))
 
 
 # -- parameters in Python ----------------------------------------------------------------------------------------------

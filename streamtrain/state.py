@@ -1,6 +1,6 @@
-"""States of objects, and writing them to disk so that a file is either whole or not there.
+"""States of objects, and writing files that are either complete or absent.
 
-Nothing but the standard library is imported until it is used.
+Other modules than the standard library are imported when they are used.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WRITING", "checked", "make_durable", "part", "remove_unfinished", "staging", "to_json", "write_beside"]
 
-WRITING = ".writing-"  # begins the names of hidden folders whose content is not whole yet
+WRITING = ".writing-"  # how names of hidden folders with incomplete content begin
 _REMOVAL_TRIES, _REMOVAL_SECONDS = 10, 0.2
 
 
@@ -76,7 +76,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# -- files and folders that are whole or not there ---------------------------------------------------------------------
+# -- files and folders that are complete or absent ---------------------------------------------------------------------
 
 
 @contextmanager

@@ -6,14 +6,14 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field
-from typing import Annotated, Any, Optional, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Optional, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand, TyperOption
 
 from streamtrain.cli.own_code import importable_here
 from streamtrain.errors import UsageError
-from streamtrain.options import GROUPS, Option, flag, options_of
+from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, switches_off
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
@@ -114,14 +114,14 @@ def settings_of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parameter_name(name: str, option: Option) -> str:
     """A flag that switches something off is a parameter of its own: ``no_shuffle`` for ``shuffle``."""
-    return f"no_{name}" if option.flag == f"--no-{name}" else name
+    return f"no_{name}" if switches_off(name, option) else name
 
 
 def _parameter(
     name: str, field: Field[Any], option: Option, kind: type, optional: str | None, grouped: bool
 ) -> inspect.Parameter:
     is_off, repeated = _parameter_name(name, option) != name, option.repeated
-    value = list[str] if repeated else bool if is_off else _type_of(get_type_hints(kind)[name])
+    value = list[str] if repeated else bool if is_off else _type_of(kinds_of(kind)[name])
     text = optional or option.flag_help or option.help
     if repeated:
         text += " May be repeated."

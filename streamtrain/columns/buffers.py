@@ -84,7 +84,7 @@ class WindowArrays:
         self.hashes = np.empty((rows, hashes), np.uint32) if hashes else None
 
     def clear(self) -> None:
-        """Get ready for other rows."""
+        """Prepare for other rows."""
         if self.texts is not None:
             self.texts.clear()
 

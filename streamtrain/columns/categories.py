@@ -1,8 +1,8 @@
 """Hashes of the values of a column: 32 bits each, whatever the encoding of the values.
 
 Text and bytes are hashed as bytes; whole numbers, booleans, dates and times as 64-bit integers; other numbers as 64-bit
-floats. A null is a value too. Two values of a column have the same hash by chance, one pair in 2^32: among a million values
-about 116 do.
+floats. A null is a value too. Two different values have the same hash with probability 2^-32: among a million values there are
+about 116 such pairs.
 """
 
 from __future__ import annotations

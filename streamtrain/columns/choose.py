@@ -11,7 +11,7 @@ from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.errors import ColumnError, UsageError, near_names
 from streamtrain.storage.arrow import pick
 
-__all__ = ["choose_features", "choose_role", "choose_roles"]
+__all__ = ["choose_features", "choose_role", "choose_roles", "no_role"]
 
 
 def choose_features(
@@ -23,8 +23,8 @@ def choose_features(
     exclude: Sequence[str] = (),
     roles: Mapping[str, str] | None = None,
 ) -> tuple[Column, ...]:
-    """The feature columns with their roles: the columns named in ``features``, or all but the target, the weight and the
-    excluded; without those that are ignored. roles: requested, by column. Raises ColumnError."""
+    """The feature columns with their roles: those named in ``features``, or all except target, weight and excluded columns.
+    Ignored columns are left out. roles: requested roles, by column. Raises ColumnError."""
     roles = dict(roles or {})
     for name in (*(features or ()), *exclude, *roles):
         pick(schema, name, "features")
@@ -50,7 +50,7 @@ def choose_features(
 def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     """A column with its role: the requested one, or by its type.
 
-    Raises UsageError for the name of no role, ColumnError where the column cannot have the role, or can have none.
+    Raises UsageError for an unknown role; ColumnError if the column cannot have it, or fits no role.
 
     >>> column = choose_role(pa.field("city", pa.string()))
     >>> column.role, column.numbers, column.why
@@ -65,7 +65,7 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
-        return Column(field.name, kind, requested, "as asked", is_requested=True)
+        return Column(field.name, kind, requested, "named by --as", is_requested=True)
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
@@ -75,7 +75,7 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
 
 
 def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:
-    """The named columns with their roles. Raises one ColumnError that lists every column that can have none."""
+    """The named columns with their roles. Raises one ColumnError that lists all columns that fit no role."""
     columns, refused = [], []
     for name in names:
         try:
@@ -87,13 +87,20 @@ def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str
     if refused:
         shown = ", ".join(message for _, message in refused[:5])
         more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-        raise ColumnError(
-            f"neither numbers, times, categories nor text: {shown}{more}: take such columns apart first, or leave them out "
-            f"with --exclude {_as_list([name for name, _ in refused])}"
-        )
+        raise ColumnError(f"{shown}{more}: {no_role([name for name, _ in refused])}")
     return tuple(columns)
 
 
+def no_role(names: Sequence[str]) -> str:
+    """Why columns cannot be features, and what to do.
+
+    >>> print(no_role(["a"]))
+    neither a number, a time, a category nor text: give --exclude a, or split it into columns first
+    """
+    listed, each = _as_list(names), "it" if len(names) == 1 else "each"
+    return f"neither a number, a time, a category nor text: give --exclude {listed}, or split {each} into columns first"
+
+
 def _as_list(names: Sequence[str]) -> str:
-    """Names as --exclude takes them: those with a comma in quotes."""
+    """Names as --exclude takes them: a name with a comma is quoted."""
     return ",".join(f'"{name}"' if "," in name else name for name in names)

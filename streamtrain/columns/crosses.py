@@ -41,7 +41,8 @@ def parse_crosses(crosses: Sequence[str | Sequence[str]], columns: Sequence[Colu
 
 
 def _split_with_colons(cross: str, by_name: Mapping[str, Column]) -> tuple[str, ...] | None:
-    """The first pair of known columns that the text is made of, where names contain colons; None if there is none."""
+    """The first pair of columns whose names, joined by a colon, are the text; names may contain colons. None if there is
+    none."""
     pieces = cross.split(":")
     for count in range(1, len(pieces)):
         left, right = ":".join(pieces[:count]), ":".join(pieces[count:])

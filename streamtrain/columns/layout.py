@@ -75,20 +75,20 @@ class Layout:
 
     @cached_property
     def hashes(self) -> dict[str, int]:
-        """The columns with a hash, and which of the hashes of a row it is: first those that are learned from, then those
-        that are only part of crosses."""
+        """The columns that are hashed, and the position of each among the hashes of a row. Columns that are learned from come
+        first, columns that are only part of crosses last."""
         names = [column.name for column in self.columns if column.becomes.has_hash]
         crossed = [name for cross in self.crosses for name in cross]
         return {name: i for i, name in enumerate(dict.fromkeys([*names, *crossed]))}
 
     @cached_property
     def categories(self) -> int:
-        """How many of the hashes, from the first on, are learned from."""
+        """How many hashes are learned from; they come first."""
         return sum(column.becomes.has_hash for column in self.columns)
 
     @cached_property
     def texts(self) -> dict[str, int]:
-        """The columns of text, and which of the texts of a row each is."""
+        """The text columns, and the position of each among the texts of a row."""
         names = [column.name for column in self.columns if column.becomes.has_text]
         return {name: i for i, name in enumerate(names)}
 
@@ -98,7 +98,7 @@ class Layout:
         return sum(column.numbers for column in self.columns)
 
     @cached_property
-    def slots(self) -> list[str]:
+    def number_names(self) -> list[str]:
         """The name of every number of a row: ``x``; ``X[3]`` and ``X[2,5]`` for entries; ``t.age`` for times."""
         return [name for column in self.columns for name in column.parts]
 
@@ -121,7 +121,7 @@ class Layout:
 
     @cached_property
     def text_bytes(self) -> float:
-        """Bytes of the texts of a row, on average over the first rows, and a reserve."""
+        """Bytes of the texts of a row: the mean over the first rows, plus a reserve."""
         return sum(column.becomes.text_bytes(column) for column in self.columns)
 
     @property
@@ -146,7 +146,7 @@ class Layout:
 
     def groups(self, share: float) -> list[list[str]]:
         """The columns in groups that are read one after the other: each group has at most ``share`` of the bytes of a row, or
-        is one column. Columns without a fixed width are one group: nobody knows how the bytes are divided among them."""
+        is one column. Columns without a fixed width form one group, because their sizes are unknown."""
         if share >= 1:
             return [list(self.read)]
         loose = [column.name for column in self.columns if not has_width(column.type)]
@@ -166,7 +166,7 @@ class Layout:
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def buffers(self, rows: int, dtype: Any = None) -> WindowArrays:
-        """Arrays for this many rows. dtype: of the numbers, if not that of a window."""
+        """Arrays for this many rows. dtype: of the numbers; by default that of a window."""
         texts = TextStore(rows, len(self.texts), int(rows * self.text_bytes)) if self.texts else None
         features = np.empty((rows, self.width), dtype or self.dtype)
         weighted = self.weight is not None

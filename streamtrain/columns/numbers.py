@@ -19,7 +19,7 @@ __all__ = ["as_numbers", "difference", "numbers_in", "offset_of", "to_float32", 
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
-Valid = NDArray[np.bool_] | None  # which numbers are not null; None if all are
+Valid = NDArray[np.bool_] | None  # True where a number is not null; None if no number is null
 
 
 def numbers_in(kind: pa.DataType) -> int:
@@ -42,7 +42,7 @@ def to_float32(values: pa.Array, offset: float = 0) -> NDArray[np.float32]:
 
     Takes integers, floats, booleans, decimals, durations (in seconds) and the null type; also in a dictionary, run-end encoded,
     in fixed-shape tensors and in nested lists of fixed size (entries in stored order). Dates, times and timestamps give the
-    integers that Arrow holds; `streamtrain.columns.times` makes more of them.
+    integers that Arrow holds; `streamtrain.columns.times` turns these into ages and times of day.
     offset: subtracted before rounding to float32. For 64-bit integers the difference is exact if it is an int.
     Nulls are NaN; a null list is a row of NaN. A number too large for float32 is infinite.
     float32 without nulls is the Arrow array's own memory, read-only. Raises ColumnError for types that are not numbers.

@@ -1,7 +1,7 @@
 """What every role of a column has in common, and a column with its role.
 
-A role turns the values of a column into what a window can hold. It does so row by row and knows nothing of the data but what
-the first rows told; what is learned from the stream is in `streamtrain.prepare`.
+A role turns the values of a column into what a window can hold. It works row by row, and all it knows about the data
+comes from the first rows. Statistics of the whole stream are in `streamtrain.prepare`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamtrain.storage.arrow import value_type
 
 __all__ = ["Column", "Offset", "Role", "Unknown", "problem_of", "type_or_problem"]
 
-#: what the first rows must tell about a column: its role, or the offset of its numbers
+#: what the first rows decide: the role of a column, or the offset of its numbers
 Unknown = Literal["role", "offset"]
 
 
@@ -35,7 +35,7 @@ class Offset(NamedTuple):
 
 
 class Role:
-    """What a column becomes. A subclass overrides what differs from these defaults: a role that takes nothing.
+    """What a column becomes. The defaults describe a role that stores nothing; a subclass overrides what differs.
 
     name: its module's name. is_read: whether such a column is read at all. has_hash, has_text: whether a row of a window
     holds a hash, or a text, of each value. remembers: the fields of `Column` that the first rows set and a model file keeps.
@@ -84,11 +84,11 @@ class Role:
         """Write values to the rows of a window. Called from several threads."""
 
     def unknown(self, column: Column) -> Unknown | None:
-        """What the first rows of the column must tell; None if it need not be read."""
+        """What must be decided by the first rows of the column; None if they need not be read."""
         return None
 
     def first_rows(self, column: Column, values: pa.Array) -> Column:
-        """The column with what its first values tell, if something was `unknown`."""
+        """The column, completed from its first values if something was `unknown`."""
         return column
 
     def meaning(self, kind: pa.DataType) -> str:
@@ -96,9 +96,9 @@ class Role:
         return family(value_type(kind))
 
     def same(self, own: Column, field: pa.Field, *, crossed: bool = False) -> Column:
-        """The column ``own`` of a model, as it is in other data. Raises ColumnError where it means something else there.
+        """The column ``own`` of a model, as other data store it. Raises ColumnError if its values mean something else there.
 
-        crossed: whether the column is part of a cross, so that the hashes of its values must be the same too. A column of
+        crossed: whether the column is part of a cross; then the hashes of its values must be the same too. A column of
         the null type is accepted for any: all of its values are missing.
         """
         kind = field.type
@@ -133,9 +133,9 @@ class Column:
     """A column and its role.
 
     role: one of `ROLES`. why: for people. offset: what is subtracted from its numbers before they are rounded to float32
-    (64-bit columns: dates as numbers, large ids), in the column's own unit. text_bytes: bytes of a text, on average over the
-    first rows. learned_type: the type that a model learned from, where every value of these data is missing. is_requested:
-    whether somebody asked for the role.
+    (64-bit columns: dates as numbers, large ids), in the column's own unit. text_bytes: mean bytes of a text in the
+    first rows. learned_type: the type that the model learned from, if every value of these data is missing. is_requested:
+    whether the user chose the role.
     """
 
     name: str
@@ -149,7 +149,7 @@ class Column:
 
     @classmethod
     def of(cls, description: dict[str, Any]) -> Column:
-        """The column that `Role.describe` described. Raises errors of all kinds for anything else."""
+        """The column that `Role.describe` described. Anything else can raise any error."""
         kind = type_named(description["type"], description["shape"])
         own = {name: description[name] for name in role_named(description["role"]).remembers}
         return cls(description["name"], kind, description["role"], description["why"], **own)

@@ -1,4 +1,4 @@
-"""What can be asked of the columns: which are learned from, what each becomes, and the target."""
+"""Settings of the columns: which are learned from, what each becomes, and the target."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from streamtrain.columns.roles import ROLES
 from streamtrain.errors import UsageError
-from streamtrain.options import option, split_names, split_pair
+from streamtrain.options import option, split_names
 
-__all__ = ["TASKS", "ColumnSettings", "pairs_by_name", "read_roles", "read_target"]
+__all__ = ["TASKS", "ColumnSettings", "pairs_by_name", "read_roles", "read_target", "split_pair"]
 
 TASKS = ("classify", "regress")
 
@@ -40,12 +40,24 @@ def read_roles(texts: Any) -> Any:
 
 
 def read_list(texts: Any) -> Any:
-    """A list, also of a single text.
+    """A list; a single text becomes a list of one.
 
     >>> read_list("a:b")
     ['a:b']
     """
     return [texts] if isinstance(texts, str) else texts
+
+
+def split_pair(text: str, flag: str, wanted: str) -> tuple[str, str]:
+    """Split a text at its last ``=``. Raises UsageError where there is none.
+
+    >>> split_pair("a=b=text", "--as", "COL=ROLE")
+    ('a=b', 'text')
+    """
+    name, between, value = text.rpartition("=")
+    if not between or not name:
+        raise UsageError(f"{flag} {text}: give {wanted}")
+    return name, value
 
 
 def pairs_by_name(pairs: Iterable[tuple[str, Any]], flag: str) -> dict[str, Any]:

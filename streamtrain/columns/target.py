@@ -27,11 +27,12 @@ _TASKS = ("classify", "regress")
 class Target:
     """The target: one column, or several.
 
-    classes: the distinct values, sorted; empty for regression. counts: the rows of each class; empty if they were not counted.
-    rows: how many rows there are, 0 if the column was not looked at. clustering: the variance between blocks of 8,192 rows over
-    the variance of all rows: 0 if every block has the same mix of targets, 1 if each block has one value; None if it is not
-    known. offset: what is subtracted from a regression target before it becomes float32, if its values are far larger than
-    their spread. parts: the target of each column, if there are several: all have the same task, and each has two classes.
+    classes: the distinct values, sorted; empty for regression. counts: the rows of each class; empty if they were not
+    counted. rows: how many rows there are; 0 if the column was not read. clustering: the variance between blocks of 8,192
+    rows over the variance of all rows: 0 if every block has the same mix of targets, 1 if each block has a single value;
+    None if unknown. offset: what is subtracted from a regression target before it becomes float32, if its values are far
+    larger than their spread. parts: the target of each column, if there are several: all have the same task, and each has
+    two classes.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Target:
 
     @property
     def is_known(self) -> bool:
-        """Whether somebody looked at the values, or named the classes."""
+        """Whether the classes are known."""
         return all(bool(part.classes or part.rows) for part in self.several)
 
     @property
@@ -77,7 +78,7 @@ class Target:
 
     @property
     def kinds(self) -> int:
-        """How many classes a learner distinguishes: 0 for regression; for several targets, those of each."""
+        """How many classes a learner distinguishes: 0 for regression; with several targets, the classes of each."""
         return len(self.classes) if not self.parts else 2 * (self.task == "classify")
 
     @property
@@ -159,7 +160,7 @@ class Target:
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        # numpy makes floats, which round, of integers that only uint64 can hold
+        # numpy turns integers that only fit uint64 into floats, which round
         huge = all(isinstance(c, int) for c in self.classes) and max(self.classes) > np.iinfo(np.int64).max
         values = np.asarray(self.classes, np.uint64 if huge else None)
         order = np.argsort(values)
@@ -206,7 +207,7 @@ def plain_values(values: pa.Array) -> pa.Array:
 
 def named_values(values: pa.DictionaryArray) -> tuple[list[Any], NDArray[Any]]:
     """The values of a dictionary, and for each row which of them it has, shape (rows,). A dictionary with more values than rows
-    is reduced to the values that occur: that of a row group may hold a million, and these are a few of its rows."""
+    is reduced to the values that occur: the dictionary of a row group may hold a million values."""
     codes = values.indices.to_numpy(zero_copy_only=False)
     if len(values.dictionary) <= len(codes):
         return values.dictionary.to_pylist(), codes

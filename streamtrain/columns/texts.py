@@ -14,7 +14,7 @@ from streamtrain.storage.arrow import valid
 __all__ = ["NGRAMS_PER_BYTE", "looks_like_text", "mean_bytes", "text_bytes"]
 
 NGRAMS_PER_BYTE = 3.5  # n-grams of words and of characters for each byte of text; nominal
-_WORDS, _DISTINCT_SHARE, _FEWEST_VALUES = 4.0, 0.5, 8  # what sentences have at least
+_WORDS, _DISTINCT_SHARE, _FEWEST_VALUES = 4.0, 0.5, 8  # the fewest that sentences have
 
 
 def text_bytes(values: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]]:

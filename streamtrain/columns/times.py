@@ -36,7 +36,9 @@ _MARCH_ON = (31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _FIRST_SECOND = int(datetime(1800, 1, 1, tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime(2500, 1, 1, tzinfo=UTC).timestamp())
 _SPAN_SECONDS = 3660 * _DAY_SECONDS  # how much of a zone is looked up at a time
-_STEP_SECONDS = 5 * _DAY_SECONDS  # between two looks: a shorter offset would be missed; the shortest lasted 7 days
+_STEP_SECONDS = (
+    5 * _DAY_SECONDS
+)  # between two look-ups: a shorter offset would be missed; the shortest one in the database lasts 7 days
 
 
 def is_time(kind: pa.DataType) -> bool:
@@ -143,7 +145,7 @@ def _units_in_a_day(kind: pa.DataType) -> int:
 @cache
 def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """A code for each day of the 400 years from 1970, shape (146097,); and for each code the sine and cosine of the
-    weekday and of the month, shape (4, codes). A code stands for a day of a common year, or of a leap year, and a weekday."""
+    weekday and of the month, shape (4, codes). A code means a day of a common or a leap year, and a weekday."""
     common, leap = (
         np.concatenate([(month + np.arange(n) / n) / 12 for month, n in enumerate((31, february, *_MARCH_ON))])
         for february in (28, 29)

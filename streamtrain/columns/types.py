@@ -1,4 +1,4 @@
-"""Facts about the Arrow types of columns: shapes, units, what values mean, and the names that model files give to types."""
+"""The Arrow types of columns: their shapes and units, the meaning of their values, and their names in model files."""
 
 from __future__ import annotations
 

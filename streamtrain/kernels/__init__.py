@@ -36,7 +36,7 @@ Floats = NDArray[np.float32]
 
 _BLOCK_ROWS = 2048  # numpy transposes this many rows at a time, so that the block stays in the cache
 _HUGE_PAGE_BYTES = 1 << 21
-_SUM_ROWS = 4096  # no more rows than this are summed in float32
+_SUM_ROWS = 4096  # at most this many rows are summed in float32
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -57,7 +57,7 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def permuted(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Where the numbers ``first`` to ``last - 1`` go in a permutation of 0 to ``rows - 1`` that ``keys`` choose; shape
+    """The images of the numbers ``first`` to ``last - 1`` in a permutation of 0 to ``rows - 1`` that ``keys`` choose; shape
     (last - first,). Nothing is stored: any part of the permutation can be computed at any time.
 
     keys: shape (rounds,), an even number. The numbers are cells of a grid, about square, of at least ``rows`` cells. In
@@ -92,8 +92,8 @@ def _feistel(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.
 
 
 def unpermuted(positions: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """The inverse of `permuted`: the numbers that go to the positions given; same shape. numpy computes it, as it is asked
-    for the few rows of a batch only.
+    """The inverse of `permuted`: the numbers whose images are the given positions; same shape. It is computed by numpy,
+    because it is needed only for the few rows of a batch.
 
     >>> keys = np.arange(8, dtype=np.uint32)
     >>> unpermuted(permuted(3, 6, 10, keys), 10, keys).tolist()
@@ -211,7 +211,7 @@ def few_sums(rows: Floats, centre: Floats) -> Floats:
 
 
 def _one_by_one(rows: Floats) -> Floats:
-    """The sum of the rows, added one after the other; of a single column numpy's `add.reduce` would add pairs."""
+    """The sum of the rows, added one after the other; numpy's `add.reduce` would add a single column in pairs."""
     total: Floats = np.add.accumulate(rows)[-1] if rows.shape[1] == 1 else np.add.reduce(rows)
     return total
 

@@ -1,7 +1,7 @@
 """Compiles the kernels: when the package is built, and again with ``python -m streamtrain.kernels.build``.
 
-Any C compiler will do that knows ``__builtin_shufflevector`` and GNU's vectors: GCC 12, clang, or the one in the package
-``ziglang``. All of them make libraries that give the same bits. This module imports nothing but the standard library: the
+Any C compiler with ``__builtin_shufflevector`` and GNU's vectors will do: GCC 12, clang, or the one in the package
+``ziglang``. Their libraries give the same bits. This module imports nothing but the standard library: the
 build of the package runs it before anything is installed.
 """
 
@@ -41,7 +41,7 @@ _SECONDS = 300
 
 
 class CompilerError(Exception):
-    """A compiler failed; the message is what it said."""
+    """A compiler failed; the message is its output."""
 
 
 def find_compiler() -> tuple[str, ...] | None:
@@ -58,10 +58,10 @@ def zig_has_wheels() -> bool:
 
 
 def compile_kernels(command: tuple[str, ...], folder: Path, *, extra: tuple[str, ...] = ()) -> list[Path]:
-    """Compile all ``LIBRARIES`` into a folder, and return the files. Files of these names are replaced only when all went
-    well. extra: more flags.
+    """Compile all ``LIBRARIES`` into a folder, and return the files. Existing files are replaced only after
+    all libraries were compiled. extra: more flags.
 
-    Raises CompilerError where that fails.
+    Raises CompilerError if a compilation fails.
     """
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as work:
         for name in LIBRARIES:
@@ -85,7 +85,7 @@ def _compile(command: tuple[str, ...], to: Path, flags: tuple[str, ...]) -> None
 
 
 def _works(command: tuple[str, ...]) -> bool:
-    """Whether a compiler can compile the kernels: it may be too old, or the headers of the C library may be missing."""
+    """Whether a compiler can compile the kernels: it may be too old, or lack the headers of the C library."""
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as work:
         try:
             _compile(command, Path(work) / "_kernels.so", ("-O0",))
@@ -98,7 +98,7 @@ def main() -> int:
     """Compile all libraries into the package; returns the exit code."""
     command = find_compiler()
     if command is None:
-        print("error: no C compiler that works: install one, or `pip install ziglang`", file=sys.stderr)
+        print("error: no working C compiler: install one, or `pip install ziglang`", file=sys.stderr)
         return 2
     for path in compile_kernels(command, FOLDER):
         print(f"{path}: compiled with {shlex.join(command)}")

@@ -1,5 +1,5 @@
-"""The compiled library: its functions, the structs that it shares with Python (`kernels.h`), and what there is to say where
-it is missing."""
+"""The compiled library: its functions, the structs that it shares with Python (`kernels.h`), and a message for when it is
+missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
     "StreamNumbers", "WeightUpdate", "address", "library", "number", "open_library", "using", "warn_unless_compiled",
 ]  # fmt: skip
 
-# Constants that numpy's twins of the kernels need too; a library that has others is not used.
+# Constants that the numpy versions of the kernels need too; a library with other values is not used.
 BUCKET = 8  # cells of a vocabulary that are searched together
 HASH_STEP = 0x9E3779B9  # added between the words of a hash
 IN_WORD = 1  # added to the symbol of a code point that is part of a word
@@ -78,7 +78,7 @@ class BatchRows(ctypes.Structure):
 
 
 class SparseRows(ctypes.Structure):
-    """``struct sparse``: the sparse part of rows, and what is learned for each of its columns."""
+    """``struct sparse``: the sparse part of rows, and the weights of each of its columns."""
 
     _fields_ = [
         ("indptr", _pointer), ("indices", _pointer), ("values", _pointer), ("table", _pointer), ("room", _pointer),
@@ -96,7 +96,7 @@ class WeightUpdate(ctypes.Structure):
 
 
 class StreamNumbers(ctypes.Structure):
-    """``struct stream``: what the learning rate needs to know of the rows so far; five float64, in this order."""
+    """``struct stream``: the statistics of the stream that the learning rate needs; five float64, in this order."""
 
     _fields_ = [("rows", _real), ("batches", _real), ("measured", _real), ("power", _real), ("noise", _real)]
 
@@ -116,11 +116,11 @@ _SHARED = {
 
 
 def open_library(path: Path, *, keep_gil: bool = False) -> tuple[ctypes.CDLL, dict[str, int]]:
-    """A compiled library with its functions declared, and its constants by name. keep_gil: for functions that take less
-    time than giving the GIL back would.
+    """A compiled library with its functions declared, and its constants by name. keep_gil: for functions that are
+    faster than releasing the GIL.
 
-    Raises OSError where the file is missing or for another kind of machine, ValueError where it was compiled from sources
-    that do not fit this module.
+    Raises OSError if the file is missing or for another kind of machine, ValueError if it was compiled from sources that do
+    not fit this module.
     """
     library = (ctypes.PyDLL if keep_gil else ctypes.CDLL)(str(path))
     numbers = _numbers_in(library)
@@ -134,7 +134,7 @@ def open_library(path: Path, *, keep_gil: bool = False) -> tuple[ctypes.CDLL, di
 
 
 def _numbers_in(library: ctypes.CDLL) -> dict[str, int]:
-    """The constants of a library by name; none where it is older than they are."""
+    """The constants of a library by name; none if the library is older than the constants."""
     try:
         first = _Number.in_dll(library, "st_numbers")
     except ValueError:
@@ -144,7 +144,7 @@ def _numbers_in(library: ctypes.CDLL) -> dict[str, int]:
 
 
 def _load() -> tuple[ctypes.CDLL | None, dict[str, int], str]:
-    """The library, its constants, and where there is none, why not."""
+    """The library and its constants, or the reason why there is none."""
     try:
         library, numbers = open_library(FOLDER / "_kernels.so")
         if library.st_has_avx2() and (FOLDER / "_kernels_avx2.so").exists():
@@ -182,10 +182,10 @@ def using(other: ctypes.CDLL | None) -> Iterator[None]:
 
 @functools.cache
 def warn_unless_compiled() -> None:
-    """Log once in this process that numpy does the work of the kernels, what that costs and what to do."""
+    """Log once in this process that numpy replaces the kernels, what that costs, and what to do."""
     if _library is None:
         logging.getLogger(__name__).warning(
-            "the compiled kernels are missing (%s), so numpy does their work: training takes up to 3 times as long, and "
+            "the compiled kernels are missing (%s), so numpy replaces them: training takes up to 3 times as long, and "
             "n-grams of texts 100 times; to have the kernels, %s",
             _missing, _REMEDY,
         )  # fmt: skip

@@ -1,6 +1,6 @@
-"""When a library ends the process: damaged files make some libraries abort, or write to memory that is not theirs.
+"""Crashes in libraries: damaged files make some libraries abort, or access memory that is not theirs.
 
-A signal handler answers that with one line on stderr, which names the signal and what was being read, and with an exit code
+A signal handler then prints one line on stderr, which names the signal and what was being read, and exits with an exit code
 of the command line. (A parent process that watches would take 10 MB, and either of the two could outlive the other.) The
 handler is part of the compiled library. Without that library the process dies of its signal, as any process does.
 """
@@ -15,13 +15,13 @@ from streamtrain.kernels.compiled import COMPILED, FOLDER, open_library
 
 __all__ = ["answer_crashes", "reading"]
 
-_library: ctypes.CDLL | None = None  # once crashes are answered
+_library: ctypes.CDLL | None = None  # once crashes are handled
 _name_bytes = 0  # the longest name that is noted
 
 
 def answer_crashes(report_at: str, *, terminal: bool = False) -> None:
-    """Answer SIGABRT, SIGSEGV, SIGBUS, SIGFPE and SIGILL from now on: they end the process with one line on stderr, and
-    with exit code 2 if something was being read, 1 otherwise. Call this from the main thread of a program, never from a
+    """Handle SIGABRT, SIGSEGV, SIGBUS, SIGFPE and SIGILL from now on: print one line on stderr and end the process, with exit
+    code 2 if something was being read, 1 otherwise. Call this from the main thread of a program, never from a
     library.
 
     report_at: where to report bugs. terminal: whether a live line may have to be cleared.
@@ -29,14 +29,14 @@ def answer_crashes(report_at: str, *, terminal: bool = False) -> None:
     global _library, _name_bytes
     if not COMPILED:
         return
-    # An own handle that keeps the GIL: to give it back would cost more than a call does.
+    # A separate handle that keeps the GIL: releasing it would cost more than the call.
     _library, numbers = open_library(FOLDER / "_kernels.so", keep_gil=True)
     _name_bytes = numbers["NAME_BYTES"] - 1
     _library.st_answer_crashes(b"\r\x1b[2K\x1b[?25h" if terminal else b"", report_at.encode())
 
 
 class reading:  # noqa: N801  # a context, used as a verb
-    """A context that notes what this thread reads, if crashes are answered; otherwise it does nothing.
+    """A context that notes what this thread reads, if crashes are handled; otherwise it does nothing.
 
     >>> with reading("part-7.parquet:3"):
     ...     pass
@@ -60,6 +60,6 @@ class reading:  # noqa: N801  # a context, used as a verb
 
 
 def _shown(name: str) -> bytes:
-    """A name in one line; if it is too long, its end, which tells more than its beginning."""
+    """A name in one line; of a long name the end, which says more than the beginning."""
     shown = (name if name.isprintable() else printable(name)).encode()
     return shown if len(shown) <= _name_bytes else b"..." + shown[3 - _name_bytes :].decode(errors="ignore").encode()

@@ -1,4 +1,4 @@
-"""Many steps of a linear model with one output in one call; in each, everything that is done to a row is done in one pass."""
+"""Many steps of a linear model with one output in one call; each step makes one pass over the rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["LinearStep"]
 
 Floats = NDArray[np.float32]
 
-_SCRATCH_WIDTH = 1024  # rows of up to so many numbers are prepared in scratch: a block of 64 fits the cache
+_SCRATCH_WIDTH = 1024  # rows of at most this width are prepared in a scratch array: a block of 64 fits the cache
 
 
 class LinearStep:
@@ -31,7 +31,7 @@ class LinearStep:
         width = maps.shape[1]
         self._gradient, self._sums = np.empty(width + 1, np.float32), np.empty((2, width), np.float32)
         self._room = np.empty(0, np.float32)
-        # To find an address costs as much as a small sum, so the addresses of arrays that stay are kept.
+        # Finding an address takes as long as a small sum, so the addresses of these arrays are kept.
         centre, row = address(maps), 4 * width
         self._model = LinearModel(
             width, logistic, centre, centre + row, centre + 2 * row, address(scoring), address(learning), None,
@@ -43,7 +43,7 @@ class LinearStep:
             self._model.scratch = address(self._scratch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy has addresses of its own."""
+        """A copy finds its own addresses."""
         return _make, (self.maps, self.scoring, self.learning, self.logistic)
 
     @property
@@ -52,41 +52,45 @@ class LinearStep:
         return float(self._model.squared)
 
     def run(
-        self, rows: Floats, batch: int, targets: Floats, squares: Floats, clock: NDArray[np.float64],
-        block: NDArray[np.float64], *, step: float, l2: float, forget: float, sparse: Sparse | None = None,
-        table: Floats | None = None, prior: tuple[float, float] = (0.0, 0.0),
+        self, rows: Floats, batch: int, targets: Floats, squares: Floats, stream: NDArray[np.float64],
+        block: NDArray[np.float64], *, learning_rate: float, l2: float, forget: float, sparse: Sparse | None = None,
+        sparse_weights: Floats | None = None, prior: tuple[float, float] = (0.0, 0.0),
     ) -> tuple[int, Floats, Floats, Floats]:  # fmt: skip
-        """Batch after batch: prepare the rows, predict, and move the weights by the normalised adaptive gradient, and their
-        average. Many batches in one call give the same bits as one a call. Only where ``COMPILED``.
+        """Learn batch after batch: prepare the rows, predict, then move the weights by the normalised adaptive gradient, and
+        their average. Many batches in one call give the same bits as one batch a call. Only where ``COMPILED``.
 
         rows: raw features of all batches, each of ``batch`` rows, shape (rows, width), float32; they **may be prepared in
-        place**, ``(rows - shift) * scale``. targets: shape (rows,), float32. squares: of the optimizer, shape
-        (width + 1,). clock: rows, batches, rows measured, power, noise; shape (5,). block: the sums of each batch are added
-        to it, shape (2, width). sparse: the sparse part of the rows. table: weight, average, squares and steps of each of
-        its columns, shape (columns, 4). prior: two factors of the noise, which are added to the squares of dense weights
-        and of the table's. All but the sparse part are changed in place.
+        place**, ``(rows - shift) * scale``. targets: shape (rows,), float32. squares: of the optimizer, shape (width + 1,).
+        stream: rows, batches, rows measured, power, noise; shape (5,). block: the sums of each batch are added to it, shape
+        (2, width). sparse: the sparse part of the rows. sparse_weights: weight, average, squares and steps of each of its
+        columns, shape (columns, 4). prior: two factors of the noise, which are added to the squares of dense and of sparse
+        weights. All but the sparse part are changed in place.
 
         The scoring weights make the predictions, and are the average of the learning weights; the gradient is that of the
         learning weights.
 
         Returns how many batches were learned; the predictions, shape (rows,); and, of the last batch, the sum of
         ``(prediction - target) * (row, 1)``, shape (width + 1,), and the sums of the raw rows about the centre, shape
-        (2, width), both float32 and valid until the next call. Where not all batches were learned, the last one is that
-        whose gradient or sums are not finite: it was predicted, but not learned.
+        (2, width), both float32 and valid until the next call. If not all batches were learned, the last one has a
+        gradient or sums that are not finite: it was predicted, but not learned.
         """
         compiled = library()
         assert compiled is not None
         scores = np.empty(len(rows), np.float32)
         batches = BatchRows(address(rows), address(targets), address(scores), len(rows))
-        update = WeightUpdate(step, l2, forget, *prior, address(squares), address(block))
-        part = None if sparse is None or table is None else self._sparse_rows(sparse, table, len(rows), batch)
+        update = WeightUpdate(learning_rate, l2, forget, *prior, address(squares), address(block))
+        part = (
+            None
+            if sparse is None or sparse_weights is None
+            else self._sparse_rows(sparse, sparse_weights, len(rows), batch)
+        )
         done = compiled.st_linear_run(
             self._at, ctypes.addressof(batches), batch, None if part is None else ctypes.addressof(part),
-            ctypes.addressof(update), address(clock),
+            ctypes.addressof(update), address(stream),
         )  # fmt: skip
         return done, scores, self._gradient, self._sums
 
-    def _sparse_rows(self, sparse: Sparse, table: Floats, rows: int, batch: int) -> SparseRows:
+    def _sparse_rows(self, sparse: Sparse, sparse_weights: Floats, rows: int, batch: int) -> SparseRows:
         """The sparse part, with room for the entries of the largest batch."""
         ends = sparse.indptr[batch::batch] if rows > batch else sparse.indptr[-1:]
         most = int(np.diff(np.append(ends, sparse.indptr[-1]), prepend=0).max())
@@ -95,7 +99,7 @@ class LinearStep:
             self._room = np.empty(arrays * (most + most // 8), np.float32)
         values = None if sparse.values is None else address(sparse.values)
         return SparseRows(
-            address(sparse.indptr), address(sparse.indices), values, address(table), address(self._room),
+            address(sparse.indptr), address(sparse.indices), values, address(sparse_weights), address(self._room),
             len(self._room) // arrays,
         )  # fmt: skip
 

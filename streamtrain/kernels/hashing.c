@@ -64,31 +64,31 @@ void st_take(const uint32_t *hashes, const int32_t *codes, const uint8_t *valid,
 }
 
 /* List the entries of each row, which are hashes: of its missing numbers, of its categories, of their crosses. Missing
- * numbers are replaced by fill. crosses holds the number of columns of each cross and then these columns. sizes is the
+ * numbers are replaced by fill. hashes, shape (rows, count): those of categories come first. crosses holds the number of columns of each cross and then these columns. sizes is the
  * number of entries that the caller adds behind those of each row, for which a gap is left; it may be NULL. Returns the
  * number of entries. */
 int64_t st_entries(float *features, int64_t rows, int64_t width, const float *fill, const uint32_t *missing,
-                   const uint32_t *codes, int64_t count, int64_t categories, const int32_t *crosses, int64_t crossed,
-                   const uint32_t *seeds, const int64_t *sizes, int64_t *indptr, uint32_t *hashes)
+                   const uint32_t *hashes, int64_t count, int64_t categories, const int32_t *crosses, int64_t crossed,
+                   const uint32_t *seeds, const int64_t *sizes, int64_t *indptr, uint32_t *entries)
 {
     int64_t n = 0;
     indptr[0] = 0;
     for (int64_t r = 0; r < rows; r++) {
         float *row = features + r * width;
-        const uint32_t *code = codes + r * count;
+        const uint32_t *own = hashes + r * count;
         for (int64_t j = 0; missing && j < width; j++)
             if (row[j] != row[j]) {
                 row[j] = fill[j];
-                hashes[n++] = missing[j];
+                entries[n++] = missing[j];
             }
         for (int64_t j = 0; j < categories; j++)
-            hashes[n++] = code[j];
+            entries[n++] = own[j];
         const int32_t *cross = crosses;
         for (int64_t k = 0; k < crossed; k++, cross += 1 + cross[0]) {
             uint32_t h = seeds[k];
             for (int32_t i = 1; i <= cross[0]; i++)
-                h = add_word(h, code[cross[i]]);
-            hashes[n++] = not_zero(mixed(h));
+                h = add_word(h, own[cross[i]]);
+            entries[n++] = not_zero(mixed(h));
         }
         n += sizes ? sizes[r] : 0;
         indptr[r + 1] = n;

@@ -81,7 +81,7 @@ def hash_bytes(data: NDArray[np.uint8], offsets: NDArray[np.int64], seed: int) -
 
 
 def floats(numbers: NDArray[Any], bits: NDArray[np.uint8], offset: int) -> NDArray[np.float32] | None:
-    """Numbers as float32, shape (rows,); infinite where they are too large for it. None where no kernel knows their type.
+    """Numbers as float32, shape (rows,); infinite if too large. None if no kernel supports their type.
 
     bits: a row whose bit is 0 gets NaN. offset: the position of the first row's bit.
 
@@ -118,30 +118,31 @@ def take(hashes: Words, codes: NDArray[np.int32], valid: tuple[NDArray[np.uint8]
 
 
 def entries(
-    features: NDArray[np.float32], fill: NDArray[np.float32] | None, missing: Words, codes: Words | None,
+    features: NDArray[np.float32], fill: NDArray[np.float32] | None, missing: Words, hashes: Words | None,
     categories: int, crosses: Sequence[Sequence[int]], seeds: Words, sizes: NDArray[np.int64] | None, total: int,
 ) -> tuple[NDArray[np.int64], Words]:  # fmt: skip
-    """The entries of each row, which are hashes: of its missing numbers, of its categories, of their crosses.
+    """The entries of each row, which are hashes: of its missing numbers, its categories and their crosses.
 
-    features: shape (rows, width); where ``fill``, shape (width,), is given, it replaces NaN **in place**. missing: for each
-    column, the entry that says that its number is missing. codes: hashes of categories, shape (rows, codes), of which the
-    first ``categories`` are entries. crosses: the columns of codes of each cross. seeds: of each cross. sizes: how many
-    entries the caller adds behind those of each row. total: an upper bound of the number of entries.
+    features: shape (rows, width); if ``fill``, shape (width,), is given, it replaces NaN **in place**. missing: for each
+    column, the entry that says that its number is missing. hashes: of categories and of crossed columns, shape (rows,
+    hashes), of which the first ``categories`` are entries. crosses: the columns of ``hashes`` that each cross combines.
+    seeds: of each cross. sizes: how many entries the caller adds behind those of each row. total: an upper bound of the
+    number of entries.
 
     Returns indptr, shape (rows + 1,), and the entries, shape (entries,), with gaps for those that the caller adds.
     """
     rows, width = features.shape
-    count = 0 if codes is None else codes.shape[1]
-    indptr, hashes = np.empty(rows + 1, np.int64), np.empty(total, np.uint32)
+    count = 0 if hashes is None else hashes.shape[1]
+    indptr, result = np.empty(rows + 1, np.int64), np.empty(total, np.uint32)
     if (compiled := library()) is not None:
         flat = np.array([x for cross in crosses for x in (len(cross), *cross)], np.int32)
         n = compiled.st_entries(
             address(features), rows, width, None if fill is None else address(fill),
-            None if fill is None else address(missing), None if codes is None else address(codes), count, categories,
+            None if fill is None else address(missing), None if hashes is None else address(hashes), count, categories,
             address(flat), len(crosses), address(seeds), None if sizes is None else address(sizes), address(indptr),
-            address(hashes),
+            address(result),
         )  # fmt: skip
-        return indptr, hashes[:n]
+        return indptr, result[:n]
     absent = np.isnan(features) if fill is not None else np.zeros(features.shape, np.bool_)
     at = np.add.reduce(absent, axis=1, dtype=np.int64)
     fixed = categories + len(crosses)
@@ -149,19 +150,19 @@ def entries(
     np.cumsum(at + fixed + (0 if sizes is None else sizes), out=indptr[1:])
     row, column = np.nonzero(absent)
     rank = np.arange(len(row)) - np.repeat(np.cumsum(at) - at, at)
-    hashes[indptr[row] + rank] = missing[column]
+    result[indptr[row] + rank] = missing[column]
     if fill is not None:
         np.copyto(features, fill, where=absent)
     for j in range(categories):
-        assert codes is not None
-        hashes[indptr[:-1] + at + j] = codes[:, j]
+        assert hashes is not None
+        result[indptr[:-1] + at + j] = hashes[:, j]
     for k, cross in enumerate(crosses):
-        assert codes is not None
+        assert hashes is not None
         h = np.full(rows, seeds[k], np.uint32)
         for j in cross:
-            h = _add_word(h, codes[:, j])
-        hashes[indptr[:-1] + at + categories + k] = _finished(h)
-    return indptr, hashes[: int(indptr[-1])]
+            h = _add_word(h, hashes[:, j])
+        result[indptr[:-1] + at + categories + k] = _finished(h)
+    return indptr, result[: int(indptr[-1])]
 
 
 def find_slots(
@@ -170,7 +171,7 @@ def find_slots(
     """The slot of each hash, shape (hashes,), int32 (see `prepare.Vocabulary`).
 
     cells: the vocabulary, shape (size, 2), size a power of two: hash and slot. used: how many slots are taken, and how many
-    hashes were given one that is shared. Both are changed in place; cells only if ``claim``.
+    hashes got a shared slot. Both are changed in place; cells only if ``claim``.
     """
     if (compiled := library()) is not None:
         slots = np.empty(len(hashes), np.int32)

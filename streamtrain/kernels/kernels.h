@@ -139,8 +139,8 @@ void st_floats(const void *values, int64_t kind, const uint8_t *valid, int64_t o
 void st_take(const uint32_t *hashes, const int32_t *codes, const uint8_t *valid, int64_t offset, int64_t rows,
              uint32_t null, uint32_t *taken);
 int64_t st_entries(float *features, int64_t rows, int64_t width, const float *fill, const uint32_t *missing,
-                   const uint32_t *codes, int64_t count, int64_t categories, const int32_t *crosses, int64_t crossed,
-                   const uint32_t *seeds, const int64_t *sizes, int64_t *indptr, uint32_t *hashes);
+                   const uint32_t *hashes, int64_t count, int64_t categories, const int32_t *crosses, int64_t crossed,
+                   const uint32_t *seeds, const int64_t *sizes, int64_t *indptr, uint32_t *entries);
 void st_find_slots(const uint32_t *hashes, int64_t count, uint32_t *cells, int64_t size, int64_t claim, int64_t most,
                    int64_t sharing, int64_t *used, int32_t *slots);
 

@@ -1,10 +1,10 @@
-"""Texts to hashed n-grams of words and of characters, which are what a linear model learns from texts.
+"""From texts to hashed n-grams of words and of characters, from which a linear model learns.
 
-Such a model needs no vocabulary, as an n-gram is known by its hash (Weinberger et al. 2009, "Feature hashing for large scale
-multitask learning"). N-grams of characters make up for misspelling, inflection and writing without spaces.
+Such a model needs no vocabulary, because an n-gram is identified by its hash (Weinberger et al. 2009, "Feature hashing for
+large scale multitask learning"). N-grams of characters make up for misspelling, inflection and writing without spaces.
 
-- White space is what `str.isspace` says it is. Upper case becomes lower case as in `str.lower`, but always one code point
-  for one, and final sigma becomes sigma. Accents stay.
+- White space is defined by `str.isspace`. Upper case becomes lower case as in `str.lower`, but always one code point for one,
+  and final sigma becomes sigma. Accents stay.
 - A word is a run of letters, marks, numbers and ``_``; a single letter is a word too. N-grams of words ignore what is
   between the words.
 - N-grams of characters stay within a run of characters without white space. Punctuation belongs to the run, and so does a
@@ -37,10 +37,10 @@ __all__ = ["ngrams"]
 SparseRows = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]
 """indptr, hashes, values"""
 
-_ROOM = 1 << 12  # the least number of entries that there is room for at first
+_ROOM = 1 << 12  # room for at least this many entries at first
 _MOST_ROOM = 1 << 30
 _LOGARITHMS = [math.log(2), *(1 + math.log(n) for n in range(1, 256))]  # 1 + ln n; at 0, what a doubling of n adds
-_MOST_COUNTED = 1 << 24  # ngrams.c counts in float32, which counts no further
+_MOST_COUNTED = 1 << 24  # ngrams.c counts in float32, which is exact up to here
 
 
 def ngrams(
@@ -52,12 +52,12 @@ def ngrams(
     words, characters: the lengths of the shortest and the longest n-gram of each kind, up to 8; (0, 0) for none.
 
     The hash is of the n-gram, its kind and ``seed``, and never 0. The entries of a row are in the order in which their
-    n-grams first occur, words before characters; a missing text has none. The value of an n-gram that occurs n times is
+    n-grams first occur, words before characters; a missing text has no entries. The value of an n-gram that occurs n times is
     1 + ln n, and a little less from 256 times on, as only the upper 8 bits of n are used. The values of a row are then
-    scaled so that their squares add up to 1. Words and characters are scaled together: on generated texts that was better
-    than each kind by itself.
+    scaled so that their squares add up to 1. Words and characters are scaled together: on generated texts this was better
+    than scaling each kind separately.
 
-    Raises ValueError where lengths are below 1, above 8 or in the wrong order.
+    Raises ValueError if lengths are below 1, above 8 or in the wrong order.
 
     >>> data = np.frombuffer(b"to be or not to be", np.uint8)
     >>> texts = Texts(data, np.array([[0], [0]]), np.array([[18], [-1]], np.int32))
@@ -87,7 +87,7 @@ def _compiled(
     symbols, logarithms = _symbols(), np.array(_LOGARITHMS)
     fixed = [address(array) for array in (lengths, seeds, symbols, logarithms)]
     longest = int(sizes.max(initial=0))
-    # Room for most texts. Some have more n-grams, long ones above all, but room for the most possible would count as memory.
+    # Room for most texts. Long ones may have more n-grams, but room for the largest possible number would take memory.
     nbytes = int(np.maximum(sizes, 0).sum(dtype=np.int64))
     room = min(max(_ROOM, 2 * nbytes), _most(nbytes + len(sizes), lengths))
     indptr, row = np.zeros(rows + 1, np.int64), 0

@@ -1,8 +1,8 @@
 """Families of learners: how a learner is found by name, made for data of a given shape, and made again later.
 
-`FAMILIES` lists the built-in ones. Everything else has a name too: ``module:name`` is whatever Python imports there, and a
-plain name is an entry point of the group ``streamtrain.learners`` of an installed package. A name stands for a `Family`, or
-for a class or function that is called with a `LearnerShape` and returns a learner.
+`FAMILIES` lists the built-in ones. Other names are ``module:name``, which Python imports, and plain names, which are
+entry points of the group ``streamtrain.learners`` of an installed package. A name means a `Family`, or a class or function that
+is called with a `LearnerShape` and returns a learner.
 
 This module imports no numpy; a family is imported when a learner of it is made.
 """
@@ -17,16 +17,16 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import RunError, StreamtrainError, UsageError
-from streamtrain.learn.family_protocol import Family, LearnerShape, NewClasses
-from streamtrain.learn.own_code import missing_member
+from streamtrain.learn.family_protocol import ChecksSettings, Family, LearnerShape, NewClasses
+from streamtrain.learn.own_code import require_members
 
 if TYPE_CHECKING:
     from streamtrain.learn.learner import Learner
 
 __all__ = [
-    "ENTRY_POINTS", "FAMILIES", "Family", "LearnerShape", "NewClasses", "Recipe", "find_family", "is_family", "learner_name",
-    "learner_to_record", "name_of", "recipe", "recipe_of", "recorded_recipe", "require_name", "require_no_settings",
-    "require_savable",
+    "ENTRY_POINTS", "FAMILIES", "ChecksSettings", "Family", "LearnerShape", "NewClasses", "Recipe", "find_family",
+    "is_family", "learner_name", "learner_to_record", "name_of", "recipe", "recipe_of", "recorded_recipe",
+    "require_name", "require_no_settings", "require_savable",
 ]  # fmt: skip
 
 #: the built-in families by name, each as ``module:attribute``; the only list of them
@@ -36,8 +36,8 @@ ENTRY_POINTS = "streamtrain.learners"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a learner, and to make it again in another process. name: what finds the family there; None where
-    nothing does, so that the learner cannot be saved."""
+    """How to make a learner, and to make it again in another process. name: finds the family there; None if no name does,
+    and the learner cannot be saved."""
 
     name: str | None
     family: Family
@@ -57,11 +57,7 @@ class Recipe:
                 f"--learner {self.family.name}: calling it with {shape} raised {type(error).__name__}: {error}: it must take "
                 "this one argument and return a learner"
             ) from error
-        what = "which is a class" if isinstance(learner, type) else missing_member(learner)
-        if what is not None:
-            raise UsageError(
-                f"--learner {self.family.name}: returned a {type(learner).__name__}, {what}: see docs/learners.md"
-            )
+        require_members(learner, f"--learner {self.family.name}: returned a {type(learner).__name__}")
         return learner
 
     def describe(self) -> dict[str, Any]:
@@ -72,10 +68,20 @@ class Recipe:
     def is_built_in(self) -> bool:
         return self.name in FAMILIES
 
+    def check(self) -> None:
+        """Raise UsageError for settings that do not go together, as far as the family can tell."""
+        if isinstance(self.family, ChecksSettings):
+            self.family.check(self.settings)
+
+    def require_fits(self, target: str, task: str, classes: int) -> None:
+        """Raise UsageError for settings that do not fit a target: see `ChecksSettings`."""
+        if isinstance(self.family, ChecksSettings):
+            self.family.require_fits(self.settings, target, task, classes)
+
 
 @dataclass(frozen=True)
 class _NoSettings:
-    """The settings of a class or a function: it has none that streamtrain knows of."""
+    """A plain class or function has no settings."""
 
 
 @dataclass(frozen=True)
@@ -94,19 +100,24 @@ class _Called:
 
 
 def recipe(learner: Any = "linear", /, **settings: Any) -> Recipe:
-    """How to make a learner of that family.
+    """How to make a learner of a family.
 
     Parameters
     ----------
     learner
         A built-in family, ``module:name``, the name of an entry point; or a `Family`, class or function itself.
     settings
-        Of the family.
+        Settings of the family; those that are not given have their defaults.
+
+    Returns
+    -------
+    Recipe
+        Its ``make(shape)`` returns a new learner.
 
     Raises
     ------
     UsageError
-        For a name that nothing has, and settings that the family does not have.
+        For an unknown name, and for a setting that the family does not have.
 
     Example
     -------
@@ -114,45 +125,48 @@ def recipe(learner: Any = "linear", /, **settings: Any) -> Recipe:
     176
     """
     family = find_family(learner)
-    known = [field.name for field in fields(family.Settings)]
+    own = [field.name for field in fields(family.Settings)]
     for name in settings:
-        if name not in known:
+        if name not in own:
             raise UsageError(f"{name}: --learner {family.name} has no such setting")
     return Recipe(name_of(learner), family, family.Settings(**settings))
 
 
-def recipe_of(learner: Any, asked: Any) -> Recipe:
-    """How to make a learner of that family, with the fields of ``asked`` that are settings of it. Raises UsageError where a
-    setting of another family is not at its default: it would have no effect."""
+def recipe_of(learner: Any, settings: Any) -> Recipe:
+    """How to make a learner of that family. Of ``settings``, those fields count that are settings of the family. Raises
+    UsageError if a setting of another family is not at its default: it would have no effect."""
     family = find_family(learner)
     own = {field.name for field in fields(family.Settings)}
-    _require_own(asked, own, family.name)
-    settings = {name: getattr(asked, name) for name in own if hasattr(asked, name)}
-    return Recipe(name_of(learner), family, family.Settings(**settings))
+    _require_own(settings, own, family.name)
+    values = {name: getattr(settings, name) for name in own if hasattr(settings, name)}
+    return Recipe(name_of(learner), family, family.Settings(**values))
 
 
-def require_no_settings(learner: Any, asked: Any) -> None:
-    """Raise UsageError where a field of ``asked`` that is a setting of a family is not at its default: a learner that was
-    passed in as an object takes none."""
-    _require_own(asked, frozenset(), learner_name(learner))
+def require_no_settings(learner: Any, settings: Any) -> None:
+    """Raise UsageError if a field of ``settings`` that is a setting of a family is not at its default: a learner that was
+    passed in as an object has none."""
+    _require_own(settings, frozenset(), learner_name(learner))
 
 
-def _require_own(asked: Any, own: Set[str], owner: str) -> None:
+def _require_own(settings: Any, own: Set[str], owner: str) -> None:
     for name in FAMILIES:
         for field in fields(find_family(name).Settings):
-            if field.name not in own and hasattr(asked, field.name) and getattr(asked, field.name) != field.default:
+            if (
+                field.name not in own
+                and hasattr(settings, field.name)
+                and getattr(settings, field.name) != field.default
+            ):
                 flag = f"--{field.name.replace('_', '-')}"
                 raise UsageError(f"{flag}: is a setting of --learner {name}; {owner} has no such setting")
 
 
 def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -> Recipe:
-    """The recipe of a learner that a file names. given: what the user says that it is, None where they say nothing.
+    """The recipe of a learner that a file names. given: the learner that the user named, or None.
 
-    A file may come from a stranger, and importing a module runs its code: so what is neither built in nor installed is
-    imported only if the user names it too. Raises RunError otherwise, and where the names differ or nothing has the name.
+    A file may come from a stranger, and importing a module runs its code. So a learner that is neither built in nor installed
+    is imported only if the user names it too. Raises RunError otherwise, if the names differ, and for an unknown name.
     """
-    asked = None if given is None else name_of(given)
-    if given is not None and asked != name:
+    if given is not None and name_of(given) != name:
         raise RunError(f"--learner is {learner_name(given)}, the run has {name}: it must be the same")
     if given is None and ":" in name:
         raise RunError(
@@ -170,7 +184,7 @@ def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -
 
 
 def is_family(learner: Any) -> bool:
-    """Whether this names or makes learners, rather than being one."""
+    """Whether this names or makes learners, instead of being a learner."""
     makes = isinstance(learner, Family) or (callable(learner) and not hasattr(learner, "learn"))
     return isinstance(learner, str | type) or makes
 
@@ -192,13 +206,14 @@ def require_savable(learner: Any) -> None:
         return
     name, home = getattr(learner, "__qualname__", None), getattr(learner, "__module__", None)
     if not is_family(learner) or not isinstance(name, str):
-        why = "is an object, and nothing says how to make it again: pass its class, or a function that makes it"
+        why = "is an object, and cannot be made again: pass its class, or a function that makes it"
     elif home == "__main__":
         why = "is defined in the program itself, where no other program can import it: move it to a module of its own"
     else:
         why = "is defined inside a function, where nothing can import it: move it to the top level of its module"
     raise UsageError(
-        f"learner {learner_name(learner)} cannot be saved, as out and continue_from need: it {why}; see docs/learners.md"
+        f"learner {learner_name(learner)} cannot be saved, which out= and continue_from= require: it {why}; "
+        "see docs/learners.md"
     )
 
 
@@ -206,8 +221,8 @@ def require_savable(learner: Any) -> None:
 
 
 def find_family(learner: Any) -> Family:
-    """The family of that name; or what was passed in, as a family. Raises UsageError where nothing has the name, or it is
-    something else."""
+    """The family of that name; a class or function as a family. Raises UsageError for an unknown name, and for an object
+    that makes no learners."""
     if not isinstance(learner, str):
         return _as_family(learner, learner_name(learner))
     require_name(learner)
@@ -220,7 +235,7 @@ def find_family(learner: Any) -> Family:
 
 
 def require_name(name: str) -> None:
-    """Raise UsageError for what cannot be the name of a family. Imports nothing."""
+    """Raise UsageError unless this can be the name of a family. Imports nothing."""
     module, colon, attribute = name.partition(":")
     if colon and all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         return
@@ -231,16 +246,16 @@ def require_name(name: str) -> None:
 
 
 def name_of(learner: Any) -> str | None:
-    """The name by which another process finds this family, class or function; None where there is none."""
+    """The name by which another process finds this family, class or function; None if there is none."""
     if isinstance(learner, str):
         return learner
     module, name = getattr(learner, "__module__", None), getattr(learner, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str)) or module == "__main__":
         return None
-    found: Any = sys.modules.get(module)
+    value: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return f"{module}:{name}" if found is learner else None
+        value = getattr(value, part, None)
+    return f"{module}:{name}" if value is learner else None
 
 
 def _installed() -> dict[str, EntryPoint]:
@@ -261,7 +276,7 @@ def _loaded(point: EntryPoint) -> Any:
 def _imported(name: str) -> Any:
     module, _, path = name.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UsageError(f"--learner {name}: importing {module} failed: {error}") from error
@@ -271,10 +286,10 @@ def _imported(name: str) -> Any:
     except (Exception, SystemExit) as error:
         raise UsageError(f"--learner {name}: importing {module} raised {type(error).__name__}: {error}") from error
     for part in path.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             raise UsageError(f"--learner {name}: {module} has no {path!r}")
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def _as_family(value: Any, name: str) -> Family:

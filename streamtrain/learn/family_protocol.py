@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from streamtrain.learn.learner import Learner
 
-__all__ = ["Family", "LearnerShape", "NewClasses"]
+__all__ = ["ChecksSettings", "Family", "LearnerShape", "NewClasses"]
 
 
 @dataclass(frozen=True)
 class LearnerShape:
     """What a learner is made for. features: columns of the dense part. slots: columns of the sparse part (categories, text,
-    missing numbers). classes: how many classes are told apart, 0 for regression and for several targets of two classes by
-    themselves. targets: how many targets are learned at once.
+    missing numbers). classes: how many classes are learned; 0 for regression and for several binary targets. targets: how
+    many targets are learned at once.
 
     >>> LearnerShape(features=3, classes=2)
     LearnerShape(features=3, slots=0, classes=2, targets=1)
@@ -32,7 +32,7 @@ class LearnerShape:
 
 @runtime_checkable
 class Family(Protocol):
-    """A kind of learner, with settings of its own."""
+    """A kind of learner, with its own settings."""
 
     @property
     def name(self) -> str:
@@ -44,29 +44,42 @@ class Family(Protocol):
 
     @property
     def Settings(self) -> type[Any]:  # noqa: N802 (a class)
-        """A frozen dataclass: what can be asked of the family. All of its fields have defaults, and JSON can hold them."""
+        """A frozen dataclass of the family's settings. All of its fields have defaults, and JSON can hold them."""
 
     def make(self, shape: LearnerShape, settings: Any) -> Learner:
-        """A learner that has learned nothing yet. Raises UsageError for settings that cannot be."""
+        """A new learner. Raises UsageError for an invalid setting."""
+
+
+@runtime_checkable
+class ChecksSettings(Protocol):
+    """What a family can add: it refuses settings before a learner is made, in the words of the user. Without these methods
+    `Family.make` refuses them."""
+
+    def check(self, settings: Any) -> None:
+        """Raise UsageError for settings that do not go together, before any data are opened."""
+
+    def require_fits(self, settings: Any, target: str, task: str, classes: int) -> None:
+        """Raise UsageError for settings that do not fit a target. target: its name. task: ``classify`` or ``regress``.
+        classes: how many; 0 for regression, 2 where they are not known yet."""
 
 
 @runtime_checkable
 class NewClasses(Protocol):
-    """What a family can add: its learners can continue an older one, with other settings or with more classes. Without
-    these methods the settings must be the same, and so must the classes."""
+    """What a family may offer: its learners can continue an older one with other settings or with more classes. Without these
+    methods settings and classes must be the same."""
 
     def differences(
         self, new: tuple[Any, Any], old: tuple[Any, Any], *, more_classes: bool
     ) -> Mapping[str, tuple[Any, Any]]:
-        """What two learners, each given as (learner, settings), must have in common: by flag, the values of the new one and
-        of the old one. Those that differ are refused."""
+        """The values that must be the same in two learners, each given as (learner, settings): by flag, that of the new
+        learner and that of the old one. A difference is refused."""
 
     def require_new_classes(self, old: Learner, settings: Any, classes: Sequence[Any]) -> None:
-        """Raise UsageError unless the old learner can be continued with these classes, more than it knows, by these
+        """Raise UsageError unless the old learner can continue with these classes, which are more than it knows, and these
         settings."""
 
     def for_new_classes(
         self, state: dict[str, Any], old: Learner, new: Learner, positions: Sequence[int]
     ) -> dict[str, Any]:
-        """The state of the new learner, from that of the old one, which may be taken apart. positions: where the classes of
-        the old one are among those of the new one."""
+        """The state of the new learner, made from that of the old one, which may be modified. positions: of the old classes
+        among the new ones."""

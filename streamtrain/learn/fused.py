@@ -1,4 +1,4 @@
-"""Linear models: `PlainLinear`, and runs of batches in one call of a compiled kernel, where it can do what was asked."""
+"""Linear models: `PlainLinear`, and many batches in one call of a compiled kernel if it supports the settings."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Linear(PlainLinear):
     slots
         Columns of the sparse part. Any batch may come without one.
     targets
-        How many targets are learned at once, each by itself. With more than one, targets and predictions have shape
+        How many targets are learned at once, independently. With more than one, targets and predictions have shape
         (rows, targets).
     loss
         A name of ``LOSSES``, or a ``Loss``. By default squared, logistic or softmax, by the number of classes.
     optimizer
         A name of ``OPTIMIZERS``, or an ``Optimizer``.
     learning_rate
-        The optimizer's. By default what suits optimizer and loss.
+        Of the optimizer. Default: by optimizer and loss.
     learning_rate_schedule
         How the rate of the optimizers sgd and momentum falls with the rows.
     l1, l2
@@ -48,12 +48,12 @@ class Linear(PlainLinear):
         Whether a running average of the weights predicts: ``A += (W - A) * min(1, 4 / (n + 3))`` at batch n
         (polynomial-decay averaging, Shamir & Zhang 2013). For a slot, n counts the batches in which it occurred.
     parameters
-        Of the loss and the optimizer, as ``delta`` of huber.
+        Of the loss and the optimizer, such as ``delta`` of huber.
 
     Raises
     ------
     UsageError
-        For values that cannot be, and a loss or schedule that does not fit.
+        For a value out of range, and for a loss or schedule that does not fit.
 
     Notes
     -----
@@ -80,27 +80,27 @@ class Linear(PlainLinear):
 
     @property
     def can_run(self) -> bool:
-        """See `Fused`: one output, logistic or squared loss, the optimizer `Normalized`, an average, compiled kernels; no L1,
-        and no L2 where there is a sparse part."""
+        """Whether the compiled kernel supports this model: one output, logistic or squared loss, the optimizer
+        `Normalized`, an average, no L1, and no L2 with a sparse part."""
         plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
-        unpenalised = not self.l1 and (self._table is None or not self.l2)
+        unpenalised = not self.l1 and (self._sparse_weights is None or not self.l2)
         return COMPILED and plain and unpenalised and type(self.optimizer) is Normalized and self.average
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
     ) -> tuple[int, Floats, Floats | None]:
-        """See `Fused`."""
+        """Learn many batches in one call of the kernel: see `Fused.run`."""
         stats, sparse = self._stats, batch.sparse
-        table = None if sparse is None else self._table_for(sparse)
+        sparse_weights = None if sparse is None else self._require_slots(sparse)
         counts = np.array([stats.rows, stats.batches, stats.measured, stats.power, stats.noise])
         targets = batch.targets.astype(np.float32, copy=False)
         done, scores, gradient, sums = self._fused_for(maps).run(
             batch.features, size, targets, self._dense["squares"], counts, block,
-            step=self.learning_rate, l2=self.l2, forget=FORGET, sparse=sparse, table=None if table is None else table.array,
-            prior=self._priors,
+            learning_rate=self.learning_rate, l2=self.l2, forget=FORGET, sparse=sparse,
+            sparse_weights=None if sparse_weights is None else sparse_weights.array, prior=self._priors,
         )  # fmt: skip
-        if sparse is not None and table is not None:
-            table.use(sparse.indices)
+        if sparse is not None and sparse_weights is not None:
+            sparse_weights.use(sparse.indices)
         rows, batches, measured, power, noise = counts.tolist()
         self._stats = StreamStats(int(rows), int(batches), int(measured), power, noise)
         self._dense["steps"][...] = batches
@@ -113,13 +113,13 @@ class Linear(PlainLinear):
         return done, scores[: done * size + odd], sums
 
     def _learn_odd(self, gradient: Floats, sums: Floats, maps: Floats, rows: int) -> None:
-        """The rest of a step for a batch of which the kernel computed the gradient, but whose sums overflowed."""
+        """Finish the step of a batch whose gradient the kernel computed, but whose sums overflowed."""
         stats = self._count(rows)
         if is_measured(stats):
             squares = sums[1] * np.square(maps[2], dtype=np.float64)
-            stats.measure(float(np.add.accumulate(squares)[-1]), rows)  # one after the other, as the kernel adds them
+            stats.measure(float(np.add.accumulate(squares)[-1]), rows)  # added one after the other, as in the kernel
         assert self._fused is not None
-        stats.hear(self._fused.squared, rows)
+        stats.add_noise(self._fused.squared, rows)
         self._gradient[:] = gradient
         self._move(rows)
 

@@ -1,4 +1,4 @@
-"""What a learner is, and what more it can do."""
+"""What a learner is, and what it may offer beyond that."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Floats = NDArray[np.float32]
 class Learner(Protocol):
     """A model that learns from one batch at a time.
 
-    The same batches in the same order give the same bits. Nothing depends on how many rows are still to come.
+    The same batches in the same order give the same bits. Nothing may depend on how many rows follow.
 
-    A learner can say more about itself, by attributes: ``loss``, a name or an object with a ``name``, for reports;
+    A learner may describe itself by attributes: ``loss``, a name or an object with a ``name``, for reports;
     ``target_scale``, how a regression target is scaled before it is learned: ``"deviation"`` (the default; to mean 0 and
     standard deviation 1) or ``"mean"`` (divided by its mean, for counts). See also `Fused`.
     """
@@ -41,7 +41,7 @@ class Learner(Protocol):
             Shape (rows, features), float32.
         sparse
             The sparse part of the same rows. A learner for tables without categories or text may leave this parameter out:
-            it is given only to learners that have it.
+            it is passed only to learners that have it.
 
         Returns
         -------
@@ -50,15 +50,15 @@ class Learner(Protocol):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that learning changes, as arrays and numbers by name; copies."""
+        """Copies of everything that learning changes: arrays and numbers by name."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned, to the same bits. Raise an error, and change nothing, for a
-        state of another shape."""
+        """Continue from a state that ``state_dict`` returned, to the same bits. For a state of another shape, raise an error
+        and change nothing."""
 
     @property
     def state_bytes(self) -> int:
-        """Bytes that the learner takes in memory, known before the first row."""
+        """Bytes of memory that the learner takes, known before the first row."""
 
 
 @runtime_checkable
@@ -67,21 +67,21 @@ class Fused(Learner, Protocol):
 
     @property
     def can_run(self) -> bool:
-        """Whether `run` can be called, with these settings on this machine; it is the same at every call."""
+        """Whether `run` can be called with these settings on this machine. Always the same value."""
 
     @property
     def diverged(self) -> bool:
-        """Whether the last call met a gradient that is not finite."""
+        """Whether the last call of `run` stopped at a gradient that is not finite."""
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]
     ) -> tuple[int, Floats, Floats | None]:
-        """Learn batches of ``size`` rows that follow one another in ``batch``, whose rows have no weights.
+        """Learn successive batches of ``size`` rows. The rows of ``batch`` have no weights.
 
         Parameters
         ----------
         batch
-            Rows as they were read, numbers filled in; its features may be prepared **in place**.
+            Rows as they were read, with missing numbers filled in; its features may be prepared **in place**.
         size
             Rows of one batch; the last one may be smaller.
         maps
@@ -91,14 +91,14 @@ class Fused(Learner, Protocol):
 
         Returns
         -------
-        The number of batches learned, the predictions from before each, shape (rows,), and None. Where a batch has sums or a
-        gradient that are not finite the call ends there: then its predictions are among those returned, and its sums, which
-        are not in ``block``, come third. That batch is learned too, but for its sparse part, unless ``diverged``.
+        The number of batches learned; the predictions from before each, shape (rows,); and None. The call stops at a batch
+        with non-finite sums or gradient. It then returns the predictions of that batch too, and its sums, which are not
+        in ``block``, as the third value. The dense part of that batch is learned, unless ``diverged``.
         """
 
 
 def loss_name(learner: Any) -> str | None:
-    """The name of the learner's loss, None where it does not say."""
+    """The name of the learner's loss, None if it does not tell."""
     with Calling(learner, "loss raised"):
         loss = getattr(learner, "loss", None)
         name = loss if isinstance(loss, str) else getattr(loss, "name", None)
@@ -106,7 +106,7 @@ def loss_name(learner: Any) -> str | None:
 
 
 def target_scale(learner: Any) -> str:
-    """How the learner wants regression targets scaled: see `Learner`."""
+    """How regression targets are scaled for the learner: see `Learner`."""
     with Calling(learner, "target_scale raised"):
         return getattr(learner, "target_scale", None) or "deviation"
 
@@ -120,5 +120,5 @@ def takes_sparse(learner: Learner) -> bool:
 
 
 def learner_terms(learner: Learner) -> tuple[Term, ...]:
-    """What the memory plan counts for a learner."""
+    """The memory plan's term for a learner."""
     return (Term("learner", state_bytes_of(learner), "learner"),)

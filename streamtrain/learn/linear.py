@@ -27,7 +27,7 @@ _STATS_BYTES = 5 * 8
 
 
 class PlainLinear:
-    """See `Linear`, which adds the fused steps."""
+    """A linear model without the compiled steps that `Linear` adds."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class PlainLinear:
         if learning_rate is not None and not 0 < learning_rate < math.inf:
             raise UsageError(f"learning_rate is {learning_rate}: must be above 0, and finite")
         self.features, self.classes, self.slots, self.targets = features, classes, slots, targets
-        asked = {name: value for name, value in parameters.items() if value is not None}
-        own = {name: asked.pop(name) for name in parameters_of(optimizer) if name in asked}
-        self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"), **asked)
+        given = {name: value for name, value in parameters.items() if value is not None}
+        own = {name: given.pop(name) for name in parameters_of(optimizer) if name in given}
+        self.loss = get_loss(loss or {0: "squared", 2: "logistic"}.get(classes, "softmax"), **given)
         self.optimizer = get_optimizer(optimizer, learning_rate_schedule, **own)
         self.learning_rate = self.optimizer.default_learning_rate(self.loss) if learning_rate is None else learning_rate
         self.l1, self.l2, self.average = l1, l2, average
@@ -72,7 +72,7 @@ class PlainLinear:
         self._gradient = np.zeros(shape, np.float32)
         self._weights, self._average = self._dense["weights"], self._dense["average" if average else "weights"]
         slot_update = Update(self.optimizer.for_slots(), self.learning_rate, Penalty(l1, l2), average)
-        self._table = SparseWeights(slots, outputs, slot_update) if slots else None
+        self._sparse_weights = SparseWeights(slots, outputs, slot_update) if slots else None
         self._ones = np.ones(0, np.float32)
         self._stats = StreamStats()
 
@@ -89,36 +89,37 @@ class PlainLinear:
     @property
     def sparse_weights(self) -> Floats:
         """The weights of the sparse part that predict, shape (slots,) or (slots, outputs), float32."""
-        return np.zeros((0, *self._average.shape[1:]), np.float32) if self._table is None else self._table.predicting
+        none = np.zeros((0, *self._average.shape[1:]), np.float32)
+        return none if self._sparse_weights is None else self._sparse_weights.predicting
 
     @property
     def slots_used(self) -> int:
         """How many slots are part of a state: those up to the highest that occurred. Can be set to more, not to fewer."""
-        return 0 if self._table is None else self._table.used
+        return 0 if self._sparse_weights is None else self._sparse_weights.used
 
     @slots_used.setter
     def slots_used(self, slots: int) -> None:
-        if self._table is not None:
-            self._table.used = max(self._table.used, min(slots, self.slots))
+        if self._sparse_weights is not None:
+            self._sparse_weights.used = max(self._sparse_weights.used, min(slots, self.slots))
 
     def predict(self, X: Floats, sparse: Sparse | None = None) -> Floats:
         """Predictions for X, shape (rows, features), and the sparse part: see ``Learner.predict``."""
         margin = _margin(X, self._average)
         if sparse is not None:
-            margin += self._table_for(sparse).margins(sparse)
+            margin += self._require_slots(sparse).margins(sparse)
         return self.loss.predict(margin)
 
     def learn(self, batch: Batch) -> None:
-        """Take one step down the gradient of the batch's mean loss. For rows with weights see the class."""
+        """Take one step down the gradient of the batch's mean loss. Rows may have weights: see `Linear`."""
         batch = _weighing(batch)
         X, rows, sparse = batch.features, len(batch), batch.sparse
         if not rows:
             return
-        table = None if sparse is None else self._table_for(sparse)
+        sparse_weights = None if sparse is None else self._require_slots(sparse)
         stats = self._count(rows)
         if is_measured(stats):  # this pass over X would cost a fifth of the step
             stats.measure(float(np.vdot(X, X)) + _squares(sparse), rows)
-        gathered = None if sparse is None or table is None else table.gather(sparse, stats)
+        gathered = None if sparse is None or sparse_weights is None else sparse_weights.gather(sparse, stats)
         margin = _margin(X, self._weights)
         if gathered is not None:
             margin += gathered.margins(rows)
@@ -126,28 +127,28 @@ class PlainLinear:
             slope: NDArray[Any] = self.loss.gradient(margin, batch.targets)
         else:
             slope = self.loss.invariant(margin, batch.targets, batch.weights, self._reach(X, gathered))
-        stats.hear(float(np.vdot(slope, slope)) * rows / slope.size, rows)
+        stats.add_noise(float(np.vdot(slope, slope)) * rows / slope.size, rows)
         if len(self._ones) != rows:
             self._ones = np.ones(rows, np.float32)
         np.dot(X.T, slope, out=self._gradient[:-1])
         self._gradient[-1] = np.dot(self._ones, slope)
         self._move(rows)
-        if gathered is not None and table is not None:
+        if gathered is not None and sparse_weights is not None:
             gradient = gathered.gradient(slope)
             gradient *= np.array(1 / rows, np.float32)
-            table.move(gathered, gradient, stats)
+            sparse_weights.move(gathered, gradient, stats)
 
     def _reach(self, X: Floats, gathered: Gathered | None) -> Floats:
-        """How far a row with slope 1 moves its own margin, by the rates from before the batch: shape (rows,). With several
-        outputs, the mean over them."""
+        """How far a slope of 1 moves the margin of its own row, by the rates from before the batch; shape (rows,). With
+        several outputs, the mean over them."""
 
         def per_weight(rate: Floats | np.float32, count: int) -> Floats:
             return np.broadcast_to(rate.mean(axis=1) if rate.ndim == 2 else rate, (count,))
 
         rate = per_weight(self._update.rate(self._dense, self._stats), self.features + 1)
         reach: Floats = np.einsum("ij,ij,j->i", X, X, rate[:-1]) + rate[-1]
-        if gathered is not None and self._table is not None:
-            slots = per_weight(self._table.update.rate(gathered.state, self._stats), len(gathered.slots))
+        if gathered is not None and self._sparse_weights is not None:
+            slots = per_weight(self._sparse_weights.update.rate(gathered.state, self._stats), len(gathered.slots))
             reach += gathered.reach(slots, len(X))
         return reach / np.float32(len(X))
 
@@ -157,42 +158,42 @@ class PlainLinear:
         self._update.move(self._gradient, self._dense, self._stats)
 
     def _count(self, rows: int) -> StreamStats:
-        """Count a batch of so many rows, and return the counts."""
+        """Count a batch of so many rows; return the counts."""
         stats = self._stats
         stats.rows += rows
         stats.batches += 1
         return stats
 
-    def _table_for(self, sparse: Sparse) -> SparseWeights:
-        """The table of slots. Raises DataError where the sparse part has more columns than the model has slots."""
-        if self._table is None or sparse.width > self.slots:
+    def _require_slots(self, sparse: Sparse) -> SparseWeights:
+        """The weights of the sparse part. Raises DataError if the sparse part has more columns than the model has slots."""
+        if self._sparse_weights is None or sparse.width > self.slots:
             raise DataError(f"the sparse part has {sparse.width} columns; the model was made for {self.slots} slots")
-        return self._table
+        return self._sparse_weights
 
     @property
     def state_bytes(self) -> int:
         """Bytes of the weights, their average, the gradient, and what optimizer and penalties keep or allocate in a step. All
-        slots of the table count, though those that never occurred take no memory."""
+        slots count, though those that never occurred take no memory."""
         dense = sum(
             array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._update.penalty.on))
         )
-        table = 0 if self._table is None else self._table.array.nbytes
-        return dense + self._update.scratch_arrays * self._weights.nbytes + table + _STATS_BYTES
+        sparse_bytes = 0 if self._sparse_weights is None else self._sparse_weights.array.nbytes
+        return dense + self._update.scratch_arrays * self._weights.nbytes + sparse_bytes + _STATS_BYTES
 
     def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
-        """Copies of the weights, their average, what optimizer and penalties remember, the used slots of the table
-        (``sparse``), and the counts of `StreamStats`."""
+        """Copies of the weights, their average, what optimizer and penalties remember, the used slots (``sparse``),
+        and the counts of `StreamStats`."""
         state: dict[str, Any] = {name: array.copy() for name, array in self._dense.items()}
-        if self._table is not None:
-            state["sparse"] = self._table.state()
+        if self._sparse_weights is not None:
+            state["sparse"] = self._sparse_weights.state()
         return state | asdict(self._stats)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned. Raises KeyError for a state in which something is missing, and
-        DataError for one of a model of another shape; then nothing has changed."""
+        """Continue from a state that ``state_dict`` returned. Changes nothing and raises KeyError for an incomplete state,
+        DataError for the state of a model of another shape."""
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
         stats = StreamStats(rows, batches, measured, float(state["power"]), float(state["noise"]))
-        more = set(state) - {*self._dense, *asdict(stats), *(("sparse",) if self._table is not None else ())}
+        more = set(state) - {*self._dense, *asdict(stats), *(("sparse",) if self._sparse_weights is not None else ())}
         if more:
             raise DataError(
                 f"the state has {sorted(more)[0]!r}, which this model does not have: it belongs to another optimizer"
@@ -200,8 +201,8 @@ class PlainLinear:
         for name, array in self._dense.items():
             if np.shape(state[name]) != array.shape:
                 raise DataError(f"the state's {name} has shape {np.shape(state[name])}; the model's has {array.shape}")
-        if self._table is not None:
-            self._table.load(state["sparse"])
+        if self._sparse_weights is not None:
+            self._sparse_weights.load(state["sparse"])
         for name, array in self._dense.items():
             array[...] = state[name]
         self._stats = stats

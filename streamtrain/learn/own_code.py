@@ -11,7 +11,7 @@ from typing import Any
 
 from streamtrain.errors import LearnerError, StreamtrainError, UsageError
 
-__all__ = ["MEMBERS", "Calling", "is_own_code", "learner_title", "missing_member", "state_bytes_of", "state_of"]
+__all__ = ["MEMBERS", "Calling", "is_own_code", "learner_title", "require_members", "state_bytes_of", "state_of"]
 
 MEMBERS = ("learn", "predict", "state_dict", "load_state_dict", "state_bytes")
 _MISSING = object()
@@ -60,16 +60,17 @@ def _place(trace: TracebackType | None) -> str:
     return f" ({Path(frames[0].filename).name}:{lines[-1]})" if lines else ""
 
 
-def missing_member(learner: Any) -> str | None:
-    """What is wrong with the members of a learner, for messages; None where they are all there."""
+def require_members(learner: Any, title: str) -> None:
+    """Raise UsageError unless this is a learner. title: begins the message."""
+    if isinstance(learner, type):
+        raise UsageError(f"{title}, which is a class: see docs/learners.md")
     for name in MEMBERS:
         with Calling(learner, f"{name} raised"):
             member = getattr(learner, name, _MISSING)
         if member is _MISSING:
-            return f"which has no {name}"
+            raise UsageError(f"{title}, which has no {name}: see docs/learners.md")
         if name != "state_bytes" and not callable(member):
-            return f"whose {name} is {member!r}: it must be a method"
-    return None
+            raise UsageError(f"{title}, whose {name} is {member!r}: it must be a method: see docs/learners.md")
 
 
 def state_bytes_of(learner: Any) -> int:

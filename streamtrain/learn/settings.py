@@ -1,4 +1,4 @@
-"""What can be asked of the learner; the names of losses and optimizers, and where they are defined.
+"""Settings of the learner; the names of losses and optimizers, and where they are defined.
 
 A new loss or optimizer is one line in `LOSSES` or `OPTIMIZERS` and its class. A parameter of it is a field of `LinearSettings`
 that has the name of the field of that class.
@@ -45,7 +45,7 @@ class LearnerSettings:
 
 @dataclass(frozen=True)
 class LinearSettings:
-    """How the linear family learns. None means the default of loss and optimizer."""
+    """How the linear family learns. None: the default of loss or optimizer."""
 
     loss: str | None = option(
         None, "The loss.", group="learning", choices=tuple(LOSS_HOMES), otherwise="by the task", continues="same"

@@ -1,4 +1,4 @@
-"""The weights of the sparse part: a table with one row a slot. A batch changes the rows of the slots that occur in it."""
+"""The weights of the sparse part, one row a slot. A batch changes only the slots that occur in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Gathered:
-    """The slots that occur in a batch, and copies of their rows of the table.
+    """The slots that occur in a batch, and copies of their rows.
 
     slots: ascending, each once, shape (slots,). positions: the position in ``slots`` of each entry. rows: the row of each
     entry. values: see `Sparse`. copies: shape (slots, fields) or (slots, fields, outputs). state: views of it, by field.
@@ -34,7 +34,7 @@ class Gathered:
     state: dict[str, Floats]
 
     def margins(self, rows: int) -> Floats:
-        """The entries' part of each row's margin, shape (rows,) or (rows, outputs)."""
+        """What the entries add to each row's margin, shape (rows,) or (rows, outputs)."""
         return _summed(self.rows, _times(self.state["weights"][self.positions], self.values), rows)
 
     def gradient(self, slope: Floats) -> Floats:
@@ -50,11 +50,11 @@ class Gathered:
 class SparseWeights:
     """One row for each slot, shape (slots, fields) or (slots, fields, outputs), float32, in ``array``.
 
-    The fields are those of an `Update`, and where penalties are paid ``last``, the batch of a slot's last step. A slot that
-    never occurred is all zeros, and its pages take no memory. used: the number of slots up to the highest that occurred.
+    The fields are those of an `Update`; with penalties also ``last``, the batch of a slot's last step. A slot that never
+    occurred is all zeros and takes no memory. used: the number of slots up to the highest that occurred.
 
-    A batch changes only the slots that occur in it. Regularisation is lazy: the penalties of the batches in between are paid
-    when a slot occurs again, before anything is computed from it. Predictions and saved states do not have them yet.
+    Regularisation is lazy: the penalties of the batches in between are applied when a slot occurs again, before anything is
+    computed from it. Until then predictions and saved states do not include them.
     """
 
     def __init__(self, slots: int, outputs: int, update: Update) -> None:
@@ -64,7 +64,7 @@ class SparseWeights:
         self.used = 0
 
     def gather(self, sparse: Sparse, stats: StreamStats) -> Gathered:
-        """Copies of the slots that occur in these entries, with all penalties up to this batch paid."""
+        """Copies of the slots that occur in these entries, with all penalties up to this batch applied."""
         slots, positions = np.unique(sparse.indices, return_inverse=True)
         copies = self.array[slots]
         state = {name: copies[:, i] for i, name in enumerate(self.fields)}
@@ -83,7 +83,7 @@ class SparseWeights:
         self.used = max(self.used, int(slots.max(initial=-1)) + 1)
 
     def margins(self, sparse: Sparse) -> Floats:
-        """The entries' part of each row's margin by the weights that predict, shape (rows,) or (rows, outputs)."""
+        """What the entries add to each row's margin by the weights that predict, shape (rows,) or (rows, outputs)."""
         return _summed(_rows(sparse), _times(self.predicting[sparse.indices], sparse.values), len(sparse))
 
     @property
@@ -96,9 +96,9 @@ class SparseWeights:
         return self.array[: self.used].copy()
 
     def load(self, state: Floats) -> None:
-        """Continue from a copy that ``state`` returned. Raises DataError for one of a table of another shape."""
+        """Continue from a copy that ``state`` returned. Raises DataError for one of another shape."""
         if state.shape[1:] != self.array.shape[1:] or len(state) > len(self.array):
-            raise DataError(f"the state's table has shape {state.shape}; the model's has {self.array.shape}")
+            raise DataError(f"the state's sparse weights have shape {state.shape}; the model's have {self.array.shape}")
         self.array[len(state) : self.used] = 0
         self.used = len(state)
         self.array[: self.used] = state

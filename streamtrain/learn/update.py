@@ -18,12 +18,12 @@ __all__ = ["FORGET", "Update"]
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
 
-FORGET = 4.0  # of the average: step n counts by about n^(FORGET - 1), so early steps are forgotten
+FORGET = 4.0  # of the average: step n has a weight of about n^(FORGET - 1), so early steps are forgotten
 
 
 @dataclass(frozen=True)
 class Update:
-    """How weights take a step. It keeps nothing itself: ``state`` holds arrays by field, all of the weights' shape and zero
+    """How weights take a step. It has no state of its own: ``state`` holds arrays by field, all of the weights' shape and zero
     before the first step.
 
     averages: whether a running average is kept, ``A += (W - A) * min(1, 4 / (n + 3))`` at a weight's n-th step.
@@ -36,7 +36,8 @@ class Update:
 
     @cached_property
     def pays(self) -> bool:
-        """Whether a penalty is paid after the optimizer's update: there is one, and the optimizer does not apply it itself."""
+        """Whether a penalty is applied after the optimizer's update: there is one, and the optimizer does not apply it
+        itself."""
         return bool(self.penalty.l1 or self.penalty.l2) and not self.optimizer.penalises
 
     @property
@@ -70,9 +71,9 @@ class Update:
                 average *= (weights != 0) | (self.penalty.on == 0)
 
     def regularise_lazily(self, state: State, stats: StreamStats) -> None:
-        """Pay the penalties of the batches since each weight's last step, so that a weight that seldom occurs is penalised
-        as often as any other. ``stats`` counts the present batch already, which is not paid for here; ``last`` in the state
-        is the batch of the last step, and is set to the present one."""
+        """Apply the penalties of the batches since each weight's last step, so that a weight that seldom occurs is
+        penalised as often as any other. The present batch, which ``stats`` counts already, is not among them. ``last`` in
+        the state is the batch of the last step; it is set to the present one."""
         if self.pays:
             missed = stats.batches - 1 - state["last"]
             self.penalty.pay(state["weights"], self.rate(state, stats), state, np.maximum(missed, 0))

@@ -21,7 +21,7 @@ RowNumbers = Callable[[], NDArray[np.int64]]
 
 
 class BatchBuffer:
-    """Cuts batches of ``rows`` rows, and holds the first rows of a batch that began in a window that is used up."""
+    """Cuts batches of ``rows`` rows. A batch that begins in one window and ends in the next is gathered in a buffer."""
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.rows, self._layout = rows, layout

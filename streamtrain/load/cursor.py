@@ -1,4 +1,4 @@
-"""The position of a loader: a few integers, and a number for the order of rows in which they are valid."""
+"""The position of a loader: a few integers, and a hash of the order of rows for which they are valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamtrain.plan.order import VERSION
 __all__ = ["START", "checked", "nowhere", "order_of", "window_changed"]
 
 #: what comes next: the epoch, its window, and the row in it; how many rows were handed out to be learned; the next held-out
-#: window and row; how many rows to learn the window has, if some of them were handed out
+#: window and row; how many rows to learn the window has, if some of them were handed out already
 START = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0, "training": 0}
 
 
@@ -34,8 +34,8 @@ def order_of(rows: NDArray[np.int64], plan: Plan, seed: int, holdout: float) -> 
 
 
 def checked(state: Mapping[str, Any], order: int, *, holds_out: bool) -> dict[str, int]:
-    """The cursor in a state. holds_out: whether rows are held out. Raises UsageError for an impossible state, or one of
-    another order."""
+    """The cursor in a state. holds_out: whether rows are held out. Raises UsageError for an impossible state, and for the
+    state of another order."""
     if not isinstance(state, Mapping):
         raise UsageError(f"the state of a loader is a mapping, not a {type(state).__name__}")
     names = [*START, "order"]
@@ -54,7 +54,7 @@ def checked(state: Mapping[str, Any], order: int, *, holds_out: bool) -> dict[st
 
 
 def _whole_number(name: str, value: Any) -> int:
-    """An entry of a state as a number; it may be one of numpy's, after it was saved and loaded."""
+    """An entry of a state as a number; after saving and loading it may be a numpy number."""
     try:
         number = -1 if np.asarray(value).dtype == np.bool_ else operator.index(value)
     except TypeError:
@@ -74,7 +74,7 @@ def nowhere(cursor: Mapping[str, int]) -> UsageError:
 
 
 def window_changed(cursor: Mapping[str, int], training: int, ledger: Ledger | None) -> CorruptError:
-    """The error for a window that now has another number of rows to learn than when it was left."""
+    """The error for a window whose number of rows to learn has changed since the state was taken."""
     names = [] if ledger is None else [entry["chunk"] for entry in ledger.entries()]
     skipped = f"{', '.join(names[:3]) or 'none'}{' and more' if len(names) > 3 else ''}"
     return CorruptError(

@@ -1,4 +1,4 @@
-"""What the planner must know about the data and this process: the `Demand` of a plan."""
+"""The `Demand` of a plan: what the planner needs to know about the data and this process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from streamtrain.storage.reader import ChunkTable, Reader, Streams
 
 __all__ = ["column_shares", "demand_of"]
 
-_ASSUMED_BASELINE_BYTES = 120 * 10**6  # where the process cannot be measured
-_TEXT_COPIES = 3  # how much more a read of text takes than its bytes: dictionaries are made from it
-_SURVEY_BYTES = 6 * 10**6  # what the pass over the target leaves in memory: libraries, fragments
+_ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
+_TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
+_SURVEY_BYTES = 6 * 10**6  # that the pass over the target leaves in memory: libraries, fragments
 
 
 def demand_of(
     reader: Reader, table: ChunkTable, layout: Layout, *, is_surveyed: bool, terms: Sequence[Term],
     scratch_bytes: Callable[[int], int] | None,
 ) -> Demand:  # fmt: skip
-    """What a plan is made for, in this process as it is now. See `Source.plan`."""
+    """What to plan for, in this process as it is now. See `Source.plan`."""
     row_bytes, share, smallest = column_shares(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
     return Demand(
@@ -39,7 +39,7 @@ def demand_of(
         copied_row_bytes=_copied_row_bytes(reader, layout),
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
-        far=is_remote(reader),
+        is_remote=is_remote(reader),
         stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )
 
@@ -51,8 +51,8 @@ def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[fl
     row_bytes = sum(sizes[name] for name in layout.read)
     if getattr(reader, "row_oriented", False):  # reading some columns costs as much as reading all
         return row_bytes, 1.0, 1.0
-    # No metadata tells how long text is. What chunks decode to beyond the columns with a width may all be in columns that
-    # are read.
+    # Metadata do not tell how long text is. All decoded bytes beyond the columns with a width may be in columns that are
+    # read.
     loose = {column.name for column in layout.columns if not has_width(column.type)}
     decoded = float(table.decoded_bytes.sum()) / max(1, table.total_rows)
     text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0

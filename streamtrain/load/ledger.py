@@ -1,6 +1,6 @@
-"""The record of what was skipped: chunks that could not be read, and rows without a usable target.
+"""The record of skipped rows: chunks that could not be read, and rows without a usable target.
 
-It is exact, and the same every time that the data are read.
+It is exact, and the same for every pass over the data.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _NAMED = 3  # how many entries the error for too many skipped rows shows
 
 
 class Ledger:
-    """The chunks that are skipped, whole or some of their rows. Each has one entry, however often it is read.
+    """The skipped chunks and rows. Each chunk has one entry, however often it is read.
 
-    source: a name of the data, for people. total_rows: rows of the data. most: the share of them that may be skipped. Several
-    threads may use a ledger at once.
+    source: a name of the data, for messages. total_rows: rows of the data. most: the largest share of them that may be
+    skipped. Several threads may use a ledger at once.
 
     >>> ledger = Ledger("clicks", 1000, most=0.05)
     >>> ledger.skip_rows(4, "part#4", 3, "target 'y': 3 nulls")
@@ -41,7 +41,7 @@ class Ledger:
             return sum(entry["rows"] for entry in self._entries.values())
 
     def is_lost(self, number: int) -> bool:
-        """Whether the chunk with this number is skipped whole."""
+        """Whether all rows of the chunk with this number are skipped."""
         return number in self._lost
 
     def skip_chunk(self, number: int, key: str, rows: int, error: DataError) -> None:
@@ -76,7 +76,7 @@ class Ledger:
             return [dict(self._entries[number]) for number in sorted(self._entries)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Entries by the number of their chunk, and which chunks are skipped whole: what a resumed run needs."""
+        """Entries by the number of their chunk, and which chunks are skipped completely: what a resumed run needs."""
         with self._lock:
             return {"entries": {str(n): dict(e) for n, e in self._entries.items()}, "lost": sorted(self._lost)}
 

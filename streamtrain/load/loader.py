@@ -3,7 +3,7 @@
 One batch, step by step: `plan.order.windows` lists the pieces of the next window. A background thread (`prefetch`) hands
 them to the scheduler, one dask task a piece. Each task reads its chunk inside the byte gate and writes every row to its
 position in a free window buffer (`read`, `columns.layout`, `window`). The filled window waits for its turn. ``next()``
-cuts the next ``batch_size`` rows from it (`batches`). A window whose rows were all handed out is filled again.
+cuts the next ``batch_size`` rows from it (`batches`). Once all its rows were handed out, the buffer is filled again.
 The state is a few integers: nothing that is in a buffer is part of it.
 """
 
@@ -20,6 +20,7 @@ from streamtrain.load.batches import BatchBuffer, count_batches
 from streamtrain.load.cursor import START, checked, nowhere, order_of, window_changed
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.prefetch import Prefetcher
+from streamtrain.load.schedulers import require_cluster
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
 from streamtrain.memory.monitor import Monitor
@@ -35,34 +36,33 @@ class Loader:
     """Shuffled batches of exactly ``plan.batch_size`` rows: each training row once an epoch.
 
     Iterating runs to the end of the current epoch; iterating again runs the next one. The last batch of an epoch may be
-    smaller. Held-out rows arrive as batches of their own (``batch.held_out``), after the other rows of their window.
-    Close the loader, or use it in ``with``.
+    smaller. Held-out rows arrive as batches of their own (``batch.held_out``), after the other rows of their window. Close
+    the loader, or use it in ``with``.
 
     Parameters
     ----------
     source, plan
-        What to read, and how (`Source.plan`). If the target was not surveyed, the loader does it.
+        What to read, and how (`Source.plan`). If the target was not surveyed yet, the loader surveys it.
     seed, holdout
         The seed of the order, and the share of the rows that are for scoring only.
-    scheduler
-        ``"threads"`` or a ``distributed.Client``.
+    cluster
+        A ``distributed.Client``, or the address of a dask scheduler, whose workers read; None for threads of this process.
     epochs
-        How many epochs there will be; None for no end (the first windows of the next epoch are then read ahead).
+        How many epochs there will be; None for no end: then the first windows of the next epoch are read ahead.
     copy
         Whether batches are copies that outlive the next batch. By default they are views of buffers, valid until the
         next batch is requested. Copies take memory that is not part of the plan.
     monitor
-        Reads go one at a time while it says that the process is near its budget.
+        While it says that the process is near its budget, there is one read at a time.
     ledger
-        Chunks that cannot be read and rows without a usable target are entered here and left out; the other rows keep their
-        order. Without a ledger they are errors.
+        Unreadable chunks and rows without a usable target are entered here and left out. Without a ledger they are errors.
 
     Raises
     ------
     UsageError
-        For a hold-out that is not in [0, 1), a negative seed, or an unknown scheduler.
+        For a hold-out that is not in [0, 1), a negative seed, or an invalid cluster; later if it does not answer.
     DataError
-        Of every kind, for what is wrong in the data; also while iterating.
+        For an error in the data, also while iterating.
 
     Examples
     --------
@@ -75,19 +75,19 @@ class Loader:
     """
 
     def __init__(
-        self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, scheduler: Any = None,
+        self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, cluster: Any = None,
         epochs: int | None = None, copy: bool = False, monitor: Monitor | None = None, ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         if not 0 <= holdout < 1:
             raise UsageError(f"--holdout {holdout}: must be at least 0 and below 1")
         if seed < 0:
             raise UsageError(f"--seed {seed}: must not be negative")
+        require_cluster(cluster)
         if source.layout.target is not None and not source.layout.target.is_known:
             source = source.surveyed(ledger=ledger)
-        self.source, self.plan = source, plan
-        self._options: dict[str, Any] = {"scheduler": scheduler, "seed": seed, "holdout": holdout, "epochs": epochs}
+        self.source, self.plan, self._copies = source, plan, copy
+        self._options: dict[str, Any] = {"cluster": cluster, "seed": seed, "holdout": holdout, "epochs": epochs}
         self._options |= {"monitor": monitor, "ledger": ledger}
-        self._copies = copy
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
         self._cursor = dict(START)
@@ -105,7 +105,7 @@ class Loader:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """The name of each column of ``batch.features``: ``x``, ``X[2,5]`` for an entry, ``t.age`` for a part of a time."""
-        return tuple(self.source.layout.slots)
+        return tuple(self.source.layout.number_names)
 
     def state_dict(self) -> dict[str, int]:
         """The cursor: epoch, window and row to hand out next; rows seen; the next held-out window and row; and ``order``, a
@@ -113,10 +113,10 @@ class Loader:
         return {**self._cursor, "order": self._order}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another loader of the same order was when it returned this state; its threads may differ.
+        """Continue where a loader of the same order was when ``state_dict`` returned this state. Threads may differ.
 
-        Raises UsageError, and changes nothing, for what is not a state, and for a state of another order: other chunks, seed,
-        shuffle, batch size, hold-out or window rows. A position that does not exist is an error once iterating reaches it.
+        Raises UsageError, and changes nothing, for anything but a state, and for a state of another order: other chunks,
+        seed, shuffle, batch size, hold-out or window rows. A position that does not exist raises once iterating reaches it.
         """
         cursor = checked(state, self._order, holds_out=self._scoring is not None)
         self.close()
@@ -142,7 +142,7 @@ class Loader:
         return self._prefetcher.reader.seconds if self._prefetcher else 0.0
 
     def measured_bytes(self) -> dict[str, int]:
-        """What terms of the plan took: buffers by their size, reads by the most bytes that the gate held."""
+        """The measured bytes of terms of the plan: the size of buffers, and the most bytes that the gate held for reads."""
         batches, filling = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0), self._prefetcher
         buffers, reads = (filling.buffer_bytes, filling.gate.peak_bytes) if filling else (0, 0)
         return {"windows": buffers, "reads": reads, "batches": batches}
@@ -158,7 +158,7 @@ class Loader:
         return self
 
     def runs(self, most: int) -> Iterator[Batch]:
-        """Like iterating, but up to ``most`` consecutive batches of a window arrive as one; only the last may be smaller."""
+        """Like iterating, but up to ``most`` successive batches of a window arrive as one; only the last may be smaller."""
         self._ended = False
         while (batch := self._next(most if self._training.views else 1)) is not None:
             yield batch.copy() if self._copies else batch
@@ -233,7 +233,7 @@ class Loader:
         return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
 
     def _require(self, exists: bool) -> None:
-        """Raise UsageError if the position of the state does not exist, every time that a batch is requested."""
+        """Raise UsageError if the position of the state does not exist. Checked whenever a batch is requested."""
         if not exists:
             self.close()
             raise nowhere(self._cursor)
@@ -264,7 +264,7 @@ class Loader:
         return self._scoring.batch(held_out=True)
 
     def close(self) -> None:
-        """Stop reading, and release threads and buffers. The state stays: iterating continues from there."""
+        """Stop reading, and release threads and buffers. Iterating again continues from the state."""
         if self._prefetcher is not None:
             self._prefetcher.stop()
         self._prefetcher = self._window = None

@@ -12,7 +12,7 @@ from typing import Any
 from streamtrain.errors import DataError
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
-from streamtrain.load.schedulers import ClusterScheduler, make_scheduler
+from streamtrain.load.schedulers import ClusterScheduler, connected, make_scheduler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window, WindowOrder
 from streamtrain.memory.gate import ByteGate, never
@@ -30,17 +30,16 @@ _STOP_SECONDS = 1.0  # how long to wait for a read to end before it is abandoned
 class Prefetcher:
     """Fills windows from ``window`` of ``epoch`` on. `next` returns them in order, `release` takes back used ones.
 
-    As many windows are in flight as there are buffers: filling waits for a free one. An error arrives where its window would.
+    As many windows are in flight as there are buffers: filling waits for a free one. An error is raised in place of its window.
     """
 
     def __init__(
-        self, source: Source, plan: Plan, scheduler: Any, *, seed: int, holdout: float, epoch: int, window: int,
+        self, source: Source, plan: Plan, cluster: Any, *, seed: int, holdout: float, epoch: int, window: int,
         epochs: int | None, monitor: Monitor | None, ledger: Ledger | None,
     ) -> None:  # fmt: skip
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
         self._first, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
         self._stack = ExitStack()
-        self._scheduler = make_scheduler(scheduler, plan.threads)
         self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
         self.reader = PieceReader(
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
@@ -56,6 +55,7 @@ class Prefetcher:
             self._free.put(buffer)
         self._ready: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._scheduler = make_scheduler(self._stack.enter_context(connected(cluster)), plan.threads)
         self._stack.enter_context(steady_allocators())
         self._thread = threading.Thread(target=self._run, name="streamtrain-fill", daemon=True)
         self._thread.start()
@@ -75,7 +75,7 @@ class Prefetcher:
             return item
 
     def release(self, window: Window) -> None:
-        """Take back a window whose rows were all handed out."""
+        """Take back a window that is used up."""
         self._free.put(window)
 
     def stop(self) -> None:
@@ -121,12 +121,12 @@ class Prefetcher:
         if isinstance(self._scheduler, ClusterScheduler):
             self._fill_from_cluster(self._scheduler, window, placed)
         else:
-            tasks = [(partial(self.reader.read_lane, lane, window),) for lane in self.reader.lanes(placed)]
+            tasks = [(partial(self.reader.read_sequence, pieces, window),) for pieces in self.reader.sequences(placed)]
             for _ in self._scheduler.run(tasks):
                 pass
 
     def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, placed: list[Placed]) -> None:
-        """Have the cluster read whole chunks; pieces of streamed chunks are read here, where their streams are open."""
+        """Let the cluster read whole chunks; pieces of streamed chunks are read here, because their streams are open here."""
         placed = [
             (piece, positions) for piece, positions in placed if not self.reader.is_lost(piece, window, positions)
         ]

@@ -24,7 +24,7 @@ __all__ = ["PieceReader", "Placed", "Stopped", "load_chunk"]
 
 #: a piece, and a function that gives the positions of its rows in the window
 Placed = tuple[Piece, Positions]
-#: a function that takes the positions of lost rows, shape (rows,)
+#: takes the positions of lost rows, shape (rows,)
 Lose = Callable[[NDArray[np.int64]], None]
 
 
@@ -35,8 +35,8 @@ class Stopped(Exception):
 def load_chunk(
     reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]], skips: bool = False
 ) -> tuple[WindowArrays, list[NDArray[np.int64]]]:
-    """A whole chunk in arrays of its own, and the numbers of its rows without a usable target. This is what a worker of
-    a cluster returns. Without ``skips`` such a row is an error."""
+    """A whole chunk in its own arrays, and the numbers of its rows without a usable target, as a worker of a cluster returns
+    them. Without ``skips`` such a row is an error."""
     arrays = layout.buffers(chunk.rows)
     lost: list[NDArray[np.int64]] = []
     for columns in groups:
@@ -73,7 +73,7 @@ class PieceReader:
     """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that take rows from them.
 
     streamed: which chunks are read in slices, shape (chunks,): the plan has no memory for the whole of them. ledger:
-    chunks that cannot be read are entered here, and rows without a usable target left out; without it they are errors.
+    chunks that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors.
     """
 
     def __init__(
@@ -92,29 +92,29 @@ class PieceReader:
     def is_whole(self, piece: Piece) -> bool:
         return not self._streamed[piece.chunk]
 
-    def lanes(self, placed: Iterable[Placed]) -> list[list[Placed]]:
-        """Pieces in groups that are read one after the other. A stream is opened after the one before it has ended: no more
-        streams are open at a time than the plan has memory for."""
-        lanes: list[list[Placed]] = []
+    def sequences(self, placed: Iterable[Placed]) -> list[list[Placed]]:
+        """Sequences of pieces: those of one sequence are read one after the other. A stream opens after an earlier one has
+        ended, so no more streams are open at a time than the plan has memory for."""
+        sequences: list[list[Placed]] = []
         ended: list[list[Placed]] = []
         for piece, positions in placed:
             follows = bool(ended) and piece.start == 0 and not self.is_whole(piece)
-            lane = ended.pop() if follows else []
-            lane.append((piece, positions))
+            sequence = ended.pop() if follows else []
+            sequence.append((piece, positions))
             if not follows:
-                lanes.append(lane)
+                sequences.append(sequence)
             if not self.is_whole(piece) and piece.stop == int(self._table.rows[piece.chunk]):
-                ended.append(lane)
-        return lanes
+                ended.append(sequence)
+        return sequences
 
-    def read_lane(self, lane: Sequence[Placed], window: Window) -> None:
-        """`read` each of the pieces, in order."""
-        for piece, positions in lane:
+    def read_sequence(self, pieces: Sequence[Placed], window: Window) -> None:
+        """`read` each piece, in order."""
+        for piece, positions in pieces:
             self.read(piece, window, positions)
 
     def read(self, piece: Piece, window: Window, positions: Positions) -> None:
-        """Write each row of a piece to its position in the window. If it cannot be read, lose the rows and enter the
-        chunk in the ledger."""
+        """Write each row of a piece to its position in the window. If the chunk cannot be read, mark the rows as lost and
+        enter it in the ledger."""
         started = time.perf_counter()
         try:
             if not self.is_lost(piece, window, positions):
@@ -125,7 +125,7 @@ class PieceReader:
             self.seconds += time.perf_counter() - started
 
     def is_lost(self, piece: Piece, window: Window, positions: Positions) -> bool:
-        """Whether the piece belongs to a chunk that is skipped. If so, its rows are lost."""
+        """Whether the piece belongs to a skipped chunk. If so, its rows are marked as lost."""
         if self._ledger is None or not self._ledger.is_lost(piece.chunk):
             return False
         window.lose(positions(0, piece.rows))
@@ -170,7 +170,7 @@ class PieceReader:
         return _Stream(open_stream(self._reader, chunk, self._layout.read, self._slice_rows), chunk)
 
     def _require_readable(self, chunk: Chunk) -> None:
-        """Read a chunk to its end, only for its errors: what is learned from its first rows cannot be undone."""
+        """Read a chunk to its end only to find errors: what was learned from its first rows could not be undone."""
         stream = self._open(chunk)
         while stream.position < chunk.rows:
             self._check_stopped()

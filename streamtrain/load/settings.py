@@ -1,4 +1,4 @@
-"""What can be asked of the loading: which rows are learned, and what happens to those that cannot be read."""
+"""Settings of the loading: which rows are learned, and what happens to rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ON_ERROR = ("raise", "skip")
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """Which rows are learned, and what happens to those that cannot be read."""
+    """Which rows are learned, and what happens to rows that cannot be read."""
 
     holdout: float = option(0.0, "Share of rows that are scored, never learned.", group="data", least=0, below=1)
     missing_chunks: str = option(

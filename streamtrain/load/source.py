@@ -12,6 +12,7 @@ from streamtrain.batch import Batch
 from streamtrain.columns.choose import choose_features
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.role import Column, Unknown
+from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
@@ -24,10 +25,12 @@ from streamtrain.errors import (
 )
 from streamtrain.load.demand import column_shares, demand_of
 from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
 from streamtrain.memory.process import available_bytes, release_freed_memory
 from streamtrain.memory.sizes import parse_bytes
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
@@ -43,7 +46,7 @@ _SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
 
 @dataclass(frozen=True, repr=False)
 class Source:
-    """A reader, and the columns that are taken from it.
+    """A reader, and the columns that are read from it.
 
     `open` reads metadata only, `surveyed` the target, `with_roles` and `with_offsets` the first rows of some features.
 
@@ -52,9 +55,9 @@ class Source:
     reader, table
         The data, and the table of their chunks.
     layout
-        The columns, and where each of them is in a row of a window.
+        The columns, and the position of each in a row of a window.
     is_surveyed
-        Whether the values of the target were looked at.
+        Whether the values of the target were read.
 
     Examples
     --------
@@ -118,23 +121,25 @@ class Source:
         UsageError
             For an unknown role or task, and a wrong cross.
         """
-        reader = open_reader(data, missing_chunks=missing_chunks)
+        chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
+        settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
+        reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
         table = ChunkTable.of(reader.chunks())
         if table.total_rows == 0:
             raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
+        target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
             names = [target] if isinstance(target, str) else list(target)
             fields = [pick(reader.schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
-        columns = choose_features(
-            reader.schema, target=target, weight=weight, features=features, exclude=exclude, roles=roles
-        )
+        columns = choose_features(reader.schema, **settings)
         return cls(reader, table, Layout.of(reader.schema, columns, chosen_target, weight, crosses))
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
-        """Some columns of an open reader, without a target."""
+        """A source of the named columns of an open reader, without a target. roles: by column, where not the default. Raises
+        ColumnError and UsageError as `open` does."""
         columns = choose_features(reader.schema, features=features, roles=roles)
         return cls(reader, table, Layout.of(reader.schema, columns, None, None))
 
@@ -142,17 +147,36 @@ class Source:
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
         earlier: Target | None = None,
     ) -> Source:  # fmt: skip
-        """The source with the classes of its target known: reads that column alone (see `survey`).
+        """The same source with the classes of its target known. Reads only the column of the target.
 
-        classes: if given, the column is not read. earlier: the target of an earlier run. ledger: where chunks that
-        cannot be read and rows without a usable target are entered; without it they are errors.
+        Parameters
+        ----------
+        classes
+            The classes of the target; then the column is not read.
+        task
+            ``"classify"`` or ``"regress"``; by default what fits the type of the target.
+        ledger
+            Chunks that cannot be read and rows without a usable target are entered here; without it they are errors.
+        earlier
+            The target of an earlier run; its task, offset and classes are kept, and new classes are added.
+
+        Returns
+        -------
+        Source
+
+        Raises
+        ------
+        UsageError
+            For classes of several targets, another target than the earlier one, and classes of another type.
+        DataError
+            For a target that cannot be learned: nulls, NaN, a single class, too many distinct values.
         """
         target = self.layout.target
         if target is not None:
             if target.parts and classes is not None:
                 raise UsageError("--classes: is for one target, but there are several: leave it out")
             if earlier is not None and earlier.names != target.names:
-                raise UsageError(f"--target {target.name}: the old run learned {earlier.name}: give the same")
+                raise UsageError(f"--target {target.name}: the old run has target {earlier.name}: give the same")
             options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
             parts = {name: None if earlier is None else earlier.part(name) for name in target.names}
             target = Target.of(
@@ -162,17 +186,18 @@ class Source:
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def with_layout(self, layout: Layout) -> Source:
+        """The same source with another layout."""
         return replace(self, layout=layout)
 
     def with_roles(self, ledger: Ledger | None = None) -> Source:
-        """The source with the roles that only values tell: strings that read like sentences become text. Reads the first rows
-        of such columns. ledger: where chunks that cannot be read are entered, and the next chunk is taken; without it they are
-        errors."""
+        """The same source with the roles that depend on values: strings that read like sentences become text. Reads the
+        first rows of such columns. ledger: chunks that cannot be read are entered here, and the next chunk is read; without
+        it they are errors. Raises CorruptError if no chunk can be read."""
         return self._with_first_rows("role", ledger)
 
     def with_offsets(self, ledger: Ledger | None = None) -> Source:
-        """The source with the offsets of wide numbers and of times, from the first rows of these columns. ledger: as in
-        `with_roles`."""
+        """The same source with the offsets of wide numbers and of times, from the first rows of these columns. ledger and
+        errors: as in `with_roles`."""
         return self._with_first_rows("offset", ledger)
 
     def _with_first_rows(self, unknown: Unknown, ledger: Ledger | None) -> Source:
@@ -193,7 +218,7 @@ class Source:
         raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
 
     def _told_by(self, chunk: Chunk, columns: Mapping[str, Column]) -> dict[str, Column]:
-        """The columns with what the first rows of a chunk tell, by name."""
+        """The columns by name, completed from the first rows of a chunk."""
         names, told = list(columns), {}
         at_once = len(names) if chunk.decoded_bytes <= _SAMPLE_BYTES else 1
         for start in range(0, len(names), at_once):
@@ -217,19 +242,25 @@ class Source:
         Parameters
         ----------
         memory
-            The budget of the process: bytes, or text such as ``"512MB"``. By default half of the memory that is available.
+            The budget of the process: bytes, or text such as ``"512MB"``. Default: half of the available memory.
         batch_size, window_rows, threads, shuffle
-            As in `fit`; by default a function of the chunk table.
+            As in `fit`. Default: by the number and size of the rows.
         terms
-            What else the process holds while rows are loaded.
+            Terms of what else the process holds while rows are loaded.
         window_bytes
-            The most that a default window decodes to.
+            The largest default window, in decoded bytes.
         scratch_bytes
-            A function from rows to the bytes that they take while they are learned.
+            (rows of a batch) -> bytes that these take while they are learned.
 
         Returns
         -------
-        A plan. It may not fit the budget: see `Plan.require_fits`.
+        Plan
+            It may not fit the budget: see `Plan.require_fits`.
+
+        Raises
+        ------
+        UsageError
+            For a size below 1; SizeError for a memory that does not parse.
         """
         available = available_bytes()
         half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
@@ -244,7 +275,7 @@ class Source:
         )  # fmt: skip
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
-        """The same error with the row's chunk and number, and the name of the column."""
+        """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""
         if error.row is None:
             return error
         position = int(batch.rows[error.row])
@@ -252,8 +283,8 @@ class Source:
         where = f"row {position - int(self.table.starts[chunk]):,} of {self.table[chunk].key}"
         if error.column is None:
             return BadValueError(f"{where}: {error}")
-        slot = self.layout.slots[error.column]
+        feature = self.layout.number_names[error.column]
         return BadValueError(
-            f"feature {slot!r} is infinite, or too large for float32, in {where}: say what to do with it "
+            f"feature {feature!r} is infinite, or too large for float32, in {where}: say what to do with it "
             "when the model is fitted, --infinities clip or --infinities missing"
         )

@@ -28,21 +28,21 @@ from streamtrain.storage.reader import Chunk, ChunkTable, Reader
 
 __all__ = ["survey"]
 
-_MOST_CLASSES = 1000  # distinct integers that are taken for classes without --task classify
+_MOST_CLASSES = 1000  # distinct integers that count as classes without --task classify
 _MOST_COUNTED = 10_000  # distinct values of any type: their counts are in memory
 _BLOCK_ROWS = 8192
 _BAD_VALUES = "null, NaN or infinite values (or too large for float32)"
-_SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices: the pass must take less memory than training
+_SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices, so that the pass takes less memory than training
 
 
 def survey(
     reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
     ledger: Ledger | None = None, earlier: Target | None = None,
 ) -> Target:  # fmt: skip
-    """The target with what its column holds; only that column is read.
+    """The target with its classes, or its offset and moments; only its column is read.
 
-    With ``classes`` nothing is read, unless there is a ``ledger``: chunks that cannot be read, nulls and NaN are entered
-    there and skipped. earlier: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
+    ledger: chunks that cannot be read, nulls and NaN are entered there and skipped. With ``classes`` and without a ledger
+    nothing is read. earlier: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
 
     Raises ColumnError for a column that cannot be a target; BadValueError for nulls and NaN (how many, in which files);
     DataError for a single class, and for more than 1,000 distinct integers without ``task``; UsageError for classes of
@@ -50,7 +50,7 @@ def survey(
     """
     field = pick(reader.schema, name, "target")
     if earlier is not None and task not in (None, earlier.task):
-        raise UsageError(f"--task {task}: the old run learned to {earlier.task} {name!r}: leave --task out")
+        raise UsageError(f"--task {task}: the old run has task {earlier.task} for {name!r}: leave --task out")
     own_task = resolve_task(field, task if earlier is None else earlier.task)
     named = None if classes is None else _named_classes(field, own_task, classes, earlier)
     if named is not None and ledger is None:
@@ -67,12 +67,12 @@ def survey(
         if ledger is not None and (bad := tally.skipped(chunk.key)):
             ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
     if ledger is not None and ledger.rows == table.total_rows:
-        raise CorruptError(f"nothing is left: every row is skipped, the first for: {ledger.entries()[0]['error']}")
+        raise CorruptError(f"no row is left: all are skipped, the first because of: {ledger.entries()[0]['error']}")
     return tally.target() if named is None else Target(name, own_task, named, rows=table.total_rows)
 
 
 def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> None:
-    """Add the values of a chunk. skipping: the target that tells which values to skip; without it they are counted as bad."""
+    """Add the values of a chunk. skipping: the target that says which values to skip; without it these are counted as bad."""
     for values in _slices(reader, chunk, name):
         good = None if skipping is None else skipping.usable(values)
         if good is None:
@@ -85,7 +85,7 @@ def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping:
 
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:
     if task != "classify":
-        raise UsageError("--classes: a regression has none; leave it out, or give --task classify")
+        raise UsageError("--classes: is for classification; leave it out, or give --task classify")
     kind = value_type(field.type)
     try:
         if pa.types.is_boolean(kind):
@@ -94,7 +94,7 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: 
             values = {int(c) if pa.types.is_integer(kind) else float(c) for c in classes}
         else:
             values = {str(c) for c in classes}
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
     all_classes = _with_earlier(field.name, values, earlier)
@@ -151,11 +151,11 @@ class _Tally:
             self._add_classes(values, where)
 
     def skip(self, rows: int, where: str) -> None:
-        """Count values of a chunk that are left out."""
+        """Count skipped values of a chunk."""
         self._skipped[where] += rows
 
     def skipped(self, where: str) -> int:
-        """How many values of a chunk were left out."""
+        """How many values of a chunk were skipped."""
         return self._skipped[where]
 
     def _add_numbers(self, numbers: NDArray[np.float64], where: str) -> None:
@@ -210,7 +210,7 @@ class _Tally:
         classes = _with_earlier(self._name, self._counts, self._earlier)
         if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
-            raise DataError(f"target {self._name!r} has one class ({only}): there is nothing to learn to tell apart")
+            raise DataError(f"target {self._name!r} has one class ({only}): a classifier needs at least two classes")
         shares = np.array([self._counts[c] for c in classes]) / self._rows
         within = np.array([self._squares[c] for c in classes]) / self._rows
         variance = float((shares * (1 - shares)).sum())  # 0 if all rows have the same class

@@ -17,7 +17,7 @@ from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["Positions", "Window", "WindowOrder", "WindowRows"]
 
-_HASHED_ROWS = 65_536  # rows at a time, when held-out rows are looked for
+_HASHED_ROWS = 65_536  # rows at a time, when held-out rows are searched
 
 
 class Positions(Protocol):
@@ -104,7 +104,7 @@ class WindowOrder:
         return np.arange(first, last) if self.keys is None else row_positions(first, last, self.training, self.keys)
 
     def data_rows(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The rows of the data that are at these positions; same shape. The inverse of `positions`."""
+        """The rows of the data at these positions; same shape. The inverse of `positions`."""
         learned = positions < self.training
         rows, chosen = np.empty(len(positions), np.int64), positions[learned]
         if self.keys is not None:
@@ -120,7 +120,7 @@ class WindowOrder:
     @cached_property
     def _before_held(self) -> NDArray[np.int32]:
         """How many rows to learn come before each held-out row in the order of the data; shape (held-out rows,), ascending.
-        Only made when `data_rows` needs it."""
+        Computed only when `data_rows` needs it."""
         held = [
             np.flatnonzero(held_out(np.arange(first, last), self.holdout)) + (start + first - data_start)
             for start, data_start, piece in zip(
@@ -134,7 +134,7 @@ class WindowOrder:
 
 @dataclass(frozen=True)
 class WindowRows:
-    """The rows that a filled window holds: those of its order, without the lost ones, in the same order.
+    """The rows of a filled window: those of its order without the lost ones, in the same order.
 
     training: rows to learn. count: all rows. gaps: for each lost row, how many of the remaining rows come before it.
     """
@@ -153,7 +153,7 @@ class WindowRows:
 
 
 class Window:
-    """A buffer that is filled again and again: new memory for each window would cost as much as the copy into it.
+    """A buffer that is filled again and again: new memory for each window would cost as much as copying the rows into it.
 
     Shuffling costs nothing extra: each row is written directly to its position.
     """
@@ -165,7 +165,7 @@ class Window:
         self._lost: list[NDArray[np.int32]] = []
 
     def begin(self, order: WindowOrder) -> None:
-        """Get ready for the rows of this order."""
+        """Prepare for the rows of this order."""
         self.order, self._lost = order, []
         self.arrays.clear()
 

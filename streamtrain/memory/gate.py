@@ -22,7 +22,7 @@ class ByteGate:
     """Admits work while the bytes that it declares fit under a limit together.
 
     limit_bytes: the limit. near: whether the process is near its budget; while it is, work is admitted one at a time.
-    held_bytes, peak_bytes: what is declared by the work under way, and the most that it has been.
+    held_bytes, peak_bytes: bytes that the work under way has declared, now and at the peak.
 
     >>> gate = ByteGate(100)
     >>> with gate.hold(60):
@@ -42,8 +42,7 @@ class ByteGate:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Wait until ``size_bytes`` fit, and hold them for the block. Raises BudgetExceeded for more than the limit, which can
-        never fit."""
+        """Wait until ``size_bytes`` fit, and hold them for the block. Raises BudgetExceeded if they are above the limit."""
         if size_bytes > self.limit_bytes:
             raise BudgetExceeded(
                 f"a read needs {format_bytes(size_bytes)}, but the plan leaves {format_bytes(self.limit_bytes)} "
@@ -62,12 +61,12 @@ class ByteGate:
                 self._changed.notify_all()
 
     def _admits(self, size_bytes: int) -> bool:
-        if self._closed or not self.held_bytes:  # one read may always go on, or nothing would ever be read
+        if self._closed or not self.held_bytes:  # one read is always admitted, otherwise the run would stop
             return True
         return self.held_bytes + size_bytes <= self.limit_bytes and not self._near()
 
     def close(self) -> None:
-        """Let all waiting work through, because the run is over."""
+        """Admit all waiting work, because the run is over."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

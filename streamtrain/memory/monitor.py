@@ -1,9 +1,9 @@
-"""Holds the process to its budget while it works: samples its memory, and sets a limit that the system enforces.
+"""Keeps the process within its budget: samples its memory, and sets a limit that the system enforces.
 
 There are three lines of defence behind the plan. Near the budget the gate admits one read at a time, and freed memory is
-given back to the system. Over the budget the work is stopped with BudgetExceeded. And because a sample only sees what has
-already happened, ``RLIMIT_DATA`` is lowered while the work lasts: one large allocation, in anybody's learner or reader,
-fails with a MemoryError, which becomes BudgetExceeded too.
+given back to the system. Over the budget the work is stopped with BudgetExceeded. And because a sample comes too late
+for one large allocation, ``RLIMIT_DATA`` is lowered meanwhile: such an allocation, in any learner or reader, fails with a
+MemoryError, which becomes BudgetExceeded too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
 __all__ = ["Monitor"]
 
 _SAMPLE_SECONDS = 0.01
-_NEAR_SHARE = 0.98  # of the budget: from here on there is one read at a time
+_NEAR_SHARE = 0.98  # of the budget: above it there is one read at a time
 _TRIM_SECONDS = 0.5  # at least, before freed memory is given back again
 _JOIN_SECONDS = 1.0
 _STACK_BYTES = 1 << 20  # of each new thread, instead of 8 MiB: the limit counts stacks as soon as they are mapped
@@ -34,8 +34,8 @@ _BLAS_BYTES = 2 * (34 << 20)  # buffers of threads that are in BLAS at the same 
 class Monitor:
     """Watches the process during one piece of work. Used as a context manager.
 
-    budget_bytes: the most that the process may take. planned: bytes of the plan's terms, by name. measured: what terms have
-    really taken, where that is known; for the message. stops: whether going over the budget is an error; otherwise it
+    budget_bytes: the most that the process may take. planned: bytes of the plan's terms, by name. measured: measured bytes
+    of terms, where known; for the message. stops: whether going over the budget is an error; otherwise it
     becomes a warning in ``warnings``, and no limit is set. watch: called a hundred times a second, from the thread of the
     monitor.
 
@@ -60,7 +60,7 @@ class Monitor:
         self._most_bytes = max(budget_bytes, predicted_peak(planned) + _STACKS_BYTES + _BLAS_BYTES)
 
     def near(self) -> bool:
-        """Return whether the process is so close to its budget that nothing should be read ahead."""
+        """Return whether the process is so near its budget that nothing should be read ahead."""
         return self._near
 
     def over(self) -> bool:
@@ -94,9 +94,7 @@ class Monitor:
             peak, budget = peak_bytes(), format_bytes(self.budget_bytes)
             taken = "" if peak is None else f", of which the process had taken {format_bytes(peak)}"
             failed = f"an allocation failed ({str(error) or type(error).__name__})"
-            raise BudgetExceeded(
-                self._message(f"{failed}: the budget of {budget}{taken}, has no room for it")
-            ) from error
+            raise BudgetExceeded(self._message(f"{failed}: does not fit the budget of {budget}{taken}")) from error
 
     def _message(self, what: str) -> str:
         measured = self._measured()
@@ -109,7 +107,7 @@ class Monitor:
         ]
         total = format_bytes(predicted_peak(self._planned))
         advice = (
-            "give a larger --memory; or find out what takes it: `streamtrain profile`, learners and readers of your own"
+            "give a larger --memory; or find out what takes it: `streamtrain profile`, your own learners and readers"
         )
         return "\n".join([f"{what}; planned {total}:", *lines, f"What would help: {advice}."])
 
@@ -122,7 +120,7 @@ class Monitor:
 
     def _sample(self) -> None:
         sizes = resident_now()
-        if sizes is None:  # this system has no way to measure it
+        if sizes is None:  # this system cannot measure it
             self._done.set()
             return
         resident, now = sizes[0], time.perf_counter()
@@ -144,7 +142,7 @@ class _DataLimit:
         self._stack_bytes = 0
 
     def lower(self, monitor: Monitor, most_bytes: int) -> None:
-        """Let the process grow to ``most_bytes``, and always by what stacks and BLAS buffers take."""
+        """Let the process grow to ``most_bytes``, and in any case by the size of stacks and BLAS buffers."""
         square = np.zeros((256, 256), np.float32)
         square @ square  # BLAS maps its buffer at its first use; where that fails, it ends the process
         mapped, resident = mapped_data_bytes(), resident_now()

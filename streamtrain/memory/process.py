@@ -1,4 +1,4 @@
-"""The memory of this process: what it takes now and at its peak, what it could still take, and allocators that give back.
+"""The memory of this process: now, at its peak, and what is available; and allocators that give memory back.
 
 The measured peak is ``VmHWM`` of ``/proc/self/status``, reset when a run starts; ``getrusage`` would report the peak of the
 parent process. Only Linux has these files: elsewhere the functions return None.
@@ -68,7 +68,7 @@ def peak_bytes() -> int | None:
 
 
 def reset_peak() -> None:
-    """Let `peak_bytes` start again from what is resident now; does nothing where there is no Linux.
+    """Let `peak_bytes` start again from what is resident now; does nothing on other systems than Linux.
 
     Garbage is collected first, so that what an earlier run left in cycles does not count.
     """
@@ -103,10 +103,10 @@ def available_bytes(root: str | Path = "/") -> int | None:
 
 
 def _cgroup_room(root: Path, path: str, limit: str, usage: str, cache: str) -> list[int]:
-    """Return what is left under the limits of a cgroup and of the groups above it.
+    """Return the bytes left under the limits of a cgroup and of the groups above it.
 
-    The kernel counts cached pages of files as used, but gives them up on demand, so they count as free here: after one pass
-    over large data nothing else would be left.
+    The kernel counts cached pages of files as used, but gives them up on demand, so they count as free here: otherwise one pass
+    over large data would leave nothing free.
     """
     group, room = root / path.lstrip("/"), []
     while group.is_relative_to(root):

@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write and read them, the sum of named terms, and shares that add up."""
+"""Sizes in bytes as text, the sum of named terms, and shares that add up to 1."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def parse_bytes(size: float | str) -> int:
 
 
 def parse_budget(size: float | str) -> int:
-    """A memory budget in bytes. Raises SizeError as `parse_bytes`, and for a bare number that is too small
-    to be meant as bytes.
+    """A memory budget in bytes. Raises SizeError as `parse_bytes` does, and for a bare number that is too small
+    to mean bytes.
 
     >>> parse_budget("512MB")
     512000000

@@ -1,4 +1,4 @@
-"""Memory over time: what a process takes, moment by moment, in a record that stays small however long a run is."""
+"""The memory of a process over time, in a record that stays small however long a run is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamtrain.memory.process import resident_now
 
 __all__ = ["Timeline"]
 
-_MOST = 512  # moments: beyond that the smaller of every two is dropped, and the next come half as often
+_MOST = 512  # moments: above that the smaller of every two is dropped, and the interval doubles
 _FIRST_SECONDS = 0.2  # between two moments, at first
 _STAGES = ("train", "validate")
 _GAUGES = ("rows", "window_bytes", "reading_bytes")
@@ -24,9 +24,9 @@ _UNKNOWN = -1
 
 
 class Timeline:
-    """At most 512 moments of a run, in 33 kB. Between two of them 0.2 seconds pass at first; each time that the record is
-    full, the moment of every two with less resident memory is dropped, and the next ones come half as often. A run that goes
-    on continues the record (``state_dict``). One thread may record while another one reads.
+    """At most 512 moments of a run, in 33 kB. The first are 0.2 seconds apart. Whenever the record is full, of every two
+    moments the one with less resident memory is dropped, and the interval doubles. A resumed run continues the record
+    (``state_dict``). One thread may record while another one reads.
 
     >>> timeline = Timeline()
     >>> timeline.record(0.0, "train", {"rows": 0, "window_bytes": 4_000})
@@ -83,7 +83,7 @@ class Timeline:
             return {"moments": self._moments[: self._count].copy(), "clock": np.array([self._interval, self._next])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue a record. Raises ValueError or LookupError for what ``state_dict`` does not return."""
+        """Continue a record. Raises ValueError or LookupError for anything that ``state_dict`` did not return."""
         moments, clock = np.asarray(state["moments"]), np.asarray(state["clock"])
         if moments.dtype != np.int64 or moments.shape[1:] != (len(_COLUMNS),) or len(moments) > _MOST:
             raise ValueError(f"a timeline of shape {moments.shape}, {moments.dtype}")

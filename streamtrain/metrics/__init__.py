@@ -17,11 +17,29 @@ VERSION = 1  # of the sums: a run cannot be resumed with another version
 
 
 def make_metrics(task: str, classes: int = 0, targets: Sequence[str] = ()) -> Classification | Regression | Several:
-    """Make the metrics for a task, 'classify' or 'regress'.
+    """Make the metrics for a task.
 
-    classes: how many. targets: the names of the targets, where there are several; each is a number, or has two classes.
-    Raises UsageError for another task, for fewer than two classes, and for several targets of more than two classes.
+    Parameters
+    ----------
+    task
+        ``"classify"`` or ``"regress"``.
+    classes
+        How many classes there are.
+    targets
+        The names of the targets, if there are several; each is a number, or has two classes.
 
+    Returns
+    -------
+    Metrics
+        `Classification`, `Regression` or `Several`.
+
+    Raises
+    ------
+    UsageError
+        For another task, fewer than two classes, and several targets of more than two classes.
+
+    Example
+    -------
     >>> make_metrics("regress").result()
     {'loss': None, 'rmse': None, 'mae': None, 'r2': None}
     >>> list(make_metrics("classify", 2, ["rain", "snow"]).per_target())

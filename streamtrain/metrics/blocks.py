@@ -1,7 +1,7 @@
 """Collects rows into blocks, because a few large numpy calls cost less than many small ones.
 
-Sums are taken block by block in float64, so that neither the size of the batches nor reading a result on the way changes a
-bit of the final result.
+Sums are taken block by block in float64, so that the final result has the same bits for any batch size, and also if results
+are read on the way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Blocks:
 
     def __init__(self, values: int, totals: int) -> None:
         self._pending = np.ones((values + 1, BLOCK), np.float32)
-        self._weighted = False  # whether any pending row may have another weight than one
+        self._weighted = False  # whether the weight of a pending row may differ from 1
         self._filled = 0
         self._totals = np.zeros(totals)
 
@@ -55,7 +55,7 @@ class Blocks:
         if not self._filled:
             return self._totals
         pending = self._pending[:, : self._filled]
-        # Decided by the rows alone, so that neither a resume nor an explicit weight of one changes a bit.
+        # Depends on the rows alone, so that neither resuming nor an explicit weight of 1 changes a bit.
         weights = pending[-1] if self._weighted and (pending[-1] != 1).any() else None
         return self._merge(self._totals, self._score(weights, *pending[:-1]))
 

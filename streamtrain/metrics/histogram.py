@@ -98,8 +98,8 @@ def calibration_error(histogram: Doubles) -> float | None:
 
 
 def calibration_error_bound(histogram: Doubles) -> float | None:
-    """Return the largest possible error of `calibration_error`: the mean of half the width of a row's bin, and twice what
-    rows can move between two groups in the bins that lie on a border of groups."""
+    """Return the largest possible error of `calibration_error`: the mean of half the width of each row's bin, plus twice
+    the sum that rows in bins on a border can move between two groups."""
     low, high, both = _EDGES[:-1], _EDGES[1:], histogram.sum(axis=0)
     borders = np.arange(1, GROUPS) / GROUPS
     at = np.searchsorted(_EDGES, borders, side="right") - 1

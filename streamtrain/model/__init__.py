@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from streamtrain.model.model import Model, diverged, load_model
+from streamtrain.model.loading import load_model
+from streamtrain.model.model import Model, diverged
 
 __all__ = ["Model", "diverged", "load_model"]

@@ -24,7 +24,7 @@ def describe_layout(layout: Layout) -> dict[str, Any]:
 
 
 def layout_of(description: Mapping[str, Any]) -> Layout:
-    """The layout from its description. A description that `describe_layout` did not make can raise any error."""
+    """The layout of a description. Anything that `describe_layout` did not return can raise any error."""
     several = [
         Target(**{**t, "classes": tuple(t["classes"]), "counts": tuple(t.get("counts", ()))})
         for t in description["targets"]

@@ -1,6 +1,6 @@
 """The files of a model.
 
-``model.safetensors`` holds every array and number that learning changes, ``model.json`` everything that is text. Neither
+``model.safetensors`` holds every array and number that learning changes, ``model.json`` all text and settings. Neither
 contains code; identical weights give identical bytes; a flipped bit is noticed when the files are read.
 """
 
@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
 from streamtrain.state import make_durable
 
-__all__ = ["FORMAT", "naming_damage", "read_description", "read_state", "write_files"]
+__all__ = ["FORMAT", "naming_damage", "read_description", "read_state", "require_storable", "write_files"]
 
 FORMAT = 3
 _ARRAYS, _DESCRIPTION = "model.safetensors", "model.json"
@@ -32,15 +34,32 @@ def write_files(folder: Path, description: Mapping[str, Any], state: Mapping[str
     make_durable(folder / _DESCRIPTION)
 
 
+def require_storable(name: str, state: Mapping[str, Any]) -> None:
+    """Raise RunError unless a learner's state consists of arrays and numbers, by name, which a file without pickle can hold."""
+    for key, value in state.items():
+        if not isinstance(key, str):
+            raise RunError(f"--learner {name}: its state_dict() has the key {key!r}: keys must be text")
+        try:
+            dtype = np.asarray(value).dtype
+        except ValueError:  # a list of lists of different lengths
+            dtype = np.dtype(object)
+        if isinstance(value, np.ma.MaskedArray) or not tensors.can_hold(dtype):
+            what = type(value).__name__ + (f" of {dtype}" if isinstance(value, np.ndarray) else "")
+            raise RunError(
+                f"--learner {name}: its state_dict() has {key!r}, a {what}: a file can hold only arrays and numbers, of at "
+                "most 64 bits"
+            )
+
+
 def read_description(folder: Path) -> dict[str, Any]:
-    """The description in a run folder. Raises RunError where there is none; a damaged one can raise any error (see
+    """The description in a run folder. Raises RunError if there is none; a damaged one can raise any error (see
     `naming_damage`)."""
     if not (folder / _DESCRIPTION).is_file():
         if (folder / "checkpoints").is_dir():
             raise RunError(
                 f"{folder}: the model is not written yet: `streamtrain fit DATA --out {folder} --resume` writes it"
             )
-        what = "has no model.json" if folder.is_dir() else "no such folder"
+        what = "has no model.json" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         raise RunError(f"{folder}: not a run ({what}): name the folder that `streamtrain fit --out` wrote")
     description: dict[str, Any] = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
     if description["format"] != FORMAT:
@@ -51,7 +70,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def read_state(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays beside a description. Raises RunError where their checksum differs from the one in the description."""
+    """The arrays beside a description. Raises RunError if their checksum is not the one in the description."""
     found = tensors.load(folder / _ARRAYS)
     if found.sha256 != description["sha256"]:
         raise RunError(
@@ -63,7 +82,8 @@ def read_state(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def naming_damage(folder: Path) -> Iterator[None]:
-    """Turn every error of the block into a RunError that names the folder: files from anywhere can contain anything."""
+    """Turn every error of the block into a RunError that names the folder: files may come from anywhere and contain
+    anything."""
     try:
         yield
     except _DAMAGES as error:

@@ -1,7 +1,7 @@
 """A warm start: a new model continues from what an older one has learned, and may know more classes.
 
-With the same classes the state is taken as it is, to the same bits. With more classes the family of the learner says what
-becomes of it (see `learn.family.NewClasses`; `learn.new_classes` has how linear models do it).
+With the same classes the state is loaded to the same bits. With more classes the family of the learner widens it (see
+`learn.family.NewClasses`; for linear models see `learn.new_classes`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["require_target", "start_from"]
 
 
 def start_from(new: Model, old: Model) -> None:
-    """Load what the old model has learned into a new one, made for the same columns and with the same settings, but for
-    those that its family lets change; its target may have more classes. At its peak this holds a copy of the old state and
-    one of the new state.
+    """Load what the old model has learned into a new one. The new model has the same columns and settings, except for settings
+    that its family lets change; its target may have more classes. At the peak this holds a copy of the old state and one of
+    the new state.
 
-    Raises UsageError, and changes nothing, where the new model cannot continue the old one.
+    Raises UsageError, and changes nothing, if the new model cannot continue the old one.
 
     >>> import pyarrow as pa
     >>> from streamtrain.columns.choose import choose_role
@@ -50,22 +50,22 @@ def start_from(new: Model, old: Model) -> None:
 
 def require_target(target: Target, old: Model, recipe: Recipe | None = None) -> None:
     """Raise UsageError unless a model of this target can continue the old one. recipe: of the new learner. Can be called
-    before there is a new model."""
+    before the new model exists."""
     if (target.names, target.task) != (old.target.names, old.task):
         raise UsageError(
-            f"the old run learned to {old.task} {listed(old.target.names)}; asked is to {target.task} "
-            f"{listed(target.names)}: give the same --target and --task, or fit a new run"
+            f"the old run has target {listed(old.target.names)} ({old.task}); this fit has {listed(target.names)} "
+            f"({target.task}): give the same --target and --task, or fit a new run"
         )
     for was, now in zip(old.target.several, target.several, strict=True):
         if was.offset != now.offset:
             raise UsageError(
-                f"target {was.name!r} is counted from {was.offset:g} in the old run, here from {now.offset:g}: "
+                f"target {was.name!r} has offset {was.offset:g} in the old run, {now.offset:g} here: "
                 "survey the data with the old run's target"
             )
         there = set(now.classes)
         if lost := [c for c in was.classes if c not in there]:
             raise UsageError(
-                f"target {was.name!r}: the old run knows {listed(lost)}, which is not among the classes here "
+                f"target {was.name!r}: the old run has class {listed(lost)}, which is not among the classes here "
                 f"({listed(now.classes)}): name all of them in --classes"
             )
         if len(there) == len(was.classes) and now.classes != was.classes:
@@ -83,37 +83,33 @@ def require_target(target: Target, old: Model, recipe: Recipe | None = None) -> 
 def _require_same_columns(new: Layout, old: Layout) -> None:
     if shape_of_rows(new) != shape_of_rows(old) or new.features != old.features:
         raise UsageError(
-            f"the old run learned from {_columns(old)}; asked are {_columns(new)}: give the same --features, --as and --cross, "
-            "in the same order"
+            f"the old run has the features {_columns(old)}; this fit has {_columns(new)}: give the same --features, --as and "
+            "--cross, in the same order"
         )
     for mine, its in zip(new.columns, old.columns, strict=True):
         if mine.offset != its.offset and mine.type == its.type:
             raise UsageError(
-                f"feature {mine.name!r} is counted from {its.offset:g} in the old run, here from {mine.offset:g}: take the "
+                f"feature {mine.name!r} has offset {its.offset:g} in the old run, {mine.offset:g} here: take the "
                 "layout from the old model"
             )
 
 
 def _require_same_settings(new: Model, old: Model) -> None:
     if new.recipe is None or old.recipe is None:
-        raise UsageError(
-            "a learner that was passed in as an object: only its owner knows how it continues; load its state yourself"
-        )
+        raise UsageError("the learner was passed in as an object, so it cannot be continued: load its state yourself")
     compared: dict[str, tuple[Any, Any]] = {
-        "--hash-bits": (new.preparation.slots.bits, old.preparation.slots.bits),
+        "--hash-bits": (new.preparation.vocabulary.bits, old.preparation.vocabulary.bits),
         "--learner": (new.recipe.name, old.recipe.name),
     }
     if new.recipe.name == old.recipe.name:
         compared |= _settings_of_learners(new, old)
     for name, (here, there) in compared.items():
         if here != there:
-            raise UsageError(
-                f"the old run has {name} {there}; asked is {here}: a run that continues it must have the same"
-            )
+            raise UsageError(f"the old run has {name} {there}; this fit has {here}: give the same")
 
 
 def _settings_of_learners(new: Model, old: Model) -> Mapping[str, tuple[Any, Any]]:
-    """What must be the same of two learners of one family: all settings, unless the family says which."""
+    """The values that must be the same in two learners of one family: all settings, unless the family selects them."""
     assert new.recipe is not None and old.recipe is not None
     if isinstance(new.recipe.family, NewClasses):
         mine, its = (new.learner, new.recipe.settings), (old.learner, old.recipe.settings)

@@ -1,8 +1,7 @@
 """How a model takes a step. There are two ways.
 
-`Fused.run` takes rows as they were read, or prepared, and does everything in one call, for as many batches as the preparation
-stays the same for. All else, rows with weights too, is prepared, predicted by `Learner.predict`, and learned by
-`Learner.learn`.
+`Fused.run` prepares, predicts and learns several batches in one call, for as long as the preparation stays the same. All
+other batches, also those with weights, are prepared, predicted by `Learner.predict` and learned by `Learner.learn`.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _PROBABILITY_ERROR = 1e-3  # what rounding may do to the probabilities of a user
 
 
 class Steps:
-    """The steps of a model: its preparation, its learner and the scale of its target, together. fused: the learner, where it
-    takes whole runs of batches. class_weights: one for each class, or none."""
+    """The steps of a model: its preparation, its learner and the scale of its target, together. fused: the learner, if it
+    learns several batches in one call; otherwise None. class_weights: one for each class, or none."""
 
     def __init__(
         self, layout: Layout, preparation: Preparation, learner: Learner, scale: TargetScale | None,
@@ -61,7 +60,7 @@ class Steps:
         return predictions[0] if len(predictions) == 1 else np.concatenate(predictions)
 
     def predict(self, prepared: Batch) -> Floats:
-        """Predict prepared rows. Raises DataError where the learner's predictions are not of the shape that they must be."""
+        """Predict prepared rows. Raises DataError if the learner's predictions have a wrong shape."""
         with self._predicting:
             if self._takes_sparse:
                 predictions = self.learner.predict(prepared.features, prepared.sparse)
@@ -92,14 +91,14 @@ class Steps:
             )
 
     def _weighted(self, batch: Batch) -> Batch:
-        """The batch with the weights of its rows' classes."""
+        """The batch; the weight of each row is multiplied by that of its class."""
         if not len(self._class_weights):
             return batch
         weights: Floats = self._class_weights[batch.targets]
         return replace(batch, weights=weights if batch.weights is None else weights * batch.weights)
 
     def _batches_at_once(self, batch: Batch, start: int, size: int) -> int:
-        """How many batches can be learned in one call: as many as the preparation stays the same for."""
+        """How many batches can be learned in one call: those for which the preparation stays the same."""
         numbers = self.preparation.numbers
         if self.fused is None or self.scale is not None or batch.weights is not None or numbers.maps is None:
             return 1
@@ -107,8 +106,8 @@ class Steps:
         return 1 if numbers.has_new_columns(batch.features[start : start + most * size]) else most
 
     def _train_weighted(self, batch: Batch) -> Floats:
-        """Learn the rows that weigh something. The others are ignored, and their predictions are 0."""
-        if batch.weights is None or (batch.weights == 1).all():  # rows that weigh 1 are rows without a weight
+        """Learn the rows with a weight above 0. The others are ignored, and their predictions are 0."""
+        if batch.weights is None or (batch.weights == 1).all():  # weights of 1 are the same as no weights
             return self._train_one(batch if batch.weights is None else replace(batch, weights=None))
         if batch.weights.all():
             return self._train_one(batch)
@@ -149,7 +148,7 @@ class Steps:
         return predictions
 
     def _train_run(self, batch: Batch, size: int) -> Floats:
-        """Learn several batches in one call; fewer where one of them needs a closer look."""
+        """Learn several batches in one call; fewer if one of them has numbers that are not finite."""
         fused, numbers = self.fused, self.preparation.numbers
         assert fused is not None and numbers.maps is not None
         filled, missing = self.preparation.fill_missing(batch, learn=True)
@@ -159,10 +158,10 @@ class Steps:
         if sums is None:
             return predictions
         odd = slice(learned, len(predictions))
-        if missing is not None:  # put back what was missing: the rows behind are passed again
+        if missing is not None:  # restore the missing numbers: the following rows are passed again
             batch.features[odd.stop :][missing[odd.stop :]] = np.nan
         if not self.preparation.checks_finite and self.preparation.check_finite(batch.features[odd]):
-            return predictions[:learned]  # something is missing in this batch, of which nothing was learned
+            return predictions[:learned]  # numbers are missing in this batch, and nothing was learned from it
         try:
             numbers.update_from_sums(sums, batch.features[odd], None if missing is None else missing[odd])
         except BadValueError as error:
@@ -173,8 +172,8 @@ class Steps:
 
 
 def diverged(what: str, learner: Learner) -> DivergedError:
-    """The error for numbers that ran out of bounds while learning."""
+    """The error for numbers that are no longer finite."""
     remedy = "give a smaller --learning-rate, or use --optimizer normalized"
     if is_own_code(learner):
         remedy = f"{learner_title(learner)} learns or predicts numbers that are not finite: its code must avoid them"
-    return DivergedError(f"the model diverged: {what} is not finite any more: {remedy}")
+    return DivergedError(f"the model diverged: {what} is no longer finite: {remedy}")

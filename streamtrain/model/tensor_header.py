@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read without trust: it may be damaged, or made to do harm.
+"""The header of a safetensors file. It is not trusted: it may be damaged, or made to do harm.
 
 A file is 8 bytes with the length of its header (little-endian), the header (JSON, padded with spaces to whole 8 bytes) and
 the bytes of the arrays, little-endian and without gaps: https://huggingface.co/docs/safetensors/index#format
@@ -29,7 +29,7 @@ _MAX_AXES, _MAX_SIZE = 64, 1 << 63  # numpy's limits
 
 
 class TensorFileError(ValueError):
-    """A file that is damaged or not of this format. The message does not name the file: whoever asked for it knows it."""
+    """A file that is damaged or not of this format. The caller adds the file name."""
 
 
 class Entry(NamedTuple):
@@ -81,7 +81,7 @@ def _parse(text: bytes) -> tuple[dict[str, str], list[Entry]]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata are not all text")
     for string in (*header, *metadata, *metadata.values()):
-        string.encode()  # JSON can escape half a character, which nobody could write again
+        string.encode()  # JSON can escape half a character, which cannot be written again
     entries = sorted((_entry(name, value) for name, value in header.items()), key=lambda entry: entry[3:])
     for entry, end in zip(entries, [0, *(entry.stop for entry in entries)], strict=False):
         if entry.start != end:
@@ -100,7 +100,7 @@ def _entry(name: str, value: Any) -> Entry:
         raise ValueError(f"array {shown(name)} must have dtype, shape and data_offsets, and nothing else")
     kind, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(kind, str) or kind not in DTYPES:
-        raise ValueError(f"array {shown(name)} is of type {shown(str(kind))}, which cannot be read here")
+        raise ValueError(f"array {shown(name)} is of type {shown(str(kind))}, which is not supported")
     if not (isinstance(shape, list) and isinstance(offsets, list) and len(shape) <= _MAX_AXES and len(offsets) == 2):
         raise ValueError(f"array {shown(name)} has an impossible shape or data_offsets")
     if not all(type(n) is int and 0 <= n < _MAX_SIZE for n in shape + offsets):  # True is no size

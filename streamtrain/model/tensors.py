@@ -1,7 +1,7 @@
-"""Arrays in a file of the safetensors format: written by the format's library, read into place by a loader of our own.
+"""Arrays in a file of the safetensors format: written by the format's library, read by our own loader.
 
-The library's loader copies what it reads, or leaves pages of the file in memory; ours reads each array straight into the
-memory where it stays, believes no size before it has compared it with the file's, and hashes on the way.
+The library's loader copies what it reads, or leaves pages of the file in memory. Ours reads each array straight into its
+final memory, compares every size with the file's before it uses it, and computes the hash on the way.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Contents", "TensorFileError", "can_hold", "load", "load_metadata", "
 
 _SEAL = "sha256"
 _SEAL_FORM = ("<u1", (32,))
-_BLOCK_BYTES = 1 << 20  # small enough to be still in the processor's cache when it is hashed
+_BLOCK_BYTES = 1 << 20  # small enough to stay in the processor's cache until it is hashed
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,8 @@ def save(
 def load(path: str | Path, *, sealed: bool = False) -> Contents:
     """Read all arrays of a file and its metadata. Plain numbers come back as arrays of shape ().
 
-    Nothing is in memory but the arrays and the header. sealed: the file carries its own SHA-256 (see `save`), which is
-    compared and left out; no bit of the file has changed then.
+    Only the arrays and the header are in memory. sealed: the file contains its own SHA-256 (see `save`), which is compared
+    and left out, so that a single changed bit is noticed.
     Raises TensorFileError for a file that is not of the format, cut off, damaged, or not sealed though it should be; OSError
     as the file system does.
 

@@ -1,7 +1,7 @@
-"""What loading takes, term by term, and which window a budget leads to. Pure arithmetic: numbers in, numbers out.
+"""The memory that loading takes, term by term, and the window that fits a budget. Pure arithmetic: numbers in, numbers out.
 
 `planned_terms` is the memory model. `Windows` chooses the default window, by nominal constants alone: the same window on
-every machine and in every process, however much memory they really take.
+every machine and in every process, whatever these really take.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.plan.order import lanes, streamed
+from streamtrain.plan.order import most_streams, streamed
 from streamtrain.plan.term import MARGIN_SHARE, Term, baseline_term, with_margin
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = [
-    "FAR_READ_BYTES",
     "READ_BYTES",
+    "REMOTE_READ_BYTES",
     "SLICE_ROWS",
     "WINDOW_CHUNKS",
     "WINDOW_SHARE",
@@ -32,35 +32,35 @@ __all__ = [
 ]
 
 MB = 10**6
-_WINDOW_BYTES = 256 * MB  # the most that a default window decodes to
+_WINDOW_BYTES = 256 * MB  # decoded bytes of a default window, at most
 WINDOW_CHUNKS, WINDOW_SHARE = 16, 20
-_NOMINAL_PROCESS_BYTES = 100 * MB  # nominal: what the process takes before any data
+_NOMINAL_PROCESS_BYTES = 100 * MB  # nominal: the process before any data
 _NOMINAL_WINDOW_SHARE = 0.3  # of what is left, for one window
 _NOMINAL_FREE_SHARE = 0.25  # of what is left, kept free for a process that takes more than the nominal bytes
 _POSITION_BYTES = 8  # a row of a read: its position in the window, int64
-_TARGET_BYTES = 12  # by how much target and weight may be larger decoded than in a window
+_TARGET_BYTES = 12  # bytes by which target and weight may be larger decoded than in a window
 _ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
-READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # what one read may take, best first
-FAR_READ_BYTES = 128 * MB  # where each read is a request to a server: fewer, larger ones
+READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # bytes that one read may take, best first
+REMOTE_READ_BYTES = 128 * MB  # if each read is a request to a server: fewer, larger reads
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What a plan is made for. Fields named ``*_row_bytes`` are bytes a row.
+    """The data and the process to plan for. Fields named ``*_row_bytes`` are bytes a row.
 
     decoded_row_bytes: one row of the columns that are read, as Arrow holds it.
     window_row_bytes, batch_row_bytes: one row in a window, and in a batch.
     baseline_bytes: the process as it is now.
     column_share: the share of the bytes of all columns that the columns read make up. largest_column_share: likewise, of the
-    widest of them, which is the least that one read can take.
+    widest of them: one read cannot take less.
     copied_row_bytes: the part of a decoded row that is copied before it is written to the window, even where a window holds
     the row as it is: numbers that may be null, and categories.
-    terms: what the parts beside the loader take.
+    terms: of the parts other than the loader.
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
-    scratch_bytes: rows of a batch -> what they take for a moment while they are prepared and learned.
-    far: whether each read is a request to a server.
+    scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
+    is_remote: whether each read is a request to a server.
     """
 
     table: ChunkTable
@@ -75,19 +75,19 @@ class Demand:
     open_bytes: int = 0
     stream_bytes: Callable[[int, int], int] | None = None
     scratch_bytes: Callable[[int], int] | None = None
-    far: bool = False
+    is_remote: bool = False
 
     @property
     def learner_bytes(self) -> int:
-        """What the learner takes: the default window leaves room for it."""
+        """Bytes of the learner, for which the default window leaves room."""
         return sum(term.bytes for term in self.terms if term.stage == "learner")
 
     @property
     def converted_row_bytes(self) -> float:
-        """What the loader makes of a decoded row before it writes it to the window.
+        """Bytes of the copies that the loader makes of a decoded row before it writes the row to the window.
 
-        That is little where a window holds the columns as they are: a row then takes as much there as decoded, but for the
-        target and the weight.
+        These are small if a window holds the columns as they are: then a row takes as much there as decoded, except for
+        the target and the weight.
         """
         as_it_is = abs(self.decoded_row_bytes - self.window_row_bytes) <= _TARGET_BYTES
         return self.copied_row_bytes if as_it_is else max(self.copied_row_bytes, self.window_row_bytes)
@@ -95,10 +95,11 @@ class Demand:
 
 @dataclass(frozen=True)
 class Knobs:
-    """The order's parameters, and what may be chosen beside it.
+    """The parameters of the order, and the settings that do not affect it.
 
-    batch_rows, window_rows, shuffle: of the order. windows_in_flight: windows held at a time, the one that is learned
-    included. threads: reads at a time. read_bytes: what one read may take. slice_rows: rows of a slice of a streamed chunk.
+    batch_rows, window_rows, shuffle: of the order. windows_in_flight: windows in memory at a time, the one that is learned
+    included. threads: reads at a time. read_bytes: bytes that one read may take. slice_rows: rows of a slice of a streamed
+    chunk.
     """
 
     batch_rows: int
@@ -111,7 +112,7 @@ class Knobs:
 
 
 def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
-    """The window where neither a window nor a budget was given. row_bytes: of a decoded row.
+    """The window if neither a window nor a budget was given. row_bytes: of a decoded row.
 
     >>> default_window_rows(10**6, 10, 100.0), default_window_rows(10**8, 1000, 100.0), default_window_rows(10**8, 1000, 10.0)
     (1000000, 2560000, 5000000)
@@ -128,8 +129,8 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
     large = streamed(table.rows, window, shuffle=knobs.shuffle)
     read_bytes, share = _one_read(demand, large, knobs.read_bytes)
     held = min(knobs.windows_in_flight, max(1, -(-table.total_rows // window)))
-    # In file order one chunk is cut at the border of each window; in shuffled order the lanes are open side by side.
-    opened = min(int(large.sum()), lanes(window) if knobs.shuffle else 1)
+    # In file order one chunk is cut at the border of each window; in shuffled order several streams are open at a time.
+    opened = min(int(large.sum()), most_streams(window) if knobs.shuffle else 1)
     files = min(knobs.threads, len(table)) + opened
     batches = int(knobs.batch_rows * demand.batch_row_bytes)
     batches += demand.scratch_bytes(knobs.batch_rows) if demand.scratch_bytes else 0
@@ -147,7 +148,7 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
 
 
 def _one_read(demand: Demand, large: NDArray[np.bool_], most_bytes: int) -> tuple[int, float]:
-    """What one read of a whole chunk takes, and the share of the columns that it reads. large: the chunks that are streamed."""
+    """Bytes of one read of a whole chunk, and the share of the columns that it reads. large: the chunks that are streamed."""
     table = demand.table
     peaks = table.read_peak_bytes * demand.column_share + table.rows * demand.converted_row_bytes
     peak = float(np.max(peaks, where=~large, initial=0))
@@ -157,7 +158,7 @@ def _one_read(demand: Demand, large: NDArray[np.bool_], most_bytes: int) -> tupl
 
 
 def _one_stream(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> int:
-    """What the stream of the largest streamed chunk takes while it is open; 0 where no chunk is streamed."""
+    """Bytes of the stream of the largest streamed chunk while it is open; 0 if no chunk is streamed."""
     if not large.any():
         return 0
     table = demand.table
@@ -167,10 +168,10 @@ def _one_stream(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> in
 
 
 class Windows:
-    """The windows to choose from, and the least that each of them takes. They are the same for any budget, so a larger
-    budget never gives a smaller window.
+    """The windows to choose from, and the smallest peak of each. They are the same for any budget, so a larger budget never
+    gives a smaller window.
 
-    window_rows: the window that was asked for, if any. window_bytes: a smaller limit than the default window's.
+    window_rows: the window that the user set, if any. window_bytes: a limit below that of the default window.
     """
 
     def __init__(
@@ -187,12 +188,12 @@ class Windows:
         self.least_bytes = cache(self._least_bytes)
 
     def _least_bytes(self, rows: int) -> int:
-        """The predicted peak of a process of nominal size, with the knobs that take least."""
+        """The predicted peak of a process of nominal size, with the knobs that take the least memory."""
         knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], SLICE_ROWS[-1])
         return sum(term.bytes for term in planned_terms(self._demand, knobs)[0])
 
     def within(self, budget_bytes: int) -> int:
-        """The largest window for a budget, by nominal constants alone; the one that takes least where none fits."""
+        """The largest window for a budget, by nominal constants alone; if none fits, the one with the smallest peak."""
         room = max(0, budget_bytes - _NOMINAL_PROCESS_BYTES - self._demand.learner_bytes)
         for rows in self.rows:
             small = rows * self._demand.window_row_bytes <= _NOMINAL_WINDOW_SHARE * room
@@ -201,15 +202,15 @@ class Windows:
         return min(self.rows, key=self.least_bytes)
 
     def enough_bytes(self, baseline_bytes: int) -> int:
-        """A budget that would fit, in whole MB, for a process of this size. It may be more than the peak of the plan that does
-        not fit, because a larger budget may mean a larger window."""
+        """A budget that would fit, in whole MB, for a process of this size. It may be above the peak of the plan that does not
+        fit, because a larger budget may mean a larger window."""
         budget = MB
         while (peak := self._peak(self.within(budget), baseline_bytes + 2 * MB)) > budget:
             budget = MB * -(-peak // MB)
         return budget
 
     def enough_rows(self, baseline_bytes: int, window: int, budget_bytes: int) -> int | None:
-        """The largest smaller window that fits the budget; None where there is none."""
+        """The largest smaller window that fits the budget; None if there is none."""
         fitting = (n for n in _smaller(window, self._batch_rows) if self._peak(n, baseline_bytes) <= budget_bytes)
         return next(fitting, None)
 

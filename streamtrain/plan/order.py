@@ -1,10 +1,10 @@
 """The order of the rows: pure functions of seed, epoch, chunk table and window rows, and of nothing else.
 
-Chunks are permuted and gathered into windows of about ``window_rows`` rows; the rows of a window are permuted. A chunk
-with more rows than a quarter of a window is *streamed*: up to `lanes` such chunks are open at once, and every window takes
-a piece of each, so that a window never holds the rows of one chunk alone. Memory is O(chunks), never O(rows).
+Chunks are permuted and gathered into windows of about ``window_rows`` rows; the rows of a window are permuted. A chunk with
+more rows than a quarter of a window is *streamed*: up to `most_streams` such chunks are open at once, and every window
+takes a piece of each, so that a window never holds the rows of a single chunk. Memory is O(chunks), never O(rows).
 
-All that is random comes from ``numpy.random.PCG64``, seeded with these integers: the order of the chunks, and the keys of
+All random numbers come from ``numpy.random.PCG64``, seeded with these integers: the order of the chunks, and the keys of
 the permutation of a window's rows, which is computed row by row where it is needed. So the order of any window can be
 computed anywhere, without the windows before it.
 """
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from streamtrain.kernels import permuted, unpermuted
 
 __all__ = [
-    "VERSION", "Piece", "WindowPlan", "chunk_order", "held_out", "lanes", "row_keys", "row_positions", "rows_at", "streamed",
-    "windows",
+    "VERSION", "Piece", "WindowPlan", "chunk_order", "held_out", "most_streams", "row_keys", "row_positions", "rows_at",
+    "streamed", "windows",
 ]  # fmt: skip
 
 VERSION = 1  # of the order: a run cannot be resumed with another version
@@ -88,10 +88,10 @@ def rows_at(positions: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -
     return unpermuted(positions, rows, keys)
 
 
-def lanes(window_rows: int) -> int:
+def most_streams(window_rows: int) -> int:
     """Return how many streamed chunks are open at once: one for each 65,536 rows of a window, from 1 to 4.
 
-    >>> lanes(1000), lanes(200_000), lanes(10**7)
+    >>> most_streams(1000), most_streams(200_000), most_streams(10**7)
     (1, 3, 4)
     """
     return max(1, min(_MOST_LANES, window_rows // _LANE_ROWS))
@@ -125,7 +125,7 @@ def _in_file_order(rows: NDArray[np.int64], window_rows: int) -> Iterator[Window
     window: WindowPlan = []
     room = window_rows
     for chunk, n in enumerate(rows.tolist()):
-        if room < n <= window_rows:  # it goes whole into the next window instead of being cut
+        if room < n <= window_rows:  # put it into the next window as a whole
             yield window
             window, room = [], window_rows
         start = 0
@@ -144,11 +144,11 @@ def _in_file_order(rows: NDArray[np.int64], window_rows: int) -> Iterator[Window
 def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64]) -> Iterator[WindowPlan]:
     large = streamed(rows, window_rows)
     whole = order[~large[order] & (rows[order] > 0)]
-    streams = _Lanes(order[large[order]], rows, lanes(window_rows))
+    streams = _Streams(order[large[order]], rows, most_streams(window_rows))
     whole_left, at = int(rows[whole].sum()), 0
     while whole_left or streams.left:
-        # Windows are of even size: the rows that are left, dealt to as few windows as can hold them. Streamed and whole
-        # chunks enter each window in proportion to their rows that are left, so that neither kind waits for the end.
+        # Windows are of even size: the remaining rows are divided among as few windows as can hold them. Streamed and
+        # whole chunks enter each window in proportion to their remaining rows, so that neither kind is left for the end.
         left = whole_left + streams.left
         target = -(-left // -(-left // window_rows))
         window = streams.take(target * streams.left // left if whole_left else target)
@@ -160,7 +160,7 @@ def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64
         yield window
 
 
-class _Lanes:
+class _Streams:
     """The streamed chunks. At most ``most`` are open; each open one gives an equal share of the rows that are taken."""
 
     def __init__(self, chunks: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> None:
@@ -179,13 +179,13 @@ class _Lanes:
                 self._open.append([chunk, 0, int(self._rows[chunk])])
                 self._opened += 1
             share = max(1, rows // len(self._open))
-            for lane in self._open:
-                step = min(share, lane[2] - lane[1], rows)
+            for stream in self._open:
+                step = min(share, stream[2] - stream[1], rows)
                 if step:
-                    taken.setdefault(lane[0], [lane[1], lane[1]])[1] += step
-                lane[1] += step
+                    taken.setdefault(stream[0], [stream[1], stream[1]])[1] += step
+                stream[1] += step
                 rows -= step
-            self._open = [lane for lane in self._open if lane[1] < lane[2]]
+            self._open = [stream for stream in self._open if stream[1] < stream[2]]
         return [Piece(chunk, start, stop) for chunk, (start, stop) in taken.items()]
 
 

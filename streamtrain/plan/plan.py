@@ -1,12 +1,12 @@
 """The plan: chunks, batch size and budget -> windows, knobs and terms. Pure arithmetic, no I/O.
 
 The *order* (window rows) follows from the chunk table, and from an explicit budget by nominal constants only. The *knobs*
-(windows in flight, threads, columns a read, rows a slice) decide who reads and when, never the order. They are solved for
-against what the process really takes: the best setting that fits wins.
+(windows in flight, threads, columns a read, rows a slice) decide who reads and when, never the order. They are chosen by what
+the process really takes: the best setting that fits wins.
 
-The default window is the whole set where that decodes to at most 256 MB; otherwise the larger of 16 chunks and 5 % of the
+The default window is the whole set if that decodes to at most 256 MB; otherwise the larger of 16 chunks and 5 % of the
 rows, at most 256 MB decoded. An explicit budget makes it smaller, a tenth at a time, until a window takes at most 30 % of
-what the budget leaves above 100 MB and the learner, and the knobs that take least leave a quarter of that free.
+what the budget leaves above 100 MB and the learner, and the smallest knobs leave a quarter of that free.
 The default batch is the power of two at or below rows / 1000, between 16 and 1024.
 """
 
@@ -21,8 +21,8 @@ from streamtrain.errors import UsageError
 from streamtrain.memory.sizes import format_bytes, sorted_terms
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import (
-    FAR_READ_BYTES,
     READ_BYTES,
+    REMOTE_READ_BYTES,
     SLICE_ROWS,
     WINDOW_CHUNKS,
     WINDOW_SHARE,
@@ -31,7 +31,7 @@ from streamtrain.plan.memory_model import (
     Windows,
     planned_terms,
 )
-from streamtrain.plan.order import lanes, streamed, windows
+from streamtrain.plan.order import most_streams, streamed, windows
 from streamtrain.plan.term import MemoryPlan, bytes_by_name
 from streamtrain.storage.reader import ChunkTable
 
@@ -40,12 +40,12 @@ __all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", 
 MB = 10**6
 _MOST_COUNTED_WINDOWS = 10_000
 GOOD_CHUNK_BYTES = 10 * MB  # decoded
-_LARGE_READS_SHARE = 0.3  # of what the budget leaves beside the baseline: more, and smaller chunks would help
+_LARGE_READS_SHARE = 0.3  # of what the budget leaves above the baseline: if reads take more, smaller chunks would help
 
 
 @dataclass(frozen=True, repr=False)
 class Plan(MemoryPlan):
-    """What a fit would do and take: the order's parameters, the knobs, and the memory terms.
+    """What a fit would do, and the memory it would take: the parameters of the order, the knobs, and the terms.
 
     Made by `make_plan`. It may not fit the budget: see `fits` and `require_fits`.
 
@@ -54,7 +54,7 @@ class Plan(MemoryPlan):
     budget_bytes, budget_given
         The most resident memory that the process may use, and whether the user set it.
     terms
-        What takes memory, as `Term` values; `term_bytes` has their bytes by name, `peak_bytes` the predicted peak.
+        The memory, as `Term` values; `term_bytes` has their bytes by name, `peak_bytes` the predicted peak.
     rows, chunks
         Of the data.
     windows, window_rows
@@ -68,14 +68,14 @@ class Plan(MemoryPlan):
     slice_rows, streamed_chunks
         Rows of a slice of a streamed chunk, and how many chunks are read in slices.
     read_bytes
-        What all reads under way may take together.
+        Bytes that all reads under way may take together.
     shuffle
         Whether rows are learned in shuffled order.
     warnings
-        Sentences about what the order mixes badly.
+        Sentences about rows that the order mixes badly.
     enough_bytes, enough_window_rows, enough_hash_bits
         A budget, a window for this budget, and a number of slots for categories and text, with which the plan would fit; None
-        where it fits already, or where nothing would be small enough.
+        if it fits already, or if nothing would be small enough.
     good_chunk_rows
         Rows of chunks that are neither small nor large.
     is_fixed
@@ -117,7 +117,7 @@ class Plan(MemoryPlan):
 
     @property
     def chunk_bytes(self) -> int:
-        """What reads and streams take: smaller chunks would take less."""
+        """Bytes of reads and streams, which smaller chunks would reduce."""
         return self.term_bytes["reads"] + self.term_bytes["streams"]
 
     def __repr__(self) -> str:
@@ -136,6 +136,7 @@ class Plan(MemoryPlan):
         return html_table(repr(self)[1:-1], ("memory", "planned"), rows)
 
     def advice(self) -> str:
+        """What would make the plan fit the budget, and what was read so far, in words."""
         room = self.budget_bytes - self.baseline_bytes
         helps = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
         if self.is_fixed:
@@ -184,10 +185,10 @@ def solve(
     window_bytes: int | None = None,
     read_so_far: str = "Nothing was read.",
 ) -> Plan:
-    """The best plan that fits the budget, or the smallest one where none fits (see `Plan.fits`).
+    """The best plan that fits the budget, or the smallest plan if none fits (see `Plan.fits`).
 
-    batch_size, window_rows: None for the default. threads: the most reads at a time. window_bytes: a smaller limit than the
-    default window's, for rows in file order, which no window mixes. read_so_far: what a refusal says about what was read.
+    batch_size, window_rows: None for the default. threads: the most reads at a time. window_bytes: a limit below that
+    of the default window, for rows in file order, which no window mixes. read_so_far: what was read, for the refusal.
     """
     for name, value in (("--batch-size", batch_size), ("--window-rows", window_rows), ("--threads", threads)):
         if value is not None and value < 1:
@@ -196,7 +197,7 @@ def solve(
     batch = batch_size or default_batch_size(rows)
     choice = Windows(demand, batch, shuffle, window_rows, window_bytes)
     window = choice.within(budget_bytes) if budget_given else choice.rows[0]
-    reads = [(FAR_READ_BYTES, SLICE_ROWS[0])] if demand.far else []
+    reads = [(REMOTE_READ_BYTES, SLICE_ROWS[0])] if demand.is_remote else []
     reads += zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True)
     for in_flight, readers, (read_bytes, slice_rows) in product((2, 1), _halved(threads), reads):
         knobs = Knobs(batch, window, shuffle, in_flight, readers, read_bytes, slice_rows)
@@ -230,9 +231,9 @@ def solve(
 
 
 def _count_windows(table: ChunkTable, window: int, shuffle: bool) -> int:
-    """The windows of an epoch: counted, or, where there are very many, the fewest that can hold the rows."""
+    """The number of windows of an epoch: counted, or, if there are very many, the fewest that can hold the rows."""
     least = -(-table.total_rows // window)
-    if least > _MOST_COUNTED_WINDOWS:  # they are of even size, so these are as good as all
+    if least > _MOST_COUNTED_WINDOWS:  # windows are of even size, so a few are enough
         return least
     return sum(1 for _ in windows(table.rows, window, seed=0, epoch=0, shuffle=shuffle))
 
@@ -245,10 +246,10 @@ def _halved(threads: int) -> Iterator[int]:
 
 
 def _warnings(demand: Demand, window: int, large: int) -> list[str]:
-    """Where windows mix too little. large: how many chunks are streamed."""
+    """Warnings about windows that mix too little. large: how many chunks are streamed."""
     table = demand.table
     if large:
-        most = lanes(window)
+        most = most_streams(window)
         return [
             f"{large} of {len(table)} chunks hold more than a quarter of a window ({window:,} rows) and are read in "
             f"slices: a window mixes the rows of {min(most, large)} of them at a time. Rows that are sorted or grouped "

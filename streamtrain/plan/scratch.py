@@ -1,8 +1,8 @@
-"""The memory that rows take for a moment while they are prepared, predicted and learned, beside the arrays that hold them.
+"""The temporary memory of rows while they are prepared, predicted and learned, beyond the arrays that hold them.
 
-The bytes are counted from the temporary arrays of `prepare` and `learn`; the cases in tests/memory measure them. Nobody
-knows in advance how many numbers are missing: where an entry takes a few bytes every number is assumed to be missing,
-elsewhere a quarter.
+The bytes are counted from the temporary arrays of `prepare` and `learn`; the cases in tests/memory measure them. The number of
+missing numbers is not known in advance: if an entry takes a few bytes, every number is assumed to be missing, otherwise a
+quarter.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ __all__ = ["Scratch"]
 
 _AT_ONCE_ROWS, _AT_ONCE_BYTES = 16_384, 4 * 10**6
 _MASK_BYTES = 5  # a number: whether it is finite, missing, infinite
-_COPY_BYTES = 12  # a number: copies for statistics, or by a learner of the user's own
+_COPY_BYTES = 12  # a number: copies for statistics, or by the user's learner
 _FOUND_BYTES = 12  # an entry: hash, slot, and its index among the slots that a kernel touches
 _NGRAM_BYTES = 32  # an n-gram, in addition: as it was made, its value, and indices while rows are put together
 _ENTRY_BYTES = 40  # an entry that numpy learns or predicts: its row, and its index among slots, sorted and not
 _ENTRY_OUTPUT_BYTES = 8  # and for each output: weight and slope
 _SLOT_FIELDS = 8  # float32 of a touched slot and output: copies of its state, gradient, update
 _FIELDS = 5  # float32 that the learner keeps of a slot and output
-_OUTPUT_BYTES = 24  # an output: margin, prediction, gradient, and what scores make of them
+_OUTPUT_BYTES = 24  # an output: margin, prediction, gradient, and temporary arrays of the scores
 _MISSING_SHARE = 0.25
 
 
@@ -69,7 +69,7 @@ class Scratch:
 
     def learning(self, rows: int, learner_bytes: int, *, fused: bool = False) -> int:
         """Bytes while a batch of this many rows is learned. fused: a kernel learns the entries without copies, several batches
-        in one call. learner_bytes: of all slots: a batch touches no more than these."""
+        in one call. learner_bytes: of all slots; a batch touches at most these."""
         row = self._prepared + _COPY_BYTES * self.numbers + _OUTPUT_BYTES * self.outputs
         if fused:
             return int(max(rows * row, min(self.rows_at_once * self._prepared, _AT_ONCE_BYTES)))

@@ -1,4 +1,4 @@
-"""What can be asked of the plan: the order of rows, the sizes, and the budget."""
+"""Settings of the plan: the order of rows, the sizes, and the budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["PlanSettings", "read_memory"]
 
 
 def read_memory(size: float | str | None) -> float | str | None:
-    """The budget as it was given. Raises SizeError for what cannot be one."""
+    """The budget, unchanged. Raises SizeError for an invalid one."""
     if size is not None:
         parse_budget(size)
     return size

@@ -1,8 +1,8 @@
 """A term of the memory plan: bytes that one part of the program takes, as a value.
 
-A part states its own terms where its memory is known: the loader's are in `memory_model`, the others in `prepare`, `learn`,
-`metrics`, `runs` and `tools`. Plans, refusals, reports, profiles and the plan for validation data are made from the terms
-alone, so that a new one shows up in all of them.
+Each part states its own terms: the loader's are in `memory_model`, the others in `prepare`, `learn`, `metrics`, `runs` and
+`tools`. Plans, refusals, reports, profiles and the plan for validation data are made from the terms alone, so that a new term
+appears in all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["MARGIN_SHARE", "STAGES", "MemoryPlan", "Stage", "Term", "baseline_te
 Stage = Literal[
     "baseline", "reading", "windows", "preparation", "batches", "learner", "scores", "checkpoint", "output", "other"
 ]
-#: the stages of a profile, in the order of the data's path, and what each is
+#: the stages of a profile, in the order in which data pass them, and what each is
 STAGES: dict[Stage, str] = {
     "baseline": "Python and its libraries",
     "reading": "reads under way, and files that are open",
@@ -41,7 +41,7 @@ class Term:
     """Bytes of one kind, held by one part of the program. Terms of the same name add up.
 
     name: what plans and reports call it. stage: the stage of the profile that it belongs to. for_validation: whether scoring
-    validation data takes it a second time, while the training data's is still held.
+    validation data takes these bytes a second time, while those of the training data are still held.
     """
 
     name: str
@@ -79,7 +79,7 @@ def with_margin(terms: Iterable[Term]) -> tuple[Term, ...]:
 
 @dataclass(frozen=True)
 class MemoryPlan(ABC):
-    """Terms beside the budget that they have to fit.
+    """Terms, and the budget that they must fit.
 
     budget_given: whether the user set the budget; otherwise it is half of the memory that was available.
     """
@@ -100,7 +100,7 @@ class MemoryPlan(ABC):
 
     @property
     def stage_bytes(self) -> dict[Stage, int]:
-        """The bytes of every stage that takes any, in the order of `STAGES`."""
+        """The bytes of every stage that takes memory, in the order of `STAGES`."""
         sums = {stage: sum(term.bytes for term in self.terms if term.stage == stage) for stage in STAGES}
         return {stage: size for stage, size in sums.items() if size}
 
@@ -134,4 +134,4 @@ class MemoryPlan(ABC):
 
     @abstractmethod
     def advice(self) -> str:
-        """What would make the plan fit, and what was read so far: the end of a refusal."""
+        """What would make the plan fit, and what was read so far. The end of a refusal."""

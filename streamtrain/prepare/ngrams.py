@@ -1,4 +1,4 @@
-"""Turns texts into entries of the sparse part: one for each n-gram, or one that says that the text is missing."""
+"""Turns texts into entries of the sparse part: one for each n-gram, or a single one for a missing text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def text_part(texts: Texts, column: int, seed: int, missing: int) -> Part:
 
 
 def beside(parts: Sequence[Part]) -> Part:
-    """Join the entries of several parts of the same rows, row by row, those of the first part first.
+    """Join the entries of several parts of the same rows: in each row, first those of the first part, and so on.
 
     >>> one = Part(np.array([0, 1, 2]), np.array([5, 6], np.uint32), np.ones(2, np.float32))
     >>> beside([one, one]).hashes.tolist()

@@ -1,8 +1,8 @@
 """Turns the rows of a window into what a learner takes, dense numbers and a sparse part, by statistics of the rows so far.
 
 One batch, step by step: missing numbers are replaced by the running mean, and each adds an entry "was missing". The entries
-of a row are hashes: of its missing numbers, its categories, their crosses, and the n-grams of its texts. A bounded
-vocabulary gives each hash a column of the sparse part (`slots`). The numbers are centred and scaled by running statistics
+of a row are hashes: of its missing numbers, its categories, their crosses, and the n-grams of its texts. A bounded vocabulary
+gives each hash a slot, which is a column of the sparse part (`vocabulary`). Running statistics centre and scale the numbers
 (`numbers`).
 """
 
@@ -33,8 +33,8 @@ __all__ = ["Preparation", "Shape", "default_hash_bits"]
 _CLIP = 10.0  # running standard deviations from the mean
 _MOST_BITS, _FEWEST_BITS = 18, 6
 _TABLE_BYTES, _SLOT_BYTES = 32 << 20, 16  # of a learner with one output: weight, average, optimizer, steps
-_MOST_MISSING_BITS = 10  # where only missing numbers need slots
-_MANY_SHARED = 0.05  # of all entries: from here on there is a warning
+_MOST_MISSING_BITS = 10  # if only missing numbers need slots
+_MANY_SHARED = 0.05  # of all entries: a larger share gives a warning
 _CHECKED_WIDTH = 1024  # kernels prepare wider rows in place, so these are checked before they are learned
 
 Mask = NDArray[np.bool_]
@@ -66,8 +66,8 @@ class Shape:
 def default_hash_bits(shape: Shape, outputs: int = 1) -> int:
     """Return the bits of the default number of slots, 2^bits.
 
-    It is the largest from 6 to 18 with which a learner of so many outputs takes at most 32 MiB for its slots. Where only
-    missing numbers need slots, it is as many bits as these need, at most 10.
+    It is the largest number from 6 to 18 for which the slots of a learner with so many outputs take at most 32 MiB. If only
+    missing numbers need slots, it is the number of bits that these need, at most 10.
 
     >>> default_hash_bits(Shape(hashes=("city",), categories=1)), default_hash_bits(Shape(hashes=("c",), categories=1), 23)
     (18, 16)
@@ -83,11 +83,24 @@ def default_hash_bits(shape: Shape, outputs: int = 1) -> int:
 class Preparation:
     """Turns columns into numbers. Its state is learned from the stream, has a bounded size, and is part of the model.
 
-    shape: of a row. hash_bits: there are 2^hash_bits slots for the values of categories, crosses and n-grams. infinities:
-    what to do with a number that is infinite, or too large for float32. ``"error"``: raise; ``"clip"``: put it 10 running
-    standard deviations from the mean, or treat it as missing while the column has no deviation; ``"missing"``: treat it as
-    missing.
+    Parameters
+    ----------
+    shape
+        What a row holds.
+    hash_bits
+        There are 2^hash_bits slots for the values of categories, crosses and n-grams. Default: see `default_hash_bits`.
+    infinities
+        What to do with a number that is infinite, or too large for float32. ``"error"``: raise. ``"clip"``: replace it by
+        the mean plus or minus 10 running standard deviations, or treat it as missing while the deviation is 0.
+        ``"missing"``: treat it as missing.
 
+    Raises
+    ------
+    UsageError
+        For another value of infinities, or hash_bits out of range.
+
+    Example
+    -------
     >>> preparation = Preparation(Shape(("x",), ("city",), 1))
     >>> X, hashes = np.array([[1], [np.nan], [3]], np.float32), np.array([[7], [8], [7]], np.uint32)
     >>> batch = preparation.learn(Batch(X, np.zeros(3), None, np.arange(3), hashes=hashes))
@@ -100,14 +113,14 @@ class Preparation:
             raise UsageError(f"--infinities {infinities}: must be one of {', '.join(INFINITIES)}")
         self.shape, self.infinities = shape, infinities
         self.numbers = Standardize(len(shape.numbers))
-        self.slots = Vocabulary(default_hash_bits(shape) if hash_bits is None else hash_bits)
+        self.vocabulary = Vocabulary(default_hash_bits(shape) if hash_bits is None else hash_bits)
         names = [*shape.numbers, *shape.texts]
         first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may have the name of another's part
         seeds = (seed_of(name, NULL, *([] if first[name] == i else [str(i)])) for i, name in enumerate(names))
         self._missing = np.array([seed or 1 for seed in seeds], np.uint32)
         self._seeds = np.array([seed_of(*(shape.hashes[i] for i in cross)) for cross in shape.crosses], np.uint32)
-        # Kernels stop at a batch in which a number is not finite. That is too late where they prepare rows in place, and
-        # where the rows after it have been given slots: then rows are checked before they are learned.
+        # Kernels stop at a batch with a number that is not finite. That is too late if they have prepared rows in place, or
+        # if later rows have got slots already: in these cases rows are checked before they are learned.
         self._checks_finite = shape.sparse or len(shape.numbers) > _CHECKED_WIDTH
 
     # -- one batch -----------------------------------------------------------------------------------------------------
@@ -120,7 +133,7 @@ class Preparation:
         self.check_finite(batch.features)
         is_settled = self.is_settled(batch.features)
         filled, missing = self.fill_missing(batch, learn=True)
-        if is_settled:  # as compiled kernels do it: prepared by the rows before, then counted
+        if is_settled:  # as compiled kernels do it: prepare by earlier rows, then count
             about_centre = sums(filled.features, self.numbers.centre)
             self.numbers.transform(filled.features)
             self.numbers.update_from_sums(about_centre, filled.features, missing)
@@ -132,15 +145,15 @@ class Preparation:
         return filled
 
     def apply(self, batch: Batch) -> Batch:
-        """Prepare a batch, its features **in place**, by the statistics so far, which stay as they are."""
+        """Prepare a batch, its features **in place**, by the statistics so far; do not change these."""
         filled, _ = self.fill_missing(batch, learn=False)
         self.numbers.transform(filled.features)
         return filled
 
     def fill_missing(self, batch: Batch, *, learn: bool) -> tuple[Batch, Mask | None]:
-        """Fill in missing numbers, **in place**, and add the sparse part; `Standardize.transform` remains to be done.
+        """Fill in missing numbers, **in place**, and add the sparse part. The caller then calls `Standardize.transform`.
 
-        Returns the batch, and which numbers were missing, shape (rows, features); None where there were none.
+        Returns the batch, and which numbers were missing, shape (rows, features); None if there were none.
         """
         features = batch.features
         missing = self._find_missing(features) if not learn or self._checks_finite else None
@@ -153,22 +166,21 @@ class Preparation:
         return replace(batch, sparse=sparse, hashes=None, texts=None), missing
 
     def is_settled(self, features: NDArray[np.float32]) -> bool:
-        """Return whether the statistics of the rows before prepare these rows: they have settled, and no column is new."""
+        """Return whether the statistics of earlier rows can prepare these rows: they have settled, and no column is new."""
         return self.numbers.maps is not None and not self.numbers.has_new_columns(features)
 
     def check_finite(self, features: NDArray[np.float32]) -> bool:
-        """Check these rows, unless rows are checked anyway; return whether all rows are checked from now on, as they are
-        once a number was not finite."""
+        """Check whether all numbers are finite. Once one is not, every later batch is checked. Returns whether that is so."""
         self._checks_finite = self._checks_finite or not np.isfinite(features).all()
         return self._checks_finite
 
     @property
     def checks_finite(self) -> bool:
-        """Whether rows are checked for missing numbers before they are learned: some number was not finite before."""
+        """Whether rows are checked for missing numbers before they are learned."""
         return self._checks_finite
 
     def _find_missing(self, features: NDArray[np.float32]) -> Mask | None:
-        """Return which numbers are missing, None where there are none. Infinite numbers are dealt with first."""
+        """Return which numbers are missing; None if there are none. Infinite numbers are replaced first."""
         missing = ~np.isfinite(features)
         if not missing.any():
             return None
@@ -213,8 +225,8 @@ class Preparation:
             values = np.ones(len(hashes), np.float32)
             positions = np.repeat(indptr[1:] - sizes - texts.indptr[:-1], sizes) + np.arange(others)
             hashes[positions], values[positions] = texts.hashes, texts.values
-        slots = self.slots.observe(hashes) if learn else self.slots.transform(hashes)
-        return Sparse(indptr, slots, values, self.slots.width)
+        slots = self.vocabulary.observe(hashes) if learn else self.vocabulary.transform(hashes)
+        return Sparse(indptr, slots, values, self.vocabulary.width)
 
     def _texts(self, batch: Batch) -> Part | None:
         if batch.texts is None or not self.shape.texts:
@@ -229,27 +241,28 @@ class Preparation:
     # -- for the report ------------------------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the report shows: how many columns there are of each kind, the slots, the slots taken by a value of
-        their own, and the share of the learned entries whose value shares a slot."""
-        slots = self.slots
+        """Return the facts for the report: columns of each kind, slots, slots with a value of their own, and the share of
+        the learned entries whose value shares a slot."""
+        vocabulary = self.vocabulary
         return {
             "numbers": len(self.shape.numbers),
             "categories": self.shape.categories,
             "crosses": len(self.shape.crosses),
             "texts": len(self.shape.texts),
-            "hash_bits": slots.bits,
-            "slots": slots.width - 1,
-            "slots_used": slots.used,
-            "shared_entries": round(slots.shared, 6),
+            "hash_bits": vocabulary.bits,
+            "slots": vocabulary.width - 1,
+            "slots_used": vocabulary.used,
+            "shared_entries": round(vocabulary.shared, 6),
         }
 
     def warnings(self) -> list[str]:
-        """Return what the user should know."""
-        if self.slots.shared <= _MANY_SHARED:
+        """Return warnings for the user."""
+        vocabulary = self.vocabulary
+        if vocabulary.shared <= _MANY_SHARED:
             return []
         return [
-            f"{self.slots.shared:.1%} of the values of categories and text share slots with others: {self.slots.used:,} values "
-            f"have one of their own; --hash-bits {self.slots.bits + 2} has room for four times as many"
+            f"{vocabulary.shared:.1%} of the values of categories and text share slots with others: {vocabulary.used:,} values "
+            f"have one of their own; --hash-bits {vocabulary.bits + 2} has room for four times as many"
         ]
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -257,7 +270,7 @@ class Preparation:
     @property
     def state_bytes(self) -> int:
         """Bytes of the statistics, and of the vocabulary when it is full."""
-        return self.numbers.state_bytes + self.slots.state_bytes
+        return self.numbers.state_bytes + self.vocabulary.state_bytes
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -267,14 +280,14 @@ class Preparation:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that learning changes; copies."""
         state = {f"numbers.{name}": value for name, value in self.numbers.state_dict().items()}
-        state |= {f"slots.{name}": value for name, value in self.slots.state_dict().items()}
-        return state | {"looks": int(self._checks_finite)}
+        state |= {f"vocabulary.{name}": value for name, value in self.vocabulary.state_dict().items()}
+        return state | {"checks_finite": int(self._checks_finite)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one of another
         shape."""
-        checks_finite = checked(state, {"looks": 0})["looks"]
-        numbers, slots = Standardize(self.numbers.features), Vocabulary(self.slots.bits)
+        checks_finite = checked(state, {"checks_finite": 0})["checks_finite"]
+        numbers, vocabulary = Standardize(self.numbers.features), Vocabulary(self.vocabulary.bits)
         numbers.load_state_dict(part(state, "numbers."))
-        slots.load_state_dict(part(state, "slots."))
-        self.numbers, self.slots, self._checks_finite = numbers, slots, bool(checks_finite)
+        vocabulary.load_state_dict(part(state, "vocabulary."))
+        self.numbers, self.vocabulary, self._checks_finite = numbers, vocabulary, bool(checks_finite)

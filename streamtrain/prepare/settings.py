@@ -1,4 +1,4 @@
-"""What can be asked of the preparation."""
+"""Settings of the preparation."""
 
 from __future__ import annotations
 

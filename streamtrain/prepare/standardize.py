@@ -22,11 +22,11 @@ __all__ = ["Standardize"]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-# The map is renewed after 1 / 32 more rows, so about log(rows) times, and at once when a column changes its kind.
+# The map is renewed when the rows have grown by 1 / 32, so about log(rows) times, and whenever a column changes its kind.
 _REFRESH = 32
-_SETTLED_ROWS = 2048  # from here on the map prepares rows before it has counted them
+_SETTLED_ROWS = 2048  # from this many rows on, the map prepares rows before it has counted them
 _ARRAYS = ("mean", "m2", "block", "low", "high", "map", "counts", "absent", "seen")
-_VARIANCES = (1e-24, 1e24)  # outside these float32 squares would lose digits, so sums are taken in float64
+_VARIANCES = (1e-24, 1e24)  # outside this range squares in float32 would lose digits, so sums are taken in float64
 
 
 class Standardize:
@@ -63,7 +63,7 @@ class Standardize:
 
     @property
     def centre(self) -> Floats:
-        """What replaces missing numbers: the mean, shape (features,), float32."""
+        """The numbers that replace missing ones: the means, shape (features,), float32."""
         centre: Floats = self._map[0]
         return centre
 
@@ -80,8 +80,8 @@ class Standardize:
         return scale
 
     def fill_for(self, X: Floats) -> Floats:
-        """Return what replaces NaN in X, shape (rows, features): the mean so far, or a column's first value; shape
-        (features,), float32."""
+        """Return the numbers that replace NaN in X, shape (rows, features): the mean so far, or the first value of a new
+        column; shape (features,), float32."""
         new = np.flatnonzero(~self._seen)
         if new.size and len(X):
             there = ~np.isnan(X[:, new])
@@ -92,7 +92,7 @@ class Standardize:
         return centre
 
     def has_new_columns(self, X: Floats) -> bool:
-        """Return whether X has a value in a column that had none so far."""
+        """Return whether X has a value in a column that has had none so far."""
         new = np.flatnonzero(~self._seen)
         return bool(new.size) and not np.isnan(X[:, new]).all()
 
@@ -126,9 +126,9 @@ class Standardize:
 
     @property
     def maps(self) -> Floats | None:
-        """Centre, shift and scale, shape (3, features), float32, once they can prepare rows to come; None before.
+        """Centre, shift and scale, shape (3, features), float32, once they can prepare later rows; None before.
 
-        They can when no column may still turn out to be an indicator, and sums in float32 suffice.
+        They can when no column may still turn out to be an indicator, and sums in float32 are exact enough.
         """
         return None if self._few.size or self._wide or self._rows < _SETTLED_ROWS else self._map
 
@@ -165,7 +165,7 @@ class Standardize:
     def _add(
         self, about_centre: NDArray[Any] | int, rows: int, *, changed: bool, missing: NDArray[np.bool_] | None
     ) -> None:
-        """Add sums of rows; renew the map where that is due, or where a column has changed its kind."""
+        """Add sums of rows. Renew the map if that is due, or if a column has changed its kind."""
         self._block += about_centre
         self._block_rows += rows
         if missing is not None:
@@ -250,7 +250,7 @@ class Standardize:
 
 
 def finite(sums: NDArray[Any]) -> bool:
-    """Return whether all values were finite. Squares cannot cancel, so any that is not shows in the sum of the squares."""
+    """Return whether all values were finite. Squares cannot cancel, so a value that is not finite shows in their sum."""
     return math.isfinite(np.add.reduce(sums[1], dtype=np.float64))
 
 

@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.state import checked
 
-__all__ = ["TARGET_UNITS", "TargetScale"]
+__all__ = ["TARGET_SCALES", "TargetScale"]
 
 Floats = NDArray[np.float32]
-TARGET_UNITS = ("deviation", "mean")
+TARGET_SCALES = ("deviation", "mean")
 
 
 class TargetScale:
     """Map targets to mean 0 and standard deviation 1, and predictions back.
 
-    targets: how many; several have shape (rows, targets) and a scale each. unit: ``"deviation"``; or ``"mean"``, for counts
-    (Poisson), which are only divided by their mean and so stay at or above 0.
+    targets: how many; several have shape (rows, targets), and each has its own scale. target_scale: ``"deviation"``, or
+    ``"mean"`` for counts (Poisson): these are only divided by their mean, so they stay at or above 0.
 
     The mean and the sum of squared deviations are merged batch by batch in float64 (Chan, Golub & LeVeque 1983). A constant
     target maps to 0 and back to itself.
@@ -35,12 +35,12 @@ class TargetScale:
     [10.0, 20.0, 30.0, 40.0]
     """
 
-    def __init__(self, targets: int = 1, unit: str = "deviation") -> None:
+    def __init__(self, targets: int = 1, target_scale: str = "deviation") -> None:
         if targets < 1:
             raise UsageError(f"targets is {targets}; must be at least 1")
-        if unit not in TARGET_UNITS:
-            raise UsageError(f"unit is {unit!r}; must be one of {', '.join(TARGET_UNITS)}")
-        self.targets, self.unit = targets, unit
+        if target_scale not in TARGET_SCALES:
+            raise UsageError(f"target_scale is {target_scale!r}; must be one of {', '.join(TARGET_SCALES)}")
+        self.targets, self.target_scale = targets, target_scale
         self._rows = 0
         shape = () if targets == 1 else (targets,)
         self._mean, self._m2 = np.zeros(shape), np.zeros(shape)
@@ -52,16 +52,16 @@ class TargetScale:
 
     @property
     def _shift(self) -> NDArray[np.float64]:
-        return self._mean if self.unit == "deviation" else np.zeros_like(self._mean)
+        return self._mean if self.target_scale == "deviation" else np.zeros_like(self._mean)
 
     @property
     def _size(self) -> NDArray[np.float64]:
-        return self.deviation if self.unit == "deviation" else self._mean
+        return self.deviation if self.target_scale == "deviation" else self._mean
 
     def observe(self, y: NDArray[Any]) -> None:
         """Update the statistics from targets of shape (rows,) or (rows, targets), float32.
 
-        Raises BadValueError, and changes nothing, if a value is not finite, or below 0 where the unit is the mean.
+        Raises BadValueError, and changes nothing, if a value is not finite, or below 0 with ``"mean"``.
         """
         if not len(y):
             return
@@ -70,7 +70,7 @@ class TargetScale:
         if not np.isfinite(mean).all():
             row = int(np.argwhere(~np.isfinite(y))[0][0])
             raise BadValueError(f"the target is {y[row]} at row {row}; expected a finite number", row=row)
-        if self.unit == "mean" and y.min() < 0:
+        if self.target_scale == "mean" and y.min() < 0:
             row = int(np.argwhere(y < 0)[0][0])
             raise BadValueError(f"the target is {y[row]}; the loss is for counts, which are 0 or more", row=row)
         centred -= mean

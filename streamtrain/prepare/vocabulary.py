@@ -1,8 +1,9 @@
 """A bounded vocabulary: it gives each value a slot, a column of the sparse part.
 
 Values that come first get slots of their own. When these are taken, later values share slots by their hash, as in feature
-hashing (Weinberger et al., "Feature hashing for large scale multitask learning", 2009). So few values are one-hot, without
-collisions; of many values the frequent ones, which come early, are kept apart and the others are hashed.
+hashing (Weinberger et al., "Feature hashing for large scale multitask learning", 2009). So a column with few
+values is one-hot encoded, without collisions. Among many values the frequent ones come early and get slots of their own; the
+others are hashed.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Vocabulary:
     bits: there are 2^bits slots. Three quarters are for values of their own, in the order in which they come; a quarter is
     shared. Slot 0 is for unknown values: nothing is learned for it.
 
-    >>> slots = Vocabulary(4)
-    >>> slots.observe(np.array([7, 9, 7], np.uint32)).tolist(), slots.transform(np.array([9, 8], np.uint32)).tolist()
+    >>> vocabulary = Vocabulary(4)
+    >>> vocabulary.observe(np.array([7, 9, 7], np.uint32)).tolist(), vocabulary.transform(np.array([9, 8], np.uint32)).tolist()
     ([1, 2, 1], [2, 0])
     """
 
@@ -40,13 +41,13 @@ class Vocabulary:
         self.bits = bits
         self._sharing = 1 << (bits - 2)
         self._most = (1 << bits) - self._sharing
-        self._table = zeros((1 << bits, 2), np.uint32)
+        self._cells = zeros((1 << bits, 2), np.uint32)
         self._counts = np.zeros(2, np.int64)  # slots taken; entries whose value shares a slot
         self._entries = 0
 
     @staticmethod
     def require_bits(bits: int) -> None:
-        """Raise UsageError unless there can be so many slots."""
+        """Raise UsageError if the number of bits is out of range."""
         if not FEWEST_BITS <= bits <= MOST_BITS:
             raise UsageError(f"--hash-bits {bits}: must be from {FEWEST_BITS} to {MOST_BITS}")
 
@@ -75,30 +76,30 @@ class Vocabulary:
         return self._find(hashes, self._counts.copy(), claim=False)
 
     def _find(self, hashes: Words, counts: NDArray[np.int64], *, claim: bool) -> NDArray[np.int32]:
-        return find_slots(hashes, self._table, counts, most=self._most, sharing=self._sharing, claim=claim)
+        return find_slots(hashes, self._cells, counts, most=self._most, sharing=self._sharing, claim=claim)
 
     @property
     def state_bytes(self) -> int:
         """Bytes of the vocabulary when it is full."""
-        return self._table.nbytes + 32
+        return self._cells.nbytes + 32
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the hashes, in the order of their slots, shape (used,), and the counts."""
-        taken = self._table[self._table[:, 1] > 0]
+        """Return the hashes in the order of their slots, shape (used,), and the counts."""
+        taken = self._cells[self._cells[:, 1] > 0]
         hashes = np.empty(len(taken), np.uint32)
         hashes[taken[:, 1] - 1] = taken[:, 0]
-        return {"signatures": hashes, "entries": self._entries, "shared": int(self._counts[1])}
+        return {"hashes": hashes, "entries": self._entries, "shared": int(self._counts[1])}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one that does not
         fit."""
         shared, entries = int(checked(state, {"shared": 0})["shared"]), int(checked(state, {"entries": 0})["entries"])
-        hashes = np.ascontiguousarray(state["signatures"], np.uint32)
+        hashes = np.ascontiguousarray(state["hashes"], np.uint32)
         if hashes.ndim != 1 or len(hashes) > self._most:
             raise ValueError(f"hashes of shape {hashes.shape}, but there are {self._most:,} slots")
         again = Vocabulary(self.bits)
         slots = again.observe(hashes)  # the same order gives the same slots
         if (slots != np.arange(1, len(hashes) + 1)).any() or not hashes.all():
             raise ValueError("these hashes are not those of a vocabulary: some are equal, or 0")
-        self._table, self._counts, self._entries = again._table, again._counts, entries
+        self._cells, self._counts, self._entries = again._cells, again._counts, entries
         self._counts[1] = shared

@@ -1,10 +1,10 @@
 """Checkpoints: the whole state of a fit in one file, from which training continues to the same bits.
 
 A file is in the safetensors format: other programs can read it, and it cannot run code. Its arrays are the state of the
-model, of the metrics and of the best model so far; the array ``sha256`` is the checksum of the file. Everything that is text
-or a number is its header, JSON in the metadata ``streamtrain``: cursor and scores, and under ``run`` what every checkpoint of
-the run repeats (settings, columns, a description of the data). A file is written in a hidden folder, flushed to the disk and
-then renamed: one that has the name of a checkpoint is whole.
+model, of the metrics and of the best model so far; the array ``sha256`` is the checksum of the file. Text and numbers are
+in the header, JSON in the metadata ``streamtrain``: cursor and scores, and under ``run`` the part that is the same in every
+checkpoint of the run (settings, columns, a description of the data). A file is written in a hidden folder, flushed to the
+disk and then renamed: a file with the name of a checkpoint is complete.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _KEY, _RUN = "streamtrain", "run"
 _NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
 _HEADER_BYTES = 2000  # of the header, for each column, while it is written
 _COST_MULTIPLE = (
-    50  # the least time between two, in units of what the last one took: at most 2 % of the time goes there
+    50  # the shortest time between two, in units of the time of the last one: checkpoints take at most 2 % of the time
 )
-_NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # the expected cost of the first one
+_NOMINAL_SECONDS, _NOMINAL_BYTES_PER_SECOND = 0.02, 200e6  # the speed that is assumed for the first one
 
 
 class Checkpoints:
@@ -51,14 +51,12 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.damaged: list[str] = []  # what `newest` found damaged, a line each
+        self.damaged: list[str] = []  # checkpoints that `newest` found damaged, a line each
         self._good: list[Path] = []
 
     def newest(self) -> dict[str, Any] | None:
-        """Return the header of the newest checkpoint whose checksum is right; None where there are no checkpoints.
-
-        ``damaged`` then lists those that were passed over. Raises RunError where all are damaged, or where another version
-        of the format was written.
+        """Return the header of the newest checkpoint whose checksum is right; None if there are no checkpoints.
+        ``damaged`` then lists the damaged ones. Raises RunError if all are damaged, or for another version of the format.
         """
         self.damaged, self._good = [], []
         for _, path in reversed(self._files()):
@@ -78,7 +76,7 @@ class Checkpoints:
         return None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Load the arrays of the checkpoint that `newest` returned. Raises RunError where it cannot be read any more."""
+        """Load the arrays of the checkpoint that `newest` returned. Raises RunError if it can no longer be read."""
         path = self._good[-1]
         try:
             return tensors.load(path, sealed=True).arrays
@@ -90,12 +88,12 @@ class Checkpoints:
         return bool(self._files())
 
     def is_left_over(self) -> bool:
-        """Whether the folder contains only what a killed process was writing."""
+        """Whether the folder contains only files that a killed process was writing."""
         return self.folder.is_dir() and all(path.name.startswith(WRITING) for path in self.folder.iterdir())
 
     def look(self) -> dict[str, Any] | None:
-        """Return the header of the newest checkpoint without comparing its checksum; None where there are no checkpoints.
-        Raises RunError where it cannot be read."""
+        """Return the header of the newest checkpoint without comparing its checksum; None if there are no checkpoints.
+        Raises RunError if it cannot be read."""
         files = self._files()
         if not files:
             return None
@@ -107,10 +105,10 @@ class Checkpoints:
         return _of_this_format(header, path)
 
     def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any], run: str = "{}") -> None:
-        """Write the next checkpoint, then remove all but it and the last good one before it.
+        """Write the next checkpoint, then remove all except this one and the last good one before it.
 
-        header: the fields that change between checkpoints. run: those that do not, as JSON. Raises OSError where it cannot
-        be written; the checkpoints that were there stay.
+        header: the fields that change between checkpoints. run: those that do not, as JSON. Raises OSError if it cannot be
+        written; then the older checkpoints stay.
         """
         if not self.folder.is_dir():
             self.folder.mkdir()
@@ -127,7 +125,7 @@ class Checkpoints:
                 other.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Remove what a killed process was writing."""
+        """Remove files that a killed process was writing."""
         remove_unfinished(self.folder)
 
     def _files(self) -> list[tuple[int, Path]]:
@@ -139,7 +137,7 @@ class Checkpoints:
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    """The header of a file. Raises ValueError where it has none; OSError as the file system does."""
+    """The header of a file. Raises ValueError if it has none; OSError as the file system does."""
     if not path.is_file():  # opening a pipe would wait
         raise ValueError("is not a file")
     metadata = tensors.load_metadata(path)
@@ -176,8 +174,8 @@ def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:
 
 
 class CheckpointSchedule:
-    """Says when the next checkpoint is due: after a number of seconds, but not before 50 times the seconds that the last
-    one took.
+    """Decides when the next checkpoint is due: after some seconds, but not before 50 times the seconds that the last one
+    took.
 
     seconds: between two checkpoints, at least 0. state_bytes: the size of one, from which the cost of the first is estimated.
 

@@ -26,17 +26,17 @@ class RunFolder:
     """The folder of a run, as a context: one process at a time may write to it.
 
     Scores are written as they come (`record`), checkpoints when they are due (`save`); model and report appear together
-    when the run is over (`write`). A folder to which nothing was written is left as it was.
+    at the end (`write`). If nothing was written, the folder stays as it was.
 
     resume: whether to continue the run that is in the folder.
 
-    Raises RunError, before anything is written: for a folder that cannot be written, that another process writes to, that
-    contains something other than a run, or a run that is not to be resumed.
+    Raises RunError, before anything is written: for a folder that cannot be written, that another process writes to, or
+    that contains anything but a run; and for a run without ``resume``.
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
         self.path = Path(path).resolve()
-        self.asked = path
+        self.given_path = path
         self.checkpoints = Checkpoints(self.path / CHECKPOINTS)
         self.warnings: list[str] = []
         self._run = "{}"  # the part of the header that is the same in every checkpoint
@@ -60,18 +60,18 @@ class RunFolder:
     def _prepare(self, resume: bool) -> None:
         if not resume and self.is_run:
             raise RunError(
-                f"--out {self.asked}: already contains a run: add --resume to continue it, or name another folder"
+                f"--out {self.given_path}: already contains a run: add --resume to continue it, or name another folder"
             )
         if not self.checkpoints.exist() and self.has_report:
             raise RunError(
-                f"--out {self.asked}: contains a finished run without a checkpoint, which cannot be resumed: name another "
+                f"--out {self.given_path}: contains a finished run without a checkpoint, which cannot be resumed: name another "
                 "folder"
             )
         if not self._lock.works:
             self.warnings.append(f"{self.path} cannot be locked: make sure that no other run writes there")
         with self._writing():
             for folder in (self.path, self.checkpoints.folder):
-                if folder.is_dir():  # permission bits do not tell on every file system and for every user
+                if folder.is_dir():  # permission bits are not reliable on every file system and for every user
                     tempfile.TemporaryFile(dir=folder).close()
             self.checkpoints.tidy()
             remove_unfinished(self.path)
@@ -88,7 +88,7 @@ class RunFolder:
     def _writing(self) -> Iterator[None]:
         if not self._lock.is_held:
             raise RunError(
-                f"--out {self.asked}: the folder was moved or removed during the run: --resume continues it "
+                f"--out {self.given_path}: the folder was moved or removed during the run: --resume continues it "
                 "where it is now"
             )
         try:
@@ -96,7 +96,7 @@ class RunFolder:
         except OSError as error:
             if isinstance(error, StreamtrainError):
                 raise
-            raise RunError(f"--out {self.asked}: cannot be written: {error}") from error
+            raise RunError(f"--out {self.given_path}: cannot be written: {error}") from error
 
     @property
     def is_run(self) -> bool:
@@ -104,7 +104,7 @@ class RunFolder:
         return self.checkpoints.exist() or self.has_report
 
     def _is_left_over(self) -> bool:
-        """Whether the folder contains only what a run leaves that ended before its first checkpoint."""
+        """Whether the folder contains only the files of a run that ended before its first checkpoint."""
         others = [p for p in self.path.iterdir() if p.name not in (SCORES, LOCK) and not p.name.startswith(WRITING)]
         return not others or (others == [self.checkpoints.folder] and self.checkpoints.is_left_over())
 
@@ -117,9 +117,9 @@ class RunFolder:
         """Read the report of the finished run. Raises RunError where it cannot be read."""
         return read_report(self.path)
 
-    def model(self) -> Model:
-        """Load the model of the finished run."""
-        return load_model(self.path)
+    def model(self, learner: Any = None) -> Model:
+        """Load the model of the finished run. learner: see `load_model`. Raises RunError where it is missing or damaged."""
+        return load_model(self.path, learner=learner)
 
     def begin(self, run: Mapping[str, Any], lines: Sequence[dict[str, Any]] = ()) -> None:
         """Prepare the folder for training. run: the part of the header that is the same in every checkpoint. lines: the
@@ -148,7 +148,7 @@ class RunFolder:
             except ValueError as error:  # its size has no bound: scores of every epoch, names of columns
                 if isinstance(error, StreamtrainError):
                     raise
-                raise RunError(f"--out {self.asked}: a checkpoint cannot be written: {error}") from error
+                raise RunError(f"--out {self.given_path}: a checkpoint cannot be written: {error}") from error
 
     def write(self, model: Model, report: Report) -> None:
         """Write model and report to a hidden folder, then rename them into the run's folder, the report last."""

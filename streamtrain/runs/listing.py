@@ -1,4 +1,4 @@
-"""The list of runs: how far each is, its scores, and whose model it began with.
+"""The list of runs: the progress of each, its scores, and the run that it continues.
 
 Only reports, scores and the headers of checkpoints are opened. They may be damaged, belong to other programs, or be
 replaced at this moment: a run that cannot be read is listed as damaged and hides no other.
@@ -57,6 +57,8 @@ def list_runs(*folders: str | Path, sort: str | None = None) -> list[dict[str, A
     UsageError
         No run has the score to sort by.
 
+    Example
+    -------
     >>> import streamtrain, tempfile
     >>> x = [i / 1000 for i in range(1000)]
     >>> folder = Path(tempfile.mkdtemp())
@@ -73,8 +75,7 @@ def list_runs(*folders: str | Path, sort: str | None = None) -> list[dict[str, A
 
 
 def judging_scores(run: Facts) -> tuple[str, Facts]:
-    """Return the kind of scores that tells best how good the model of a listed run is, and these scores; empty where there
-    are none.
+    """Return the kind of scores that judges the model of a listed run best, and these scores; empty if there are none.
 
     >>> judging_scores({"metrics": {"progressive": {"loss": 0.5}, "holdout": {"loss": 0.6}, "validation": None}})
     ('holdout', {'loss': 0.6})
@@ -93,7 +94,7 @@ def _sorted(runs: list[Facts], sort: str) -> list[Facts]:
         raise UsageError(
             f"sort by {sort!r}: no run here has this score: name one of {', '.join(known) or 'none'}, alone or after {kinds}"
         )
-    sign = -1 if name in HIGHER_IS_BETTER else 1
+    sign = -1 if HIGHER_IS_BETTER.get(name) else 1
     order = sorted(range(len(runs)), key=lambda i: (values[i] is None, sign * (values[i] or 0.0)))
     return [runs[i] for i in order]
 
@@ -139,7 +140,7 @@ def _is_running(folder: Path) -> bool:
 
 
 def _unknown(folder: Path) -> Facts:
-    """All keys, with nothing known yet."""
+    """All keys, without values."""
     return {
         "run": str(folder), "state": "damaged", "problem": None, "task": None, "targets": None, "loss": None, "epochs": 0,
         "epochs_asked": None, "rows_seen": 0, "metrics": dict.fromkeys(SCORE_KINDS), "best_epoch": None, "seconds": None,
@@ -178,7 +179,7 @@ def _state(report: Facts, checkpoint: Facts, is_done: bool) -> str:
 
 
 def _newer(facts: Facts, scores: Facts) -> Facts:
-    """What the file of scores adds, if it is ahead of report and checkpoint."""
+    """The facts that the file of scores adds, if it is newer than report and checkpoint."""
     if not scores or scores["rows_seen"] < facts["rows_seen"]:
         return {}
     epochs, seconds = max(facts["epochs"], scores["epochs"]), max(facts["seconds"] or 0.0, scores["seconds"])
@@ -232,7 +233,7 @@ def _of_report(folder: Path) -> Facts:
 
 
 def _of_checkpoint(folder: Path) -> Facts:
-    """What the newest checkpoint says; ``is_done``: whether no epoch is left."""
+    """The facts in the newest checkpoint. ``is_done``: whether no epoch is left."""
     if (header := newest_header(folder / CHECKPOINTS)) is None:
         return {}
     fields = StoredFields(folder / CHECKPOINTS, header)
@@ -257,7 +258,7 @@ def _of_checkpoint(folder: Path) -> Facts:
 
 
 def newest_header(folder: Path) -> Facts | None:
-    """Return the header of the newest checkpoint in a folder, which a run may replace meanwhile; None where there is none."""
+    """Return the header of the newest checkpoint in a folder, which a run may be replacing; None if there is none."""
     for _ in range(_TRIES):
         try:
             return Checkpoints(folder).look()
@@ -268,7 +269,7 @@ def newest_header(folder: Path) -> Facts | None:
 
 
 def _of_scores(folder: Path) -> Facts:
-    """What the last lines say; the very last one may be half written."""
+    """The facts in the last lines. The very last line may be half written."""
     lines = []
     try:
         with open(folder / SCORES, "rb") as file:

@@ -1,4 +1,4 @@
-"""The lock of a run folder: one writer at a time, and no block left behind by a process that was killed."""
+"""The lock of a run folder: one writer at a time. A killed process leaves no lock behind."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ except ImportError:  # not Unix
 LOCK = ".lock"  # the name of the file
 _WAIT_SECONDS, _POLL_SECONDS = 0.1, 0.01  # `is_locked` takes the lock for an instant
 _TRIES = 100
-_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # how a file system says that it has none
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # errors of a file system without locks
 
 
 class FolderLock:
-    """The lock of a folder, which is made where it does not exist. `release` removes what is empty again.
+    """The lock of a folder, which is created if it does not exist. `release` removes it again if it is empty.
 
-    ``works`` is False where the file system has no locks: nobody is kept out then.
+    ``works`` is False if the file system has no locks: then other writers are not kept out.
 
-    Raises RunError where another process, or another run of this process, holds the lock; OSError where the folder cannot
-    be written.
+    Raises RunError if another process, or another run of this process, holds the lock; OSError if the folder cannot be
+    written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class FolderLock:
                 raise RunError(
                     f"{self.folder}: {holder} is writing this run: wait for it, or name another folder"
                 ) from None
-            except (FileNotFoundError, FileExistsError) as error:  # whoever held the lock has just removed a folder
+            except (FileNotFoundError, FileExistsError) as error:  # the holder of the lock has just removed the folder
                 if isinstance(error, FileExistsError) and self.folder.exists():
                     raise
             except OSError as error:
@@ -90,7 +90,7 @@ class FolderLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether the folder is still where it was, so that nobody else can have locked what is there."""
+        """Whether the folder is still at its path, so that no other process can have locked another one there."""
         if self._file is None:
             return not self.works
         try:
@@ -147,7 +147,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _read_holder(folder: Path) -> str:
-    """What the holder of the lock wrote about itself; empty where it has not yet, or is done."""
+    """What the holder of the lock wrote about itself; empty if it has not written yet, or has finished."""
     try:
         return (folder / LOCK).read_bytes()[:200].decode(errors="replace").strip()
     except OSError:

@@ -122,7 +122,7 @@ class StoredReport:
 def memory_dict(plan: MemoryPlan, measured: Mapping[str, int], peak_bytes: int | None) -> dict[str, Any]:
     """Return the ``memory`` object of the reports: planned beside measured.
 
-    measured: the bytes that terms really took, by name, where known. What was measured and not planned is shown too.
+    measured: the measured bytes of terms, by name, if known. Terms that were measured but not planned are included.
     """
     planned = plan.term_bytes
     return {
@@ -142,10 +142,10 @@ def stages_dict(
     plan: MemoryPlan, measured: Mapping[str, int], peak_bytes: int | None, arrow_bytes: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return the ``stages`` object of the reports: each stage planned and measured, its share of what was measured, and the
-    terms that it is made of. "other" is what the process took beyond the other stages.
+    terms that it is made of. "other" is the memory of the process beyond the other stages.
 
-    measured: what terms really took, by name. arrow_bytes: the most that Arrow held, where that was recorded; it is what
-    reading took, of which terms only know what reads declared.
+    measured: the measured bytes of terms, by name. arrow_bytes: the most that Arrow held, if recorded: this is what reading
+    really took, while terms only have what reads declared.
     """
     planned = plan.stage_bytes
     names = {stage: dict.fromkeys(term.name for term in plan.terms if term.stage == stage) for stage in STAGES}
@@ -156,7 +156,7 @@ def stages_dict(
     took["reading"] = took["reading"] if arrow_bytes is None else arrow_bytes
     beside = sum(size for stage, size in took.items() if size is not None and stage != "other")
     took["other"] = None if peak_bytes is None else max(0, peak_bytes - beside)
-    # Stages have their peaks at different moments. Where they come to more than the process took, shares are of their sum.
+    # Stages peak at different moments. If their sum is above the peak of the process, shares refer to their sum.
     parts = shares({stage: size for stage, size in took.items() if size is not None}) if peak_bytes else {}
     return {
         stage: {

@@ -1,4 +1,4 @@
-"""Fields of files that may be damaged or somebody else's: each is checked before it is used."""
+"""Fields of files that may be damaged or come from other programs: each is checked before it is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_NUMBER = 1 << 63
 
 
 class StoredFields:
-    """The fields of one JSON object in a file. Reading one raises RunError where it is not of the expected kind.
+    """The fields of one JSON object in a file. Reading a field of another kind than expected raises RunError.
 
     >>> fields = StoredFields(Path("report.json"), {"rows": 3, "settings": {"epochs": "two"}})
     >>> fields.get("rows", int)
@@ -28,7 +28,7 @@ class StoredFields:
         self.path, self._fields = path, fields
 
     def get(self, name: str, kind: type, *, optional: bool = False) -> Any:
-        """Return a field. name: with a dot for each step inwards. kind: int for a count, float for any finite number.
+        """Return a field. name: nested names are joined by dots. kind: int for a count, float for any finite number.
         optional: null and absent fields are None."""
         value: Any = self._fields
         for step in name.split("."):
@@ -38,7 +38,7 @@ class StoredFields:
         raise RunError(f"{self.path}: its {name} is wrong: the file was not written by a run, or was changed")
 
     def objects(self, name: str) -> list[StoredFields]:
-        """Return a list of objects, empty where there is none."""
+        """Return a list of objects; empty if there is none."""
         return [StoredFields(self.path, each) for each in self.get(name, list, optional=True) or []]
 
     def lineage(self) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ class StoredFields:
         ]
 
     def scores(self) -> dict[str, Any]:
-        """Return the scores of each kind, None where there are none; of several targets the means alone."""
+        """Return the scores of each kind, None if there are none; for several targets only the means."""
         found: dict[str, Any] = dict.fromkeys(SCORE_KINDS)
         for kind in SCORE_KINDS:
             if (scores := self.get(kind, dict, optional=True)) is not None:

@@ -28,7 +28,7 @@ def evaluate(
     data
         A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
     learner
-        The learner of the run, where that is code of your own: see `load_model`.
+        The learner of the run, if it is your own code: see `load_model`.
     memory
         The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
     threads
@@ -61,7 +61,7 @@ def evaluate(
     >>> evaluate(fit(data, target="y").model, data)["metrics"]["accuracy"] > 0.95
     True
     """
-    require_settings(memory, threads)
+    require_settings(memory, threads, missing_chunks)
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run, learner=learner)
     source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)

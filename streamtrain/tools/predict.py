@@ -47,7 +47,7 @@ def predict(
     out
         The file to write, in a folder that exists and not among the data. It appears when it is complete.
     learner
-        The learner of the run, where that is code of your own: see `load_model`.
+        The learner of the run, if it is your own code: see `load_model`.
     memory
         The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
     threads
@@ -82,7 +82,7 @@ def predict(
     >>> done["rows"]
     100
     """
-    require_settings(memory, threads)
+    require_settings(memory, threads, missing_chunks)
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run, learner=learner)
     path = Path(out).resolve()
@@ -116,7 +116,7 @@ def _group_rows(model: Model) -> int:
 
 
 def _written_bytes(model: Model, schema: pa.Schema, rows: int) -> int:
-    """What writing takes: two row groups, and the footer's entries of all of them."""
+    """The bytes of writing: two row groups, and the entries of all row groups in the footer."""
     from streamtrain.storage.parquet.writer import footer_entry_bytes
 
     groups = -(-rows // _group_rows(model))
@@ -124,7 +124,7 @@ def _written_bytes(model: Model, schema: pa.Schema, rows: int) -> int:
 
 
 def _schema(model: Model) -> pa.Schema:
-    """The columns of predictions. Raises DataError where two would have the same name."""
+    """The columns of predictions. Raises DataError if two would have the same name."""
     fields: list[tuple[str, pa.DataType]] = []
     for target in model.target.several:
         suffix = f"_{target.name}" if model.target.parts else ""
@@ -143,7 +143,7 @@ def _schema(model: Model) -> pa.Schema:
 
 
 def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> None:
-    """Predictions may neither replace the data nor lie among them, where the next one who reads them would find them."""
+    """Raise UsageError if the predictions would replace the data or be among them, where the next reader would find them."""
     if not isinstance(data, (str, Path)):
         return
     place, names = source.reader.stored_files if isinstance(source.reader, FileBacked) else (None, [])

@@ -12,9 +12,9 @@ from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.runs.folder import CHECKPOINTS, SCORES, read_report
 from streamtrain.runs.listing import list_runs, newest_header
+from streamtrain.tools.pages.output_file import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.pages.page import page
 from streamtrain.tools.pages.parts import Verdict
-from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.pages.text import format_score, format_seconds
 
 __all__ = ["report"]
@@ -55,9 +55,9 @@ def report(run: str | Path, out: str | Path) -> dict[str, Any]:
     >>> report(folder / "run", folder / "run.html")["state"]
     'finished'
     """
-    place = require_file(out, PAGE_ENDINGS)
+    file = require_file(out, PAGE_ENDINGS)
     facts, text = _page(Path(run))
-    with written(place) as beside:
+    with written(file) as beside:
         beside.write_text(text, encoding="utf-8")
     return {"run": str(run), "state": facts["state"], "out": str(out)}
 
@@ -80,7 +80,7 @@ def _page(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _describe(folder: Path) -> dict[str, Any]:
-    """All that a page shows of a run: its report where it is finished, otherwise its newest checkpoint and its scores."""
+    """The facts that a page shows about a run: its report if it is finished, otherwise its newest checkpoint and its scores."""
     found = list_runs(folder)
     if [Path(run["run"]) for run in found] != [folder]:
         names = ", ".join(printable(run["run"]) for run in found[:3])
@@ -101,7 +101,7 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 
 def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint tells, by the names of a report."""
+    """The facts in a checkpoint, under the names of a report."""
     if not header:
         return {}
     seconds, history, ledger = dict(header["seconds"]), header["history"], header["ledger"] or {"entries": {}}
@@ -122,7 +122,7 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(folder: Path) -> dict[str, Any]:
-    """The description of a model that was finished; none where there is no such file."""
+    """The description of the model of a finished run; empty if there is no such file."""
     path = folder / "model.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -134,7 +134,7 @@ def _model(folder: Path) -> dict[str, Any]:
 
 
 def _timeline(checkpoints: Path) -> list[dict[str, Any]]:
-    """Memory over time as the newest checkpoint has it, whose other arrays are not read."""
+    """Memory over time, from the newest checkpoint; its other arrays are not read."""
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(checkpoints.glob("checkpoint-*.safetensors"), reverse=True):
@@ -184,7 +184,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _verdict(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """How the run stands, in one sentence."""
+    """The state of the run, in one sentence."""
     epochs, asked, rows = facts["epochs"], facts["epochs_asked"], f"{facts['rows_seen']:,} rows learned"
     if facts["state"] == "finished":
         kind = next((kind for kind in reversed(SCORE_KINDS) if (facts["metrics"] or {}).get(kind)), None)

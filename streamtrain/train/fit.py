@@ -36,26 +36,27 @@ _log = logging.getLogger("streamtrain")
 _SECONDS = 30.0  # between two checkpoints
 
 
-def run_fit(asked: FitRequest, out: str | Path | None, resume: bool) -> FitResult:
-    """Train as asked: see `streamtrain.fit`."""
-    asked.check(out, resume)
+def run_fit(request: FitRequest, out: str | Path | None, resume: bool) -> FitResult:
+    """Train by a request: see `streamtrain.fit`."""
+    request.check(out, resume)
     if out is None:
-        return _Fit(asked, asked.begin(), None).run()
+        return _Fit(request, request.begin(), None).run()
     with RunFolder(out, resume=resume) as folder:
-        return _Fit(asked, _start(asked, folder, resume), folder).run()
+        return _Fit(request, _start(request, folder, resume), folder).run()
 
 
-def _start(asked: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
+def _start(request: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
     header = folder.checkpoints.newest() if resume else None
     if header is None:
-        return asked.begin()
+        return request.begin()
     with _reading(folder):
-        return asked.go_on(header)
+        return request.go_on(header)
 
 
 @contextmanager
 def _reading(folder: RunFolder) -> Iterator[None]:
-    """Turn errors of a checkpoint with a valid checksum into a RunError: something else wrote it, or this package is wrong."""
+    """Turn errors of a checkpoint with a valid checksum into a RunError: it was written by another program, or this is a
+    bug."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -70,9 +71,9 @@ def _reading(folder: RunFolder) -> Iterator[None]:
 class _Fit:
     """One call of `fit`, from the plan to the report."""
 
-    def __init__(self, asked: FitRequest, start: StartPoint, folder: RunFolder | None) -> None:
+    def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None) -> None:
         self.started = time.perf_counter()
-        self.asked, self.start, self.folder = asked, start, folder
+        self.request, self.start, self.folder = request, start, folder
         self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])
         self.new_warnings: list[str] = []  # that the checkpoint does not have yet
         self.logged: set[str] = set()  # warnings, each of which is logged once
@@ -102,7 +103,7 @@ class _Fit:
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
-            job, validation, self.asked.progress, self.asked.scheduler, keeper=folder, checkpoint_seconds=self.seconds
+            job, validation, self.request.progress, self.request.client, sink=folder, checkpoint_seconds=self.seconds
         )
         self._place(trainer)
         with noted(self._how_to_go_on):
@@ -110,15 +111,15 @@ class _Fit:
 
     @property
     def seconds(self) -> float:
-        """Between two checkpoints: as given now, or when the run was started."""
-        seconds, header = self.asked.checkpoint_seconds, self.start.checkpoint
+        """Seconds between two checkpoints: as given now, or when the run was started."""
+        seconds, header = self.request.checkpoint_seconds, self.start.checkpoint
         return float(seconds if seconds is not None else _SECONDS if header is None else header["checkpoint_seconds"])
 
     def _how_to_go_on(self) -> str | None:
-        """For whoever interrupts the run, where it has a checkpoint."""
+        """How to resume, if a checkpoint exists."""
         if self.folder is None or not self.folder.checkpoints.exist():
             return None
-        return f"the run is kept: fit(..., out={str(self.folder.asked)!r}, resume=True) goes on"
+        return f"the run is kept: fit(..., out={str(self.folder.given_path)!r}, resume=True) goes on"
 
     def _warn(self, warnings: Sequence[str]) -> None:
         """Log each warning once."""
@@ -129,7 +130,7 @@ class _Fit:
 
     def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
-            job = Job.open(self.asked.data, settings, validation=validation, known=self.start.known)
+            job = Job.open(self.request.data, settings, validation=validation, known=self.start.known)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise
@@ -172,7 +173,7 @@ class _Fit:
         self._warn(self.new_warnings)
 
     def _describe(self, job: Job, validation: Scorer | None) -> dict[str, Any]:
-        """The part of every checkpoint that stays the same; a run that is resumed is compared with it."""
+        """The part that is the same in every checkpoint; a resumed run is compared with it."""
         start, before, data = self.start, self.start.checkpoint, identity.describe_data(job.source)
         if data["fingerprint"] is None and before is None:
             self.warnings.append(
@@ -204,21 +205,21 @@ class _Fit:
         self.warnings += [warning for warning in self.new_warnings if warning not in self.warnings]
 
     def _finished(self, header: Mapping[str, Any]) -> FitResult | None:
-        """The stored result where nothing is left to do; None where there is something, if only to write the result."""
+        """The stored result if the run is finished; None if anything is left to do, even if only the result is not written."""
         folder, history = self.folder, header["history"]
         assert folder is not None
         done = len(history["ends"])
         if not (history["is_over"] or done >= self.start.settings.epochs):
             return None
         try:
-            model, report = folder.model(), folder.report()
-        except RunError:
-            return None  # not written yet, or damaged: it is written from the checkpoint
+            model, report = folder.model(self.request.given.get("learner")), folder.report()
+        except RunError:  # missing or damaged: of any other cause `FitRequest.go_on` has raised an error already
+            return None  # it is written from the checkpoint
         if (report.get("epochs"), report.get("rows_seen")) != (done, header["cursor"]["rows_seen"]):
             return None
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more continues it"
         _log.info(
-            f"{folder.asked} is finished: {count(done, 'epoch')}{' (--patience)' if history['is_over'] else ''}{more}"
+            f"{folder.given_path} is finished: {count(done, 'epoch')}{' (--patience)' if history['is_over'] else ''}{more}"
         )
         self._warn(report.get("warnings", []))
         return FitResult(model, StoredReport(report))
@@ -231,7 +232,7 @@ class _Fit:
         report.seconds = time.perf_counter() - self.started + (before["seconds"]["loop"] if before is not None else 0.0)
         if self.folder is not None:
             report.warnings += self.folder.warnings
-            report.run, report.fingerprint = str(self.folder.asked), self.static["data"]["fingerprint"]
+            report.run, report.fingerprint = str(self.folder.given_path), self.static["data"]["fingerprint"]
             report.resumes, report.changes = self.static["resumes"], self.static["changes"]
             self.folder.write(trainer.model, report)
         self._warn(report.warnings)
@@ -244,7 +245,7 @@ def _require_judge(settings: Settings, validate: Any) -> None:
 
 
 def _require_epochs(settings: Settings, header: Mapping[str, Any]) -> None:
-    """Raise RunError where the run has begun more epochs than are asked for."""
+    """Raise RunError if the run has begun more epochs than ``--epochs``."""
     begun = len(header["history"]["ends"])
     if any(header["cursor"][name] for name in ("window", "row", "held_window", "held_row")):
         begun = header["cursor"]["epoch"] + 1
@@ -253,18 +254,18 @@ def _require_epochs(settings: Settings, header: Mapping[str, Any]) -> None:
 
 
 def _resolved(trainer: Trainer) -> dict[str, Any]:
-    """The values of settings that have a default by the data, as far as they decide what is learned."""
+    """The values of settings whose default depends on the data, if they affect what is learned."""
     model, plan = trainer.model, trainer.plan
     return {
         "batch_size": plan.batch_size,
         "window_rows": plan.window_rows,
-        "hash_bits": model.preparation.slots.bits,
+        "hash_bits": model.preparation.vocabulary.bits,
         "task": model.task,
         "loss": loss_name(model.learner),
     }
 
 
 def _path(data: Any) -> str | None:
-    """Data as a path that can be given again; None for data without one, or where it contains a secret."""
+    """The path of the data; None for data without one, or if it contains a secret."""
     text = str(data) if isinstance(data, (str, Path)) else None
     return text if text is not None and without_secrets(text) == text else None

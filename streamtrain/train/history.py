@@ -1,7 +1,7 @@
 """The scores of a fit: of rows before they are learned, of held-out rows, at the end of each epoch; and the best model so far.
 
-The trainer reports every batch here, and learns from here when patience ends the training. All of it is state: a fit that is
-resumed from a checkpoint reports the same numbers.
+The trainer reports every batch here, and asks whether patience ends the training. All of it is state: a resumed fit reports the
+same numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streamtrain.state import part
 
 __all__ = ["ScoreLine", "Scores"]
 
-_FIRST_RECORD = 1024  # rows learned when scores are first recorded; then each time that number has doubled
+_FIRST_RECORD = 1024  # rows learned when scores are first recorded, and then each time their number has doubled
 
 ScoreLine = dict[str, Any]
 
@@ -45,8 +45,8 @@ class Scores:
         self.is_over = False  # whether patience has ended the training
         self._holds_out, self._patience = holdout, None if patience is None else Patience(patience)
         self._next_record = _FIRST_RECORD
-        self._ends: list[int] = []  # which lines are those of the ends of epochs
-        self._judge, self._judged = "progressive", self.progressive  # the best evidence of how good the model is
+        self._ends: list[int] = []  # positions of the lines that end epochs
+        self._judge, self._judged = "progressive", self.progressive  # the kind of scores that judges the model best
 
     # -- on the way ----------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Scores:
         self.held += len(batch)
 
     def on_the_way(self, rows_seen: int, seconds: float) -> ScoreLine | None:
-        """A line of scores where the rows learned have doubled since the last one; otherwise None."""
+        """A line of scores if the rows learned have doubled since the last one; otherwise None."""
         if rows_seen < self._next_record:
             return None
         while self._next_record <= rows_seen:
@@ -80,8 +80,8 @@ class Scores:
     ) -> ScoreLine:
         """End an epoch. Returns its line of scores.
 
-        validation: the metrics of the validation data. state: returns the state of the model; called when it is the best yet.
-        Raises DataError where nothing was learned, or where patience has no loss to judge by.
+        validation: the metrics of the validation data. state: returns the state of the model; called if it is the best so
+        far. Raises DataError if nothing was learned, or if patience has no loss.
         """
         epoch, line = self.epochs, {"progressive": scores(self.progressive)}
         if line["progressive"]["loss"] is None:
@@ -105,9 +105,7 @@ class Scores:
         """Keep the model if it is the best so far, and end the training if the loss has not improved for long enough."""
         assert self._patience is not None
         if judged["loss"] is None:
-            raise DataError(
-                "--patience: there is no loss to judge by: no row was held out, and the validation data have none"
-            )
+            raise DataError("--patience needs a loss: no row was held out, and the validation data have no loss")
         self.is_over = self._patience.update(judged["loss"])
         if self._patience.best is not None and self._patience.best[1] == epoch:
             self.best = epoch, state(), self._judged
@@ -126,7 +124,7 @@ class Scores:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The scores of the model that is kept, by kind: progressive, holdout, validation. None where there are none."""
+        """The scores of the model that is kept, by kind: progressive, holdout, validation. None if there are none."""
         line = self.lines[self._ends[-1 if self.best is None else self.best[0]]]
         return {name: line[name] for name in SCORE_KINDS}
 
@@ -168,7 +166,7 @@ class Scores:
         if header["next_record"] < 1 or any(not 0 <= end < len(header["lines"]) for end in ends):
             raise ValueError("its scores belong to another run")
         if header["judge"] not in SCORE_KINDS or not (best is None or 0 <= best < len(ends)):
-            raise ValueError("its judge belongs to another run")
+            raise ValueError("its kind of scores belongs to another run")
         for name in ("rows", "held", "batches", "is_over"):
             setattr(self, name, header[name])
         self.lines, self._ends = [dict(line) for line in header["lines"]], list(header["ends"])

@@ -1,4 +1,4 @@
-"""Ctrl-C arrives between two steps: what a step changes is changed completely, or not at all."""
+"""Delays Ctrl-C until a step is complete, so that a step is done completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _UNHANDLED = (signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM without a handler: the process ends by it once the block is left."""
+    """SIGTERM without a handler: it ends the process after the block."""
 
 
 class Interrupts:
     """Delays SIGINT and SIGTERM while a step is under way (`whole`). Use it as a context.
 
     Between steps, and at the end of a step, a signal goes to the handler that was installed before, which raises
-    KeyboardInterrupt. SIGTERM without a handler raises it too, and then ends the process when the context is left.
+    KeyboardInterrupt. SIGTERM without a handler raises it too, and then ends the process at the end of the context.
 
     is_whole: whether the last step ran to its end.
 
@@ -65,7 +65,7 @@ class Interrupts:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Run the block to its end; a signal that arrives meanwhile is delivered after it."""
+        """Run the block to its end; a signal that arrives meanwhile is handled after it."""
         self._busy, self.is_whole = True, False
         try:
             yield
@@ -92,7 +92,7 @@ class Interrupts:
 
 @contextmanager
 def noted(note: Callable[[], str | None]) -> Iterator[None]:
-    """Add a note to a KeyboardInterrupt that leaves the block, unless there is none to add. Tracebacks show notes."""
+    """Add a note, if there is one, to a KeyboardInterrupt that leaves the block. Tracebacks show notes."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

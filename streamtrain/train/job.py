@@ -16,8 +16,8 @@ import numpy as np
 
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError, near_names, without_secrets
-from streamtrain.learn import LOSSES
 from streamtrain.learn.family import Recipe
+from streamtrain.learn.learner import target_scale
 from streamtrain.learn.own_code import state_bytes_of
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
@@ -90,7 +90,7 @@ class Job:
         if not job.plan.fits:
             return job
         with job.monitor():
-            surveyed = _surveyed(source, settings, ledger, None if known is None else known.model)
+            surveyed = _surveyed(job, None if known is None else known.model)
         return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=known is not None)
 
     def monitor(
@@ -116,7 +116,9 @@ class Job:
         known = target
         if not source.is_surveyed and target.task == "classify" and not target.parts:
             known = replace(target, classes=(0, 1))
-        _require_loss_fits(settings, known)
+        recipe = settings.recipe
+        if isinstance(recipe, Recipe):
+            recipe.require_fits(known.name, known.task, len(known.classes))
         fresh = replace(source, layout=replace(source.layout, target=known))
 
         def planned(settings: Settings) -> tuple[Model, Plan]:
@@ -124,7 +126,7 @@ class Job:
             return model, _plan(source, model, settings, validation)
 
         model, plan = planned(settings)
-        bits = model.preparation.slots.bits if model.preparation.shape.sparse else _FEWEST_BITS
+        bits = model.preparation.vocabulary.bits if model.preparation.shape.sparse else _FEWEST_BITS
         if not plan.fits and bits > _FEWEST_BITS and planned(replace(settings, hash_bits=_FEWEST_BITS))[1].fits:
             fewer = range(bits - 1, _FEWEST_BITS - 1, -1)
             enough = next((n for n in fewer if planned(replace(settings, hash_bits=n))[1].fits), None)
@@ -143,17 +145,17 @@ def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
     )  # fmt: skip
 
 
-def _surveyed(source: Source, settings: Settings, ledger: Ledger | None, old: Model | None) -> Source:
+def _surveyed(job: Job, old: Model | None) -> Source:
     """The source after a look at its target, and at which columns are text. old: the model that continues to learn."""
-    target = None if old is None else old.target
-    source = source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, earlier=target)
-    if settings.loss is not None and LOSSES[settings.loss].target_scale == "mean":  # counts are counted from 0
+    settings, ledger, earlier = job.settings, job.ledger, None if old is None else old.target
+    source = job.source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, earlier=earlier)
+    if target_scale(job.model.learner) == "mean":  # counts are counted from 0
         source = source.with_layout(replace(source.layout, target=_from_zero(source.layout.target)))
     if old is None:
         return source.with_roles(ledger)
     assert source.layout.target is not None
-    asked = settings.recipe
-    require_target(source.layout.target, old, asked if isinstance(asked, Recipe) else None)
+    recipe = settings.recipe
+    require_target(source.layout.target, old, recipe if isinstance(recipe, Recipe) else None)
     return source
 
 
@@ -229,20 +231,3 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
     if not any(weights):
         raise UsageError("--class-weight: every class has weight 0: give at least one a weight above 0")
     return weights
-
-
-def _require_loss_fits(settings: Settings, target: Target) -> None:
-    if settings.loss is None:
-        return
-    task = LOSSES[settings.loss].task
-    fitting = ", ".join(name for name in sorted(LOSSES) if LOSSES[name].task == target.task)
-    if task != target.task:
-        what, other = ("classes", "classify") if target.task == "classify" else ("numbers", "regress")
-        raise UsageError(
-            f"--loss {settings.loss} is for {'regression' if task == 'regress' else 'classes'}, but target {target.name!r} is "
-            f"{what}: use one of {fitting}, or add --task {'classify' if other == 'regress' else 'regress'}"
-        )
-    if settings.loss in ("logistic", "hinge") and len(target.classes) > 2:
-        raise UsageError(
-            f"--loss {settings.loss} is for two classes, target {target.name!r} has {len(target.classes)}: use softmax"
-        )

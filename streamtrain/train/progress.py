@@ -1,4 +1,4 @@
-"""How far a fit is, for whoever shows it."""
+"""Progress of a fit, for display."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["Progress"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a fit is. `fit` calls its ``progress`` with one of these a few times a second.
+    """Progress of a fit. `fit` calls its ``progress`` with one of these a few times a second.
 
     Attributes
     ----------
     rows_seen, rows_total
-        Rows that were learned or scored so far, and that there are in all epochs together.
+        Rows that were learned or scored so far, and the rows of all epochs.
     epoch, epochs
-        Epochs that are over, and how many there are to be.
+        Finished epochs, and all epochs of the run.
     seconds
-        Since training began. A run that was resumed counts the seconds of the processes before, too.
+        Since training began. A resumed run includes the seconds of its earlier processes.
     loss
         The progressive loss so far; None before the first batch.
     resident_bytes, budget_bytes
-        Memory of this process now, and the most that it may take. Resident is None where it cannot be measured.
+        Memory of this process now, and its budget. resident_bytes is None if it cannot be measured.
     stage
         ``"train"``, or ``"validate"`` while the validation data are scored.
     """

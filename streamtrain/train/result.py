@@ -15,8 +15,8 @@ __all__ = ["FitResult"]
 
 @dataclass(frozen=True, repr=False)
 class FitResult:
-    """What `fit` returns: the model, ready to predict, and the report. The report is the stored one where the run was already
-    finished."""
+    """What `fit` returns: the model, ready to predict, and the report. If the run was already finished, the report is the
+    stored one."""
 
     model: Model
     report: Report | StoredReport

@@ -7,21 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamtrain.columns.settings import ColumnSettings, pairs_by_name
+from streamtrain.columns.settings import ColumnSettings, pairs_by_name, split_pair
 from streamtrain.errors import UsageError, near_names
-from streamtrain.learn.family import (
-    LearnerShape,
-    Recipe,
-    is_family,
-    learner_name,
-    recipe_of,
-    require_name,
-    require_no_settings,
-)
-from streamtrain.learn.own_code import learner_title, missing_member
+from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name, require_no_settings
+from streamtrain.learn.own_code import learner_title, require_members
 from streamtrain.learn.settings import LearnerSettings, LinearSettings
 from streamtrain.load.settings import LoadSettings
-from streamtrain.options import check, option, options_of, split_names, split_pair
+from streamtrain.options import check, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
 
@@ -32,7 +24,7 @@ __all__ = ["RunSettings", "Settings", "TrainSettings"]
 
 
 def read_class_weight(text: Any) -> Any:
-    """Weights by class, from ``a=2,b=0.5``. Raises UsageError for what is no number.
+    """Weights by class, from ``a=2,b=0.5``. Raises UsageError for a weight that is not a number.
 
     >>> read_class_weight("a=2,b=0.5"), read_class_weight("balanced")
     ({'a': 2.0, 'b': 0.5}, 'balanced')
@@ -45,7 +37,7 @@ def read_class_weight(text: Any) -> Any:
         try:
             weights.append((name, float(value)))
         except ValueError:
-            raise UsageError(f"--class-weight {pair}: {value!r} is no number") from None
+            raise UsageError(f"--class-weight {pair}: expected a number") from None
     return pairs_by_name(weights, "--class-weight")
 
 
@@ -84,11 +76,6 @@ class Settings(
             raise UsageError(f"--weight {self.weight}: is the target")
         if self.weight is not None and self.weight in (self.features or ()):
             raise UsageError(f"--weight {self.weight}: is a feature too: leave it out of --features")
-        if self.optimizer not in ("sgd", "momentum") and self.learning_rate_schedule != "sqrt":
-            raise UsageError(
-                f"--learning-rate-schedule {self.learning_rate_schedule}: is for --optimizer sgd and momentum; "
-                f"{self.optimizer} has its own rates"
-            )
         self._require_learner()
 
     @classmethod
@@ -124,7 +111,7 @@ class Settings(
 
     def _require_learner(self) -> None:
         """The learner is one, and the settings of a family are its own."""
-        from streamtrain.learn import LOSSES, Learner  # with numpy: settings are declared without it
+        from streamtrain.learn import Learner  # with numpy: settings are declared without it
 
         if isinstance(self.learner, str):
             require_name(self.learner)
@@ -133,12 +120,11 @@ class Settings(
                 f"learner={self.learner!r}: must be a name, a class or function that makes learners, or an object with the "
                 "members of Learner"
             )
-        if not is_family(self.learner) and (what := missing_member(self.learner)) is not None:
-            raise UsageError(f"{learner_title(self.learner)}: an object {what}: see docs/learners.md")
-        made = self.recipe
-        if isinstance(made, Recipe) and made.is_built_in:  # checks the parameters of loss and optimizer
-            regress = self.loss is not None and LOSSES[self.loss].task == "regress"
-            made.make(LearnerShape(1, classes=0 if regress else 2))
+        if not is_family(self.learner):
+            require_members(self.learner, f"{learner_title(self.learner)}: an object")
+        recipe = self.recipe
+        if isinstance(recipe, Recipe):
+            recipe.check()
 
 
 @dataclass(frozen=True)
@@ -148,7 +134,7 @@ class RunSettings:
     validate: Any = option(None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True)
     cluster: Any = option(
         None, "The address of a dask scheduler, whose workers read: tcp://host:8786.", group="memory and speed",
-        metavar="ADDRESS", kept=True,
+        metavar="ADDRESS", kept=True, resume="free",
     )  # fmt: skip
     out: str | Path | None = option(
         None, "Folder for the run: scores, checkpoints, the model, the report.", metavar="RUN", kept=True,
@@ -160,7 +146,11 @@ class RunSettings:
         wanted="must be a path",
     )  # fmt: skip
     checkpoint_seconds: float | None = option(
-        None, "Between two checkpoints, which take 2 % of the time at most.", least=0, otherwise="30, or the run's"
+        None,
+        "Between two checkpoints, which take 2 % of the time at most.",
+        least=0,
+        otherwise="30, or the run's",
+        resume="free",
     )
 
     def __post_init__(self) -> None:

@@ -56,22 +56,22 @@ class RunSink(Protocol):
 class Trainer:
     """A fit that is under way.
 
-    validation: other data, scored at the end of each epoch. progress: called a few times a second. keeper: where scores and
-    checkpoints are written; None writes none. checkpoint_seconds: see `CheckpointSchedule`.
+    validation: other data, scored at the end of each epoch. progress: called a few times a second. sink: gets the scores and
+    checkpoints; None for none. checkpoint_seconds: see `CheckpointSchedule`.
     """
 
     def __init__(
-        self, job: Job, validation: Scorer | None, progress: Callable[[Progress], object] | None, scheduler: Any = None,
-        *, keeper: RunSink | None = None, checkpoint_seconds: float = 30.0,
+        self, job: Job, validation: Scorer | None, progress: Callable[[Progress], object] | None, client: Any = None,
+        *, sink: RunSink | None = None, checkpoint_seconds: float = 30.0,
     ) -> None:  # fmt: skip
-        self.job, self.validation, self.progress, self.keeper = job, validation, progress, keeper
+        self.job, self.validation, self.progress, self.sink = job, validation, progress, sink
         self.model, self.settings, self.plan = job.model, job.settings, job.plan
         self.history = Scores(self.model.target, holdout=self.settings.holdout > 0, patience=self.settings.patience)
         self.schedule = CheckpointSchedule(checkpoint_seconds, self.plan.stage_bytes.get("checkpoint", 0))
         self.baseline = resident_bytes()
         self.monitor, self.interrupts = job.monitor(self._measured, self._watch), Interrupts()
         self.loader = Loader(
-            job.source, self.plan, seed=self.settings.seed, holdout=self.settings.holdout, scheduler=scheduler,
+            job.source, self.plan, seed=self.settings.seed, holdout=self.settings.holdout, cluster=client,
             epochs=self.settings.epochs, monitor=self.monitor, ledger=job.ledger,
         )  # fmt: skip
         self.cursor = self.loader.state_dict()  # after the last whole step
@@ -86,10 +86,10 @@ class Trainer:
     # -- the loop ------------------------------------------------------------------------------------------------------
 
     def run(self, enough: Callable[[int, float], bool] | None = None) -> Report:
-        """Train to the end, or until ``enough(rows seen, seconds)`` is true; it is asked every few batches."""
+        """Train to the end, or until ``enough(rows seen, seconds)`` is true; this is checked every few batches."""
         self.started = time.perf_counter()
-        # The learner's BLAS runs on one thread: the cores belong to the reads, and its sums do not depend on their number.
-        # Numbers out of bounds are looked for and are an error: numpy need not warn of them.
+        # BLAS runs on one thread: the cores are for the reads, and sums do not depend on their number.
+        # Numbers that are not finite are found and raise an error: numpy need not warn about them.
         quiet = np.errstate(over="ignore", invalid="ignore")
         with self.interrupts, threadpool_limits(1, "blas"), quiet, self.loader, self.monitor:
             try:
@@ -126,7 +126,7 @@ class Trainer:
         return False
 
     def _batches_at_once(self) -> int:
-        """Batches between two looks at the clock, the budget and Ctrl-C: few enough rows for a few milliseconds."""
+        """Batches between two checks of clock, budget and Ctrl-C: few enough for a few milliseconds."""
         if not isinstance(self.model.learner, Fused):  # any other learner may take any time
             return 1
         return max(1, Scratch.of(self.job.source.layout).rows_at_once // self.plan.batch_size)
@@ -170,8 +170,8 @@ class Trainer:
             self.stage = "train"
 
     def _record(self, line: ScoreLine | None) -> None:
-        if line is not None and self.keeper is not None:
-            self.keeper.record(line)
+        if line is not None and self.sink is not None:
+            self.sink.record(line)
 
     @property
     def seconds(self) -> float:
@@ -193,14 +193,14 @@ class Trainer:
             self.progress(Progress(rows, total, *epochs, self.seconds, loss, *memory, self.stage))
 
     def _watch(self) -> None:
-        """Record a moment where one is due. The monitor's thread calls it, so that time spent waiting is recorded, too."""
+        """Record a moment if one is due. The thread of the monitor calls it, so that waiting is recorded too."""
         if self.timeline.is_due(self.seconds):
             self.timeline.record(self.seconds, self.stage, self.now())
 
     def _measured(self) -> dict[str, int]:
         """The measured bytes of terms of the plan, by name."""
         terms = [*learner_terms(self.model.learner), metrics_term(self.history.nbytes)]
-        if self.keeper is not None:
+        if self.sink is not None:
             terms.append(checkpoint_term(self.checkpoint_bytes))
         if self.baseline is not None:
             terms.append(baseline_term(self.baseline))
@@ -214,7 +214,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint of the state after the last whole step."""
-        if self.keeper is None:
+        if self.sink is None:
             return
         began = time.perf_counter()
         scores, arrays = self.history.state_dict()
@@ -223,7 +223,7 @@ class Trainer:
         arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
         arrays |= {f"timeline.{name}": array for name, array in self.timeline.state_dict().items()}
         self.checkpoint_bytes = max(self.checkpoint_bytes, sum(np.asarray(array).nbytes for array in arrays.values()))
-        self.keeper.save(header, arrays)
+        self.sink.save(header, arrays)
         self.schedule.took(began - self.started, time.perf_counter() - self.started)
 
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
@@ -236,7 +236,7 @@ class Trainer:
         self.cursor, self.before = self.loader.state_dict(), dict(header["seconds"])
 
     def _times(self) -> dict[str, float]:
-        """Seconds by what they were spent on, in this process and in earlier ones of the run."""
+        """Seconds of each part of the work, in this process and in earlier ones of the run."""
         times = {
             "loop": time.perf_counter() - self.started,
             "read": self.loader.read_seconds,

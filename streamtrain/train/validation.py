@@ -1,4 +1,4 @@
-"""A model on other data, in the order of the rows: what it takes, its predictions, its scores.
+"""A model on other data, in the order of the rows: its memory plan, its predictions, its scores.
 
 `Scorer` scores the validation data of a fit. `evaluate` and `predict` of the tools use the same functions.
 """
@@ -16,13 +16,14 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.load import Loader, Source
+from streamtrain.load.settings import LoadSettings
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import peak_bytes
 from streamtrain.metrics import Metrics
 from streamtrain.metrics.scores import metrics_for
 from streamtrain.model import Model
 from streamtrain.model.opening import open_for
-from streamtrain.options import check
+from streamtrain.options import checked
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.settings import PlanSettings
@@ -31,7 +32,7 @@ from streamtrain.plan.term import Term
 __all__ = ["RowProgress", "Scorer", "output_row_bytes", "plan_for_process", "predictions", "require_settings", "score"]
 
 RowProgress = Callable[[int, int], object]
-"""Called as work goes on, with the rows done and the rows there are."""
+"""Called repeatedly with the rows done and all rows."""
 
 _BATCH_ROWS = 8192
 _WINDOW_BYTES, _BATCH_BYTES = 32 * 10**6, 2 * 10**6
@@ -43,8 +44,8 @@ def _plan(
 ) -> Plan:  # fmt: skip
     """A plan that reads the rows in their order. The window only costs memory then, so it is small.
 
-    written_bytes: what whoever writes the predictions holds of them. loading: bytes that the process had taken at its peak, and
-    has given back.
+    written_bytes: bytes held by the writer of the predictions. loading: bytes that the process took at its peak and has given
+    back.
     """
     outputs, scratch = output_row_bytes(model), Scratch.of((model or source).layout)
     row_bytes = 4 * source.layout.width + scratch.predicting(1) + outputs
@@ -61,20 +62,21 @@ def _plan(
 def plan_for_process(
     source: Source, model: Model, memory: float | str | None, threads: int | None, *, written_bytes: int = 0
 ) -> Plan:
-    """The plan for a process that has loaded the model and looked at the data, whose peak may be above all that follows."""
+    """The plan for a process that has loaded the model and opened the data; its peak may be above everything that follows."""
     plan = _plan(source, model, memory, threads, written_bytes=written_bytes)
     more = (peak_bytes() or 0) - plan.peak_bytes
     return _plan(source, model, memory, threads, written_bytes=written_bytes, loading=more) if more > 0 else plan
 
 
 def output_row_bytes(model: Model | None) -> int:
-    """Bytes of the predictions of one row: margins, probabilities and what is written of them."""
+    """Bytes of the predictions of one row: margins, probabilities and the columns that are written."""
     return 32 + (16 * max(len(model.classes), len(model.target.names)) if model else 0)
 
 
-def require_settings(memory: float | str | None, threads: int | None) -> None:
-    """Raise UsageError for settings that cannot be, before any I/O."""
-    check(PlanSettings(memory=memory, threads=threads))
+def require_settings(memory: float | str | None, threads: int | None, missing_chunks: str) -> None:
+    """Raise UsageError for invalid settings, before any I/O."""
+    checked(PlanSettings, {"memory": memory, "threads": threads})
+    checked(LoadSettings, {"missing_chunks": missing_chunks})
 
 
 def predictions(
@@ -107,7 +109,7 @@ def score(source: Source, plan: Plan, model: Model, monitor: Monitor, progress: 
 class Scorer:
     """Validation data, which are scored at the end of each epoch.
 
-    data: as `fit` takes them. missing_chunks: as in `open_reader`. terms: what scoring them takes, for the plan of the fit.
+    data: as `fit` takes them. missing_chunks: as in `open_reader`. terms: the memory of scoring them, for the plan of the fit.
     """
 
     data: Any
@@ -116,7 +118,7 @@ class Scorer:
 
     @classmethod
     def planned(cls, data: Any, settings: Any) -> Scorer:
-        """Open the data before training, so that errors in them are raised then, and what scoring takes is planned."""
+        """Open the data before training: their errors are raised then, and the memory of scoring is planned."""
         source = Source.open(
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
             task=settings.task, roles=settings.roles, crosses=settings.crosses, missing_chunks=settings.missing_chunks,
@@ -126,11 +128,11 @@ class Scorer:
 
     @staticmethod
     def _least(source: Source, model: Model | None) -> Plan:
-        """The smallest plan, whatever memory there is: its bytes are a term of the fit's plan, and so decide its order."""
+        """The smallest plan, whatever memory is available: its bytes are a term of the fit's plan, and so affect its order."""
         return _plan(source, model, 1, 1)
 
     def require_columns(self, model: Model) -> None:
-        """Raise now what `score` would raise about columns after the first epoch. Reads metadata."""
+        """Raise the errors about columns that `score` would raise after the first epoch. Reads metadata."""
         self.open(model)
 
     def open(self, model: Model) -> Source:

@@ -183,7 +183,7 @@ def test_classes_that_are_named_are_not_looked_for(values: Any, classes: list[st
     reader = OneColumn(values)
     table = ChunkTable.of(reader.chunks())
     if expected is None:
-        with pytest.raises(UsageError, match="--classes: a regression has none"):
+        with pytest.raises(UsageError, match="--classes: is for classification"):
             survey(reader, table, "y", classes=classes)
         target = survey(reader, table, "y", classes=classes, task="classify")
         expected = (0.5, 1.0)
@@ -314,7 +314,7 @@ def test_named_and_known_classes() -> None:
             "'y' holds numbers; the old run's classes are text \\('a', 'b'\\): cast it first",
         ),
         (["a"], older(1, 2), None, "'y' holds text; the old run's classes are numbers \\(1, 2\\)"),
-        (["a"], older("a", "b"), "regress", "--task regress: the old run learned to classify 'y'"),
+        (["a"], older("a", "b"), "regress", "--task regress: the old run has task classify for 'y'"),
     ],
 )
 def test_classes_of_another_kind(values: Any, known: Target, task: str | None, message: str) -> None:
@@ -345,7 +345,7 @@ def test_several_targets_that_are_known() -> None:
     source = Source.open(data, target=["y", "z"])
     found = source.surveyed(earlier=known).layout.target
     assert found is not None and [part.classes for part in found.several] == [(0, 1), ("a", "b")]
-    with pytest.raises(UsageError, match="--target z,y: the old run learned y,z"):
+    with pytest.raises(UsageError, match="--target z,y: the old run has target y,z"):
         Source.open(data, target=["z", "y"]).surveyed(earlier=known)
     with pytest.raises(DataError, match="'z' has one class"):
         source.surveyed()

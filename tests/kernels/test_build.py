@@ -90,14 +90,16 @@ def fused_linear(rng: np.random.Generator) -> list[Any]:
         indptr = np.arange(0, 331 * 3, 3)
         indices = rng.integers(0, 50, 990, np.int32)
         for values in (None, rng.normal(size=990).astype(np.float32)):
-            clock, totals, table = np.zeros(5), np.zeros((2, width)), np.zeros((50, 4), np.float32)
-            clock[3], squares = 1, np.zeros(width + 1, np.float32)
-            options = {"step": 0.3, "l2": 0.01, "forget": 4.0, "prior": (0.1, 0.2)}
+            stream, totals, table = np.zeros(5), np.zeros((2, width)), np.zeros((50, 4), np.float32)
+            stream[3], squares = 1, np.zeros(width + 1, np.float32)
+            options = {"learning_rate": 0.3, "l2": 0.01, "forget": 4.0, "prior": (0.1, 0.2)}
             sparse = Sparse(indptr, indices, values, 50)
-            run = step.run(rows.copy(), 16, targets, squares, clock, totals, sparse=sparse, table=table, **options)
+            run = step.run(
+                rows.copy(), 16, targets, squares, stream, totals, sparse=sparse, sparse_weights=table, **options
+            )
             assert run[0] == 21, "all batches are learned"
             results += [*(array.copy() for array in run[1:]), np.array(step.squared)]
-            results += [clock, totals, table, squares, scoring.copy(), learning.copy()]
+            results += [stream, totals, table, squares, scoring.copy(), learning.copy()]
     return results
 
 
@@ -255,7 +257,7 @@ def test_without_kernels_the_first_fit_says_what_that_costs(tmp_path: Path) -> N
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "1797\n"), result.stderr
     assert result.stderr == (
-        "the compiled kernels are missing (there was no C compiler at installation), so numpy does their work: training "
+        "the compiled kernels are missing (there was no C compiler at installation), so numpy replaces them: training "
         "takes up to 3 times as long, and n-grams of texts 100 times; to have the kernels, install a C compiler (or "
         "`pip install ziglang`), then run: python -m streamtrain.kernels.build\n"
     )
@@ -307,5 +309,5 @@ print(builder.build_wheel("dist"))
     requires, wheel = result.stdout.splitlines()
     assert requires == str(["ziglang>=0.17"] if build.zig_has_wheels() else [])
     assert wheel.endswith("-py3-none-any.whl")
-    assert "the kernels were not compiled, numpy does their work: there is no C compiler" in result.stderr
+    assert "the kernels were not compiled, numpy replaces them: there is no C compiler" in result.stderr
     assert not [name for name in zipfile.ZipFile(checkout / "dist" / wheel).namelist() if name.endswith(".so")]

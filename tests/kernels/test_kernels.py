@@ -86,7 +86,7 @@ def one_batch(maps: Any, weights: Any, rows: Any, targets: Any, *, logistic: boo
     """The scores, the gradient and the sums of one batch, whose step has length 0."""
     step = LinearStep(maps, weights[0].copy(), weights[1], logistic=logistic)
     block, squares = np.zeros((2, rows.shape[1])), np.zeros(rows.shape[1] + 1, np.float32)
-    options = {"step": 0.0, "l2": 0.0, "forget": 4.0}
+    options = {"learning_rate": 0.0, "l2": 0.0, "forget": 4.0}
     _, scores, gradient, sums = step.run(rows, len(rows), targets, squares, np.zeros(5), block, **options)
     np.testing.assert_array_equal(block, np.where(np.isfinite(gradient).all() & np.isfinite(sums).all(), sums, 0))
     return scores, gradient, sums
@@ -119,7 +119,7 @@ def test_a_copy_of_a_step_has_arrays_of_its_own() -> None:
     step = LinearStep(*arrays, logistic=False)
     copy = pickle.loads(pickle.dumps(step))
     state = np.zeros(3, np.float32), np.array([0.0, 0.0, 0.0, 1.0, 0.0]), np.zeros((2, 2))
-    copy.run(np.ones((5, 2), np.float32), 5, np.zeros(5, np.float32), *state, step=0.5, l2=0.0, forget=4.0)
+    copy.run(np.ones((5, 2), np.float32), 5, np.zeros(5, np.float32), *state, learning_rate=0.5, l2=0.0, forget=4.0)
     assert (step.learning == 1).all() and (copy.learning != 1).any()
 
 

@@ -178,7 +178,7 @@ def test_the_table_is_as_stated() -> None:
         ({"optimizer": "ftrl", "l1": 0.1}, "weights average sums squares steps"),
     ):
         model = Linear(3, slots=6, **options)  # type: ignore[arg-type]
-        table = model._table
+        table = model._sparse_weights
         assert table is not None
         assert table.fields == tuple(fields.split())
         assert table.array.shape == (6, len(table.fields))
@@ -187,7 +187,7 @@ def test_the_table_is_as_stated() -> None:
         fit(model, batches(X, y, columns))
         assert table.array[:, table.fields.index("steps")].tolist() == [3, 2, 3, 3, 3, 3]
         wide = Linear(3, slots=6, targets=4)
-        assert wide._table is not None and wide._table.array.shape == (6, 4, 4)
+        assert wide._sparse_weights is not None and wide._sparse_weights.array.shape == (6, 4, 4)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -221,7 +221,7 @@ def test_a_state_of_another_model_is_refused() -> None:
             Linear(3, slots=6).load_state_dict(other.state_dict())
     X, columns, y = problem(rows=32)
     state = fit(Linear(3, slots=6), batches(X, y, columns)).state_dict()
-    with pytest.raises(DataError, match=r"table has shape \(6, 4\); the model's has \(5, 4\)"):
+    with pytest.raises(DataError, match=r"sparse weights have shape \(6, 4\); the model's have \(5, 4\)"):
         Linear(3, slots=5).load_state_dict(state)
 
 

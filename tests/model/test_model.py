@@ -52,7 +52,7 @@ def test_a_loaded_model_predicts_the_same_bits(tmp_path: Path, kind: str, settin
     assert loaded.classes == model.classes and [type(c) for c in loaded.classes] == [type(c) for c in model.classes]
     assert (loaded.task, loaded.recipe, loaded.layout.features) == (model.task, model.recipe, model.layout.features)
     assert (
-        loaded.layout.slots == ["X[0]", "X[1]", "X[2]"]
+        loaded.layout.number_names == ["X[0]", "X[1]", "X[2]"]
         and loaded.preparation.checks_finite == model.preparation.checks_finite
     )
     for name, value in model.state_dict().items():

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import state
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
@@ -61,10 +62,6 @@ def predict(model: Model, batch: Batch) -> NDArray[np.float64]:
     """Probabilities, shape (rows, classes)."""
     found = model.predict(replace(batch, features=batch.features.copy())).astype(np.float64)
     return np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
-
-
-def state(model: Model) -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}
 
 
 TARGETS = {
@@ -289,45 +286,48 @@ def of(task: str = "classify", classes: Any = ("a", "b"), name: str = "y", offse
 
 THREE = of(classes=("a", "b", "c"))
 WRONG: dict[str, tuple[Any, Any, str]] = {
-    "another target": ({}, {"target": of(name="z")}, "the old run learned to classify 'y'; asked is to classify 'z'"),
-    "another task": ({}, {"target": of("regress", ())}, "to classify 'y'; asked is to regress 'y'.*--task"),
-    "several": ({}, {"target": TARGETS["several"]}, "asked is to classify 'y', 'z'"),
+    "another target": ({}, {"target": of(name="z")}, "the old run has target 'y' .classify.; this fit has 'z' .classify."),
+    "another task": ({}, {"target": of("regress", ())}, "'y' .classify.; this fit has 'y' .regress.*--task"),
+    "several": ({}, {"target": TARGETS["several"]}, "this fit has 'y', 'z' .classify."),
     "several in another order": (
-        {"target": TARGETS["several"]}, {"target": Target.of(TARGETS["several"].parts[::-1])}, "'y', 'z'; .* 'z', 'y'",
+        {"target": TARGETS["several"]}, {"target": Target.of(TARGETS["several"].parts[::-1])},
+        "'y', 'z' .classify.; .* 'z', 'y'",
     ),
-    "fewer classes": ({"target": THREE}, {}, r"knows 'c', which is not among the classes here \('a', 'b'\)"),
+    "fewer classes": ({"target": THREE}, {}, r"has class 'c', which is not among the classes here \('a', 'b'\)"),
     "the same classes in another order": ({}, {"target": of(classes=("b", "a"))}, "in another order than in the old run"),
-    "other classes": ({}, {"target": of(classes=("a", "c", "d"))}, "knows 'b', which is not"),
+    "other classes": ({}, {"target": of(classes=("a", "c", "d"))}, "has class 'b', which is not"),
     "another offset": (
-        {"target": of("regress", (), offset=5e9)}, {"target": of("regress", ())}, "counted from 5e.09 in the old .*here from 0",
+        {"target": of("regress", (), offset=5e9)}, {"target": of("regress", ())}, "offset 5e.09 in the old run, 0 here",
     ),
     "hinge": ({"loss": "hinge"}, {"target": THREE}, "loss is 'hinge', which is for two .*are 3.*fit a new run"),
-    "another loss": ({"loss": "hinge"}, {}, r"has --loss Hinge\(\); asked is Logistic\(\)"),
+    "another loss": ({"loss": "hinge"}, {}, r"has --loss Hinge\(\); this fit has Logistic\(\)"),
     "another level": (
         {"target": of("regress", ()), "loss": "quantile"}, {"target": of("regress", ()), "loss": "quantile", "quantile": 0.9},
         "quantile=0.5.*quantile=0.9",
     ),
-    "another optimizer": ({}, {"optimizer": "adam"}, "has --optimizer normalized; asked is adam"),
+    "another optimizer": ({}, {"optimizer": "adam"}, "has --optimizer normalized; this fit has adam"),
     "another schedule": (
         {"optimizer": "sgd"}, {"optimizer": "sgd", "learning_rate_schedule": "constant"},
-        "--learning-rate-schedule sqrt; asked is constant",
+        "--learning-rate-schedule sqrt; this fit has constant",
     ),
-    "no average": ({}, {"average": False}, "has average True; asked is False"),
-    "l1 on top": ({}, {"l1": 1e-3}, "has --l1 0; asked is above 0"),
-    "l2 gone": ({"l2": 1e-3}, {}, "has --l2 above 0; asked is 0"),
+    "no average": ({}, {"average": False}, "has --average True; this fit has False"),
+    "l1 on top": ({}, {"l1": 1e-3}, "has --l1 0; this fit has above 0"),
+    "l2 gone": ({"l2": 1e-3}, {}, "has --l2 above 0; this fit has 0"),
     "ftrl by another step": (
         {"optimizer": "ftrl"}, {"optimizer": "ftrl", "learning_rate": 0.5},
-        r"has --learning-rate 0\.2333.*; asked is 0\.5",
+        r"has --learning-rate 0\.2333.*; this fit has 0\.5",
     ),
-    "ftrl by another l1": ({"optimizer": "ftrl", "l1": 1e-3}, {"optimizer": "ftrl", "l1": 1e-4}, "--l1 0.001; asked is 0.0001"),
-    "other bits": ({}, {"bits": 9}, "has --hash-bits 8; asked is 9"),
-    "more columns": ({"columns": NUMBERS}, {}, r"from x0 \(number\), .*x3 \(number\); asked are .* city \(category\)"),
-    "another order": ({"columns": NUMBERS}, {"columns": NUMBERS[::-1]}, r"from x0 .*; asked are x3 .*same order"),
+    "ftrl by another l1": (
+        {"optimizer": "ftrl", "l1": 1e-3}, {"optimizer": "ftrl", "l1": 1e-4}, "--l1 0.001; this fit has 0.0001",
+    ),
+    "other bits": ({}, {"bits": 9}, "has --hash-bits 8; this fit has 9"),
+    "more columns": ({"columns": NUMBERS}, {}, r"features x0 \(number\), .*x3 \(number\); this fit has .* city \(category\)"),
+    "another order": ({"columns": NUMBERS}, {"columns": NUMBERS[::-1]}, r"features x0 .*; this fit has x3 .*same order"),
     "another role": (
         {"columns": (*NUMBERS, Column("city", pa.string(), "text", ""))}, {}, r"city \(text\); .*city \(category\)",
     ),
     "another start of a number": (
-        {"columns": (replace(NUMBERS[0], offset=1e9),)}, {"columns": NUMBERS[:1]}, "'x0' is counted from 1e.09 in the old run",
+        {"columns": (replace(NUMBERS[0], offset=1e9),)}, {"columns": NUMBERS[:1]}, "'x0' has offset 1e.09 in the old run",
     ),
 }  # fmt: skip
 
@@ -346,7 +346,9 @@ def test_crosses_must_be_the_same() -> None:
     street = Column("street", pa.string(), "category", "")
     layouts = [Layout((CITY, street), of(), crosses=c) for c in ((("city", "street"),), ())]
     old, new = (Model(layout, recipe(), BITS) for layout in layouts)
-    with pytest.raises(UsageError, match=r"city \(category\), street \(category\), city:street; asked are .*--cross"):
+    with pytest.raises(
+        UsageError, match=r"city \(category\), street \(category\), city:street; this fit has .*--cross"
+    ):
         start_from(new, old)
 
 

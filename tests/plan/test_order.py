@@ -10,7 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamtrain.plan.order import Piece, chunk_order, held_out, lanes, row_keys, row_positions, streamed, windows
+from streamtrain.plan.order import (
+    Piece,
+    chunk_order,
+    held_out,
+    most_streams,
+    row_keys,
+    row_positions,
+    streamed,
+    windows,
+)
 
 quick = settings(deadline=None, max_examples=150)
 
@@ -56,7 +65,7 @@ def test_chunks_of_more_than_a_quarter_of_a_window_are_streamed() -> None:
     assert streamed(rows, 100).tolist() == [False, False, False, True, True, True]
     assert streamed(rows, 100, shuffle=False).tolist() == [False, False, False, False, False, True]
     assert not streamed(rows, int(rows.sum())).any()  # one window holds all
-    assert [lanes(n) for n in (1, 131_071, 131_072, 200_000, 262_144, 10**9)] == [1, 1, 2, 3, 4, 4]
+    assert [most_streams(n) for n in (1, 131_071, 131_072, 200_000, 262_144, 10**9)] == [1, 1, 2, 3, 4, 4]
 
 
 @quick
@@ -64,7 +73,7 @@ def test_chunks_of_more_than_a_quarter_of_a_window_are_streamed() -> None:
 def test_only_streamed_chunks_are_cut_and_few_of_them_are_open_at_a_time(
     rows: NDArray[np.int64], window_rows: int, seed: int, epoch: int, shuffle: bool
 ) -> None:
-    large, most = streamed(rows, window_rows, shuffle=shuffle), lanes(window_rows) if shuffle else 1
+    large, most = streamed(rows, window_rows, shuffle=shuffle), most_streams(window_rows) if shuffle else 1
     open_chunks: set[int] = set()
     for window in made(rows, window_rows, seed, epoch, shuffle):
         for piece in window:
@@ -79,7 +88,7 @@ def test_only_streamed_chunks_are_cut_and_few_of_them_are_open_at_a_time(
 def test_large_windows_draw_from_several_streams_at_once() -> None:
     rows = np.full(9, 400_000)
     order = made(rows, 300_000, 0, 0)
-    assert lanes(300_000) == 4
+    assert most_streams(300_000) == 4
     assert all(len(window) >= 4 for window in order[:-3])
     for window in order[:4]:
         assert max(p.rows for p in window) - min(p.rows for p in window) <= 4

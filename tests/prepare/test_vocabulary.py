@@ -37,7 +37,7 @@ def test_what_was_not_seen_is_unknown_until_the_dictionary_is_full() -> None:
     assert slots.used <= 48 and slots.shared > 0.5
     unknown = slots.transform(np.array([123_456_789], np.uint32))
     assert 48 < unknown[0] < slots.width, "it shares a slot, as it would have in training"
-    assert before["signatures"].tolist() == list(range(1, 20)), "a state is a copy"
+    assert before["hashes"].tolist() == list(range(1, 20)), "a state is a copy"
 
 
 @settings(deadline=None, max_examples=40)
@@ -79,7 +79,7 @@ def test_a_state_that_is_none_is_refused(hashes: np.ndarray) -> None:
     slots = Vocabulary(4)
     slots.observe(np.array([3], np.uint32))
     with pytest.raises(ValueError, match="hashes"):
-        slots.load_state_dict({"signatures": hashes, "entries": 3, "shared": 0})
+        slots.load_state_dict({"hashes": hashes, "entries": 3, "shared": 0})
 
 
 @settings(deadline=None, max_examples=40)

@@ -196,7 +196,7 @@ def test_tensors_are_features_of_many_numbers(tmp_path: Path) -> None:
     flat = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(4000, dtype=np.float32)), 4)
     data = pa.table({"t": pa.ExtensionArray.from_storage(kind, flat), "y": np.arange(1000) % 2})
     job = Job.open(write(tmp_path / "a.parquet", data), Settings("y"))
-    assert job.model.layout.slots == ["t[0,0]", "t[0,1]", "t[1,0]", "t[1,1]"]
+    assert job.model.layout.number_names == ["t[0,0]", "t[0,1]", "t[1,0]", "t[1,1]"]
 
 
 def test_what_is_nested_is_refused_by_name(tmp_path: Path) -> None:

@@ -96,10 +96,10 @@ class TestStandardizeOfColumnsUnlikeEachOther(TestStandardize):
 
 
 class TestTargetScale(QuickPreparer):
-    unit = "deviation"
+    target_scale = "deviation"
 
     def make(self) -> TargetScale:
-        return TargetScale(self.targets, self.unit)
+        return TargetScale(self.targets, self.target_scale)
 
     def learn(self, subject: TargetScale, batch: Batch) -> None:
         subject.observe(batch.targets)
@@ -114,32 +114,32 @@ class TestTargetScaleOfThree(TestTargetScale):
 
 
 class TestTargetScaleByTheMean(TestTargetScale):
-    unit = "mean"
+    target_scale = "mean"
 
 
 class TestTargetScaleOfThreeByTheMean(TestTargetScale):
-    targets, unit = 3, "mean"
+    targets, target_scale = 3, "mean"
 
 
 class TestSlots(QuickPreparer):
-    slots, bits, free_shapes = 200, 8, ("signatures",)
+    slots, bits, free_shapes = 200, 8, ("hashes",)
     test_sparse: Any = None  # it makes the columns of one
 
     def make(self) -> Vocabulary:
         return Vocabulary(self.bits)
 
     def learn(self, subject: Vocabulary, batch: Batch) -> None:
-        subject.observe(signatures(batch))
+        subject.observe(hashes(batch))
 
     def output(self, subject: Vocabulary, batch: Batch) -> Any:
-        return subject.transform(signatures(batch))
+        return subject.transform(hashes(batch))
 
 
 class TestSlotsThatAreShared(TestSlots):
     bits = 4
 
 
-def signatures(batch: Batch) -> NDArray[np.uint32]:
+def hashes(batch: Batch) -> NDArray[np.uint32]:
     assert batch.sparse is not None
     return (batch.sparse.indices.astype(np.uint64) * 2654435761 + 1).astype(np.uint32)
 
@@ -150,7 +150,7 @@ WORDS = [b"red", b"green", b"blue", b"dark red", b"", "ein l\u00e4ngerer Text".e
 
 
 class PreparationTests(QuickPreparer):
-    free_shapes = ("slots.signatures",)
+    free_shapes = ("vocabulary.hashes",)
     members = ("learn", "apply", "state_dict", "load_state_dict", "state_bytes")
     shape, bits, infinities, missing = Shape(tuple("abcde")), 9, "error", 0.1
 
@@ -173,7 +173,7 @@ class PreparationTests(QuickPreparer):
 
     def output(self, subject: Preparation, batch: Batch) -> Any:
         found = subject.apply(replace(batch, features=batch.features.copy()))
-        wide = np.zeros((len(batch), subject.slots.width), np.float32)
+        wide = np.zeros((len(batch), subject.vocabulary.width), np.float32)
         if found.sparse is not None:
             entries = np.repeat(np.arange(len(batch)), np.diff(found.sparse.indptr))
             np.add.at(wide, (entries, found.sparse.indices), 1 if found.sparse.values is None else found.sparse.values)

@@ -196,7 +196,7 @@ def test_what_is_wrong_is_found(wrong: type[Counts], message: str) -> None:
         assert_resumes_exactly(wrong, epochs=1)
 
 
-class ForgetsItsClock(Linear):
+class ForgetsItsStats(Linear):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         vars(self)["_stats"] = Linear(4)._stats
@@ -206,7 +206,7 @@ def test_wrong_learners_are_found() -> None:
     batches = [generated_batch(8, seed, features=4) for seed in range(4)]
     assert_resumes_exactly(lambda: Linear(4), batches, step=learn)
     with pytest.raises(CheckFailed, match=r"from the state before step 2: once loaded: state\..* is .* instead of"):
-        assert_resumes_exactly(lambda: ForgetsItsClock(4), batches, step=learn)
+        assert_resumes_exactly(lambda: ForgetsItsStats(4), batches, step=learn)
 
 
 # -- how it is asked -------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ WRONG: dict[str, set[str]] = {
     "KeepsAFileOpen": {"open_files"},
     "SignsByHash": set(),  # but by `another_process`, see below
     "PredictingTicks": {"empty_batch", "read_only", "predicting", "state_copies", "other_state"},
-    "ForgetsTheClock": {"resumes"},
+    "ForgetsItsStats": {"resumes"},
     "ForgetsWhatItHadBefore": {"resumes"},
     "AddsToWhatItHas": {"resumes"},
     "StateInHalves": {"resumes"},
@@ -182,7 +182,7 @@ def test_the_classes_have_every_check(suite: type) -> None:
          r"\([\d,]+ against [\d,]+ bytes\), batches of 32 rows; at most 12,880 bytes are allowed"),
         (wrong_states.DeclaresTooLittle, "declared_bytes",
          "state_bytes is 108 before the first row, but the arrays of .* have 224 bytes"),
-        (wrong_states.ForgetsTheClock, "resumes", "after batch 2 of 6: one that continued from the state of after "
+        (wrong_states.ForgetsItsStats, "resumes", "after batch 2 of 6: one that continued from the state of after "
          r"batch 1: state.table\[0, 0\] is [\d.]+ instead of [\d.]+ \(\d+ of 27 differ\)"),
         (wrong_learners_world.KeepsWhatItPredictsWith, "resumes", "before batch 1 of 6: one that had learned and predicted "
          r"other rows and continued from the state of after batch 0: output\[0\] is"),

@@ -14,7 +14,7 @@ from streamtrain.errors import DataError
 # -- state ---------------------------------------------------------------------------------------------------------------
 
 
-class ForgetsTheClock(Good):
+class ForgetsItsStats(Good):
     def state_dict(self) -> dict[str, Any]:
         return {name: value for name, value in super().state_dict().items() if name != "clock"}
 

@@ -18,12 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from make import CommandLine, Done
+from make import CommandLine, Done, content, state
 
 from streamtrain import Model, evaluate, fit, load_model, predict
 from streamtrain.errors import StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
+from streamtrain.options import options_of
 from streamtrain.train.history import Scores
+from streamtrain.train.resume import ParentRun
+from streamtrain.train.settings import Settings
 
 ASKED: dict[str, Any] = {"target": "y", "exclude": ["z"], "window_rows": 150, "seed": 2}
 CENTRES = np.random.default_rng(5).normal(size=(4, 3)) * 3
@@ -47,15 +50,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pq.write_table(table(kinds, seed=len(name)), root / f"{name}.parquet", row_group_size=50)
     fit(root / "first.parquet", out=root / "parent", epochs=2, **ASKED)
     return root
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Every file, and what is in it."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
-
-
-def state(model: Model) -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -314,7 +308,7 @@ def test_a_damaged_run(world: Path, tmp_path: Path, name: str, damage: str) -> N
     [
         ({"target": "z"}, "--target is z, the model has y"),
         ({"features": ["x0", "x1"]}, "--features is .*x0.*x1.*, the model has .*x0.*x1.*x2.*city"),
-        ({"exclude": ["x0"]}, "--exclude: the columns are the model's"),
+        ({"exclude": ["x0"]}, "--exclude is x0, the model has none"),
         ({"roles": {"city": "text"}}, "--as is .*text.*, the model has .*category"),
         ({"crosses": ["city:x0"]}, "--cross is .*city:x0.*, the model has"),
         ({"hash_bits": 9}, "--hash-bits is 9, the model has [0-9]+"),
@@ -331,6 +325,13 @@ def test_a_damaged_run(world: Path, tmp_path: Path, name: str, damage: str) -> N
 )  # fmt: skip
 def test_other_settings(world: Path, tmp_path: Path, other: dict[str, Any], says: str) -> None:
     refused(says, world / "second.parquet", tmp_path / "new", continue_from=world / "parent", **other)
+
+
+def test_each_setting_of_the_model_is_compared(world: Path) -> None:
+    options = {name: option for name, (_, option) in options_of(Settings).items()}
+    assert set(ParentRun.load(world / "parent")._own) == {
+        n for n, option in options.items() if option.continues != "new"
+    }
 
 
 @pytest.mark.parametrize("name", ["x1", "city", "y"])

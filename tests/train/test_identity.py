@@ -18,7 +18,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make import CommandLine
+from make import CommandLine, content
 
 from streamtrain import fit, reader_from
 from streamtrain.errors import RunError, StreamtrainError, UsageError
@@ -43,11 +43,6 @@ def table(rows: int = ROWS, seed: int = 0) -> pa.Table:
 def write(path: Path, rows: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows, path, row_group_size=50)
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Every file, and what is in it."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
 def begin(data: Any, out: Path, **asked: Any) -> None:

@@ -119,7 +119,7 @@ def test_l1_leaves_what_is_useful_and_nothing_else(optimizer: str, tmp_path: Pat
     weights, sparse = learner.weights, learner.sparse_weights
     assert set(np.flatnonzero(weights)) == {0, 7}, weights
     assert weights[0] > 0.5 and weights[7] < -0.3
-    slots = load_model(run).preparation.slots.used
+    slots = load_model(run).preparation.vocabulary.used
     assert slots == 44 and not sparse[slots + 1 :].any()
     assert 2 <= np.count_nonzero(sparse) <= 4 and np.abs(sparse).max() > 0.1  # those of c
     assert report.metrics["holdout"]["accuracy"] > 0.75

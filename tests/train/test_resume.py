@@ -22,9 +22,9 @@ import pytest
 import zarr
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from make import WAIT, CommandLine
+from make import WAIT, CommandLine, content, state
 
-from streamtrain import Model, fit, load_model
+from streamtrain import fit, load_model
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import RunFolder, to_json
@@ -139,15 +139,6 @@ def outcome(run: Path) -> dict[str, Any]:
     found = {name: report[name] for name in SAME} | {"window_rows": report["plan"]["window_rows"]}
     found["lines"] = [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
     return found | {name: (run / name).read_bytes() for name in ("model.safetensors", "model.json")}
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Every file, and what is in it."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
-
-
-def state(model: Model) -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}
 
 
 # -- stopping --------------------------------------------------------------------------------------------------------------

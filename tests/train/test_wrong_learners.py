@@ -259,7 +259,7 @@ def test_settings_of_linear_are_refused_beside_an_object(home: Path) -> None:
         make_plan("data.parquet", target="y", learner=wrong.Right(LearnerShape(1, classes=2)), loss="hinge")
     broken = wrong.Right(LearnerShape(1, classes=2))
     broken.learn = 3
-    with pytest.raises(UsageError, match="wrong:Right: an object whose learn is 3: it must be a method"):
+    with pytest.raises(UsageError, match="wrong:Right: an object, whose learn is 3: it must be a method"):
         make_plan("data.parquet", target="y", learner=broken)
 
 

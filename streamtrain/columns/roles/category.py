@@ -43,7 +43,7 @@ class Category(Role):
         rows.add_hashes(at.hash, hash_values(values, column.seed))
 
     def unknown(self, column: Column) -> Unknown | None:
-        """Whether strings are names or sentences, unless somebody said so."""
+        """Unknown while nobody has decided whether the strings are names or sentences."""
         return "role" if not column.is_requested and is_text(value_type(column.type)) else None
 
     def first_rows(self, column: Column, values: pa.Array) -> Column:

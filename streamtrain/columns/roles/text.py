@@ -37,7 +37,7 @@ class Text(Role):
         rows.add_texts(at.text, *text_bytes(values))
 
     def unknown(self, column: Column) -> Unknown | None:
-        """How long its values are; it is told with the roles, because memory is planned from it."""
+        """The length of its values. It is found together with the role, because the memory plan depends on it."""
         return "role"
 
     def first_rows(self, column: Column, values: pa.Array) -> Column:

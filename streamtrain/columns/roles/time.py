@@ -52,7 +52,7 @@ class Time(Role):
         return replace(column, offset=time_offset_of(values))
 
     def same(self, own: Column, field: pa.Field, *, crossed: bool = False) -> Column:
-        """As every role does it; the offset is converted to the unit of the other data."""
+        """As for every role, but the offset is converted to the unit of the other data."""
         column = super().same(own, field, crossed=crossed)
         if column.learned_type is not None:
             return column

@@ -1,7 +1,7 @@
 """Losses: what a margin predicts, and how it should move.
 
-A margin is what a linear model computes: ``X @ weights + intercept``. It has shape (rows,); (rows, targets) where several
-targets are learned at once, each by itself; or (rows, classes) for softmax. A loss keeps nothing.
+A margin is what a linear model computes: ``X @ weights + intercept``. Its shape is (rows,); (rows, targets) if several
+targets are learned at once, independently; or (rows, classes) for softmax. A loss has no state.
 """
 
 from __future__ import annotations
@@ -38,11 +38,32 @@ def _class(name: str) -> Any:
 LOSSES: dict[str, Loss] = {name: _class(name)() for name in LOSS_HOMES}
 
 
+def _parameters(loss: Any) -> list[str]:
+    return [field.name for field in fields(loss)]
+
+
 def get_loss(loss: str | Loss, **parameters: float) -> Loss:
-    """The loss of that name, with its defaults or the parameters that are given; a ``Loss`` is passed through.
+    """The loss of a name.
 
-    Raises UsageError for an unknown name, for a parameter that the loss does not have, and for one out of its range.
+    Parameters
+    ----------
+    loss
+        A name of ``LOSSES``; a ``Loss`` is returned as it is.
+    parameters
+        Parameters of the loss, such as ``delta`` of huber; those that are not given have their defaults.
 
+    Returns
+    -------
+    Loss
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, for a parameter that the loss does not have or that is out of range, and for parameters beside
+        a ``Loss``.
+
+    Example
+    -------
     >>> get_loss("quantile", quantile=0.9)
     Quantile(quantile=0.9)
     """
@@ -57,10 +78,14 @@ def get_loss(loss: str | Loss, **parameters: float) -> Loss:
     if not parameters:
         return LOSSES[loss]
     kind: Any = type(LOSSES[loss])
-    known = [field.name for field in fields(kind)]
+    known = _parameters(LOSSES[loss])
     for name in parameters:
         if name not in known:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"loss {loss!r} has no parameter {name!r}: {has}")
+            having = [other for other, made in LOSSES.items() if name in _parameters(made)]
+            if having:
+                raise UsageError(
+                    f"--{name}: is a parameter of --loss {', '.join(having)}: leave it out, or give that loss"
+                )
+            raise UsageError(f"loss {loss!r} has no parameter {name!r}: it has {', '.join(known) or 'none'}")
     made: Loss = kind(**parameters)
     return made

@@ -1,4 +1,4 @@
-"""What a loss is, and the part of it that all share: updates that respect the importance of a row."""
+"""What a loss is, and what all losses share: updates that respect the weight of a row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Invariant", "Loss", "regression_outputs"]
 Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
 
-_SHORT = 1e-100  # a path this short is as good as a point, and can be divided by
+_SHORT = 1e-100  # a path is at least this long, so that it can be divided by
 
 
 class Loss(Protocol):
@@ -23,7 +23,7 @@ class Loss(Protocol):
 
     name: as in ``LOSSES``. task: "classify" or "regress". default_learning_rate: the rate that suits adaptive optimizers,
     found by one pass of `normalized` over hold-outs (squared, logistic, softmax) and generated standardised tables. curvature:
-    an upper bound of the loss's second derivative by a margin, or what replaces one; gradient descent is stable up to
+    an upper bound of the loss's second derivative by a margin, or a substitute; gradient descent is stable up to
     2 / (curvature * mean squared length of a row). target_scale: how a regression target is scaled before it is learned from:
     "deviation": to mean 0 and standard deviation 1; "mean": divided by its mean; None: not at all (classes).
 
@@ -55,25 +55,25 @@ class Loss(Protocol):
         """Derivative of each row's loss by its margin, of the margin's shape; may overwrite the margin."""
 
     def mean(self, margin: Floats, targets: NDArray[Any]) -> float:
-        """Mean loss of the rows (and targets); leaves the margin alone."""
+        """Mean loss of the rows (and targets); does not change the margin."""
 
     def invariant(self, margin: Floats, targets: NDArray[Any], weights: Floats, reach: Floats) -> Floats:
-        """Slopes that respect the rows' weights, of the margin's shape; leaves the margin alone. See `Invariant`."""
+        """Slopes that respect the rows' weights, of the margin's shape; does not change the margin. See `Invariant`."""
 
 
 class Invariant(ABC):
     """Importance-invariant slopes (Karampatziakis & Langford, "Online importance weight aware updates", UAI 2011)."""
 
     def invariant(self, margin: Floats, targets: NDArray[Any], weights: Floats, reach: Floats) -> Floats:
-        """The slopes that move each margin as far as its row's weight is worth, and never past the minimum of its loss.
+        """The slopes that move each margin according to its row's weight, and never past the minimum of its loss.
 
-        weights: shape (rows,), at least 0. reach: how far a slope of 1 moves the row's own margin (rate * |x|^2), shape
+        weights: shape (rows,), at least 0. reach: how far a slope of 1 moves the margin of its own row (rate * |x|^2), shape
         (rows,), at least 0. Returns slopes of the margin's shape, float32, for use in place of weight * gradient.
 
-        A row of weight 2 is not one step of twice the length but two steps, and a weight of 1 is many steps of a small
-        part: in the limit the margin m(t) follows ``dm/dt = -reach * gradient(m)`` for t from 0 to the weight. The slope
-        is ``(m(0) - m(weight)) / reach``, which is the weight times the mean gradient along the path; for a reach of 0,
-        where the margin stays, that is weight * gradient. Computed in float64.
+        A row of weight 2 is not one step of twice the length but two steps, and a weight of 1 is many small steps: in the
+        limit the margin m(t) follows ``dm/dt = -reach * gradient(m)`` for t from 0 to the weight. The slope is ``(m(0) -
+        m(weight)) / reach``, which is the weight times the mean gradient along the path; with a reach of 0 the margin
+        stays, and the slope is weight * gradient. Computed in float64.
         """
         wide = margin.astype(np.float64)
         columns = (-1, *[1] * (wide.ndim - 1))

@@ -51,7 +51,7 @@ class Logistic(Invariant):
         return float(np.mean(np.logaddexp(0, wide) - targets * wide))
 
     def _mean_slope(self, margin: Wide, targets: NDArray[Any], length: Wide) -> Wide:
-        """What the margin gains towards the target's side: see `logistic_gain`."""
+        """How far the margin moves towards the target's side: see `logistic_gain`."""
         side = _sides(targets)
         return -side * logistic_gain(side * margin, length) / length
 
@@ -61,8 +61,8 @@ class Hinge(Invariant):
     """The loss of support vector machines (Cortes & Vapnik 1995): max(0, 1 - side * margin), with side -1 for the first
     class and 1 for the second; gradient 0 where side * margin is 1.
 
-    There is no second derivative. That of the mean over many rows stands in, which is their density at the kink: below
-    0.5 where the margins of a class scatter with a deviation of 0.8 or more.
+    There is no second derivative. The curvature of the mean loss over many rows is used instead, which is the density of
+    their margins at the kink: below 0.5 if the margins of a class scatter with a deviation of 0.8 or more.
 
     >>> Hinge().gradient(np.array([0.0, 2.0, 2.0], np.float32), np.array([1, 1, 0])).tolist()
     [-1.0, 0.0, 1.0]
@@ -130,7 +130,7 @@ class Softmax(Invariant):
         return margin
 
     def gradient(self, margin: Floats, targets: NDArray[Any]) -> Floats:
-        """Probabilities, less 1 at the target's class."""
+        """Probabilities, minus 1 for the target's class."""
         self.predict(margin)
         margin[np.arange(len(margin)), targets] -= 1
         return margin

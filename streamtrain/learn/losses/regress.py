@@ -56,8 +56,8 @@ class Squared(Invariant):
 class Huber(Invariant):
     """Squared near the target, linear far from it (Huber 1964): outliers pull with a bounded force.
 
-    With the error e = margin - y: e^2 / 2 where |e| <= delta, delta * (|e| - delta / 2) beyond. delta: in units of the
-    target as it is learned from, which is its standard deviation; the default keeps 95 % of the efficiency of squared
+    With the error e = margin - y: e^2 / 2 where |e| <= delta, delta * (|e| - delta / 2) beyond. delta: in
+    standard deviations of the target; the default keeps 95 % of the efficiency of squared
     loss where errors are normal with deviation 1.
 
     >>> Huber(delta=1.0).gradient(np.array([0.5, 9.0, -9.0], np.float32), np.zeros(3, np.float32)).tolist()
@@ -107,11 +107,11 @@ class Huber(Invariant):
 
 @dataclass(frozen=True)
 class Quantile(Invariant):
-    """Pinball loss (Koenker & Bassett 1978): predicts the quantile of the targets at a level, by default the median.
+    """Pinball loss (Koenker & Bassett 1978): predicts a quantile of the targets, by default the median.
 
-    level * (y - margin) where the margin is below y, (1 - level) * (margin - y) above; gradient 0 where it is y. There
-    is no second derivative. That of the mean over many rows stands in, which is the density of their targets at the
-    margin: below 0.5 where these scatter about it with a deviation of 0.8 or more.
+    quantile * (y - margin) if the margin is below y, (1 - quantile) * (margin - y) above; gradient 0 at y. There is no
+    second derivative. The curvature of the mean loss over many rows is used instead, which is the density of their targets
+    at the margin: below 0.5 if these scatter about it with a deviation of 0.8 or more.
 
     >>> Quantile(quantile=0.75).gradient(np.array([-1.0, 0.0, 1.0], np.float32), np.zeros(3, np.float32)).tolist()
     [-0.75, 0.0, 0.25]
@@ -138,7 +138,7 @@ class Quantile(Invariant):
         return margin
 
     def gradient(self, margin: Floats, targets: NDArray[Any]) -> Floats:
-        """1 - level above y, -level below."""
+        """1 - quantile above y, -quantile below."""
         np.copyto(margin, self._slope(margin - targets), casting="same_kind")
         return margin
 
@@ -164,9 +164,9 @@ class Poisson(Invariant):
     """Counts and other targets that are at least 0: exp(margin) - y * margin, the likelihood of a Poisson distribution
     with mean exp(margin), up to a constant (Nelder & Wedderburn 1972).
 
-    Margins above 20 count as 20 in exp, and the loss goes on straight from there, so that nothing overflows; targets are
-    learned in units of their mean, of which exp(20) is 5e8 times. The second derivative, exp(margin), has no useful bound;
-    the one that is stated holds up to 4 times the mean. Targets below 0 have no best margin: refuse them before.
+    Above a margin of 20 the loss continues as a straight line, so that exp cannot overflow; targets are learned in units of
+    their mean, and exp(20) is 5e8 times the mean. The second derivative, exp(margin), has no useful bound; the stated one
+    holds up to 4 times the mean. Targets below 0 have no best margin: refuse them first.
 
     >>> Poisson().predict(np.log(np.array([1.0, 8.0], np.float32))).round(3).tolist()
     [1.0, 8.0]

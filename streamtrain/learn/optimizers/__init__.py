@@ -1,8 +1,8 @@
 """Optimizers: from a gradient to the change of the weights.
 
-An optimizer is a value and keeps nothing itself. What it remembers of each weight is in arrays beside the weights, all of the
-same shape: a dense model passes its whole arrays, a table of sparse weights passes copies of the rows that occur in a batch. So
-each optimizer is written once.
+An optimizer is a value and keeps nothing itself. Its state for each weight is in arrays beside the weights, all of the
+same shape: a dense model passes whole arrays, sparse weights pass copies of the slots that occur in a batch. So each optimizer
+is written once.
 """
 
 from __future__ import annotations
@@ -51,17 +51,41 @@ def parameters_of(optimizer: str | Optimizer) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if field.name != "schedule") if kind is not type(None) else ()
 
 
-def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **parameters: float) -> Optimizer:
-    """The optimizer of that name, with that schedule and those parameters. Raises UsageError for an unknown name, for a
-    schedule that the optimizer has not, and for parameters beside an ``Optimizer``.
+def _has_schedule(kind: Any) -> bool:
+    return any(field.name == "schedule" for field in fields(kind))
 
+
+def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **parameters: float) -> Optimizer:
+    """The optimizer of a name.
+
+    Parameters
+    ----------
+    optimizer
+        A name of ``OPTIMIZERS``; an ``Optimizer`` is returned as it is.
+    schedule
+        How the rate of sgd and momentum falls with the rows: a name of ``SCHEDULES``.
+    parameters
+        Parameters of the optimizer, such as ``beta`` of momentum; see `parameters_of`.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    UsageError
+        For an unknown name or schedule, a schedule that the optimizer does not have, and parameters beside an
+        ``Optimizer``.
+
+    Example
+    -------
     >>> get_optimizer("sgd", "inverse").rate({}, 1.0, StreamStats(rows=100_000, power=2.0)).item()
     0.25
     """
     if not isinstance(optimizer, str):
         if parameters:
             raise UsageError(
-                f"parameters ({', '.join(parameters)}) go with the name of an optimizer, not with {optimizer!r}"
+                f"parameters ({', '.join(parameters)}) can be given with the name of an optimizer, not with {optimizer!r}"
             )
         return optimizer
     if optimizer not in OPTIMIZERS:
@@ -69,8 +93,11 @@ def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **paramete
     if schedule not in SCHEDULES:
         raise UsageError(f"unknown schedule {schedule!r}: must be one of {', '.join(SCHEDULES)}")
     kind: Any = _class(optimizer)
-    if any(field.name == "schedule" for field in fields(kind)):
+    if _has_schedule(kind):
         return kind(schedule=schedule, **parameters)  # type: ignore[no-any-return]
     if schedule != "sqrt":
-        raise UsageError(f"schedule is {schedule!r}: optimizer {optimizer!r} has none; it is for 'sgd' and 'momentum'")
+        having = " and ".join(name for name in OPTIMIZERS if _has_schedule(_class(name)))
+        raise UsageError(
+            f"--learning-rate-schedule {schedule}: is for --optimizer {having}; {optimizer} has its own rates"
+        )
     return kind(**parameters)  # type: ignore[no-any-return]

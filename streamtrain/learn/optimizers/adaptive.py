@@ -21,10 +21,10 @@ _TINY = np.array(1e-30, np.float32)  # under a root, so that 0 / 0 is 0; numpy t
 class Adagrad:
     """Adaptive subgradients (Duchi, Hazan & Singer 2011): ``w -= learning_rate * g / sqrt(sum of g^2)``, this g included.
 
-    slots: a prior for the slots of a sparse part: a slot counts as if it had occurred in so many rows before its first one,
-    as ``slots * noise`` is added to its sum. Without a prior the first row would move the slot's weight a whole step, whatever
-    its gradient is: a value that occurs a few times would be learned by heart. prior: the same for all other weights; so
-    small that it matters only where a first gradient is nothing but rounding.
+    slots: the prior of a slot of the sparse part, in rows. ``slots * noise`` is added to its sum of squares, as if the slot had
+    occurred in so many rows before. Without a prior the first row would move the slot's weight a whole step, however small its
+    gradient, and a value that occurs a few times would be learned by heart. prior: the same for all other weights; so small
+    that it matters only if a first gradient is mere rounding error.
 
     >>> weights, state = np.zeros(2, np.float32), {"squares": np.zeros(2, np.float32)}
     >>> Adagrad().update(np.array([3, -4], np.float32), weights, state, 0.5, StreamStats(power=4.0), Penalty())
@@ -40,11 +40,11 @@ class Adagrad:
     scratch_arrays: ClassVar[int] = 2
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """A third of the loss's own."""
+        """A third of the loss's default."""
         return loss.default_learning_rate / 3
 
     def for_slots(self) -> Adagrad:
-        """The same with the prior for slots."""
+        """This optimizer with the prior for slots."""
         return replace(self, prior=self.slots)
 
     def scale(self, learning_rate: float, stats: StreamStats) -> float:
@@ -52,7 +52,7 @@ class Adagrad:
         return learning_rate
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
-        """See the class."""
+        """The learning rate over the root of the sum of squared gradients; 0 before a weight's first gradient."""
         squares = state["squares"]
         rate = _per_root(self.scale(learning_rate, stats), squares, self.prior * stats.noise)
         rate *= squares > 0
@@ -67,7 +67,7 @@ class Adagrad:
         stats: StreamStats,
         penalty: Penalty,
     ) -> None:
-        """See the class."""
+        """Add the squared gradient to the sums, then move the weights."""
         squares = state["squares"]
         squares += gradient * gradient
         gradient *= _per_root(self.scale(learning_rate, stats), squares, self.prior * stats.noise)
@@ -78,9 +78,9 @@ class Adagrad:
 class Normalized(Adagrad):
     """Normalised adaptive gradient (Ross, Mineiro & Langford, "Normalized online learning", 2013), by mini-batch.
 
-    ``w -= learning_rate / sqrt(power) * g / sqrt(sum of g^2)``: the adaptive sum takes out the scale of each gradient, and the
-    mean squared length of a row their number. The normalisation of each column is left to ``prepare.Standardize``,
-    which also takes out offsets; an optimizer cannot.
+    ``w -= learning_rate / sqrt(power) * g / sqrt(sum of g^2)``: the sum of squares takes out the scale of each gradient,
+    and the mean squared length of a row the number of columns. The normalisation of each column is left to
+    ``prepare.Standardize``, which also takes out offsets; an optimizer cannot.
 
     >>> weights, state = np.zeros(2, np.float32), {"squares": np.zeros(2, np.float32)}
     >>> Normalized().update(np.array([3, -4], np.float32), weights, state, 0.5, StreamStats(power=4.0), Penalty())
@@ -91,11 +91,11 @@ class Normalized(Adagrad):
     name: ClassVar[str] = "normalized"
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """The loss's own."""
+        """The loss's default."""
         return loss.default_learning_rate
 
     def scale(self, learning_rate: float, stats: StreamStats) -> float:
-        """See the class."""
+        """The learning rate, divided by the root mean squared length of a row."""
         return learning_rate / math.sqrt(stats.power)
 
 
@@ -121,7 +121,7 @@ class Adam:
     scratch_arrays: ClassVar[int] = 2
 
     def for_slots(self) -> Adam:
-        """The same."""
+        """The optimizer itself: slots need no other one."""
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
@@ -129,7 +129,7 @@ class Adam:
         return 0.05
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
-        """See the class."""
+        """The learning rate, falling with the steps, over the root of the mean squared gradient."""
         squares, steps = state["squares"], np.maximum(state["steps"], 1).astype(np.float64)
         rate: Floats = squares * (1 / (1 - self.beta2**steps)).astype(np.float32)
         np.sqrt(rate, out=rate)
@@ -149,7 +149,7 @@ class Adam:
         stats: StreamStats,
         penalty: Penalty,
     ) -> None:
-        """See the class."""
+        """Update both running means, then move the weights."""
         mean, squares = state["mean"], state["squares"]
         squares += (gradient * gradient - squares) * np.float32(1 - self.beta2)
         mean += (gradient - mean) * np.float32(1 - self.beta1)
@@ -164,7 +164,7 @@ class Ftrl:
     With n the sum of g^2, ``z += g - (sqrt(n) - sqrt(n before)) / learning_rate * w``, and then ``w = 0`` where ``|z| <= L1``,
     else ``w = -(z - sign(z) * L1) / ((beta + sqrt(n)) / learning_rate + L2)``. L1 and L2 are the penalties of all batches
     so far, ``batches * l1`` and ``batches * l2`` (as in McMahan 2011), so that l1 and l2 mean what they do elsewhere.
-    A slot keeps its weight while it does not occur, and pays for the batches in between when it occurs again.
+    A slot keeps its weight while it does not occur; the penalties of the batches in between are applied when it occurs again.
 
     >>> weights, state = np.zeros(2, np.float32), {name: np.zeros(2, np.float32) for name in Ftrl().fields}
     >>> Ftrl(beta=1.0).update(np.array([3, -0.5], np.float32), weights, state, 1.0, StreamStats(batches=1), Penalty(l1=1.0))
@@ -179,11 +179,11 @@ class Ftrl:
     scratch_arrays: ClassVar[int] = 3
 
     def for_slots(self) -> Ftrl:
-        """The same."""
+        """The optimizer itself: slots need no other one."""
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """That of `Adagrad`, which FTRL is without penalties."""
+        """The default of `Adagrad`, which equals FTRL without penalties."""
         return loss.default_learning_rate / 3
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
@@ -200,7 +200,7 @@ class Ftrl:
         stats: StreamStats,
         penalty: Penalty,
     ) -> None:
-        """See the class."""
+        """Update both sums, then compute the weights from them."""
         sums, squares = state["sums"], state["squares"]
         room = np.sqrt(squares)
         squares += gradient * gradient

@@ -25,8 +25,8 @@ class StreamStats:
 
     rows, batches: learned so far, this batch included. measured: the rows that were measured for ``power``.
     power: the mean squared length of a row, intercept and sparse part included. The curvature of a loss along its gradient
-    grows with it, so a stable learning rate is smaller where it is larger. noise: what one row adds to the square of a
-    gradient, as a mean over the batches: the sum of the rows' squared slopes, divided by the square of their number.
+    grows with it, so the larger the power, the smaller is a stable learning rate. noise: how much one row adds to the square
+    of a gradient, as a mean over the batches: the sum of the rows' squared slopes, divided by the square of their number.
     """
 
     rows: int = 0
@@ -36,14 +36,15 @@ class StreamStats:
     noise: float = 0.0
 
     def measure(self, squares: float, rows: int) -> None:
-        """Add ``rows`` rows, whose squared lengths add up to ``squares``, to the power; not where that sum overflowed."""
+        """Add ``rows`` rows, whose squared lengths add up to ``squares``, to the power. Ignored if the sum overflowed."""
         if not math.isfinite(squares):
             return
         self.measured += rows
         self.power += (squares / rows + 1 - self.power) * rows / self.measured
 
-    def hear(self, squares: float, rows: int) -> None:
-        """Add a batch of ``rows`` rows, whose squared slopes add up to ``squares``, to the noise; not where that overflowed."""
+    def add_noise(self, squares: float, rows: int) -> None:
+        """Add a batch of ``rows`` rows, whose squared slopes add up to ``squares``, to the noise. Ignored if the sum
+        overflowed."""
         if math.isfinite(squares):
             self.noise += (squares / rows**2 - self.noise) / self.batches
 
@@ -52,7 +53,7 @@ class Optimizer(Protocol):
     """One optimizer.
 
     name: as in ``OPTIMIZERS``. fields: the names of the arrays that it keeps for each weight, zero before the first step.
-    penalises: whether penalties are part of its formula; if not, they are paid after it, by proximal steps of its rate.
+    penalises: whether penalties are part of its formula; if not, they are applied after it, as proximal steps with its rate.
     scratch_arrays: how many arrays of the weights' shape its methods allocate at most, the returned one included.
 
     Its methods get ``state``: arrays of the weights' shape by field, and under ``steps`` how many steps the weights have
@@ -75,7 +76,7 @@ class Optimizer(Protocol):
         """The learning rate that suits a loss."""
 
     def for_slots(self) -> Optimizer:
-        """The optimizer for the slots of a sparse part, many of which occur a few times only."""
+        """The optimizer for the slots of a sparse part; many of them occur only a few times."""
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats | np.float32:
         """The effective learning rate: one number, or a new array of the weights' shape; 0 for a weight before its first

@@ -38,7 +38,7 @@ class Sgd:
     scratch_arrays: ClassVar[int] = 0
 
     def for_slots(self) -> Sgd:
-        """The same."""
+        """The optimizer itself: slots need no other one."""
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
@@ -46,7 +46,7 @@ class Sgd:
         return 1 / loss.curvature
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> np.float32:
-        """See the class."""
+        """One rate for all weights: learning_rate / power * decay."""
         return np.float32(learning_rate / stats.power * _decay(self.schedule, stats))
 
     def update(
@@ -58,7 +58,7 @@ class Sgd:
         stats: StreamStats,
         penalty: Penalty,
     ) -> None:
-        """See the class."""
+        """Subtract the gradient, times the rate, from the weights."""
         gradient *= self.rate(state, learning_rate, stats)
         weights -= gradient
 
@@ -67,7 +67,7 @@ class Sgd:
 class Momentum:
     """Heavy ball (Polyak 1964): ``v = beta * v - learning_rate / power * decay * g``, ``w += v``; decay as of `Sgd`.
 
-    In the end a gradient moves a weight by ``1 / (1 - beta)`` times its first step. The weight of a slot keeps moving, and
+    A gradient finally moves a weight by ``1 / (1 - beta)`` times its first step. The weight of a slot keeps moving, and
     slows down, only in batches in which the slot occurs.
 
     >>> weights, state = np.zeros(1, np.float32), {"velocity": np.zeros(1, np.float32)}
@@ -85,15 +85,15 @@ class Momentum:
     scratch_arrays: ClassVar[int] = 0
 
     def for_slots(self) -> Momentum:
-        """The same."""
+        """The optimizer itself: slots need no other one."""
         return self
 
     def default_learning_rate(self, loss: Loss) -> float:
-        """The rate that moves weights as far in the end as `Sgd` does."""
+        """The rate with which a gradient finally moves a weight as far as `Sgd` does."""
         return (1 - self.beta) / loss.curvature
 
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> np.float32:
-        """The rate by which a gradient moves a weight in the end."""
+        """The rate by which a gradient finally moves a weight."""
         return np.float32(learning_rate / stats.power * _decay(self.schedule, stats) / (1 - self.beta))
 
     def update(
@@ -105,7 +105,7 @@ class Momentum:
         stats: StreamStats,
         penalty: Penalty,
     ) -> None:
-        """See the class."""
+        """Slow the velocity down, subtract the gradient from it, and add it to the weights."""
         velocity = state["velocity"]
         velocity *= np.float32(self.beta)
         gradient *= np.float32(learning_rate / stats.power * _decay(self.schedule, stats))

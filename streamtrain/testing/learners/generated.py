@@ -1,4 +1,4 @@
-"""Batches to learn from, where nobody gives others."""
+"""Batches to learn from, by default."""
 
 from __future__ import annotations
 

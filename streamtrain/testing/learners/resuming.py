@@ -42,10 +42,9 @@ def assert_resumes_exactly(
     epochs
         How often to iterate over the object.
     into
-        Returns the object that states are loaded into, if it is to differ from `make`'s: other threads, or one that has
-        already been used.
+        Returns the object that states are loaded into, if not `make`: one with other threads, or one that was used before.
     most
-        The most states to try, spread evenly. Each costs all the steps that follow; all states are in memory meanwhile.
+        How many states to try at most, spread evenly. Each costs all steps that follow; all states are in memory.
 
     Raises
     ------
@@ -54,6 +53,8 @@ def assert_resumes_exactly(
     ValueError
         Only one of ``steps`` and ``step`` is given, or ``most`` is below 1.
 
+    Example
+    -------
     >>> from streamtrain.prepare import TargetScale
     >>> def observe(scale, y):
     ...     scale.observe(y)

@@ -1,4 +1,4 @@
-"""What the checks of learners are run on: something that learns, and how it is driven."""
+"""The subject of the checks of learners: something that learns, and how to call it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LearnerSubject:
 
     @property
     def probe(self) -> Batch:
-        """Rows that are in no stream."""
+        """Rows that are in none of the streams."""
         return self.batch(_PROBE_ROWS, _PROBE_SEED)
 
     def feed(self, thing: Any, *batches: Batch) -> Any:
@@ -79,7 +79,7 @@ class LearnerSubject:
             raise CheckFailed(str(error)) from error
 
     def state(self, thing: Any) -> Arrays:
-        """Copies of all that it says it has learned."""
+        """Copies of its state."""
         return {name: array.copy() for name, array in arrays(thing.state_dict(), "state").items()}
 
     def same(self, thing: Any, other: Any, batches: Iterable[Batch], what: str) -> None:

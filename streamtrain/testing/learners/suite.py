@@ -26,7 +26,7 @@ LEARNER_CHECKS: tuple[Callable[[LearnerSubject], None], ...] = (
 
 
 class LearnerTests:
-    """The conformance suite of a learner. Subclass it in a test module, say how one is made, inherit the tests::
+    """The conformance suite of a learner. Subclass it in a test module, say how to make one, and inherit the tests::
 
         class TestMine(LearnerTests):
             classes = 2
@@ -34,7 +34,7 @@ class LearnerTests:
             def make(self):
                 return Mine(self.shape)
 
-    ``make`` is all that is needed, for a learner of regression. What it claims is said by
+    For regression ``make`` is all that is needed. What the learner claims is declared by
 
     - ``classes``, 0 for regression, and ``targets``, where more than one is learned at once;
     - ``slots``: columns of the sparse part; 0, where it has none;
@@ -73,7 +73,7 @@ class LearnerTests:
         return LearnerShape(self.features, self.slots, self.classes, self.targets)
 
     def make(self) -> Any:
-        """A fresh one, that has learned nothing; the same at every call."""
+        """A new learner; the same at every call."""
         raise NotImplementedError(f"{type(self).__name__} must say how one is made: def make(self)")
 
     def batch(self, rows: int, seed: int) -> Batch:
@@ -97,7 +97,7 @@ class LearnerTests:
         check(self.as_subject())
 
     def as_subject(self) -> LearnerSubject:
-        """What the checks are run on."""
+        """The subject of the checks."""
         return LearnerSubject(
             self.make, self.learn, self.output, self.batch, self.sizes, self.members,
             Task(self.classes, self.targets) if self._predicts else None, self.slots, self.weights,

@@ -1,4 +1,4 @@
-"""Arrays wherever they stand: in a batch, in a state, in what a model gives. Named, compared bit for bit, copied."""
+"""Arrays in a batch, in a state, in the output of a model: named, compared bit for bit, copied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def arrays(value: Any, name: str = "") -> Arrays:
-    """Every array in arrays, numbers, None, lists, mappings and dataclasses, by where it stands; not copied.
+    """Every array in arrays, numbers, None, lists, mappings and dataclasses, by its path; not copied.
 
     Raises TypeError for anything else. Functions are passed over: a batch may have one for its positions.
 
@@ -53,7 +53,7 @@ def copied(value: Any) -> Any:
 
 
 def bits_differ(found: Arrays, wanted: Arrays) -> str | None:
-    """What differs first, in any bit, between arrays that should be the same; None where nothing does.
+    """The first difference, in any bit, between arrays that should be the same; None if there is none.
 
     >>> bits_differ({"x": np.array([1.0, 0.5])}, {"x": np.array([1.0, 2.0])})
     'x[1] is 0.5 instead of 2.0 (1 of 2 differ)'

@@ -1,4 +1,4 @@
-"""The checks of what a learner shares with everybody: random numbers, clocks, numpy's settings, files; as in `checks`."""
+"""The checks of what a learner shares with the process: random numbers, clocks, numpy's settings, files; as in `checks`."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def open_files(subject: LearnerSubject) -> None:
 
 
 def _files() -> set[str]:
-    """The places, with their number, of open files on a disk."""
+    """The paths of open files on a disk, each with its number."""
     found = set()
     for entry in os.listdir(_OPEN_FILES):
         try:

@@ -8,7 +8,7 @@
 ``regression``  a linear function with noise
 ==============  ======================================================================================================
 
-A row is a pure function of (name, seed, columns, position of the row). Chunks, files, format and compression only decide how
+A row is a pure function of (name, seed, columns, position of the row). Chunks, files, format and compression only determine how
 rows are stored, and ``sorted=True`` gives the same rows in another order.
 """
 

@@ -46,7 +46,7 @@ class Problem:
     name: ClassVar[str]
     task: ClassVar[str]
     target_type: ClassVar[str]
-    decades: ClassVar[float] = 0.0  # scales are spread over 10^-decades .. 10^decades
+    decades: ClassVar[float] = 0.0  # scales range from 10^-decades to 10^decades
     far: ClassVar[bool] = False  # every third column is tens to hundreds of standard deviations away from 0
 
     def __init__(self, columns: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What can be asked of `make`, and the defaults."""
+"""Settings of `make`, and their defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK_BYTES = 10 * 2**20
 
 
 def default_chunk_rows(columns: int) -> int:
-    """Rows of a chunk unless said: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
+    """Rows of a chunk by default: the power of two at or below 10 MiB of float32 features, 1,024 to 1,048,576.
 
     >>> default_chunk_rows(40), default_chunk_rows(100_000), default_chunk_rows(1)
     (65536, 1024, 1048576)
@@ -28,7 +28,7 @@ def default_chunk_rows(columns: int) -> int:
 
 
 def default_files(rows: int, chunk_rows: int, columns: int) -> int:
-    """Files unless said: one for each 20,000 column chunks (columns x row groups).
+    """Files by default: one for each 20,000 column chunks (columns x row groups).
 
     The footer of a file is held in memory until the file is done, about 1.5 kB for each of them.
 

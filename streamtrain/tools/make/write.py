@@ -15,7 +15,7 @@ __all__ = ["Meter", "write_parquet", "write_zarr"]
 
 
 class Meter:
-    """Reports the rows done. passes: how often each row is handled; one pass counts as that share of a row.
+    """Reports the rows done. passes: how often each row is processed; one pass counts as that share of a row.
 
     >>> meter = Meter(print, passes=2)
     >>> meter.add(10)

@@ -1,9 +1,8 @@
-"""The chart of a page: lines over something that grows. ``chart.html`` draws it, and ``page.js`` makes it interactive.
+"""The chart of a page: lines over time, or over rows. ``chart.html`` draws it, and ``page.js`` makes it interactive.
 
 Horizontal positions are shares of the width, so that the chart fits any width while its text keeps its size. Each curve is
 drawn once, in a frame of 1000 by 1000 that ends at its own maximum; a transform scales it to the axis. Every line has an
-axis, and that of the highest visible line is shown. So the script only chooses an axis, and without a script the first choice
-stays.
+axis; that of the highest visible line is shown. So the script only chooses an axis; without a script the first choice stays.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _TABLE_ROWS = 100
 
 @dataclass(frozen=True)
 class Line:
-    """The name and look of a line: its colours on a light and on a dark background, and the lengths of its dashes."""
+    """The name and style of a line: its colours on a light and on a dark background, and the lengths of its dashes."""
 
     key: str
     name: str
@@ -165,7 +164,7 @@ class Chart:
 
     @property
     def table(self) -> tuple[str, list[list[str]]]:
-        """The chart as a table, for those who cannot see it: which moments it has, and a row for each of them."""
+        """The chart as a table, for readers who cannot see it: a sentence about its moments, and a row for each of them."""
         every = -(-len(self.x) // _TABLE_ROWS)
         rows = sorted({*range(0, len(self.x), every), len(self.x) - 1, self.chosen})
         and_note = f", and {self.note}" if self.note else ""

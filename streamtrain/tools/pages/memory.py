@@ -18,7 +18,7 @@ from streamtrain.tools.pages.text import format_seconds, percent, shortened
 
 __all__ = ["LIMITS", "SERIES", "StageBytes", "TimePart", "Timeline", "memory_chart", "stages", "time_parts", "verdict"]
 
-_FAR = 3  # a budget that is this many times larger than all else is not shown at first
+_FAR = 3  # a budget this many times larger than everything else is hidden at first
 _MOST_LETTERS = 20
 _UNKNOWN = "not measured"
 
@@ -112,7 +112,7 @@ class Timeline:
         return max(self.seconds, default=0.0) or 1.0
 
     def shown(self) -> tuple[str, ...]:
-        """The lines that are visible at first: all that were measured, and the budget unless it is far above them."""
+        """The lines that are visible at first: all measured ones, and the budget unless it is far above them."""
         known = {line.key: most for line in (*SERIES, *LIMITS) if (most := self.most(line.key)) is not None}
         budget = known.pop("budget", None)
         if budget is not None and budget <= _FAR * max(known.values(), default=budget):
@@ -120,7 +120,7 @@ class Timeline:
         return tuple(known)
 
     def axis(self, keys: Sequence[str]) -> Axis:
-        """An axis of bytes that is high enough for these lines."""
+        """An axis of bytes up to the highest of these lines."""
         return byte_axis(max((self.most(key) or 0 for key in keys), default=0))
 
     def bands(self) -> list[Band]:
@@ -172,7 +172,7 @@ def _size(size: int | None) -> str:
 
 
 def stages(report: Mapping[str, Any]) -> list[StageBytes]:
-    """The stages of the pipeline, in the order of the report; of a report without stages the terms of its plan."""
+    """The stages of the pipeline, in the order of the report; for a report without stages, the terms of its plan."""
     terms = (report.get("memory") or {}).get("terms") or {}
     found = report.get("stages") or {name: term for name, term in terms.items() if any(term.values())}
     return [
@@ -193,7 +193,7 @@ def time_parts(report: Mapping[str, Any]) -> list[TimePart]:
 
 
 def verdict(memory: Mapping[str, Any]) -> tuple[bool | None, str]:
-    """Return whether the budget holds (None where the peak was not measured), and a sentence that says so.
+    """Return whether the process kept its budget (None if the peak was not measured), and a sentence about it.
 
     >>> verdict({"planned_peak_bytes": 300, "measured_peak_bytes": 250, "budget_bytes": 500})
     (True, 'The budget holds: the process took 250 B at most, 50 % of the 500 B that it may take.')

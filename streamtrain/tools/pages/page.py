@@ -18,7 +18,7 @@ from streamtrain.tools.pages.text import format_date, format_score, format_secon
 __all__ = ["page"]
 
 _CLASSES, _TITLE_LETTERS, _SKIPPED = 20, 80, 100
-_LOOKS = {True: "good", False: "bad", None: "doubt"}
+_VERDICT_LOOKS = {True: "good", False: "bad", None: "doubt"}
 _DATES = ("started", "finished", "changed")
 _COUNTS = ("rows", "rows_seen", "batches", "epochs", "resumes")
 _NUMBER, _WIDE, _NAME = "number", "wide", "name"
@@ -27,9 +27,9 @@ _NUMBER, _WIDE, _NAME = "number", "wide", "name"
 def page(report: Mapping[str, Any], title: str = "Memory profile", verdicts: Iterable[Verdict] = ()) -> str:
     """Return a whole HTML document, to be written as UTF-8.
 
-    report: the JSON of ``streamtrain profile`` or of a run. Keys that it lacks are left out of the page. It may also have
-    ``data`` and ``target``, what was learned from; ``lines``, those of ``metrics.jsonl``; ``columns``, features and targets as
-    ``model.json`` describes them. Everything is escaped. verdicts: sentences that come before the one about memory.
+    report: the JSON of ``streamtrain profile`` or of a run. The page leaves out what it lacks. It may also have ``data``
+    and ``target``; ``lines``, those of ``metrics.jsonl``; and ``columns``, features and targets as ``model.json`` describes
+    them. Everything is escaped. verdicts: sentences that come before the one about memory.
 
     >>> memory = {"budget_bytes": 512, "planned_peak_bytes": 300, "measured_peak_bytes": 256, "terms": {}}
     >>> html = page({"data": "<b>.parquet", "target": "y", "memory": memory})
@@ -37,7 +37,10 @@ def page(report: Mapping[str, Any], title: str = "Memory profile", verdicts: Ite
     (True, True)
     """
     memory, subject = report.get("memory"), report.get("data") or report.get("run")
-    shown = [*verdicts, *([Verdict(_LOOKS[holds], text) for holds, text in [verdict(memory)]] if memory else [])]
+    shown = [
+        *verdicts,
+        *([Verdict(_VERDICT_LOOKS[holds], text) for holds, text in [verdict(memory)]] if memory else []),
+    ]
     scores = Section("Scores", _scores(report), "scores")
     sections = [
         Section("What to change", _texts(report.get("advice"))),
@@ -50,7 +53,7 @@ def page(report: Mapping[str, Any], title: str = "Memory profile", verdicts: Ite
         *([] if "lines" in report else [scores]),
         Section("What the columns became", _columns(report)),
         Section("The run", _run(report)),
-        Section("Models that it went on from", _lineage(report)),
+        Section("Models that it continues", _lineage(report)),
         Section("Details", _details(report)),
     ]
     return render(
@@ -87,7 +90,7 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
 
 
 def _score_cards(report: Mapping[str, Any]) -> list[Card]:
-    """The loss of a run, from the rows that judge it best; a profile is not about scores."""
+    """The loss of a run, on the rows that judge it best; none for a profile."""
     metrics = report.get("metrics") or {}
     best = next((kind for kind in reversed(SCORE_KINDS) if metrics.get(kind)), None)
     loss = metrics[best].get("loss") if best and "lines" in report else None
@@ -181,7 +184,7 @@ def _score(value: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """The text of a value whose kind is unknown: a name, a count or a share."""
+    """A value as text: a name, a count or a share."""
     if isinstance(value, float):
         return f"{value:,.0f}" if value > 1 and value.is_integer() else format_score(value)
     return "–" if value is None else f"{value:,}" if type(value) is int else str(value)

@@ -30,7 +30,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A sentence that comes first. look: good, bad or doubt."""
+    """A sentence at the top. look: good, bad or doubt."""
 
     look: str
     text: str

@@ -55,7 +55,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """The text of a value. What a template made is HTML already and stays as it is."""
+    """The text of a value. HTML that a template made stays as it is."""
     return value if hasattr(value, "__html__") else printable(str(value))
 
 

@@ -15,12 +15,12 @@ from streamtrain.tools.pages.text import format_score, format_seconds
 __all__ = ["LINES", "score_charts"]
 
 _NARROWEST_SHARE = 0.01  # of the width: narrower epochs are not drawn
-_LOOKS = {
+_STYLES = {
     "progressive": ("each batch before it was learned, averaged since the start", "#0b61a4", "#6cb6ff"),
     "holdout": ("rows held out, at the end of each epoch", "#c2410c", "#ffa657", (7, 3)),
     "validation": ("the validation data, at the end of each epoch", "#7e22ce", "#d2a8ff", (3, 3)),
 }
-LINES = tuple(Line(kind, kind, *_LOOKS[kind]) for kind in SCORE_KINDS)  # type: ignore[arg-type]
+LINES = tuple(Line(kind, kind, *_STYLES[kind]) for kind in SCORE_KINDS)  # type: ignore[arg-type]
 
 
 def score_charts(lines: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:

@@ -54,7 +54,7 @@ def format_score(value: float) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """A name, `printable`, of at most so many letters: the beginning and the end of it where it has more.
+    """A `printable` name of at most this many letters: of a longer name the beginning and the end.
 
     >>> shortened("part-00000.parquet", 11)
     'part-…rquet'

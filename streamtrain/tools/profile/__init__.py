@@ -1,5 +1,5 @@
-"""The memory profile of a fit. `measure` trains for a while, `recorder` samples the process meanwhile, `advice` says what to
-change, `plot` draws a picture, and `streamtrain.tools.pages` makes the page."""
+"""The memory profile of a fit. `measure` trains for a while, `recorder` samples the process meanwhile, `advice` suggests
+changes, `plot` draws a picture, and `streamtrain.tools.pages` makes the page."""
 
 from streamtrain.tools.profile.measure import Profile, profile
 

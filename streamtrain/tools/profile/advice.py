@@ -11,10 +11,10 @@ from streamtrain.plan.plan import GOOD_CHUNK_BYTES, good_chunk_rows
 __all__ = ["advice"]
 
 MB = 10**6
-_TELLING_SECONDS = 1.0  # a shorter loop spent its time on getting started
+_TELLING_SECONDS = 1.0  # a shorter loop spends its time on starting
 _BOUND_SHARE = 0.4  # of the loop's time: a part that takes more is the bottleneck
 _SHORT_STEP_SECONDS = (
-    2e-4  # most of a shorter step is the same for any batch; in a longer one larger batches save little
+    2e-4  # a shorter step takes about the same time for any batch; with longer steps larger batches save little
 )
 _TINY_CHUNK_BYTES = MB  # decoded
 _READS_SHARE = 0.3  # of the planned peak
@@ -25,8 +25,8 @@ _MIXED_SHARE = 0.02  # of the rows: a smaller window mixes sorted data badly
 def advice(profile: Mapping[str, Any]) -> list[str]:
     """Return sentences, the most useful first; none where there is nothing to say.
 
-    profile: a report of `fit`, with ``data_rows`` and ``decoded_bytes`` of one epoch, and ``chunk_bytes``, what the plan's
-    reads and streams take.
+    profile: a report of `fit`, with ``data_rows`` and ``decoded_bytes`` of one epoch, and ``chunk_bytes``, the bytes
+    of the plan's reads and streams.
 
     >>> sizes = {"budget_bytes": 400, "budget_given": True, "planned_peak_bytes": 390, "measured_peak_bytes": 450}
     >>> plan = {"chunks": 10, "windows": 2, "window_rows": 500, "streamed_chunks": 0, "batch_size": 16}

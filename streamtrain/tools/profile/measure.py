@@ -15,7 +15,7 @@ from streamtrain.memory.sizes import format_bytes
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import default, given
 from streamtrain.runs.report import Report, stages_dict
-from streamtrain.tools.pages.place import PAGE_ENDINGS, require_file, written
+from streamtrain.tools.pages.output_file import PAGE_ENDINGS, require_file, written
 from streamtrain.tools.profile.advice import advice
 from streamtrain.tools.profile.recorder import Recorder
 from streamtrain.tools.settings import ProfileSettings

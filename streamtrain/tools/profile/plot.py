@@ -17,7 +17,7 @@ from streamtrain.memory.sizes import format_bytes
 from streamtrain.tools.pages.axis import time_axis
 from streamtrain.tools.pages.chart import Line, runs
 from streamtrain.tools.pages.memory import LIMITS, SERIES, Timeline, stages, verdict
-from streamtrain.tools.pages.place import require_file, written
+from streamtrain.tools.pages.output_file import require_file, written
 from streamtrain.tools.pages.text import shortened
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def require_plot(path: str | Path, data: Any = None) -> Path:
     ...
     streamtrain.errors.UsageError: memory.bmp: must end in .png, .svg or .pdf
     """
-    asked, place = printable(str(path)), require_file(path, _ENDINGS, data)
+    shown, file = printable(str(path)), require_file(path, _ENDINGS, data)
     if find_spec("matplotlib") is None:
-        raise UsageError(f'{asked}: needs matplotlib, which is not installed: pip install "streamtrain[plot]"')
-    return place
+        raise UsageError(f'{shown}: needs matplotlib, which is not installed: pip install "streamtrain[plot]"')
+    return file
 
 
 def plot(profile: Mapping[str, Any], path: str | Path) -> None:
@@ -64,19 +64,19 @@ def plot(profile: Mapping[str, Any], path: str | Path) -> None:
     ...     Path(folder, "memory.png").read_bytes()[1:4]
     b'PNG'
     """
-    place = require_plot(path)
+    file = require_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5 + 0.4 * len(stages(profile))), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     _draw(figure, profile)
-    kind = place.suffix.lower().removeprefix(".")
+    kind = file.suffix.lower().removeprefix(".")
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message=r"Glyph .* missing from", category=UserWarning
         )  # a box is drawn instead
-        with written(place) as beside:
+        with written(file) as beside:
             figure.savefig(beside, format=kind, facecolor="white")
 
 

@@ -15,7 +15,7 @@ from streamtrain.memory.process import resident_now
 __all__ = ["Recorder"]
 
 _SECONDS = 0.02  # between two moments, at first
-_MOST = 2000  # moments: when full, the smaller of every two is dropped, and the interval doubles
+_MOST = 2000  # moments: when there are more, the smaller of every two is dropped, and the interval doubles
 _JOIN_SECONDS = 1.0
 
 
@@ -23,7 +23,7 @@ class Recorder:
     """A context that records moments. Each of ``moments`` is a dict with ``seconds`` since the start, ``stage``, ``rows`` and
     the sizes ``resident_bytes``, ``anonymous_bytes``, ``arrow_bytes``, ``window_bytes`` and ``reading_bytes``.
 
-    stage: what the process is doing; set it when that changes. gauges: returns rows, and the bytes of windows and reads.
+    stage: the present stage; set it when that changes. gauges: returns rows, and the bytes of windows and reads.
 
     >>> with Recorder() as recorder:
     ...     recorder.stage = "train"

@@ -24,7 +24,7 @@ from streamtrain.tools.rechunk.settings import Settings, staged
 
 __all__ = ["rechunk"]
 
-_ASSUMED_BASELINE_BYTES, _ASSUMED_AVAILABLE_BYTES = 120 * 10**6, 4 * 10**9  # where the process cannot be measured
+_ASSUMED_BASELINE_BYTES, _ASSUMED_AVAILABLE_BYTES = 120 * 10**6, 4 * 10**9  # if the process cannot be measured
 
 
 def rechunk(
@@ -117,7 +117,7 @@ def _format_of(reader: Reader) -> str:
 
 
 def _is(reader: Reader, module: str, name: str) -> bool:
-    """Whether a reader is of this class of ``streamtrain.storage``. A format that is not imported has no readers."""
+    """Whether a reader is of this class of ``streamtrain.storage``. A format that was not imported has no readers."""
     home = sys.modules.get(f"streamtrain.storage.{module}")
     return home is not None and isinstance(reader, getattr(home, name))
 

@@ -141,7 +141,7 @@ class Extension:
 
 
 class Pieces:
-    """Values without a fixed width: pieces as they arrived. Eight are joined into one, and eight of those again."""
+    """Values without a fixed width, in pieces as they arrived. Eight pieces are joined into one, and eight of those again."""
 
     def __init__(self, kind: pa.DataType) -> None:
         self._kind = kind

@@ -13,7 +13,7 @@ from streamtrain.tools.rechunk.buffers import Validity
 
 __all__ = ["Codes", "codes_named", "integers", "occurring"]
 
-_DICTIONARY_BYTES = 1 << 20  # pyarrow, too, no longer uses dictionaries from there on
+_DICTIONARY_BYTES = 1 << 20  # above this size pyarrow does not use dictionaries either
 
 
 class Codes:

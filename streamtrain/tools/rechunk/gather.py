@@ -1,4 +1,4 @@
-"""Collect rows until there are enough for a chunk, in memory that is known beforehand.
+"""Collect rows until there are enough for a chunk, in memory of a known size.
 
 Batches of any size arrive. Their values are copied to buffers that are allocated once and reused for the next chunk. A buffer
 takes ``rows x width`` bytes, and one bit a row for nulls. Dictionary columns are collected as codes, so each text is held once,
@@ -84,7 +84,7 @@ def gathered_bits(kind: pa.DataType) -> int:
 
 
 def is_loose(kind: pa.DataType) -> bool:
-    """Whether only the values themselves tell how many bytes they take.
+    """Whether the bytes of values depend on the values themselves.
 
     >>> is_loose(pa.binary()), is_loose(pa.dictionary(pa.int8(), pa.string())), is_loose(pa.list_(pa.int8(), 3))
     (True, False, False)

@@ -4,8 +4,8 @@ One chunk is read at a time, whole or as a stream of slices, while the rows of o
 
     peak = baseline + footers + reads + chunk + writes + margin
 
-The plan chooses ``reads``, the most that one read may take. A chunk whose read takes more is streamed in slices that are as
-large as possible. Chunks whose rows may be far larger than metadata say (binary, lists) are streamed in small slices.
+The plan chooses ``reads``, the limit of one read. A chunk whose read takes more is streamed in slices that are as large as
+possible. Chunks whose rows may be far larger than metadata say (binary, lists) are streamed in small slices.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from streamtrain.storage.reader import Chunk, ChunkTable
 __all__ = ["CopyPlan", "Demand", "most_bytes", "solve"]
 
 MB = 10**6
-#: the most that reading a whole chunk may take, and the rows in a slice of larger chunks; best first
+#: bytes that reading a whole chunk may take, and rows in a slice of larger chunks; best first
 _READ_BYTES = (64 * MB, 32 * MB, 16 * MB, 8 * MB, 4 * MB)
 _SLICE_ROWS = (65_536, 16_384, 4_096, 1_024, 256)
 _LOOSE_ROWS = 1_024  # in a slice, where rows may be far larger than metadata say
-_SLACK = 1.02  # many small slices take long where they save little
-_COUNTED_CHUNKS = 2_000  # the streams of so many are looked at one by one
+_SLACK = 1.02  # many small slices take long and save little
+_COUNTED_CHUNKS = 2_000  # up to this many streams are measured one by one
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What the plan of a copy is made from.
+    """The data and the process for which a copy is planned.
 
     baseline_bytes: the process at present. opened_bytes: what opening the data took beyond that, and will take again.
     open_bytes: what the reader declares for open files. stream_bytes: (chunk, rows in a slice) -> memory of the open stream;
     None where the reader has no streams. loose: whether rows may be larger than metadata say. output: rows in an output chunk
-    -> the terms of the output: ``chunk``, ``writes``, and whatever else it holds.
+    -> the terms of the output: ``chunk``, ``writes`` and others.
     """
 
     table: ChunkTable
@@ -54,7 +54,7 @@ class Demand:
 class CopyPlan(MemoryPlan):
     """The memory of a copy, and how its chunks are read.
 
-    enough_chunk_rows: a smaller ``chunk_rows`` with which the plan would fit; None where there is none.
+    enough_chunk_rows: a smaller ``chunk_rows`` with which the plan would fit; None if there is none.
     """
 
     stream_bytes: Callable[[Chunk, int], int] | None
@@ -62,13 +62,13 @@ class CopyPlan(MemoryPlan):
     enough_chunk_rows: int | None = None
 
     def require_chunk(self, held_bytes: int) -> None:
-        """Raise BudgetExceeded where an output chunk takes more than was planned and more than the budget leaves free. Metadata
-        do not say how long text is."""
+        """Raise BudgetExceeded if an output chunk takes more than was planned and more than the budget leaves free. Metadata do
+        not tell how long text is."""
         allowed = self.term_bytes["chunk"] + max(0, self.budget_bytes - self.peak_bytes)
         if held_bytes > allowed:
             raise BudgetExceeded(
                 f"the rows of one chunk take {format_bytes(held_bytes)}, more than the {format_bytes(allowed)} left for them: "
-                "text is longer than metadata say: give a smaller --chunk-rows or more --memory"
+                "text is longer than metadata tell: give a smaller --chunk-rows or more --memory"
             )
 
     def slice_rows(self, chunk: Chunk) -> int | None:
@@ -97,7 +97,7 @@ class CopyPlan(MemoryPlan):
 
 
 def solve(demand: Demand, *, chunk_rows: int, budget_bytes: int, budget_given: bool) -> CopyPlan:
-    """Return the plan with the largest reads that fit, or with the smallest where none fit."""
+    """Return the plan with the largest reads that fit, or with the smallest reads if none fit."""
     reads = _reads(demand)
     terms = _best(demand, chunk_rows, reads, budget_bytes)
     enough = None

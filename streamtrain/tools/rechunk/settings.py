@@ -21,7 +21,7 @@ __all__ = ["Settings", "staged"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(RechunkSettings):
-    """The arguments of `rechunk`. Raises UsageError for everything that is wrong before the data are opened.
+    """The arguments of `rechunk`. Raises UsageError for an invalid one, before the data are opened.
 
     >>> Settings(out="copy", chunk_rows=0)
     Traceback (most recent call last):
@@ -65,7 +65,7 @@ class Settings(RechunkSettings):
             raise UsageError(f"--out {self.out!r}: cannot be created: {error}: name another folder") from None
 
     def require_apart(self, data: Any) -> None:
-        """Raise UsageError where the copy would be among the data: the next reader of the data would read it too."""
+        """Raise UsageError if the copy would be among the data, where the next reader would read it too."""
         if not isinstance(data, (str, Path)):
             return
         if not str(data):

@@ -22,8 +22,8 @@ __all__ = ["ParquetOutput", "ParquetSink"]
 
 #: a footer of this size in memory starts another file: about 8,000 columns x row groups
 FOOTER_BYTES = 16_000_000
-_TEXT_COPIES = 3  # text is held up to twice, and once more while dictionaries are merged
-_TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # assumed for a column where metadata say less: for a row, and in all
+_TEXT_COPIES = 3  # text is in memory up to twice, and once more while dictionaries are merged
+_TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # assumed for a column if metadata say less: for a row, and in total
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class ParquetSink:
 
 
 def _require_named(field: pa.Field, values: pa.Array) -> None:
-    """Raise SchemaError where a dictionary has more values than its codes can number: such a file could not be read."""
+    """Raise SchemaError if a dictionary has more values than its codes can number: such a file could not be read."""
     if isinstance(field.type, pa.DictionaryType) and isinstance(values, pa.DictionaryArray):
         index, categories = field.type.index_type, len(values.dictionary)
         if categories > codes_named(index):

@@ -23,7 +23,7 @@ from streamtrain.tools.rechunk.zarr_arrays import array_of, as_numpy, existing
 
 __all__ = ["ZarrOutput", "ZarrSink"]
 
-_TEXT_BYTES = 32  # assumed for a row of a column where metadata say less
+_TEXT_BYTES = 32  # assumed for a row of a column if metadata say less
 _CONVERTED_BYTES = 4_000_000  # of text that are Python strings at the same time
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from streamtrain.errors import UsageError
 from streamtrain.tools.pages.memory import LIMITS, SERIES
-from streamtrain.tools.pages.place import written
+from streamtrain.tools.pages.output_file import written
 from streamtrain.tools.profile.plot import plot, require_plot
 
 MakeProfile = Callable[..., dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Where a page or a picture may be written, checked before the work is done, and writing it whole or not at all."""
+"""The file of a page or a picture: checked before the work is done, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ def require_file(path: str | Path, endings: Sequence[str], data: Any = None) -> 
     ...
     streamtrain.errors.UsageError: data.parquet: must end in .html or .htm
     """
-    asked, place = printable(str(path)), Path(path)
-    if place.suffix.lower() not in endings:
+    shown, file = printable(str(path)), Path(path)
+    if file.suffix.lower() not in endings:
         *others, last = endings
         known = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"{asked or 'the file name'}: must end in {known}")
+        raise UsageError(f"{shown or 'the file name'}: must end in {known}")
     try:
-        if not place.parent.is_dir():
+        if not file.parent.is_dir():
             raise UsageError(
-                f"{asked}: the folder {printable(str(place.parent))} does not exist: create it, or name another"
+                f"{shown}: the folder {printable(str(file.parent))} does not exist: create it, or name another"
             )
-        if (place.exists() or place.is_symlink()) and not place.is_file():
-            raise UsageError(f"{asked}: exists and is not a file: name another")
-        if not os.access(place if place.exists() else place.parent, os.W_OK):
-            raise UsageError(f"{asked}: cannot be written: name another file")
-        if isinstance(data, (str, Path)) and Path(data).is_dir() and Path(data).resolve() in place.resolve().parents:
-            raise UsageError(f"{asked}: is inside the data: name a file elsewhere")
+        if (file.exists() or file.is_symlink()) and not file.is_file():
+            raise UsageError(f"{shown}: exists and is not a file: name another")
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise UsageError(f"{shown}: cannot be written: name another file")
+        if isinstance(data, (str, Path)) and Path(data).is_dir() and Path(data).resolve() in file.resolve().parents:
+            raise UsageError(f"{shown}: is inside the data: name a file elsewhere")
     except (OSError, ValueError) as error:  # the name is too long, or has a null byte
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{asked}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    return place
+        raise UsageError(f"{shown}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    return file
 
 
 @contextmanager
-def written(place: Path) -> Iterator[Path]:
-    """Yield a hidden path for a file that takes the name ``place`` when the block ends (see `write_beside`).
+def written(file: Path) -> Iterator[Path]:
+    """Yield a hidden path for a file that takes the name ``file`` when the block ends (see `write_beside`).
 
     Raises UsageError where it cannot be written."""
     try:
-        with write_beside(place) as hidden:
+        with write_beside(file) as hidden:
             yield hidden
     except OSError as error:
-        raise UsageError(f"{printable(str(place))}: cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"{printable(str(file))}: cannot be written: {error.strerror or error}") from error
