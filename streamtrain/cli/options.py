@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import MISSING, Field
 from typing import Annotated, Any, Optional, get_args, get_origin
 
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from streamtrain.cli.own_code import importable_here
+from streamtrain.cli.stdout import kept_for_result
 from streamtrain.errors import UsageError
 from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, switches_off
 
@@ -44,6 +46,11 @@ class GroupedCommand(TyperCommand):
                 raise UsageError(f"{option.opts[0]}: given twice: give it once{several}")
         rest: list[str] = super().parse_args(ctx, args)
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. With ``--json`` nothing but its result is on stdout, whatever a learner or a reader of the user prints."""
+        with kept_for_result() if ctx.params.get("json") else nullcontext():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}

@@ -139,8 +139,7 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
     ("name", "field", "value"),
     [
         ("report.json", "memory", None),
-        ("report.json", "plan", []),
-        ("report.json", "settings", "x"),
+        ("report.json", "time", [1]),
         ("report.json", "timeline", [1]),
         ("model.json", "targets", [{}]),
         ("model.json", "features", {"a": None}),
