@@ -14,7 +14,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from importlib import import_module
@@ -24,7 +24,7 @@ from streamtrain.errors import UsageError, one_of
 
 __all__ = [
     "GROUPS", "Default", "Option", "check", "checked", "default", "flag", "given", "lazy_names", "option", "options_of",
-    "plain", "shown_default", "split_names", "split_pair", "switches_off",
+    "plain", "shown_default", "split_names", "switches_off",
 ]  # fmt: skip
 
 GROUPS = ("data", "columns", "learning", "memory and speed", "run")
@@ -244,18 +244,6 @@ def split_names(text: Any) -> Any:
     return list(filter(None, names))
 
 
-def split_pair(text: str, flag: str, wanted: str) -> tuple[str, str]:
-    """Split a text at its last ``=``. Raises UsageError where there is none.
-
-    >>> split_pair("a=b=text", "--as", "COL=ROLE")
-    ('a=b', 'text')
-    """
-    name, between, value = text.rpartition("=")
-    if not between or not name:
-        raise UsageError(f"{flag} {text}: give {wanted}")
-    return name, value
-
-
 # -- parameters in Python ----------------------------------------------------------------------------------------------
 
 
@@ -279,8 +267,17 @@ def given(**parameters: Any) -> dict[str, Any]:
 
     >>> given(epochs=2, seed=default(0), loss=None)
     {'epochs': 2}
+    >>> given(crosses=[iter("ab")])  # a list, as settings are read several times
+    {'crosses': [['a', 'b']]}
     """
-    return {name: value for name, value in parameters.items() if value is not None and not isinstance(value, Default)}
+    return {
+        name: _kept(value) for name, value in parameters.items() if value is not None and not isinstance(value, Default)
+    }
+
+
+def _kept(value: Any) -> Any:
+    value = list(value) if isinstance(value, Iterator) else value
+    return [_kept(inner) for inner in value] if type(value) in (list, tuple) else value
 
 
 # -- packages whose settings are light ---------------------------------------------------------------------------------

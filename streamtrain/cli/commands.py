@@ -15,6 +15,7 @@ import typer.main
 
 import streamtrain
 from streamtrain.cli.options import Data, GroupedCommand, Json, Run, RunLearner, settings_of, takes
+from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import UsageError
 from streamtrain.options import options_of
 from streamtrain.tools.settings import MakeSettings, ProfileSettings, RechunkSettings
@@ -57,14 +58,15 @@ def command(name: str | None = None, **about: Any) -> Callable[[Callable[..., An
 
 def _print(result: dict[str, Any], as_json: bool, how: str) -> None:
     """how: the function of `streamtrain.cli.show` that shows the result to people."""
-    if as_json:
-        from streamtrain.state import to_json
+    with result_on_stdout():
+        if as_json:
+            from streamtrain.state import to_json
 
-        print(to_json(result))
-    else:
-        from streamtrain.cli import show
+            print(to_json(result))
+        else:
+            from streamtrain.cli import show
 
-        getattr(show, how)(result)
+            getattr(show, how)(result)
 
 
 def _warn(warnings: list[str]) -> None:
@@ -264,7 +266,8 @@ def runs(
     else:
         from streamtrain.cli import show
 
-        show.runs(found)
+        with result_on_stdout():
+            show.runs(found)
 
 
 @command(short_help="One page about a run, finished or not.")
