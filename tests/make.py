@@ -1,4 +1,4 @@
-"""What tests of several folders share: the command line, in this process and in one of its own, and waiting."""
+"""What tests of several folders share: the command line, in this process and in one of its own; files, states, waiting."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zarr
 
+from streamtrain import Model, open_reader
 from streamtrain.cli import main
 from streamtrain.memory.process import resident_bytes
+from streamtrain.storage.arrow import as_batches
 
 __all__ = [
-    "PROMPT",
-    "WAIT",
-    "CommandLine",
-    "Done",
-    "budget_above",
-    "command_line",
-    "run_python",
-    "run_streamtrain",
-    "wait_for",
-]
+    "PROMPT", "WAIT", "CommandLine", "Done", "budget_above", "command_line", "content", "rows_of", "run_python",
+    "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
+]  # fmt: skip
 
 WAIT = 300.0
 """Seconds that anything may take on a busy machine: a test that waits longer has failed."""
@@ -101,3 +101,48 @@ def run_python(*arguments: Any, cwd: Path | None = None, **environment: str) -> 
         command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=WAIT, check=False
     )
     return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+# -- files and states ------------------------------------------------------------------------------------------------------
+
+
+def write_file(path: Path, text: str | bytes) -> Path:
+    """Write a text as UTF-8, or bytes, and make the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def write_parquet(path: Path, table: pa.Table, **options: Any) -> Path:
+    """Write a table, with options of ``pyarrow.parquet.write_table``, and make the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path
+
+
+def zarr_group(path: Path, version: int = 3, attributes: dict[str, Any] | None = None, **arrays: Any) -> Path:
+    """Make a Zarr group; an array is its values, or keywords of ``create_array``."""
+    group = zarr.create_group(path, zarr_format=version, attributes=attributes)  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, array in arrays.items():
+            options = array if isinstance(array, dict) else {"data": array, "chunks": (4, *array.shape[1:])}
+            group.create_array(name, config={"write_empty_chunks": True}, **options)
+    return path
+
+
+def rows_of(path: str | Path) -> dict[str, list[Any]]:
+    """Every value by column, as our own reader reads it."""
+    reader = open_reader(str(path))
+    batches = [batch for c in reader.chunks() for batch in as_batches(reader.read(c, reader.schema.names))]
+    return {name: [v for batch in batches for v in batch.column(name).to_pylist()] for name in reader.schema.names}
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """Every file and folder below, with the bytes of each file."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def state(model: Model) -> dict[str, bytes]:
+    """What a model has learned, to be compared bit by bit."""
+    return {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}

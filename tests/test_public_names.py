@@ -23,6 +23,10 @@ def _modules_after(code: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
+def test_type_checkers_are_told_that_it_is_typed() -> None:
+    assert (Path(streamtrain.__file__).parent / "py.typed").is_file()
+
+
 def test_the_list_is_sorted_and_short() -> None:
     assert streamtrain.__all__ == sorted(set(streamtrain.__all__))
     assert len(streamtrain.__all__) <= 23

@@ -20,12 +20,14 @@ from streamtrain.options import options_of
 from streamtrain.tools.settings import MakeSettings, ProfileSettings, RechunkSettings
 from streamtrain.train.settings import RunSettings, Settings
 
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="streamtrain",
     help="Train models on tables and arrays that do not fit in memory.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
 
 _READING = ("memory", "threads", "missing_chunks")
@@ -50,7 +52,7 @@ def run(arguments: Sequence[str]) -> Any:
 
 def command(name: str | None = None, **about: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A command whose ``--help`` shows its options in groups."""
-    return app.command(name, cls=GroupedCommand, **about)
+    return app.command(name, cls=GroupedCommand, context_settings=_CONTEXT, **about)
 
 
 def _print(result: dict[str, Any], as_json: bool, how: str) -> None:
@@ -253,7 +255,7 @@ def runs(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The runs in folders: how far each is, its scores, and whose model it began with."""
+    """The runs in folders: the progress of each, its scores, and the run that it continues."""
     from streamtrain.runs.listing import list_runs
 
     found = list_runs(*folders, sort=sort)

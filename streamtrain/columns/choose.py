@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from streamtrain.columns.role import Column, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
-from streamtrain.errors import ColumnError, UsageError, near_names
+from streamtrain.errors import ColumnError, UsageError, one_of
 from streamtrain.storage.arrow import pick
 
-__all__ = ["choose_features", "choose_role", "choose_roles"]
+__all__ = ["choose_features", "choose_role", "choose_roles", "no_role"]
 
 
 def choose_features(
@@ -57,13 +57,13 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     kind, readable = field.type, problem_of(field) is None
     if requested is not None:
         if requested not in ROLES:
-            raise UsageError(f"--as {field.name}={requested}: {near_names(requested, ROLES)}")
+            raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
         if not role.accepts(kind) or (role.is_read and not readable):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
-        return Column(field.name, kind, requested, "as asked", is_requested=True)
+        return Column(field.name, kind, requested, "named by --as", is_requested=True)
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
@@ -85,11 +85,18 @@ def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str
     if refused:
         shown = ", ".join(message for _, message in refused[:5])
         more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-        raise ColumnError(
-            f"neither numbers, times, categories nor text: {shown}{more}: take such columns apart first, or leave them out "
-            f"with --exclude {_as_list([name for name, _ in refused])}"
-        )
+        raise ColumnError(f"{shown}{more}: {no_role([name for name, _ in refused])}")
     return tuple(columns)
+
+
+def no_role(names: Sequence[str]) -> str:
+    """Why columns cannot be features, and what to do.
+
+    >>> print(no_role(["a"]))
+    neither a number, a time, a category nor text: give --exclude a, or split it into columns first
+    """
+    listed, each = _as_list(names), "it" if len(names) == 1 else "each"
+    return f"neither a number, a time, a category nor text: give --exclude {listed}, or split {each} into columns first"
 
 
 def _as_list(names: Sequence[str]) -> str:

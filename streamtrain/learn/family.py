@@ -17,14 +17,15 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import RunError, StreamtrainError, UsageError
-from streamtrain.learn.family_protocol import Family, LearnerShape, NewClasses
+from streamtrain.learn.family_protocol import ChecksSettings, Family, LearnerShape, NewClasses
 
 if TYPE_CHECKING:
     from streamtrain.learn.learner import Learner
 
 __all__ = [
-    "ENTRY_POINTS", "FAMILIES", "Family", "LearnerShape", "NewClasses", "Recipe", "find_family", "is_family", "learner_name",
-    "learner_to_record", "name_of", "recipe", "recipe_of", "recorded_recipe", "require_name", "require_savable",
+    "ENTRY_POINTS", "FAMILIES", "ChecksSettings", "Family", "LearnerShape", "NewClasses", "Recipe", "find_family",
+    "is_family", "learner_name", "learner_to_record", "name_of", "recipe", "recipe_of", "recorded_recipe",
+    "require_name", "require_savable",
 ]  # fmt: skip
 
 #: the built-in families by name, each as ``module:attribute``; the only list of them
@@ -54,6 +55,16 @@ class Recipe:
     @property
     def is_built_in(self) -> bool:
         return self.name in FAMILIES
+
+    def check(self) -> None:
+        """Raise UsageError for settings that do not go together, as far as the family can tell."""
+        if isinstance(self.family, ChecksSettings):
+            self.family.check(self.settings)
+
+    def require_fits(self, target: str, task: str, classes: int) -> None:
+        """Raise UsageError for settings that do not fit a target: see `ChecksSettings`."""
+        if isinstance(self.family, ChecksSettings):
+            self.family.require_fits(self.settings, target, task, classes)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from streamtrain.learn.learner import Learner
 
-__all__ = ["Family", "LearnerShape", "NewClasses"]
+__all__ = ["ChecksSettings", "Family", "LearnerShape", "NewClasses"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,19 @@ class Family(Protocol):
 
     def make(self, shape: LearnerShape, settings: Any) -> Learner:
         """A new learner. Raises UsageError for an invalid setting."""
+
+
+@runtime_checkable
+class ChecksSettings(Protocol):
+    """What a family can add: it refuses settings before a learner is made, in the words of the user. Without these methods
+    `Family.make` refuses them."""
+
+    def check(self, settings: Any) -> None:
+        """Raise UsageError for settings that do not go together, before any data are opened."""
+
+    def require_fits(self, settings: Any, target: str, task: str, classes: int) -> None:
+        """Raise UsageError for settings that do not fit a target. target: its name. task: ``classify`` or ``regress``.
+        classes: how many; 0 for regression, 2 where they are not known yet."""
 
 
 @runtime_checkable

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, ClassVar
+from dataclasses import asdict, fields
+from typing import Any, ClassVar, cast
 
 from streamtrain.errors import UsageError, listed
 from streamtrain.learn import new_classes
 from streamtrain.learn.family import LearnerShape
 from streamtrain.learn.fused import Linear
-from streamtrain.learn.losses import Logistic, Softmax
-from streamtrain.learn.optimizers import Ftrl
+from streamtrain.learn.losses import LOSSES, Logistic, Softmax, get_loss
+from streamtrain.learn.optimizers import Ftrl, get_optimizer
 from streamtrain.learn.settings import LinearSettings
 
 __all__ = ["LINEAR", "LinearFamily"]
@@ -28,6 +28,28 @@ class LinearFamily:
         """A new model. Raises UsageError for an invalid setting."""
         return Linear(shape.features, shape.classes, slots=shape.slots, targets=shape.targets, **asdict(settings))
 
+    def check(self, settings: LinearSettings) -> None:
+        """See `ChecksSettings`: the parameters are those of the loss, and the schedule is one of the optimizer."""
+        get_optimizer(settings.optimizer, settings.learning_rate_schedule)
+        parameters = {field.name for loss in LOSSES.values() for field in fields(cast(Any, loss))}
+        given = {name: value for name, value in asdict(settings).items() if name in parameters and value is not None}
+        get_loss(settings.loss or "squared", **given)  # those that a task has by default have no parameters
+
+    def require_fits(self, settings: LinearSettings, target: str, task: str, classes: int) -> None:
+        """See `ChecksSettings`: a loss is for one task, and some losses are for two classes."""
+        if settings.loss is None:
+            return
+        loss = LOSSES[settings.loss]
+        if loss.task != task:
+            fitting = ", ".join(name for name in sorted(LOSSES) if LOSSES[name].task == task)
+            what = "classes" if task == "classify" else "numbers"
+            raise UsageError(
+                f"--loss {settings.loss} is for {'regression' if loss.task == 'regress' else 'classes'}, but target "
+                f"{target!r} is {what}: use one of {fitting}, or add --task {loss.task}"
+            )
+        if classes > 2 and not isinstance(loss, Softmax):
+            raise UsageError(f"--loss {settings.loss} is for two classes, target {target!r} has {classes}: use softmax")
+
     def differences(
         self, new: tuple[Linear, LinearSettings], old: tuple[Linear, LinearSettings], *, more_classes: bool
     ) -> Mapping[str, tuple[Any, Any]]:
@@ -37,7 +59,7 @@ class LinearFamily:
         compared: dict[str, tuple[Any, Any]] = {
             "--optimizer": (mine.optimizer.name, its.optimizer.name),
             "--learning-rate-schedule": (settings.learning_rate_schedule, old_settings.learning_rate_schedule),
-            "average": (settings.average, old_settings.average),
+            "--average": (settings.average, old_settings.average),
             "--l1": (_size(mine.l1), _size(its.l1)),
             "--l2": (_size(mine.l2), _size(its.l2)),
         }

@@ -39,7 +39,7 @@ def demand_of(
         copied_row_bytes=_copied_row_bytes(reader, layout),
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
-        far=is_remote(reader),
+        is_remote=is_remote(reader),
         stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )
 

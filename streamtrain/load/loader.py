@@ -20,6 +20,7 @@ from streamtrain.load.batches import BatchBuffer, count_batches
 from streamtrain.load.cursor import START, checked, nowhere, order_of, window_changed
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.prefetch import Prefetcher
+from streamtrain.load.schedulers import require_cluster
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window
 from streamtrain.memory.monitor import Monitor
@@ -35,8 +36,8 @@ class Loader:
     """Shuffled batches of exactly ``plan.batch_size`` rows: each training row once an epoch.
 
     Iterating runs to the end of the current epoch; iterating again runs the next one. The last batch of an epoch may be
-    smaller. Held-out rows arrive as batches of their own (``batch.held_out``), after the other rows of their window.
-    Close the loader, or use it in ``with``.
+    smaller. Held-out rows arrive as batches of their own (``batch.held_out``), after the other rows of their window. Close
+    the loader, or use it in ``with``.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ class Loader:
         What to read, and how (`Source.plan`). If the target was not surveyed yet, the loader surveys it.
     seed, holdout
         The seed of the order, and the share of the rows that are for scoring only.
-    scheduler
-        ``"threads"`` or a ``distributed.Client``.
+    cluster
+        A ``distributed.Client``, or the address of a dask scheduler, whose workers read; None for threads of this process.
     epochs
         How many epochs there will be; None for no end: then the first windows of the next epoch are read ahead.
     copy
@@ -54,13 +55,12 @@ class Loader:
     monitor
         While it says that the process is near its budget, there is one read at a time.
     ledger
-        Chunks that cannot be read and rows without a usable target are entered here and skipped; the other rows keep their
-        order. Without a ledger they are errors.
+        Unreadable chunks and rows without a usable target are entered here and skipped. Without a ledger they are errors.
 
     Raises
     ------
     UsageError
-        For a hold-out that is not in [0, 1), a negative seed, or an unknown scheduler.
+        For a hold-out that is not in [0, 1), a negative seed, or an invalid cluster; later if it does not answer.
     DataError
         For an error in the data, also while iterating.
 
@@ -75,19 +75,19 @@ class Loader:
     """
 
     def __init__(
-        self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, scheduler: Any = None,
+        self, source: Source, plan: Plan, *, seed: int = 0, holdout: float = 0.0, cluster: Any = None,
         epochs: int | None = None, copy: bool = False, monitor: Monitor | None = None, ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         if not 0 <= holdout < 1:
             raise UsageError(f"--holdout {holdout}: must be at least 0 and below 1")
         if seed < 0:
             raise UsageError(f"--seed {seed}: must not be negative")
+        require_cluster(cluster)
         if source.layout.target is not None and not source.layout.target.is_known:
             source = source.surveyed(ledger=ledger)
-        self.source, self.plan = source, plan
-        self._options: dict[str, Any] = {"scheduler": scheduler, "seed": seed, "holdout": holdout, "epochs": epochs}
+        self.source, self.plan, self._copies = source, plan, copy
+        self._options: dict[str, Any] = {"cluster": cluster, "seed": seed, "holdout": holdout, "epochs": epochs}
         self._options |= {"monitor": monitor, "ledger": ledger}
-        self._copies = copy
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
         self._cursor = dict(START)

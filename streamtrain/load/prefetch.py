@@ -12,7 +12,7 @@ from typing import Any
 from streamtrain.errors import DataError
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
-from streamtrain.load.schedulers import ClusterScheduler, make_scheduler
+from streamtrain.load.schedulers import ClusterScheduler, connected, make_scheduler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window, WindowOrder
 from streamtrain.memory.gate import ByteGate, never
@@ -34,13 +34,12 @@ class Prefetcher:
     """
 
     def __init__(
-        self, source: Source, plan: Plan, scheduler: Any, *, seed: int, holdout: float, epoch: int, window: int,
+        self, source: Source, plan: Plan, cluster: Any, *, seed: int, holdout: float, epoch: int, window: int,
         epochs: int | None, monitor: Monitor | None, ledger: Ledger | None,
     ) -> None:  # fmt: skip
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
         self._first, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
         self._stack = ExitStack()
-        self._scheduler = make_scheduler(scheduler, plan.threads)
         self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
         self.reader = PieceReader(
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
@@ -56,6 +55,7 @@ class Prefetcher:
             self._free.put(buffer)
         self._ready: queue.SimpleQueue[Window | BaseException | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._scheduler = make_scheduler(self._stack.enter_context(connected(cluster)), plan.threads)
         self._stack.enter_context(steady_allocators())
         self._thread = threading.Thread(target=self._run, name="streamtrain-fill", daemon=True)
         self._thread.start()

@@ -13,7 +13,7 @@ import dask.threaded
 
 from streamtrain.errors import DataError, UsageError
 
-__all__ = ["ClusterScheduler", "ThreadScheduler", "connected", "make_scheduler", "threads_of"]
+__all__ = ["ClusterScheduler", "ThreadScheduler", "connected", "make_scheduler", "require_cluster", "threads_of"]
 
 _CONNECT_SECONDS = 30.0
 
@@ -75,22 +75,22 @@ class ClusterScheduler:
         """Does nothing: the client belongs to the caller."""
 
 
-def make_scheduler(scheduler: Any, threads: int) -> ThreadScheduler | ClusterScheduler:
-    """``"threads"`` (or None) or a ``distributed.Client``. Raises UsageError for anything else."""
-    if scheduler in (None, "threads"):
-        return ThreadScheduler(threads)
-    if _is_client(scheduler):
-        return ClusterScheduler(scheduler, threads)
-    if scheduler == "processes":
-        raise UsageError(
-            "scheduler 'processes': every result would be pickled and sent back through one pipe, and no budget covers the "
-            "memory of the worker processes; use 'threads', or a distributed.Client"
-        )
-    raise UsageError(f"scheduler {scheduler!r}: use 'threads' or a distributed.Client")
+def make_scheduler(client: Any, threads: int) -> ThreadScheduler | ClusterScheduler:
+    """The scheduler of a ``distributed.Client``; without one, of threads of this process."""
+    return ThreadScheduler(threads) if client is None else ClusterScheduler(client, threads)
 
 
-def _is_client(scheduler: Any) -> bool:
-    return hasattr(scheduler, "submit") and hasattr(scheduler, "scatter")
+def _is_client(cluster: Any) -> bool:
+    return hasattr(cluster, "submit") and hasattr(cluster, "scatter")
+
+
+def require_cluster(cluster: Any) -> None:
+    """Raise UsageError unless this is a ``distributed.Client``, the address of a dask scheduler, or None."""
+    if cluster is None or _is_client(cluster) or (isinstance(cluster, str) and ":" in cluster):
+        return
+    raise UsageError(
+        f"--cluster {cluster}: must be the address of a dask scheduler, as in tcp://host:8786, or a distributed.Client"
+    )
 
 
 @contextmanager
@@ -98,15 +98,12 @@ def connected(cluster: Any) -> Iterator[Any]:
     """The client of a cluster, for as long as the block runs: a ``distributed.Client`` as it is, one that is made for the
     address of a dask scheduler and closed in the end, or None for no cluster.
 
-    Raises UsageError for what is neither, for an address where no scheduler answers, and without distributed.
+    Raises UsageError for anything else, for an address where no scheduler answers, and without distributed.
     """
+    require_cluster(cluster)
     if cluster is None or _is_client(cluster):
         yield cluster
         return
-    if not isinstance(cluster, str) or ":" not in cluster:
-        raise UsageError(
-            f"--cluster {cluster}: must be the address of a dask scheduler, as in tcp://host:8786, or a distributed.Client"
-        )
     try:
         from distributed import Client
     except ImportError:

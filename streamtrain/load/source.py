@@ -12,6 +12,7 @@ from streamtrain.batch import Batch
 from streamtrain.columns.choose import choose_features
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.role import Column, Unknown
+from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
@@ -24,10 +25,12 @@ from streamtrain.errors import (
 )
 from streamtrain.load.demand import column_shares, demand_of
 from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
 from streamtrain.memory.process import available_bytes, release_freed_memory
 from streamtrain.memory.sizes import parse_bytes
 from streamtrain.notebook import count, html_table, one_line
+from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
@@ -118,18 +121,19 @@ class Source:
         UsageError
             For an unknown role or task, and a wrong cross.
         """
-        reader = open_reader(data, missing_chunks=missing_chunks)
+        chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
+        settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
+        reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
         table = ChunkTable.of(reader.chunks())
         if table.total_rows == 0:
             raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
+        target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
             names = [target] if isinstance(target, str) else list(target)
             fields = [pick(reader.schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
-        columns = choose_features(
-            reader.schema, target=target, weight=weight, features=features, exclude=exclude, roles=roles
-        )
+        columns = choose_features(reader.schema, **settings)
         return cls(reader, table, Layout.of(reader.schema, columns, chosen_target, weight, crosses))
 
     @classmethod

@@ -40,7 +40,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             raise RunError(
                 f"{folder}: the model is not written yet: `streamtrain fit DATA --out {folder} --resume` writes it"
             )
-        what = "has no model.json" if folder.is_dir() else "no such folder"
+        what = "has no model.json" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         raise RunError(f"{folder}: not a run ({what}): name the folder that `streamtrain fit --out` wrote")
     description: dict[str, Any] = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
     if description["format"] != FORMAT:

@@ -19,8 +19,8 @@ from streamtrain.plan.term import MARGIN_SHARE, Term, baseline_term, with_margin
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = [
-    "FAR_READ_BYTES",
     "READ_BYTES",
+    "REMOTE_READ_BYTES",
     "SLICE_ROWS",
     "WINDOW_CHUNKS",
     "WINDOW_SHARE",
@@ -41,7 +41,7 @@ _POSITION_BYTES = 8  # a row of a read: its position in the window, int64
 _TARGET_BYTES = 12  # bytes by which target and weight may be larger decoded than in a window
 _ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # bytes that one read may take, best first
-FAR_READ_BYTES = 128 * MB  # if each read is a request to a server: fewer, larger reads
+REMOTE_READ_BYTES = 128 * MB  # if each read is a request to a server: fewer, larger reads
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
 
 
@@ -60,7 +60,7 @@ class Demand:
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
-    far: whether each read is a request to a server.
+    is_remote: whether each read is a request to a server.
     """
 
     table: ChunkTable
@@ -75,7 +75,7 @@ class Demand:
     open_bytes: int = 0
     stream_bytes: Callable[[int, int], int] | None = None
     scratch_bytes: Callable[[int], int] | None = None
-    far: bool = False
+    is_remote: bool = False
 
     @property
     def learner_bytes(self) -> int:

@@ -21,8 +21,8 @@ from streamtrain.errors import UsageError
 from streamtrain.memory.sizes import format_bytes, sorted_terms
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import (
-    FAR_READ_BYTES,
     READ_BYTES,
+    REMOTE_READ_BYTES,
     SLICE_ROWS,
     WINDOW_CHUNKS,
     WINDOW_SHARE,
@@ -197,7 +197,7 @@ def solve(
     batch = batch_size or default_batch_size(rows)
     choice = Windows(demand, batch, shuffle, window_rows, window_bytes)
     window = choice.within(budget_bytes) if budget_given else choice.rows[0]
-    reads = [(FAR_READ_BYTES, SLICE_ROWS[0])] if demand.far else []
+    reads = [(REMOTE_READ_BYTES, SLICE_ROWS[0])] if demand.is_remote else []
     reads += zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True)
     for in_flight, readers, (read_bytes, slice_rows) in product((2, 1), _halved(threads), reads):
         knobs = Knobs(batch, window, shuffle, in_flight, readers, read_bytes, slice_rows)

@@ -117,9 +117,9 @@ class RunFolder:
         """Read the report of the finished run. Raises RunError where it cannot be read."""
         return read_report(self.path)
 
-    def model(self) -> Model:
-        """Load the model of the finished run."""
-        return load_model(self.path)
+    def model(self, learner: Any = None) -> Model:
+        """Load the model of the finished run. learner: see `load_model`. Raises RunError where it is missing or damaged."""
+        return load_model(self.path, learner=learner)
 
     def begin(self, run: Mapping[str, Any], lines: Sequence[dict[str, Any]] = ()) -> None:
         """Prepare the folder for training. run: the part of the header that is the same in every checkpoint. lines: the

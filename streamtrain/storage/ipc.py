@@ -197,8 +197,8 @@ class IpcReader(FileBacked):
         """The error to raise. Raises ChangedError instead if the file has changed."""
         name = self._files[file]
         self._store.verify(name, self._stats[file])
-        said = "" if isinstance(error, BadMessage) else "cannot be read: "
-        return CorruptError(f"{self._store.shown(name)}: {said}{first_line(error)}")
+        prefix = "" if isinstance(error, BadMessage) else "cannot be read: "
+        return CorruptError(f"{self._store.shown(name)}: {prefix}{first_line(error)}")
 
     def fingerprint(self) -> str:
         """SHA-256 of the names, sizes, and first and last 64 kB of the files, the metadata of all batches, and a sample of

@@ -193,9 +193,9 @@ def _convert(name: str, values: Any) -> Any:
 
 
 def _strings(name: str, values: NDArray[Any]) -> Any:
-    odd = next((v for v in values.ravel().tolist() if not (v is None or isinstance(v, str))), None)
-    if odd is not None or values.ndim != 1:
-        what = f"a {type(odd).__name__}" if odd is not None else f"{values.ndim} dimensions"
+    other = next((v for v in values.ravel().tolist() if not (v is None or isinstance(v, str))), None)
+    if other is not None or values.ndim != 1:
+        what = f"a {type(other).__name__}" if other is not None else f"{values.ndim} dimensions"
         raise ColumnError(
             f"column {name!r} is an object array with {what}, but may only contain strings and None: convert it"
         )

@@ -61,7 +61,7 @@ def evaluate(
     >>> evaluate(fit(data, target="y").model, data)["metrics"]["accuracy"] > 0.95
     True
     """
-    require_settings(memory, threads)
+    require_settings(memory, threads, missing_chunks)
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run, learner=learner)
     source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)

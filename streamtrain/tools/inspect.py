@@ -8,11 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.columns.choose import choose_role
+from streamtrain.columns.choose import choose_role, no_role
+from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError
 from streamtrain.load import Source
+from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
+from streamtrain.options import checked, given
 from streamtrain.storage import ChunkTable, open_reader
 from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.reader import Reader
@@ -24,7 +27,7 @@ def inspect(
     data: Any,
     *,
     target: str | Sequence[str] | None = None,
-    roles: Mapping[str, str] | None = None,
+    roles: Mapping[str, str] | Sequence[str] | None = None,
     missing_chunks: str = "error",
 ) -> dict[str, Any]:
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -51,6 +54,8 @@ def inspect(
     ------
     DataError
         The data cannot be read, or a named column cannot be what it should be.
+    UsageError
+        An invalid setting.
 
     Example
     -------
@@ -59,16 +64,17 @@ def inspect(
     >>> described["rows"], [(c["name"], c["becomes"]) for c in described["columns"]], described["target"]["counts"]
     (4, [('x', 'number'), ('y', 'target')], [2, 2])
     """
-    reader = open_reader(data, missing_chunks=missing_chunks)
+    settings = checked(ColumnSettings, given(target=target, roles=roles))
+    target, requested = settings.get("target", ()), dict(settings.get("roles", ()))
+    targets = [target] if isinstance(target, str) else list(target)
+    reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
     table = ChunkTable.of(reader.chunks())
-    given = dict(roles or {})
-    for name in given:
+    for name in requested:
         pick(reader.schema, name, "features")
-    targets = [target] if isinstance(target, str) else list(target or ())
-    sampled = _sampled(reader, table, given)
+    sampled = _sampled(reader, table, requested)
     columns = [
         {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)}
-        | _becomes(f, targets, given, sampled)
+        | _becomes(f, targets, requested, sampled)
         for f in reader.schema
     ]
     return {
@@ -82,32 +88,31 @@ def inspect(
 
 
 def _becomes(
-    field: pa.Field, targets: Sequence[str], given: Mapping[str, str], sampled: Mapping[str, dict[str, Any]]
+    field: pa.Field, targets: Sequence[str], requested: Mapping[str, str], sampled: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
     if field.name in targets:
         return {"becomes": "target", "why": "named by --target"}
     if field.name in sampled:
         return sampled[field.name]
     try:
-        return choose_role(field, given.get(field.name)).as_dict()
+        return choose_role(field, requested.get(field.name)).as_dict()
     except ColumnError:
-        if field.name in given:
+        if field.name in requested:
             raise
-        why = f"neither a number, a time, a category nor text: give --exclude {field.name}, or split it into columns first"
-        return {"becomes": None, "why": why, "numbers": 0}
+        return {"becomes": None, "why": no_role([field.name]), "numbers": 0}
 
 
-def _sampled(reader: Reader, table: ChunkTable, given: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The columns whose role depends on their first rows, described with that role."""
     names = []
     for field in reader.schema:
         try:
-            column = choose_role(field, given.get(field.name))
+            column = choose_role(field, requested.get(field.name))
         except StreamtrainError:
             continue  # reported with all other columns
         if column.becomes.unknown(column) == "role":
             names.append(field.name)
     if not names or not table.total_rows:
         return {}
-    source = Source.of(reader, table, names, {name: given[name] for name in names if name in given})
+    source = Source.of(reader, table, names, {name: requested[name] for name in names if name in requested})
     return {column.name: column.as_dict() for column in source.with_roles().layout.columns}

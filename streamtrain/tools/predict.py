@@ -82,7 +82,7 @@ def predict(
     >>> done["rows"]
     100
     """
-    require_settings(memory, threads)
+    require_settings(memory, threads, missing_chunks)
     reset_peak()
     model = run if isinstance(run, Model) else load_model(run, learner=learner)
     path = Path(out).resolve()

@@ -103,7 +103,7 @@ class _Fit:
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
-            job, validation, self.request.progress, self.request.scheduler, sink=folder, checkpoint_seconds=self.seconds
+            job, validation, self.request.progress, self.request.client, sink=folder, checkpoint_seconds=self.seconds
         )
         self._place(trainer)
         with noted(self._how_to_go_on):
@@ -130,12 +130,12 @@ class _Fit:
 
     def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
-            job = Job.open(self.request.data, settings, validation=validation, known=self.start.known)
+            job = Job.open(self.request.data, settings, validation=validation, prior=self.start.prior)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise
             raise RunError(f"--resume: these are not the data that the run was started with: {error}") from error
-        self.start = replace(self.start, known=None)  # drop it: it holds a model as large as the one that learns
+        self.start = replace(self.start, prior=None)  # drop it: it holds a model as large as the one that learns
         return job
 
     def _place(self, trainer: Trainer) -> None:
@@ -212,9 +212,9 @@ class _Fit:
         if not (history["is_over"] or done >= self.start.settings.epochs):
             return None
         try:
-            model, report = folder.model(), folder.report()
-        except RunError:
-            return None  # not written yet, or damaged: it is written from the checkpoint
+            model, report = folder.model(self.request.given.get("learner")), folder.report()
+        except RunError:  # missing or damaged: of any other cause `FitRequest.go_on` has raised an error already
+            return None  # it is written from the checkpoint
         if (report.get("epochs"), report.get("rows_seen")) != (done, header["cursor"]["rows_seen"]):
             return None
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more continues it"

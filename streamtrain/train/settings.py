@@ -1,4 +1,4 @@
-"""Everything that `fit` can be asked, put together from what its parts declare; what cannot be is refused before any I/O."""
+"""All settings of `fit`, composed of what its parts declare. Invalid ones are refused before any I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.errors import UsageError, near_names
-from streamtrain.learn.family import LearnerShape, Recipe, is_family, learner_name, recipe_of, require_name
+from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name
 from streamtrain.learn.settings import LearnerSettings, LinearSettings
 from streamtrain.load.settings import LoadSettings
 from streamtrain.options import check, option, options_of, split_names, split_pair
@@ -23,7 +23,7 @@ __all__ = ["RunSettings", "Settings", "TrainSettings"]
 
 
 def read_class_weight(text: Any) -> Any:
-    """Weights by class, from ``a=2,b=0.5``. Raises UsageError for what is no number.
+    """Weights by class, from ``a=2,b=0.5``. Raises UsageError if a weight is not a number.
 
     >>> read_class_weight("a=2,b=0.5"), read_class_weight("balanced")
     ({'a': 2.0, 'b': 0.5}, 'balanced')
@@ -36,7 +36,7 @@ def read_class_weight(text: Any) -> Any:
         try:
             weights[name] = float(value)
         except ValueError:
-            raise UsageError(f"--class-weight {pair}: {value!r} is no number") from None
+            raise UsageError(f"--class-weight {pair}: {value!r}: expected a number") from None
     return weights
 
 
@@ -64,7 +64,7 @@ class TrainSettings:
 class Settings(
     TrainSettings, PlanSettings, LinearSettings, LearnerSettings, FeatureSettings, LoadSettings, ColumnSettings
 ):
-    """Everything that decides what `fit` learns, with its defaults. Raises UsageError for what cannot be, before any I/O."""
+    """All settings that affect what `fit` learns, with their defaults. Raises UsageError for an invalid one, before any I/O."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -75,16 +75,11 @@ class Settings(
             raise UsageError(f"--weight {self.weight}: is the target")
         if self.weight is not None and self.weight in (self.features or ()):
             raise UsageError(f"--weight {self.weight}: is a feature too: leave it out of --features")
-        if self.optimizer not in ("sgd", "momentum") and self.learning_rate_schedule != "sqrt":
-            raise UsageError(
-                f"--learning-rate-schedule {self.learning_rate_schedule}: is for --optimizer sgd and momentum; "
-                f"{self.optimizer} has its own rates"
-            )
         self._require_learner()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Settings:
-        """Settings by name. Raises UsageError for a name that is none."""
+        """Settings by name. Raises UsageError for an unknown setting."""
         known = list(options_of(cls))
         for name in settings:
             if name not in known:
@@ -111,7 +106,7 @@ class Settings(
 
     def _require_learner(self) -> None:
         """The learner is one, and the settings of a family are its own."""
-        from streamtrain.learn import LOSSES, Learner  # with numpy: settings are declared without it
+        from streamtrain.learn import Learner  # with numpy: settings are declared without it
 
         if isinstance(self.learner, str):
             require_name(self.learner)
@@ -120,15 +115,14 @@ class Settings(
                 f"learner={self.learner!r}: must be a name, a class or function that makes learners, or an object with the "
                 "members of Learner"
             )
-        made = self.recipe
-        if isinstance(made, Recipe) and made.is_built_in:  # checks the parameters of loss and optimizer
-            regress = self.loss is not None and LOSSES[self.loss].task == "regress"
-            made.make(LearnerShape(1, classes=0 if regress else 2))
+        recipe = self.recipe
+        if isinstance(recipe, Recipe):
+            recipe.check()
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a fit begins, who reads, and what is kept. Raises UsageError for what cannot be, before any I/O."""
+    """Where a fit begins, who reads, and what is stored. Raises UsageError for an invalid one, before any I/O."""
 
     validate: Any = option(None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True)
     cluster: Any = option(
@@ -154,4 +148,4 @@ class RunSettings:
             if "\0" in str(getattr(self, name)):
                 raise UsageError(f"{name}={getattr(self, name)!r}: must be a path")
         if self.resume and self.out is None:
-            raise UsageError("--resume: say which run: --out RUN")
+            raise UsageError("--resume needs --out RUN")

@@ -61,7 +61,7 @@ class Trainer:
     """
 
     def __init__(
-        self, job: Job, validation: Scorer | None, progress: Callable[[Progress], object] | None, scheduler: Any = None,
+        self, job: Job, validation: Scorer | None, progress: Callable[[Progress], object] | None, client: Any = None,
         *, sink: RunSink | None = None, checkpoint_seconds: float = 30.0,
     ) -> None:  # fmt: skip
         self.job, self.validation, self.progress, self.sink = job, validation, progress, sink
@@ -71,7 +71,7 @@ class Trainer:
         self.baseline = resident_bytes()
         self.monitor, self.interrupts = job.monitor(self._measured, self._watch), Interrupts()
         self.loader = Loader(
-            job.source, self.plan, seed=self.settings.seed, holdout=self.settings.holdout, scheduler=scheduler,
+            job.source, self.plan, seed=self.settings.seed, holdout=self.settings.holdout, cluster=client,
             epochs=self.settings.epochs, monitor=self.monitor, ledger=job.ledger,
         )  # fmt: skip
         self.cursor = self.loader.state_dict()  # after the last whole step

@@ -16,13 +16,14 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.load import Loader, Source
+from streamtrain.load.settings import LoadSettings
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import peak_bytes
 from streamtrain.metrics import Metrics
 from streamtrain.metrics.scores import metrics_for
 from streamtrain.model import Model
 from streamtrain.model.opening import open_for
-from streamtrain.options import check
+from streamtrain.options import checked
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.settings import PlanSettings
@@ -72,9 +73,10 @@ def output_row_bytes(model: Model | None) -> int:
     return 32 + (16 * max(len(model.classes), len(model.target.names)) if model else 0)
 
 
-def require_settings(memory: float | str | None, threads: int | None) -> None:
-    """Raise UsageError for settings that cannot be, before any I/O."""
-    check(PlanSettings(memory=memory, threads=threads))
+def require_settings(memory: float | str | None, threads: int | None, missing_chunks: str) -> None:
+    """Raise UsageError for invalid settings, before any I/O."""
+    checked(PlanSettings, {"memory": memory, "threads": threads})
+    checked(LoadSettings, {"missing_chunks": missing_chunks})
 
 
 def predictions(

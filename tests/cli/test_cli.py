@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import pytest
 import zarr
 from make import PROMPT, WAIT, CommandLine, wait_for
 
+import streamtrain
 from streamtrain.errors import printable
 from streamtrain.options import split_names
 
@@ -119,6 +121,13 @@ def test_plan_inspect_make(run: CommandLine) -> None:
     keys(fitted["metrics"]["progressive"], "loss", "rmse", "mae", "r2")
     assert fitted["per_class"] is None and fitted["targets"] == ["y"]
     assert fitted["classes"] is None and fitted["metrics"]["holdout"] is None and fitted["run"] is None
+
+
+def test_inspect_takes_roles_and_several_targets(run: CommandLine) -> None:
+    write("d.parquet", columns(k=np.arange(ROWS) % 9))
+    found = run("inspect", "d.parquet", "--target", "x,z", "--as", "k=category", "--json").json
+    becomes = {column["name"]: column["becomes"] for column in found["columns"]}
+    assert becomes == {"x": "target", "z": "target", "y": "number", "k": "category"}
 
 
 def test_people_see_names_as_they_are_on_one_line_each(run: CommandLine) -> None:
@@ -230,8 +239,11 @@ BAD = [
     ("fit ok.parquet --target y --exclude x,z", ["no feature is left"]),
     ("fit ok.parquet --target y --features ,", ["no feature is left"]),
     ("fit only.parquet --target y", ["no feature is left"]),
-    ("fit words.parquet --target y", ["neither numbers, times, categories nor text: 'l' (list", "--exclude l\n"]),
-    ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l\n"]),
+    (
+        "fit words.parquet --target y",
+        ["'l' (list", "neither a number, a time, a category nor text: give --exclude l, or split it"],
+    ),
+    ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l,"]),
     ("fit words.parquet --target y --exclude l --as s=number", ["--as s=number: the column is dictionary", "=ignore"]),
     ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words: must be one of number, time, category"]),
     ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
@@ -249,6 +261,7 @@ BAD = [
     ("fit float.parquet --target y --loss logistic", ["--loss logistic", "huber, poisson, quantile, squared"]),
     ("fit float.parquet --target y --loss softmax", ["--loss softmax is for classes"]),
     ("fit ok.parquet --target y --loss squared", ["--loss squared is for regression", "--task regress"]),
+    ("fit ok.parquet --target y --delta 2", ["--delta: is a parameter of --loss huber"]),
     ("fit float.parquet --target y --loss huber --delta 0", ["--delta 0.0: must be above 0"]),
     ("fit float.parquet --target y --loss quantile --quantile 1", ["--quantile 1.0: must be above 0 and below 1"]),
     ("fit ok.parquet --target y --learning-rate-schedule sqr", ["--learning-rate-schedule sqr", "did you mean sqrt"]),
@@ -275,6 +288,7 @@ BAD = [
     ("fit ok.parquet --target y --optimizer adams", ["--optimizer adams", "did you mean adam"]),
     ("fit lengths.zarr --target y", ["X", "y", "10", "9"]),
     ("evaluate nope ok.parquet", ["nope: not a run (no such folder)"]),
+    ("evaluate ok.parquet ok.parquet", ["ok.parquet: not a run (a file)"]),
     ("evaluate ours ok.parquet", ["ours: not a run (has no model.json)"]),
     ("predict ours ok.parquet --out p.parquet", ["ours: not a run"]),
     ("fit ok.parquet --target y --out ours", ["--out ours: exists and is not a run"]),
@@ -325,16 +339,26 @@ BAD = [
 ]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the cases name, and a run ``r``: once for all of them, as each must leave it as it is."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with contextlib.chdir(folder):
+        _prepare()
+        streamtrain.fit("ok.parquet", target="y", out="r")
+    return folder
+
+
 @pytest.mark.parametrize(("line", "says"), BAD, ids=[line for line, _ in BAD])
-def test_bad_input(run: CommandLine, line: str, says: list[str]) -> None:
-    _prepare()
+def test_bad_input(
+    cli: CommandLine, prepared: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: list[str]
+) -> None:
+    monkeypatch.chdir(prepared)
     arguments = line.split()
-    if arguments[1:2] == ["r"]:
-        assert run("fit", "ok.parquet", "--target", "y", "--out", "r").code == 0
     if arguments[0] == "fit" and "--out" not in arguments:
         arguments += ["--out", "new/run"]
     before = sorted(str(p) for p in Path().rglob("*"))
-    done = run(*arguments)
+    done = cli(*arguments)
     assert done.code == 2 and done.out == "", done
     assert done.err.startswith("error: ") and done.err.count("\n") == 1 and done.err.endswith("\n"), done.err
     for text in says:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import typer.main
+from make import CommandLine, run_python, run_streamtrain
 
 from streamtrain.cli.commands import app
 from streamtrain.options import GROUPS, options_of
@@ -18,24 +16,33 @@ from streamtrain.train.settings import RunSettings, Settings
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
-def run(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """In a fresh process; ``code`` runs in the end."""
-    program = (
-        "import sys\nfrom streamtrain.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as leaving:\n"
-        f"    print(end='', flush=True)\n    {code or 'raise'}\n"
-    )
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | environment)
+HELPS = """
+import sys
+from streamtrain.cli import main
+for name in sys.argv[1:]:
+    try:
+        main([*filter(None, [name]), "--help"])
+    except SystemExit as leaving:
+        assert not leaving.code, name
+    heavy = {"numpy", "pyarrow", "dask", "zarr", "rich", "pydantic"} & {*sys.modules}
+    assert not heavy, (name, heavy)
+"""
 
 
-@pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in COMMANDS)])
-def test_help_imports_nothing_that_it_does_not_need(arguments: tuple[str, ...]) -> None:
-    done = run(*arguments, code="print(*sys.modules, file=sys.stderr)")
-    assert done.stdout and not {"numpy", "pyarrow", "dask", "zarr", "rich", "pydantic"} & set(done.stderr.split())
+def test_help_imports_nothing_that_it_does_not_need() -> None:
+    """In one process for all commands, which stops at the first that imports something."""
+    done = run_python("-c", HELPS, "", *COMMANDS)
+    assert done.code == 0, done.err
+    assert done.out.count("Usage: streamtrain") == 1 + len(COMMANDS)
 
 
-def test_fit_shows_its_options_in_groups_and_an_example() -> None:
-    text = run("fit", "--help").stdout
+@pytest.mark.parametrize("name", COMMANDS)
+def test_h_is_help(name: str, cli: CommandLine) -> None:
+    assert "-h, --help" in cli(name, "-h").out and cli(name, "-h").out == cli(name, "--help").out
+
+
+def test_fit_shows_its_options_in_groups_and_an_example(cli: CommandLine) -> None:
+    text = cli("fit", "--help").out
     headings = re.findall(r"^([A-Z].*):$", text, re.MULTILINE)
     assert headings == ["Arguments", *(f"{group[0].upper()}{group[1:]}" for group in GROUPS), "Options", "Output"]
     assert text.startswith("Usage: streamtrain fit ") and text.rstrip().endswith("--resume")
@@ -49,7 +56,7 @@ def test_a_shell_completes_commands_flags_and_choices() -> None:
     def completed(words: str) -> str:
         words = f"streamtrain {words}"
         asked = {"_STREAMTRAIN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        return run(**asked).stdout.strip()
+        return run_streamtrain(**asked).out.strip()
 
     assert completed("pre") == "predict"
     assert "--learning-rate-schedule" in completed("fit --learning")

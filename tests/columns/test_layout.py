@@ -86,15 +86,15 @@ def test_a_cluster_brings_the_same(folder: Any) -> None:
     source = opened(folder)
     plan = source.plan(batch_size=64, window_rows=200)
 
-    def rows(scheduler: Any) -> list[Any]:
-        with Loader(source, plan, epochs=1, scheduler=scheduler) as loader:
+    def rows(client: Any) -> list[Any]:
+        with Loader(source, plan, epochs=1, cluster=client) as loader:
             return [(b.features.tobytes(), b.hashes.tobytes(), texts_of(b)) for b in loader]
 
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
-        assert rows(client) == rows("threads")
+        assert rows(client) == rows(None)
 
 
 def test_lost_rows_leave_the_others_whole(folder: Any, tmp_path: Any) -> None:

@@ -232,8 +232,11 @@ def test_what_cannot_be() -> None:
         ({"features": 1, "slots": -2}, "slots is -2"),
         ({"features": 1, "targets": 0}, "targets is 0"),
         ({"features": 1, "classes": 3, "targets": 2}, "'softmax' learns one target"),
-        ({"features": 1, "delta": 2.0}, "loss 'squared' has no parameter 'delta'"),
-        ({"features": 1, "learning_rate_schedule": "inverse"}, "optimizer 'normalized' has none"),
+        ({"features": 1, "delta": 2.0}, "--delta: is a parameter of --loss huber"),
+        (
+            {"features": 1, "learning_rate_schedule": "inverse"},
+            "is for --optimizer sgd and momentum; normalized has its own rates",
+        ),
         ({"features": 1, "classes": -1}, "classes is -1"),
         ({"features": 1, "classes": 1}, "at least 2 classes"),
         ({"features": 1, "learning_rate": 0.0}, "learning_rate is 0"),

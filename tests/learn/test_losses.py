@@ -157,7 +157,7 @@ def test_losses_refuse_what_does_not_fit() -> None:
         ("quantile", {"quantile": float("nan")}, "quantile is nan"),
         ("huber", {"delta": 0.0}, "delta is 0.0: must be above 0"),
         ("huber", {"delta": float("inf")}, "delta is inf"),
-        ("huber", {"quantile": 0.5}, "loss 'huber' has no parameter 'quantile': it has delta"),
+        ("huber", {"quantile": 0.5}, "--quantile: is a parameter of --loss quantile"),
         ("squared", {"name": 1.0}, "loss 'squared' has no parameter 'name': it has none"),
         (Huber(), {"delta": 1.0}, "can be given with the name of a loss"),
     ],

@@ -80,13 +80,13 @@ def batches(
     holdout: float = 0.0,
     epochs: int = 2,
     threads: int = 2,
-    scheduler: Any = None,
+    cluster: Any = None,
 ) -> list[tuple[bool, list[int]]]:
     """The positions of each batch's rows; they must be what the features say, and the targets must fit them."""
     source = Source.open(reader, target="y").surveyed(ledger=ledger).with_offsets(ledger)
     plan = source.plan(batch_size=16, window_rows=window_rows, threads=threads)
     found = []
-    options = {"seed": 3, "holdout": holdout, "epochs": epochs, "ledger": ledger, "scheduler": scheduler}
+    options = {"seed": 3, "holdout": holdout, "epochs": epochs, "ledger": ledger, "cluster": cluster}
     with Loader(source, plan, **options) as loader:
         for _ in range(epochs):
             for batch in loader:
@@ -174,10 +174,10 @@ def test_the_workers_of_a_cluster_skip_the_same(kind: Any) -> None:
         ) as cluster,
         Client(cluster, timeout=WAIT) as client,
     ):
-        for scheduler in (None, client):
+        for workers in (None, client):
             ledgers.append(Ledger("data", 9 * ROWS, most=1))
             reader = kind(9, {2: 30, 5: 0}, [3, 4, 300])
-            found.append(batches(reader, ledgers[-1], window_rows=100, holdout=0.2, scheduler=scheduler))
+            found.append(batches(reader, ledgers[-1], window_rows=100, holdout=0.2, cluster=workers))
     assert found[0] == found[1]
     assert ledgers[0].entries() == ledgers[1].entries() and ledgers[0].rows == 2 * ROWS + 3
 

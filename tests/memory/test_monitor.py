@@ -230,7 +230,7 @@ def test_blas_works_under_the_limit_however_little_is_left() -> None:
 def test_many_classes_are_in_the_plan() -> None:
     code = """
         rng = np.random.default_rng(0)
-        data = {"x": rng.normal(size=200_000).astype("f4"), "y": rng.integers(0, 1000, 200_000)}
+        data = {"x": rng.normal(size=50_000).astype("f4"), "y": rng.integers(0, 1000, 50_000)}
         done = streamtrain.fit(data, target="y", memory="250MB", batch_size=512)
         print(json.dumps(done.as_dict()["memory"] | {"restored": True}))
     """

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import state
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
@@ -61,10 +62,6 @@ def predict(model: Model, batch: Batch) -> NDArray[np.float64]:
     """Probabilities, shape (rows, classes)."""
     found = model.predict(replace(batch, features=batch.features.copy())).astype(np.float64)
     return np.stack([1 - found, found], axis=1) if found.ndim == 1 else found
-
-
-def state(model: Model) -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}
 
 
 TARGETS = {
@@ -313,7 +310,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
         {"optimizer": "sgd"}, {"optimizer": "sgd", "learning_rate_schedule": "constant"},
         "--learning-rate-schedule sqrt; this fit has constant",
     ),
-    "no average": ({}, {"average": False}, "has average True; this fit has False"),
+    "no average": ({}, {"average": False}, "has --average True; this fit has False"),
     "l1 on top": ({}, {"l1": 1e-3}, "has --l1 0; this fit has above 0"),
     "l2 gone": ({"l2": 1e-3}, {}, "has --l2 above 0; this fit has 0"),
     "ftrl by another step": (

@@ -16,6 +16,7 @@ import pytest
 from streamtrain import fit
 from streamtrain.errors import ColumnError, CorruptError, DataError, SchemaError
 from streamtrain.storage import open_reader
+from streamtrain.storage.files.store import LocalFileStore
 from streamtrain.storage.ipc import IpcReader
 from streamtrain.storage.reader import Reader, Streams
 
@@ -85,6 +86,21 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
     reader._store = type("P", (), {"open": lambda *_: pa.PythonFile(Counted(raw), "r"), "verify": lambda *_: None})()
     assert reader.read(chunk, ["y"]).column(0).to_pylist() == list(range(100_000))
     assert sum(sizes) < 900_000
+
+
+def test_opening_reads_metadata_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.arrow", pa.table({"x": np.arange(200_000.0)}), batch=20_000)
+    sizes: list[int] = []
+    read = LocalFileStore.read
+
+    def counted(store: LocalFileStore, name: str, start: int, stop: int) -> bytes:
+        data = read(store, name, start, stop)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(LocalFileStore, "read", counted)
+    assert IpcReader(path).chunks().total_rows == 200_000
+    assert 0 < sum(sizes) < path.stat().st_size / 500
 
 
 def test_dictionaries_that_grow_and_change(tmp_path: Path) -> None:

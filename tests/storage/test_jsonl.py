@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from make import write_file
 
 from streamtrain import fit
 from streamtrain.errors import CorruptError, NotFoundError, SchemaError
@@ -27,12 +28,6 @@ def rows(reader: Any) -> list[dict[str, Any]]:
     tables = [reader.read(c, reader.schema.names) for c in reader.chunks()]
     assert [t.num_rows for t in tables] == [c.rows for c in reader.chunks()]
     return [r for t in tables for r in t.to_pylist()]
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def test_what_python_writes_is_read_back(
     tmp_path: Path, data: list[Any], end: str, final: bool, packed: bool, chunk: int, block: int, ascii: bool
 ) -> None:
     raw = (end.join(json.dumps(row, ensure_ascii=ascii) for row in data) + end * final).encode(errors="replace")
-    path = write(tmp_path / ("a.jsonl.gz" if packed else "a.jsonl"), gzip.compress(raw) if packed else raw)
+    path = write_file(tmp_path / ("a.jsonl.gz" if packed else "a.jsonl"), gzip.compress(raw) if packed else raw)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "CHUNK_BYTES", chunk)
         patch.setattr(text_reader, "BLOCK_BYTES", block)
@@ -69,7 +64,7 @@ def test_what_python_writes_is_read_back(
 
 def test_types_and_keys(tmp_path: Path) -> None:
     text = '\ufeff{"i": 1, "x": 1, "s": "a", "n": null}\n\n{"x": 2.5, "i": null}\r\n'
-    reader = open_reader(write(tmp_path / "a.ndjson", text))
+    reader = open_reader(write_file(tmp_path / "a.ndjson", text))
     assert reader.schema == pa.schema([("i", pa.int64()), ("x", pa.float64()), ("s", TEXT), ("n", pa.null())])
     assert [tuple(r.values()) for r in rows(reader)] == [(1, 1.0, "a", None), (None, 2.5, None, None)]
     assert [c.key for c in reader.chunks()] == ["a.ndjson:1"]
@@ -92,7 +87,7 @@ def test_types_and_keys(tmp_path: Path) -> None:
 def test_drift_names_file_and_line(tmp_path: Path, small_chunks: None, line: Any, kind: Any, says: str) -> None:
     line = line if isinstance(line, bytes) else line.encode()
     good = b'{"i": 1, "s": "t"}\n'
-    reader = JsonLinesReader(write(tmp_path / "a.jsonl", good * 30 + b"\n" + line + b"\n" + good * 20))
+    reader = JsonLinesReader(write_file(tmp_path / "a.jsonl", good * 30 + b"\n" + line + b"\n" + good * 20))
     assert reader.chunks().total_rows == 51
     with pytest.raises(kind, match=rf"a\.jsonl: line 32: {says}"):
         rows(reader)
@@ -103,22 +98,22 @@ def test_what_is_no_object_never_reaches_pyarrow(tmp_path: Path, text: str) -> N
     with pytest.raises(
         CorruptError, match=r"a\.jsonl: line [12]: (expected an object in braces|is not one JSON object|cannot)"
     ):
-        open_reader(write(tmp_path / "a.jsonl", text + "\n"))
+        open_reader(write_file(tmp_path / "a.jsonl", text + "\n"))
 
 
 def test_a_schema_that_is_given(tmp_path: Path, small_chunks: None) -> None:
     text = '{"i": 1}\n' * 40 + '{"i": 2.5, "late": "x"}\n'
     schema = pa.schema([("i", pa.float32()), ("late", pa.string())])
-    reader = JsonLinesReader(write(tmp_path / "a.jsonl", text), schema)
+    reader = JsonLinesReader(write_file(tmp_path / "a.jsonl", text), schema)
     assert reader.schema == pa.schema([("i", pa.float32()), ("late", TEXT)])
     assert rows(reader)[-2:] == [{"i": 1.0, "late": None}, {"i": 2.5, "late": "x"}]
     with pytest.raises(NotFoundError, match="have no rows"):
-        JsonLinesReader(write(tmp_path / "b.jsonl", "\n"))
+        JsonLinesReader(write_file(tmp_path / "b.jsonl", "\n"))
 
 
 def test_fit(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=2000).tolist()
-    write(tmp_path / "a.jsonl", "".join(json.dumps({"x": v, "y": "p" if v > 0 else "n"}) + "\n" for v in x))
+    write_file(tmp_path / "a.jsonl", "".join(json.dumps({"x": v, "y": "p" if v > 0 else "n"}) + "\n" for v in x))
     assert fit(tmp_path / "a.jsonl", target="y").report.metrics["progressive"]["accuracy"] > 0.9
 
 
@@ -132,7 +127,7 @@ def test_peaks_are_as_declared(tmp_path: Path, packed: bool, size: int) -> None:
     numbers = [{f"x{k}": v for k, v in enumerate(row)} for row in rng.normal(size=(40_000, 12)).round(4).tolist()]
     lines = [json.dumps(row | {"s": f"s{i}"}) for i, row in enumerate(numbers)]
     raw = "\n".join(lines).encode()
-    path = write(tmp_path / ("a.jsonl.gz" if packed else "a.jsonl"), gzip.compress(raw, 1) if packed else raw)
+    path = write_file(tmp_path / ("a.jsonl.gz" if packed else "a.jsonl"), gzip.compress(raw, 1) if packed else raw)
     command = [sys.executable, "-c", MEASURE, path, str(size)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     declared, peak = json.loads(done.stdout)

@@ -109,8 +109,8 @@ def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcomes(shop_readers.wrong)["rows"] == "FAILED"
     for target, error, says in [
         ("shop_readers:refuses", DataError, "out of order today"),
-        ("shop_readers:needs", DataError, "shop_readers:needs: called without arguments it raised TypeError"),
-        ("shop_readers:thing", UsageError, "shop_readers:thing: is a int"),
+        ("shop_readers:needs", DataError, "shop_readers:needs: calling it without arguments raised TypeError"),
+        ("shop_readers:thing", UsageError, "shop_readers:thing: is of type int"),
         ("shop_readers:absent", DataError, "AttributeError"),
         ("no_such_module:Fine", DataError, "cannot be imported: ModuleNotFoundError"),
         ("no/such/file.parquet", NotFoundError, "no such file"),
@@ -141,7 +141,7 @@ def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "shop_readers.py").write_text(MODULE)
     code, out, err = command(tmp_path, "shop_readers:wrong")
     assert (code, err) == (2, "")
-    assert "FAILED   rows                   rows[0:]: gave 65,535 rows, but declares 65,536\n" in out
+    assert "FAILED   rows                   rows[0:]: 65,535 rows were read, but 65,536 were declared\n" in out
     assert "ok       other_process" in out and "1 failed" in out.splitlines()[-1], out
     code, out, err = command(tmp_path, "shop_readers:needs", "--json")
     assert (code, out) == (2, "") and err.startswith("error: shop_readers:needs: ") and err.count("\n") == 1

@@ -112,7 +112,7 @@ def test_lies_are_found(memory: Reader, lie: str, error: type[Exception], says: 
     assert len(list(read_columns(reader, first, ["x"]))) == 1
     with pytest.raises(error, match=says):
         list(read_columns(reader, second, ["x"]))
-    with pytest.raises(UsageError, match="there are fewer rows, more rows"):
+    with pytest.raises(UsageError, match="must be one of fewer rows, more rows"):
         CorruptReader(memory, "no lie")
 
 

@@ -189,6 +189,8 @@ def test_settings_come_before_any_io(tmp_path: Path) -> None:
             ask(memory="lots")
         with pytest.raises(UsageError, match="--threads 0"):
             ask(threads=0)
+        with pytest.raises(UsageError, match="--missing-chunks none: must be one of error, fill"):
+            ask(missing_chunks="none")
 
 
 def test_holdout_and_validation_are_scored_not_learned() -> None:

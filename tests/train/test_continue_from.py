@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from make import CommandLine, Done
+from make import CommandLine, Done, content, state
 
 from streamtrain import Model, evaluate, fit, load_model, predict
 from streamtrain.errors import StreamtrainError, UsageError
@@ -47,15 +47,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pq.write_table(table(kinds, seed=len(name)), root / f"{name}.parquet", row_group_size=50)
     fit(root / "first.parquet", out=root / "parent", epochs=2, **ASKED)
     return root
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Every file, and what is in it."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
-
-
-def state(model: Model) -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}
 
 
 def outcome(run: Path) -> dict[str, Any]:

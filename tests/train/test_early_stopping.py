@@ -187,7 +187,7 @@ def test_infinities_at_prediction(run: CommandLine) -> None:
 BAD = [
     ("--loss hinge --task regress", "hinge is for classes"),
     ("--loss squared", "squared is for regression"),
-    ("--delta 2", "no parameter 'delta'"),
+    ("--delta 2", "--delta: is a parameter of --loss huber"),
     ("--loss quantile --quantile 1.5 --task regress", "--quantile 1.5"),
     ("--optimizer ada", "did you mean"),
     (

@@ -18,7 +18,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make import CommandLine
+from make import CommandLine, content
 
 from streamtrain import fit, reader_from
 from streamtrain.errors import RunError, StreamtrainError, UsageError
@@ -43,11 +43,6 @@ def table(rows: int = ROWS, seed: int = 0) -> pa.Table:
 def write(path: Path, rows: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(rows, path, row_group_size=50)
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Every file, and what is in it."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
 def begin(data: Any, out: Path, **asked: Any) -> None:
@@ -261,7 +256,7 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
 
 def test_validation_data_without_a_path(tmp_path: Path) -> None:
     begin(table(), tmp_path / "r", validate=table(seed=4), **ASKED)
-    refused(table(), tmp_path / "r", "--validate: the run scores data that have no path: give them again")
+    refused(table(), tmp_path / "r", "--validate: the run.s validation data have no path: pass them again")
     refused(table(), tmp_path / "r", "the validation data are not", validate=table(seed=5))
     assert fit(table(), out=tmp_path / "r", resume=True, validate=table(seed=4)).report.resumes == 1
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make import CommandLine, run_python
+from make import CommandLine, run_python, state
 
 from streamtrain import UsageError, evaluate, fit, load_model
 from streamtrain.errors import RunError
@@ -100,7 +100,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def state_of(run: Path, learner: Any = "means:Means") -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in load_model(run, learner=learner).state_dict().items()}
+    return state(load_model(run, learner=learner))
 
 
 def command(home: Path, *arguments: str, code: int = 0, **environment: str) -> str:
@@ -139,6 +139,44 @@ def test_a_class_a_function_and_their_names_are_the_same_learner(home: Path) -> 
     assert model.recipe is not None and model.recipe.name == "means:make"
     predict("three", "data.parquet", out="p.parquet", learner=means.make)
     assert evaluate("three", "data.parquet", learner="means:make") == evaluate(model, "data.parquet")
+
+
+def test_a_finished_run_is_not_written_again(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit("data.parquet", target="y", out="run", learner="means:Means")
+    written = (home / "run" / "report.json").read_bytes()
+    caplog.set_level("INFO")
+    result = fit("data.parquet", out="run", learner="means:Means", resume=True)
+    assert "run is finished: 1 epoch" in caplog.text
+    assert (home / "run" / "report.json").read_bytes() == written and result.model.recipe is not None
+
+
+def test_a_target_scale_of_the_mean_keeps_the_zero_of_counts(home: Path) -> None:
+    """The target of a learner that says ``target_scale = "mean"`` is not counted from its first rows, however large it is."""
+
+    class Mean:
+        target_scale = "mean"
+
+        def __init__(self, shape: LearnerShape) -> None:
+            self.sum, self.rows = 0.0, 0
+
+        def learn(self, batch: Any) -> None:
+            assert batch.targets.min() > 0
+            self.sum, self.rows = self.sum + float(batch.targets.sum()), self.rows + len(batch)
+
+        def predict(self, X: Any) -> Any:
+            return np.full(len(X), self.sum / max(self.rows, 1), np.float32)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"sum": self.sum, "rows": self.rows}
+
+        def load_state_dict(self, state: Any) -> None:
+            self.sum, self.rows = float(state["sum"]), int(state["rows"])
+
+        state_bytes = 16
+
+    counts = 1_000_000_000 + np.arange(2000) % 200
+    model = fit({"x": np.zeros(2000), "y": counts}, target="y", task="regress", learner=Mean).model
+    assert model.target.offset == 0
 
 
 def test_another_run_continues_it(home: Path) -> None:

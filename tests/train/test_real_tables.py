@@ -308,7 +308,7 @@ def test_times_in_another_unit_are_never_taken_for_the_numbers_or_names_that_the
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        ({}, ColumnError, r"'nested' \(struct<a: int64>\).*take such columns apart.*--exclude nested,lists"),
+        ({}, ColumnError, r"'nested' \(struct<a: int64>\).*neither a number.*--exclude nested,lists, or split each"),
         ({"roles": {"nested": "number"}}, ColumnError, "--as nested=number.*struct.*=ignore"),
         ({"roles": {"q": "number"}}, ColumnError, "no column 'q'.*there are"),
         ({"roles": {"y": "number"}}, ColumnError, "--as y=number: 'y' is not a feature"),

@@ -22,9 +22,9 @@ import pytest
 import zarr
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from make import WAIT, CommandLine
+from make import WAIT, CommandLine, content, state
 
-from streamtrain import Model, fit, load_model
+from streamtrain import fit, load_model
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import RunFolder, to_json
@@ -139,15 +139,6 @@ def outcome(run: Path) -> dict[str, Any]:
     found = {name: report[name] for name in SAME} | {"window_rows": report["plan"]["window_rows"]}
     found["lines"] = [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
     return found | {name: (run / name).read_bytes() for name in ("model.safetensors", "model.json")}
-
-
-def content(folder: Path) -> dict[str, Any]:
-    """Every file, and what is in it."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
-
-
-def state(model: Model) -> dict[str, bytes]:
-    return {name: np.asarray(value).tobytes() for name, value in model.state_dict().items()}
 
 
 # -- stopping --------------------------------------------------------------------------------------------------------------
@@ -465,7 +456,7 @@ def test_from_the_beginning(world: Path, tmp_path: Path, there: str) -> None:
         (out / "checkpoints/.writing-abc/checkpoint-00000001.safetensors").write_bytes(b"half")
         (out / ".writing-abc").mkdir()
         (out / ".writing-abc/model.json").write_text("{")
-    with pytest.raises(UsageError, match=r"--target: say which column.*there is no run yet"):
+    with pytest.raises(UsageError, match=r"--target: required, as there is no run to resume"):
         fit(data, out=out, resume=True)
     fit(data, out=out, resume=True, **settings)
     assert outcome(out) == whole
@@ -524,8 +515,8 @@ def test_one_writer(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"resume": True, "target": "y"}, "--resume: say which run: --out RUN"),
-        ({}, "--target: say which column is to be predicted"),
+        ({"resume": True, "target": "y"}, "--resume needs --out RUN"),
+        ({}, "--target: required: the column to predict"),
         ({"target": "y", "checkpoint_seconds": -1}, "--checkpoint-seconds -1: must be at least 0"),
         ({"target": "y", "checkpoint_seconds": float("nan")}, "--checkpoint-seconds nan: must be"),
         ({"target": "y", "checkpoint_seconds": True}, "checkpoint_seconds=True: must be a number"),

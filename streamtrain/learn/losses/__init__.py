@@ -38,6 +38,10 @@ def _class(name: str) -> Any:
 LOSSES: dict[str, Loss] = {name: _class(name)() for name in LOSS_HOMES}
 
 
+def _parameters(loss: Any) -> list[str]:
+    return [field.name for field in fields(loss)]
+
+
 def get_loss(loss: str | Loss, **parameters: float) -> Loss:
     """The loss of a name.
 
@@ -74,10 +78,14 @@ def get_loss(loss: str | Loss, **parameters: float) -> Loss:
     if not parameters:
         return LOSSES[loss]
     kind: Any = type(LOSSES[loss])
-    known = [field.name for field in fields(kind)]
+    known = _parameters(LOSSES[loss])
     for name in parameters:
         if name not in known:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"loss {loss!r} has no parameter {name!r}: {has}")
+            having = [other for other, made in LOSSES.items() if name in _parameters(made)]
+            if having:
+                raise UsageError(
+                    f"--{name}: is a parameter of --loss {', '.join(having)}: leave it out, or give that loss"
+                )
+            raise UsageError(f"loss {loss!r} has no parameter {name!r}: it has {', '.join(known) or 'none'}")
     made: Loss = kind(**parameters)
     return made

@@ -51,6 +51,10 @@ def parameters_of(optimizer: str | Optimizer) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if field.name != "schedule") if kind is not type(None) else ()
 
 
+def _has_schedule(kind: Any) -> bool:
+    return any(field.name == "schedule" for field in fields(kind))
+
+
 def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **parameters: float) -> Optimizer:
     """The optimizer of a name.
 
@@ -89,8 +93,11 @@ def get_optimizer(optimizer: str | Optimizer, schedule: str = "sqrt", **paramete
     if schedule not in SCHEDULES:
         raise UsageError(f"unknown schedule {schedule!r}: must be one of {', '.join(SCHEDULES)}")
     kind: Any = _class(optimizer)
-    if any(field.name == "schedule" for field in fields(kind)):
+    if _has_schedule(kind):
         return kind(schedule=schedule, **parameters)  # type: ignore[no-any-return]
     if schedule != "sqrt":
-        raise UsageError(f"schedule is {schedule!r}: optimizer {optimizer!r} has none; it is for 'sgd' and 'momentum'")
+        having = " and ".join(name for name in OPTIMIZERS if _has_schedule(_class(name)))
+        raise UsageError(
+            f"--learning-rate-schedule {schedule}: is for --optimizer {having}; {optimizer} has its own rates"
+        )
     return kind(**parameters)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""URLs: what is shown and recorded of them, and what is a secret."""
+"""URLs, split into the part that may be shown and the secrets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from streamtrain.errors import UsageError, without_secrets
 __all__ = ["SCHEMES", "Address", "Secret"]
 
 SCHEMES = ("s3", "gs", "az", "http", "https", "memory")
-_kept: dict[str, Secret] = {}  # of this process, so that a copy of an address has its secret here and nowhere else
+_kept: dict[
+    str, Secret
+] = {}  # the secrets of this process; a pickled address finds its secret here, and in no other process
 
 
 class Secret:
-    """What a URL has beside a place: a password as a header, and a query, which may be a signature. It is never shown, and a
-    pickle of it holds a number that means something in this process alone."""
+    """The secret parts of a URL: the password, as a header, and the query, which may be a signature. They are never shown. A
+    pickle has only a number, which has a meaning in this process alone."""
 
     def __init__(self, authorization: str = "", query: str = "") -> None:
         self.authorization, self.query = authorization, query
@@ -39,8 +41,10 @@ def _secret_of(number: str) -> Secret:
 
 @dataclass(frozen=True)
 class Address:
-    """scheme: one of `SCHEMES`. host: of a server with its port, or a bucket or container; "" for memory. path: below it,
-    decoded, without a slash at its beginning; with one at its end if the URL has it.
+    """A URL that is safe to show.
+
+    scheme: one of `SCHEMES`. host: the server and port, the bucket or the container; "" for memory. path: the decoded path
+    without a leading slash; it ends with a slash if the URL does.
 
     >>> Address.parse("http://user:word@host:8000/data/a%20b.parquet?signature=x").shown
     'http://host:8000/data/a b.parquet'
@@ -55,27 +59,27 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Raises UsageError for a URL without a bucket or host, or with ``..`` or ``//`` in its path."""
+        """Parse a URL. Raises UsageError if it has no bucket or host, or ``..`` or ``//`` in its path."""
         scheme, _, rest = url.partition("://")
         if without_secrets(url) == f"{scheme}://***":
-            raise UsageError(f"{scheme}://: a / # ? or @ in a password must be written %2F %23 %3F %40")
+            raise UsageError(f"{scheme}://: the characters / # ? @ in a password must be written as %2F %23 %3F %40")
         if scheme not in SCHEMES:
-            raise UsageError(f"{scheme}://: there are {', '.join(SCHEMES)}")
+            raise UsageError(f"{scheme}://: must be one of {', '.join(SCHEMES)}")
         if scheme == "memory":
             return cls(scheme, "", rest.lstrip("/"))
         if scheme not in ("http", "https"):
             host, _, path = rest.partition("/")
-            found = cls(scheme, host, path.lstrip("/"))
+            address = cls(scheme, host, path.lstrip("/"))
         else:
-            found = cls._of_web(url)
-        if not found.host or "@" in found.host:
+            address = cls._of_web(url)
+        if not address.host or "@" in address.host:
             raise UsageError(
-                f"{scheme}://: name a {'server' if found.is_web else 'bucket'}, as in {scheme}://name/path; credentials of "
-                "a store come from the environment"
+                f"{scheme}://: give a {'server' if address.is_web else 'bucket'}, as in {scheme}://name/path; credentials for "
+                "a store are read from the environment"
             )
-        if any(part in ("", ".", "..") for part in found.path.rstrip("/").split("/")) and found.path:
-            raise UsageError(f"{found.shown}: no part of a path may be empty, . or ..: write it out")
-        return found
+        if any(part in ("", ".", "..") for part in address.path.rstrip("/").split("/")) and address.path:
+            raise UsageError(f"{address.shown}: no part of the path may be empty, . or ..: write the path out")
+        return address
 
     @classmethod
     def _of_web(cls, url: str) -> Address:
@@ -83,7 +87,7 @@ class Address:
             parts = urlsplit(url)
             assert parts.port is None or parts.port >= 0
         except ValueError as error:
-            raise UsageError(f"{without_secrets(url)}: is no URL: {error}") from None
+            raise UsageError(f"{without_secrets(url)}: is not a valid URL: {error}") from None
         login, at, host = parts.netloc.rpartition("@")
         header = ""
         if at:
@@ -92,16 +96,16 @@ class Address:
 
     @property
     def is_web(self) -> bool:
-        """Whether there is a server that knows files alone, not a store that can list them."""
+        """Whether it is a web server, which serves files but cannot list them as a store can."""
         return self.scheme in ("http", "https")
 
     @property
     def shown(self) -> str:
-        """The URL for people: no password, no query."""
+        """The URL without password and query."""
         return f"{self.scheme}://{'/'.join(part for part in (self.host, self.path) if part)}"
 
     def at(self, path: str) -> Address:
-        """Another path of the same host."""
+        """The address of another path on the same host."""
         return replace(self, path=path)
 
     def __truediv__(self, name: str) -> Address:

@@ -1,5 +1,5 @@
-"""Requests that are made again: with pauses that grow, bounded in number and time, counted, and given up at once when the
-process wants to end."""
+"""Requests with retries: the pauses grow, their number and time are bounded, they are counted, and they stop at once when the
+process ends."""
 
 from __future__ import annotations
 
@@ -23,76 +23,80 @@ __all__ = ["Client", "Traffic"]
 _TRIES = 24
 _SECONDS = 60.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
-_POLL_SECONDS = 0.2  # how long any wait goes on before it looks whether the process is ending
+_POLL_SECONDS = 0.2  # interval at which a wait checks whether the process is ending
 
-_pool = ThreadPoolExecutor(1, thread_name_prefix="streamtrain-alive")  # refuses work once the interpreter is ending
+_pool = ThreadPoolExecutor(
+    1, thread_name_prefix="streamtrain-alive"
+)  # raises RuntimeError once the interpreter is ending
 
 T = TypeVar("T")
 
 
 class Traffic:
-    """What was asked of a server: requests (with those that were made again), retries, and bytes that came."""
+    """Counts of requests to a server (retries included), retries, and bytes received."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.requests = self.retries = self.nbytes = 0
 
     def add(self, requests: int = 0, retries: int = 0, nbytes: int = 0) -> None:
+        """Add to the counts. Thread-safe."""
         with self._lock:
             self.requests += requests
             self.retries += retries
             self.nbytes += nbytes
 
     def as_dict(self) -> dict[str, int]:
-        """For the report."""
+        """The counts by name, for the report."""
         return {"requests": self.requests, "retries": self.retries, "bytes": self.nbytes}
 
-    def __reduce__(self) -> tuple[Any, ...]:  # each process counts its own
+    def __reduce__(self) -> tuple[Any, ...]:  # each process has its own counts
         return Traffic, ()
 
 
 class Client:
-    """Asks one server, bucket or container. Picklable; used by several threads at once.
+    """Makes requests to one server, bucket or container. Picklable and thread-safe.
 
-    Every method raises NotFoundError, DataError (refused, or given up) or CorruptError (changed), which name the URL.
+    Every method raises NotFoundError, DataError (access refused, or all retries failed) or CorruptError (the file has changed).
+    The messages name the URL.
     """
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self.traffic = Traffic()
         self._seconds = _retry_seconds()
-        self._random = random.Random()  # of pauses: no two processes should come back at the same moment
+        self._random = random.Random()  # random pauses, so that processes do not retry at the same moment
         self._transport: Transport | None = None
         self._lock = threading.Lock()
 
     def part(self, path: str, start: int, stop: int) -> Part:
-        """The bytes from ``start`` to ``stop``, fewer where the file ends before, and what the file is now."""
-        return self._ask(path, lambda to: to.part(path, start, stop))
+        """The bytes from ``start`` to ``stop``, fewer if the file ends earlier, and its current size and version."""
+        return self._request(path, lambda to: to.part(path, start, stop))
 
     def tail(self, path: str, count: int) -> Part:
-        """The last ``count`` bytes."""
-        return self._ask(path, lambda to: to.tail(path, count))
+        """The last ``count`` bytes of a file."""
+        return self._request(path, lambda to: to.tail(path, count))
 
     def whole(self, path: str) -> Part:
-        """All bytes."""
-        return self._ask(path, lambda to: to.whole(path))
+        """All bytes of a file."""
+        return self._request(path, lambda to: to.whole(path))
 
     def stat(self, path: str) -> Stat:
-        """What a file is now."""
-        return self._ask(path, lambda to: to.stat(path))
+        """The current size and version of a file."""
+        return self._request(path, lambda to: to.stat(path))
 
     def entries(self, path: str, *, deep: bool) -> list[Entry] | None:
-        """What is in a folder, or with ``deep`` the files at any depth; None where the server does not tell."""
-        return self._ask(path, lambda to: to.entries(path, deep=deep))
+        """The content of a folder, or with ``deep`` the files at any depth; None if the server does not list it."""
+        return self._request(path, lambda to: to.entries(path, deep=deep))
 
-    def _ask(self, path: str, request: Callable[[Transport], T]) -> T:
+    def _request(self, path: str, request: Callable[[Transport], T]) -> T:
         transport = self._connected()
         started = time.monotonic()
         most = _TRIES + int(self._seconds)
         for tries in range(1, most + 1):
             self.traffic.add(requests=1, retries=int(tries > 1))
             try:
-                answer = _apart(lambda: request(transport))
+                answer = _on_a_thread(lambda: request(transport))
             except Failure as failure:
                 waited = time.monotonic() - started
                 pause = self._random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**tries))
@@ -119,9 +123,9 @@ class Client:
         self.__init__(state["address"])  # type: ignore[misc]
 
 
-def _apart(request: Callable[[], T]) -> T:
-    """The outcome of a request, which is made on a thread of its own: one that is under way cannot be interrupted, so it is
-    what waits for it that looks for Ctrl-C and for the end of the process."""
+def _on_a_thread(request: Callable[[], T]) -> T:
+    """Make a request on a thread of its own. A running request cannot be interrupted, but the thread that waits for it can: it
+    sees Ctrl-C and the end of the process."""
     outcome: list[T | BaseException] = []
     done = threading.Event()
 
@@ -140,21 +144,21 @@ def _apart(request: Callable[[], T]) -> T:
 
 
 def _wait(event: threading.Event, seconds: float) -> None:
-    """Wait for the event, at most so long. Raises KeyboardInterrupt once the process is ending."""
+    """Wait for an event, at most so many seconds. Raises KeyboardInterrupt once the process is ending."""
     end = time.monotonic() + seconds
     while not event.wait(min(_POLL_SECONDS, max(0.0, end - time.monotonic()))) and time.monotonic() < end:
         try:
             _pool.submit(int)
-        except RuntimeError:  # the interpreter waits for the threads of pools, of which this may be one
+        except RuntimeError:  # at its end the interpreter waits for pool threads, and this may be one
             raise KeyboardInterrupt from None
 
 
 def _retry_seconds() -> float:
-    asked = os.environ.get("STREAMTRAIN_RETRY_SECONDS", "")
+    text = os.environ.get("STREAMTRAIN_RETRY_SECONDS", "")
     try:
-        seconds = float(asked or _SECONDS)
+        seconds = float(text or _SECONDS)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= 86_400:
-        raise UsageError(f"STREAMTRAIN_RETRY_SECONDS={asked}: must be a number of seconds, 0 to 86400")
+        raise UsageError(f"STREAMTRAIN_RETRY_SECONDS={text}: must be a number of seconds from 0 to 86400")
     return seconds

@@ -1,5 +1,5 @@
-"""Requests that fail: which of them are worth another try, and what people are told. What a library says of a failure is
-never shown: it quotes the URL with its signature, and answers of servers that name keys."""
+"""Failed requests: which are retried, and the messages for users. The message of a library is never shown, because it quotes
+the URL with its signature, and answers of servers that contain keys."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _KINDS = {
     "Timeout": "no answer in time",
     "Request": "the connection broke",
     "Interrupted": "the connection broke",
-    "Decode": "the answer cannot be understood",
+    "Decode": "the answer is invalid",
     "Unknown": "the request failed",
 }
-_BUSY = (408, 425, 429)  # statuses of the client's errors that are none
+_BUSY = (408, 425, 429)  # statuses of client errors that may pass
 _REMEDIES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL)",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS (a file with the key of a service account)",
@@ -30,7 +30,11 @@ _REMEDIES = {
 
 
 class Failure(Exception):
-    """status: what the server answered, 0 where it gave no whole answer. reason: a few words."""
+    """A request failed.
+
+    reason: a few words for the message. status: the HTTP status, 0 if there was no complete answer. final: whether a retry is
+    useless.
+    """
 
     def __init__(self, reason: str, status: int = 0, *, final: bool = False) -> None:
         super().__init__(reason, status)
@@ -39,16 +43,16 @@ class Failure(Exception):
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        """What obstore raised, in words of ours."""
+        """Make a failure of an exception of obstore."""
         text = str(error)
-        found = _STATUS.search(text)
-        if found:
+        status = _STATUS.search(text)
+        if status:
             code = _CODE.search(text)
-            words = f"{found[1]} {found[2].strip()}".strip() + (f", {code[1]}" if code else "")
-            return cls(words, int(found[1]))
+            words = f"{status[1]} {status[2].strip()}".strip() + (f", {code[1]}" if code else "")
+            return cls(words, int(status[1]))
         name = type(error).__name__
         if name == "NotSupportedError" or isinstance(error, NotImplementedError):
-            return cls("it does not give parts of files (no range requests)", final=True)
+            return cls("the server does not support range requests", final=True)
         if isinstance(error, FileNotFoundError):
             return cls("404 Not Found", 404)
         kind = _KIND.search(text)
@@ -58,43 +62,44 @@ class Failure(Exception):
 
 
 class GivenUp(DataError):
-    """It was tried often enough."""
+    """All retries failed."""
 
 
 def error_of(failure: Failure, address: Address, *, signed: bool) -> DataError:
-    """What to raise for a failure that no further try will change. signed: whether there were credentials."""
+    """The error for a failure that is not retried. signed: whether there were credentials."""
     shown = address.shown
     if failure.status in (404, 410):
         return NotFoundError(f"{shown}: there is no such file ({failure.reason}): check the URL")
     if failure.status in (401, 403, 407):
-        return DataError(f"{shown}: the server refuses it ({failure.reason}): {_remedy(address, signed=signed)}")
-    if failure.status in (412, 416):  # a range beyond the end: there was one
+        return DataError(f"{shown}: the server refuses access ({failure.reason}): {_remedy(address, signed=signed)}")
+    if failure.status in (412, 416):  # a range beyond the end, which existed when the file was opened
         return CorruptError(
-            f"{shown}: the file has changed since it was opened: what was read of it does not belong to what is there now. "
-            "Start again, with data that nobody writes to meanwhile"
+            f"{shown}: the file has changed since it was opened, so the rows read so far do not match it. Start again when "
+            "nothing writes to the data"
         )
     if failure.status:
-        return DataError(f"{shown}: the server answers {failure.reason}: check the URL, and the region or endpoint")
-    return DataError(f"{shown}: {failure.reason}: take another server, or download the file")
+        return DataError(f"{shown}: the server answered {failure.reason}: check the URL, and the region or endpoint")
+    return DataError(f"{shown}: {failure.reason}: use another server, or download the file")
 
 
 def _remedy(address: Address, *, signed: bool) -> str:
     if address.is_web:
         if signed:
-            return "check name and password, or whether the signature of the URL has expired"
+            return "check the name and password, or whether the signature of the URL has expired"
         return (
-            f"it wants a name and a password ({address.scheme}://NAME:PASSWORD@{address.host}/...), or a signed URL; or it is "
-            "a folder that the server does not show"
+            f"give a name and a password ({address.scheme}://NAME:PASSWORD@{address.host}/...) or a signed URL; or it may be a "
+            "folder that the server does not list"
         )
     names = _REMEDIES[address.scheme]
     if signed:
-        return f"check the credentials and what they may read: {names}"
-    return f"there are no credentials in the environment: set {names}"
+        return f"check the credentials and their permission to read: {names}"
+    return f"the environment has no credentials: set {names}"
 
 
 def gone_silent(failure: Failure, address: Address, tries: int, seconds: float) -> GivenUp:
+    """The error after the last retry."""
     times = "one try" if tries == 1 else f"{tries} tries"
     return GivenUp(
         f"{address.shown}: given up after {times} in {seconds:.0f} s ({failure.reason}): the server is down, "
-        "overloaded or cannot be reached; try again later, or give it longer with STREAMTRAIN_RETRY_SECONDS"
+        "overloaded or cannot be reached: try again later, or set STREAMTRAIN_RETRY_SECONDS to a longer time"
     )

@@ -1,4 +1,4 @@
-"""A remote file as Python files are: what `pyarrow.PythonFile` asks is one request for each read."""
+"""A remote file with the interface of a Python file, for `pyarrow.PythonFile`. Each read is one request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["RangeFile"]
 
 
 class RangeFile:
-    """nbytes: of the file. fetch: the bytes from a position to another. One user at a time.
+    """A file whose bytes are fetched when they are read. Not thread-safe.
+
+    nbytes: the size of the file. fetch: returns the bytes between two positions.
 
     >>> file = RangeFile(5, lambda start, stop: pa.py_buffer(b"hello"[start:stop]))
     >>> file.seek(-2, io.SEEK_END), file.read().to_pybytes(), file.tell()
@@ -47,7 +49,7 @@ class RangeFile:
         return False
 
     def flush(self) -> None:
-        """Nothing was written."""
+        """Do nothing: the file is read-only."""
 
     def close(self) -> None:
         self.closed = True

@@ -1,4 +1,4 @@
-"""Folders of web servers: the page of links that nginx, Apache and others show for one."""
+"""List a folder on a web server, from the page of links that nginx, Apache and others show."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SILENCE_SECONDS = 15
 
 
 def read_page(address: Address) -> str | None:
-    """The page of a folder; None where the server shows none. Not through obstore, which wants to know how long an answer is
-    before it comes. Raises Failure."""
+    """The page of a folder; None if the server shows none. Raises Failure. Made without obstore, which needs the length of an
+    answer in advance."""
     query = f"?{address.secret.query}" if address.secret.query else ""
-    asked = urllib.request.Request(f"{address.scheme}://{address.host}/{quote(address.path)}{query}")
+    request = urllib.request.Request(f"{address.scheme}://{address.host}/{quote(address.path)}{query}")
     if address.secret.authorization:
-        asked.add_unredirected_header("Authorization", address.secret.authorization)
+        request.add_unredirected_header("Authorization", address.secret.authorization)
     try:
-        with urllib.request.urlopen(asked, timeout=_SILENCE_SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=_SILENCE_SECONDS) as answer:
             if answer.headers.get_content_type() != "text/html":
                 return None
             data: bytes = answer.read(_MOST_BYTES + 1)
@@ -35,15 +35,15 @@ def read_page(address: Address) -> str | None:
             return None
         raise Failure(f"{error.code} {error.reason}", error.code) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Failure(f"no page of the folder ({type(error).__name__})") from None
+        raise Failure(f"the page of the folder cannot be read ({type(error).__name__})") from None
     if len(data) > _MOST_BYTES:
         raise Failure(f"the page of the folder has more than {_MOST_BYTES >> 20} MiB", final=True)
     return data.decode(errors="replace")
 
 
 def links_of(page: str, address: Address) -> list[tuple[str, bool]]:
-    """The path of each file and folder directly below a folder, decoded, and whether it is a folder; in order, once each.
-    What leads elsewhere is no part of it: the folder above, other hosts, the same page sorted otherwise.
+    """The decoded path of each file and folder directly in a folder, and whether it is a folder; in order, without duplicates.
+    Links to the parent folder, to other hosts and to other sort orders of the page are left out.
 
     >>> links_of('<a href="../">up</a> <a href="b/">b</a> <a href="/d/a%20c">a c</a>', Address("http", "host", "d/"))
     [('d/b', True), ('d/a c', False)]
@@ -51,7 +51,7 @@ def links_of(page: str, address: Address) -> list[tuple[str, bool]]:
     base = f"{address.scheme}://{address.host}/{quote(address.path)}"
     parser = _Links()
     parser.feed(page)
-    found = {}
+    entries = {}
     for link in parser.links:
         try:
             parts = urlsplit(urljoin(base, link))
@@ -62,8 +62,8 @@ def links_of(page: str, address: Address) -> list[tuple[str, bool]]:
         name = path[len(address.path) :]
         below = path.startswith(address.path) and "/" not in name[:-1] and name.strip("/") not in ("", ".", "..")
         if inside and below and not parts.query:
-            found[path.rstrip("/")] = name.endswith("/")
-    return list(found.items())
+            entries[path.rstrip("/")] = name.endswith("/")
+    return list(entries.items())
 
 
 class _Links(HTMLParser):

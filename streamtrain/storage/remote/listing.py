@@ -1,4 +1,4 @@
-"""Which files a URL names: one, those that match a glob, or those of a folder; as for files of this machine."""
+"""Find the data files of a URL: one file, those that match a glob, or those in a folder. The rules are as for local files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _MOST_FOLDERS, _DEEPEST = 10_000, 32
 
 
 def find_files(client: Client, suffixes: tuple[str, ...]) -> tuple[str, dict[str, Stat]]:
-    """The folder, and each data file in it by its name there, in the order of `list_files`. The tag of a file is "" where it
-    comes from a listing: the first answer tells it.
+    """The folder, and the size and version of each data file in it by name, sorted as by `list_files`. The version of a file
+    from a listing is "", because only an answer tells it.
 
-    Raises NotFoundError where there is nothing, DataError where a web server shows no folders.
+    Raises NotFoundError if there are no data files, DataError if a web server does not list the folder.
     """
     address = client.address
     path = address.path
@@ -36,40 +36,40 @@ def find_files(client: Client, suffixes: tuple[str, ...]) -> tuple[str, dict[str
     else:
         if path and not path.endswith("/"):
             try:
-                found = client.stat(path)
+                status = client.stat(path)
             except GivenUp:
                 raise
-            except DataError:  # a folder, perhaps
+            except DataError:  # it may be a folder
                 entries = walk(client, path)
                 if not entries:
                     raise
             else:
                 folder, _, name = path.rpartition("/")
-                return folder, {name: found}
+                return folder, {name: status}
         else:
             entries = walk(client, path)
         root = path.rstrip("/")
     if entries is None:
         raise DataError(
-            f"{address.shown}: the server shows no page with the files of this folder: name one file, or have it show them "
-            "(nginx: autoindex on)"
+            f"{address.shown}: the server does not list the files of this folder: give the URL of one file, or let the server "
+            "list them (nginx: autoindex on)"
         )
     return root, _data(client, root, entries, suffixes)
 
 
 def walk(client: Client, folder: str) -> dict[str, int] | None:
-    """Path and bytes (-1: not told) of every file at any depth; None where the server does not tell."""
+    """The path and size (-1 if unknown) of every file at any depth; None if the server does not list them."""
     if not client.address.is_web:
         return {entry.path: entry.nbytes for entry in client.entries(folder, deep=True) or []}
-    found: dict[str, int] = {}
+    files: dict[str, int] = {}
     folders, seen = [folder], 0
     while folders:
         at = folders.pop()
         seen += 1
         if seen > _MOST_FOLDERS or at.count("/") - folder.count("/") > _DEEPEST:
             raise DataError(
-                f"{client.address.at(at).shown}: more than {_MOST_FOLDERS:,} folders, or more than {_DEEPEST} in one "
-                "another: name one of them"
+                f"{client.address.at(at).shown}: there are more than {_MOST_FOLDERS:,} folders, or more than {_DEEPEST} levels "
+                "of them: give the URL of one of them"
             )
         entries = client.entries(at, deep=False)
         if entries is None and at == folder:
@@ -78,21 +78,21 @@ def walk(client: Client, folder: str) -> dict[str, int] | None:
             if entry.is_folder:
                 folders.append(entry.path)
             else:
-                found[entry.path] = entry.nbytes
-    return found
+                files[entry.path] = entry.nbytes
+    return files
 
 
 def _data(client: Client, root: str, entries: dict[str, int], suffixes: tuple[str, ...]) -> dict[str, Stat]:
     stats = {"/".join(_below(root, path)): Stat(nbytes, "") for path, nbytes in entries.items()}
-    if client.address.is_web:  # whose pages tell no sizes: only of what may be data
+    if client.address.is_web:  # its pages do not tell sizes: request those of possible data files
         names = data_files(stats, suffixes, lambda name: 1)
-        asked = ahead(lambda name: client.stat("/".join(filter(None, (root, name)))), names)
-        stats = dict(zip(names, asked, strict=True))
+        answers = ahead(lambda name: client.stat("/".join(filter(None, (root, name)))), names)
+        stats = dict(zip(names, answers, strict=True))
     names = data_files(stats, suffixes, lambda name: stats[name].nbytes)
     if not names:
-        seen = f"{len(entries):,} files there, none of them data" if entries else "nothing there"
+        content = f"{len(entries):,} files there, none of them data" if entries else "nothing there"
         raise NotFoundError(
-            f"{client.address.shown}: no data files ({seen}): name files, a glob or a folder that holds some"
+            f"{client.address.shown}: no data files ({content}): give a file, glob or folder that contains data"
         )
     return {name: stats[name] for name in names}
 
@@ -108,7 +108,7 @@ def _static_prefix(path: str) -> str:
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a file, or a folder that it lies in, matches a glob: ``**`` is any number of folders."""
+    """Whether a file, or a folder above it, matches a glob. ``**`` matches any number of folders."""
     if not pattern:
         return True
     if pattern[0] == "**":

@@ -1,4 +1,4 @@
-"""Remote files as readers of files see them (`streamtrain.storage.files.store.FileStore`)."""
+"""The file store of a server (see `streamtrain.storage.files.store.FileStore`)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["RemoteFileStore", "locate_remote"]
 
 
 class RemoteFileStore:
-    """A folder of a store elsewhere. Every answer is compared with what its file was at first: one that has changed meanwhile
-    is an error, in whichever process reads it."""
+    """A folder on a server. Every answer is compared with the first version of its file. A changed file is an error in every
+    process that reads it."""
 
     is_remote = True
 
@@ -28,7 +28,7 @@ class RemoteFileStore:
 
     @property
     def traffic(self) -> Traffic:
-        """What was asked so far."""
+        """The counts of requests so far."""
         return self._client.traffic
 
     def shown(self, name: str) -> str:
@@ -43,7 +43,7 @@ class RemoteFileStore:
         return pa.PythonFile(RangeFile(stat.nbytes, lambda start, stop: self._fetch(name, start, stop)), mode="r")
 
     def verify(self, name: str, stat: Stat) -> None:
-        """Every read has looked at that."""
+        """Do nothing: every read has checked the version."""
 
     def read(self, name: str, start: int, stop: int) -> bytes:
         data: bytes = self._fetch(name, start, min(stop, self.stat(name).nbytes)).to_pybytes()
@@ -57,7 +57,7 @@ class RemoteFileStore:
         return part.data
 
     def _compare(self, name: str, now: Stat) -> None:
-        """The first answer tells the tag of a file that was found in a listing."""
+        """Raise ChangedError if the file has changed. A file from a listing has no version until its first answer."""
         with self._lock:
             before = self._stats[name]
             if not before.version and before.nbytes == now.nbytes:
@@ -75,7 +75,7 @@ class RemoteFileStore:
 
 
 def locate_remote(target: str, suffixes: tuple[str, ...]) -> tuple[RemoteFileStore, list[str]]:
-    """As `streamtrain.storage.files.store.locate`, of a URL."""
+    """The file store of a URL, and the names of the data files in it, sorted."""
     client = Client(Address.parse(target))
     root, stats = find_files(client, suffixes)
     return RemoteFileStore(client, root, stats), list(stats)

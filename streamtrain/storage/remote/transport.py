@@ -1,5 +1,8 @@
-"""One request each: through obstore, or to fsspec's files in memory. Whatever fails is a `Failure`; nothing is tried again
-here (obstore's own tries are switched off: they could be neither counted nor interrupted)."""
+"""Single requests, through obstore or to the in-memory files of fsspec. A failed request raises `Failure`.
+
+`Client` makes the retries, not obstore (its ``retry_config``): obstore does not report those that succeed, and Ctrl-C has no
+effect until the last one has failed (measured). Pages of web servers and files in memory need retries without obstore anyway.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from streamtrain.storage.remote.failure import Failure
 __all__ = ["Entry", "Part", "Transport", "connect", "is_signed"]
 
 _CONNECT_SECONDS, _SILENCE_SECONDS, _REQUEST_SECONDS = 5, 15, 600
-_PIECE_BYTES = 1 << 20  # in which an answer arrives
+_PIECE_BYTES = 1 << 20  # the pieces in which an answer is read
 _MOST_LISTED = 1_000_000
 _SIGNS = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -37,14 +40,14 @@ _ENDPOINTS = {
 
 
 class Part(NamedTuple):
-    """Bytes of a file, and what the file was when they were taken."""
+    """Bytes of a file, and the size and version that the file had when they were read."""
 
     data: pa.Buffer
     stat: Stat
 
 
 class Entry(NamedTuple):
-    """A file or a folder of a listing. path: from the root of the host. nbytes: -1 where it is not told."""
+    """A file or folder in a listing. path: from the root of the host. nbytes: -1 if unknown."""
 
     path: str
     nbytes: int
@@ -52,7 +55,7 @@ class Entry(NamedTuple):
 
 
 class Transport(Protocol):
-    """What a store can be asked; every method may raise Failure."""
+    """The requests to a server; see `Client`. Every method may raise Failure."""
 
     def part(self, path: str, start: int, stop: int) -> Part: ...
     def tail(self, path: str, count: int) -> Part: ...
@@ -62,27 +65,27 @@ class Transport(Protocol):
 
 
 def connect(address: Address) -> Transport:
-    """Raises UsageError where the library that is needed is not installed, or settings of the environment cannot be."""
+    """The transport for an address. Raises UsageError if a library is not installed, or the environment has wrong settings."""
     if address.scheme == "memory":
         return Memory()
     try:
         import obstore  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            f"{address.shown}: {address.scheme}:// needs a library: pip install 'streamtrain[remote]'"
+            f"{address.shown}: {address.scheme}:// needs a library that is not installed: pip install 'streamtrain[remote]'"
         ) from error
     return Web(address) if address.is_web else Store(address)
 
 
 def is_signed(address: Address) -> bool:
-    """Whether there are credentials for it."""
+    """Whether there are credentials for an address."""
     if address.is_web:
         return bool(address.secret.authorization or address.secret.query)
     return any(os.environ.get(name) for name in _SIGNS.get(address.scheme, ()))
 
 
 class Store:
-    """A bucket or a container."""
+    """A bucket or container."""
 
     def __init__(self, address: Address) -> None:
         self._store = _open_store(address)
@@ -105,17 +108,17 @@ class Store:
     def entries(self, path: str, *, deep: bool) -> list[Entry] | None:
         import obstore
 
-        found: list[Entry] = []
+        entries: list[Entry] = []
         with _failing():
             if not deep:
                 listed = obstore.list_with_delimiter(self._store, path)
-                found = [Entry(prefix, -1, is_folder=True) for prefix in listed["common_prefixes"]]
-                return found + [Entry(each["path"], each["size"]) for each in listed["objects"]]
-            for some in obstore.list(self._store, path, chunk_size=1000):
-                found += [Entry(each["path"], each["size"]) for each in some]
-                if len(found) > _MOST_LISTED:
-                    raise Failure(f"it has more than {_MOST_LISTED:,} files", final=True)
-        return found
+                entries = [Entry(prefix, -1, is_folder=True) for prefix in listed["common_prefixes"]]
+                return entries + [Entry(each["path"], each["size"]) for each in listed["objects"]]
+            for page in obstore.list(self._store, path, chunk_size=1000):
+                entries += [Entry(each["path"], each["size"]) for each in page]
+                if len(entries) > _MOST_LISTED:
+                    raise Failure(f"the folder has more than {_MOST_LISTED:,} files", final=True)
+        return entries
 
     def _get(self, store: Any, path: str, options: Any) -> Part:
         import obstore
@@ -136,22 +139,22 @@ class Store:
 
 
 class Web(Store):
-    """A web server: nothing but files, and folders where it shows them as a page of links."""
+    """A web server. It has files; a folder can be listed if the server shows a page of links for it."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._store = _open_web(address)
 
     def stat(self, path: str) -> Stat:
-        """From a request for its first byte: a URL that is signed for GET may not be asked otherwise, and a server that
-        gives no parts of files is known at once."""
+        """The size and version of a file, from a request for its first byte. A HEAD request would be refused by a URL that is
+        signed for GET, and would not show whether the server supports range requests."""
         try:
             return self.part(path, 0, 1).stat
         except Failure as failure:
             if not failure.final or failure.status not in (0, 416):
                 raise
             now = super().stat(path)
-            if now.nbytes:  # of nothing there is no first byte
+            if now.nbytes:  # an empty file has no first byte
                 raise
             return now
 
@@ -164,7 +167,7 @@ class Web(Store):
 
 
 class Memory:
-    """fsspec's file system in memory: of this process."""
+    """The in-memory file system of fsspec, in this process."""
 
     def __init__(self) -> None:
         import fsspec
@@ -184,18 +187,18 @@ class Memory:
 
     def stat(self, path: str) -> Stat:
         with _failing():
-            found = self._files.info(f"/{path}")
-            if found["type"] != "file":
+            info = self._files.info(f"/{path}")
+            if info["type"] != "file":
                 raise FileNotFoundError(path)
-            return Stat(found["size"], str(self._files.modified(f"/{path}")))
+            return Stat(info["size"], str(self._files.modified(f"/{path}")))
 
     def entries(self, path: str, *, deep: bool) -> list[Entry] | None:
         root = f"/{path.strip('/')}"
         try:
-            found = self._files.find(root, detail=True).values() if deep else self._files.ls(root, detail=True)
+            files = self._files.find(root, detail=True).values() if deep else self._files.ls(root, detail=True)
         except FileNotFoundError:
             return []
-        return [Entry(each["name"].lstrip("/"), each["size"], each["type"] == "directory") for each in found]
+        return [Entry(each["name"].lstrip("/"), each["size"], each["type"] == "directory") for each in files]
 
 
 def _open_store(address: Address) -> Any:
@@ -204,7 +207,7 @@ def _open_store(address: Address) -> Any:
     kind = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[address.scheme]
     endpoint = next((os.environ[name] for name in _ENDPOINTS.get(address.scheme, ()) if os.environ.get(name)), "")
     options: dict[str, Any] = {}
-    if not is_signed(address):  # otherwise it would ask the machine's own network for some, and wait for that
+    if not is_signed(address):  # otherwise obstore would look for credentials in the local network, and wait
         options["skip_signature"] = True
     if address.scheme == "s3" and endpoint:
         options["endpoint"] = endpoint
@@ -228,7 +231,7 @@ _NO_RETRIES: Any = {"max_retries": 0, "retry_timeout": timedelta(seconds=_REQUES
 
 
 def _limits(endpoint: str) -> Any:
-    """How long things may take. Without encryption only where the URL or the endpoint says so."""
+    """Timeouts, and whether http:// without encryption is allowed: only if the URL or endpoint says so."""
     return {
         "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=_SILENCE_SECONDS),
@@ -238,7 +241,7 @@ def _limits(endpoint: str) -> Any:
 
 
 def _stat(meta: Any) -> Stat:
-    """An ETag, or the time of the last change, or nothing. The same in a listing and in an answer."""
+    """The size of a file and its ETag, or the time of its last change, or "". Listings and answers give the same."""
     tag = (meta.get("e_tag") or "").removeprefix("W/").strip('"')
     changed = meta.get("last_modified")
     return Stat(meta["size"], tag or (changed.isoformat() if changed and changed.timestamp() else ""))
@@ -246,7 +249,7 @@ def _stat(meta: Any) -> Stat:
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """What a library raises becomes a Failure; an error of ours stays what it is."""
+    """Turn an exception of a library into a Failure; pass on others."""
     try:
         yield
     except Exception as error:
@@ -257,10 +260,10 @@ def _failing() -> Iterator[None]:
 
 @contextmanager
 def _settings(address: Address) -> Iterator[None]:
-    """What the library says of wrong settings may quote them."""
+    """Turn an exception about settings into a UsageError that does not quote them, because they may be secret."""
     try:
         yield
     except Exception as error:
         names = "AWS_*" if address.scheme == "s3" else "GOOGLE_*" if address.scheme == "gs" else "AZURE_STORAGE_*"
-        what = "check the URL" if address.is_web else f"check what {names} in the environment say"
-        raise UsageError(f"{address.shown}: the store cannot be opened ({type(error).__name__}): {what}") from None
+        what = "check the URL" if address.is_web else f"check the settings {names} in the environment"
+        raise UsageError(f"{address.shown}: the server cannot be used ({type(error).__name__}): {what}") from None

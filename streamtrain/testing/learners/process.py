@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from streamtrain.testing.learners.subject import LearnerSubject
-from streamtrain.testing.readers.process import _AsThere
+from streamtrain.testing.readers.process import CallerModules
 from streamtrain.testing.readers.subject import CheckFailed, Skipped
 
 __all__ = ["elsewhere", "traces"]
@@ -63,7 +63,7 @@ def elsewhere(subject: LearnerSubject) -> list[dict[str, str]]:
 def main() -> None:
     order = pickle.load(sys.stdin.buffer)
     sys.path[:] = order["path"]
-    sys.meta_path.append(_AsThere(order["files"]))
+    sys.meta_path.append(CallerModules(order["files"]))
     print("\n" + json.dumps(traces(pickle.loads(order["work"]))))
 
 

@@ -1,1 +1,1 @@
-"""The checks of readers, and readers that misbehave on purpose."""
+"""Checks for readers, and wrappers that make a reader misbehave on purpose."""

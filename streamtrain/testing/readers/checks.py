@@ -1,4 +1,4 @@
-"""The checks of any reader, as plain functions: ``check(subject)`` raises CheckFailed or Skipped, or returns a warning."""
+"""Checks for any reader. A check is a function ``check(subject)`` that raises CheckFailed or Skipped, or returns a warning."""
 
 from __future__ import annotations
 
@@ -24,75 +24,82 @@ _THREADS, _READS, _THREADS_SECONDS = 8, 4, 120.0
 
 
 def require(holds: bool, message: str) -> None:
-    """Raise CheckFailed unless it holds."""
+    """Raise CheckFailed with the message unless the condition holds."""
     if not holds:
         raise CheckFailed(message)
 
 
-def same(found: pa.Table, wanted: pa.Table, what: str) -> None:
-    differs = difference(found, wanted)
-    require(differs is None, f"{what}: {differs}")
+def same(actual: pa.Table, expected: pa.Table, what: str) -> None:
+    """Raise CheckFailed unless two tables are equal. what: the beginning of the message."""
+    message = difference(actual, expected)
+    require(message is None, f"{what}: {message}")
 
 
-# -- what it says --------------------------------------------------------------------------------------------------------
+# -- schema and chunks --------------------------------------------------------------------------------------------------------
 
 
 def members(subject: Subject) -> None:
-    """The four members are there, and give what they should."""
+    """The reader has the four members, and they have the right types."""
     reader: Any = subject.open()
     for name in ("schema", "chunks", "read", "fingerprint"):
         require(hasattr(reader, name), f"{type(reader).__name__} has no {name}")
     schema: Any = reader.schema
     fingerprint: Any = reader.fingerprint()
-    require(isinstance(schema, pa.Schema), f"schema is a {type(schema).__name__}, not a pyarrow.Schema")
+    require(isinstance(schema, pa.Schema), f"schema is a {type(schema).__name__}, but must be a pyarrow.Schema")
     require(len(schema) > 0, "schema has no columns")
-    require(len(set(schema.names)) == len(schema), f"schema has a name twice: {schema.names}")
+    require(len(set(schema.names)) == len(schema), f"schema has two columns of the same name: {schema.names}")
     require(fingerprint is None or bool(isinstance(fingerprint, str) and fingerprint),
-            f"fingerprint() gave {fingerprint!r}, not a string (or None)")  # fmt: skip
+            f"fingerprint() returned {fingerprint!r}, but must return a string or None")  # fmt: skip
 
 
 def chunks(subject: Subject) -> None:
-    """Keys are unique strings, sizes are whole numbers, and the list is the same every time and in every instance."""
+    """Keys are unique strings, sizes are whole numbers, and every call and every instance returns the same chunks."""
     reader = subject.open()
     listed, keys = reader.chunks(), set()
-    for place, chunk in enumerate(listed):
+    for number, chunk in enumerate(listed):
         key: Any = chunk.key
-        require(isinstance(key, str) and bool(key), f"chunk {place}: key {key!r} is not a string")
-        require(chunk.key not in keys, f"chunk {place}: key {chunk.key!r} is that of another chunk too")
+        require(
+            isinstance(key, str) and bool(key), f"chunk {number}: the key {key!r} must be a string that is not empty"
+        )
+        require(chunk.key not in keys, f"chunk {number}: the key {chunk.key!r} is also the key of another chunk")
         keys.add(chunk.key)
         for name in ("rows", "decoded_bytes", "read_peak_bytes"):
             size: Any = getattr(chunk, name)
-            require(isinstance(size, int) and size >= 0, f"{chunk.key}: {name} is {size!r}, not a whole number")
-    require(len(keys) == len(listed), f"len(chunks()) is {len(listed):,}, but it has {len(keys):,} chunks")
-    for other, what in ((reader.chunks(), "asked again"), (subject.open().chunks(), "another instance")):
+            require(
+                isinstance(size, int) and size >= 0,
+                f"{chunk.key}: {name} is {size!r}, but must be an integer of at least 0",
+            )
+    require(len(keys) == len(listed), f"len(chunks()) is {len(listed):,}, but iterating gives {len(keys):,} chunks")
+    for other, what in ((reader.chunks(), "called again"), (subject.open().chunks(), "in another instance")):
         for first, second in zip_longest(listed, other):
-            require(first == second, f"{what}, chunks() gave {second} instead of {first}")
+            require(first == second, f"{what}, chunks() returned {second} instead of {first}")
 
 
 def rows(subject: Subject) -> None:
-    """Each chunk has the rows that it declares."""
+    """Each chunk has the declared number of rows."""
     reader = subject.open()
     for chunk in subject.sample(reader):
-        found = read_raw(reader, chunk).num_rows
-        require(found == chunk.rows, f"{chunk.key}: gave {found:,} rows, but declares {chunk.rows:,}")
+        count = read_raw(reader, chunk).num_rows
+        require(count == chunk.rows, f"{chunk.key}: {count:,} rows were read, but {chunk.rows:,} were declared")
 
 
 def types(subject: Subject) -> None:
-    """What is read has the types of the schema."""
+    """The columns of each chunk have the types of the schema."""
     reader = subject.open()
     for chunk in subject.sample(reader):
         for field in read_raw(reader, chunk).schema:
-            wanted = reader.schema.field(field.name).type
+            expected = reader.schema.field(field.name).type
             require(
-                field.type == wanted, f"{chunk.key}: column {field.name!r} is {field.type}, the schema says {wanted}"
+                field.type == expected,
+                f"{chunk.key}: column {field.name!r} is {field.type}, but the schema says {expected}",
             )
 
 
-# -- what is read --------------------------------------------------------------------------------------------------------
+# -- reading --------------------------------------------------------------------------------------------------------
 
 
 def projection(subject: Subject) -> None:
-    """The columns that were asked for, in the order asked: each alone, all reversed."""
+    """A read returns the requested columns in the requested order: each column alone, and all in reverse."""
     reader = subject.open()
     names = reader.schema.names
     for chunk in _few(subject.sample(reader)):
@@ -103,7 +110,7 @@ def projection(subject: Subject) -> None:
 
 
 def repeated(subject: Subject) -> None:
-    """The same chunk gives the same rows again, in another instance too."""
+    """A chunk gives the same rows when it is read again, also in another instance."""
     reader, other = subject.open(), subject.open()
     for chunk in subject.sample(reader):
         first = read_raw(reader, chunk)
@@ -112,24 +119,25 @@ def repeated(subject: Subject) -> None:
 
 
 def concurrent(subject: Subject) -> None:
-    """Eight threads read from one instance what one thread reads."""
+    """Eight threads that share one instance read the same as one thread."""
     reader = subject.open()
     names = reader.schema.names
-    wanted = [
+    expected = [
         (chunk, columns, read_raw(reader, chunk, columns))
         for chunk in sorted(subject.sample(reader), key=lambda c: c.decoded_bytes)[:4]
         for columns in (names, names[::-1], names[:1])
     ]
 
     def read_some(seed: int) -> None:
-        for chunk, columns, table in random.Random(seed).sample(wanted * _READS, _READS):
+        for chunk, columns, table in random.Random(seed).sample(expected * _READS, _READS):
             same(read_raw(reader, chunk, columns), table, f"{chunk.key}, read while others read")
 
     _in_threads(read_some)
 
 
 def _in_threads(work: Callable[[int], None]) -> None:
-    """Raise what one of the threads raised. They switch often, start together, and are given up after two minutes."""
+    """Run ``work`` on eight threads that start together and switch often. Raises the first exception, or CheckFailed if they
+    are not done after two minutes."""
     start, errors = threading.Barrier(_THREADS), []
 
     def one(number: int) -> None:
@@ -152,12 +160,14 @@ def _in_threads(work: Callable[[int], None]) -> None:
     for error in errors:
         raise error
     require(
-        not any(thread.is_alive() for thread in threads), f"{_THREADS} threads: not done in {_THREADS_SECONDS:.0f} s"
+        not any(thread.is_alive() for thread in threads),
+        f"reads on {_THREADS} threads did not end within {_THREADS_SECONDS:.0f} s",
     )
 
 
 def slices(subject: Subject) -> None:
-    """Streams give the rows of a read, in slices of at most so many rows, several side by side, some given up half-way."""
+    """A stream gives the same rows as a read, in slices of at most the given rows; also several streams at once, some of which
+    are closed half-way."""
     reader = streaming(subject.open())
     for chunk in _few(subject.sample(reader)):
         whole, columns = read_raw(reader, chunk), reader.schema.names
@@ -170,58 +180,59 @@ def slices(subject: Subject) -> None:
         beside = zip_longest(*(reader.stream(chunk, backward, 1 + chunk.rows // 3) for _ in range(2)))
         for parts in zip(*beside, strict=True):
             table = pa.concat_tables([table_of(part) for part in parts if part is not None])
-            same(table, whole.select(backward), f"{chunk.key}, two streams side by side")
+            same(table, whole.select(backward), f"{chunk.key}, two streams at once")
 
 
 def _joined(reader: Any, chunk: Chunk, columns: Sequence[str], size: int, what: str) -> pa.Table:
     parts = [table_of(part) for part in reader.stream(chunk, columns, size)]
-    require(max(part.num_rows for part in parts) <= size, f"{what}: a slice has more rows")
+    require(max(part.num_rows for part in parts) <= size, f"{what}: a slice has more rows than that")
     return pa.concat_tables(parts)
 
 
 def streaming(reader: Reader) -> Any:
+    """The reader, if it has streams. Raises Skipped otherwise."""
     if not isinstance(reader, Streams):
-        raise Skipped("the reader does not claim it: it has no stream and stream_peak_bytes")
+        raise Skipped("the reader has no streams: it does not define stream and stream_peak_bytes")
     return reader
 
 
 def _few(chosen: Sequence[Chunk]) -> list[Chunk]:
-    """The first and the last."""
+    """The first and the last of some chunks."""
     return [chosen[0], *chosen[1:][-1:]]
 
 
-# -- where it goes -------------------------------------------------------------------------------------------------------
+# -- other processes -------------------------------------------------------------------------------------------------------
 
 
 def pickling(subject: Subject) -> None:
-    """A copy made by pickle, before and after a read, is the same reader."""
+    """A pickled copy, made before or after a read, behaves like the reader."""
     reader = subject.open()
     early = pickle.loads(pickle.dumps(reader))
     chunk = subject.sample(reader)[0]
-    wanted = read_raw(reader, chunk)
+    expected = read_raw(reader, chunk)
     for copy, when in ((early, "before"), (pickle.loads(pickle.dumps(reader)), "after")):
-        require(copy.schema == reader.schema, f"pickled {when} a read, the copy has another schema")
-        require(list(copy.chunks()) == list(reader.chunks()), f"pickled {when} a read, the copy has other chunks")
-        same(read_raw(copy, chunk), wanted, f"{chunk.key}, read by a copy that was pickled {when} a read")
+        require(copy.schema == reader.schema, f"a copy that was pickled {when} a read has another schema")
+        require(list(copy.chunks()) == list(reader.chunks()), f"a copy that was pickled {when} a read has other chunks")
+        same(read_raw(copy, chunk), expected, f"{chunk.key}, read by a copy that was pickled {when} a read")
 
 
 def other_process(subject: Subject) -> None:
-    """A fresh process, to which the reader was sent, reads the same."""
-    found = subject.findings
-    if found.problem is not None and "cannot be pickled" in found.problem:
-        raise Skipped(found.problem)
-    require(found.problem is None, f"{found.problem}")
-    require(found.digests == found.expected, "a fresh process, to which the reader was sent, reads other values")
+    """A new process reads the same with a pickled reader."""
+    findings = subject.findings
+    if findings.problem is not None and "cannot be pickled" in findings.problem:
+        raise Skipped(findings.problem)
+    require(findings.problem is None, f"{findings.problem}")
+    require(findings.digests == findings.expected, "a new process reads other values with the pickled reader")
 
 
-# -- what it is called, and what goes wrong ------------------------------------------------------------------------------
+# -- fingerprint and errors ------------------------------------------------------------------------------
 
 
 def fingerprint(subject: Subject) -> None:
-    """The same when asked again, in another instance, in a copy and in a fresh process."""
+    """The fingerprint is the same for every call, instance and pickled copy."""
     reader = subject.open()
     first = claimed_fingerprint(reader)
-    require(reader.fingerprint() == first, "asked again, fingerprint() gave another one")
+    require(reader.fingerprint() == first, "called again, fingerprint() returned another value")
     require(subject.open().fingerprint() == first, "another instance has another fingerprint")
     with _unless_unpicklable():
         require(pickle.loads(pickle.dumps(reader)).fingerprint() == first, "a pickled copy has another fingerprint")
@@ -229,7 +240,7 @@ def fingerprint(subject: Subject) -> None:
 
 @contextmanager
 def _unless_unpicklable() -> Iterator[None]:
-    """That a reader cannot be pickled is said by the check of that."""
+    """Ignore that a reader cannot be pickled, which the check ``pickling`` reports."""
     try:
         yield
     except (pickle.PicklingError, TypeError, AttributeError):
@@ -237,21 +248,24 @@ def _unless_unpicklable() -> Iterator[None]:
 
 
 def claimed_fingerprint(reader: Reader) -> str:
-    """Raises Skipped where the reader has none."""
-    found = reader.fingerprint()
-    if found is None:
-        raise Skipped("the reader has no fingerprint: what a run has read cannot be recognised again")
-    return found
+    """The fingerprint of a reader. Raises Skipped if it has none."""
+    fingerprint = reader.fingerprint()
+    if fingerprint is None:
+        raise Skipped("the reader has no fingerprint, so a run cannot tell whether its data are still the same")
+    return fingerprint
 
 
 _ABSENT = "no such column"
 
 
 def unknown_column(subject: Subject) -> None:
-    """To read a column that is not there is a KeyError (ColumnError is one) that names it."""
+    """Reading a column that does not exist raises a KeyError (such as ColumnError) that names it."""
     reader = subject.open()
     error = _refusal(reader, subject.sample(reader)[0])
-    require(isinstance(error, KeyError), f"reading column {_ABSENT!r} raised {type(error).__name__}, not a KeyError")
+    require(
+        isinstance(error, KeyError),
+        f"reading column {_ABSENT!r} raised {type(error).__name__}, but must raise a KeyError",
+    )
     require(_ABSENT in str(error), f"reading column {_ABSENT!r} raised an error that does not name it: {error}")
 
 
@@ -261,18 +275,18 @@ def _refusal(reader: Reader, chunk: Chunk) -> Exception:
             pass
     except Exception as error:
         return error
-    raise CheckFailed(f"{chunk.key}: reading column {_ABSENT!r} raised nothing")
+    raise CheckFailed(f"{chunk.key}: reading column {_ABSENT!r} raised no error")
 
 
 def after_failure(subject: Subject) -> None:
-    """A read that failed leaves the reader as it was."""
+    """The reader works as before after a read that failed."""
     reader = subject.open()
     chunk = subject.sample(reader)[0]
-    wanted = read_raw(subject.open(), chunk)
+    expected = read_raw(subject.open(), chunk)
     for _ in range(3):
         _refusal(reader, chunk)
         try:
-            found = read_raw(reader, chunk)
+            table = read_raw(reader, chunk)
         except Exception as error:
             raise CheckFailed(f"{chunk.key}: after a read that failed: {type(error).__name__}: {error}") from error
-        same(found, wanted, f"{chunk.key}, after a read that failed")
+        same(table, expected, f"{chunk.key}, after a read that failed")

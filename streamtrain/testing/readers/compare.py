@@ -1,4 +1,4 @@
-"""Whether two pieces of data have the same rows."""
+"""Compare the rows of two tables."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["difference", "plain", "read_raw", "table_of"]
 
 
 def table_of(data: Any) -> pa.Table:
-    """What a reader returned, as a table, unchecked; without columns where it gave no batch at all."""
+    """The data that a reader returned, as a table, without any check. It has no columns if there was no batch."""
     batches = list(as_batches(data))
     return pa.Table.from_batches(batches, None if batches else pa.schema([]))
 
 
 def read_raw(reader: Reader, chunk: Chunk, columns: list[str] | None = None) -> pa.Table:
-    """What a reader gives for a chunk, unchecked. columns: all of them by default."""
+    """Read a chunk without any check. columns: all by default."""
     return table_of(reader.read(chunk, reader.schema.names if columns is None else columns))
 
 
 def plain(table: pa.Table) -> dict[str, list[Any]]:
-    """The values of each column as Python objects, columns by name.
+    """The values of each column as Python lists, columns sorted by name.
 
     >>> plain(pa.table({"b": [1, None], "a": pa.array(["x", "y"]).dictionary_encode()}))
     {'a': ['x', 'y'], 'b': [1, None]}
@@ -33,19 +33,19 @@ def plain(table: pa.Table) -> dict[str, list[Any]]:
     return {name: table.column(name).to_pylist() for name in sorted(table.column_names)}
 
 
-def difference(found: pa.Table, wanted: pa.Table) -> str | None:
-    """What differs first between two tables that should have the same columns and values; None where nothing does. How
-    they are cut, and which dictionary text was encoded with, does not matter; a NaN is the same as another.
+def difference(actual: pa.Table, expected: pa.Table) -> str | None:
+    """Describe the first difference in columns and values between two tables; None if there is none. Batches and dictionaries
+    may differ, and all NaNs are equal.
 
     >>> difference(pa.table({"x": [1.0, 2.0]}), pa.table({"x": [1.0, 3.0]}))
     "column 'x', row 1: 2.0 instead of 3.0"
     """
-    if found.column_names != wanted.column_names:
-        return f"columns {found.column_names} instead of {wanted.column_names}"
-    if found.num_rows != wanted.num_rows:
-        return f"{found.num_rows:,} rows instead of {wanted.num_rows:,}"
-    for name in found.column_names:
-        a, b = (_decoded(table.column(name)) for table in (found, wanted))
+    if actual.column_names != expected.column_names:
+        return f"columns {actual.column_names} instead of {expected.column_names}"
+    if actual.num_rows != expected.num_rows:
+        return f"{actual.num_rows:,} rows instead of {expected.num_rows:,}"
+    for name in actual.column_names:
+        a, b = (_decoded(table.column(name)) for table in (actual, expected))
         if a.type != b.type:
             return f"column {name!r}: type {a.type} instead of {b.type}"
         if not a.equals(b) and (row := _first_difference(a, b)) is not None:
@@ -58,7 +58,7 @@ def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _first_difference(a: pa.ChunkedArray, b: pa.ChunkedArray) -> int | None:
-    """Only for columns that Arrow calls unequal: it also does where there is a NaN."""
+    """The first row in which two columns differ. Arrow itself takes a NaN for unequal to another."""
     for row, (x, y) in enumerate(zip(a.to_pylist(), b.to_pylist(), strict=True)):
         if x != y and not _nan_alike(x, y):
             return row

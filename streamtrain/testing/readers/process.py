@@ -1,7 +1,7 @@
-"""A reader in a process of its own: whether it travels there, and what its reads take, where nothing else does.
+"""Run a reader in a new process: to check that it can be sent there, and to measure the memory of its reads alone.
 
-``python -m streamtrain.testing.readers.process`` is that process: a pickle on stdin, JSON on the last line of stdout. It finds
-modules where the calling process found them.
+The process is ``python -m streamtrain.testing.readers.process``. It takes a pickle on stdin, and prints JSON on the last line
+of stdout. It imports modules from where the calling process has imported them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from streamtrain.memory.process import peak_bytes, release_freed_memory, reset_p
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, Reader, Streams
 
-__all__ = ["Findings", "digest", "in_fresh_process"]
+__all__ = ["CallerModules", "Findings", "digest", "in_fresh_process"]
 
 _TIMEOUT_SECONDS = 300.0
-_SHOWN_ROWS = 500  # at either end of a chunk
+_SHOWN_ROWS = 500  # at each end of a chunk
 _SLICE_ROWS = 1024
 _SMALL_BYTES = 2_000_000
 
 
 class Findings(NamedTuple):
-    """What a fresh process found. problem: what kept it from finding anything, or None. read, stream: bytes declared and
-    measured; None where they cannot be."""
+    """The findings of a new process.
+
+    problem: why it found nothing, or None. digests, expected: a hash of each chunk, from the new process and from this one.
+    read, stream: the declared and the measured bytes; None if they cannot be measured.
+    """
 
     problem: str | None
     fingerprint: str | None = None
@@ -42,7 +45,7 @@ class Findings(NamedTuple):
 
 
 def digest(reader: Reader, chunk: Chunk) -> str:
-    """A hash of the number of rows, and of the first and last 500 of them."""
+    """A hash of the number of rows, and of the first and last 500 rows."""
     parts = [batch for batch in as_batches(reader.read(chunk, reader.schema.names)) if batch.num_rows]
     rows = sum(part.num_rows for part in parts)
     ends = [part.slice(0, _SHOWN_ROWS).to_pylist() for part in parts[:1]]
@@ -51,27 +54,27 @@ def digest(reader: Reader, chunk: Chunk) -> str:
 
 
 def in_fresh_process(reader: Reader, chunks: Sequence[Chunk], small: Reader | None) -> Findings:
-    """Read chunks elsewhere. small: a reader of the same kind and few data, whose reads bring in what is needed once."""
+    """Read chunks in a new process. small: a reader of the same kind with few data, which is read first as a warm-up."""
     try:
         work = pickle.dumps((reader, list(chunks), small))
     except Exception as error:
         return Findings(f"the reader cannot be pickled: {type(error).__name__}: {error}")
     files = {name: module.__file__ for name, module in list(sys.modules.items()) if getattr(module, "__file__", None)}
-    order = pickle.dumps({"path": sys.path, "files": files, "work": work})
+    task = pickle.dumps({"path": sys.path, "files": files, "work": work})
     command = [sys.executable, "-m", "streamtrain.testing.readers.process"]
     try:
-        done = subprocess.run(command, input=order, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS)
+        done = subprocess.run(command, input=task, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
-        return Findings(f"a fresh process was not done with {len(chunks)} chunks after {_TIMEOUT_SECONDS:.0f} s")
+        return Findings(f"a new process did not read {len(chunks)} chunks within {_TIMEOUT_SECONDS:.0f} s")
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
-        return Findings(f"a fresh process ended with {done.returncode}; it said: {said[-1]}")
-    found = json.loads(done.stdout.decode().strip().splitlines()[-1])
-    return Findings(None, expected=[digest(reader, chunk) for chunk in chunks], **found)
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        return Findings(f"a new process ended with exit code {done.returncode}: {lines[-1]}")
+    findings = json.loads(done.stdout.decode().strip().splitlines()[-1])
+    return Findings(None, expected=[digest(reader, chunk) for chunk in chunks], **findings)
 
 
-class _AsThere(importlib.abc.MetaPathFinder):
-    """Finds modules of which only the calling process knows where they are; what stands above them is empty."""
+class CallerModules(importlib.abc.MetaPathFinder):
+    """Finds modules whose files only the calling process knows. Their parent packages are empty."""
 
     def __init__(self, files: dict[str, str]) -> None:
         self._files = files
@@ -79,7 +82,7 @@ class _AsThere(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         if name in self._files:
             return importlib.util.spec_from_file_location(name, self._files[name])
-        if any(known.startswith(f"{name}.") for known in self._files):
+        if any(module.startswith(f"{name}.") for module in self._files):
             return importlib.machinery.ModuleSpec(name, None, is_package=True)
         return None
 
@@ -95,7 +98,7 @@ def _measured(declared: int, work: Callable[[], object]) -> list[int] | None:
 
 def _stream(reader: Any, chunk: Chunk, columns: Sequence[str]) -> None:
     for part in reader.stream(chunk, columns, _SLICE_ROWS):
-        last = part  # one slice is held while the next is made
+        last = part  # hold a slice while the next is read
     del last
 
 
@@ -108,25 +111,26 @@ def _warm_up(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> None:
 def _find(reader: Reader, chunks: list[Chunk], small: Reader | None) -> dict[str, Any]:
     names = reader.schema.names
     largest, smallest = (f(chunks, key=lambda c: c.read_peak_bytes) for f in (max, min))
-    found: dict[str, Any] = {}
+    findings: dict[str, Any] = {}
     with steady_allocators():
         if small is not None:
             _warm_up(small, small.chunks()[0], names)
         else:
-            little = smallest.decoded_bytes <= max(_SMALL_BYTES, largest.decoded_bytes / 4)
-            _warm_up(reader, smallest, names if little else names[:1])
-        found["read"] = _measured(largest.read_peak_bytes, lambda: reader.read(largest, names))
+            is_small = smallest.decoded_bytes <= max(_SMALL_BYTES, largest.decoded_bytes / 4)
+            _warm_up(reader, smallest, names if is_small else names[:1])
+        findings["read"] = _measured(largest.read_peak_bytes, lambda: reader.read(largest, names))
         if isinstance(reader, Streams):
             declared = reader.stream_peak_bytes(largest, _SLICE_ROWS)
-            found["stream"] = _measured(declared, lambda: _stream(reader, largest, names))
-    return found | {"fingerprint": reader.fingerprint(), "digests": [digest(reader, chunk) for chunk in chunks]}
+            findings["stream"] = _measured(declared, lambda: _stream(reader, largest, names))
+    return findings | {"fingerprint": reader.fingerprint(), "digests": [digest(reader, chunk) for chunk in chunks]}
 
 
 def main() -> None:
-    order = pickle.load(sys.stdin.buffer)
-    sys.path[:] = order["path"]
-    sys.meta_path.append(_AsThere(order["files"]))
-    print("\n" + json.dumps(_find(*pickle.loads(order["work"]))))
+    """Carry out the task on stdin."""
+    task = pickle.load(sys.stdin.buffer)
+    sys.path[:] = task["path"]
+    sys.meta_path.append(CallerModules(task["files"]))
+    print("\n" + json.dumps(_find(*pickle.loads(task["work"]))))
 
 
 if __name__ == "__main__":

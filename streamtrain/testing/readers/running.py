@@ -1,4 +1,4 @@
-"""The list of all checks, and how they are run without pytest."""
+"""The list of all checks, and a runner without pytest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject
 
 __all__ = ["CHECKS", "Checks", "Result", "check_reader", "run_checks"]
 
-#: every check, in the order in which they are run and shown
+#: all checks, in the order in which they run
 CHECKS: tuple[Callable[[Subject], str | None], ...] = (
     checks.members, checks.chunks, checks.rows, checks.types, written.all_rows, written.one_row, written.empty,
     written.nulls, checks.projection, checks.repeated, checks.concurrent, checks.slices, checks.pickling,
@@ -32,7 +32,7 @@ _IN_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found. outcome: ``ok``, ``warning``, ``skipped`` or ``FAILED``; detail: why, empty where it is ok."""
+    """The result of a check. outcome: ``ok``, ``warning``, ``skipped`` or ``FAILED``. detail: the reason; "" if ok."""
 
     check: str
     outcome: str
@@ -41,9 +41,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks of a reader: iterate for the results, each of which is made when it is asked for.
+    """The checks of a reader. Iterate to run them one by one.
 
-    chunks: how many the reader has; None where it does not tell. chunks_checked: how many of them a check looks at.
+    chunks: the number of chunks of the reader; None if ``chunks()`` fails. chunks_checked: how many of them a check reads.
     """
 
     subject: Subject
@@ -55,29 +55,29 @@ class Checks:
 
 
 def check_reader(target: Any, *, most_chunks: int = 16, all: bool = False) -> Checks:
-    """Check whether a reader keeps the contract, with each check that needs no other data.
+    """Check whether a reader keeps the contract, with all checks that need no other data.
 
     Parameters
     ----------
     target : Any
-        What `open_reader` takes; ``"module:name"`` of a class or function that makes a reader when it is called without
-        arguments; or that class or function.
+        Data as for `open_reader`; or a class or function that makes a reader without arguments, or its name
+        ``"module:name"``.
     most_chunks : int
-        How many chunks a check reads, spread over the data.
+        The number of chunks that a check reads, spread evenly over the data.
     all : bool
         Whether every check reads all chunks.
 
     Returns
     -------
     Checks
-        Iterate for a `Result` of each check as it is done; ``chunks_checked`` of ``chunks`` are looked at.
+        Iterate to run the checks; each gives a `Result`. ``chunks_checked`` of ``chunks`` are read.
 
     Raises
     ------
     UsageError
-        For a target that cannot be.
+        If the target has no meaning, or ``most_chunks`` is less than 1.
     DataError
-        Where opening it fails.
+        If the reader cannot be opened.
 
     Examples
     --------
@@ -92,14 +92,14 @@ def check_reader(target: Any, *, most_chunks: int = 16, all: bool = False) -> Ch
     reader = open_it()
     try:
         chunks = len(reader.chunks())
-    except Exception:  # of the reader's own code: the check of the chunks tells
+    except Exception:  # the check of the chunks will report it
         return Checks(Subject(open_it, most_chunks=most_chunks), None, 0)
     checked = chunks if all else min(chunks, most_chunks)
     return Checks(Subject(open_it, most_chunks=max(1, checked)), chunks, checked)
 
 
 def run_checks(subject: Subject) -> Iterator[Result]:
-    """The results of all checks, one by one."""
+    """Run all checks, and yield their results one by one."""
     for check in CHECKS:
         try:
             warning = check(subject)
@@ -108,7 +108,7 @@ def run_checks(subject: Subject) -> Iterator[Result]:
             yield Result(check.__name__, "skipped", str(error))
         except CheckFailed as error:
             yield Result(check.__name__, "FAILED", str(error))
-        except (Exception, SystemExit) as error:  # of the reader's own code
+        except (Exception, SystemExit) as error:  # raised by the reader
             yield Result(check.__name__, "FAILED", f"{type(error).__name__}: {error}")
 
 
@@ -128,7 +128,7 @@ def _calling(make: Callable[[], Any], name: str) -> Callable[[], Reader]:
             raise
         except (Exception, SystemExit) as error:
             raise DataError(
-                f"{name}: called without arguments it raised {type(error).__name__}: {error}; name a class or function "
+                f"{name}: calling it without arguments raised {type(error).__name__}: {error}: give a class or function "
                 "that needs none"
             ) from error
 
@@ -140,9 +140,11 @@ def _imported(target: str) -> Callable[[], Any]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module), name)
+        target_object = getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:
         raise DataError(f"{target}: cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise UsageError(f"{target}: is a {type(found).__name__}: name a class or a function that makes a reader")
-    return found  # type: ignore[no-any-return]
+    if not callable(target_object):
+        raise UsageError(
+            f"{target}: is of type {type(target_object).__name__}: give a class or function that makes a reader"
+        )
+    return target_object  # type: ignore[no-any-return]

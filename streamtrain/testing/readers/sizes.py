@@ -1,4 +1,4 @@
-"""The checks of declared bytes; as in `checks`."""
+"""Checks of the declared bytes. See `checks`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from streamtrain.testing.readers.subject import Skipped, Subject
 
 __all__ = ["FLOOR_BYTES", "decoded_bytes", "read_peak", "stream_peak"]
 
-FLOOR_BYTES = 4_000_000  # below it what is measured is the process itself
-_GENEROUS = 4  # times what is measured
-_SLACK = 1.25  # padding, and the bits that tell which values are null
+FLOOR_BYTES = 4_000_000  # smaller amounts cannot be told from noise of the process
+_GENEROUS = 4  # a declaration above this multiple of the measured bytes is a warning
+_SLACK = 1.25  # for padding, and the bits that mark nulls
 
 
 def decoded_bytes(subject: Subject) -> str | None:
-    """``decoded_bytes`` is what all columns take as Arrow; where there is text, an estimate."""
+    """``decoded_bytes`` are the bytes of all columns in Arrow; an estimate if there is text."""
     reader = subject.open()
     text = [f.name for f in reader.schema if not _has_fixed_width(f.type)]
     for chunk in subject.sample(reader):
-        found = read_raw(reader, chunk).nbytes
-        message = f"{chunk.key}: takes {format_bytes(found)} decoded, but declares {format_bytes(chunk.decoded_bytes)}"
-        if found > _SLACK * chunk.decoded_bytes + 1024 * len(reader.schema):
+        size = read_raw(reader, chunk).nbytes
+        message = f"{chunk.key}: has {format_bytes(size)} decoded, but declares {format_bytes(chunk.decoded_bytes)}"
+        if size > _SLACK * chunk.decoded_bytes + 1024 * len(reader.schema):
             require(bool(text), message)
             return f"{message} (text in {text[0]!r}: an estimate)"
     return None
@@ -41,12 +41,12 @@ def _has_fixed_width(kind: pa.DataType) -> bool:
 
 
 def read_peak(subject: Subject) -> str | None:
-    """``read_peak_bytes`` against what a read takes in a fresh process."""
+    """``read_peak_bytes``, compared with the memory of a read in a new process."""
     return _peak(subject, "read", "a read of the largest chunk", "read_peak_bytes")
 
 
 def stream_peak(subject: Subject) -> str | None:
-    """``stream_peak_bytes`` against what an open stream takes in a fresh process."""
+    """``stream_peak_bytes``, compared with the memory of an open stream in a new process."""
     streaming(subject.open())
     return _peak(subject, "stream", "a stream of the largest chunk", "stream_peak_bytes")
 
@@ -56,11 +56,11 @@ def _peak(subject: Subject, which: str, what: str, member: str) -> str | None:
         raise Skipped(subject.findings.problem)
     sizes: list[int] | None = getattr(subject.findings, which)
     if sizes is None:
-        raise Skipped("memory can be measured on Linux only")
+        raise Skipped("memory can only be measured on Linux")
     declared, measured = sizes
-    took = f"{what} took {format_bytes(max(0, measured))}, {member} declares {format_bytes(declared)}"
+    took = f"{what} took {format_bytes(max(0, measured))}, and {member} declares {format_bytes(declared)}"
     require(measured <= declared + FLOOR_BYTES, took)
     if max(declared, measured) < FLOOR_BYTES:
-        raise Skipped(f"{took}: below {format_bytes(FLOOR_BYTES)} it cannot be told from the process itself")
+        raise Skipped(f"{took}: less than {format_bytes(FLOOR_BYTES)} cannot be measured reliably")
     generous = declared > _GENEROUS * max(measured, FLOOR_BYTES)
-    return f"{took}: fewer reads than could run side by side" if generous else None
+    return f"{took}: because of that, fewer reads run at once than could" if generous else None

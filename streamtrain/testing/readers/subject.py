@@ -1,4 +1,4 @@
-"""What the checks are run on: a reader that can be opened again and again, and a way to write data for it."""
+"""The subject of the checks: a reader that can be opened many times, and a way to write data for it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _SHORT_ROWS = 1000
 
 
 class CheckFailed(AssertionError):
-    """A reader does not keep the contract; the message says in what."""
+    """A reader breaks the contract; the message says how."""
 
 
 class ReaderWarning(UserWarning):
-    """A reader keeps the contract, but badly."""
+    """A reader keeps the contract, but could do better."""
 
 
 class Skipped(SkipTest):
-    """A check of something that the reader does not claim, or that cannot be checked here; the message says why. (pytest
-    takes unittest's exception as its own.)"""
+    """A check does not apply to the reader, or cannot be made here; the message says why. (pytest accepts the exception of
+    unittest.)"""
 
 
 @dataclass
 class Writer:
     """Writes data without the reader under test, so that a wrong read cannot hide behind a wrong write.
 
-    root: a folder to write in. make: writes a table into an empty folder, gives what `open` opens. table: some rows of the
-    kind that the format can hold. large_rows: of the data that memory is measured with. damage: makes what was written in
-    a folder unreadable, at least in part; None where nobody said how. nulls: whether the format has them.
+    root: a folder to write in. make: writes a table into an empty folder, and returns the target for `open`. table: makes a
+    table of so many rows that the format can store. large_rows: the number of rows for measuring memory. damage: makes the
+    files in a folder unreadable, at least in part; None if undefined. nulls: whether the format has nulls.
     """
 
     root: Path
@@ -52,17 +52,18 @@ class Writer:
     _made: int = 0
 
     def folder(self) -> Path:
-        """A new empty folder."""
+        """Make a new empty folder."""
         self._made += 1
         path = self.root / str(self._made)
         path.mkdir()
         return path
 
     def write(self, table: pa.Table) -> Any:
-        """A target with these rows."""
+        """Write a table, and return its target."""
         return self.make(self.folder(), table)
 
     def reader(self, table: pa.Table) -> Reader:
+        """Write a table, and open a reader for it."""
         return self.open(self.write(table))
 
 
@@ -70,8 +71,8 @@ class Writer:
 class Subject:
     """A reader under test.
 
-    open: a new reader of the same data, at every call. writer: None where data cannot be written (there is only a URL).
-    most_chunks: so many chunks are read by a check, spread over the data, where there are more.
+    open: makes a new reader of the same data with every call. writer: None if data cannot be written, as for a URL.
+    most_chunks: the most chunks that a check reads, spread evenly over the data.
     """
 
     open: Callable[[], Reader]
@@ -80,28 +81,28 @@ class Subject:
 
     @classmethod
     def of(cls, writer: Writer) -> Subject:
-        """What the writer writes, in a few rows."""
+        """A subject with a few rows from a writer."""
         target = writer.write(writer.table(_SHORT_ROWS))
         return cls(lambda: writer.open(target), writer)
 
     def writes(self) -> Writer:
-        """The writer. Raises Skipped where there is none."""
+        """The writer. Raises Skipped if there is none."""
         if self.writer is None:
-            raise Skipped("needs data that it writes: see streamtrain.testing.ReaderTests")
+            raise Skipped("this check must write data: use streamtrain.testing.ReaderTests")
         return self.writer
 
     def sample(self, reader: Reader) -> list[Chunk]:
-        """Chunks with rows, spread over the data, the first and the last among them. Raises Skipped where there is none."""
+        """Chunks that are not empty, spread evenly from the first to the last. Raises Skipped if there are none."""
         chunks = reader.chunks()
-        places = np.unique(np.linspace(0, max(0, len(chunks) - 1), min(len(chunks), self.most_chunks)).astype(int))
-        found = [chunk for chunk in (chunks[int(i)] for i in places) if chunk.rows]
-        if not found:
-            raise Skipped("there are no rows")
-        return found
+        numbers = np.unique(np.linspace(0, max(0, len(chunks) - 1), min(len(chunks), self.most_chunks)).astype(int))
+        sample = [chunk for chunk in (chunks[int(i)] for i in numbers) if chunk.rows]
+        if not sample:
+            raise Skipped("the data have no rows")
+        return sample
 
     @cached_property
     def findings(self) -> Findings:
-        """What a fresh process finds, of larger data where they can be written. Raises CheckFailed, Skipped."""
+        """The findings of a new process, with larger data if they can be written. Raises CheckFailed, Skipped."""
         reader, small = self.open(), None
         if self.writer is not None:
             reader, small = self.writer.reader(self.writer.table(self.writer.large_rows)), reader

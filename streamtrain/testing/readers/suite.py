@@ -1,4 +1,4 @@
-"""The checks as a class for pytest. It imports no pytest: tests are methods, skips are unittest's."""
+"""The checks as a test class for pytest. It works without importing pytest: tests are methods, and skips are from unittest."""
 
 from __future__ import annotations
 
@@ -20,39 +20,41 @@ __all__ = ["ReaderTests"]
 
 
 class ReaderTests:
-    """The conformance suite of a reader. Subclass it in a test module, say how data are written, inherit the tests::
+    """The test suite for a reader. Subclass it in a test module, define how data are written, and inherit the tests::
 
         class TestBoxes(ReaderTests):
             def make(self, folder, table):
                 write_boxes(folder / "data.boxes", table.to_pydict())  # not with the reader under test
                 return f"boxes://{folder}/data.boxes"
 
-    ``make`` is all that is needed. Override also
+    Only ``make`` is required. You can also override
 
-    - ``open(target)`` where a target is not opened by `streamtrain.open_reader`;
-    - ``table(rows)`` where the format cannot hold whole numbers, numbers and text; its rows should differ, and the first
-      of a table of more rows should be those of one of fewer;
-    - ``damage(folder)``, to have damaged data checked: change what ``make`` wrote there so that it cannot be read;
-    - ``nulls = False`` where the format has none;
-    - ``large_rows``, of the data with which memory is measured: a chunk of them should take 10 MB or more.
+    - ``open(target)``, if `streamtrain.open_reader` does not open the target;
+    - ``table(rows)``, if the format cannot store integers, floats and text. All rows should differ, and a longer table should
+      begin with the rows of a shorter one;
+    - ``damage(folder)``, to check damaged data: change the files that ``make`` wrote so that they cannot be read;
+    - ``nulls = False``, if the format has no nulls;
+    - ``large_rows``, the number of rows for measuring memory: a chunk should take 10 MB or more.
 
-    A test that does not apply is removed with ``test_nulls = None`` and a reason beside it.
+    Remove a test that does not apply with ``test_nulls = None``, and say why in a comment.
     """
 
     nulls: ClassVar[bool] = True
     large_rows: ClassVar[int] = 500_000
 
     def make(self, folder: Path, table: pa.Table) -> Any:
-        """Write a table into an empty folder, and give what ``open`` opens: a path, a URL, or a reader. A path or URL with
-        the folder in it is also tried with a copy of the folder."""
-        raise NotImplementedError(f"{type(self).__name__} must say how data are written: def make(self, folder, table)")
+        """Write a table into an empty folder, and return the target for ``open``: a path, a URL, or a reader. If a path or
+        URL contains the folder, a copy of the folder is checked as well."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define how data are written: def make(self, folder, table)"
+        )
 
     def open(self, target: Any) -> Reader:
-        """A new reader of what ``make`` gave."""
+        """A new reader for the target that ``make`` returned."""
         return open_reader(target)
 
     def table(self, rows: int) -> pa.Table:
-        """Some rows of what the format can hold."""
+        """A table of so many rows that the format can store."""
         number = np.arange(rows)
         label = pa.array([f"row {i % 7}" for i in range(rows)], pa.string())
         return pa.table({"number": number, "size": number % 1000 / 8 - 50.5, "label": label})

@@ -1,5 +1,5 @@
-"""Readers around another reader, that misbehave on purpose or watch. Thread-safe and picklable where the inner one is; they
-stream where it does, and have what else it has.
+"""Wrappers of a reader that make it misbehave on purpose, or count its reads. They are thread-safe and picklable if the inner
+reader is, and have all its other attributes, streams included.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["CorruptReader", "CountingReader", "FlakyReader", "SlowReader"]
 
 
 class _Wrapper:
-    """Passes everything on. `_before` is called before each read and when a stream is opened, `_after` with what a read
-    gave and with every slice."""
+    """Passes all calls on to a reader. `_before` is called before each read or stream, `_after` with the result of a read and
+    with every slice, `_done` at the end of a read or stream."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -30,12 +30,14 @@ class _Wrapper:
         self._offer_streams()
 
     def _offer_streams(self) -> None:
-        if isinstance(self.reader, Streams):  # in the instance: a class that had them would always claim them
+        if isinstance(
+            self.reader, Streams
+        ):  # set on the instance, because a class with these methods would always claim to have streams
             self.stream = self._stream
             self.stream_peak_bytes = self.reader.stream_peak_bytes
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "reader":  # not there yet: a copy is being made
+        if name.startswith("_") or name == "reader":  # not set yet, because a copy is being made
             raise AttributeError(name)
         return getattr(self.reader, name)
 
@@ -81,10 +83,10 @@ class _Wrapper:
 
 
 class FlakyReader(_Wrapper):
-    """Fails the first reads of some chunks, then works.
+    """A reader whose first reads of some chunks fail.
 
-    failures: how many reads of each chosen chunk fail. chunks: the keys of these chunks; by default ``share`` of all,
-    chosen by ``seed`` and key alone. error: makes the error of a message.
+    failures: the number of reads of each of these chunks that fail. chunks: the keys of these chunks; by default a random
+    ``share`` of all, which depends on ``seed`` and key alone. error: makes the exception from a message.
 
     >>> from streamtrain import open_reader
     >>> reader = FlakyReader(open_reader({"x": [1.0, 2.0]}), failures=1)
@@ -101,7 +103,7 @@ class FlakyReader(_Wrapper):
     ) -> None:  # fmt: skip
         super().__init__(reader)
         if failures < 0 or not 0 <= share <= 1:
-            raise UsageError(f"failures={failures}, share={share}: must be at least 0, and from 0 to 1")
+            raise UsageError(f"failures={failures}, share={share}: failures must be at least 0, and share from 0 to 1")
         self.failures, self.share, self.seed, self.error = failures, share, seed, error
         self.keys = None if chunks is None else frozenset(chunks)
         self.failed: Counter[str] = Counter()
@@ -120,7 +122,7 @@ class FlakyReader(_Wrapper):
 
 
 class SlowReader(_Wrapper):
-    """Waits before it gives what was read: ``seconds`` for each read and each slice."""
+    """A reader that waits for ``seconds`` before it returns from a read, and before each slice of a stream."""
 
     def __init__(self, reader: Reader, seconds: float) -> None:
         super().__init__(reader)
@@ -144,10 +146,10 @@ _LIES: dict[str, Callable[[pa.Table], pa.Table]] = {
 
 
 class CorruptReader(_Wrapper):
-    """Gives something else than what was read, the same each time.
+    """A reader that returns wrong data, the same each time.
 
     lie: ``"fewer rows"``, ``"more rows"``, ``"other values"`` (the rows in reverse order), ``"other types"`` (text),
-    ``"other columns"`` (other names) or ``"no batch"`` (None). chunks: the keys of the chunks; all by default.
+    ``"other columns"`` (other names) or ``"no batch"`` (None). chunks: the keys of these chunks; all by default.
 
     >>> from streamtrain import open_reader
     >>> reader = CorruptReader(open_reader({"x": [1.0, 2.0]}), "other values")
@@ -158,7 +160,7 @@ class CorruptReader(_Wrapper):
     def __init__(self, reader: Reader, lie: str, *, chunks: Collection[str] | None = None) -> None:
         super().__init__(reader)
         if lie not in _LIES:
-            raise UsageError(f"lie={lie!r}: there are {', '.join(_LIES)}")
+            raise UsageError(f"lie={lie!r}: must be one of {', '.join(_LIES)}")
         self.lie, self.keys = lie, None if chunks is None else frozenset(chunks)
 
     def _after(self, chunk: Chunk, data: Any) -> Any:
@@ -166,8 +168,8 @@ class CorruptReader(_Wrapper):
 
 
 class CountingReader(_Wrapper):
-    """Counts: ``reads`` (streams opened included) by chunk key; ``rows`` and ``nbytes`` (Arrow's) that were given; how many
-    reads are under way (``now``), and the most that were at once (``most``).
+    """A reader that counts: ``reads`` by chunk key, streams included; the ``rows`` and Arrow bytes (``nbytes``) that it
+    returned; the reads that run ``now``, and the ``most`` that ran at once.
 
     >>> from streamtrain import open_reader
     >>> reader = CountingReader(open_reader({"x": [1.0, 2.0]}))

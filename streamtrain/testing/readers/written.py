@@ -1,4 +1,4 @@
-"""The checks that need data whose rows are known, and that are written without the reader; as in `checks`."""
+"""Checks with data of known rows, which are written without the reader. See `checks`."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _OLD_SECONDS = 86_400  # a modification time
 
 
 def all_rows(subject: Subject) -> None:
-    """The chunks, in order, hold every row that was written, once."""
+    """The chunks contain all written rows, once and in order."""
     writer = subject.writes()
     _same_as_written(writer, writer.table(1000))
 
 
 def one_row(subject: Subject) -> None:
-    """Data of one row."""
+    """Data of one row are read."""
     writer = subject.writes()
     _same_as_written(writer, writer.table(1))
 
 
 def empty(subject: Subject) -> None:
-    """Data of no rows: none are read, or they are refused with an error of streamtrain."""
+    """Data without rows have no rows, or opening them raises a StreamtrainError."""
     writer = subject.writes()
     target = writer.write(writer.table(1).slice(1))
     try:
         reader = writer.open(target)
-        found = sum(read_raw(reader, chunk).num_rows + chunk.rows for chunk in reader.chunks())
+        rows = sum(read_raw(reader, chunk).num_rows + chunk.rows for chunk in reader.chunks())
     except StreamtrainError:
         return
     except Exception as error:
         raise CheckFailed(
-            f"data of no rows: {type(error).__name__}: {error}: give no chunks, or a DataError"
+            f"data without rows: {type(error).__name__}: {error}: return no chunks, or raise a DataError"
         ) from error
-    require(found == 0, "data of no rows: rows were declared, or read")
+    require(rows == 0, "data without rows: rows were declared or read")
 
 
 def nulls(subject: Subject) -> None:
@@ -64,19 +64,18 @@ def nulls(subject: Subject) -> None:
 def _same_as_written(writer: Writer, table: pa.Table) -> None:
     reader = writer.reader(table)
     tables = [plain(read_raw(reader, chunk)) for chunk in reader.chunks() if chunk.rows]
-    wanted = plain(table)
-    require(
-        sorted(reader.schema.names) == list(wanted), f"columns {reader.schema.names}, but written were {list(wanted)}"
-    )
-    for name, values in wanted.items():
-        found = [value for part in tables for value in part[name]]
-        require(len(found) == len(values), f"{len(found):,} rows were read, but {len(values):,} were written")
-        for row, (value, written) in enumerate(zip(found, values, strict=True)):
-            require(value == written, f"column {name!r}, row {row:,}: read {value!r}, written was {written!r}")
+    expected = plain(table)
+    names = reader.schema.names
+    require(sorted(names) == list(expected), f"the reader has columns {names}, but {list(expected)} were written")
+    for name, values in expected.items():
+        read = [value for part in tables for value in part[name]]
+        require(len(read) == len(values), f"{len(read):,} rows were read, but {len(values):,} were written")
+        for row, (value, written) in enumerate(zip(read, values, strict=True)):
+            require(value == written, f"column {name!r}, row {row:,}: {value!r} was read, but {written!r} was written")
 
 
 def fingerprint_of_copy(subject: Subject) -> None:
-    """A copy of the data elsewhere, made at another time, has the same fingerprint."""
+    """A copy of the data in another place and with other file times has the same fingerprint."""
     writer = subject.writes()
     folder, table = writer.folder(), writer.table(_ROWS)
     target = writer.make(folder, table)
@@ -85,7 +84,7 @@ def fingerprint_of_copy(subject: Subject) -> None:
     if isinstance(target, (str, Path)) and str(folder) in str(target):
         shutil.copytree(folder, elsewhere)
         moved: Any = type(target)(str(target).replace(str(folder), str(elsewhere)))
-    else:  # not a path: written once more
+    else:  # not a path: write the data again
         elsewhere.mkdir()
         moved = writer.make(elsewhere, table)
     for path in elsewhere.rglob("*"):
@@ -95,7 +94,7 @@ def fingerprint_of_copy(subject: Subject) -> None:
 
 
 def fingerprint_of_other(subject: Subject) -> str | None:
-    """Other data have another fingerprint: more rows, a column of another name. Other values of the same size should."""
+    """Data with another row or another column name have another fingerprint. Other values of the same size should have one."""
     writer = subject.writes()
     table = writer.table(_ROWS)
     first = claimed_fingerprint(writer.reader(table))
@@ -103,20 +102,20 @@ def fingerprint_of_other(subject: Subject) -> str | None:
     def changed(other: pa.Table) -> bool:
         return claimed_fingerprint(writer.reader(other)) != first
 
-    require(changed(writer.table(_ROWS + 1)), "one row more, and the fingerprint is the same")
+    require(changed(writer.table(_ROWS + 1)), "the fingerprint is the same with one more row")
     names = table.column_names
     renamed = table.rename_columns([*names[:-1], f"{names[-1]}_2"])
-    require(changed(renamed), f"column {names[-1]!r} renamed, and the fingerprint is the same")
+    require(changed(renamed), f"the fingerprint is the same with another name for column {names[-1]!r}")
     if not changed(table.take(list(range(_ROWS))[::-1])):
-        return "the same values in reverse order have the same fingerprint: a change that keeps sizes goes unnoticed"
+        return "the fingerprint is the same with the rows in reverse: a change that keeps all sizes goes unnoticed"
     return None
 
 
 def damaged(subject: Subject) -> None:
-    """Damaged data are an error that names the chunk, or which of several files it was."""
+    """Reading damaged data raises a StreamtrainError that names the chunk, or the damaged file if there are several."""
     writer = subject.writes()
     if writer.damage is None:
-        raise Skipped("nobody said how to damage the data: ReaderTests.damage")
+        raise Skipped("how to damage the data is not defined: override ReaderTests.damage")
     folder, table = writer.folder(), writer.table(_ROWS)
     target = writer.make(folder, table)
     before = writer.open(target)
@@ -125,11 +124,11 @@ def damaged(subject: Subject) -> None:
     try:
         after = writer.open(target)
         readers.append((after, list(after.chunks())))
-    except StreamtrainError:  # it may refuse to open them
+    except StreamtrainError:  # opening may fail already
         pass
     for reader, chunks in readers:
-        failures = [found for chunk in chunks if (found := _failure(reader, chunk)) is not None]
-        require(bool(failures), f"damaged data were read without an error, from {chunks[0].key} on")
+        failures = [failure for chunk in chunks if (failure := _failure(reader, chunk)) is not None]
+        require(bool(failures), f"damaged data were read without an error, starting at {chunks[0].key}")
         for chunk, error in failures:
             require(isinstance(error, StreamtrainError), f"{chunk.key}: raised {type(error).__name__}: {error}")
             require(_names(error, chunk, folder), f"{chunk.key}: the error does not name it: {error}")
@@ -145,12 +144,12 @@ def _failure(reader: Reader, chunk: Chunk) -> tuple[Chunk, Exception] | None:
 
 
 def _names(error: Exception, chunk: Chunk, folder: Path) -> bool:
-    """By every word of its key, by the file in the key, or by one of several files."""
-    said = str(error)
+    """Whether an error names a chunk: by all words of its key, by the file in the key, or by one of several files."""
+    message = str(error)
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     if len(files) == 1:
         files = []
-    files += [file.partition("/")[2] for file in files]  # of a store that is a folder
+    files += [file.partition("/")[2] for file in files]  # of a store that is a folder itself
     files.append(chunk.key.rpartition(":")[0])
     words = set(re.findall(r"\w+", chunk.key))
-    return words <= set(re.findall(r"\w+", said)) or any(file and file in said for file in files)
+    return words <= set(re.findall(r"\w+", message)) or any(file and file in message for file in files)

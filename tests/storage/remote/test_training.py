@@ -164,7 +164,7 @@ def test_without_credentials_s3_says_which_to_set(store: int, monkeypatch: pytes
     with Proxy(store, Faults(status_of={"digits": 403})) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         began = time.monotonic()
-        with pytest.raises(DataError, match="no credentials in the environment: set AWS_ACCESS_KEY_ID"):
+        with pytest.raises(DataError, match="the environment has no credentials: set AWS_ACCESS_KEY_ID"):
             streamtrain.open_reader(f"s3://{BUCKET}/digits.parquet")
         assert time.monotonic() - began < PROMPT  # it is not tried again for a minute
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import decimal
 import tempfile
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make import rows_of, write_parquet, zarr_group
 
 import streamtrain
 from streamtrain import rechunk
@@ -29,19 +29,11 @@ from streamtrain.errors import (
     SchemaError,
     UsageError,
 )
-from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk
 from streamtrain.tools.rechunk import to_parquet
 
 CORPORA = Path(__file__).parents[3] / ".." / "shared" / "corpora"
 FILES = sorted(p for p in CORPORA.rglob("*.parquet") if p.is_file() and "large" not in p.name)
-
-
-def rows_of(path: str | Path) -> dict[str, list[Any]]:
-    """Every value, as our own reader reads it."""
-    reader = streamtrain.open_reader(str(path))
-    batches = [b for c in reader.chunks() for b in as_batches(reader.read(c, reader.schema.names))]
-    return {name: [v for b in batches for v in b.column(name).to_pylist()] for name in reader.schema.names}
 
 
 def parts(folder: str | Path) -> list[Path]:
@@ -61,23 +53,6 @@ def sizes_of(folder: str | Path) -> list[int]:
 
 def exact(rows: int, chunk_rows: int) -> list[int]:
     return [min(chunk_rows, rows - start) for start in range(0, rows, chunk_rows)]
-
-
-def write(path: Path, table: pa.Table, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, **options)
-    return path
-
-
-def group(path: Path, version: int = 3, attributes: dict[str, Any] | None = None, **arrays: Any) -> Path:
-    """A Zarr group; an array is its values, or keywords of create_array."""
-    made = zarr.create_group(path, zarr_format=version, attributes=attributes)  # type: ignore[arg-type]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, array in arrays.items():
-            options = array if isinstance(array, dict) else {"data": array, "chunks": (4, *array.shape[1:])}
-            made.create_array(name, config={"write_empty_chunks": True}, **options)
-    return path
 
 
 # -- the same rows, in exact chunks --------------------------------------------------------------------------------------
@@ -107,13 +82,13 @@ def test_any_sizes_and_formats(rows: int, files: int, chunk: int, chunk_rows: in
         path: Any = Path(folder) / "in"
         if source == "zarr":
             arrays = {k: v.astype("T") if v.dtype == object else v for k, v in data.items()}
-            group(path, **{k: {"data": v, "chunks": (chunk, *v.shape[1:])} for k, v in arrays.items()})
+            zarr_group(path, **{k: {"data": v, "chunks": (chunk, *v.shape[1:])} for k, v in arrays.items()})
         elif source == "parquet":
             reader = streamtrain.open_reader(data)
             table = pa.Table.from_batches([reader.read(c, reader.schema.names) for c in reader.chunks()])
             for i in range(files):
                 part = table.slice(rows * i // files, rows * (i + 1) // files - rows * i // files)
-                write(path / f"{i}.parquet", part, row_group_size=chunk)
+                write_parquet(path / f"{i}.parquet", part, row_group_size=chunk)
         else:
             path = data
         out = Path(folder) / "out"
@@ -184,7 +159,7 @@ def types() -> pa.Table:
 @pytest.mark.parametrize("chunk_rows", [1, 3, 7, 100])
 def test_every_type_of_parquet_stays(tmp_path: Path, chunk_rows: int) -> None:
     table = pa.concat_tables([types()] * 3)
-    source = write(tmp_path / "in.parquet", table, row_group_size=5)
+    source = write_parquet(tmp_path / "in.parquet", table, row_group_size=5)
     rechunk(source, out=tmp_path / "out", chunk_rows=chunk_rows)
     wanted, found = pq.ParquetFile(source).read(), table_of(tmp_path / "out")
     assert found.schema.equals(wanted.schema, check_metadata=True)
@@ -217,7 +192,7 @@ def test_what_is_noted_stays(tmp_path: Path) -> None:
     ]
     schema = pa.schema(fields, metadata={"pandas": "{}", "owner": "é"})
     table = pa.table({"x": [1, 2, 3], "s": ["a", None, "b"]}, schema=schema)
-    rechunk(write(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=2)
+    rechunk(write_parquet(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=2)
     part, wanted = parts(tmp_path / "out")[0], pq.read_schema(tmp_path / "in.parquet")
     assert pq.read_schema(part).equals(wanted, check_metadata=True)
     assert pq.read_table(part).schema.equals(wanted, check_metadata=True)  # which looks for it elsewhere
@@ -229,7 +204,9 @@ def test_of_several_files_what_they_agree_on_stays(tmp_path: Path) -> None:
     def one(name: str, nullable: bool, unit: str, **noted: str) -> None:
         x = pa.field("x", pa.int64(), nullable=nullable, metadata={"unit": unit, "kind": "length"})
         schema = pa.schema([x, pa.field("y", pa.int8(), nullable=False)], metadata={"owner": "me", **noted})
-        write(tmp_path / "in" / name, pa.table({"x": [1, None] if nullable else [1, 2], "y": [1, 2]}, schema=schema))
+        write_parquet(
+            tmp_path / "in" / name, pa.table({"x": [1, None] if nullable else [1, 2], "y": [1, 2]}, schema=schema)
+        )
 
     one("a.parquet", False, "m", bbox="1,2")
     one("b.parquet", True, "km", bbox="3,4")
@@ -244,7 +221,9 @@ def test_of_several_files_what_they_agree_on_stays(tmp_path: Path) -> None:
 def test_partitions_become_columns(tmp_path: Path) -> None:
     for year in (2024, 2025):
         for kind in ("a%20b", "__HIVE_DEFAULT_PARTITION__"):
-            write(tmp_path / "in" / f"year={year}" / f"kind={kind}" / "f.parquet", pa.table({"x": [float(year), 0.5]}))
+            write_parquet(
+                tmp_path / "in" / f"year={year}" / f"kind={kind}" / "f.parquet", pa.table({"x": [float(year), 0.5]})
+            )
     rechunk(tmp_path / "in", out=tmp_path / "out", chunk_rows=3)
     found = table_of(tmp_path / "out")
     assert found.schema == pa.schema([("x", pa.float64()), ("year", pa.int64()), ("kind", pa.string())])
@@ -258,7 +237,7 @@ def test_empty_row_groups_and_files(tmp_path: Path) -> None:
     with pq.ParquetWriter(tmp_path / "b.parquet", table.schema) as writer:
         for piece in (table.slice(0, 0), table.slice(0, 1), table.slice(0, 0), table.slice(1)):
             writer.write_table(piece)
-    write(tmp_path / "a.parquet", table.slice(0, 0))
+    write_parquet(tmp_path / "a.parquet", table.slice(0, 0))
     rechunk(str(tmp_path / "*.parquet"), out=tmp_path / "out", chunk_rows=2)
     assert table_of(tmp_path / "out")["x"].to_pylist() == [1, 2, 3]
 
@@ -266,7 +245,7 @@ def test_empty_row_groups_and_files(tmp_path: Path) -> None:
 def test_a_new_file_is_begun_when_the_footer_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table({f"x{i}": np.arange(120) + i for i in range(10)})
     monkeypatch.setattr(to_parquet, "FOOTER_BYTES", 50_000)  # 2 kB for each column of each row group: 3 row groups
-    rechunk(write(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=1)
+    rechunk(write_parquet(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=1)
     names = [part.name for part in parts(tmp_path / "out")]
     assert names == [f"part-{i:05d}.parquet" for i in range(40)]
     assert {pq.read_metadata(part).num_row_groups for part in parts(tmp_path / "out")} == {3}
@@ -278,7 +257,7 @@ def test_long_text_counts_in_the_footer(tmp_path: Path, monkeypatch: pytest.Monk
     for size, groups in ((10, 17), (4000, 2)):  # least and greatest are noted in the footer
         table = pa.table({"s": [f"{i:02d}" + "x" * size for i in range(40)]})
         out = tmp_path / f"out{size}"
-        rechunk(write(tmp_path / "in.parquet", table), out=out, chunk_rows=1)
+        rechunk(write_parquet(tmp_path / "in.parquet", table), out=out, chunk_rows=1)
         assert pq.read_metadata(parts(out)[0]).num_row_groups == groups
 
 
@@ -301,7 +280,7 @@ ARRAYS = {
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_arrays_of_every_type_stay(tmp_path: Path, version: int) -> None:
-    source = group(tmp_path / "in.zarr", version, **ARRAYS)
+    source = zarr_group(tmp_path / "in.zarr", version, **ARRAYS)
     rechunk(source, out=tmp_path / "out", chunk_rows=3)
     store = zarr.open_group(tmp_path / "out", mode="r")
     for name, wanted in ARRAYS.items():
@@ -317,7 +296,7 @@ def test_layouts_of_zarr(tmp_path: Path) -> None:
         {"chunks": (7, 2)}, {"chunks": (5, 6), "shards": (25, 6)}, {"chunks": (100, 6)}, {"dtype": ">f8", "chunks": (10, 6)},
     ]  # fmt: skip
     for i, way in enumerate(ways):
-        source = group(tmp_path / f"{i}.zarr", X={"shape": X.shape, "dtype": "f8", **way}, y=np.arange(100))
+        source = zarr_group(tmp_path / f"{i}.zarr", X={"shape": X.shape, "dtype": "f8", **way}, y=np.arange(100))
         zarr.open_group(source)["X"][:] = X  # type: ignore[index]
         found = rechunk(source, out=tmp_path / f"out{i}", chunk_rows=30)
         array: Any = zarr.open_group(tmp_path / f"out{i}", mode="r")["X"]
@@ -331,7 +310,7 @@ def test_layouts_of_zarr(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_attributes_and_dimension_names_stay(tmp_path: Path, version: int) -> None:
-    source = group(tmp_path / "in.zarr", version, {"title": "t"}, **{"sub/X": np.ones((8, 2), np.float32)})
+    source = zarr_group(tmp_path / "in.zarr", version, {"title": "t"}, **{"sub/X": np.ones((8, 2), np.float32)})
     store = zarr.open_group(source)
     store["sub"].attrs["level"] = [1, 2]
     store["sub/X"].attrs.update({"unit": "m", "_ARRAY_DIMENSIONS": ["row", "column"]})
@@ -355,7 +334,7 @@ def test_a_single_array_and_a_fill_value(tmp_path: Path) -> None:
 
 def test_there_and_back(tmp_path: Path) -> None:
     wanted = {k: v for k, v in ARRAYS.items() if v.dtype.kind not in "SUMm" and k != "bools"}
-    group(tmp_path / "a.zarr", **wanted)
+    zarr_group(tmp_path / "a.zarr", **wanted)
     rechunk(tmp_path / "a.zarr", out=tmp_path / "b", chunk_rows=4, format="parquet")
     rechunk(tmp_path / "b", out=tmp_path / "c", chunk_rows=3, format="zarr")
     store = zarr.open_group(tmp_path / "c", mode="r")
@@ -366,7 +345,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 
 
 def test_arrays_as_columns_of_parquet(tmp_path: Path) -> None:
-    group(tmp_path / "in.zarr", **ARRAYS)
+    zarr_group(tmp_path / "in.zarr", **ARRAYS)
     rechunk(tmp_path / "in.zarr", out=tmp_path / "out", chunk_rows=4, format="parquet")
     assert str(rows_of(tmp_path / "out")) == str(rows_of(tmp_path / "in.zarr"))  # str: nan is nan
     found = table_of(tmp_path / "out")
@@ -377,7 +356,7 @@ def test_arrays_as_columns_of_parquet(tmp_path: Path) -> None:
 
 
 def test_a_zip_is_read(tmp_path: Path) -> None:
-    source = group(tmp_path / "in", attributes={"title": "t"}, y=np.arange(5))
+    source = zarr_group(tmp_path / "in", attributes={"title": "t"}, y=np.arange(5))
     with zipfile.ZipFile(tmp_path / "in.zarr.zip", "w") as archive:
         for file in source.rglob("*"):
             archive.write(file, file.relative_to(source))
@@ -393,7 +372,7 @@ def test_columns_of_parquet_as_arrays(tmp_path: Path) -> None:
     table = pa.table(
         {"b": pa.array(["x", "y"]).dictionary_encode(), "day": pa.array(days), "pair": pairs, "a": [True, False]}
     )
-    rechunk(write(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=1, format="zarr")
+    rechunk(write_parquet(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=1, format="zarr")
     store: Any = zarr.open_group(tmp_path / "out", mode="r")
     assert store["b"][:].tolist() == ["x", "y"] and store["a"][:].tolist() == [True, False]
     assert store["day"].dtype == "M8[D]" and str(store["day"][:]) == "['2024-01-01'        'NaT']"
@@ -454,7 +433,7 @@ class Unreadable:
 
 
 def test_an_array_that_cannot_be_read_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = group(tmp_path / "in.zarr", y=np.arange(4), odd=np.zeros(4, np.complex64))
+    source = zarr_group(tmp_path / "in.zarr", y=np.arange(4), odd=np.zeros(4, np.complex64))
     monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: pytest.fail("something was written"))
     for format in ("zarr", "parquet"):
         with pytest.raises(ColumnError, match=r"'odd'.*complex64.*cannot be read"):
@@ -470,7 +449,7 @@ def test_an_array_that_cannot_be_read_is_refused_by_name(tmp_path: Path, monkeyp
 )  # fmt: skip
 def test_nulls_are_refused_by_zarr_with_their_place(tmp_path: Path, values: Any) -> None:
     table = pa.table({"fine": range(4), "odd": pa.chunked_array([values.slice(0, 1), values.slice(0, 1), values])})
-    source = write(tmp_path / "in.parquet", table, row_group_size=2)
+    source = write_parquet(tmp_path / "in.parquet", table, row_group_size=2)
     with pytest.raises(BadValueError, match=r"^in\.parquet:1: column 'odd' contains a null, which Zarr cannot"):
         rechunk(source, out=tmp_path / "out", chunk_rows=1, format="zarr")
     assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
@@ -505,9 +484,9 @@ def test_nulls_are_refused_by_zarr_with_their_place(tmp_path: Path, values: Any)
 )
 def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str) -> None:
     monkeypatch.chdir(tmp_path)
-    write(Path("in/a.parquet"), pa.table({"x": [1, 2]}))
-    write(Path("empty/a.parquet"), pa.table({"x": [1, 2]}).slice(0, 0))
-    group(Path("in.zarr"), y=np.arange(4))
+    write_parquet(Path("in/a.parquet"), pa.table({"x": [1, 2]}))
+    write_parquet(Path("empty/a.parquet"), pa.table({"x": [1, 2]}).slice(0, 0))
+    zarr_group(Path("in.zarr"), y=np.arange(4))
     Path("full").mkdir()
     Path("full/note").touch()
     Path("file").touch()
@@ -533,7 +512,7 @@ HOSTILE = ["", "..", "a/../b", "/a", "a/", "__a", ".a", "a\\b", "zarr.json", "é
 def test_parquet_takes_any_names(names: list[str]) -> None:
     table = pa.table([pa.array(["a", None, "b"])] * len(names), names=names)
     with tempfile.TemporaryDirectory() as folder:
-        rechunk(write(Path(folder) / "in.parquet", table), out=Path(folder) / "out", chunk_rows=2)
+        rechunk(write_parquet(Path(folder) / "in.parquet", table), out=Path(folder) / "out", chunk_rows=2)
         assert table_of(Path(folder) / "out").equals(table)
 
 
@@ -545,7 +524,7 @@ def test_zarr_takes_names_or_refuses_them(names: list[str]) -> None:
         out = Path(folder) / "deep" / "out"
         out.parent.mkdir()
         try:
-            rechunk(write(Path(folder) / "in.parquet", table), out=out, chunk_rows=2, format="zarr")
+            rechunk(write_parquet(Path(folder) / "in.parquet", table), out=out, chunk_rows=2, format="zarr")
         except ColumnError as error:
             named = [name for name in names if repr(name) in str(error)]
             assert named and not list(out.parent.iterdir())
@@ -572,7 +551,7 @@ def test_text_that_repeats_stays_coded_and_other_text_is_plain(tmp_path: Path) -
     unique = pa.array([f"{i:08d}" * 20 for i in rng.permutation(rows)])
     both = pa.concat_arrays([unique.slice(0, rows // 2), repeats.slice(rows // 2)])
     table = pa.table({"repeats": repeats, "unique": unique, "both": both})
-    rechunk(write(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=rows // 2)
+    rechunk(write_parquet(tmp_path / "in.parquet", table), out=tmp_path / "out", chunk_rows=rows // 2)
     assert table_of(tmp_path / "out").equals(table)
     footer = pq.read_metadata(parts(tmp_path / "out")[0])
     columns = [[footer.row_group(g).column(i) for i in range(3)] for g in range(2)]
@@ -587,7 +566,7 @@ def test_text_that_repeats_stays_coded_and_other_text_is_plain(tmp_path: Path) -
 def test_a_chunk_has_the_dictionary_of_its_own_values(tmp_path: Path) -> None:
     rows = 50_000
     table = pa.table({"s": [f"{i:010d}" for i in range(rows)]})  # in one row group, with one dictionary
-    source = write(tmp_path / "in.parquet", table, row_group_size=rows, dictionary_pagesize_limit=1 << 30)
+    source = write_parquet(tmp_path / "in.parquet", table, row_group_size=rows, dictionary_pagesize_limit=1 << 30)
     rechunk(source, out=tmp_path / "out", chunk_rows=100)
     assert table_of(tmp_path / "out").equals(table)
     stored = sum(p.stat().st_size for p in parts(tmp_path / "out"))

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +16,13 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make import CommandLine, budget_above
+from make import CommandLine, budget_above, rows_of, write_parquet, zarr_group
 
 import streamtrain
 from streamtrain import BudgetRefused, rechunk
 from streamtrain.plan.term import Term
-from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.tools.rechunk.plan import Demand, most_bytes, solve
-
-
-def rows_of(path: str | Path) -> dict[str, list[Any]]:
-    """Every value, as our own reader reads it."""
-    reader = streamtrain.open_reader(str(path))
-    batches = [b for c in reader.chunks() for b in as_batches(reader.read(c, reader.schema.names))]
-    return {name: [v for b in batches for v in b.column(name).to_pylist()] for name in reader.schema.names}
-
-
-def write(path: Path, table: pa.Table, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, **options)
-    return path
-
-
-def group(path: Path, version: int = 3, attributes: dict[str, Any] | None = None, **arrays: Any) -> Path:
-    """A Zarr group; an array is its values, or keywords of create_array."""
-    made = zarr.create_group(path, zarr_format=version, attributes=attributes)  # type: ignore[arg-type]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, array in arrays.items():
-            options = array if isinstance(array, dict) else {"data": array, "chunks": (4, *array.shape[1:])}
-            made.create_array(name, config={"write_empty_chunks": True}, **options)
-    return path
 
 
 class Unreadable:
@@ -182,7 +156,7 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, rng = tmp_path_factory.mktemp("layouts"), np.random.default_rng(0)
     repeats = pa.array([f"{i:05d}" * 200 for i in range(300)])  # 1 kB each
     small = {f"x{j}": rng.random(50, np.float32) for j in range(10)}
-    first = write(root / "tiny" / "0000.parquet", pa.table(small))
+    first = write_parquet(root / "tiny" / "0000.parquet", pa.table(small))
     for i in range(1, 2000):  # to a reader these are files like any others
         (root / "tiny" / f"{i:04d}.parquet").hardlink_to(first)
     with pq.ParquetWriter(root / "groups.parquet", pa.table(small).schema) as writer:
@@ -193,17 +167,19 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pq.ParquetWriter(root / "words.parquet", table.schema, store_schema=False) as writer:
         writer.write_table(table, row_group_size=500_000)  # a GB as plain text
     X = rng.random((30_000, 20), np.float32)
-    group(root / "hundreds.zarr", X={"data": X, "chunks": (100, 20)}, y={"data": np.arange(30_000), "chunks": (100,)})
+    zarr_group(
+        root / "hundreds.zarr", X={"data": X, "chunks": (100, 20)}, y={"data": np.arange(30_000), "chunks": (100,)}
+    )
     X = rng.random((800_000, 40), np.float32)
     y = {"data": np.arange(800_000), "chunks": (400_000,)}
-    group(root / "giant.zarr", X={"data": X, "chunks": (400_000, 40)}, y=y)
+    zarr_group(root / "giant.zarr", X={"data": X, "chunks": (400_000, 40)}, y=y)
     photos = pa.array([rng.bytes(2000) for _ in range(100)])
     some = pa.array(np.arange(300_000, dtype=np.int32) % 100)
     table = pa.table({"photo": pa.DictionaryArray.from_arrays(some, photos)})
     with pq.ParquetWriter(root / "photos.parquet", table.schema, store_schema=False) as writer:
         writer.write_table(table, row_group_size=300_000)  # a file of 500 kB, read as 600 MB
     integers = {f"x{i}": rng.integers(0, 2**60, 300_000) for i in range(10)}
-    write(root / "integers.parquet", pa.table(integers), row_group_size=300_000, compression="none")
+    write_parquet(root / "integers.parquet", pa.table(integers), row_group_size=300_000, compression="none")
     return root
 
 
@@ -252,7 +228,9 @@ def test_one_giant_row_group_within_300_mb(tmp_path: Path, format: str) -> None:
     rows, rng = 1_600_000, np.random.default_rng(0)  # of 50 float32: 320 MB, more than the budget by themselves
     column = pa.array(rng.random(rows, np.float32))
     table = pa.table({f"x{i}": column for i in range(50)})
-    source = write(tmp_path / "in.parquet", table, row_group_size=rows, use_dictionary=False, compression="none")
+    source = write_parquet(
+        tmp_path / "in.parquet", table, row_group_size=rows, use_dictionary=False, compression="none"
+    )
     done, peak = fresh(data=source, out=tmp_path / "out", chunk_rows=65_536, memory="300MB", format=format)
     assert (done["rows"], done["chunks"]) == (rows, 25)
     assert done["memory"]["measured_peak_bytes"] <= peak <= 300 * MB
@@ -316,7 +294,7 @@ def test_the_report_has_the_shape_of_the_others(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / "in" / "a.parquet", pa.table({"x\x1b[31m": np.arange(10.0)}))
+    write_parquet(tmp_path / "in" / "a.parquet", pa.table({"x\x1b[31m": np.arange(10.0)}))
     done = cli("rechunk", "in", "--out", "o\nut", "--chunk-rows", 4, "--format", "zarr", "--json")
     report = done.json
     assert (done.code, report["rows"], report["chunks"], report["path"]) == (0, 10, 3, "o\nut")

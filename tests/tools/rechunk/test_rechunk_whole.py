@@ -14,26 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make import PROMPT, WAIT, wait_for
+from make import PROMPT, WAIT, rows_of, wait_for, write_parquet
 
 import streamtrain
 from streamtrain import rechunk
 from streamtrain.errors import CorruptError, NotFoundError, RunError, SchemaError
-from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk
-
-
-def rows_of(path: str | Path) -> dict[str, list[Any]]:
-    """Every value, as our own reader reads it."""
-    reader = streamtrain.open_reader(str(path))
-    batches = [b for c in reader.chunks() for b in as_batches(reader.read(c, reader.schema.names))]
-    return {name: [v for b in batches for v in b.column(name).to_pylist()] for name in reader.schema.names}
-
-
-def write(path: Path, table: pa.Table, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, **options)
-    return path
 
 
 @pytest.mark.parametrize("format", ["parquet", "zarr"])
@@ -107,7 +93,7 @@ def test_a_reader_that_gives_something_else(tmp_path: Path, kind: Any, lie: Any,
 
 
 def test_a_damaged_file_is_noticed_half_way(tmp_path: Path) -> None:
-    path = write(tmp_path / "in.parquet", pa.table({"x": np.random.default_rng(0).random(5000)}), row_group_size=1000,
+    path = write_parquet(tmp_path / "in.parquet", pa.table({"x": np.random.default_rng(0).random(5000)}), row_group_size=1000,
                  compression="none", use_dictionary=False, write_page_checksum=True)  # fmt: skip
     raw = bytearray(path.read_bytes())
     raw[pq.read_metadata(path).row_group(3).column(0).data_page_offset + 500] ^= 1
@@ -182,7 +168,9 @@ def test_a_killed_copy_does_not_look_finished(tmp_path: Path, format: str) -> No
 
 def test_ctrl_c(tmp_path: Path) -> None:
     """Acknowledged within a second, code 130, nothing left."""
-    write(tmp_path / "in.parquet", pa.table({f"x{i}": np.arange(400_000) for i in range(20)}), row_group_size=1000)
+    write_parquet(
+        tmp_path / "in.parquet", pa.table({f"x{i}": np.arange(400_000) for i in range(20)}), row_group_size=1000
+    )
     command = [sys.executable, "-m", "streamtrain", "rechunk", "in.parquet", "--out", "out", "--chunk-rows", "100"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         wait_for(lambda: list(tmp_path.glob(".writing-*/out/*")) or process.poll() is not None, "the first rows")
