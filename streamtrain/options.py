@@ -24,7 +24,7 @@ from streamtrain.errors import UsageError, one_of
 
 __all__ = [
     "GROUPS", "Default", "Option", "check", "checked", "default", "flag", "given", "lazy_names", "option", "options_of",
-    "plain", "shown_default", "split_names", "split_pair",
+    "plain", "shown_default", "split_names", "split_pair", "switches_off",
 ]  # fmt: skip
 
 GROUPS = ("data", "columns", "learning", "memory and speed", "run")
@@ -102,9 +102,13 @@ def flag(name: str, option: Option | None = None) -> str:
     >>> flag("batch_size"), flag("roles", Option("", flag="--as"))
     ('--batch-size', '--as')
     """
-    if option is not None and option.flag is not None:
-        return option.flag.partition("/")[0]
-    return "--" + name.replace("_", "-")
+    declared = None if option is None else option.flag
+    return "--" + name.replace("_", "-") if declared is None else declared.partition("/")[0]
+
+
+def switches_off(name: str, option: Option) -> bool:
+    """Whether the flag says the opposite of the setting: ``--no-shuffle`` for ``shuffle``."""
+    return option.flag == f"--no-{name}"
 
 
 def shown_default(declared: Field[Any], option: Option) -> str | None:
@@ -161,8 +165,6 @@ def _check(name: str, value: Any, hint: Any, option: Option) -> None:
 def _is(value: Any, hint: Any) -> bool:
     """Whether a plain value is of the kind that an annotation names."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
     if origin in (typing.Union, types.UnionType):
         return any(_is(value, each) for each in inner)
     if hint in (int, float):
@@ -171,7 +173,7 @@ def _is(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping) and all(_is(k, inner[0]) and _is(v, inner[1]) for k, v in value.items())
     if origin is not None and issubclass(origin, Sequence):
         return isinstance(value, (list, tuple)) and all(_is(each, inner[0]) for each in value)
-    return isinstance(value, hint) and not isinstance(value, type)
+    return hint is Any or (isinstance(value, hint) and not isinstance(value, type))
 
 
 def _wanted(hint: Any) -> str:
@@ -189,8 +191,6 @@ def _wanted(hint: Any) -> str:
 
 def _check_range(flag: str, value: float, option: Option) -> None:
     least, most, above, below = option.least, option.most, option.above, option.below
-    if all(bound is None for bound in (least, most, above, below)) and math.isfinite(value):
-        return
     fits = (
         math.isfinite(value)
         and (least is None or value >= least)
@@ -200,11 +200,10 @@ def _check_range(flag: str, value: float, option: Option) -> None:
     )
     if fits:
         return
+    bounds = ((least, "at least"), (above, "above"), (most, "at most"), (below, "below"))
+    limits = " and ".join(f"{words} {bound}" for bound, words in bounds if bound is not None)
     if least is not None and most is not None:
         limits = f"from {least} to {most}"
-    else:
-        bounds = ((least, "at least"), (above, "above"), (most, "at most"), (below, "below"))
-        limits = " and ".join(f"{words} {bound}" for bound, words in bounds if bound is not None)
     finite = "" if math.isfinite(value) or not limits else ", and finite"
     raise UsageError(f"{flag} {value}: must be {limits or 'finite'}{finite}")
 
@@ -223,9 +222,7 @@ def plain(value: Any) -> Any:
         return sorted((plain(inner) for inner in value), key=str)
     if not isinstance(value, type) and hasattr(value, "tolist"):  # numpy's, Arrow's, pandas'
         return plain(value.tolist())
-    if isinstance(value, Iterable):
-        return [plain(inner) for inner in value]
-    return value
+    return [plain(inner) for inner in value] if isinstance(value, Iterable) else value
 
 
 # -- text on the command line ------------------------------------------------------------------------------------------
@@ -242,8 +239,8 @@ def split_names(text: Any) -> Any:
     """
     if not isinstance(text, str):
         return text
-    names = [m[1].replace('""', '"') if m[1] is not None else m[2].strip() for m in _NAME.finditer(text)]
-    return [name for name in names if name]
+    names = (m[1].replace('""', '"') if m[1] is not None else m[2].strip() for m in _NAME.finditer(text))
+    return list(filter(None, names))
 
 
 def split_pair(text: str, flag: str, wanted: str) -> tuple[str, str]:

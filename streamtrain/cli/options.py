@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from streamtrain.cli.own_code import importable_here
-from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of
+from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, switches_off
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
@@ -102,7 +102,7 @@ def settings_of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parameter_name(name: str, option: Option) -> str:
     """A flag that switches something off is a parameter of its own: ``no_shuffle`` for ``shuffle``."""
-    return f"no_{name}" if option.flag == f"--no-{name}" else name
+    return f"no_{name}" if switches_off(name, option) else name
 
 
 def _parameter(

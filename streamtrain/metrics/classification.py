@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,14 @@ class Classification(Blocks):
     >>> {name: round(value, 3) for name, value in metrics.result().items()}
     {'loss': 0.415, 'accuracy': 0.667, 'auc': 1.0, 'average_precision': 1.0, 'calibration_error': 0.3}
     """
+
+    higher_is_better: ClassVar[dict[str, bool]] = {
+        "loss": False,
+        "accuracy": True,
+        "calibration_error": False,
+        "auc": True,
+        "average_precision": True,
+    }
 
     def __init__(self, classes: int) -> None:
         if classes < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ class Regression(Blocks):
     >>> {name: round(value, 4) for name, value in metrics.result().items()}
     {'loss': 1.3333, 'rmse': 1.1547, 'mae': 0.6667, 'r2': -1.0}
     """
+
+    higher_is_better: ClassVar[dict[str, bool]] = {"loss": False, "rmse": False, "mae": False, "r2": True}
 
     def __init__(self) -> None:
         super().__init__(values=2, totals=5)

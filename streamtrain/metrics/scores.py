@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from streamtrain.columns.target import Target
-from streamtrain.metrics import Metrics, make_metrics
+from streamtrain.metrics import Classification, Metrics, Regression, make_metrics
 from streamtrain.plan.term import Term
 
 __all__ = ["HIGHER_IS_BETTER", "SCORE_KINDS", "metrics_bytes", "metrics_for", "metrics_term", "per_class", "scores"]
 
 SCORE_KINDS = ("progressive", "holdout", "validation")  # the best judge of a model is last
-HIGHER_IS_BETTER = frozenset({"accuracy", "auc", "average_precision", "r2"})  # every other score is an error
+HIGHER_IS_BETTER = Classification.higher_is_better | Regression.higher_is_better  #: by the name of a score
 
 
 def metrics_for(target: Target) -> Metrics:

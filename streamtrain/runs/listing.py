@@ -94,7 +94,7 @@ def _sorted(runs: list[Facts], sort: str) -> list[Facts]:
         raise UsageError(
             f"sort by {sort!r}: no run here has this score: name one of {', '.join(known) or 'none'}, alone or after {kinds}"
         )
-    sign = -1 if name in HIGHER_IS_BETTER else 1
+    sign = -1 if HIGHER_IS_BETTER.get(name) else 1
     order = sorted(range(len(runs)), key=lambda i: (values[i] is None, sign * (values[i] or 0.0)))
     return [runs[i] for i in order]
 

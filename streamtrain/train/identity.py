@@ -22,7 +22,7 @@ from streamtrain import learn, metrics, prepare
 from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
 from streamtrain.kernels import COMPILED
 from streamtrain.load import Source
-from streamtrain.options import flag, options_of, plain
+from streamtrain.options import flag, options_of, plain, switches_off
 from streamtrain.plan import order as shuffle
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.reader import Reader
@@ -30,7 +30,8 @@ from streamtrain.train.settings import Settings
 
 __all__ = [
     "Resumed", "describe_data", "environment", "environment_changes", "is_same", "require_same_data",
-    "require_same_versions", "resolved_names", "resumed_settings", "software", "versions",
+    "require_same_versions", "resolved_names", "resumed_settings", "shown", "software",
+    "versions",
 ]  # fmt: skip
 
 _MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones
@@ -70,8 +71,8 @@ def resumed_settings(header: Mapping[str, Any], given: Mapping[str, Any]) -> Res
             settings[name] = value
             changes.append({"setting": name, "was": now, "is": plain(value)})
         elif not same:
-            value, now = (not value, not now) if name == "shuffle" else (value, now)  # the flag says the opposite
-            different.append(f"{flag(name, option)} is {_shown(value)}, the run has {_shown(now)}")
+            value, now = (not value, not now) if switches_off(name, option) else (value, now)
+            different.append(f"{flag(name, option)} is {shown(value)}, the run has {shown(now)}")
     if different:
         raise RunError(
             f"--resume: the run was started with other settings: {'; '.join(different)}: leave out what should stay as it is, "
@@ -103,7 +104,8 @@ def _folded(value: Any) -> Any:
     return value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting for a message."""
     if value is None or value == [] or value == {}:
         return "none"
     if isinstance(value, Mapping):

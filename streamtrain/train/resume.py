@@ -17,7 +17,7 @@ from streamtrain.model import Model, load_model
 from streamtrain.options import flag, options_of, plain
 from streamtrain.runs.folder import read_report
 from streamtrain.train import identity
-from streamtrain.train.identity import is_same
+from streamtrain.train.identity import is_same, shown
 from streamtrain.train.job import PriorModel
 from streamtrain.train.settings import Settings
 
@@ -43,7 +43,7 @@ class ParentRun:
 
     @property
     def _own(self) -> dict[str, Any]:
-        """The settings that belong to the model."""
+        """The settings that belong to the model: all that `continues` is not "new" for, as far as its learner has them."""
         model, layout = self.model, self.model.layout
         assert model.recipe is not None
         names = list(model.target.names)
@@ -52,6 +52,7 @@ class ParentRun:
             "target": read_target(names),
             "task": model.task,
             "features": [column.name for column in layout.columns],
+            "exclude": [],
             "roles": {column.name: column.role for column in layout.columns},
             "crosses": [":".join(cross) for cross in layout.crosses],
             "weight": layout.weight,
@@ -71,14 +72,12 @@ class ParentRun:
             found[name] = option.read(plain(value)) if option.read is not None else value
             same = name not in own or is_same(found[name], own[name]) or self._may_be(name, value)
             if not same and option.continues == "same":
-                different.append(f"{flag(name, option)} is {value}, the model has {own[name]}")
+                different.append(f"{flag(name, option)} is {shown(value)}, the model has {shown(own[name])}")
         for name in ("l1", "l2"):
             if name not in own:
                 continue
             if bool(found.get(name, own[name])) != bool(own[name]):  # the state depends on the penalties
                 different.append(f"{flag(name)} is {found[name]}, the model has {own[name]}")
-        if found.get("exclude"):
-            different.append("--exclude: the columns are the model's")
         if different:
             raise UsageError(
                 f"--continue-from {self.run}: {'; '.join(different)}: leave these out, or drop --continue-from"
@@ -128,7 +127,7 @@ class StartPoint:
     def effective(self) -> Settings:
         """The settings; sizes that were not given are those that the run chose."""
         made = {} if self.checkpoint is None else self.checkpoint["resolved"]
-        return replace(self.settings, **{name: made[name] for name in identity.resolved_names() if name in made})
+        return replace(self.settings, **{name: made[name] for name in identity.resolved_names() if made})
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def read_class_weight(text: Any) -> Any:
         try:
             weights[name] = float(value)
         except ValueError:
-            raise UsageError(f"--class-weight {pair}: {value!r}: expected a number") from None
+            raise UsageError(f"--class-weight {pair}: expected a number") from None
     return weights
 
 
@@ -127,7 +127,7 @@ class RunSettings:
     validate: Any = option(None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True)
     cluster: Any = option(
         None, "The address of a dask scheduler, whose workers read: tcp://host:8786.", group="memory and speed",
-        metavar="ADDRESS", kept=True,
+        metavar="ADDRESS", kept=True, resume="free",
     )  # fmt: skip
     out: str | Path | None = option(
         None, "Folder for the run: scores, checkpoints, the model, the report.", metavar="RUN", kept=True,
@@ -139,7 +139,11 @@ class RunSettings:
         wanted="must be a path",
     )  # fmt: skip
     checkpoint_seconds: float | None = option(
-        None, "Between two checkpoints, which take 2 % of the time at most.", least=0, otherwise="30, or the run's"
+        None,
+        "Between two checkpoints, which take 2 % of the time at most.",
+        least=0,
+        otherwise="30, or the run's",
+        resume="free",
     )
 
     def __post_init__(self) -> None:

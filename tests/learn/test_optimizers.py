@@ -131,7 +131,7 @@ def test_what_cannot_be() -> None:
         (("sgd", "cosine"), "unknown schedule 'cosine': must be one of constant, sqrt, inverse"),
         (
             ("normalized", "constant"),
-            "schedule is 'constant': optimizer 'normalized' has none; it is for 'sgd' and 'momentum'",
+            "--learning-rate-schedule constant: is for --optimizer sgd and momentum; normalized has its own rates",
         ),
     ):
         with pytest.raises(UsageError, match=message):

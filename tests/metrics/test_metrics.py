@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamtrain.errors import UsageError
 from streamtrain.metrics import Classification, Metrics, Regression, make_metrics
+from streamtrain.metrics.scores import HIGHER_IS_BETTER
 
 KINDS = {"binary": ("classify", 2), "many": ("classify", 5), "regress": ("regress", 0)}
 
@@ -134,6 +135,11 @@ def test_a_weight_counts_a_row_so_many_times(kind: str) -> None:
     assert weighted.result() == pytest.approx(repeated.result(), rel=1e-6)
     if isinstance(weighted, Classification) and isinstance(repeated, Classification):
         assert weighted.per_class() == repeated.per_class()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_score_says_whether_higher_is_better(kind: str) -> None:
+    assert set(make_metrics(*KINDS[kind]).result()) <= set(HIGHER_IS_BETTER)
 
 
 def test_perfect_and_hopeless_scores() -> None:

@@ -23,7 +23,10 @@ from make import CommandLine, Done, content, state
 from streamtrain import Model, evaluate, fit, load_model, predict
 from streamtrain.errors import StreamtrainError, UsageError
 from streamtrain.load import Loader, Source
+from streamtrain.options import options_of
 from streamtrain.train.history import Scores
+from streamtrain.train.resume import ParentRun
+from streamtrain.train.settings import Settings
 
 ASKED: dict[str, Any] = {"target": "y", "exclude": ["z"], "window_rows": 150, "seed": 2}
 CENTRES = np.random.default_rng(5).normal(size=(4, 3)) * 3
@@ -305,7 +308,7 @@ def test_a_damaged_run(world: Path, tmp_path: Path, name: str, damage: str) -> N
     [
         ({"target": "z"}, "--target is z, the model has y"),
         ({"features": ["x0", "x1"]}, "--features is .*x0.*x1.*, the model has .*x0.*x1.*x2.*city"),
-        ({"exclude": ["x0"]}, "--exclude: the columns are the model's"),
+        ({"exclude": ["x0"]}, "--exclude is x0, the model has none"),
         ({"roles": {"city": "text"}}, "--as is .*text.*, the model has .*category"),
         ({"crosses": ["city:x0"]}, "--cross is .*city:x0.*, the model has"),
         ({"hash_bits": 9}, "--hash-bits is 9, the model has [0-9]+"),
@@ -322,6 +325,13 @@ def test_a_damaged_run(world: Path, tmp_path: Path, name: str, damage: str) -> N
 )  # fmt: skip
 def test_other_settings(world: Path, tmp_path: Path, other: dict[str, Any], says: str) -> None:
     refused(says, world / "second.parquet", tmp_path / "new", continue_from=world / "parent", **other)
+
+
+def test_each_setting_of_the_model_is_compared(world: Path) -> None:
+    options = {name: option for name, (_, option) in options_of(Settings).items()}
+    assert set(ParentRun.load(world / "parent")._own) == {
+        n for n, option in options.items() if option.continues != "new"
+    }
 
 
 @pytest.mark.parametrize("name", ["x1", "city", "y"])
