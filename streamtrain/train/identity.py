@@ -164,8 +164,8 @@ def environment_changes(header: Mapping[str, Any]) -> list[str]:
 
 def _blas() -> str:
     """The BLAS of numpy; other libraries may have loaded others."""
-    found = [each for each in threadpool_info() if each["user_api"] == "blas"]
-    own = [each for each in found if "numpy" in each["filepath"]] or found
+    libraries = [each for each in threadpool_info() if each["user_api"] == "blas"]
+    own = [each for each in libraries if "numpy" in each["filepath"]] or libraries
     return ", ".join(sorted({f"{each['internal_api']} {each['version']}" for each in own})) or "unknown"
 
 
@@ -199,14 +199,14 @@ def describe_data(source: Source) -> dict[str, Any]:
 def _fingerprint(reader: Reader) -> str | None:
     """The fingerprint of the data. Raises DataError if the reader's method fails or does not return a string."""
     try:
-        found = reader.fingerprint()
+        fingerprint = reader.fingerprint()
     except (StreamtrainError, MemoryError):
         raise
     except Exception as error:
         raise DataError(f"the reader's fingerprint() raised {type(error).__name__}: {error}") from error
-    if not isinstance(found, str | None):
-        raise DataError(f"the reader's fingerprint() is a {type(found).__name__}: it must be a string, or None")
-    return found
+    if not isinstance(fingerprint, str | None):
+        raise DataError(f"the reader's fingerprint() is a {type(fingerprint).__name__}: it must be a string, or None")
+    return fingerprint
 
 
 def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str = "the data") -> None:
@@ -221,12 +221,14 @@ def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str 
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    found = [
+    differences = [
         *_changes("column", was["schema"], now["schema"], lambda old, new: f"was {old}, is {new}"),
         *_changes("file", was["files"] or {}, now["files"] or {}, lambda old, new: f"was {old:,} bytes, is {new:,}"),
     ]
-    found += [f"{was[name]:,} {name} then, {now[name]:,} now" for name in ("rows", "chunks") if was[name] != now[name]]
-    return found or ["the names and sizes are the same, the contents are not"]
+    differences += [
+        f"{was[name]:,} {name} then, {now[name]:,} now" for name in ("rows", "chunks") if was[name] != now[name]
+    ]
+    return differences or ["the names and sizes are the same, the contents are not"]
 
 
 def _changes(what: str, was: Mapping[str, Any], now: Mapping[str, Any], how: Any) -> list[str]:

@@ -196,8 +196,8 @@ def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tupl
     return *terms, Term("validation", sum(term.bytes for term in again), "scores")
 
 
-def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tuple[float, ...]:
-    """The weight of each class, in the order of the classes; empty if ``asked`` is None.
+def class_weights(target: Target, weights_given: str | Mapping[Any, float] | None) -> tuple[float, ...]:
+    """The weight of each class, in the order of the classes; empty if ``weights_given`` is None.
 
     With ``"balanced"`` a class weighs ``rows / (classes * count)``: all classes weigh the same in total, and the mean
     weight of a row is 1. Raises UsageError for invalid weights.
@@ -205,18 +205,18 @@ def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tu
     >>> class_weights(Target("y", "classify", ("a", "b"), (90, 10), 100), "balanced")
     (0.5555555555555556, 5.0)
     """
-    if asked is None:
+    if weights_given is None:
         return ()
     if target.parts or target.task != "classify":
         raise UsageError("--class-weight: needs one target that has classes: leave it out")
-    if asked == "balanced":
+    if weights_given == "balanced":
         if not target.counts or not all(target.counts):
             raise UsageError(
                 "--class-weight balanced: needs the rows of each class, which --classes does not count: leave out --classes"
             )
         return tuple(sum(target.counts) / (len(target.counts) * count) for count in target.counts)
-    assert isinstance(asked, Mapping)
-    by_name: dict[str, Any] = {str(name): weight for name, weight in asked.items()}
+    assert isinstance(weights_given, Mapping)
+    by_name: dict[str, Any] = {str(name): weight for name, weight in weights_given.items()}
     names = [str(name) for name in target.classes]
     for name, weight in by_name.items():
         if name not in names:

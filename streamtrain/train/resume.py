@@ -63,27 +63,27 @@ class ParentRun:
     def settings(self, given: Mapping[str, Any]) -> Settings:
         """The model's settings, and the given ones that are not the model's. Raises UsageError if a setting of the model is
         given with another value."""
-        own, found, different = self._own, dict(given), []
+        own, values, different = self._own, dict(given), []
         rules = {name: option for name, (_, option) in options_of(Settings).items()}
         for name, value in given.items():
             option = rules.get(name)
             if option is None or option.continues == "new":
                 continue
-            found[name] = option.read(plain(value)) if option.read is not None else value
-            same = name not in own or is_same(found[name], own[name]) or self._may_be(name, value)
+            values[name] = option.read(plain(value)) if option.read is not None else value
+            same = name not in own or is_same(values[name], own[name]) or self._may_be(name, value)
             if not same and option.continues == "same":
                 different.append(f"{flag(name, option)} is {shown(value)}, the model has {shown(own[name])}")
         for name in ("l1", "l2"):
             if name not in own:
                 continue
-            if bool(found.get(name, own[name])) != bool(own[name]):  # the state depends on the penalties
-                different.append(f"{flag(name)} is {found[name]}, the model has {own[name]}")
+            if bool(values.get(name, own[name])) != bool(own[name]):  # the state depends on the penalties
+                different.append(f"{flag(name)} is {values[name]}, the model has {own[name]}")
         if different:
             raise UsageError(
                 f"--continue-from {self.run}: {'; '.join(different)}: leave these out, or drop --continue-from"
             )
-        free = {name for name in found if name in rules and rules[name].continues == "free"} | {"loss"}
-        return Settings.of(own | {name: value for name, value in found.items() if name in free or name not in own})
+        free = {name for name in values if name in rules and rules[name].continues == "free"} | {"loss"}
+        return Settings.of(own | {name: value for name, value in values.items() if name in free or name not in own})
 
     def _may_be(self, name: str, value: Any) -> bool:
         """Whether a loss is the one that the model has by default, or softmax, which continues logistic loss."""
