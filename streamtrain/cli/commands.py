@@ -77,8 +77,8 @@ def _warn(warnings: list[str]) -> None:
             show.warn(warning)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(streamtrain.__version__)
         raise typer.Exit
 
@@ -166,13 +166,13 @@ def profile(
     if plot is not None:
         require_plot(plot, data)
     with FitLine() as line:
-        found = streamtrain.profile(data, progress=line, **settings)
+        result = streamtrain.profile(data, progress=line, **settings)
     if plot is not None:
-        found.plot(plot)
+        result.plot(plot)
     if html is not None:
-        found.html(html)
-    _warn(found.report.as_dict()["warnings"])
-    _print(found.as_dict(), json, "profile")
+        result.html(html)
+    _warn(result.report.as_dict()["warnings"])
+    _print(result.as_dict(), json, "profile")
 
 
 @command()
@@ -257,17 +257,17 @@ def runs(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The runs in folders: how far each is, its scores, and whose model it began with."""
+    """The runs in folders: the progress of each, its scores, and the run that it continues."""
     from streamtrain.runs.listing import list_runs
 
-    found = list_runs(*folders, sort=sort)
+    runs_listed = list_runs(*folders, sort=sort)
     if json:
-        _print({"runs": found}, json, "runs")
+        _print({"runs": runs_listed}, json, "runs")
     else:
         from streamtrain.cli import show
 
         with result_on_stdout():
-            show.runs(found)
+            show.runs(runs_listed)
 
 
 @command(short_help="One page about a run, finished or not.")

@@ -26,7 +26,7 @@ RunLearner = Annotated[
     Optional[str],
     typer.Option(
         "--learner", callback=importable_here, metavar="MODULE:NAME",
-        help="The run's learner, where that is code of your own: says that you trust it, as loading runs it.",
+        help="The run's own learner as module:name. Loading a run executes this module.",
     ),
 ]  # fmt: skip
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
@@ -77,10 +77,10 @@ def _argument(parameter: Any) -> str:
 def takes(
     *kinds: type, only: Sequence[str] | None = None, optional: Mapping[str, str] | None = None, grouped: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the ``**settings`` of a command the settings that dataclasses declare. The command is called with those that are on
-    the command line, and with no others.
+    """Replace the ``**settings`` of a command by the settings that dataclasses declare. The command is called only with those
+    that are on the command line.
 
-    only: their names; by default all. optional: those that this command does not require, with what they are here.
+    only: their names; by default all. optional: those that this command does not require, with their help here.
     grouped: whether ``--help`` shows the groups.
     """
     declared = {name: (*about, kind) for kind in kinds for name, about in options_of(kind).items()}
@@ -174,7 +174,7 @@ def _is_plain(default: Any) -> bool:
 
 
 def _type_of(hint: Any) -> type:
-    """What typer makes of the text: a number, a switch, or text that the setting reads."""
+    """The type for typer: a number, a switch, or text that the setting parses."""
     kinds = {kind for kind in (get_args(hint) or (hint,)) if kind is not type(None) and get_origin(kind) is None}
     return next((kind for kind in (bool, int, float) if kinds == {kind}), str)
 

@@ -1,4 +1,4 @@
-"""Everything that `fit` can be asked, put together from what its parts declare; what cannot be is refused before any I/O."""
+"""All settings of `fit`, composed of what its parts declare. Invalid ones are refused before any I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["RunSettings", "Settings", "TrainSettings"]
 
 
 def read_class_weight(text: Any) -> Any:
-    """Weights by class, from ``a=2,b=0.5``. Raises UsageError for a weight that is not a number.
+    """Weights by class, from ``a=2,b=0.5``. Raises UsageError if a weight is not a number.
 
     >>> read_class_weight("a=2,b=0.5"), read_class_weight("balanced")
     ({'a': 2.0, 'b': 0.5}, 'balanced')
@@ -63,7 +63,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, LoadSettings, ColumnSettings):
-    """Everything that decides what `fit` learns, with its defaults. Raises UsageError for what cannot be, before any I/O."""
+    """All settings that affect what `fit` learns, with their defaults. Raises UsageError for an invalid one, before any I/O."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -78,7 +78,7 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Settings:
-        """Settings by name. Raises UsageError for a name that is none."""
+        """Settings by name. Raises UsageError for an unknown setting."""
         known = list(options_of(cls))
         for name in settings:
             if name not in known:
@@ -127,7 +127,7 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a fit begins, who reads, and what is kept. Raises UsageError for what cannot be, before any I/O."""
+    """Where a fit begins, who reads, and what is stored. Raises UsageError for an invalid one, before any I/O."""
 
     validate: Any = option(None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True)
     cluster: Any = option(
@@ -158,4 +158,4 @@ class RunSettings:
             if "\0" in str(getattr(self, name)):
                 raise UsageError(f"{name}={getattr(self, name)!r}: must be a path")
         if self.resume and self.out is None:
-            raise UsageError("--resume: say which run: --out RUN")
+            raise UsageError("--resume needs --out RUN")
