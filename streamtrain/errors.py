@@ -13,6 +13,7 @@ The tree::
     │   │   └── ChangedError             a file that changed after it was opened
     │   └── BadValueError                a null, a NaN or an unknown label in the rows
     ├── RunError (ValueError)            a run folder that cannot be used
+    ├── LearnerError (RuntimeError)      a user's own learner raised an error, or returned what it may not
     ├── DivergedError (ArithmeticError)  the model's numbers ran out of bounds while learning
     └── BudgetError (MemoryError)        memory
         ├── BudgetRefused                the plan does not fit; nothing was read
@@ -38,6 +39,7 @@ __all__ = [
     "CorruptError",
     "DataError",
     "DivergedError",
+    "LearnerError",
     "NotFoundError",
     "RunError",
     "SchemaError",
@@ -121,6 +123,10 @@ class RunError(StreamtrainError, ValueError):
     """A run folder that cannot be used."""
 
 
+class LearnerError(StreamtrainError, RuntimeError):
+    """A learner that a user wrote raised an error, or returned something that it may not."""
+
+
 class DivergedError(StreamtrainError, ArithmeticError):
     """The model's numbers ran out of bounds while learning."""
 
@@ -178,7 +184,7 @@ def near_names(name: str, names: Sequence[str]) -> str:
     close = [by_lower[low] for low in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
     if close:
         return f"did you mean {', '.join(map(repr, close))}?"
-    return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
+    return f"must be one of {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
 
 
 def one_of(name: str, names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""``streamtrain ...``: the command line. `commands` has the commands, `show` what they print, `progress` how far they are,
+"""``streamtrain ...``: the command line. `commands` has the commands, `show` their output, `progress` the progress bar,
 `log` the messages of the library.
 
 Exit codes: 0 done; 1 an internal error; 2 bad usage or bad input; 3 the budget cannot be met; 4 the budget was exceeded
@@ -14,11 +14,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
 from streamtrain.cli.log import shown_on_stderr
+from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
 
 __all__ = ["main"]
@@ -31,17 +33,13 @@ _REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    if not _only_shows_help(sys.argv[1:] if arguments is None else arguments):
-        from streamtrain.kernels.crash import answer_crashes  # with numpy
-
-        answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and scripts in the background, want it
+            signal.signal(number, _interrupt)
     code = _run(arguments)
     if code == 130:
-        _say_how_to_go_on(sys.argv[1:] if arguments is None else arguments)
+        _say_how_to_go_on(arguments)
         code = 128 + _received[-1] if _received else code
         os._exit(code)  # without waiting for reads that are under way
     if code:
@@ -50,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _only_shows_help(arguments: Sequence[str]) -> bool:
-    """Whether nothing is read: help, the version, or what a shell completes."""
+    """Whether only help, the version or a shell completion is wanted."""
     shows = {"-h", "--help", "-V", "--version", "--show-completion", "--install-completion"}
     return not arguments or bool(shows.intersection(arguments)) or "_STREAMTRAIN_COMPLETE" in os.environ
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Acknowledge at once. A second Ctrl-C ends the process without waiting for anything."""
+    """Acknowledge Ctrl-C at once. A second one ends the process without waiting."""
     _received.append(number)
     signal.signal(number, signal.SIG_DFL)
     print("\ninterrupted", file=sys.stderr, flush=True)
@@ -64,13 +62,21 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise _raised[-1]
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str]) -> int:
     try:
+        only_help = _only_shows_help(arguments)
+        if not only_help:
+            from streamtrain.kernels.crash import answer_crashes  # with numpy
+
+            answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
         from streamtrain.cli.commands import run
 
-        with shown_on_stderr():
-            code = run(sys.argv[1:] if arguments is None else arguments)
-        print(end="", flush=True)
+        with shown_on_stderr(), result_on_stdout() if only_help else nullcontext():
+            code = run(arguments)
+        with result_on_stdout():  # flushed
+            pass
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         return 130
@@ -85,7 +91,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _say_how_to_go_on(arguments: Sequence[str]) -> None:
-    """Print the command that continues the run, where a checkpoint was left: then `fit` has added a note to the interrupt."""
+    """Print the command that resumes the run, if there is a checkpoint: then `fit` has added a note to the interrupt."""
     if any(getattr(interrupt, "__notes__", ()) for interrupt in _raised):
         words = list(arguments)
         if "--resume" not in words:
@@ -108,7 +114,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, (StreamtrainError, OSError)):
         _say(str(error))
         return 2
-    if hasattr(error, "format_message"):  # bad usage, as the command line's library found it
+    if hasattr(error, "format_message"):  # bad usage, found by the command-line library
         _say(error.format_message())
         return 2
     traceback.print_exception(error)
@@ -117,7 +123,7 @@ def _failed(error: Exception) -> int:
 
 
 def _let_go_of_stdout() -> int:
-    """The reader of stdout has closed it, which is no error. Returns the exit code."""
+    """The reader of stdout has closed it, which is not an error. Returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
     return 0
 

@@ -15,6 +15,7 @@ import typer.main
 
 import streamtrain
 from streamtrain.cli.options import Data, GroupedCommand, Json, Run, RunLearner, settings_of, takes
+from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import UsageError
 from streamtrain.options import options_of
 from streamtrain.tools.settings import MakeSettings, ProfileSettings, RechunkSettings
@@ -57,14 +58,15 @@ def command(name: str | None = None, **about: Any) -> Callable[[Callable[..., An
 
 def _print(result: dict[str, Any], as_json: bool, how: str) -> None:
     """how: the function of `streamtrain.cli.show` that shows the result to people."""
-    if as_json:
-        from streamtrain.state import to_json
+    with result_on_stdout():
+        if as_json:
+            from streamtrain.state import to_json
 
-        print(to_json(result))
-    else:
-        from streamtrain.cli import show
+            print(to_json(result))
+        else:
+            from streamtrain.cli import show
 
-        getattr(show, how)(result)
+            getattr(show, how)(result)
 
 
 def _warn(warnings: list[str]) -> None:
@@ -75,8 +77,8 @@ def _warn(warnings: list[str]) -> None:
             show.warn(warning)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(streamtrain.__version__)
         raise typer.Exit
 
@@ -164,13 +166,13 @@ def profile(
     if plot is not None:
         require_plot(plot, data)
     with FitLine() as line:
-        found = streamtrain.profile(data, progress=line, **settings)
+        result = streamtrain.profile(data, progress=line, **settings)
     if plot is not None:
-        found.plot(plot)
+        result.plot(plot)
     if html is not None:
-        found.html(html)
-    _warn(found.report.as_dict()["warnings"])
-    _print(found.as_dict(), json, "profile")
+        result.html(html)
+    _warn(result.report.as_dict()["warnings"])
+    _print(result.as_dict(), json, "profile")
 
 
 @command()
@@ -255,16 +257,17 @@ def runs(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The runs in folders: how far each is, its scores, and whose model it began with."""
+    """The runs in folders: the progress of each, its scores, and the run that it continues."""
     from streamtrain.runs.listing import list_runs
 
-    found = list_runs(*folders, sort=sort)
+    runs_listed = list_runs(*folders, sort=sort)
     if json:
-        _print({"runs": found}, json, "runs")
+        _print({"runs": runs_listed}, json, "runs")
     else:
         from streamtrain.cli import show
 
-        show.runs(found)
+        with result_on_stdout():
+            show.runs(runs_listed)
 
 
 @command(short_help="One page about a run, finished or not.")

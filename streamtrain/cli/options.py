@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import MISSING, Field
 from typing import Annotated, Any, Optional, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from streamtrain.cli.own_code import importable_here
+from streamtrain.cli.stdout import kept_for_result
+from streamtrain.errors import UsageError
 from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, switches_off
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
@@ -23,7 +26,7 @@ RunLearner = Annotated[
     Optional[str],
     typer.Option(
         "--learner", callback=importable_here, metavar="MODULE:NAME",
-        help="The run's learner, where that is code of your own: says that you trust it, as loading runs it.",
+        help="The run's own learner as module:name. Loading a run executes this module.",
     ),
 ]  # fmt: skip
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
@@ -32,6 +35,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 class GroupedCommand(TyperCommand):
     """A command whose ``--help`` shows its options in groups."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and refuse an option that is given twice: of two values the first would have no effect."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        options = [parameter for parameter in order if isinstance(parameter, TyperOption)]
+        for position, option in enumerate(options):
+            if option in options[:position] and not option.is_flag and not option.multiple:
+                several = ", several names with commas: a,b" if "a,b" in (option.help or "") else ""
+                raise UsageError(f"{option.opts[0]}: given twice: give it once{several}")
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. With ``--json`` nothing but its result is on stdout, whatever a learner or a reader of the user prints."""
+        with kept_for_result() if ctx.params.get("json") else nullcontext():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -58,10 +77,10 @@ def _argument(parameter: Any) -> str:
 def takes(
     *kinds: type, only: Sequence[str] | None = None, optional: Mapping[str, str] | None = None, grouped: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the ``**settings`` of a command the settings that dataclasses declare. The command is called with those that are on
-    the command line, and with no others.
+    """Replace the ``**settings`` of a command by the settings that dataclasses declare. The command is called only with those
+    that are on the command line.
 
-    only: their names; by default all. optional: those that this command does not require, with what they are here.
+    only: their names; by default all. optional: those that this command does not require, with their help here.
     grouped: whether ``--help`` shows the groups.
     """
     declared = {name: (*about, kind) for kind in kinds for name, about in options_of(kind).items()}
@@ -155,7 +174,7 @@ def _is_plain(default: Any) -> bool:
 
 
 def _type_of(hint: Any) -> type:
-    """What typer makes of the text: a number, a switch, or text that the setting reads."""
+    """The type for typer: a number, a switch, or text that the setting parses."""
     kinds = {kind for kind in (get_args(hint) or (hint,)) if kind is not type(None) and get_origin(kind) is None}
     return next((kind for kind in (bool, int, float) if kinds == {kind}), str)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamtrain.columns.role import Column, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
-from streamtrain.errors import ColumnError, UsageError, near_names
+from streamtrain.errors import ColumnError, UsageError, one_of
 from streamtrain.storage.arrow import pick
 
 __all__ = ["choose_features", "choose_role", "choose_roles", "no_role"]
@@ -34,6 +34,8 @@ def choose_features(
     both = [name for name in names if name in targets]
     if both:
         raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")
+    if features is not None and (both := [name for name in names if name in exclude]):
+        raise UsageError(f"--exclude {both[0]}: is in --features too: leave it out of one of them")
     if len(set(names)) < len(names):
         raise ColumnError("--features names a column twice: name it once")
     unused = [name for name in roles if name not in names]
@@ -57,7 +59,7 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     kind, readable = field.type, problem_of(field) is None
     if requested is not None:
         if requested not in ROLES:
-            raise UsageError(f"--as {field.name}={requested}: {near_names(requested, ROLES)}")
+            raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
         if not role.accepts(kind) or (role.is_read and not readable):
             raise ColumnError(

@@ -1,4 +1,4 @@
-"""Everything that `fit` can be asked, put together from what its parts declare; what cannot be is refused before any I/O."""
+"""All settings of `fit`, composed of what its parts declare. Invalid ones are refused before any I/O."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamtrain.columns.settings import ColumnSettings
+from streamtrain.columns.settings import ColumnSettings, pairs_by_name, split_pair
 from streamtrain.errors import UsageError, near_names
-from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name
-from streamtrain.learn.settings import LearnerSettings, LinearSettings
+from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name, require_no_settings
+from streamtrain.learn.own_code import learner_title, require_members
+from streamtrain.learn.settings import LearnSettings
 from streamtrain.load.settings import LoadSettings
-from streamtrain.options import check, option, options_of, split_names, split_pair
+from streamtrain.options import check, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
 
@@ -23,7 +24,7 @@ __all__ = ["RunSettings", "Settings", "TrainSettings"]
 
 
 def read_class_weight(text: Any) -> Any:
-    """Weights by class, from ``a=2,b=0.5``. Raises UsageError for a weight that is not a number.
+    """Weights by class, from ``a=2,b=0.5``. Raises UsageError if a weight is not a number.
 
     >>> read_class_weight("a=2,b=0.5"), read_class_weight({1: 3}), read_class_weight("balanced")
     ({'a': 2.0, 'b': 0.5}, {'1': 3}, 'balanced')
@@ -32,14 +33,14 @@ def read_class_weight(text: Any) -> Any:
         return {str(name): weight for name, weight in text.items()}
     if not isinstance(text, str) or text == "balanced":
         return text
-    weights = {}
+    weights = []
     for pair in split_names(text):
         name, value = split_pair(pair, "--class-weight", "balanced, or weights: a=2,b=0.5")
         try:
-            weights[name] = float(value)
+            weights.append((name, float(value)))
         except ValueError:
             raise UsageError(f"--class-weight {pair}: expected a number") from None
-    return weights
+    return pairs_by_name(weights, "--class-weight")
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,8 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Settings(
-    TrainSettings, PlanSettings, LinearSettings, LearnerSettings, FeatureSettings, LoadSettings, ColumnSettings
-):
-    """Everything that decides what `fit` learns, with its defaults. Raises UsageError for what cannot be, before any I/O."""
+class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, LoadSettings, ColumnSettings):
+    """All settings that affect what `fit` learns, with their defaults. Raises UsageError for an invalid one, before any I/O."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -81,7 +80,7 @@ class Settings(
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Settings:
-        """Settings by name. Raises UsageError for a name that is none."""
+        """Settings by name. Raises UsageError for an unknown setting."""
         known = list(options_of(cls))
         for name in settings:
             if name not in known:
@@ -97,7 +96,11 @@ class Settings(
     @property
     def recipe(self) -> Recipe | Learner:
         """How to make the learner; or the learner, where one was passed in."""
-        return recipe_of(self.learner, self) if is_family(self.learner) else self.learner
+        if is_family(self.learner):
+            return recipe_of(self.learner, self)
+        require_no_settings(self.learner, self)
+        learner: Learner = self.learner
+        return learner
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -115,6 +118,8 @@ class Settings(
                 f"learner={self.learner!r}: must be a name, a class or function that makes learners, or an object with the "
                 "members of Learner"
             )
+        if not is_family(self.learner):
+            require_members(self.learner, f"{learner_title(self.learner)}: an object")
         recipe = self.recipe
         if isinstance(recipe, Recipe):
             recipe.check()
@@ -122,7 +127,7 @@ class Settings(
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a fit begins, who reads, and what is kept. Raises UsageError for what cannot be, before any I/O."""
+    """Where a fit begins, who reads, and what is stored. Raises UsageError for an invalid one, before any I/O."""
 
     validate: Any = option(None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True)
     cluster: Any = option(
@@ -153,4 +158,4 @@ class RunSettings:
             if "\0" in str(getattr(self, name)):
                 raise UsageError(f"{name}={getattr(self, name)!r}: must be a path")
         if self.resume and self.out is None:
-            raise UsageError("--resume: say which run: --out RUN")
+            raise UsageError("--resume needs --out RUN")
