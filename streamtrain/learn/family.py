@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.learn.family_protocol import ChecksSettings, Family, LearnerShape, NewClasses
+from streamtrain.learn.settings import FAMILIES
 
 if TYPE_CHECKING:
     from streamtrain.learn.learner import Learner
@@ -28,8 +29,6 @@ __all__ = [
     "require_name", "require_savable",
 ]  # fmt: skip
 
-#: the built-in families by name, each as ``module:attribute``; the only list of them
-FAMILIES = {"linear": "streamtrain.learn.linear_family:LINEAR"}
 ENTRY_POINTS = "streamtrain.learners"
 
 _MEMBERS = ("learn", "predict", "state_dict", "load_state_dict", "state_bytes")

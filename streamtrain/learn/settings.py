@@ -11,8 +11,19 @@ from typing import Any
 
 from streamtrain.options import option
 
-__all__ = ["LOSS_HOMES", "OPTIMIZER_HOMES", "SCHEDULES", "LearnerSettings", "LinearSettings"]
+__all__ = [
+    "FAMILIES",
+    "LOSS_HOMES",
+    "OPTIMIZER_HOMES",
+    "SCHEDULES",
+    "LearnSettings",
+    "LearnerSettings",
+    "LinearSettings",
+]
 
+FAMILIES = {
+    "linear": "streamtrain.learn.linear_family:LINEAR",
+}  #: the built-in families of learners by name, each as ``module:attribute``; the only list of them
 LOSS_HOMES = {
     "squared": "regress.Squared",
     "huber": "regress.Huber",
@@ -38,7 +49,8 @@ class LearnerSettings:
     """Which learner."""
 
     learner: Any = option(
-        "linear", "The learner: linear, an installed one, or one of your own as module:name.", group="learning",
+        "linear", f"The learner: {', '.join(FAMILIES)}, an installed one, or one of your own as module:name.",
+        group="learning",
         metavar="NAME", kept=True, continues="same",
     )  # fmt: skip
 
@@ -73,3 +85,8 @@ class LinearSettings:
         None, "Of the loss quantile: which quantile.", group="learning", above=0, below=1, otherwise="0.5",
         continues="same",
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LearnSettings(LinearSettings, LearnerSettings):
+    """Which learner, and the settings of every built-in family."""

@@ -26,7 +26,7 @@ from streamtrain.model.opening import open_for
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
-from streamtrain.prepare.settings import PreparationSettings
+from streamtrain.prepare.settings import PreparationSettings, feature_settings
 from streamtrain.runs.checkpoint import checkpoint_term
 from streamtrain.train.settings import Settings
 
@@ -176,7 +176,7 @@ def _make_model(source: Source, settings: Settings) -> Model:
     layout = source.layout
     assert layout.target is not None
     weights = class_weights(layout.target, settings.class_weight) if source.is_surveyed else ()
-    return Model(layout, settings.recipe, PreparationSettings(settings.hash_bits, settings.infinities, weights))
+    return Model(layout, settings.recipe, PreparationSettings(**feature_settings(settings), class_weights=weights))
 
 
 def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tuple[Term, ...]:

@@ -15,6 +15,7 @@ from streamtrain.learn.learner import loss_name
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.model import Model, load_model
 from streamtrain.options import flag, options_of, plain
+from streamtrain.prepare.settings import feature_settings
 from streamtrain.runs.folder import read_report
 from streamtrain.train import identity
 from streamtrain.train.identity import is_same, shown
@@ -56,8 +57,8 @@ class ParentRun:
             "roles": {column.name: column.role for column in layout.columns},
             "crosses": [":".join(cross) for cross in layout.crosses],
             "weight": layout.weight,
+            **feature_settings(model.prepared),
             "hash_bits": model.preparation.vocabulary.bits,
-            "infinities": model.prepared.infinities,
         }
 
     def settings(self, given: Mapping[str, Any]) -> Settings:

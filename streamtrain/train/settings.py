@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.errors import UsageError, near_names
 from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name
-from streamtrain.learn.settings import LearnerSettings, LinearSettings
+from streamtrain.learn.settings import LearnSettings
 from streamtrain.load.settings import LoadSettings
 from streamtrain.options import check, option, options_of, split_names, split_pair
 from streamtrain.plan.settings import PlanSettings
@@ -61,9 +61,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Settings(
-    TrainSettings, PlanSettings, LinearSettings, LearnerSettings, FeatureSettings, LoadSettings, ColumnSettings
-):
+class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, LoadSettings, ColumnSettings):
     """All settings that affect what `fit` learns, with their defaults. Raises UsageError for an invalid one, before any I/O."""
 
     def __post_init__(self) -> None:
