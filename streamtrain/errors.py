@@ -13,6 +13,7 @@ The tree::
     │   │   └── ChangedError             a file that changed after it was opened
     │   └── BadValueError                a null, a NaN or an unknown label in the rows
     ├── RunError (ValueError)            a run folder that cannot be used
+    ├── LearnerError (RuntimeError)      a user's own learner raised an error, or returned what it may not
     ├── DivergedError (ArithmeticError)  the model's numbers ran out of bounds while learning
     └── BudgetError (MemoryError)        memory
         ├── BudgetRefused                the plan does not fit; nothing was read
@@ -38,6 +39,7 @@ __all__ = [
     "CorruptError",
     "DataError",
     "DivergedError",
+    "LearnerError",
     "NotFoundError",
     "RunError",
     "SchemaError",
@@ -119,6 +121,10 @@ def _bad_value(message: str, row: int | None, column: int | None) -> BadValueErr
 
 class RunError(StreamtrainError, ValueError):
     """A run folder that cannot be used."""
+
+
+class LearnerError(StreamtrainError, RuntimeError):
+    """A learner that a user wrote raised an error, or returned something that it may not."""
 
 
 class DivergedError(StreamtrainError, ArithmeticError):

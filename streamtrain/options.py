@@ -14,7 +14,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from importlib import import_module
@@ -24,7 +24,7 @@ from streamtrain.errors import UsageError, one_of
 
 __all__ = [
     "GROUPS", "Default", "Option", "check", "checked", "default", "flag", "given", "lazy_names", "option", "options_of",
-    "plain", "shown_default", "split_names", "split_pair", "switches_off",
+    "plain", "shown_default", "split_names", "switches_off",
 ]  # fmt: skip
 
 GROUPS = ("data", "columns", "learning", "memory and speed", "run")
@@ -39,11 +39,12 @@ _T = TypeVar("_T")
 class Option:
     """The description of a setting, besides its name, annotation and default.
 
-    help: one sentence; flag_help: the sentence for the flag, if it differs. least, most: inclusive bounds; above, below:
-    exclusive bounds. choices: the allowed names. group: the heading in ``--help``, one of `GROUPS`. metavar, flag: as the
-    command line shows them. otherwise: what happens if the setting is not given, in words. wanted: what to give, for the
-    message about a value of the wrong kind. read: turns the text of the command line into the value. repeated: the flag may
-    be given several times. kept: the value is an object that is kept unchanged.
+    help: one sentence; flag_help, python_help: the sentence for the flag and for the parameter in Python, if they differ.
+    least, most: inclusive bounds; above, below: exclusive bounds. choices: the allowed names. group: the heading in
+    ``--help``, one of `GROUPS`. metavar, flag: as the command line shows them. otherwise: what happens if the setting is
+    not given, in words. wanted: what to give, for the message about a value of the wrong kind. read: turns the text of the
+    command line into the value. repeated: the flag may be given several times. kept: the value is an object that is kept
+    unchanged.
 
     resume: whether ``--resume`` may change it. same: no. free: yes. resolved: no; if it was not given, the value that the run
     chose counts. recorded: yes, and the change is recorded with the rows seen.
@@ -61,6 +62,7 @@ class Option:
     metavar: str | None = None
     flag: str | None = None
     flag_help: str | None = None
+    python_help: str | None = None
     otherwise: str | None = None
     wanted: str | None = None
     read: Callable[[Any], Any] | None = None
@@ -162,8 +164,7 @@ def _check(name: str, value: Any, hint: Any, option: Option) -> None:
                 raise UsageError(f"{flag(name, option)}{given}: {one_of(choice, option.choices)}")
 
 
-def _is(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of the kind that an annotation names."""
+def _is(value: Any, hint: Any) -> bool:  # whether a plain value is of the kind that an annotation names
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_is(value, each) for each in inner)
@@ -243,18 +244,6 @@ def split_names(text: Any) -> Any:
     return list(filter(None, names))
 
 
-def split_pair(text: str, flag: str, wanted: str) -> tuple[str, str]:
-    """Split at the last ``=``. Raises UsageError if there is none.
-
-    >>> split_pair("a=b=text", "--as", "COL=ROLE")
-    ('a=b', 'text')
-    """
-    name, between, value = text.rpartition("=")
-    if not between or not name:
-        raise UsageError(f"{flag} {text}: give {wanted}")
-    return name, value
-
-
 # -- parameters in Python ----------------------------------------------------------------------------------------------
 
 
@@ -278,8 +267,17 @@ def given(**parameters: Any) -> dict[str, Any]:
 
     >>> given(epochs=2, seed=default(0), loss=None)
     {'epochs': 2}
+    >>> given(crosses=[iter("ab")])  # a list, as settings are read several times
+    {'crosses': [['a', 'b']]}
     """
-    return {name: value for name, value in parameters.items() if value is not None and not isinstance(value, Default)}
+    return {
+        name: _kept(value) for name, value in parameters.items() if value is not None and not isinstance(value, Default)
+    }
+
+
+def _kept(value: Any) -> Any:
+    value = list(value) if isinstance(value, Iterator) else value
+    return [_kept(inner) for inner in value] if type(value) in (list, tuple) else value
 
 
 # -- packages whose settings are light ---------------------------------------------------------------------------------

@@ -14,11 +14,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
 from streamtrain.cli.log import shown_on_stderr
+from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
 
 __all__ = ["main"]
@@ -31,17 +33,13 @@ _REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    if not _only_shows_help(sys.argv[1:] if arguments is None else arguments):
-        from streamtrain.kernels.crash import answer_crashes  # with numpy
-
-        answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and scripts in the background, want it
+            signal.signal(number, _interrupt)
     code = _run(arguments)
     if code == 130:
-        _say_how_to_go_on(sys.argv[1:] if arguments is None else arguments)
+        _say_how_to_go_on(arguments)
         code = 128 + _received[-1] if _received else code
         os._exit(code)  # without waiting for reads that are under way
     if code:
@@ -64,13 +62,21 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise _raised[-1]
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str]) -> int:
     try:
+        only_help = _only_shows_help(arguments)
+        if not only_help:
+            from streamtrain.kernels.crash import answer_crashes  # with numpy
+
+            answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
         from streamtrain.cli.commands import run
 
-        with shown_on_stderr():
-            code = run(sys.argv[1:] if arguments is None else arguments)
-        print(end="", flush=True)
+        with shown_on_stderr(), result_on_stdout() if only_help else nullcontext():
+            code = run(arguments)
+        with result_on_stdout():  # flushed
+            pass
         return code if isinstance(code, int) else 0
     except KeyboardInterrupt:
         return 130

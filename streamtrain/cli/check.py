@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import printable
 from streamtrain.state import to_json
 from streamtrain.testing import check_reader as run
@@ -27,7 +28,8 @@ def check_reader(target: str, chunks: int, all: bool, json: bool) -> int:
         shown = [{"check": r.check, "outcome": r.outcome, "detail": r.detail or None} for r in results]
         found = {"target": target, "passes": not failed, "failed": failed}
         counts = {"chunks": checks.chunks, "chunks_checked": checks.chunks_checked}
-        print(to_json(found | counts | {"checks": shown}))
+        with result_on_stdout():
+            print(to_json(found | counts | {"checks": shown}))
         return 2 if failed else 0
     skipped = sum(result.outcome == "skipped" for result in results)
     looked = ""

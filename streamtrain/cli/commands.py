@@ -15,6 +15,7 @@ import typer.main
 
 import streamtrain
 from streamtrain.cli.options import Data, GroupedCommand, Json, Run, RunLearner, settings_of, takes
+from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import UsageError
 from streamtrain.options import options_of
 from streamtrain.tools.settings import MakeSettings, ProfileSettings, RechunkSettings
@@ -57,14 +58,15 @@ def command(name: str | None = None, **about: Any) -> Callable[[Callable[..., An
 
 def _print(result: dict[str, Any], as_json: bool, how: str) -> None:
     """how: the function of `streamtrain.cli.show` that shows the result to people."""
-    if as_json:
-        from streamtrain.state import to_json
+    with result_on_stdout():
+        if as_json:
+            from streamtrain.state import to_json
 
-        print(to_json(result))
-    else:
-        from streamtrain.cli import show
+            print(to_json(result))
+        else:
+            from streamtrain.cli import show
 
-        getattr(show, how)(result)
+            getattr(show, how)(result)
 
 
 def _warn(warnings: list[str]) -> None:
@@ -93,7 +95,7 @@ def no_command(
         print(context.get_help())
 
 
-@command()
+@command(short_help="Columns, chunks and sizes of data, and their target.")
 @takes(
     Settings, only=("target", "roles", "missing_chunks"),
     optional={"target": "The column to look at, or several: a,b."}, grouped=False,
@@ -125,13 +127,13 @@ def plan(data: Data, json: Json = False, **settings: Any) -> int:
     return 0
 
 
-@command(epilog=_FIT_EXAMPLE)
+@command(epilog=_FIT_EXAMPLE, short_help="Train a model.")
 @takes(
     Settings, RunSettings,
-    optional={"target": "The column to predict, or several: a,b. [default: required, unless a run says it]"},
+    optional={"target": "The column to predict, or several: a,b.  [default: required, unless a run says it]"},
 )  # fmt: skip
 def fit(data: Data, json: Json = False, **settings: Any) -> None:
-    """Train."""
+    """Train a model on data that need not fit in memory, and score it on the way."""
     from streamtrain.cli.progress import FitLine
 
     with FitLine() as line:
@@ -139,7 +141,7 @@ def fit(data: Data, json: Json = False, **settings: Any) -> None:
     _print(result.as_dict(), json, "fit")
 
 
-@command()
+@command(short_help="Train for a while, and show the memory by stage.")
 @takes(Settings, RunSettings, ProfileSettings, only=_PROFILE)
 def profile(
     data: Data,
@@ -184,7 +186,7 @@ def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = Fals
     _print(result, json, "evaluation")
 
 
-@command()
+@command(short_help="Predictions for each row of other data.")
 @takes(Settings, only=_READING, grouped=False)
 def predict(
     run: Run,
@@ -202,7 +204,7 @@ def predict(
     _print(result, json, "prediction")
 
 
-@command()
+@command(short_help="Write data with a known truth, to try things out.")
 @takes(MakeSettings, grouped=False)
 def make(
     name: Annotated[str, typer.Argument(metavar="NAME", help="clicks, clusters or regression.")],
@@ -220,7 +222,7 @@ def make(
     _print(result, json, "made")
 
 
-@command()
+@command(short_help="A copy of data with better chunks.")
 @takes(Settings, RechunkSettings, only=(*options_of(RechunkSettings), "memory", "missing_chunks"), grouped=False)
 def rechunk(data: Data, json: Json = False, **settings: Any) -> None:
     """A copy with better chunks, streamed: the same rows, in the same order, of the same types."""
@@ -231,7 +233,7 @@ def rechunk(data: Data, json: Json = False, **settings: Any) -> None:
     _print(result, json, "rechunked")
 
 
-@command("check-reader")
+@command("check-reader", short_help="Whether a reader keeps the contract.")
 def check_reader(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="As DATA; or module:name of what makes a reader.")],
     chunks: Annotated[int, typer.Option(metavar="N", help="Chunks that a check reads, spread over the data.")] = 16,
@@ -244,7 +246,7 @@ def check_reader(
     return check(target, chunks, all, json)
 
 
-@command()
+@command(short_help="The runs in folders, with their scores.")
 def runs(
     folders: Annotated[list[str], typer.Argument(metavar="DIR", help="A run's folder, or one that holds runs.")],
     sort: Annotated[
@@ -264,10 +266,11 @@ def runs(
     else:
         from streamtrain.cli import show
 
-        show.runs(runs_listed)
+        with result_on_stdout():
+            show.runs(runs_listed)
 
 
-@command()
+@command(short_help="One page about a run, finished or not.")
 def report(
     run: Run,
     out: Annotated[str, typer.Option(metavar="F.html", help="The page to write.")],

@@ -5,18 +5,21 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import MISSING, Field
 from typing import Annotated, Any, Optional, get_args, get_origin
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
 
 from streamtrain.cli.own_code import importable_here
+from streamtrain.cli.stdout import kept_for_result
+from streamtrain.errors import UsageError
 from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, switches_off
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
-_METAVARS: dict[type, str] = {int: "N", float: "X"}
+_METAVARS: dict[type, str] = {int: "N", float: "X", str: "NAME"}
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
 RunLearner = Annotated[
@@ -33,17 +36,42 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 class GroupedCommand(TyperCommand):
     """A command whose ``--help`` shows its options in groups."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and refuse an option that is given twice: of two values the first would have no effect."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        options = [parameter for parameter in order if isinstance(parameter, TyperOption)]
+        for position, option in enumerate(options):
+            if option in options[:position] and not option.is_flag and not option.multiple:
+                several = ", several names with commas: a,b" if "a,b" in (option.help or "") else ""
+                raise UsageError(f"{option.opts[0]}: given twice: give it once{several}")
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it. With ``--json`` nothing but its result is on stdout, whatever a learner or a reader of the user prints."""
+        with kept_for_result() if ctx.params.get("json") else nullcontext():
+            return super().invoke(ctx)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+        parameters: list[Any] = list(self.get_params(ctx))
+        for parameter in parameters:
+            is_option = parameter.param_type_name == "option"
+            record = parameter.get_help_record(ctx) if is_option else (_argument(parameter), parameter.help)
             if record is not None:
-                is_option = parameter.param_type_name == "option"
                 group = (getattr(parameter, "rich_help_panel", None) or "options") if is_option else "arguments"
                 groups.setdefault(group, []).append(record)
         for group in sorted(groups, key=["arguments", *GROUPS, "options", "output"].index):
             with formatter.section(group[0].upper() + group[1:]):
                 formatter.write_dl(groups[group])
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS]", *(_argument(p) for p in self.get_params(ctx) if p.param_type_name == "argument")]
+
+
+def _argument(parameter: Any) -> str:
+    """An argument as the help shows it: ``DATA``, or ``DIR...`` where there may be several."""
+    return f"{parameter.metavar}{'...' if parameter.nargs == -1 else ''}"
 
 
 def takes(
@@ -114,7 +142,7 @@ def _parameter(
     if repeated:
         text += " May be repeated."
     if option.otherwise is not None:
-        text += f" [default: {option.otherwise}]"
+        text += f"  [default: {option.otherwise}]"
     metavar = option.metavar or (f"[{'|'.join(option.choices)}]" if option.choices else _METAVARS.get(value))
     about = typer.Option(
         *((option.flag,) if option.flag is not None else (flag(name),)),

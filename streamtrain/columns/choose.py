@@ -34,6 +34,8 @@ def choose_features(
     both = [name for name in names if name in targets]
     if both:
         raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")
+    if features is not None and (both := [name for name in names if name in exclude]):
+        raise UsageError(f"--exclude {both[0]}: is in --features too: leave it out of one of them")
     if len(set(names)) < len(names):
         raise ColumnError("--features names a column twice: name it once")
     unused = [name for name in roles if name not in names]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamtrain.columns.roles import ROLES
-from streamtrain.options import option, split_names, split_pair
+from streamtrain.errors import UsageError
+from streamtrain.options import option, split_names
 
-__all__ = ["TASKS", "ColumnSettings", "read_roles", "read_target"]
+__all__ = ["TASKS", "ColumnSettings", "pairs_by_name", "read_roles", "read_target", "split_pair"]
 
 TASKS = ("classify", "regress")
 
@@ -35,7 +36,7 @@ def read_roles(texts: Any) -> Any:
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return texts
-    return dict(split_pair(text, "--as", "COL=ROLE") for text in texts)
+    return pairs_by_name([split_pair(text, "--as", "COL=ROLE") for text in texts], "--as")
 
 
 def read_list(texts: Any) -> Any:
@@ -45,6 +46,28 @@ def read_list(texts: Any) -> Any:
     ['a:b']
     """
     return [texts] if isinstance(texts, str) else texts
+
+
+def split_pair(text: str, flag: str, wanted: str) -> tuple[str, str]:
+    """Split a text at its last ``=``. Raises UsageError where there is none.
+
+    >>> split_pair("a=b=text", "--as", "COL=ROLE")
+    ('a=b', 'text')
+    """
+    name, between, value = text.rpartition("=")
+    if not between or not name:
+        raise UsageError(f"{flag} {text}: give {wanted}")
+    return name, value
+
+
+def pairs_by_name(pairs: Iterable[tuple[str, Any]], flag: str) -> dict[str, Any]:
+    """Pairs as a dict. Raises UsageError for a name that has two values."""
+    named: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in named:
+            raise UsageError(f"{flag} {name}={value}: {name!r} has {named[name]} already: name it once")
+        named[name] = value
+    return named
 
 
 @dataclass(frozen=True)
@@ -72,7 +95,12 @@ class ColumnSettings:
         repeated=True, read=read_list, wanted="give a list of crosses, 'a:b' or names", continues="same",
     )  # fmt: skip
     task: str | None = option(
-        None, "What to learn.", group="learning", choices=TASKS, otherwise="by the target's type", continues="same"
+        None,
+        "classify: tell classes apart; regress: predict a number.",
+        group="learning",
+        choices=TASKS,
+        otherwise="by the target's type",
+        continues="same",
     )
     classes: str | Sequence[Any] | None = option(
         None, "The target's classes, a,b,c: spares the pass over the target.", group="learning", metavar="NAMES",

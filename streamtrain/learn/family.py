@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.learn.family_protocol import ChecksSettings, Family, LearnerShape, NewClasses
+from streamtrain.learn.own_code import require_members
 from streamtrain.learn.settings import FAMILIES
 
 if TYPE_CHECKING:
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ENTRY_POINTS", "FAMILIES", "ChecksSettings", "Family", "LearnerShape", "NewClasses", "Recipe", "find_family",
     "is_family", "learner_name", "learner_to_record", "name_of", "recipe", "recipe_of", "recorded_recipe",
-    "require_name", "require_savable",
+    "require_name", "require_no_settings", "require_savable",
 ]  # fmt: skip
 
 ENTRY_POINTS = "streamtrain.learners"
-
-_MEMBERS = ("learn", "predict", "state_dict", "load_state_dict", "state_bytes")
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,21 @@ class Recipe:
     settings: Any
 
     def make(self, shape: LearnerShape) -> Learner:
-        """A learner that has learned nothing yet."""
-        return self.family.make(shape, self.settings)
+        """A learner that has learned nothing yet. Raises UsageError where a user's own code fails, or makes something else
+        than a learner."""
+        if self.is_built_in:
+            return self.family.make(shape, self.settings)
+        try:
+            learner = self.family.make(shape, self.settings)
+        except (StreamtrainError, MemoryError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"--learner {self.family.name}: calling it with {shape} raised {type(error).__name__}: {error}: it must take "
+                "this one argument and return a learner"
+            ) from error
+        require_members(learner, f"--learner {self.family.name}: returned a {type(learner).__name__}")
+        return learner
 
     def describe(self) -> dict[str, Any]:
         """The name and the settings, for JSON."""
@@ -81,23 +93,8 @@ class _Called:
     Settings = _NoSettings
 
     def make(self, shape: LearnerShape, settings: Any) -> Learner:
-        """Call it. Raises UsageError if the call fails or does not return a learner."""
-        try:
-            learner = self.factory(shape)
-        except (StreamtrainError, MemoryError):
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"--learner {self.name}: calling it with {shape} raised {type(error).__name__}: {error}: it must take this one "
-                "argument and return a learner"
-            ) from error
-        missing = [name for name in _MEMBERS if not hasattr(learner, name)]
-        if missing or isinstance(learner, type):
-            what = f"which has no {missing[0]}" if missing else "which is a class"
-            raise UsageError(
-                f"--learner {self.name}: returned a {type(learner).__name__}, {what}: see docs/learners.md"
-            )
-        made: Learner = learner
+        """Call it."""
+        made: Learner = self.factory(shape)
         return made
 
 
@@ -139,6 +136,18 @@ def recipe_of(learner: Any, settings: Any) -> Recipe:
     UsageError if a setting of another family is not at its default: it would have no effect."""
     family = find_family(learner)
     own = {field.name for field in fields(family.Settings)}
+    _require_own(settings, own, family.name)
+    values = {name: getattr(settings, name) for name in own if hasattr(settings, name)}
+    return Recipe(name_of(learner), family, family.Settings(**values))
+
+
+def require_no_settings(learner: Any, settings: Any) -> None:
+    """Raise UsageError if a field of ``settings`` that is a setting of a family is not at its default: a learner that was
+    passed in as an object has none."""
+    _require_own(settings, frozenset(), learner_name(learner))
+
+
+def _require_own(settings: Any, own: Set[str], owner: str) -> None:
     for name in FAMILIES:
         for field in fields(find_family(name).Settings):
             if (
@@ -147,9 +156,7 @@ def recipe_of(learner: Any, settings: Any) -> Recipe:
                 and getattr(settings, field.name) != field.default
             ):
                 flag = f"--{field.name.replace('_', '-')}"
-                raise UsageError(f"{flag}: is a setting of --learner {name}; {family.name} has no such setting")
-    values = {name: getattr(settings, name) for name in own if hasattr(settings, name)}
-    return Recipe(name_of(learner), family, family.Settings(**values))
+                raise UsageError(f"{flag}: is a setting of --learner {name}; {owner} has no such setting")
 
 
 def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -> Recipe:
@@ -183,7 +190,8 @@ def is_family(learner: Any) -> bool:
 
 def learner_name(learner: Any) -> str:
     """A name for reports."""
-    return name_of(learner) or str(getattr(learner, "__qualname__", type(learner).__name__))
+    name = name_of(learner)
+    return str(getattr(learner, "__qualname__", type(learner).__name__)) if name is None else name
 
 
 def learner_to_record(learner: Any) -> Any:
@@ -222,7 +230,7 @@ def find_family(learner: Any) -> Family:
         return built_in
     if ":" in learner:
         return _as_family(_imported(learner), learner)
-    return _as_family(_installed()[learner].load(), learner)
+    return _as_family(_loaded(_installed()[learner]), learner)
 
 
 def require_name(name: str) -> None:
@@ -253,6 +261,17 @@ def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
+def _loaded(point: EntryPoint) -> Any:
+    package = "an installed package" if point.dist is None else f"the package {point.dist.name}"
+    try:
+        return point.load()
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"--learner {point.name}: {package} has it as {point.value}, and importing that raised {type(error).__name__}: "
+            f"{error}: repair or remove the package"
+        ) from error
+
+
 def _imported(name: str) -> Any:
     module, _, path = name.partition(":")
     try:
@@ -263,7 +282,7 @@ def _imported(name: str) -> Any:
         raise UsageError(
             f"--learner {name}: there is no module {error.name!r}: start the program where it is, or set PYTHONPATH"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--learner {name}: importing {module} raised {type(error).__name__}: {error}") from error
     for part in path.split("."):
         if not hasattr(value, part):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
+from streamtrain.learn.own_code import Calling, state_bytes_of
 from streamtrain.plan.term import Term
 
 __all__ = ["Fused", "Learner", "learner_terms", "loss_name", "takes_sparse", "target_scale"]
@@ -97,22 +98,27 @@ class Fused(Learner, Protocol):
 
 
 def loss_name(learner: Any) -> str | None:
-    """The name of the learner's loss; None if it does not tell."""
-    loss = getattr(learner, "loss", None)
-    name = loss if isinstance(loss, str) else getattr(loss, "name", None)
+    """The name of the learner's loss, None if it does not tell."""
+    with Calling(learner, "loss raised"):
+        loss = getattr(learner, "loss", None)
+        name = loss if isinstance(loss, str) else getattr(loss, "name", None)
     return name if isinstance(name, str) else None
 
 
 def target_scale(learner: Any) -> str:
     """How regression targets are scaled for the learner: see `Learner`."""
-    return getattr(learner, "target_scale", None) or "deviation"
+    with Calling(learner, "target_scale raised"):
+        return getattr(learner, "target_scale", None) or "deviation"
 
 
 def takes_sparse(learner: Learner) -> bool:
     """Whether the learner's predictions can use the sparse part of rows."""
-    return "sparse" in inspect.signature(learner.predict).parameters
+    try:
+        return "sparse" in inspect.signature(learner.predict).parameters
+    except ValueError:  # it is compiled, and does not say
+        return False
 
 
 def learner_terms(learner: Learner) -> tuple[Term, ...]:
     """The memory plan's term for a learner."""
-    return (Term("learner", learner.state_bytes, "learner"),)
+    return (Term("learner", state_bytes_of(learner), "learner"),)

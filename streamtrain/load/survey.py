@@ -94,7 +94,7 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: 
             values = {int(c) if pa.types.is_integer(kind) else float(c) for c in classes}
         else:
             values = {str(c) for c in classes}
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
     all_classes = _with_earlier(field.name, values, earlier)

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
 from streamtrain.state import make_durable
 
-__all__ = ["FORMAT", "naming_damage", "read_description", "read_state", "write_files"]
+__all__ = ["FORMAT", "naming_damage", "read_description", "read_state", "require_storable", "write_files"]
 
 FORMAT = 3
 _ARRAYS, _DESCRIPTION = "model.safetensors", "model.json"
@@ -30,6 +32,23 @@ def write_files(folder: Path, description: Mapping[str, Any], state: Mapping[str
     written["checksum"] = _checksum(written)
     (folder / _DESCRIPTION).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     make_durable(folder / _DESCRIPTION)
+
+
+def require_storable(name: str, state: Mapping[str, Any]) -> None:
+    """Raise RunError unless a learner's state consists of arrays and numbers, by name, which a file without pickle can hold."""
+    for key, value in state.items():
+        if not isinstance(key, str):
+            raise RunError(f"--learner {name}: its state_dict() has the key {key!r}: keys must be text")
+        try:
+            dtype = np.asarray(value).dtype
+        except ValueError:  # a list of lists of different lengths
+            dtype = np.dtype(object)
+        if isinstance(value, np.ma.MaskedArray) or not tensors.can_hold(dtype):
+            what = type(value).__name__ + (f" of {dtype}" if isinstance(value, np.ndarray) else "")
+            raise RunError(
+                f"--learner {name}: its state_dict() has {key!r}, a {what}: a file can hold only arrays and numbers, of at "
+                "most 64 bits"
+            )
 
 
 def read_description(folder: Path) -> dict[str, Any]:

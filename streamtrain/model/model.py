@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from streamtrain.batch import Batch
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.target import Target
-from streamtrain.errors import ColumnError, RunError
+from streamtrain.errors import ColumnError, RunError, UsageError
 from streamtrain.learn.family import LearnerShape, Recipe, recorded_recipe
 from streamtrain.learn.learner import Learner, learner_terms, takes_sparse, target_scale
+from streamtrain.learn.own_code import Calling, learner_title, state_bytes_of, state_of
 from streamtrain.model.describe import describe_layout, layout_of
-from streamtrain.model.files import FORMAT, write_files
+from streamtrain.model.files import FORMAT, require_storable, write_files
 from streamtrain.model.steps import Steps, diverged
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.term import Term
 from streamtrain.prepare import Preparation, Shape, TargetScale, default_hash_bits
 from streamtrain.prepare.settings import PreparationSettings
+from streamtrain.prepare.target_scale import TARGET_SCALES
 from streamtrain.state import part
 from streamtrain.storage.arrow import pick
 
@@ -94,7 +96,7 @@ class Model:
                 f"the learner takes numbers only, but {names[0]!r} is a category or text: leave such columns out, or give its "
                 "predict a parameter `sparse`"
             )
-        self._scale = TargetScale(targets, target_scale(self.learner)) if self.target.task == "regress" else None
+        self._scale = _scale_of(self.learner, targets) if self.target.task == "regress" else None
         self._steps = Steps(self.layout, self.preparation, self.learner, self._scale, self.prepared.class_weights)
 
     def __repr__(self) -> str:
@@ -173,9 +175,9 @@ class Model:
 
     def require_finite(self) -> None:
         """Raise DivergedError if a number of the learner's state is not finite."""
-        for name, value in self.learner.state_dict().items():
+        for name, value in state_of(self.learner).items():
             if np.asarray(value).dtype.kind == "f" and not np.isfinite(value).all():
-                raise diverged(f"the learner's {name}")
+                raise diverged(f"the learner's {name}", self.learner)
 
     # -- other data ----------------------------------------------------------------------------------------------------
 
@@ -245,7 +247,7 @@ class Model:
                 "the learner cannot be saved: it was passed in as an object, or is defined where nothing can import it"
             )
         if not recipe.is_built_in:
-            _require_storable(recipe.name, self.learner)
+            require_storable(recipe.name, state_of(self.learner))
         return {
             "format": FORMAT,
             **recipe.describe(),
@@ -272,28 +274,27 @@ class Model:
     @property
     def state_bytes(self) -> int:
         """The largest size of the state, in bytes."""
-        return self.learner.state_bytes + self.preparation.state_bytes
+        return state_bytes_of(self.learner) + self.preparation.state_bytes
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that learning changes: arrays and numbers by name."""
-        state = {f"learner.{k}": v for k, v in self.learner.state_dict().items()}
+        state = {f"learner.{k}": v for k, v in state_of(self.learner).items()}
         state |= {f"preparation.{k}": v for k, v in self.preparation.state_dict().items()}
         return state | ({f"target.{k}": v for k, v in self._scale.state_dict().items()} if self._scale else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises an error for the state of another model."""
-        self.learner.load_state_dict(part(state, "learner."))
+        with Calling(self.learner, "load_state_dict refused the state:", "; was its code changed since?"):
+            self.learner.load_state_dict(part(state, "learner."))
         self.preparation.load_state_dict(part(state, "preparation."))
         if self._scale is not None:
             self._scale.load_state_dict(part(state, "target."))
 
 
-def _require_storable(name: str, learner: Learner) -> None:
-    """Raise RunError unless the state consists of arrays and numbers, which a file without pickle can hold."""
-    for key, value in learner.state_dict().items():
-        kind = np.asarray(value).dtype.kind
-        if kind not in "fiub":
-            raise RunError(
-                f"--learner {name}: its state_dict() has {key!r}, a {type(value).__name__}: a file can hold only arrays "
-                "and numbers"
-            )
+def _scale_of(learner: Learner, targets: int) -> TargetScale:
+    unit = target_scale(learner)
+    if unit not in TARGET_SCALES:
+        raise UsageError(
+            f"{learner_title(learner)}: target_scale is {unit!r}: it must be one of {', '.join(TARGET_SCALES)}"
+        )
+    return TargetScale(targets, unit)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.columns.layout import Layout
-from streamtrain.errors import BadValueError, DataError, DivergedError
+from streamtrain.errors import BadValueError, DataError, DivergedError, LearnerError
 from streamtrain.learn.learner import Fused, Learner, takes_sparse
+from streamtrain.learn.own_code import Calling, is_own_code, learner_title
 from streamtrain.prepare import Preparation, TargetScale
 
 __all__ = ["Steps", "diverged"]
 
 Floats = NDArray[np.float32]
+_PROBABILITY_ERROR = 1e-3  # what rounding may do to the probabilities of a user's learner
 
 
 class Steps:
@@ -34,8 +36,10 @@ class Steps:
         assert layout.target is not None
         self.preparation, self.learner, self.scale = preparation, learner, scale
         self.fused = learner if isinstance(learner, Fused) and learner.can_run else None
+        self._learning, self._predicting = Calling(learner, "learn() raised"), Calling(learner, "predict() raised")
         self._takes_sparse, self._outputs = takes_sparse(learner), layout.outputs
         self._is_binary = layout.target.kinds == 2 and not layout.target.parts
+        self._is_own, self._is_classifying = is_own_code(learner), layout.target.task == "classify"
         self._class_weights = np.array(class_weights, np.float32)
         self._identity = np.repeat(np.array([0, 0, 1], np.float32), layout.width).reshape(3, -1)
         self._unused_sums = np.zeros((2, layout.width))
@@ -57,17 +61,34 @@ class Steps:
 
     def predict(self, prepared: Batch) -> Floats:
         """Predict prepared rows. Raises DataError if the learner's predictions have a wrong shape."""
-        if self._takes_sparse:
-            predictions = self.learner.predict(prepared.features, prepared.sparse)
-        else:
-            predictions = self.learner.predict(prepared.features)
-        if self._is_binary and np.ndim(predictions) == 2:
-            predictions = np.ascontiguousarray(predictions[:, 1])
+        with self._predicting:
+            if self._takes_sparse:
+                predictions = self.learner.predict(prepared.features, prepared.sparse)
+            else:
+                predictions = self.learner.predict(prepared.features)
+            if self._is_own:
+                predictions = np.asarray(predictions)
         rows, outputs = len(prepared.features), self._outputs
+        if self._is_binary and np.shape(predictions) == (rows, 2):
+            predictions = np.ascontiguousarray(predictions[:, 1])
         expected = (rows, outputs) if outputs > 1 else (rows,)
         if np.shape(predictions) != expected:
             raise DataError(f"the learner predicted an array of shape {np.shape(predictions)}; expected {expected}")
+        if self._is_own and len(predictions):
+            self._check_predictions(predictions)
         return predictions if self.scale is None else self.scale.inverse(predictions)
+
+    def _check_predictions(self, predictions: Floats) -> None:
+        """Raise LearnerError for predictions of a user's learner that are no numbers, or are to be probabilities and are none.
+        NaN passes: see `diverged`."""
+        title = learner_title(self.learner)
+        if predictions.dtype.kind not in "fiub":
+            raise LearnerError(f"{title}: predict() returned values of type {predictions.dtype}: they must be float32")
+        least, most = predictions.min(), predictions.max()
+        if self._is_classifying and (least < -_PROBABILITY_ERROR or most > 1 + _PROBABILITY_ERROR):
+            raise LearnerError(
+                f"{title}: predict() returned {least if least < 0 else most} for a probability: it must be from 0 to 1"
+            )
 
     def _weighted(self, batch: Batch) -> Batch:
         """The batch; the weight of each row is multiplied by that of its class."""
@@ -117,10 +138,11 @@ class Steps:
         if fused is not None:
             done, predictions, _ = fused.run(prepared, len(prepared), self._identity, self._unused_sums)
             if not done:
-                raise diverged("the gradient")
+                raise diverged("the gradient", self.learner)
             return predictions if scale is None else scale.inverse(predictions)
         predictions = self.predict(prepared)
-        self.learner.learn(prepared if self._takes_sparse else replace(prepared, sparse=None))
+        with self._learning:
+            self.learner.learn(prepared if self._takes_sparse else replace(prepared, sparse=None))
         if scale is not None and settled:
             scale.observe(batch.targets)
         return predictions
@@ -145,12 +167,13 @@ class Steps:
         except BadValueError as error:
             raise error.further(learned) from None
         if fused.diverged:
-            raise diverged("the gradient")
+            raise diverged("the gradient", self.learner)
         return predictions
 
 
-def diverged(what: str) -> DivergedError:
+def diverged(what: str, learner: Learner) -> DivergedError:
     """The error for numbers that are no longer finite."""
-    return DivergedError(
-        f"the model diverged: {what} is no longer finite: give a smaller --learning-rate, or use --optimizer normalized"
-    )
+    remedy = "give a smaller --learning-rate, or use --optimizer normalized"
+    if is_own_code(learner):
+        remedy = f"{learner_title(learner)} learns or predicts numbers that are not finite: its code must avoid them"
+    return DivergedError(f"the model diverged: {what} is no longer finite: {remedy}")

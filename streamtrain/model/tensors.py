@@ -28,7 +28,7 @@ from streamtrain.model.tensor_header import (
     shown,
 )
 
-__all__ = ["Contents", "TensorFileError", "load", "load_metadata", "save", "verify"]
+__all__ = ["Contents", "TensorFileError", "can_hold", "load", "load_metadata", "save", "verify"]
 
 _SEAL = "sha256"
 _SEAL_FORM = ("<u1", (32,))
@@ -175,10 +175,23 @@ def _check_text(names: Iterable[str], metadata: Mapping[str, str]) -> None:
         raise ValueError(f"names and metadata take {size:,} bytes; the format allows {MAX_HEADER_BYTES:,}")
 
 
+def can_hold(dtype: np.dtype[Any]) -> bool:
+    """Whether the format has a type for arrays of that type.
+
+    >>> can_hold(np.dtype(np.float32)), can_hold(np.dtype("U5"))
+    (True, False)
+    """
+    return _stored(dtype) in DTYPES.values()
+
+
+def _stored(dtype: np.dtype[Any]) -> str:
+    return f"<{dtype.kind}{dtype.itemsize}"
+
+
 def _contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array itself where the library can write it as it is."""
-    dtype = f"<{array.dtype.kind}{array.dtype.itemsize}"
-    if dtype not in DTYPES.values():
+    dtype = _stored(array.dtype)
+    if not can_hold(array.dtype):
         raise ValueError(f"array {shown(name)} is of type {array.dtype}, which safetensors files lack")
     return np.asarray(array, dtype, order="C")
 

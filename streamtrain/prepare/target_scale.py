@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.state import checked
 
-__all__ = ["TargetScale"]
+__all__ = ["TARGET_SCALES", "TargetScale"]
 
 Floats = NDArray[np.float32]
-_SCALES = ("deviation", "mean")
+TARGET_SCALES = ("deviation", "mean")
 
 
 class TargetScale:
@@ -38,8 +38,8 @@ class TargetScale:
     def __init__(self, targets: int = 1, target_scale: str = "deviation") -> None:
         if targets < 1:
             raise UsageError(f"targets is {targets}; must be at least 1")
-        if target_scale not in _SCALES:
-            raise UsageError(f"target_scale is {target_scale!r}; must be one of {', '.join(_SCALES)}")
+        if target_scale not in TARGET_SCALES:
+            raise UsageError(f"target_scale is {target_scale!r}; must be one of {', '.join(TARGET_SCALES)}")
         self.targets, self.target_scale = targets, target_scale
         self._rows = 0
         shape = () if targets == 1 else (targets,)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import RunError, printable
+from streamtrain.errors import RunError, StreamtrainError, printable
 from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.runs.folder import CHECKPOINTS, SCORES, read_report
@@ -56,11 +56,27 @@ def report(run: str | Path, out: str | Path) -> dict[str, Any]:
     'finished'
     """
     file = require_file(out, PAGE_ENDINGS)
-    facts = _describe(Path(run))
-    text = page(facts, "Run", [Verdict(*_verdict(facts))])
+    facts, text = _page(Path(run))
     with written(file) as beside:
         beside.write_text(text, encoding="utf-8")
     return {"run": str(run), "state": facts["state"], "out": str(out)}
+
+
+def _page(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the files of a run say, and the page that shows it. They may come from anywhere, and each of their fields may be
+    missing or of another kind."""
+    from jinja2 import UndefinedError  # takes 20 ms, which only pages need
+
+    try:
+        facts = _describe(folder)
+        return facts, page(facts, "Run", [Verdict(*_verdict(facts))])
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, UndefinedError) as error:
+        if isinstance(error, StreamtrainError):
+            raise
+        raise RunError(
+            f"{folder}: its report cannot be shown ({type(error).__name__}: {error}): its files were written by another "
+            "version of streamtrain, or changed"
+        ) from error
 
 
 def _describe(folder: Path) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from streamtrain.columns.target import Target
 from streamtrain.errors import UsageError, near_names, without_secrets
 from streamtrain.learn.family import Recipe
 from streamtrain.learn.learner import target_scale
+from streamtrain.learn.own_code import state_bytes_of
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
 from streamtrain.memory.monitor import Monitor
@@ -32,6 +35,7 @@ from streamtrain.train.settings import Settings
 
 __all__ = ["Job", "PriorModel", "Settings"]
 
+_MAX_WEIGHT = float(np.finfo(np.float32).max)
 _FEWEST_BITS = 10  # the fewest that are suggested: fewer slots distinguish too little
 
 
@@ -163,7 +167,7 @@ def _from_zero(target: Target | None) -> Target | None:
 
 
 def _plan(source: Source, model: Model, settings: Settings, validation: Sequence[Term]) -> Plan:
-    scratch, learner_bytes = Scratch.of(source.layout), model.learner.state_bytes
+    scratch, learner_bytes = Scratch.of(source.layout), state_bytes_of(model.learner)
     return source.plan(
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         threads=settings.threads, shuffle=settings.shuffle,
@@ -221,8 +225,8 @@ def class_weights(target: Target, weights_given: str | Mapping[Any, float] | Non
     for name, weight in by_name.items():
         if name not in names:
             raise UsageError(f"--class-weight {name}={weight}: no such class: {near_names(name, names)}")
-        if not (isinstance(weight, (int, float)) and 0 <= weight < float("inf")):
-            raise UsageError(f"--class-weight {name}={weight}: must be a number, 0 or more")
+        if not (isinstance(weight, (int, float)) and 0 <= weight <= _MAX_WEIGHT):
+            raise UsageError(f"--class-weight {name}={weight}: must be a number, 0 or more, that float32 can hold")
     weights = tuple(float(by_name.get(name, 1.0)) for name in names)
     if not any(weights):
         raise UsageError("--class-weight: every class has weight 0: give at least one a weight above 0")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamtrain.columns.settings import ColumnSettings
+from streamtrain.columns.settings import ColumnSettings, pairs_by_name, split_pair
 from streamtrain.errors import UsageError, near_names
-from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name
+from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name, require_no_settings
+from streamtrain.learn.own_code import learner_title, require_members
 from streamtrain.learn.settings import LearnSettings
 from streamtrain.load.settings import LoadSettings
-from streamtrain.options import check, option, options_of, split_names, split_pair
+from streamtrain.options import check, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
 
@@ -30,14 +31,14 @@ def read_class_weight(text: Any) -> Any:
     """
     if not isinstance(text, str) or text == "balanced":
         return text
-    weights = {}
+    weights = []
     for pair in split_names(text):
         name, value = split_pair(pair, "--class-weight", "balanced, or weights: a=2,b=0.5")
         try:
-            weights[name] = float(value)
+            weights.append((name, float(value)))
         except ValueError:
             raise UsageError(f"--class-weight {pair}: expected a number") from None
-    return weights
+    return pairs_by_name(weights, "--class-weight")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class TrainSettings:
     )  # fmt: skip
     on_overrun: str = option(
         "raise", "Over the budget while running: raise (exit 4), or warn.", group="memory and speed",
-        choices=("raise", "warn"), resume="free",
+        choices=("raise", "warn"), resume="free", python_help="Over the budget while running: raise BudgetExceeded, or warn.",
     )  # fmt: skip
 
 
@@ -95,7 +96,11 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
     @property
     def recipe(self) -> Recipe | Learner:
         """How to make the learner; or the learner, where one was passed in."""
-        return recipe_of(self.learner, self) if is_family(self.learner) else self.learner
+        if is_family(self.learner):
+            return recipe_of(self.learner, self)
+        require_no_settings(self.learner, self)
+        learner: Learner = self.learner
+        return learner
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -113,6 +118,8 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
                 f"learner={self.learner!r}: must be a name, a class or function that makes learners, or an object with the "
                 "members of Learner"
             )
+        if not is_family(self.learner):
+            require_members(self.learner, f"{learner_title(self.learner)}: an object")
         recipe = self.recipe
         if isinstance(recipe, Recipe):
             recipe.check()
@@ -126,6 +133,7 @@ class RunSettings:
     cluster: Any = option(
         None, "The address of a dask scheduler, whose workers read: tcp://host:8786.", group="memory and speed",
         metavar="ADDRESS", kept=True, resume="free",
+        python_help="A ``distributed.Client``, or the address of a dask scheduler, tcp://host:8786: its workers read.",
     )  # fmt: skip
     out: str | Path | None = option(
         None, "Folder for the run: scores, checkpoints, the model, the report.", metavar="RUN", kept=True,

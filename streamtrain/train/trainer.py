@@ -186,7 +186,7 @@ class Trainer:
         self.monitor.check()
         loss = self.history.progressive.loss()
         if loss is not None and not math.isfinite(loss):
-            raise diverged("the progressive loss")
+            raise diverged("the progressive loss", self.model.learner)
         if self.progress is not None:
             rows, total = self.loader.rows_seen + self.history.held, self.plan.rows * self.settings.epochs
             epochs, memory = (self.history.epochs, self.settings.epochs), (resident_bytes(), self.plan.budget_bytes)

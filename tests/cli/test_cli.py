@@ -693,3 +693,24 @@ def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
     assert "epoch 1/1" in text and "epoch 2" not in text
     frames = re.split(r"\r|\n", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
     assert max(map(len, frames)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("twice", "message"),
+    [
+        (("--exclude", "x", "--exclude", "z"), "--exclude: given twice: give it once, several names with commas: a,b"),
+        (("--target", "y", "--target", "x"), "--target: given twice: give it once, several names with commas: a,b"),
+        (("--epochs", "2", "--epochs=3"), "--epochs: given twice: give it once"),
+        (("--as", "x=number", "--as", "x=ignore"), "--as x=ignore: 'x' has number already: name it once"),
+        (("--class-weight", "0=2,0=3"), "--class-weight 0=3.0: '0' has 2.0 already: name it once"),
+    ],
+)
+def test_of_two_values_none_is_dropped(run: CommandLine, twice: tuple[str, ...], message: str) -> None:
+    target = () if "--target" in twice else ("--target", "y")
+    done = run("plan", write("d.parquet"), *target, *twice)
+    assert (done.code, done.err) == (2, f"error: {message}\n")
+
+
+def test_what_can_be_given_twice(run: CommandLine) -> None:
+    done = run("plan", write("d.parquet"), "--target", "y", "--as", "x=number", "--as", "z=ignore", "--json", "--json")
+    assert done.code == 0 and done.json["fits"]

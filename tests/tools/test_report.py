@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,24 @@ def test_the_command(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "run.html")])
     assert done.exit_code == 0 and "page of the finished run" in done.stdout
     assert (tmp_path / "run.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("report.json", "memory", None),
+        ("report.json", "time", [1]),
+        ("report.json", "timeline", [1]),
+        ("model.json", "targets", [{}]),
+        ("model.json", "features", {"a": None}),
+    ],
+)
+def test_a_report_with_odd_fields_is_no_bug(run: Path, tmp_path: Path, name: str, field: str, value: Any) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "odd"))
+    shutil.rmtree(copy / "checkpoints")
+    (copy / name).write_text(json.dumps(json.loads((copy / name).read_text()) | {field: value}))
+    with pytest.raises(
+        RunError, match=r"odd: its report cannot be shown \(.*another version of streamtrain, or changed"
+    ):
+        report(copy, tmp_path / "odd.html")
+    assert not (tmp_path / "odd.html").exists()
