@@ -39,12 +39,12 @@ _T = TypeVar("_T")
 class Option:
     """The description of a setting, besides its name, annotation and default.
 
-    help: one sentence; flag_help, python_help: the sentence for the flag, and for Python, if they differ. least, most:
-    inclusive bounds; above, below:
-    exclusive bounds. choices: the allowed names. group: the heading in ``--help``, one of `GROUPS`. metavar, flag: as the
-    command line shows them. otherwise: what happens if the setting is not given, in words. wanted: what to give, for the
-    message about a value of the wrong kind. read: turns the text of the command line into the value. repeated: the flag may
-    be given several times. kept: the value is an object that is kept unchanged.
+    help: one sentence; flag_help, python_help: the sentence for the flag and for the parameter in Python, if they differ.
+    least, most: inclusive bounds; above, below: exclusive bounds. choices: the allowed names. group: the heading in
+    ``--help``, one of `GROUPS`. metavar, flag: as the command line shows them. otherwise: what happens if the setting is
+    not given, in words. wanted: what to give, for the message about a value of the wrong kind. read: turns the text of the
+    command line into the value. repeated: the flag may be given several times. kept: the value is an object that is kept
+    unchanged.
 
     resume: whether ``--resume`` may change it. same: no. free: yes. resolved: no; if it was not given, the value that the run
     chose counts. recorded: yes, and the change is recorded with the rows seen.

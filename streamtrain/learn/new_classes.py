@@ -1,20 +1,21 @@
-"""More classes for a linear model: the state of a model that knows more classes than the one it continues.
+"""More classes for a linear model: the state of a model with more classes than the one that it continues.
 
 - Known classes keep their weights, in their new positions, so their predictions stay in the same proportions.
 - A new class gets the mean of the others. Softmax does not change if a number is added to all margins of a row, so the mean,
-  not zero, is what says nothing. By Jensen's inequality such a margin is at most that of an equal share. The intercept is
+  not zero, is neutral. By Jensen's inequality such a margin is at most that of an equal share. The intercept is
   lowered by ``log((rows + classes) / classes)``, so that no row gives the class more than ``1 / (rows + classes)``: a fair
   estimate for a class that did not occur in so many rows. At most 1,000 rows count: optimizers with one rate for all weights
-  would take very long to learn that a lower estimate is wrong.
-- Its sums of squares are the mean of the others as it was after 4 steps. With the whole sums its first steps would be as
-  short as those of classes that are almost known; with none, a gradient of next to nothing would move it a whole step.
+  would take very long to correct a lower estimate.
+- Its sums of squares are the mean of the others as it was after 4 steps. With the whole sums its first steps would be
+  too short; with none, a tiny gradient would move it a whole step.
 - Running averages of weights, and Adam, continue from step 4. With a long past, predictions would hardly notice the new
   class: so after 1 % more batches an average has changed by 4 %.
-- It owes no L1 for batches before its time.
+- It gets no L1 penalty for batches before its time.
 
-Two classes by logistic loss become two by softmax: margins -m/2 and m/2 mean the same. The slopes are those of logistic loss
-but for the sign: so squares, steps and debts are the same, gradients and what was paid change sign for the first class, and
-weights, averages and velocities are halved. The sums of `Ftrl` are those that make its weights.
+Two classes by logistic loss become two by softmax: margins -m/2 and m/2 mean the same. The slopes are those of logistic loss,
+with the other sign for the first class. So squares, steps and total penalties stay the same, gradients and applied penalties
+change their sign for the first class, and weights, averages and velocities are halved. The sums of `Ftrl` are computed from its
+weights.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ _STEPS = 4  # from which averages continue
 _ROWS = 1000  # rows without a class that count at most
 _BLOCK_SLOTS = 1 << 14  # widened at once
 _OWN: dict[str, Like] = {
-    "weights": "weight", "average": "weight", "paid": "gradient", "owed": "square", "steps": "square", "last": "square",
+    "weights": "weight", "average": "weight", "l1_applied": "gradient", "l1_total": "square", "steps": "square",
+    "last": "square",
 }  # what an update keeps beside the fields of its optimizer  # fmt: skip
-_FRESH = ("owed", "paid")  # zero for a new class, which has the mean of everything else
+_FRESH = ("l1_total", "l1_applied")  # zero for a new class, which has the mean of everything else
 _STATS = ("rows", "batches", "measured", "power", "noise")
 
 

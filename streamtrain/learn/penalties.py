@@ -22,7 +22,7 @@ class Penalty:
     those that are not; one number for all, or an array that broadcasts against the weights.
 
     >>> weights = np.array([2.0, 2.0], np.float32)
-    >>> Penalty(l2=1.0, on=np.array([1, 0], np.float32)).pay(weights, np.float32(1), {}, np.float32(2))
+    >>> Penalty(l2=1.0, on=np.array([1, 0], np.float32)).apply(weights, np.float32(1), {}, np.float32(2))
     >>> weights.tolist()
     [0.5, 2.0]
     """
@@ -33,15 +33,15 @@ class Penalty:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the arrays that `pay` keeps for each weight; zero before the first step."""
-        return ("owed", "paid") if self.l1 else ()
+        """Names of the arrays that `apply` keeps for each weight; zero before the first step."""
+        return ("l1_total", "l1_applied") if self.l1 else ()
 
     @property
     def scratch_arrays(self) -> int:
-        """How many arrays of the weights' shape `pay` allocates at most, the rate included."""
+        """How many arrays of the weights' shape `apply` allocates at most, the rate included."""
         return 7 if self.l1 else 3 if self.l2 else 0
 
-    def pay(
+    def apply(
         self,
         weights: Floats,
         rate: Floats | np.float32,
@@ -52,32 +52,33 @@ class Penalty:
         by ``w / (1 + rate * l2)``, which never crosses 0. Changes weights and state in place."""
         if self.l1:
             by: Any = np.float32(self.l1) * self.on * rate * times
-            shrink(weights, by, state["owed"], state["paid"])
+            shrink(weights, by, state["l1_total"], state["l1_applied"])
         if self.l2:
             share = 1 + np.float32(self.l2) * self.on * rate
             weights /= share if times is _ONCE else share**times
 
 
-def shrink(weights: Floats, by: Floats | np.float32, owed: Floats, paid: Floats) -> None:
-    """Move weights towards 0, but not across it, by the whole penalty that they owe so far. Changes all arrays in place.
+def shrink(weights: Floats, by: Floats | np.float32, total: Floats, applied: Floats) -> None:
+    """Move weights towards 0, but not across it, by the part of the total penalty that was not applied yet. Changes all
+    arrays in place.
 
-    weights, owed, paid: arrays of the same shape; owed and paid start at 0 and are kept from step to step. by: l1 times the
-    rate of this step, one number or one for each weight.
+    weights, total, applied: arrays of the same shape; total and applied start at 0 and are kept from step to step. by: l1
+    times the rate of this step, one number or one for each weight.
 
     The plain proximal step lets the noise of a single gradient lift a useless weight off zero. With the cumulative
-    penalty (Tsuruoka, Tsujii & Ananiadou 2009) a weight that leaves zero first pays what it was spared there.
+    penalty (Tsuruoka, Tsujii & Ananiadou 2009) a weight that leaves zero first gets the penalty that it avoided there.
 
-    >>> weights, owed, paid = (np.zeros(2, np.float32) for _ in range(3))
+    >>> weights, total, applied = (np.zeros(2, np.float32) for _ in range(3))
     >>> for _ in range(3):
     ...     weights += np.array([0.25, -1.0], np.float32)
-    ...     shrink(weights, np.float32(0.5), owed, paid)
+    ...     shrink(weights, np.float32(0.5), total, applied)
     >>> weights.tolist()
     [0.0, -1.5]
     """
-    owed += by
+    total += by
     before = weights.copy()
-    rest = np.where(before > 0, owed + paid, owed - paid)
+    rest = np.where(before > 0, total + applied, total - applied)
     np.copysign(np.maximum(np.abs(before) - rest, 0), before, out=weights)
     weights[weights == 0] = 0  # no negative zeros: the same weights are the same bits
-    paid += weights
-    paid -= before
+    applied += weights
+    applied -= before

@@ -59,7 +59,7 @@ class SparseWeights:
 
     def __init__(self, slots: int, outputs: int, update: Update) -> None:
         self.update = update
-        self.fields = (*update.fields, *(("last",) if update.pays else ()))
+        self.fields = (*update.fields, *(("last",) if update.applies_penalty else ()))
         self.array = zeros((slots, len(self.fields), outputs)[: 2 + (outputs > 1)], np.float32)
         self.used = 0
 

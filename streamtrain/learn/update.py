@@ -35,7 +35,7 @@ class Update:
     averages: bool
 
     @cached_property
-    def pays(self) -> bool:
+    def applies_penalty(self) -> bool:
         """Whether a penalty is applied after the optimizer's update: there is one, and the optimizer does not apply it
         itself."""
         return bool(self.penalty.l1 or self.penalty.l2) and not self.optimizer.penalises
@@ -43,13 +43,13 @@ class Update:
     @property
     def fields(self) -> tuple[str, ...]:
         """The names in a state, in this order."""
-        average, penalties = ("average",) if self.averages else (), self.penalty.fields if self.pays else ()
+        average, penalties = ("average",) if self.averages else (), self.penalty.fields if self.applies_penalty else ()
         return ("weights", *average, *self.optimizer.fields, "steps", *penalties)
 
     @property
     def scratch_arrays(self) -> int:
         """How many arrays of the weights' shape a step allocates at most."""
-        return max(self.optimizer.scratch_arrays, self.penalty.scratch_arrays if self.pays else 0)
+        return max(self.optimizer.scratch_arrays, self.penalty.scratch_arrays if self.applies_penalty else 0)
 
     def rate(self, state: State, stats: StreamStats) -> Floats | np.float32:
         """The effective learning rate, see `Optimizer.rate`."""
@@ -60,8 +60,8 @@ class Update:
         weights, steps = state["weights"], state["steps"]
         steps += 1
         self.optimizer.update(gradient, weights, state, self.learning_rate, stats, self.penalty)
-        if self.pays:
-            self.penalty.pay(weights, self.rate(state, stats), state)
+        if self.applies_penalty:
+            self.penalty.apply(weights, self.rate(state, stats), state)
         if self.averages:
             average = state["average"]
             np.subtract(weights, average, out=gradient)
@@ -74,7 +74,7 @@ class Update:
         """Apply the penalties of the batches since each weight's last step, so that a weight that seldom occurs is
         penalised as often as any other. The present batch, which ``stats`` counts already, is not among them. ``last`` in
         the state is the batch of the last step; it is set to the present one."""
-        if self.pays:
+        if self.applies_penalty:
             missed = stats.batches - 1 - state["last"]
-            self.penalty.pay(state["weights"], self.rate(state, stats), state, np.maximum(missed, 0))
+            self.penalty.apply(state["weights"], self.rate(state, stats), state, np.maximum(missed, 0))
             state["last"][...] = stats.batches

@@ -100,7 +100,7 @@ def test_sparse_columns_get_the_weights_of_dense_ones(
 def test_a_slot_that_is_seldom_touched_pays_as_often_as_a_dense_column(
     optimizer: str, penalties: dict[str, float]
 ) -> None:
-    """What it has not paid since it was touched last is all that differs, so each is touched at the end."""
+    """Only penalties since the last touch may differ, so each slot is touched at the end."""
     X, columns, y = problem(share=0.01)
     columns[-1] = 1
     options: dict[str, Any] = {"optimizer": alike(optimizer), "average": False, **penalties}
@@ -174,7 +174,7 @@ def test_the_table_is_as_stated() -> None:
         ({}, "weights average squares steps"),
         ({"average": False}, "weights squares steps"),
         ({"optimizer": "sgd", "l2": 0.1}, "weights average steps last"),
-        ({"optimizer": "adam", "l1": 0.1}, "weights average mean squares steps owed paid last"),
+        ({"optimizer": "adam", "l1": 0.1}, "weights average mean squares steps l1_total l1_applied last"),
         ({"optimizer": "ftrl", "l1": 0.1}, "weights average sums squares steps"),
     ):
         model = Linear(3, slots=6, **options)  # type: ignore[arg-type]

@@ -196,10 +196,10 @@ def test_what_counts_of_the_past() -> None:
     start_from(new, old)
     was, now = old.learner.state_dict(), new.learner.state_dict()
     places = [0, 1, 3]
-    for name in ("weights", "average", "squares", "owed", "paid"):
+    for name in ("weights", "average", "squares", "l1_total", "l1_applied"):
         np.testing.assert_array_equal(now[name][:, places], was[name], name)
     np.testing.assert_allclose(now["squares"][:, 2], was["squares"].mean(axis=1) * 4 / 100, rtol=1e-5)
-    assert (now["owed"][:, 2] == 0).all() and (now["paid"][:, 2] == 0).all() and was["owed"].max() > 0
+    assert (now["l1_total"][:, 2] == 0).all() and (now["l1_applied"][:, 2] == 0).all() and was["l1_total"].max() > 0
     assert (was["steps"], now["steps"]) == (100, 4) and now["sparse"].shape == (*was["sparse"].shape[:2], 4)
     assert {n: now[n] for n in ("rows", "batches", "measured", "power", "noise")} == {
         n: was[n] for n in ("rows", "batches", "measured", "power", "noise")
