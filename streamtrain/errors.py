@@ -184,7 +184,7 @@ def near_names(name: str, names: Sequence[str]) -> str:
     close = [by_lower[low] for low in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
     if close:
         return f"did you mean {', '.join(map(repr, close))}?"
-    return f"there are {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
+    return f"must be one of {', '.join(map(repr, names[:10]))}{' and more' if len(names) > 10 else ''}"
 
 
 def one_of(name: str, names: Sequence[str]) -> str:

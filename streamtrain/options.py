@@ -37,18 +37,19 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of a setting beside its name, its annotation and its default.
+    """The description of a setting, besides its name, annotation and default.
 
-    help: one sentence for people; flag_help: of the flag, where that says something else. least, most: inclusive
-    bounds; above, below: exclusive ones. choices: what a name can be. group: the heading in ``--help``, one of
-    `GROUPS`. metavar, flag: as the command line shows them. otherwise: what happens where the setting is not given, for
-    people. wanted: what to give, where a value has the wrong kind. read: turns the text of the command line into the value.
-    repeated: the flag may be given several times. kept: the value is an object that stays as it is.
+    help: one sentence; flag_help, python_help: the sentence for the flag, and for Python, if they differ. least, most:
+    inclusive bounds; above, below:
+    exclusive bounds. choices: the allowed names. group: the heading in ``--help``, one of `GROUPS`. metavar, flag: as the
+    command line shows them. otherwise: what happens if the setting is not given, in words. wanted: what to give, for the
+    message about a value of the wrong kind. read: turns the text of the command line into the value. repeated: the flag may
+    be given several times. kept: the value is an object that is kept unchanged.
 
-    resume: whether ``--resume`` may change it. same: no. free: yes. resolved: no, and where it was not given, what the run made
-    of it counts. recorded: yes, and the change is written down with the rows seen.
-    continues: what ``--continue-from`` makes of it. new: it is the new run's. same: it is the model's. free: it is the
-    model's unless it is given.
+    resume: whether ``--resume`` may change it. same: no. free: yes. resolved: no; if it was not given, the value that the run
+    chose counts. recorded: yes, and the change is recorded with the rows seen.
+    continues: where ``--continue-from`` takes it from. new: the new run. same: the model. free: the new run if it is given,
+    otherwise the model.
     """
 
     help: str
@@ -61,6 +62,7 @@ class Option:
     metavar: str | None = None
     flag: str | None = None
     flag_help: str | None = None
+    python_help: str | None = None
     otherwise: str | None = None
     wanted: str | None = None
     read: Callable[[Any], Any] | None = None
@@ -71,7 +73,7 @@ class Option:
 
 
 def option(default: Any, help: str, **about: Any) -> Any:
-    """A field of a dataclass of settings; ``...`` as the default: it must be given. The rest is as in `Option`.
+    """A field of a dataclass of settings. The default ``...`` means that it must be given. For the rest see `Option`.
 
     >>> @dataclass(frozen=True)
     ... class Tea:
@@ -91,13 +93,13 @@ def option(default: Any, help: str, **about: Any) -> Any:
 
 
 def options_of(settings: type) -> dict[str, tuple[Field[Any], Option]]:
-    """The settings that a dataclass declares, by name: those of each group together, in the order of `GROUPS`."""
+    """The settings that a dataclass declares, by name, group by group in the order of `GROUPS`."""
     declared = {f.name: (f, f.metadata["option"]) for f in fields(settings) if "option" in f.metadata}
     return dict(sorted(declared.items(), key=lambda item: GROUPS.index(item[1][1].group)))
 
 
 def flag(name: str, option: Option | None = None) -> str:
-    """A setting as the command line calls it.
+    """The flag of a setting.
 
     >>> flag("batch_size"), flag("roles", Option("", flag="--as"))
     ('--batch-size', '--as')
@@ -112,7 +114,7 @@ def switches_off(name: str, option: Option) -> bool:
 
 
 def shown_default(declared: Field[Any], option: Option) -> str | None:
-    """The default as people read it; None where there is nothing to say."""
+    """The default in words; None if there is nothing to say."""
     if declared.default is MISSING:
         return "required"
     says_nothing = declared.default is None or declared.default is False or declared.default == ()
@@ -123,9 +125,8 @@ def shown_default(declared: Field[Any], option: Option) -> str | None:
 
 
 def check(settings: Any) -> None:
-    """Make the values plain, read those that are text, and check kind, range and choice of each. For ``__post_init__``.
-
-    Raises UsageError for the first invalid one.
+    """Make the values plain, parse those that are text, and check kind, range and choice of each. For ``__post_init__``.
+    Raises UsageError for the first invalid value.
     """
     kind = type(settings)
     for name, value in checked(kind, {name: getattr(settings, name) for name in options_of(kind)}).items():
@@ -163,8 +164,7 @@ def _check(name: str, value: Any, hint: Any, option: Option) -> None:
                 raise UsageError(f"{flag(name, option)}{given}: {one_of(choice, option.choices)}")
 
 
-def _is(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of the kind that an annotation names."""
+def _is(value: Any, hint: Any) -> bool:  # whether a plain value is of the kind that an annotation names
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_is(value, each) for each in inner)
@@ -232,8 +232,8 @@ _NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*))\s*(?:,|$)')
 
 
 def split_names(text: Any) -> Any:
-    """The names in a text, between commas; one that holds a comma, or begins or ends with a space, is in double quotes. Other
-    values are returned unchanged.
+    """The names in a text, between commas; one that holds a comma, or begins or ends with a space, stands in double quotes.
+    Other values are returned unchanged.
 
     >>> split_names('a, b,"c,d"'), split_names(["a"])
     (['a', 'b', 'c,d'], ['a'])
@@ -248,7 +248,7 @@ def split_names(text: Any) -> Any:
 
 
 class Default:
-    """The default of a parameter, told apart from the same value given. It reads as the value."""
+    """The default of a parameter, distinguishable from the same value when given. It shows as the value."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -258,12 +258,12 @@ class Default:
 
 
 def default(value: _T) -> _T:
-    """For the signature of a function: the parameter has this default, and `given` knows when it was left out."""
+    """For the signature of a function: the parameter has this default, and `given` recognises it."""
     return typing.cast(_T, Default(value))
 
 
 def given(**parameters: Any) -> dict[str, Any]:
-    """The parameters that were given: neither left out nor None.
+    """The parameters that were given: not left out, and not None.
 
     >>> given(epochs=2, seed=default(0), loss=None)
     {'epochs': 2}

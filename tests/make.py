@@ -23,9 +23,10 @@ from streamtrain import Model, open_reader
 from streamtrain.cli import main
 from streamtrain.memory.process import resident_bytes
 from streamtrain.storage.arrow import as_batches
+from streamtrain.storage.reader import Chunk
 
 __all__ = [
-    "PROMPT", "WAIT", "CommandLine", "Done", "budget_above", "command_line", "content", "rows_of", "run_python",
+    "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "rows_of", "run_python",
     "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
 ]  # fmt: skip
 
@@ -136,6 +137,22 @@ def rows_of(path: str | Path) -> dict[str, list[Any]]:
     reader = open_reader(str(path))
     batches = [batch for c in reader.chunks() for batch in as_batches(reader.read(c, reader.schema.names))]
     return {name: [v for batch in batches for v in batch.column(name).to_pylist()] for name in reader.schema.names}
+
+
+class Unreadable:
+    """A reader that must not be asked for rows."""
+
+    def __init__(self, schema: pa.Schema, rows: int = 10, peak: int = 1000) -> None:
+        self.schema, self.rows, self.peak = schema, rows, peak
+
+    def chunks(self) -> list[Chunk]:
+        return [Chunk("all", self.rows, self.peak // 2, self.peak)]
+
+    def read(self, chunk: Chunk, columns: Any) -> Any:
+        pytest.fail("rows were read")
+
+    def fingerprint(self) -> str:
+        return ""
 
 
 def content(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``streamtrain ...``: the command line. `commands` has the commands, `show` what they print, `progress` how far they are,
+"""``streamtrain ...``: the command line. `commands` has the commands, `show` their output, `progress` the progress bar,
 `log` the messages of the library.
 
 Exit codes: 0 done; 1 an internal error; 2 bad usage or bad input; 3 the budget cannot be met; 4 the budget was exceeded
@@ -48,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _only_shows_help(arguments: Sequence[str]) -> bool:
-    """Whether nothing is read: help, the version, or what a shell completes."""
+    """Whether only help, the version or a shell completion is wanted."""
     shows = {"-h", "--help", "-V", "--version", "--show-completion", "--install-completion"}
     return not arguments or bool(shows.intersection(arguments)) or "_STREAMTRAIN_COMPLETE" in os.environ
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Acknowledge at once. A second Ctrl-C ends the process without waiting for anything."""
+    """Acknowledge Ctrl-C at once. A second one ends the process without waiting."""
     _received.append(number)
     signal.signal(number, signal.SIG_DFL)
     print("\ninterrupted", file=sys.stderr, flush=True)
@@ -91,7 +91,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _say_how_to_go_on(arguments: Sequence[str]) -> None:
-    """Print the command that continues the run, where a checkpoint was left: then `fit` has added a note to the interrupt."""
+    """Print the command that resumes the run, if there is a checkpoint: then `fit` has added a note to the interrupt."""
     if any(getattr(interrupt, "__notes__", ()) for interrupt in _raised):
         words = list(arguments)
         if "--resume" not in words:
@@ -114,7 +114,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, (StreamtrainError, OSError)):
         _say(str(error))
         return 2
-    if hasattr(error, "format_message"):  # bad usage, as the command line's library found it
+    if hasattr(error, "format_message"):  # bad usage, found by the command-line library
         _say(error.format_message())
         return 2
     traceback.print_exception(error)
@@ -123,7 +123,7 @@ def _failed(error: Exception) -> int:
 
 
 def _let_go_of_stdout() -> int:
-    """The reader of stdout has closed it, which is no error. Returns the exit code."""
+    """The reader of stdout has closed it, which is not an error. Returns the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
     return 0
 

@@ -77,8 +77,8 @@ def _warn(warnings: list[str]) -> None:
             show.warn(warning)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(streamtrain.__version__)
         raise typer.Exit
 
@@ -95,7 +95,7 @@ def no_command(
         print(context.get_help())
 
 
-@command()
+@command(short_help="Columns, chunks and sizes of data, and their target.")
 @takes(
     Settings, only=("target", "roles", "missing_chunks"),
     optional={"target": "The column to look at, or several: a,b."}, grouped=False,
@@ -127,13 +127,13 @@ def plan(data: Data, json: Json = False, **settings: Any) -> int:
     return 0
 
 
-@command(epilog=_FIT_EXAMPLE)
+@command(epilog=_FIT_EXAMPLE, short_help="Train a model.")
 @takes(
     Settings, RunSettings,
-    optional={"target": "The column to predict, or several: a,b. [default: required, unless a run says it]"},
+    optional={"target": "The column to predict, or several: a,b.  [default: required, unless a run says it]"},
 )  # fmt: skip
 def fit(data: Data, json: Json = False, **settings: Any) -> None:
-    """Train."""
+    """Train a model on data that need not fit in memory, and score it on the way."""
     from streamtrain.cli.progress import FitLine
 
     with FitLine() as line:
@@ -141,7 +141,7 @@ def fit(data: Data, json: Json = False, **settings: Any) -> None:
     _print(result.as_dict(), json, "fit")
 
 
-@command()
+@command(short_help="Train for a while, and show the memory by stage.")
 @takes(Settings, RunSettings, ProfileSettings, only=_PROFILE)
 def profile(
     data: Data,
@@ -166,13 +166,13 @@ def profile(
     if plot is not None:
         require_plot(plot, data)
     with FitLine() as line:
-        found = streamtrain.profile(data, progress=line, **settings)
+        result = streamtrain.profile(data, progress=line, **settings)
     if plot is not None:
-        found.plot(plot)
+        result.plot(plot)
     if html is not None:
-        found.html(html)
-    _warn(found.report.as_dict()["warnings"])
-    _print(found.as_dict(), json, "profile")
+        result.html(html)
+    _warn(result.report.as_dict()["warnings"])
+    _print(result.as_dict(), json, "profile")
 
 
 @command()
@@ -186,7 +186,7 @@ def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = Fals
     _print(result, json, "evaluation")
 
 
-@command()
+@command(short_help="Predictions for each row of other data.")
 @takes(Settings, only=_READING, grouped=False)
 def predict(
     run: Run,
@@ -204,7 +204,7 @@ def predict(
     _print(result, json, "prediction")
 
 
-@command()
+@command(short_help="Write data with a known truth, to try things out.")
 @takes(MakeSettings, grouped=False)
 def make(
     name: Annotated[str, typer.Argument(metavar="NAME", help="clicks, clusters or regression.")],
@@ -222,7 +222,7 @@ def make(
     _print(result, json, "made")
 
 
-@command()
+@command(short_help="A copy of data with better chunks.")
 @takes(Settings, RechunkSettings, only=(*options_of(RechunkSettings), "memory", "missing_chunks"), grouped=False)
 def rechunk(data: Data, json: Json = False, **settings: Any) -> None:
     """A copy with better chunks, streamed: the same rows, in the same order, of the same types."""
@@ -233,7 +233,7 @@ def rechunk(data: Data, json: Json = False, **settings: Any) -> None:
     _print(result, json, "rechunked")
 
 
-@command("check-reader")
+@command("check-reader", short_help="Whether a reader keeps the contract.")
 def check_reader(
     target: Annotated[str, typer.Argument(metavar="TARGET", help="As DATA; or module:name of what makes a reader.")],
     chunks: Annotated[int, typer.Option(metavar="N", help="Chunks that a check reads, spread over the data.")] = 16,
@@ -246,7 +246,7 @@ def check_reader(
     return check(target, chunks, all, json)
 
 
-@command()
+@command(short_help="The runs in folders, with their scores.")
 def runs(
     folders: Annotated[list[str], typer.Argument(metavar="DIR", help="A run's folder, or one that holds runs.")],
     sort: Annotated[
@@ -257,20 +257,20 @@ def runs(
     ] = None,
     json: Json = False,
 ) -> None:
-    """The runs in folders: how far each is, its scores, and whose model it began with."""
+    """The runs in folders: the progress of each, its scores, and the run that it continues."""
     from streamtrain.runs.listing import list_runs
 
-    found = list_runs(*folders, sort=sort)
+    runs_listed = list_runs(*folders, sort=sort)
     if json:
-        _print({"runs": found}, json, "runs")
+        _print({"runs": runs_listed}, json, "runs")
     else:
         from streamtrain.cli import show
 
         with result_on_stdout():
-            show.runs(found)
+            show.runs(runs_listed)
 
 
-@command()
+@command(short_help="One page about a run, finished or not.")
 def report(
     run: Run,
     out: Annotated[str, typer.Option(metavar="F.html", help="The page to write.")],

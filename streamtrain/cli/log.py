@@ -1,4 +1,4 @@
-"""Messages of the library on stderr: the command line shows them, a program that uses the library decides for itself."""
+"""Messages of the library on stderr, for the command line. A program that uses the library decides for itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _ToStderr(logging.Handler):
 
 @contextmanager
 def shown_on_stderr() -> Iterator[None]:
-    """Show what the logger ``streamtrain`` says, from INFO on, for the block."""
+    """Show messages of the logger ``streamtrain``, from level INFO on, for the block."""
     logger, handler = logging.getLogger("streamtrain"), _ToStderr()
     before = logger.level, logger.propagate
     logger.addHandler(handler)

@@ -19,14 +19,14 @@ from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, swit
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
-_METAVARS: dict[type, str] = {int: "N", float: "X"}
+_METAVARS: dict[type, str] = {int: "N", float: "X", str: "NAME"}
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
 RunLearner = Annotated[
     Optional[str],
     typer.Option(
         "--learner", callback=importable_here, metavar="MODULE:NAME",
-        help="The run's learner, where that is code of your own: says that you trust it, as loading runs it.",
+        help="The run's own learner as module:name. Loading a run executes this module.",
     ),
 ]  # fmt: skip
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, as written by fit --out.")]
@@ -54,24 +54,33 @@ class GroupedCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+        parameters: list[Any] = list(self.get_params(ctx))
+        for parameter in parameters:
+            is_option = parameter.param_type_name == "option"
+            record = parameter.get_help_record(ctx) if is_option else (_argument(parameter), parameter.help)
             if record is not None:
-                is_option = parameter.param_type_name == "option"
                 group = (getattr(parameter, "rich_help_panel", None) or "options") if is_option else "arguments"
                 groups.setdefault(group, []).append(record)
         for group in sorted(groups, key=["arguments", *GROUPS, "options", "output"].index):
             with formatter.section(group[0].upper() + group[1:]):
                 formatter.write_dl(groups[group])
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS]", *(_argument(p) for p in self.get_params(ctx) if p.param_type_name == "argument")]
+
+
+def _argument(parameter: Any) -> str:
+    """An argument as the help shows it: ``DATA``, or ``DIR...`` where there may be several."""
+    return f"{parameter.metavar}{'...' if parameter.nargs == -1 else ''}"
+
 
 def takes(
     *kinds: type, only: Sequence[str] | None = None, optional: Mapping[str, str] | None = None, grouped: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the ``**settings`` of a command the settings that dataclasses declare. The command is called with those that are on
-    the command line, and with no others.
+    """Replace the ``**settings`` of a command by the settings that dataclasses declare. The command is called only with those
+    that are on the command line.
 
-    only: their names; by default all. optional: those that this command does not require, with what they are here.
+    only: their names; by default all. optional: those that this command does not require, with their help here.
     grouped: whether ``--help`` shows the groups.
     """
     declared = {name: (*about, kind) for kind in kinds for name, about in options_of(kind).items()}
@@ -133,7 +142,7 @@ def _parameter(
     if repeated:
         text += " May be repeated."
     if option.otherwise is not None:
-        text += f" [default: {option.otherwise}]"
+        text += f"  [default: {option.otherwise}]"
     metavar = option.metavar or (f"[{'|'.join(option.choices)}]" if option.choices else _METAVARS.get(value))
     about = typer.Option(
         *((option.flag,) if option.flag is not None else (flag(name),)),
@@ -165,7 +174,7 @@ def _is_plain(default: Any) -> bool:
 
 
 def _type_of(hint: Any) -> type:
-    """What typer makes of the text: a number, a switch, or text that the setting reads."""
+    """The type for typer: a number, a switch, or text that the setting parses."""
     kinds = {kind for kind in (get_args(hint) or (hint,)) if kind is not type(None) and get_origin(kind) is None}
     return next((kind for kind in (bool, int, float) if kinds == {kind}), str)
 

@@ -1,4 +1,4 @@
-"""Learners that a user wrote, on the command line."""
+"""The user's own learners, on the command line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["importable_here"]
 
 
 def importable_here(learner: str | None) -> str | None:
-    """Let the modules of the current folder be imported where ``--learner module:name`` asks for one, and return that.
+    """Return the learner. For ``module:name`` the current folder is added to the import path.
 
-    The folder comes last: it hides no installed module. Where no such learner is named nothing in it can be imported, as
-    data may lie in a folder with code of somebody else.
+    The folder comes last, so it hides no installed module. Without such a learner it is not added, because data may be in a
+    folder with code of somebody else.
     """
     if learner is not None and ":" in learner and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

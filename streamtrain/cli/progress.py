@@ -1,4 +1,4 @@
-"""How far a command is, on stderr: a bar on a terminal, a line every few seconds elsewhere. Never on stdout."""
+"""The progress of a command on stderr: a bar on a terminal, otherwise a line every few seconds. Never on stdout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Bar:
     """A bar and a text on a terminal, drawn from the thread that calls: it needs no thread of its own."""
 
     def __init__(self) -> None:
-        from rich.console import Console  # where stderr is no terminal it is not imported
+        from rich.console import Console  # it is imported only if stderr is a terminal
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
@@ -61,7 +61,7 @@ class _Lines:
 
 
 class _Shown:
-    """Shows progress while its context lasts. A terminal that is gone ends the showing, not the work."""
+    """Shows progress while its context lasts. If the terminal closes, only the display ends."""
 
     _first = ""  # what the bar says before the first call
 
@@ -119,7 +119,7 @@ class FitLine(_Shown):
 
 
 class RowsLine(_Shown):
-    """Rows done of the rows there are. what: as in ``rows made``. total: rows, where the calls do not tell it."""
+    """Rows done of all rows. what: as in ``rows made``. total: all rows, if the calls do not pass it."""
 
     def __init__(self, what: str, total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(clock)

@@ -1,4 +1,4 @@
-"""What commands print for people: tables and lines on stdout, warnings on stderr."""
+"""The readable output of commands: tables and lines on stdout, warnings on stderr."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamtrain.columns.role import Column, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
-from streamtrain.errors import ColumnError, UsageError, near_names
+from streamtrain.errors import ColumnError, UsageError, one_of
 from streamtrain.storage.arrow import pick
 
 __all__ = ["choose_features", "choose_role", "choose_roles", "no_role"]
@@ -59,7 +59,7 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     kind, readable = field.type, problem_of(field) is None
     if requested is not None:
         if requested not in ROLES:
-            raise UsageError(f"--as {field.name}={requested}: {near_names(requested, ROLES)}")
+            raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
         if not role.accepts(kind) or (role.is_read and not readable):
             raise ColumnError(

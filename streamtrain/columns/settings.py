@@ -95,7 +95,12 @@ class ColumnSettings:
         repeated=True, read=read_list, wanted="give a list of crosses, 'a:b' or names", continues="same",
     )  # fmt: skip
     task: str | None = option(
-        None, "What to learn.", group="learning", choices=TASKS, otherwise="by the target's type", continues="same"
+        None,
+        "classify: tell classes apart; regress: predict a number.",
+        group="learning",
+        choices=TASKS,
+        otherwise="by the target's type",
+        continues="same",
     )
     classes: str | Sequence[Any] | None = option(
         None, "The target's classes, a,b,c: spares the pass over the target.", group="learning", metavar="NAMES",

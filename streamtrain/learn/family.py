@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.learn.family_protocol import ChecksSettings, Family, LearnerShape, NewClasses
 from streamtrain.learn.own_code import require_members
+from streamtrain.learn.settings import FAMILIES
 
 if TYPE_CHECKING:
     from streamtrain.learn.learner import Learner
@@ -29,8 +30,6 @@ __all__ = [
     "require_name", "require_no_settings", "require_savable",
 ]  # fmt: skip
 
-#: the built-in families by name, each as ``module:attribute``; the only list of them
-FAMILIES = {"linear": "streamtrain.learn.linear_family:LINEAR"}
 ENTRY_POINTS = "streamtrain.learners"
 
 

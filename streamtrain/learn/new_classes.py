@@ -31,6 +31,7 @@ from streamtrain.errors import UsageError
 from streamtrain.learn.fused import Linear
 from streamtrain.learn.losses import Logistic
 from streamtrain.learn.optimizers import Adagrad, Adam, Ftrl, StreamStats
+from streamtrain.learn.optimizers.base import Like
 from streamtrain.learn.penalties import Penalty
 from streamtrain.learn.sparse_weights import SparseWeights
 from streamtrain.learn.update import Update
@@ -42,8 +43,9 @@ State = Mapping[str, NDArray[Any]]
 _STEPS = 4  # from which averages continue
 _ROWS = 1000  # rows without a class that count at most
 _BLOCK_SLOTS = 1 << 14  # widened at once
-_HALVED, _SIGNED = ("weights", "average", "velocity"), ("mean", "sums", "paid")  # from one output to two: see above
-_SAME = ("squares", "steps", "owed", "last")
+_OWN: dict[str, Like] = {
+    "weights": "weight", "average": "weight", "paid": "gradient", "owed": "square", "steps": "square", "last": "square",
+}  # what an update keeps beside the fields of its optimizer  # fmt: skip
 _FRESH = ("owed", "paid")  # zero for a new class, which has the mean of everything else
 _STATS = ("rows", "batches", "measured", "power", "noise")
 
@@ -53,7 +55,8 @@ def widened(state: dict[str, Any], old: Linear, new: Linear, positions: Sequence
     new ones. Raises UsageError for an optimizer that remembers something that nothing here knows."""
     update = Update(new.optimizer, new.learning_rate, Penalty(new.l1, new.l2), new.average)
     fields = SparseWeights(0, 1, update).fields
-    unknown = {*state, *fields} - {*_HALVED, *_SIGNED, *_SAME, *_STATS, "sparse"}
+    likes = _OWN | dict(new.optimizer.fields)
+    unknown = {*state, *fields} - {*likes, *_STATS, "sparse"}
     if unknown:
         raise UsageError(
             f"optimizer {new.optimizer.name!r} remembers {sorted(unknown)[0]!r}, and nothing says what that is for a new "
@@ -94,7 +97,7 @@ class _Widening:
             if value.ndim == 0:
                 new[name][...] = value
                 continue
-            known = _halves(name, value) if self.two else value
+            known = _halves(value, (_OWN | dict(optimizer.fields))[name]) if self.two else value
             new[name][:, self.positions] = known
             mean = np.zeros(len(known)) if name in _FRESH else known.mean(axis=1, dtype=np.float64)
             new[name][:, added] = mean[:, None]
@@ -125,11 +128,11 @@ class _Widening:
         state["sums"][:, outputs] = np.where(weights != 0, made, state["sums"][:, outputs])
 
 
-def _halves(name: str, value: NDArray[Any]) -> NDArray[Any]:
+def _halves(value: NDArray[Any], like: Like) -> NDArray[Any]:
     """The values of two classes, shape (weights, 2), from those of the one output that stood for both."""
-    first = 0 - value if name in (*_HALVED, *_SIGNED) else value
+    first = value if like == "square" else 0 - value
     both: NDArray[Any] = np.stack([first, value], axis=1)
-    return both / 2 if name in _HALVED else both
+    return both / 2 if like == "weight" else both
 
 
 def _correction(beta: float, steps: NDArray[Any]) -> NDArray[np.float64]:

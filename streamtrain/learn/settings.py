@@ -11,8 +11,19 @@ from typing import Any
 
 from streamtrain.options import option
 
-__all__ = ["LOSS_HOMES", "OPTIMIZER_HOMES", "SCHEDULES", "LearnerSettings", "LinearSettings"]
+__all__ = [
+    "FAMILIES",
+    "LOSS_HOMES",
+    "OPTIMIZER_HOMES",
+    "SCHEDULES",
+    "LearnSettings",
+    "LearnerSettings",
+    "LinearSettings",
+]
 
+FAMILIES = {
+    "linear": "streamtrain.learn.linear_family:LINEAR",
+}  #: the built-in families of learners by name, each as ``module:attribute``; the only list of them
 LOSS_HOMES = {
     "squared": "regress.Squared",
     "huber": "regress.Huber",
@@ -38,7 +49,8 @@ class LearnerSettings:
     """Which learner."""
 
     learner: Any = option(
-        "linear", "The learner: linear, an installed one, or one of your own as module:name.", group="learning",
+        "linear", f"The learner: {', '.join(FAMILIES)}, an installed one, or one of your own as module:name.",
+        group="learning",
         metavar="NAME", kept=True, continues="same",
     )  # fmt: skip
 
@@ -48,22 +60,44 @@ class LinearSettings:
     """How the linear family learns. None: the default of loss or optimizer."""
 
     loss: str | None = option(
-        None, "The loss.", group="learning", choices=tuple(LOSS_HOMES), otherwise="by the task", continues="same"
+        None,
+        "What is minimised: the loss of a prediction.",
+        group="learning",
+        choices=tuple(LOSS_HOMES),
+        otherwise="by the task",
+        continues="same",
     )
     optimizer: str = option(
-        "normalized", "The optimizer.", group="learning", choices=tuple(OPTIMIZER_HOMES), continues="same"
+        "normalized",
+        "How a gradient changes the weights.",
+        group="learning",
+        choices=tuple(OPTIMIZER_HOMES),
+        continues="same",
     )
     learning_rate: float | None = option(
-        None, "The learning rate.", group="learning", above=0, otherwise="by optimizer and loss", continues="free"
+        None,
+        "How far a gradient moves the weights.",
+        group="learning",
+        above=0,
+        otherwise="by optimizer and loss",
+        continues="free",
     )
     learning_rate_schedule: str = option(
         "sqrt", "How the learning rate of sgd and momentum falls with the rows seen.", group="learning",
         choices=SCHEDULES, continues="same",
     )  # fmt: skip
-    l1: float = option(0.0, "The L1 penalty.", group="learning", least=0, continues="free")
-    l2: float = option(0.0, "The L2 penalty.", group="learning", least=0, continues="free")
+    l1: float = option(
+        0.0, "L1 penalty on the weights: more of them are 0.", group="learning", least=0, continues="free"
+    )
+    l2: float = option(
+        0.0, "L2 penalty on the weights: they stay smaller.", group="learning", least=0, continues="free"
+    )
     average: bool = option(
-        True, "Predict by averaged weights.", group="learning", flag="--average/--no-average", continues="same"
+        True,
+        "Predict with a running average of the weights.",
+        group="learning",
+        flag="--average/--no-average",
+        continues="same",
     )
     delta: float | None = option(
         None, "Of the loss huber: where errors begin to count linearly, in deviations.", group="learning", above=0,
@@ -73,3 +107,8 @@ class LinearSettings:
         None, "Of the loss quantile: which quantile.", group="learning", above=0, below=1, otherwise="0.5",
         continues="same",
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LearnSettings(LinearSettings, LearnerSettings):
+    """Which learner, and the settings of every built-in family."""

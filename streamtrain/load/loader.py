@@ -55,7 +55,7 @@ class Loader:
     monitor
         While it says that the process is near its budget, there is one read at a time.
     ledger
-        Unreadable chunks and rows without a usable target are entered here and left out. Without a ledger they are errors.
+        Unreadable chunks and rows without a usable target are entered here and skipped. Without a ledger they are errors.
 
     Raises
     ------

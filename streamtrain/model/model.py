@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Model:
         shape, targets, kinds = shape_of_rows(layout), len(layout.target.names), layout.target.kinds
         bits = self.prepared.hash_bits
         bits = default_hash_bits(shape, kinds if kinds > 2 else targets) if bits is None else bits
-        self.preparation = Preparation(shape, bits, self.prepared.infinities)
+        self.preparation = Preparation(shape, replace(self.prepared, hash_bits=bits))
         self.recipe = learner if isinstance(learner, Recipe) else None
         self.learner: Learner
         if isinstance(learner, Recipe):

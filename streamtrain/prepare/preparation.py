@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
 from streamtrain.columns.categories import NULL, seed_of
-from streamtrain.errors import BadValueError, UsageError
+from streamtrain.errors import BadValueError
 from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
+from streamtrain.options import check
 from streamtrain.plan.term import Term
 from streamtrain.prepare.ngrams import Part, beside, text_part
-from streamtrain.prepare.settings import INFINITIES
+from streamtrain.prepare.settings import FeatureSettings
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.vocabulary import Vocabulary
 from streamtrain.state import checked, part
@@ -87,17 +88,16 @@ class Preparation:
     ----------
     shape
         What a row holds.
-    hash_bits
-        There are 2^hash_bits slots for the values of categories, crosses and n-grams. Default: see `default_hash_bits`.
-    infinities
-        What to do with a number that is infinite, or too large for float32. ``"error"``: raise. ``"clip"``: replace it by
-        the mean plus or minus 10 running standard deviations, or treat it as missing while the deviation is 0.
-        ``"missing"``: treat it as missing.
+    settings
+        ``hash_bits``: there are 2^hash_bits slots for the values of categories, crosses and n-grams; None: see
+        `default_hash_bits`. ``infinities``: what to do with a number that is infinite, or too large for float32.
+        ``"error"``: raise. ``"clip"``: replace it by the mean plus or minus 10 running standard deviations, or treat it as
+        missing while the deviation is 0. ``"missing"``: treat it as missing.
 
     Raises
     ------
     UsageError
-        For another value of infinities, or hash_bits out of range.
+        For an invalid setting.
 
     Example
     -------
@@ -108,10 +108,10 @@ class Preparation:
     ([0.0, 0.5, 1.0], [0, 1, 3, 4], [1, 2, 3, 1])
     """
 
-    def __init__(self, shape: Shape, hash_bits: int | None = None, infinities: str = "error") -> None:
-        if infinities not in INFINITIES:
-            raise UsageError(f"--infinities {infinities}: must be one of {', '.join(INFINITIES)}")
-        self.shape, self.infinities = shape, infinities
+    def __init__(self, shape: Shape, settings: FeatureSettings | None = None) -> None:
+        self.shape, self.settings = shape, FeatureSettings() if settings is None else settings
+        check(self.settings)
+        hash_bits = self.settings.hash_bits
         self.numbers = Standardize(len(shape.numbers))
         self.vocabulary = Vocabulary(default_hash_bits(shape) if hash_bits is None else hash_bits)
         names = [*shape.numbers, *shape.texts]
@@ -186,10 +186,10 @@ class Preparation:
             return None
         infinite = missing & ~np.isnan(features)
         if infinite.any():
-            if self.infinities == "error":
+            if self.settings.infinities == "error":
                 row, column = (int(i) for i in np.argwhere(infinite)[0])
                 raise BadValueError(f"a feature is {features[row, column]}", row=row, column=column)
-            if self.infinities == "clip":
+            if self.settings.infinities == "clip":
                 clipped = infinite & (self.numbers.scale > 0)
                 self._clip(features, clipped)
                 missing ^= clipped

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from streamtrain.options import option
 
-__all__ = ["FEWEST_BITS", "INFINITIES", "MOST_BITS", "FeatureSettings", "PreparationSettings"]
+__all__ = ["FEWEST_BITS", "INFINITIES", "MOST_BITS", "FeatureSettings", "PreparationSettings", "feature_settings"]
 
 INFINITIES = ("error", "clip", "missing")
 FEWEST_BITS, MOST_BITS = 4, 28  # of slots
@@ -24,6 +25,15 @@ class FeatureSettings:
         "error", "Infinite features: an error, clipped to 10 deviations from the mean, or missing.", group="columns",
         choices=INFINITIES, continues="same",
     )  # fmt: skip
+
+
+def feature_settings(settings: FeatureSettings) -> dict[str, Any]:
+    """The settings of the preparation, by name, of an object that has others too.
+
+    >>> feature_settings(PreparationSettings(class_weights=(1.0, 2.0)))
+    {'hash_bits': None, 'infinities': 'error'}
+    """
+    return {f.name: getattr(settings, f.name) for f in fields(FeatureSettings)}
 
 
 @dataclass(frozen=True)

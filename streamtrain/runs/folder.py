@@ -172,11 +172,11 @@ class RunFolder:
             make_durable(self.path)
 
 
-def _exists(path: Path, asked: str | Path) -> bool:
+def _exists(path: Path, given_path: str | Path) -> bool:
     try:
         return path.exists()
     except OSError as error:  # a name that is too long
-        raise RunError(f"--out {asked}: cannot be written ({error.strerror}): name a folder elsewhere") from error
+        raise RunError(f"--out {given_path}: cannot be written ({error.strerror}): name a folder elsewhere") from error
 
 
 def read_report(run: Path) -> dict[str, Any]:

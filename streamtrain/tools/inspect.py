@@ -54,6 +54,8 @@ def inspect(
     ------
     DataError
         The data cannot be read, or a named column cannot be what it should be.
+    UsageError
+        An invalid setting.
 
     Example
     -------

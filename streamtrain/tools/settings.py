@@ -1,4 +1,4 @@
-"""The settings of the tools that `fit` does not have."""
+"""Settings of the tools that `fit` does not have."""
 
 from __future__ import annotations
 

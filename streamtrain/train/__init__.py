@@ -1,1 +1,1 @@
-"""Training: what a fit is asked, the job made of it, the loop, and where a run goes on."""
+"""Training: the settings and the request of a fit, its job, the loop, and resuming."""

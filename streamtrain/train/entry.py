@@ -50,7 +50,7 @@ def fit(
     data : Any
         A path, glob, directory, Zarr store or URL; a reader; or arrays and tables in memory.
     target : str | Sequence[str]
-        The column to predict, or several: a,b. Required.
+        The column to predict, or several: a,b. Required, unless a run says it.
     features : str | Sequence[str] | None
         Columns to learn from: a,b,"c,d". Default: all others.
     exclude : str | Sequence[str]
@@ -64,7 +64,7 @@ def fit(
     on_error : str
         A chunk that cannot be read, a row without a target: raise, or skip. One of raise, skip. Default: raise.
     max_skipped : float
-        With --on-error skip: more than this share of the rows stops the run. Default: 0.01.
+        With ``on_error`` skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
         What a column becomes, by its name. One of number, time, category, text, ignore.
     crosses : str | Sequence[str | Sequence[str]]
@@ -75,26 +75,28 @@ def fit(
         Infinite features: an error, clipped to 10 deviations from the mean, or missing. One of error, clip, missing.
         Default: error.
     task : str | None
-        What to learn. One of classify, regress. Default: by the target's type.
+        classify: tell classes apart; regress: predict a number. One of classify, regress. Default: by the target's
+        type.
     classes : str | Sequence[Any] | None
         The target's classes, a,b,c: spares the pass over the target.
     learner : Any
         The learner: linear, an installed one, or one of your own as module:name. Default: linear.
     loss : str | None
-        The loss. One of squared, huber, quantile, poisson, logistic, hinge, softmax. Default: by the task.
+        What is minimised: the loss of a prediction. One of squared, huber, quantile, poisson, logistic, hinge, softmax.
+        Default: by the task.
     optimizer : str
-        The optimizer. One of normalized, sgd, momentum, adagrad, adam, ftrl. Default: normalized.
+        How a gradient changes the weights. One of normalized, sgd, momentum, adagrad, adam, ftrl. Default: normalized.
     learning_rate : float | None
-        The learning rate. Default: by optimizer and loss.
+        How far a gradient moves the weights. Default: by optimizer and loss.
     learning_rate_schedule : str
         How the learning rate of sgd and momentum falls with the rows seen. One of constant, sqrt, inverse. Default:
         sqrt.
     l1 : float
-        The L1 penalty. Default: 0.0.
+        L1 penalty on the weights: more of them are 0. Default: 0.0.
     l2 : float
-        The L2 penalty. Default: 0.0.
+        L2 penalty on the weights: they stay smaller. Default: 0.0.
     average : bool
-        Predict by averaged weights. Default: True.
+        Predict with a running average of the weights. Default: True.
     delta : float | None
         Of the loss huber: where errors begin to count linearly, in deviations. Default: 1.345.
     quantile : float | None
@@ -102,7 +104,7 @@ def fit(
     batch_size : int | None
         Rows a step. Default: by the number of rows, 16 to 1024.
     window_rows : int | None
-        Rows shuffled together. Default: by the data and --memory.
+        Rows shuffled together. Default: by the data and ``memory``.
     shuffle : bool
         Shuffle the rows, window by window. Default: True.
     seed : int
@@ -118,15 +120,15 @@ def fit(
     threads : int | None
         Reads at the same time. Default: 2.
     on_overrun : str
-        Over the budget while running: raise (exit 4), or warn. One of raise, warn. Default: raise.
+        Over the budget while running: raise BudgetExceeded, or warn. One of raise, warn. Default: raise.
     validate : Any
         Other data, scored after each epoch.
     cluster : Any
-        The address of a dask scheduler, whose workers read: tcp://host:8786.
+        A ``distributed.Client``, or the address of a dask scheduler, tcp://host:8786: its workers read.
     out : str | Path | None
         Folder for the run: scores, checkpoints, the model, the report.
     resume : bool
-        Go on from the last checkpoint in --out, if there is one; by the run's settings.
+        Go on from the last checkpoint in ``out``, if there is one; by the run's settings.
     continue_from : str | Path | None
         Start with the model of another run; there may be more classes.
     checkpoint_seconds : float | None

@@ -130,12 +130,12 @@ class _Fit:
 
     def _open(self, settings: Settings, validation: Sequence[Term]) -> Job:
         try:
-            job = Job.open(self.request.data, settings, validation=validation, known=self.start.known)
+            job = Job.open(self.request.data, settings, validation=validation, prior=self.start.prior)
         except ColumnError as error:
             if self.start.checkpoint is None:
                 raise
             raise RunError(f"--resume: these are not the data that the run was started with: {error}") from error
-        self.start = replace(self.start, known=None)  # drop it: it holds a model as large as the one that learns
+        self.start = replace(self.start, prior=None)  # drop it: it holds a model as large as the one that learns
         return job
 
     def _place(self, trainer: Trainer) -> None:

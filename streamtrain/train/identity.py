@@ -1,8 +1,8 @@
-"""Whether a run that is resumed is the same as it was: its settings, data and versions; and in words how it differs.
+"""Whether a resumed run is the same as before: its settings, data and versions; and the differences in words.
 
-A resumed fit must have the order, the preparation and the learner that it began with. What decides only who reads and when
-may change: the budget, the threads, a cluster. More epochs only add to what was learned. Each setting declares its own rule
-(`resume` in `streamtrain.options`).
+A resumed fit must have the order, the preparation and the learner that it began with. What only determines who reads and
+when may change: the budget, the threads, a cluster. More epochs only add to what was learned. Each setting declares its own
+rule (`resume` in `streamtrain.options`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
     "versions",
 ]  # fmt: skip
 
-_MOST_FILES = 4096  # whose names are kept, to say which one changed
+_MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones
 _SHOWN = 3
 
 
@@ -43,17 +43,16 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Resumed:
-    """The settings of a run that goes on. changes: those that were changed on the way and are recorded, each with ``setting``,
-    ``was`` and ``is``."""
+    """Settings of a resumed run. changes: recorded changes, each with ``setting``, ``was`` and ``is``."""
 
     settings: Settings
     changes: list[dict[str, Any]]
 
 
 def resumed_settings(header: Mapping[str, Any], given: Mapping[str, Any]) -> Resumed:
-    """The settings of a run that goes on: those that are given, and the run's where they are not.
+    """The settings of a resumed run: the given ones, and otherwise those of the run.
 
-    header: of its checkpoint. Raises RunError where a setting that must be the same is another.
+    header: of its checkpoint. Raises RunError if a setting differs that must be the same.
     """
     recorded, resolved = Settings("y").as_dict() | header["settings"], header["resolved"]  # some have come later
     rules = {name: option for name, (_, option) in options_of(Settings).items()}
@@ -83,7 +82,7 @@ def resumed_settings(header: Mapping[str, Any], given: Mapping[str, Any]) -> Res
 
 
 def resolved_names() -> list[str]:
-    """The settings for which, where they were not given, a run that goes on takes what it had made of them."""
+    """Settings that a resumed run keeps as they were resolved, unless they are given."""
     return [name for name, (_, option) in options_of(Settings).items() if option.resume == "resolved"]
 
 
@@ -118,7 +117,7 @@ def shown(value: Any) -> str:
 
 
 def versions() -> dict[str, int]:
-    """The versions of what decides the result. Whoever changes one of these parts raises its version."""
+    """The versions of the parts that determine the result. A change of one of these parts raises its version."""
     return {
         "order": shuffle.VERSION,
         "preparation": prepare.VERSION,
@@ -138,7 +137,7 @@ def require_same_versions(header: Mapping[str, Any]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What can change the last bits of sums."""
+    """The software and hardware that can change the last bits of sums."""
     return {
         "streamtrain": sys.modules["streamtrain"].__version__,  # which imports this, so it cannot be imported here
         "numpy": np.__version__,
@@ -149,7 +148,7 @@ def environment() -> dict[str, str]:
 
 
 def software() -> dict[str, str]:
-    """What ran, by its version, for the report."""
+    """The versions of the software that ran, for the report."""
     libraries = {name: version(name) for name in ("pyarrow", "dask")}
     return {"python": platform.python_version()} | environment() | libraries
 
@@ -160,13 +159,13 @@ def environment_changes(header: Mapping[str, Any]) -> list[str]:
     changed = [f"{name} {was[name]} then, {now[name]} now" for name in now if was.get(name) != now[name]]
     if not changed:
         return []
-    return [f"resumed elsewhere: {'; '.join(changed)}: the last bits may be others than those of an undisturbed run"]
+    return [f"resumed elsewhere: {'; '.join(changed)}: results may differ in the last bits from an uninterrupted run"]
 
 
 def _blas() -> str:
-    """The BLAS that numpy uses; other libraries may have loaded their own."""
-    found = [each for each in threadpool_info() if each["user_api"] == "blas"]
-    own = [each for each in found if "numpy" in each["filepath"]] or found
+    """The BLAS of numpy; other libraries may have loaded others."""
+    libraries = [each for each in threadpool_info() if each["user_api"] == "blas"]
+    own = [each for each in libraries if "numpy" in each["filepath"]] or libraries
     return ", ".join(sorted({f"{each['internal_api']} {each['version']}" for each in own})) or "unknown"
 
 
@@ -198,24 +197,22 @@ def describe_data(source: Source) -> dict[str, Any]:
 
 
 def _fingerprint(reader: Reader) -> str | None:
-    """The fingerprint of the data. Raises DataError if the reader's method fails or returns no string."""
+    """The fingerprint of the data. Raises DataError if the reader's method fails or does not return a string."""
     try:
-        found = reader.fingerprint()
+        fingerprint = reader.fingerprint()
     except (StreamtrainError, MemoryError):
         raise
     except Exception as error:
         raise DataError(f"the reader's fingerprint() raised {type(error).__name__}: {error}") from error
-    if not isinstance(found, str | None):
-        raise DataError(f"the reader's fingerprint() is a {type(found).__name__}: it must be a string, or None")
-    return found
+    if not isinstance(fingerprint, str | None):
+        raise DataError(f"the reader's fingerprint() is a {type(fingerprint).__name__}: it must be a string, or None")
+    return fingerprint
 
 
 def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str = "the data") -> None:
     """Raise RunError if the data have changed, UsageError if there is no fingerprint to compare."""
     if was["fingerprint"] is None or now["fingerprint"] is None:
-        raise UsageError(
-            f"--resume: {what} have no fingerprint, so nothing tells whether they are the same: a reader must return one"
-        )
+        raise UsageError(f"--resume: cannot check that {what} are unchanged: the reader must return a fingerprint")
     if was["fingerprint"] != now["fingerprint"]:
         raise RunError(
             f"--resume: {what} are not those that the run was started with: {'; '.join(_differences(was, now))}: give those, "
@@ -224,12 +221,14 @@ def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str 
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    found = [
+    differences = [
         *_changes("column", was["schema"], now["schema"], lambda old, new: f"was {old}, is {new}"),
         *_changes("file", was["files"] or {}, now["files"] or {}, lambda old, new: f"was {old:,} bytes, is {new:,}"),
     ]
-    found += [f"{was[name]:,} {name} then, {now[name]:,} now" for name in ("rows", "chunks") if was[name] != now[name]]
-    return found or ["the names and sizes are the same, the contents are not"]
+    differences += [
+        f"{was[name]:,} {name} then, {now[name]:,} now" for name in ("rows", "chunks") if was[name] != now[name]
+    ]
+    return differences or ["the names and sizes are the same, the contents are not"]
 
 
 def _changes(what: str, was: Mapping[str, Any], now: Mapping[str, Any], how: Any) -> list[str]:

@@ -29,21 +29,21 @@ from streamtrain.model.opening import open_for
 from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
-from streamtrain.prepare.settings import PreparationSettings
+from streamtrain.prepare.settings import PreparationSettings, feature_settings
 from streamtrain.runs.checkpoint import checkpoint_term
 from streamtrain.train.settings import Settings
 
 __all__ = ["Job", "PriorModel", "Settings"]
 
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
-_FEWEST_BITS = 10  # the fewest that are advised: fewer slots tell little apart
+_FEWEST_BITS = 10  # the fewest that are suggested: fewer slots distinguish too little
 
 
 @dataclass(frozen=True)
 class PriorModel:
     """The model of an earlier run, with its columns and its target.
 
-    goes_on: whether that run itself is resumed, on its own data; then neither the target nor the first rows are read again.
+    goes_on: whether this run itself is resumed, on its own data; then neither the target nor the first rows are read again.
     ledger: the state of its ledger, if it has one.
     """
 
@@ -54,14 +54,14 @@ class PriorModel:
 
 @dataclass(frozen=True)
 class Job:
-    """A source, a new model for it, and the plan. ledger: the record of what is skipped; None where nothing may be skipped."""
+    """A source, a new model for it, and the plan. ledger: the record of skipped rows; None if nothing may be skipped."""
 
     source: Source
     model: Model
     plan: Plan
     settings: Settings
     ledger: Ledger | None = None
-    is_known: bool = False  # whether the first rows need not be read, because an earlier run has read its own
+    is_known: bool = False  # whether the first rows need not be read, because an earlier run has read them
 
     @classmethod
     def open(
@@ -70,28 +70,28 @@ class Job:
         settings: Settings,
         *,
         validation: Sequence[Term] = (),
-        known: PriorModel | None = None,
+        prior: PriorModel | None = None,
     ) -> Job:
         """Open the data, plan, survey the target, plan again.
 
         Returns a job even if its plan does not fit: the caller refuses it (`Plan.require_fits`). If the first plan does not
         fit, the target is not read. validation: the terms of scoring validation data (`Scorer.terms`).
         """
-        source = _open(data, settings, known)
+        source = _open(data, settings, prior)
         ledger = None
         if settings.on_error == "skip":
             name = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
             ledger = Ledger(name, source.table.total_rows, settings.max_skipped)
-        job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=known is not None)
-        if known is not None and known.goes_on:
-            if ledger is not None and known.ledger is not None:
-                ledger.load_state_dict(known.ledger)
+        job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=prior is not None)
+        if prior is not None and prior.goes_on:
+            if ledger is not None and prior.ledger is not None:
+                ledger.load_state_dict(prior.ledger)
             return replace(job, plan=replace(job.plan, is_fixed=True, read_so_far="Nothing was read."))
         if not job.plan.fits:
             return job
         with job.monitor():
-            surveyed = _surveyed(job, None if known is None else known.model)
-        return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=known is not None)
+            surveyed = _surveyed(job, None if prior is None else prior.model)
+        return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=prior is not None)
 
     def monitor(
         self, measured: Callable[[], Mapping[str, int]] = dict, watch: Callable[[], object] | None = None
@@ -113,13 +113,13 @@ class Job:
     def _planned(cls, source: Source, settings: Settings, validation: Sequence[Term]) -> Job:
         target = source.layout.target
         assert target is not None
-        known = target
+        likely = target
         if not source.is_surveyed and target.task == "classify" and not target.parts:
-            known = replace(target, classes=(0, 1))
+            likely = replace(target, classes=(0, 1))
         recipe = settings.recipe
         if isinstance(recipe, Recipe):
-            recipe.require_fits(known.name, known.task, len(known.classes))
-        fresh = replace(source, layout=replace(source.layout, target=known))
+            recipe.require_fits(likely.name, likely.task, len(likely.classes))
+        fresh = replace(source, layout=replace(source.layout, target=likely))
 
         def planned(settings: Settings) -> tuple[Model, Plan]:
             model = _make_model(fresh, settings)
@@ -134,10 +134,10 @@ class Job:
         return cls(source, model, plan, settings)
 
 
-def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
-    if known is not None:
-        source = open_for(known.model, data, with_target=True, missing_chunks=settings.missing_chunks)
-        return replace(source, is_surveyed=known.goes_on)
+def _open(data: Any, settings: Settings, prior: PriorModel | None) -> Source:
+    if prior is not None:
+        source = open_for(prior.model, data, with_target=True, missing_chunks=settings.missing_chunks)
+        return replace(source, is_surveyed=prior.goes_on)
     return Source.open(
         data, target=settings.target, features=settings.features, exclude=settings.exclude,
         weight=settings.weight, task=settings.task, roles=cast("Mapping[str, str]", settings.roles), crosses=settings.crosses,
@@ -146,7 +146,7 @@ def _open(data: Any, settings: Settings, known: PriorModel | None) -> Source:
 
 
 def _surveyed(job: Job, old: Model | None) -> Source:
-    """The source after a look at its target, and at which columns are text. old: the model that continues to learn."""
+    """The source with its target surveyed, and its text columns found. old: the model that is continued."""
     settings, ledger, earlier = job.settings, job.ledger, None if old is None else old.target
     source = job.source.surveyed(classes=settings.classes, task=settings.task, ledger=ledger, earlier=earlier)
     if target_scale(job.model.learner) == "mean":  # counts are counted from 0
@@ -180,7 +180,7 @@ def _make_model(source: Source, settings: Settings) -> Model:
     layout = source.layout
     assert layout.target is not None
     weights = class_weights(layout.target, settings.class_weight) if source.is_surveyed else ()
-    return Model(layout, settings.recipe, PreparationSettings(settings.hash_bits, settings.infinities, weights))
+    return Model(layout, settings.recipe, PreparationSettings(**feature_settings(settings), class_weights=weights))
 
 
 def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tuple[Term, ...]:
@@ -200,34 +200,34 @@ def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tupl
     return *terms, Term("validation", sum(term.bytes for term in again), "scores")
 
 
-def class_weights(target: Target, asked: str | Mapping[Any, float] | None) -> tuple[float, ...]:
-    """The weight of each class, in the order of the classes; empty if ``asked`` is None.
+def class_weights(target: Target, weights_given: str | Mapping[Any, float] | None) -> tuple[float, ...]:
+    """The weight of each class, in the order of the classes; empty if ``weights_given`` is None.
 
-    With ``"balanced"`` a class weighs ``rows / (classes * count)``: all classes weigh the same in total, and a row weighs 1 on
-    average. Raises UsageError for weights that cannot be.
+    With ``"balanced"`` a class weighs ``rows / (classes * count)``: all classes weigh the same in total, and the mean
+    weight of a row is 1. Raises UsageError for invalid weights.
 
     >>> class_weights(Target("y", "classify", ("a", "b"), (90, 10), 100), "balanced")
     (0.5555555555555556, 5.0)
     """
-    if asked is None:
+    if weights_given is None:
         return ()
     if target.parts or target.task != "classify":
         raise UsageError("--class-weight: needs one target that has classes: leave it out")
-    if asked == "balanced":
+    if weights_given == "balanced":
         if not target.counts or not all(target.counts):
             raise UsageError(
                 "--class-weight balanced: needs the rows of each class, which --classes does not count: leave out --classes"
             )
         return tuple(sum(target.counts) / (len(target.counts) * count) for count in target.counts)
-    assert isinstance(asked, Mapping)
-    by_name: dict[str, Any] = {str(name): weight for name, weight in asked.items()}
-    known = [str(name) for name in target.classes]
+    assert isinstance(weights_given, Mapping)
+    by_name: dict[str, Any] = {str(name): weight for name, weight in weights_given.items()}
+    names = [str(name) for name in target.classes]
     for name, weight in by_name.items():
-        if name not in known:
-            raise UsageError(f"--class-weight {name}={weight}: no such class: {near_names(name, known)}")
+        if name not in names:
+            raise UsageError(f"--class-weight {name}={weight}: no such class: {near_names(name, names)}")
         if not (isinstance(weight, (int, float)) and 0 <= weight <= _MAX_WEIGHT):
             raise UsageError(f"--class-weight {name}={weight}: must be a number, 0 or more, that float32 can hold")
-    weights = tuple(float(by_name.get(name, 1.0)) for name in known)
+    weights = tuple(float(by_name.get(name, 1.0)) for name in names)
     if not any(weights):
         raise UsageError("--class-weight: every class has weight 0: give at least one a weight above 0")
     return weights

@@ -1,4 +1,4 @@
-"""Where a fit begins: from nothing, with the model of another run, which learns from other data, or where it was stopped."""
+"""Where a fit begins: from nothing, with the model of another run, or where it was stopped."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from streamtrain.learn.learner import loss_name
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.model import Model, load_model
 from streamtrain.options import flag, options_of, plain
+from streamtrain.prepare.settings import feature_settings
 from streamtrain.runs.folder import read_report
 from streamtrain.train import identity
 from streamtrain.train.identity import is_same, shown
@@ -26,8 +27,8 @@ __all__ = ["FitRequest", "ParentRun", "StartPoint"]
 
 @dataclass(frozen=True)
 class ParentRun:
-    """The run that another one continues. model: with all that it has learned; lineage: of it and its own parents, the oldest
-    first: ``run``, ``rows_seen``, ``fingerprint`` of its data."""
+    """The run that another one continues. model: with everything that it has learned; lineage: of this run and its parents, the
+    oldest first: ``run``, ``rows_seen``, ``fingerprint`` of its data."""
 
     run: str
     model: Model
@@ -56,34 +57,34 @@ class ParentRun:
             "roles": {column.name: column.role for column in layout.columns},
             "crosses": [":".join(cross) for cross in layout.crosses],
             "weight": layout.weight,
+            **feature_settings(model.prepared),
             "hash_bits": model.preparation.vocabulary.bits,
-            "infinities": model.prepared.infinities,
         }
 
     def settings(self, given: Mapping[str, Any]) -> Settings:
         """The model's settings, and the given ones that are not the model's. Raises UsageError if a setting of the model is
         given with another value."""
-        own, found, different = self._own, dict(given), []
+        own, values, different = self._own, dict(given), []
         rules = {name: option for name, (_, option) in options_of(Settings).items()}
         for name, value in given.items():
             option = rules.get(name)
             if option is None or option.continues == "new":
                 continue
-            found[name] = option.read(plain(value)) if option.read is not None else value
-            same = name not in own or is_same(found[name], own[name]) or self._may_be(name, value)
+            values[name] = option.read(plain(value)) if option.read is not None else value
+            same = name not in own or is_same(values[name], own[name]) or self._may_be(name, value)
             if not same and option.continues == "same":
                 different.append(f"{flag(name, option)} is {shown(value)}, the model has {shown(own[name])}")
         for name in ("l1", "l2"):
             if name not in own:
                 continue
-            if bool(found.get(name, own[name])) != bool(own[name]):  # what a penalty needs is part of the state
-                different.append(f"{flag(name)} is {found[name]}, the model has {own[name]}")
+            if bool(values.get(name, own[name])) != bool(own[name]):  # the state depends on the penalties
+                different.append(f"{flag(name)} is {values[name]}, the model has {own[name]}")
         if different:
             raise UsageError(
-                f"--continue-from {self.run}: {'; '.join(different)}: leave these out, or start a run of its own without it"
+                f"--continue-from {self.run}: {'; '.join(different)}: leave these out, or drop --continue-from"
             )
-        free = {name for name in found if name in rules and rules[name].continues == "free"} | {"loss"}
-        return Settings.of(own | {name: value for name, value in found.items() if name in free or name not in own})
+        free = {name for name in values if name in rules and rules[name].continues == "free"} | {"loss"}
+        return Settings.of(own | {name: value for name, value in values.items() if name in free or name not in own})
 
     def _may_be(self, name: str, value: Any) -> bool:
         """Whether a loss is the one that the model has by default, or softmax, which continues logistic loss."""
@@ -93,13 +94,13 @@ class ParentRun:
 
 @dataclass(frozen=True)
 class StartPoint:
-    """Where a fit begins. settings: as they were asked. known: what is known of the columns. checkpoint: the header of the one
-    that it goes on from, but for its ``model``; described: that, as JSON. parent: the run whose model it goes on with. lineage:
-    of the parents, the oldest first. validate: other data. changes: of settings that may change and are recorded, as in
+    """Where a fit begins. settings: as given. prior: the earlier model, its columns and target. checkpoint: the header to
+    resume from, without ``model``; described: that model as JSON. parent: the run whose model is continued. lineage: of the
+    parents, the oldest first. validate: validation data. changes: recorded changes of settings, as in
     `identity.Resumed`."""
 
     settings: Settings
-    known: PriorModel | None = None
+    prior: PriorModel | None = None
     checkpoint: Mapping[str, Any] | None = None
     described: str | None = None
     parent: ParentRun | None = None
@@ -117,7 +118,7 @@ class StartPoint:
 
     @property
     def expected(self) -> str:
-        """What describes the model that goes on, as JSON: that of the checkpoint, with the settings that were changed."""
+        """The expected model description, as JSON: that of the checkpoint, with the changed settings."""
         assert self.described is not None
         model = json.loads(self.described)
         model["settings"] |= {c["setting"]: c["is"] for c in self.changes if c["setting"] in model["settings"]}
@@ -125,14 +126,14 @@ class StartPoint:
 
     @property
     def effective(self) -> Settings:
-        """The settings, with the sizes that the run chose where they were not given."""
+        """The settings; sizes that were not given are those that the run chose."""
         made = {} if self.checkpoint is None else self.checkpoint["resolved"]
         return replace(self.settings, **{name: made[name] for name in identity.resolved_names() if made})
 
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What `fit` was asked. given: the settings that were given, by name. client: a ``distributed.Client``, or None."""
+    """The arguments of `fit`. given: the settings that were given, by name. client: a ``distributed.Client``, or None."""
 
     data: Any
     given: Mapping[str, Any]
@@ -143,12 +144,12 @@ class FitRequest:
     progress: Callable[[Any], object] | None
 
     def check(self, out: str | Path | None, resume: bool) -> None:
-        """Check what can be checked without reading anything. Raises UsageError."""
+        """Check everything that needs no reading. Raises UsageError."""
         if self.progress is not None and not callable(self.progress):
             raise UsageError(f"progress={self.progress!r}: must be a function")
-        if not resume and self.continue_from is None:  # otherwise what is given is not all that there is
+        if not resume and self.continue_from is None:  # otherwise the run knows more settings
             if "target" not in self.given:
-                raise UsageError("--target: say which column is to be predicted")
+                raise UsageError("--target: required: the column to predict")
             Settings.of(self.given)
         learner = self.given.get("learner")
         if learner is not None and (out is not None or self.continue_from is not None):
@@ -161,7 +162,7 @@ class FitRequest:
             settings = parent.settings(self.given)
             return StartPoint(settings, PriorModel(parent.model), None, None, parent, parent.lineage, self.validate)
         if "target" not in self.given:
-            raise UsageError("--target: say which column is to be predicted; there is no run yet that could say it")
+            raise UsageError("--target: required, as there is no run to resume")
         return StartPoint(Settings.of(self.given), validate=self.validate)
 
     def go_on(self, header: dict[str, Any]) -> StartPoint:
@@ -179,8 +180,8 @@ class FitRequest:
                 "--validate: the run was started without it: leave it out, or start a new run in another folder"
             )
         if header["validation"] is not None and validate is None:
-            raise RunError("--validate: the run scores data that have no path: give them again")
-        release_freed_memory()  # of the header, most of which was the model's
+            raise RunError("--validate: the run's validation data have no path: pass them again")
+        release_freed_memory()  # most of the header was the description of the model
         return StartPoint(
             resumed.settings,
             PriorModel(model, True, header["ledger"]),

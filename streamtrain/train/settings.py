@@ -1,4 +1,4 @@
-"""Everything that `fit` can be asked, put together from what its parts declare; what cannot be is refused before any I/O."""
+"""All settings of `fit`, composed of what its parts declare. Invalid ones are refused before any I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamtrain.columns.settings import ColumnSettings, pairs_by_name, split_pa
 from streamtrain.errors import UsageError, near_names
 from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of, require_name, require_no_settings
 from streamtrain.learn.own_code import learner_title, require_members
-from streamtrain.learn.settings import LearnerSettings, LinearSettings
+from streamtrain.learn.settings import LearnSettings
 from streamtrain.load.settings import LoadSettings
 from streamtrain.options import check, flag, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
@@ -24,7 +24,7 @@ __all__ = ["RunSettings", "Settings", "TrainSettings"]
 
 
 def read_class_weight(text: Any) -> Any:
-    """Weights by class, from ``a=2,b=0.5``. Raises UsageError for a weight that is not a number.
+    """Weights by class, from ``a=2,b=0.5``. Raises UsageError if a weight is not a number.
 
     >>> read_class_weight("a=2,b=0.5"), read_class_weight("balanced")
     ({'a': 2.0, 'b': 0.5}, 'balanced')
@@ -57,15 +57,13 @@ class TrainSettings:
     )  # fmt: skip
     on_overrun: str = option(
         "raise", "Over the budget while running: raise (exit 4), or warn.", group="memory and speed",
-        choices=("raise", "warn"), resume="free",
+        choices=("raise", "warn"), resume="free", python_help="Over the budget while running: raise BudgetExceeded, or warn.",
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Settings(
-    TrainSettings, PlanSettings, LinearSettings, LearnerSettings, FeatureSettings, LoadSettings, ColumnSettings
-):
-    """Everything that decides what `fit` learns, with its defaults. Raises UsageError for what cannot be, before any I/O."""
+class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, LoadSettings, ColumnSettings):
+    """All settings that affect what `fit` learns, with their defaults. Raises UsageError for an invalid one, before any I/O."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -80,7 +78,7 @@ class Settings(
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Settings:
-        """Settings by name. Raises UsageError for a name that is none."""
+        """Settings by name. Raises UsageError for an unknown setting."""
         known = list(options_of(cls))
         for name in settings:
             if name not in known:
@@ -129,12 +127,13 @@ class Settings(
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where a fit begins, who reads, and what is kept. Raises UsageError for what cannot be, before any I/O."""
+    """Where a fit begins, who reads, and what is stored. Raises UsageError for an invalid one, before any I/O."""
 
     validate: Any = option(None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True)
     cluster: Any = option(
         None, "The address of a dask scheduler, whose workers read: tcp://host:8786.", group="memory and speed",
         metavar="ADDRESS", kept=True, resume="free",
+        python_help="A ``distributed.Client``, or the address of a dask scheduler, tcp://host:8786: its workers read.",
     )  # fmt: skip
     out: str | Path | None = option(
         None, "Folder for the run: scores, checkpoints, the model, the report.", metavar="RUN", kept=True,
@@ -161,4 +160,4 @@ class RunSettings:
             if "\0" in str(getattr(self, name)):
                 raise UsageError(f"{name}={getattr(self, name)!r}: must be a path")
         if self.resume and self.out is None:
-            raise UsageError("--resume: say which run: --out RUN")
+            raise UsageError("--resume needs --out RUN")

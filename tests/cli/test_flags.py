@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer.main
+from make import CommandLine
 
 from streamtrain import fit
-from streamtrain.cli import main
 from streamtrain.cli.commands import app
 
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -90,14 +88,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def signals() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
 def _value(option: Any) -> str:
     """Text for a flag by its kind; none for a switch."""
     if getattr(option, "is_flag", False):
@@ -117,7 +107,7 @@ def test_takes_the_flag(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    cli: CommandLine,
 ) -> None:
     monkeypatch.chdir(folder)
     option = next(option for option in COMMANDS[name].params if flag in option.opts)
@@ -127,7 +117,5 @@ def test_takes_the_flag(
     if flag == "--continue-from":  # the target is the run's
         words = [word for word in words if word not in ("--target", "y")]
     words += [flag, *(VALUES[flag] if flag in VALUES else _value(option)).split()]
-    with pytest.raises(SystemExit) as left:
-        main([word.format(here=tmp_path) for word in (name, *words)])
-    shown = capsys.readouterr()
-    assert not left.value.code, shown.err
+    done = cli(*(word.format(here=tmp_path) for word in (name, *words)))
+    assert not done.code, done.err

@@ -41,6 +41,14 @@ def test_h_is_help(name: str, cli: CommandLine) -> None:
     assert "-h, --help" in cli(name, "-h").out and cli(name, "-h").out == cli(name, "--help").out
 
 
+def test_the_list_of_commands_is_whole_and_arguments_are_plain(cli: CommandLine) -> None:
+    assert "..." not in cli("--help").out.partition("Commands:")[2]
+    assert cli("runs", "--help").out.startswith("Usage: streamtrain runs [OPTIONS] DIR...\n")
+    for name in COMMANDS:
+        text = cli(name, "--help").out
+        assert not re.search(r"<(str|list)|\{[A-Z]|\S \[default", text), text
+
+
 def test_fit_shows_its_options_in_groups_and_an_example(cli: CommandLine) -> None:
     text = cli("fit", "--help").out
     headings = re.findall(r"^([A-Z].*):$", text, re.MULTILINE)

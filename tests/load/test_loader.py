@@ -130,7 +130,7 @@ MIXED = [50, 0, 7, 120, 1, 64, 300, 0, 33, 9]  # 584 rows
 READERS = {"whole": Rows, "streams": StreamedRows}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)  # a row too few at a border of windows is found within ten
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any),
     st.integers(1, 90),

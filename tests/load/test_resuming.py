@@ -81,7 +81,7 @@ def loaders(
         pytest.param(  # a batch is of three windows
             4, {"batch_size": 47, "window_rows": 40, "holdout": 0.1}, marks=pytest.mark.slow
         ),
-        (1, {"batch_size": 60, "window_rows": 60, "shuffle": False}),  # or is one
+        pytest.param(1, {"batch_size": 60, "window_rows": 60, "shuffle": False}, marks=pytest.mark.slow),  # or is one
         (4, {"batch_size": 40, "window_rows": ROWS}),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 
 from streamtrain.batch import Batch
 from streamtrain.prepare import Preparation, Shape
+from streamtrain.prepare.settings import FeatureSettings
 
 
 @pytest.mark.parametrize("infinities", ["clip", "missing"])
@@ -15,7 +16,7 @@ def test_one_in_the_first_batch_does_not_move_the_mean(infinities: str, place: i
     X = np.random.default_rng(0).normal(1e4, 1, (64, 1)).astype(np.float32)
     odd = X.copy()
     odd[place] = np.inf
-    preparation = Preparation(Shape(("x",)), infinities=infinities)
+    preparation = Preparation(Shape(("x",)), FeatureSettings(infinities=infinities))
     found = preparation.learn(Batch(odd, np.zeros(64, np.float32), None, np.arange(64)))
     assert abs(preparation.numbers.centre[0] - np.delete(X, place).mean()) < 0.01
     assert abs(1 / preparation.numbers.scale[0] - np.delete(X, place).std()) < 0.01

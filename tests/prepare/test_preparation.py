@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streamtrain.batch import Batch, Texts
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.prepare import Preparation, Shape, default_hash_bits
+from streamtrain.prepare.settings import FeatureSettings
 
 SHAPE = Shape(("a", "b", "c"), ("k", "l", "hidden"), 2, ((0, 2),), ("t",))
 
@@ -100,7 +101,7 @@ def test_infinities_as_asked() -> None:
     odd = np.array([[np.inf], [-np.inf], [11]], np.float32)
 
     def prepared(infinities: str) -> np.ndarray:
-        preparation = Preparation(Shape(("x",)), infinities=infinities)
+        preparation = Preparation(Shape(("x",)), FeatureSettings(infinities=infinities))
         preparation.learn(Batch(X.copy(), np.zeros(500), None, np.arange(500)))
         return preparation.apply(Batch(odd.copy(), np.zeros(3), None, np.arange(3))).features.ravel()
 
@@ -137,7 +138,7 @@ def test_what_is_not_known_has_no_entry_in_the_model() -> None:
 
 
 def test_sharing_is_told() -> None:
-    preparation = Preparation(Shape((), ("k",), 1), hash_bits=4)
+    preparation = Preparation(Shape((), ("k",), 1), FeatureSettings(hash_bits=4))
     codes = np.arange(1, 101, dtype=np.uint32)[:, None]
     preparation.learn(Batch(np.empty((100, 0), np.float32), np.zeros(100), None, np.arange(100), hashes=codes))
     told = preparation.as_dict()

@@ -285,7 +285,7 @@ def test_a_write_that_was_killed_before_the_first_is_a_new_start(run: CommandLin
     (stopped / ".writing-abc").mkdir()
     (stopped / ".writing-abc/model.json").write_text("{")
     code, _, err = run("fit", "d.parquet", "--out", "r", "--resume")
-    assert code == 2 and "--target: say which column is to be predicted; there is no run yet" in err
+    assert code == 2 and "--target: required, as there is no run to resume" in err
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--target", "y", "--epochs", 3, "--batch-size",
                          64, "--holdout", 0.1, "--patience", 2, "--json")  # fmt: skip
     assert code == 0, err

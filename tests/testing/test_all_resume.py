@@ -19,7 +19,7 @@ from streamtrain.load import Loader, Source
 from streamtrain.metrics import Patience, make_metrics
 from streamtrain.model import Model
 from streamtrain.prepare import Preparation, Shape, Standardize, TargetScale, Vocabulary
-from streamtrain.prepare.settings import PreparationSettings
+from streamtrain.prepare.settings import FeatureSettings, PreparationSettings
 from streamtrain.testing import assert_resumes_exactly
 from streamtrain.testing.learners.generated import generated_batch
 from streamtrain.testing.learners.values import copied
@@ -84,7 +84,9 @@ STREAM = [rows_of(count, seed) for seed, count in enumerate((40, 1, 700, 700, 70
 @pytest.mark.parametrize(("infinities", "bits"), [("error", 5), ("clip", 9), ("missing", 5)])
 def test_preparation(infinities: str, bits: int) -> None:
     shape = Shape(tuple("abcde"), ("city", "day"), 2, ((0, 1),), ("text",))
-    assert_resumes_exactly(lambda: Preparation(shape, bits, infinities), STREAM, step=Preparation.learn)
+    assert_resumes_exactly(
+        lambda: Preparation(shape, FeatureSettings(bits, infinities)), STREAM, step=Preparation.learn
+    )
 
 
 def test_preparation_of_numbers() -> None:

@@ -16,6 +16,7 @@ from streamtrain import learn, prepare
 from streamtrain.batch import Batch, Texts
 from streamtrain.learn import Linear
 from streamtrain.prepare import INFINITIES, Preparation, Shape, Standardize, TargetScale, Vocabulary
+from streamtrain.prepare.settings import FeatureSettings
 from streamtrain.testing import LearnerTests, PreparerTests
 
 
@@ -155,7 +156,7 @@ class PreparationTests(QuickPreparer):
     shape, bits, infinities, missing = Shape(tuple("abcde")), 9, "error", 0.1
 
     def make(self) -> Preparation:
-        return Preparation(self.shape, self.bits, self.infinities)
+        return Preparation(self.shape, FeatureSettings(self.bits, self.infinities))
 
     def batch(self, rows: int, seed: int) -> Batch:
         rng, shape = np.random.default_rng([rows, seed]), self.shape

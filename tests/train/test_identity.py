@@ -256,7 +256,7 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
 
 def test_validation_data_without_a_path(tmp_path: Path) -> None:
     begin(table(), tmp_path / "r", validate=table(seed=4), **ASKED)
-    refused(table(), tmp_path / "r", "--validate: the run scores data that have no path: give them again")
+    refused(table(), tmp_path / "r", "--validate: the run.s validation data have no path: pass them again")
     refused(table(), tmp_path / "r", "the validation data are not", validate=table(seed=5))
     assert fit(table(), out=tmp_path / "r", resume=True, validate=table(seed=4)).report.resumes == 1
 
@@ -390,13 +390,18 @@ def test_readers_that_do_not_tell(tmp_path: Path) -> None:
     assert report.fingerprint is None
     begin(reader(None), tmp_path / "r", **ASKED)
     for now in (None, "one"):
-        refused(reader(now), tmp_path / "r", "the data have no fingerprint.*a reader must return one", UsageError)
+        refused(
+            reader(now),
+            tmp_path / "r",
+            "cannot check that the data are unchanged: the reader must return a fingerprint",
+            UsageError,
+        )
 
 
 def test_readers_that_tell(tmp_path: Path) -> None:
     begin(reader("one"), tmp_path / "r", **ASKED)
     refused(reader("two", 50), tmp_path / "r", "300 rows then, 150 now")
-    refused(reader(None), tmp_path / "r", "no fingerprint", UsageError)
+    refused(reader(None), tmp_path / "r", "must return a fingerprint", UsageError)
     report = fit(reader("one"), out=tmp_path / "r", resume=True).report
     assert report.fingerprint == "one" and not any("fingerprint" in text for text in report.warnings)
 

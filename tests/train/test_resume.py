@@ -456,7 +456,7 @@ def test_from_the_beginning(world: Path, tmp_path: Path, there: str) -> None:
         (out / "checkpoints/.writing-abc/checkpoint-00000001.safetensors").write_bytes(b"half")
         (out / ".writing-abc").mkdir()
         (out / ".writing-abc/model.json").write_text("{")
-    with pytest.raises(UsageError, match=r"--target: say which column.*there is no run yet"):
+    with pytest.raises(UsageError, match=r"--target: required, as there is no run to resume"):
         fit(data, out=out, resume=True)
     fit(data, out=out, resume=True, **settings)
     assert outcome(out) == whole
@@ -515,8 +515,8 @@ def test_one_writer(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"resume": True, "target": "y"}, "--resume: say which run: --out RUN"),
-        ({}, "--target: say which column is to be predicted"),
+        ({"resume": True, "target": "y"}, "--resume needs --out RUN"),
+        ({}, "--target: required: the column to predict"),
         ({"target": "y", "checkpoint_seconds": -1}, "--checkpoint-seconds -1: must be at least 0"),
         ({"target": "y", "checkpoint_seconds": float("nan")}, "--checkpoint-seconds nan: must be"),
         ({"target": "y", "checkpoint_seconds": True}, "checkpoint_seconds=True: must be a number"),

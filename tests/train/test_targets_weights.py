@@ -142,7 +142,8 @@ def test_class_weights_are_weights_of_rows(run: Callable[..., Any]) -> None:
     assert Path("rows/model.safetensors").read_bytes() == Path("classes/model.safetensors").read_bytes()
     assert [row["rows"] for row in report["per_class"]] == [weights.count(3.0), weights.count(0.5)]
     for given, what in (
-        ("rare=x", "expected a number"), ("rare", "give balanced"), ("odd=2", "no such class: there are 'rare', 'usual'"),
+        ("rare=x", "expected a number"), ("rare", "give balanced"),
+        ("odd=2", "no such class: must be one of 'rare', 'usual'"),
         ("rare=-1", "0 or more"), ("rare=0,usual=0", "every class has weight 0"),
     ):  # fmt: skip
         code, said = run("fit", "w.parquet", "--target", "y", "--class-weight", given)

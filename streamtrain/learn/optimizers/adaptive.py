@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from streamtrain.learn.losses import Loss
-from streamtrain.learn.optimizers.base import Floats, State, StreamStats
+from streamtrain.learn.optimizers.base import Floats, Like, State, StreamStats
 from streamtrain.learn.penalties import Penalty
 
 __all__ = ["Adagrad", "Adam", "Ftrl", "Normalized"]
@@ -35,7 +35,7 @@ class Adagrad:
     slots: float = 3.0
     prior: float = 1e-8
     name: ClassVar[str] = "adagrad"
-    fields: ClassVar[tuple[str, ...]] = ("squares",)
+    fields: ClassVar[dict[str, Like]] = {"squares": "square"}
     penalises: ClassVar[bool] = False
     scratch_arrays: ClassVar[int] = 2
 
@@ -116,7 +116,7 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     name: ClassVar[str] = "adam"
-    fields: ClassVar[tuple[str, ...]] = ("mean", "squares")
+    fields: ClassVar[dict[str, Like]] = {"mean": "gradient", "squares": "square"}
     penalises: ClassVar[bool] = False
     scratch_arrays: ClassVar[int] = 2
 
@@ -174,7 +174,7 @@ class Ftrl:
 
     beta: float = 1e-3
     name: ClassVar[str] = "ftrl"
-    fields: ClassVar[tuple[str, ...]] = ("sums", "squares")
+    fields: ClassVar[dict[str, Like]] = {"sums": "gradient", "squares": "square"}
     penalises: ClassVar[bool] = True
     scratch_arrays: ClassVar[int] = 3
 

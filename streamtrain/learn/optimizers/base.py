@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamtrain.learn.losses import Loss
 from streamtrain.learn.penalties import Penalty
 
-__all__ = ["Floats", "Optimizer", "State", "StreamStats"]
+__all__ = ["Floats", "Like", "Optimizer", "State", "StreamStats"]
 
 Floats = NDArray[np.float32]
 State = Mapping[str, NDArray[Any]]
@@ -49,10 +49,15 @@ class StreamStats:
             self.noise += (squares / rows**2 - self.noise) / self.batches
 
 
+Like = Literal["weight", "gradient", "square"]
+"""What an array is proportional to: to weights, to gradients, or to the squares of gradients."""
+
+
 class Optimizer(Protocol):
     """One optimizer.
 
-    name: as in ``OPTIMIZERS``. fields: the names of the arrays that it keeps for each weight, zero before the first step.
+    name: as in ``OPTIMIZERS``. fields: the arrays that it keeps for each weight, zero before the first step, by name; with what
+    each is like, which tells how it continues with more classes (see `streamtrain.learn.new_classes`).
     penalises: whether penalties are part of its formula; if not, they are applied after it, as proximal steps with its rate.
     scratch_arrays: how many arrays of the weights' shape its methods allocate at most, the returned one included.
 
@@ -64,7 +69,7 @@ class Optimizer(Protocol):
     def name(self) -> str: ...
 
     @property
-    def fields(self) -> tuple[str, ...]: ...
+    def fields(self) -> Mapping[str, Like]: ...
 
     @property
     def penalises(self) -> bool: ...

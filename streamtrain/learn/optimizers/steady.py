@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from streamtrain.learn.losses import Loss
-from streamtrain.learn.optimizers.base import Floats, State, StreamStats
+from streamtrain.learn.optimizers.base import Floats, Like, State, StreamStats
 from streamtrain.learn.penalties import Penalty
 
 __all__ = ["Momentum", "Sgd"]
@@ -33,7 +33,7 @@ class Sgd:
 
     schedule: str = "sqrt"
     name: ClassVar[str] = "sgd"
-    fields: ClassVar[tuple[str, ...]] = ()
+    fields: ClassVar[dict[str, Like]] = {}
     penalises: ClassVar[bool] = False
     scratch_arrays: ClassVar[int] = 0
 
@@ -80,7 +80,7 @@ class Momentum:
     schedule: str = "sqrt"
     beta: float = 0.9
     name: ClassVar[str] = "momentum"
-    fields: ClassVar[tuple[str, ...]] = ("velocity",)
+    fields: ClassVar[dict[str, Like]] = {"velocity": "weight"}
     penalises: ClassVar[bool] = False
     scratch_arrays: ClassVar[int] = 0
 

@@ -113,11 +113,11 @@ class Timeline:
 
     def shown(self) -> tuple[str, ...]:
         """The lines that are visible at first: all measured ones, and the budget unless it is far above them."""
-        known = {line.key: most for line in (*SERIES, *LIMITS) if (most := self.most(line.key)) is not None}
-        budget = known.pop("budget", None)
-        if budget is not None and budget <= _FAR * max(known.values(), default=budget):
-            known["budget"] = budget
-        return tuple(known)
+        measured = {line.key: most for line in (*SERIES, *LIMITS) if (most := self.most(line.key)) is not None}
+        budget = measured.pop("budget", None)
+        if budget is not None and budget <= _FAR * max(measured.values(), default=budget):
+            measured["budget"] = budget
+        return tuple(measured)
 
     def axis(self, keys: Sequence[str]) -> Axis:
         """An axis of bytes up to the highest of these lines."""
@@ -137,7 +137,7 @@ def memory_chart(timeline: Timeline) -> Chart:
     peak, times = timeline.peak, [format_seconds(seconds) for seconds in timeline.seconds]
     rows = ["" if rows is None else f"{rows:,}" for rows in timeline.rows]
     lines = [line for line in SERIES if line.key in timeline.curves]
-    known = [line for line in lines if timeline.most(line.key) is not None]
+    measured = [line for line in lines if timeline.most(line.key) is not None]
     limits = [
         Limit(line, timeline.limits[line.key], format_bytes(timeline.limits[line.key]), right=line.key == "budget")
         for line in LIMITS
@@ -157,7 +157,7 @@ def memory_chart(timeline: Timeline) -> Chart:
         axis=byte_axis,
         label=f"A moment of the run, which took {format_seconds(timeline.seconds[-1])}",
         total="most",
-        heads=[("time", "when"), ("stage", ""), ("rows", "number"), *((line.name, "number") for line in known)],
+        heads=[("time", "when"), ("stage", ""), ("rows", "number"), *((line.name, "number") for line in measured)],
         cells=list(zip(times, timeline.stages, rows, strict=True)),
         shown=timeline.shown(),
         chosen=len(times) - 1 if peak is None else peak,
@@ -174,10 +174,10 @@ def _size(size: int | None) -> str:
 def stages(report: Mapping[str, Any]) -> list[StageBytes]:
     """The stages of the pipeline, in the order of the report; for a report without stages, the terms of its plan."""
     terms = (report.get("memory") or {}).get("terms") or {}
-    found = report.get("stages") or {name: term for name, term in terms.items() if any(term.values())}
+    by_stage = report.get("stages") or {name: term for name, term in terms.items() if any(term.values())}
     return [
         StageBytes(name, _MEANINGS.get(name, ""), stage["planned_bytes"], stage["measured_bytes"], stage.get("share"))
-        for name, stage in found.items()
+        for name, stage in by_stage.items()
     ]
 
 

@@ -68,8 +68,8 @@ def page(report: Mapping[str, Any], title: str = "Memory profile", verdicts: Ite
 
 
 def _texts(texts: Iterable[str] | None) -> list[Texts]:
-    found = list(texts or ())
-    return [Texts(found)] if found else []
+    sentences = list(texts or ())
+    return [Texts(sentences)] if sentences else []
 
 
 def _cards(report: Mapping[str, Any]) -> list[Card]:
@@ -104,11 +104,11 @@ def _memory(report: Mapping[str, Any]) -> list[Any]:
 
 
 def _stages(report: Mapping[str, Any]) -> list[Table]:
-    found = stages(report)
-    if not found:
+    shown_stages = stages(report)
+    if not shown_stages:
         return []
-    most = max(max(stage.planned_bytes, stage.measured_bytes or 0) for stage in found) or 1
-    has_shares, has_meanings = any(stage.share for stage in found), any(stage.meaning for stage in found)
+    most = max(max(stage.planned_bytes, stage.measured_bytes or 0) for stage in shown_stages) or 1
+    has_shares, has_meanings = any(stage.share for stage in shown_stages), any(stage.meaning for stage in shown_stages)
     heads = [("stage", ""), ("planned", _NUMBER), ("measured", _NUMBER), ("share", _NUMBER), ("", "bars"),
              ("what it is", _WIDE)]  # fmt: skip
     rows = [
@@ -120,7 +120,7 @@ def _stages(report: Mapping[str, Any]) -> list[Table]:
             Bar((stage.measured_bytes or 0) / most, "measured", stage.planned_bytes / most),
             stage.meaning,
         ]
-        for stage in found
+        for stage in shown_stages
     ]
     memory = report["memory"]
     peak = format_bytes(memory["planned_peak_bytes"]), _size(memory["measured_peak_bytes"])
@@ -162,21 +162,21 @@ def _scores(report: Mapping[str, Any]) -> list[Any]:
     names = list(dict.fromkeys(name for scores in metrics.values() for name in scores if name != "targets"))
     heads = [("rows", ""), *((name, _NUMBER) for name in names)]
     charts = score_charts(report.get("lines") or [])
-    found: list[Any] = list(charts.values())[:1]
+    parts: list[Any] = list(charts.values())[:1]
     if metrics:
         rows = [[kind, *(_score(scores.get(name)) for name in names)] for kind, scores in metrics.items()]
-        found.append(Table(heads, rows))
+        parts.append(Table(heads, rows))
     targets = [(kind, target, own) for kind in metrics for target, own in (metrics[kind].get("targets") or {}).items()]
     if targets:
         rows = [[target, kind, *(_score(own.get(name)) for name in names)] for kind, target, own in targets]
-        found.append(Folded("Each target", Table([("target", _NAME), *heads], rows)))
+        parts.append(Folded("Each target", Table([("target", _NAME), *heads], rows)))
     if report.get("per_class"):
         columns = list(report["per_class"][0])
         rows = [[_value(row[name]) for name in columns] for row in report["per_class"]]
-        found.append(
+        parts.append(
             Folded("Each class", Table([(name, _NUMBER if i else _NAME) for i, name in enumerate(columns)], rows))
         )
-    return [*found, *(Folded(name.replace("_", " "), chart) for name, chart in list(charts.items())[1:])]
+    return [*parts, *(Folded(name.replace("_", " "), chart) for name, chart in list(charts.items())[1:])]
 
 
 def _score(value: Any) -> str:
@@ -232,17 +232,17 @@ def _lineage(report: Mapping[str, Any]) -> list[Table]:
 
 def _details(report: Mapping[str, Any]) -> list[Folded]:
     """Long tables, closed until the reader opens them."""
-    found, memory, classes = [], report.get("memory") or {}, report.get("classes") or []
+    parts, memory, classes = [], report.get("memory") or {}, report.get("classes") or []
     if memory.get("terms") and report.get("stages"):
         heads = [("term", ""), ("planned", _NUMBER), ("measured", _NUMBER)]
-        found.append(Folded("Every term of the plan", Table(heads, memory_table(dict(memory)))))
+        parts.append(Folded("Every term of the plan", Table(heads, memory_table(dict(memory)))))
     if classes:
         more = [f"and {len(classes) - _CLASSES:,} more"] if len(classes) > _CLASSES else []
-        found.append(Folded(f"The target's classes ({len(classes):,})", Texts([*map(str, classes[:_CLASSES]), *more])))
+        parts.append(Folded(f"The target's classes ({len(classes):,})", Texts([*map(str, classes[:_CLASSES]), *more])))
     if report.get("settings"):
         rows = [[name, _setting(value)] for name, value in report["settings"].items()]
-        found.append(Folded("Settings", Table([("setting", _NAME), ("value", _NAME)], rows)))
-    return found
+        parts.append(Folded("Settings", Table([("setting", _NAME), ("value", _NAME)], rows)))
+    return parts
 
 
 def _setting(value: Any) -> str:

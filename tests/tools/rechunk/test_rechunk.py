@@ -16,7 +16,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make import rows_of, write_parquet, zarr_group
+from make import Unreadable, rows_of, write_parquet, zarr_group
 
 import streamtrain
 from streamtrain import rechunk
@@ -29,7 +29,6 @@ from streamtrain.errors import (
     SchemaError,
     UsageError,
 )
-from streamtrain.storage.reader import Chunk
 from streamtrain.tools.rechunk import to_parquet
 
 CORPORA = Path(__file__).parents[3] / ".." / "shared" / "corpora"
@@ -414,22 +413,6 @@ def test_what_parquet_cannot_hold_is_refused_by_name_before_anything_is_read(tmp
     with pytest.raises(ColumnError, match=r"column 'odd one' is .*, which Parquet cannot store .*: convert it"):
         rechunk(reader, out=tmp_path / "out", chunk_rows=5)
     assert not list(tmp_path.iterdir())
-
-
-class Unreadable:
-    """A reader that must not be asked for rows."""
-
-    def __init__(self, schema: pa.Schema, rows: int = 10, peak: int = 1000) -> None:
-        self.schema, self.rows, self.peak = schema, rows, peak
-
-    def chunks(self) -> list[Chunk]:
-        return [Chunk("all", self.rows, self.peak // 2, self.peak)]
-
-    def read(self, chunk: Chunk, columns: Any) -> Any:
-        pytest.fail("rows were read")
-
-    def fingerprint(self) -> str:
-        return ""
 
 
 def test_an_array_that_cannot_be_read_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,30 +16,13 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make import CommandLine, budget_above, rows_of, write_parquet, zarr_group
+from make import CommandLine, Unreadable, budget_above, rows_of, write_parquet, zarr_group
 
 import streamtrain
 from streamtrain import BudgetRefused, rechunk
 from streamtrain.plan.term import Term
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.tools.rechunk.plan import Demand, most_bytes, solve
-
-
-class Unreadable:
-    """A reader that must not be asked for rows."""
-
-    def __init__(self, schema: pa.Schema, rows: int = 10, peak: int = 1000) -> None:
-        self.schema, self.rows, self.peak = schema, rows, peak
-
-    def chunks(self) -> list[Chunk]:
-        return [Chunk("all", self.rows, self.peak // 2, self.peak)]
-
-    def read(self, chunk: Chunk, columns: Any) -> Any:
-        pytest.fail("rows were read")
-
-    def fingerprint(self) -> str:
-        return ""
-
 
 # -- the plan ----------------------------------------------------------------------------------------------------------------
 
