@@ -40,6 +40,7 @@ def demand_of(
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
         is_remote=is_remote(reader),
+        features=len(layout.columns),
         stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )
 

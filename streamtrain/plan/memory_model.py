@@ -61,6 +61,7 @@ class Demand:
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
     is_remote: whether each read is a request to a server.
+    features: how many columns are learned from; None if it is not known.
     """
 
     table: ChunkTable
@@ -76,6 +77,7 @@ class Demand:
     stream_bytes: Callable[[int, int], int] | None = None
     scratch_bytes: Callable[[int], int] | None = None
     is_remote: bool = False
+    features: int | None = None
 
     @property
     def learner_bytes(self) -> int:

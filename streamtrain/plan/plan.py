@@ -32,7 +32,7 @@ from streamtrain.plan.memory_model import (
     planned_terms,
 )
 from streamtrain.plan.order import most_streams, streamed, windows
-from streamtrain.plan.term import MemoryPlan, bytes_by_name
+from streamtrain.plan.term import MemoryPlan, bytes_by_name, with_margin
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", "solve"]
@@ -40,6 +40,7 @@ __all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", 
 MB = 10**6
 _MOST_COUNTED_WINDOWS = 10_000
 GOOD_CHUNK_BYTES = 10 * MB  # decoded
+_FIXED_STAGES, _FIXED_TERMS = ("baseline", "scores"), ("footers", "order")  # as large with fewer columns
 _LARGE_READS_SHARE = 0.3  # of what the budget leaves above the baseline: if reads take more, smaller chunks would help
 
 
@@ -80,6 +81,8 @@ class Plan(MemoryPlan):
         Rows of chunks that are neither small nor large.
     is_fixed
         Whether a resumed run has set the window and the columns.
+    features
+        How many columns are learned from; None if it is not known.
 
     Examples
     --------
@@ -109,6 +112,7 @@ class Plan(MemoryPlan):
     enough_hash_bits: int | None = None
     good_chunk_rows: int = 1 << 16
     is_fixed: bool = False
+    features: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The ``plan`` object of the reports."""
@@ -148,7 +152,9 @@ class Plan(MemoryPlan):
             helps.append(f"--hash-bits {self.enough_hash_bits}")
         if room > 0 and self.chunk_bytes > _LARGE_READS_SHARE * room:
             helps.append(f"smaller chunks (`streamtrain rechunk --chunk-rows {self.good_chunk_rows}`)")
-        if room > 0:
+        fixed = [term for term in self.terms if term.stage in _FIXED_STAGES or term.name in _FIXED_TERMS]
+        least_bytes = sum(term.bytes for term in with_margin(fixed))
+        if self.features != 1 and least_bytes < self.budget_bytes:
             helps.append("fewer columns (--features, --exclude)")
         return f"{', or '.join(helps)}. {self.read_so_far}"
 
@@ -225,6 +231,7 @@ def solve(
         warnings=_warnings(demand, window, int(large.sum())) if shuffle else [],
         read_so_far=read_so_far,
         good_chunk_rows=good_chunk_rows(demand.decoded_row_bytes),
+        features=demand.features,
         enough_bytes=None if fits else choice.enough_bytes(demand.baseline_bytes),
         enough_window_rows=None if fits else choice.enough_rows(demand.baseline_bytes, window, budget_bytes),
     )

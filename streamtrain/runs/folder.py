@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class RunFolder:
         self.given_path = path
         self.checkpoints = Checkpoints(self.path / CHECKPOINTS)
         self.warnings: list[str] = []
+        self._has_scores = False
         self._run = "{}"  # the part of the header that is the same in every checkpoint
         if _exists(self.path, path) and not (self.path.is_dir() and (self.is_run or self._is_left_over())):
             raise RunError(f"--out {path}: exists and is not a run of streamtrain: name a new or an empty folder")
@@ -86,17 +88,21 @@ class RunFolder:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        if not self._lock.is_held:
-            raise RunError(
-                f"--out {self.given_path}: the folder was moved or removed during the run: --resume continues it "
-                "where it is now"
-            )
+        self._require_held()
         try:
             yield
         except OSError as error:
             if isinstance(error, StreamtrainError):
                 raise
+            self._require_held()
             raise RunError(f"--out {self.given_path}: cannot be written: {error}") from error
+
+    def _require_held(self) -> None:
+        if not self._lock.is_held:
+            raise RunError(
+                f"--out {self.given_path}: the folder was moved or removed during the run: if it was moved, --resume continues "
+                "the run where it is now; if it was removed, start the run again"
+            )
 
     @property
     def is_run(self) -> bool:
@@ -132,13 +138,17 @@ class RunFolder:
                     hidden.write_text("".join(to_json(line) + "\n" for line in lines), encoding="utf-8")
             else:
                 scores.unlink(missing_ok=True)
+        self._has_scores = bool(lines)
 
     def record(self, scores: dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``, readable at once."""
         with self._writing():
             line = to_json(scores) + "\n"
-            with open(self.path / SCORES, "a", encoding="utf-8") as file:
+            creates = 0 if self._has_scores else os.O_CREAT  # a file that was removed does not come back
+            handle = os.open(self.path / SCORES, os.O_WRONLY | os.O_APPEND | creates, 0o666)
+            with open(handle, "a", encoding="utf-8") as file:
                 file.write(line)
+        self._has_scores = True
 
     def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Write a checkpoint (see `Checkpoints.save`)."""

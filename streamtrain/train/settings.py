@@ -13,7 +13,7 @@ from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of,
 from streamtrain.learn.own_code import learner_title, require_members
 from streamtrain.learn.settings import LearnSettings
 from streamtrain.load.settings import LoadSettings
-from streamtrain.options import check, option, options_of, split_names
+from streamtrain.options import check, flag, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
 
@@ -52,7 +52,7 @@ class TrainSettings:
         read=read_class_weight,
         wanted="give balanced, or a weight for each class, a=2,b=0.5",
     )  # fmt: skip
-    epochs: int = option(1, "Passes over the data.", group="learning", least=1, resume="free")
+    epochs: int = option(1, "Passes over the data.", group="learning", least=1, most=10**9, resume="free")
     patience: int | None = option(
         None, "Stop after so many epochs without a better loss on held-out or validation rows, and keep the best.",
         group="learning", least=1,
@@ -155,6 +155,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         check(self)
         for name in ("out", "continue_from"):
+            if str(getattr(self, name)) == "":
+                raise UsageError(f"{flag(name)} '': is empty: name a folder")
             if "\0" in str(getattr(self, name)):
                 raise UsageError(f"{name}={getattr(self, name)!r}: must be a path")
         if self.resume and self.out is None:

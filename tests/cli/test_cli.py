@@ -528,6 +528,18 @@ def test_ascii_terminals_and_names_that_are_no_text(tmp_path: Path) -> None:
     assert process.returncode == 0 and err == "" and "\\xe9" in out
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device")
+@pytest.mark.parametrize(
+    "arguments", [("inspect", "d.parquet", "--json"), pytest.param(("-h",), marks=pytest.mark.slow)]
+)
+def test_a_stdout_that_is_full(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    write(str(tmp_path / "d.parquet"))
+    with open("/dev/full", "w") as full:
+        process = command(*arguments, cwd=tmp_path, stdout=full)
+        _, err = process.communicate(timeout=WAIT)
+    assert (process.returncode, err) == (2, "error: [Errno 28] No space left on device: 'stdout'\n")
+
+
 def _children(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
@@ -593,6 +605,22 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamtrain.cli._received", [])
     monkeypatch.setattr("streamtrain.cli._raised", [])
     monkeypatch.setattr("os._exit", leave)
+
+
+@pytest.mark.usefixtures("exits")
+def test_ctrl_c_while_the_libraries_are_imported(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtrain.kernels.crash.answer_crashes", _interrupted)
+    assert run("inspect", write("d.parquet")) == (130, "", "\ninterrupted\n")
+
+
+@pytest.mark.usefixtures("exits")
+def test_an_ignored_ctrl_c_stays_ignored(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtrain.kernels.crash.answer_crashes", _interrupted)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run("inspect", write("d.parquet")).code == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("exits")
@@ -714,3 +742,18 @@ def test_of_two_values_none_is_dropped(run: CommandLine, twice: tuple[str, ...],
 def test_what_can_be_given_twice(run: CommandLine) -> None:
     done = run("plan", write("d.parquet"), "--target", "y", "--as", "x=number", "--as", "z=ignore", "--json", "--json")
     assert done.code == 0 and done.json["fits"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--out", ""), "--out '': is empty: name a folder"),
+        (("--continue-from", ""), "--continue-from '': is empty: name a folder"),
+        (("--epochs", "9" * 30), f"--epochs {'9' * 30}: must be from 1 to 1000000000"),
+    ],
+)
+def test_a_value_that_would_do_harm_later(run: CommandLine, flags: tuple[str, str], message: str) -> None:
+    before = sorted(Path().iterdir())
+    done = run("fit", "d.parquet", "--target", "y", *flags)
+    assert (done.code, done.err) == (2, f"error: {message}\n")
+    assert sorted(Path().iterdir()) == before

@@ -198,6 +198,16 @@ def test_a_refusal_lists_every_term_and_its_advice_is_true(
         assert plan.window_rows <= plan.batch_size
 
 
+@pytest.mark.parametrize(
+    ("budget", "features", "helps"),
+    [(125, 40, True), (125, None, True), (125, 1, False), (108, 40, False), (90, 40, False)],
+)
+def test_fewer_columns_are_advised_only_where_they_can_help(budget: int, features: int | None, helps: bool) -> None:
+    """Above the process of 100 MB there are 12 MB that no column changes."""
+    made = demand([10**6] * 20, baseline_bytes=100 * MB, features=features)
+    assert ("fewer columns" in refusal(solve(made, budget_bytes=budget * MB, budget_given=True))) is helps
+
+
 def test_the_peak_of_a_refused_plan_need_not_be_enough_and_is_not_what_is_advised() -> None:
     made = demand([20_000] * 5_000, baseline_bytes=110 * MB)
     plan = solve(made, budget_bytes=115 * MB, budget_given=True)

@@ -43,3 +43,9 @@ def test_a_weight_of_a_class_is_a_number_that_there_is() -> None:
         UsageError, match=r"--class-weight 0=1e.300: must be a number, 0 or more, that float32 can hold"
     ):
         fit(DATA, target="y", class_weight={0: 1e300})
+
+
+@pytest.mark.parametrize("classes", [[None, 1], [0, float("inf")], [[], {}]])
+def test_a_class_is_a_value_of_the_target(classes: list[Any]) -> None:
+    with pytest.raises(UsageError, match=r"--classes .*give values of that type"):
+        fit(DATA, target="y", classes=classes)

@@ -156,6 +156,12 @@ class ListState(Right):
         return [self.sums.copy()]
 
 
+class Prints(Right):
+    def learn(self, batch):
+        print("hello")
+        super().learn(batch)
+
+
 class OddScale(Right):
     target_scale = "weird"
 """
@@ -216,6 +222,13 @@ def test_the_command_line_calls_it_no_bug(home: Path, cli: CommandLine) -> None:
     assert (done.code, done.err) == (2, "error: --learner wrong:MethodBytes: state_bytes is a method: add @property\n")
     done = cli("fit", "data.parquet", "--target", "y", "--learner", "leaves:Learner")
     assert (done.code, done.err) == (2, "error: --learner leaves:Learner: importing leaves raised SystemExit: 0\n")
+
+
+def test_what_a_learner_prints_is_not_in_the_json(home: Path, cli: CommandLine) -> None:
+    done = cli("fit", "data.parquet", "--target", "y", "--learner", "wrong:Prints", "--json", "--out", "r")
+    assert done.json["rows"] == 500 and "hello\n" in done.err
+    done = cli("evaluate", "r", "data.parquet", "--learner", "", "--json")
+    assert (done.code, done.err) == (2, "error: --learner is , the run has wrong:Prints: it must be the same\n")
 
 
 def test_the_error_of_the_learner_is_the_cause(home: Path) -> None:
