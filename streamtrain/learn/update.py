@@ -23,10 +23,12 @@ FORGET = 4.0  # of the average: step n has a weight of about n^(FORGET - 1), so 
 
 @dataclass(frozen=True)
 class Update:
-    """How weights take a step. It has no state of its own: ``state`` holds arrays by field, all of the weights' shape and zero
-    before the first step.
+    """Changes weights by a gradient: the optimizer's update, then the penalties, then the running average. The object keeps
+    nothing; the caller passes ``state``, a mapping from the names in `fields` to arrays of the same shape as the weights, which
+    are zero before the first step.
 
-    averages: whether a running average is kept, ``A += (W - A) * min(1, 4 / (n + 3))`` at a weight's n-th step.
+    averages: whether a running average A of each weight W is kept for prediction. After the n-th step of that weight
+    (n = 1, 2, ...) ``A += (W - A) * 4 / (n + 3)``, so that early steps are soon forgotten.
     """
 
     optimizer: Optimizer

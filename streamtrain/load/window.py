@@ -28,12 +28,13 @@ class Positions(Protocol):
 
 @dataclass(frozen=True)
 class WindowOrder:
-    """The position of every row of a window: first the rows to learn, in the order of learning; then the held-out rows, in the
-    order of the data. Positions are computed when they are needed, and not stored.
+    """Says where each row that is read goes in the buffers of a window. The rows to learn come first, in the order in which they
+    are learned; the held-out rows follow, in the order of the data. Positions are computed when needed, never stored.
 
-    starts: the first row of each piece, counted over the pieces, and the end of the last; shape (pieces + 1,). held: held-out
-    rows before each piece, and in all of them; shape (pieces + 1,). data_starts: the position in the data of each piece's first
-    row, shape (pieces,). keys: of the permutation; None for the order of the data.
+    pieces: what the window is made of, each some consecutive rows of one chunk. starts: how many rows come before each
+    piece, and last the rows of the window; shape (pieces + 1,). held: how many held-out rows come before each piece, and last
+    those of the window; shape (pieces + 1,). data_starts: the position in the whole data of the first row of each piece;
+    shape (pieces,). keys: the numbers that choose the permutation; None keeps the order of the data.
     """
 
     epoch: int

@@ -38,10 +38,11 @@ _MARGIN_BYTES, MARGIN_SHARE = 8 * 10**6, 0.04  # interpreter and allocator noise
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Bytes of one kind, held by one part of the program. Terms of the same name add up.
+    """One line of the memory plan: memory that one part of the program holds at once for one purpose.
 
-    name: what plans and reports call it. stage: the stage of the profile that it belongs to. for_validation: whether scoring
-    validation data takes these bytes a second time, while those of the training data are still held.
+    name: the label in plans and reports, which show the sum of the terms with the same name. bytes: the most that it takes.
+    stage: the heading of the profile that it is shown under, one of `STAGES`. for_validation: whether scoring validation data
+    needs this memory a second time, while that of the training data is still held.
     """
 
     name: str

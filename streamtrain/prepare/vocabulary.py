@@ -26,14 +26,19 @@ Words = NDArray[np.uint32]
 
 
 class Vocabulary:
-    """Slots for 32-bit hashes of values.
+    """Gives each value, known by its 32-bit hash, the number of a slot in the table of weights.
 
-    bits: there are 2^bits slots. Three quarters are for values of their own, in the order in which they come; a quarter is
-    shared. Slot 0 is for unknown values: nothing is learned for it.
+    bits: there are 2^bits slots. Three quarters of them hold one value each, given out in the order of first appearance. When
+    these are used up, each new value is assigned by its hash to one of the others, where several values share a slot. Slot 0,
+    beside them, stands for unknown values; its weight stays 0.
+
+    `observe` gives new values a slot, `transform` only looks them up:
 
     >>> vocabulary = Vocabulary(4)
-    >>> vocabulary.observe(np.array([7, 9, 7], np.uint32)).tolist(), vocabulary.transform(np.array([9, 8], np.uint32)).tolist()
-    ([1, 2, 1], [2, 0])
+    >>> vocabulary.observe(np.array([7, 9, 7], np.uint32)).tolist()
+    [1, 2, 1]
+    >>> vocabulary.transform(np.array([9, 8], np.uint32)).tolist()
+    [2, 0]
     """
 
     def __init__(self, bits: int) -> None:

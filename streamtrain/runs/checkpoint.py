@@ -174,10 +174,13 @@ def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:
 
 
 class CheckpointSchedule:
-    """Decides when the next checkpoint is due: after some seconds, but not before 50 times the seconds that the last one
-    took.
+    """Decides when to write the next checkpoint: when ``seconds`` have passed since the last one, and also 50 times the duration
+    of the last one, so that checkpoints take at most 2 % of the time.
 
-    seconds: between two checkpoints, at least 0. state_bytes: the size of one, from which the cost of the first is estimated.
+    seconds: the shortest time between two checkpoints. state_bytes: the size of a checkpoint, from which the duration of the
+    first one is estimated.
+
+    Times are seconds since the start of the run. The checkpoint of this example takes one second and ends at 31:
 
     >>> schedule = CheckpointSchedule(30.0, 10**6)
     >>> schedule.due(0.1), schedule.due(2.0, at_end=True), schedule.due(30.0)
