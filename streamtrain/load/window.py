@@ -28,8 +28,8 @@ class Positions(Protocol):
 
 @dataclass(frozen=True)
 class WindowOrder:
-    """Says where each row that is read goes in the buffers of a window. The rows to learn come first, in the order in which they
-    are learned; the held-out rows follow, in the order of the data. Positions are computed when needed, never stored.
+    """Says where each row that is read goes in the buffers of a window. The rows to learn come first, in the order in which
+    they are learned; the held-out rows follow, in the order of the data. Positions are computed when needed, never stored.
 
     pieces: what the window is made of, each some consecutive rows of one chunk. starts: how many rows come before each
     piece, and last the rows of the window; shape (pieces + 1,). held: how many held-out rows come before each piece, and last

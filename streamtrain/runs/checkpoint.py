@@ -174,7 +174,7 @@ def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:
 
 
 class CheckpointSchedule:
-    """Decides when to write the next checkpoint: when ``seconds`` have passed since the last one, and also 50 times the duration
+    """Decides when to write the next checkpoint: when ``seconds`` have passed since the last one, and 50 times the duration
     of the last one, so that checkpoints take at most 2 % of the time.
 
     seconds: the shortest time between two checkpoints. state_bytes: the size of a checkpoint, from which the duration of the
