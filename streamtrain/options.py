@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from streamtrain.errors import UsageError, one_of
@@ -152,7 +153,8 @@ def kinds_of(settings: type) -> dict[str, Any]:
 
 
 def _check(name: str, value: Any, hint: Any, option: Option) -> None:
-    if not _is(value, hint):
+    no_path = Path in typing.get_args(hint) and (value == "" or "\0" in str(value))
+    if no_path or not _is(value, hint):
         raise UsageError(f"{name}={value!r}: {option.wanted or _wanted(hint)}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         _check_range(flag(name, option), value, option)

@@ -13,7 +13,7 @@ from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of,
 from streamtrain.learn.own_code import learner_title, require_members
 from streamtrain.learn.settings import LearnSettings
 from streamtrain.load.settings import LoadSettings
-from streamtrain.options import check, flag, option, options_of, split_names
+from streamtrain.options import check, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
 
@@ -154,10 +154,5 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         check(self)
-        for name in ("out", "continue_from"):
-            if str(getattr(self, name)) == "":
-                raise UsageError(f"{flag(name)} '': is empty: name a folder")
-            if "\0" in str(getattr(self, name)):
-                raise UsageError(f"{name}={getattr(self, name)!r}: must be a path")
         if self.resume and self.out is None:
             raise UsageError("--resume needs --out RUN")

@@ -747,8 +747,8 @@ def test_what_can_be_given_twice(run: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--out", ""), "--out '': is empty: name a folder"),
-        (("--continue-from", ""), "--continue-from '': is empty: name a folder"),
+        (("--out", ""), "out='': must be a path"),
+        (("--continue-from", ""), "continue_from='': must be a path"),
         (("--epochs", "9" * 30), f"--epochs {'9' * 30}: must be from 1 to 1000000000"),
     ],
 )
@@ -757,3 +757,9 @@ def test_a_value_that_would_do_harm_later(run: CommandLine, flags: tuple[str, st
     done = run("fit", "d.parquet", "--target", "y", *flags)
     assert (done.code, done.err) == (2, f"error: {message}\n")
     assert sorted(Path().iterdir()) == before
+
+
+def test_make_and_rechunk_write_to_a_folder_that_is_named(run: CommandLine) -> None:
+    for arguments in (("make", "clicks", "--rows", "9"), ("rechunk", write("d/d.parquet"), "--chunk-rows", "9")):
+        done = run(*arguments, "--out", "")
+        assert (done.code, done.err) == (2, "error: out='': must be a path\n")

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from streamtrain.state import staging, write_beside
@@ -98,7 +97,7 @@ def make(
     (1000, 5, 'y', 'classify', 0.5)
     """
     settings = Settings(
-        name=name, rows=rows, out=Path(out), format=format, columns=columns, sorted=sorted, files=files,
+        name=name, rows=rows, out=os.fspath(out), format=format, columns=columns, sorted=sorted, files=files,
         chunk_rows=chunk_rows, compression=compression, seed=seed,
     )  # fmt: skip
     problem = PROBLEMS[name](settings.features, seed)

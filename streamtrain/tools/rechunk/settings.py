@@ -50,8 +50,6 @@ class Settings(RechunkSettings):
         return Path(self.out).resolve()
 
     def _check_out(self) -> None:
-        if not str(self.out):
-            raise UsageError("--out: the name is empty: name a folder")
         try:
             if self.path.exists() and not (self.path.is_dir() and not os.listdir(self.path)):
                 raise UsageError(f"--out {self.out}: exists and is not an empty folder: remove it, or name another")

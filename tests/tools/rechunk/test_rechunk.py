@@ -451,7 +451,7 @@ def test_nulls_are_refused_by_zarr_with_their_place(tmp_path: Path, values: Any)
         ),
         ({"memory": "lots"}, "'lots' is not a size"),
         ({"missing_chunks": "perhaps"}, "--missing-chunks perhaps"),
-        ({"out": ""}, "--out: the name is empty"),
+        ({"out": ""}, "out='': must be a path"),
         ({"out": "full"}, "--out full: exists and is not an empty folder: remove it, or name another"),
         ({"out": "file"}, "--out file: exists and is not an empty folder"),
         ({"out": "no/such/out"}, "the folder .*no/such does not exist: create it"),
