@@ -310,7 +310,7 @@ def test_times_in_another_unit_are_never_taken_for_the_numbers_or_names_that_the
     [
         ({}, ColumnError, r"'nested' \(struct<a: int64>\).*neither a number.*--exclude nested,lists, or split each"),
         ({"roles": {"nested": "number"}}, ColumnError, "--as nested=number.*struct.*=ignore"),
-        ({"roles": {"q": "number"}}, ColumnError, "no column 'q'.*there are"),
+        ({"roles": {"q": "number"}}, ColumnError, "no column 'q'.*must be one of"),
         ({"roles": {"y": "number"}}, ColumnError, "--as y=number: 'y' is not a feature"),
         ({"roles": {"f": "tmie"}}, UsageError, "--as f=tmie: .*did you mean time"),
         ({"roles": {"f": "time"}}, ColumnError, "--as f=time: the column is double"),
