@@ -211,6 +211,7 @@ from streamtrain.cli import main
 who, (cases, locked, first) = int(sys.argv[1]), json.loads(sys.argv[2])
 with contextlib.suppress(SystemExit):
     main(first)  # what is imported is imported by root, who may read it
+import safetensors.numpy  # when the first array is written
 os.setgroups([]), os.setgid(who), os.setuid(who)
 opened, save = fitting.Job.open, checkpoint.Checkpoints.save
 answers = {}
