@@ -117,8 +117,7 @@ def test_fit(tmp_path: Path) -> None:
     assert fit(tmp_path / "a.jsonl", target="y").report.metrics["progressive"]["accuracy"] > 0.9
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("size", [0, 1024])
+@pytest.mark.parametrize(("packed", "size"), [(False, 0), (True, 1024)])
 def test_peaks_are_as_declared(tmp_path: Path, packed: bool, size: int) -> None:
     import subprocess
     import sys
