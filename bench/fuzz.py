@@ -257,7 +257,9 @@ def shown(ended: Ended, work: Path) -> str:
         return f"exit code {ended.code}: {ended.err[-300:]}"
     if ended.out or sum(line.startswith("error: ") for line in ended.err.splitlines()) != 1:
         return f"not one error: {ended.out[:100]} {ended.err[-300:]}"
-    return "a run was left" if (work / "run").exists() else ended.err
+    if (work / "run").exists():
+        return "a run was left"
+    return ended.err[ended.err.index("error: ") :]  # warnings of the plan may stand before it
 
 
 def table(cases: Sequence[Case], found: dict[int, str]) -> str:
