@@ -1,7 +1,7 @@
 """Settings of the learner; the names of losses and optimizers, and where they are defined.
 
-A new loss or optimizer is one line in `LOSS_HOMES` or `OPTIMIZER_HOMES`, and its class. A parameter is a field of `LinearSettings`
-that has the name of the field of that class.
+A new loss or optimizer is one line in `LOSS_HOMES` or `OPTIMIZER_HOMES`, and its class. A parameter is a field of
+`LinearSettings` that has the name of the field of that class.
 """
 
 from __future__ import annotations
