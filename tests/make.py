@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from hypothesis import settings
 
 from streamtrain import Model, open_reader
 from streamtrain.cli import main
@@ -26,8 +27,8 @@ from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk
 
 __all__ = [
-    "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "rows_of", "run_python",
-    "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
+    "EXAMPLES", "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "examples",
+    "rows_of", "run_python", "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
 ]  # fmt: skip
 
 WAIT = 300.0
@@ -35,6 +36,15 @@ WAIT = 300.0
 
 PROMPT = 15.0
 """Seconds for what takes less than one on an idle machine, where what must not be waited for takes minutes."""
+
+EXAMPLES = 50
+"""Examples of a property in a plain run, where a test does not say otherwise."""
+
+
+def examples(count: int, **options: Any) -> settings:
+    """Settings of a property whose examples cost more than others: so many in a plain run, and as many times more with a
+    profile of more examples."""
+    return settings(max_examples=count * settings().max_examples // EXAMPLES, **options)
 
 
 def wait_for(condition: Callable[[], object], what: str, *, seconds: float = WAIT) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from make import WAIT, wait_for
+from make import WAIT, examples, wait_for
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
@@ -130,7 +130,7 @@ MIXED = [50, 0, 7, 120, 1, 64, 300, 0, 33, 9]  # 584 rows
 READERS = {"whole": Rows, "streams": StreamedRows}
 
 
-@settings(deadline=None, max_examples=30)  # a row too few at a border of windows is found within ten
+@examples(30)  # a row too few at a border of windows is found within ten
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any),
     st.integers(1, 90),

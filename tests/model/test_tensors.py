@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
+from make import examples
 
 from streamtrain.model.tensors import TensorFileError, load, load_metadata, save, verify
 
@@ -31,7 +32,7 @@ DTYPES = [f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")] 
 SHAPES = arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(lambda name: name != "__metadata__")
 ARRAYS = st.dictionaries(NAMES, arrays_of.arrays(st.sampled_from(DTYPES), SHAPES), max_size=8)
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+in_one_folder = examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def same(one: Any, other: Any) -> bool:

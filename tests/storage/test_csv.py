@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from make import write_file
+from make import examples, write_file
 
 from streamtrain import fit
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError
@@ -62,7 +62,7 @@ _FINITE = st.floats(allow_nan=False, allow_infinity=False)
 _ROWS = st.lists(st.tuples(_CELLS, st.integers(-(2**62), 2**62), _FINITE), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=_ROWS, end=st.sampled_from(["\n", "\r\n", "\r"]), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     final=st.booleans(), packed=st.booleans(), chunk=st.integers(1, 40), block=st.integers(1, 90),
@@ -92,7 +92,7 @@ def test_what_python_writes_is_read_back(
         assert [tuple(r.values()) for b in slices for r in b.to_pylist()] == [(i, s) for s, i, _ in data]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.text(st.sampled_from(list('aab"",\n\n\r')), max_size=40), block=st.integers(1, 30))
 def test_records_end_where_pyarrow_says(tmp_path: Path, raw: str, block: int) -> None:
     options = pc.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from make import write_file
+from make import examples, write_file
 
 from streamtrain import fit
 from streamtrain.errors import CorruptError, NotFoundError, SchemaError
@@ -41,7 +41,7 @@ _INTEGER, _TEXT = st.integers(-(2**62), 2**62), st.text(max_size=6)
 _ROW = st.fixed_dictionaries({"i": st.none() | _INTEGER, "s": st.none() | _TEXT, "b": st.booleans()})
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.lists(_ROW, min_size=1, max_size=30), end=st.sampled_from(["\n", "\r\n", "\n \n"]), final=st.booleans(),
     packed=st.booleans(), chunk=st.integers(1, 80), block=st.integers(1, 90), ascii=st.booleans(),

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError
 from streamtrain.storage import open_reader
@@ -321,7 +322,7 @@ def test_names_that_are_not_unique(tmp_path: Path) -> None:
         ParquetReader(path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keep=st.floats(0, 0.999))
 def test_truncated_anywhere(tmp_path: Path, keep: float) -> None:
     path = write(tmp_path / "a.parquet", row_group_size=100)
@@ -430,7 +431,7 @@ def test_text_that_is_in_a_dictionary_first_and_delta_encoded_then(tmp_path: Pat
     assert [v for b in reader.stream(chunk, ["s"], 700) for v in b.column(0).to_pylist()] == texts
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     group=st.integers(1, 700), slice_rows=st.integers(1, 900), compression=st.sampled_from(["none", "snappy", "zstd"]),
     dictionary=st.booleans(), version=st.sampled_from(["1.0", "2.0"]),

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from make import examples
 from numpy.typing import NDArray
 
 from streamtrain.errors import ColumnError, CorruptError, NotFoundError, SchemaError, UsageError
@@ -101,7 +102,7 @@ def test_every_layout_gives_the_arrays_back(tmp_path: Path, version: int, chunks
 
 
 @pytest.mark.usefixtures("small_runs")
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.integers(1, 230),
     lengths=st.tuples(st.integers(1, 120), st.integers(1, 300), st.integers(1, 3)),

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
-from make import WAIT, CommandLine, content, state
+from make import WAIT, CommandLine, content, examples, state
 
 from streamtrain import fit, load_model
 from streamtrain.errors import RunError, StreamtrainError, UsageError
@@ -212,7 +212,7 @@ stops = st.builds(
 
 
 @pytest.mark.parametrize("case", CASES)
-@settings(deadline=None, max_examples=2, phases=[Phase.reuse, Phase.generate])
+@examples(2, phases=[Phase.reuse, Phase.generate])
 @given(found=st.lists(stops, min_size=1, max_size=2))
 def test_the_same_bits(world: Path, case: str, found: Sequence[Stop]) -> None:
     (data, settings), whole = asked(world, case), expected(world, case)
