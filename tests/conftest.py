@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import make
@@ -13,14 +15,16 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 settings.register_profile("any machine", deadline=None, max_examples=make.EXAMPLES)  # some are slow, or busy
-settings.register_profile(
-    "long", deadline=None, max_examples=50 * make.EXAMPLES
-)  # scripts/measure: --hypothesis-profile long
+settings.register_profile("long", deadline=None, max_examples=50 * make.EXAMPLES)  # for scripts/measure
 settings.load_profile("any machine")
 
 # A product of matrices on several threads leaves them spinning for some 25 ms. Each fit makes three, and with as many test
 # processes as cores that was half of the time of all tests. Processes that tests start have the threads that users have.
 threadpool_limits(1, "blas")
+
+# Containers set it. Then each of the 200 processes that tests start would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells start what runs in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
