@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from streamtrain.storage.reader import Chunk
 
 __all__ = [
     "EXAMPLES", "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "examples",
-    "rows_of", "run_python", "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
+    "in_forks",    "rows_of", "run_python", "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
 ]  # fmt: skip
 
 WAIT = 300.0
@@ -112,6 +112,30 @@ def run_python(*arguments: Any, cwd: Path | None = None, **environment: str) -> 
         command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=WAIT, check=False
     )
     return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+_FORKS = """
+import json, os, sys
+import numpy, pyarrow.parquet, streamtrain.memory.process, streamtrain.storage
+program = compile(sys.argv[1], "program", "exec")
+for case in json.loads(sys.argv[2]):
+    child = os.fork()
+    if child == 0:
+        sys.argv[1:] = case
+        exec(program, {"__name__": "__main__"})
+        sys.stdout.flush()
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"failed with {case}")
+"""
+
+
+def in_forks(program: str, cases: Iterable[Sequence[Any]]) -> list[Any]:
+    """What a program prints, a line of JSON, for each case: the texts in its ``sys.argv``. To measure memory: each case has
+    a process of its own, that is forked from one that has imported the package and read nothing."""
+    done = run_python("-c", _FORKS, program, json.dumps([list(map(str, case)) for case in cases]))
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
 
 
 # -- files and states ------------------------------------------------------------------------------------------------------
