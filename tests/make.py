@@ -28,7 +28,7 @@ from streamtrain.storage.reader import Chunk
 
 __all__ = [
     "EXAMPLES", "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "examples",
-    "in_forks",    "rows_of", "run_python", "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
+    "in_forks", "rows_of", "run_python", "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
 ]  # fmt: skip
 
 WAIT = 300.0

@@ -291,7 +291,7 @@ def test_a_foreign_error_on_a_cluster_names_the_chunk() -> None:
         ("streams", 0.3, True, 70, 90),
         ("streams", 0.3, False, 64, 110),
         ("whole", 0.5, True, 40, 584),
-        ("streams", 0.9, True, 16, 200),
+        ("streams", 0.9, True, 28, 200),
     ],
 )
 def test_the_state_can_be_taken_before_every_batch(
