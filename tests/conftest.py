@@ -15,7 +15,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 settings.register_profile("any machine", deadline=None, max_examples=make.EXAMPLES)  # some are slow, or busy
-settings.register_profile("long", deadline=None, max_examples=50 * make.EXAMPLES)  # for scripts/measure
+settings.register_profile("long", deadline=None, max_examples=20 * make.EXAMPLES)  # for scripts/measure
 settings.load_profile("any machine")
 
 # A product of matrices on several threads leaves them spinning for some 25 ms. Each fit makes three, and with as many test
