@@ -40,5 +40,5 @@ def test_names_need_not_be_utf8(tmp_path: Path) -> None:
         reader = streamtrain.open_reader(folder / name)
         assert reader.fingerprint()
         copy = folder / f"copy of {name[0]}"
-        streamtrain.rechunk(folder / name, copy, chunk_rows=4)
+        streamtrain.rechunk(folder / name, out=copy, chunk_rows=4)
         assert ChunkTable.of(streamtrain.open_reader(copy).chunks()).total_rows == len(table)
