@@ -11,19 +11,17 @@ import numpy as np
 from streamtrain.batch import Batch
 from streamtrain.columns.choose import choose_features
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.role import Column, Unknown
+from streamtrain.columns.role import Unknown
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
-    ChangedError,
-    CorruptError,
     NotFoundError,
-    SchemaError,
     UsageError,
     data_name,
 )
 from streamtrain.load.demand import column_shares, demand_of
+from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
@@ -35,12 +33,9 @@ from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import pick
-from streamtrain.storage.checked import first_rows
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.storage.reader import ChunkTable, Reader
 
 __all__ = ["Source"]
-
-_SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
 
 
 @dataclass(frozen=True, repr=False)
@@ -204,28 +199,8 @@ class Source:
         columns = {column.name: column for column in self.layout.columns if column.becomes.unknown(column) == unknown}
         if not columns:
             return self
-        for number, chunk in enumerate(self.table):
-            if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
-                continue
-            try:
-                told = self._told_by(chunk, columns)
-            except (CorruptError, SchemaError) as error:
-                if ledger is None or isinstance(error, ChangedError):
-                    raise
-                ledger.skip_chunk(number, chunk.key, chunk.rows, error)
-            else:
-                return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
-        raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
-
-    def _told_by(self, chunk: Chunk, columns: Mapping[str, Column]) -> dict[str, Column]:
-        """The columns by name, completed from the first rows of a chunk."""
-        names, told = list(columns), {}
-        at_once = len(names) if chunk.decoded_bytes <= _SAMPLE_BYTES else 1
-        for start in range(0, len(names), at_once):
-            rows = first_rows(self.reader, chunk, names[start : start + at_once], _SAMPLE_ROWS)
-            for name, values in zip(rows.schema.names, rows.columns, strict=True):
-                told[name] = columns[name].becomes.first_rows(columns[name], values)
-        return told
+        told = told_by_first_rows(self.reader, self.table, columns, ledger)
+        return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
     @property
     def row_bytes(self) -> float:

@@ -158,7 +158,7 @@ def _table(model: Model, found: NDArray[np.float32], schema: pa.Schema) -> pa.Re
     each = found.T if model.target.parts else [found]
     for target, values in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(values + np.float64(target.offset) if target.offset else np.array(values)))
+            columns.append(pa.array(values + float(target.offset) if target.offset else np.array(values)))
             continue
         shares = np.stack([1 - values, values], axis=1) if values.ndim == 1 else values  # one: that of the second class
         columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1))))
