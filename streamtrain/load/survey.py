@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from streamtrain.columns.numbers import as_numbers
+from streamtrain.columns.decimals import as_classes
+from streamtrain.columns.differences import Shift
+from streamtrain.columns.numbers import as_numbers, first_number, less
 from streamtrain.columns.target import (
     Target,
     bad_message,
+    is_named,
     named_values,
     not_finite,
     plain_values,
@@ -58,7 +61,7 @@ def survey(
     if named is not None and ledger is None:
         return Target(name, own_task, named, rows=table.total_rows)
     many = earlier is not None and len(earlier.classes) > _MOST_CLASSES  # --task classify was given then
-    tally = _Tally(name, own_task, refuse_many=task is None and not many, earlier=earlier)
+    tally = _Tally(field, own_task, refuse_many=task is None and not many, earlier=earlier)
     rule = Target(name, own_task)
     for run in _runs(reader, table):
         if run.stop - run.start == 1 or not _add_together(tally, reader, table[run], name, rule):
@@ -126,12 +129,15 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: 
     kind = value_type(field.type)
     try:
         if pa.types.is_boolean(kind):
-            values: set[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}
+            values: Iterable[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}
+        elif pa.types.is_decimal(kind):
+            before = () if earlier is None else earlier.classes
+            values = as_classes({Decimal(str(c)) for c in classes}, kind.scale, before).values()
         elif is_number(kind):
             values = {int(c) if pa.types.is_integer(kind) else float(c) for c in classes}
         else:
             values = {str(c) for c in classes}
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, InvalidOperation):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
     all_classes = _with_earlier(field.name, values, earlier)
@@ -166,8 +172,9 @@ def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
 class _Tally:
     """Counts of the classes, or moments of a regression target, and how they differ between blocks."""
 
-    def __init__(self, name: str, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
-        self._name, self._task, self._refuse_many, self._earlier = name, task, refuse_many, earlier
+    def __init__(self, field: pa.Field, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
+        self._scale = value_type(field.type).scale if pa.types.is_decimal(value_type(field.type)) else None
+        self._name, self._task, self._refuse_many, self._earlier = field.name, task, refuse_many, earlier
         self._counts: Counter[Any] = Counter()
         # for each class, the sum over blocks of (rows of the class)^2 / rows
         self._squares: defaultdict[Any, float] = defaultdict(float)
@@ -175,7 +182,7 @@ class _Tally:
         self._worst: Counter[str] = Counter()  # bad values of the chunks that have most
         self._rows = 0
         self._moments = np.zeros(3)  # of values minus the first: sum, sum of squares, sum over blocks of (sum)^2 / rows
-        self._offset: float | None = None
+        self._offset: Shift | None = None
 
     def add(self, values: pa.Array, where: str) -> None:
         if values.null_count:
@@ -183,7 +190,7 @@ class _Tally:
             return
         self._rows += len(values)
         if self._task == "regress":
-            self._add_numbers(as_numbers(values).astype(np.float64), where)
+            self._add_numbers(values, where)
         else:
             self._add_classes(values, where)
 
@@ -195,20 +202,20 @@ class _Tally:
         if len(self._worst) > _MOST_KEPT:
             self._worst = Counter(dict(self._worst.most_common(_NAMED)) | {where: self._worst[where]})
 
-    def _add_numbers(self, numbers: NDArray[np.float64], where: str) -> None:
-        with np.errstate(over="ignore"):
-            bad = not_finite(numbers.astype(np.float32))
+    def _add_numbers(self, values: pa.Array, where: str) -> None:
+        numbers, _ = less(values, 0)
+        bad = not_finite(numbers)
         if bad:
             self._add_bad(bad, where)
         elif numbers.size:
-            self._offset = float(numbers[0]) if self._offset is None else self._offset
-            shifted = numbers - self._offset
+            self._offset = first_number(values) if self._offset is None else self._offset
+            shifted, _ = less(values, self._offset, np.float64)
             total = shifted.sum()
             self._moments += total, (shifted * shifted).sum(), total * total / len(shifted)
 
     def _add_classes(self, values: pa.Array, where: str) -> None:
         plain = plain_values(values)
-        if isinstance(plain, pa.DictionaryArray):
+        if is_named(plain):
             named, codes = named_values(plain)
             pairs = [(v, n) for v, n in zip(named, np.bincount(codes, minlength=len(named)).tolist(), strict=True) if n]
         else:
@@ -241,9 +248,13 @@ class _Tally:
             variance = squares - total * total / max(1, self._rows)
             clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
             deviation, offset = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._offset or 0.0
-            far = abs(offset) > max(1e4 * deviation, 65_536)
+            far = abs(float(offset)) > max(1e4 * deviation, 65_536)
             offset = self._earlier.offset if self._earlier is not None else offset if far else 0.0
             return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), offset=offset)
+        if self._scale is not None:
+            forms = as_classes(self._counts, self._scale, () if self._earlier is None else self._earlier.classes)
+            self._counts = Counter({forms[number]: n for number, n in self._counts.items()})
+            self._squares = defaultdict(float, {forms[number]: n for number, n in self._squares.items()})
         classes = _with_earlier(self._name, self._counts, self._earlier)
         if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError, SchemaError, StreamtrainError
 from streamtrain.kernels.crash import reading
+from streamtrain.memory.limits import is_shortage
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, Reader, ReadsTogether
 
@@ -25,9 +26,13 @@ def naming(chunk: Chunk) -> Iterator[None]:
     try:
         with reading(chunk.key):
             yield
-    except (StreamtrainError, MemoryError):
+    except MemoryError:
         raise
     except (Exception, SystemExit) as error:
+        if is_shortage(error):  # and no chunk to be skipped
+            raise MemoryError(f"{chunk.key}: {' '.join(str(error).split())}") from error
+        if isinstance(error, StreamtrainError):
+            raise
         raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
 
 

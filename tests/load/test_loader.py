@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from make import WAIT, wait_for
+from make import WAIT, examples, wait_for
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
@@ -144,7 +144,7 @@ MIXED = [50, 0, 7, 120, 1, 64, 300, 0, 33, 9]  # 584 rows
 READERS = {"whole": Rows, "streams": StreamedRows, "together": TogetherRows}
 
 
-@settings(deadline=None, max_examples=30)  # a row too few at a border of windows is found within ten
+@examples(30)  # a row too few at a border of windows is found within ten
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any),
     st.integers(1, 90),
@@ -305,7 +305,7 @@ def test_a_foreign_error_on_a_cluster_names_the_chunk() -> None:
         ("streams", 0.3, True, 70, 90),
         ("streams", 0.3, False, 64, 110),
         ("whole", 0.5, True, 40, 584),
-        ("streams", 0.9, True, 16, 200),
+        ("streams", 0.9, True, 28, 200),
         ("together", 0.3, True, 64, 200),
     ],
 )

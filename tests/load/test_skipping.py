@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from make import WAIT, CommandLine
+from make import WAIT, CommandLine, examples
 
 import streamtrain
 from streamtrain.errors import ChangedError, CorruptError, DataError
@@ -114,7 +114,7 @@ def without(found: list[tuple[bool, list[int]]], epochs: int, lost: set[int]) ->
     return parts
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     chunks=st.integers(2, 12),
     bad=st.dictionaries(st.integers(0, 11), st.integers(0, ROWS - 1), max_size=5),

@@ -208,7 +208,7 @@ class ParquetReader(FileBacked):
         for name in self._files:
             size = self._store.stat(name).nbytes
             footer = int.from_bytes(self._store.read(name, max(0, size - 8), size - 4), "little")
-            digest.update(f"{name}\0{size}\0".encode())
+            digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
         for piece in sampled(list(self.file_sizes.items()), self._store.read):
