@@ -16,7 +16,7 @@ import pyarrow as pa
 from streamtrain.columns.buffers import TEXT_ENTRY_BYTES, RowWriter
 from streamtrain.columns.categories import seed_of
 from streamtrain.columns.roles import role_named
-from streamtrain.columns.types import family, shape_of, type_name, type_named, value_meaning
+from streamtrain.columns.types import family, shape_of, type_name, value_meaning
 from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import value_type
 
@@ -146,13 +146,6 @@ class Column:
     text_bytes: float = 0.0
     learned_type: pa.DataType | None = None
     is_requested: bool = False
-
-    @classmethod
-    def of(cls, description: dict[str, Any]) -> Column:
-        """The column that `Role.describe` described. Anything else can raise any error."""
-        kind = type_named(description["type"], description["shape"])
-        own = {name: description[name] for name in role_named(description["role"]).remembers}
-        return cls(description["name"], kind, description["role"], description["why"], **own)
 
     @cached_property
     def becomes(self) -> Role:
