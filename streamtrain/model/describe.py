@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
 from streamtrain.columns.crosses import parse_crosses
+from streamtrain.columns.differences import Shift
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.role import Column
 from streamtrain.columns.roles import ROLES, role_named
@@ -25,6 +30,9 @@ _TARGET_FIELDS = ("name", "task", "classes", "counts", "rows", "clustering", "of
 _FEATURE_FIELDS = ("name", "role", "type", "shape", "why")
 _MAX_ENTRIES = 1 << 31  # of a tensor: Arrow's limit
 _MAX_TEXT_BYTES, _MAX_TIME = 1 << 31, 1 << 63
+_MAX_DIGITS = 160  # of an exact offset: a decimal has 76, and their mean a few more
+_MAX_EXACT = 10**_MAX_DIGITS
+_DECIMAL = re.compile(rf"-?[0-9]{{1,{_MAX_DIGITS}}}(?:\.[0-9]{{1,{_MAX_DIGITS}}})?(?:E([+-]?[0-9]{{1,4}}))?", re.ASCII)
 
 
 def describe_layout(layout: Layout) -> dict[str, Any]:
@@ -89,7 +97,7 @@ def _target_of(fields: StoredFields) -> Target:
         fields.get("name", str), task, tuple(classes), tuple(counts),
         rows=fields.get("rows", int, optional=True) or 0,
         clustering=fields.get("clustering", float, optional=True),
-        offset=fields.get("offset", float),
+        offset=_shift(fields, "offset", fields.content.get("offset")),
     )  # fmt: skip
 
 
@@ -113,7 +121,7 @@ def _kind(value: Any) -> type:
 
 def _is_class(value: Any) -> bool:
     if type(value) is int:
-        return -(1 << 63) <= value < 1 << 64
+        return bool(abs(value) < _MAX_EXACT)
     return is_kind(value, str) or type(value) is bool or is_kind(value, float)
 
 
@@ -133,9 +141,37 @@ def _column_of(fields: StoredFields) -> Column:
     if not role.is_read or not role.accepts(kind):
         raise fields.wrong("role", role.name, f"a column of type {fields.get('type', str)[:60]} cannot have it")
     _require_zone(fields, kind)
-    least, most = {"time": (-_MAX_TIME, _MAX_TIME), "text": (0, _MAX_TEXT_BYTES)}.get(role.name, (-math.inf, math.inf))
-    remembered = {each: fields.get(each, float, least=least, most=most) for each in role.remembers}
-    return Column(fields.get("name", str), kind, role.name, fields.get("why", str), **remembered)
+    column = Column(fields.get("name", str), kind, role.name, fields.get("why", str))
+    return replace(column, **{name: _REMEMBERED[name](fields, column) for name in role.remembers})
+
+
+def _offset_of(fields: StoredFields, column: Column) -> Any:
+    """The offset of a column: one number, or one for each of its entries."""
+    value = fields.content.get("offset")
+    if isinstance(value, list):
+        if len(value) != column.numbers:
+            raise fields.wrong("offset", value, f"it must be one number, or {column.numbers:,}")
+        return tuple(_shift(fields, f"offset[{i}]", each) for i, each in enumerate(value))
+    shift = _shift(fields, "offset", value)
+    if column.role == "time" and not (isinstance(shift, int | float) and abs(shift) < _MAX_TIME):
+        raise fields.wrong("offset", value, "it must be a time in 64 bits")
+    return shift
+
+
+def _shift(fields: StoredFields, name: str, value: Any) -> Shift:
+    """An offset: a number, or the digits of a decimal. Exact ones must be short, as they are computed with exactly."""
+    if isinstance(value, str) and (digits := _DECIMAL.fullmatch(value)) and abs(int(digits[1] or 0)) <= _MAX_DIGITS:
+        return Decimal(value)
+    if is_kind(value, float) and (type(value) is float or abs(value) < _MAX_EXACT):
+        return value  # type: ignore[no-any-return]
+    raise fields.wrong(name, value, f"it must be a finite number of at most {_MAX_DIGITS} digits")
+
+
+def _text_bytes_of(fields: StoredFields, column: Column) -> float:
+    return float(fields.get("text_bytes", float, least=0, most=_MAX_TEXT_BYTES))
+
+
+_REMEMBERED: dict[str, Callable[[StoredFields, Column], Any]] = {"offset": _offset_of, "text_bytes": _text_bytes_of}
 
 
 def _require_zone(fields: StoredFields, kind: pa.DataType) -> None:

@@ -10,7 +10,8 @@ from io import BufferedReader
 from pathlib import Path
 
 from streamtrain.errors import BudgetRefused, RunError
-from streamtrain.memory.process import available_bytes, resident_bytes
+from streamtrain.memory.monitor import budget_of
+from streamtrain.memory.process import resident_bytes
 from streamtrain.memory.sizes import format_bytes, parse_budget
 
 __all__ = ["Room", "WrongFile", "open_at_once", "parsed_bytes", "stored_bytes"]
@@ -76,11 +77,8 @@ class Room:
 
     def require_arrays(self, path: Path, size: int) -> None:
         """Raise BudgetRefused for arrays of this size in bytes if they cannot be loaded beside the model that they are for."""
-        budget = self.budget_bytes
-        if budget is None:
-            available = available_bytes()
-            budget = None if available is None else _resident() + available // 2
-        if budget is not None and 2 * size > budget - _resident():
+        budget = budget_of(None) if self.budget_bytes is None else self.budget_bytes
+        if 2 * size > budget - _resident():
             raise self._refused(path, 2 * size)
 
     def _refused(self, path: Path, size: int) -> BudgetRefused:

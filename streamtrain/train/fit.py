@@ -15,7 +15,7 @@ from typing import Any
 from streamtrain.errors import ColumnError, LearnerError, RunError, StreamtrainError, UsageError, without_secrets
 from streamtrain.kernels import warn_unless_compiled
 from streamtrain.learn.learner import loss_name
-from streamtrain.memory.process import reset_peak
+from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model.loading import Described
 from streamtrain.model.new_classes import start_from
 from streamtrain.model.room import Room
@@ -44,10 +44,12 @@ _SECONDS = 30.0  # between two checkpoints
 def run_fit(request: FitRequest, out: str | Path | None, resume: bool) -> FitResult:
     """Train by a request: see `streamtrain.fit`."""
     request.check(out, resume)
-    if out is None:
-        return _Fit(request, request.begin(), None).run()
-    with RunFolder(out, resume=resume) as folder:
-        return _Fit(request, _start(request, folder, resume), folder).run()
+    memory, stops = request.given.get("memory"), request.given.get("on_overrun", "raise") == "raise"
+    with within(memory, stops=stops) as opened:
+        if out is None:
+            return _Fit(request, request.begin(), None, opened).run()
+        with RunFolder(out, resume=resume) as folder:
+            return _Fit(request, _start(request, folder, resume), folder, opened).run()
 
 
 def _start(request: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
@@ -96,8 +98,11 @@ def _loading(folder: RunFolder) -> Iterator[None]:
 class _Fit:
     """One call of `fit`, from the plan to the report."""
 
-    def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None) -> None:
+    def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None, opened: Monitor) -> None:
         self.started = time.perf_counter()
+        opened.budget(
+            start.settings.memory, stops=start.settings.on_overrun == "raise"
+        )  # a checkpoint may have said it
         self.request, self.start, self.folder = request, start, folder
         self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])
         self.new_warnings: list[str] = []  # that the checkpoint does not have yet
@@ -110,7 +115,6 @@ class _Fit:
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
         warn_unless_compiled()
-        reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
