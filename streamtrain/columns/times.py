@@ -22,7 +22,7 @@ from streamtrain.columns.numbers import PER_SECOND, unpacked
 from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import value_type
 
-__all__ = ["is_time", "time_offset_of", "time_parts", "to_time_numbers"]
+__all__ = ["is_time", "time_offset_of", "time_parts", "to_time_numbers", "zone_named"]
 
 _HOUR = ("hour_sin", "hour_cos")
 _DAY = ("weekday_sin", "weekday_cos", "month_sin", "month_cos")
@@ -161,7 +161,7 @@ def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
 
 def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | int:
     """Seconds to add to get local time. seconds: since 1970, shape (rows,), at least one."""
-    zone = _zone(name)
+    zone = zone_named(name)
     if isinstance(zone, timezone):
         return int(zone.utcoffset(None).total_seconds())
     cycle = _CYCLE_DAYS * _DAY_SECONDS
@@ -178,7 +178,7 @@ def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | 
 @lru_cache(maxsize=1024)
 def _changes(name: str, span: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """When each offset of a span starts, in seconds since 1970, and the offset in seconds. The first starts with the span."""
-    zone = _zone(name)
+    zone = zone_named(name)
 
     def offset(second: int) -> int:
         return int((datetime.fromtimestamp(second, zone).utcoffset() or timedelta()).total_seconds())
@@ -199,7 +199,8 @@ def _changes(name: str, span: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return starts, offsets
 
 
-def _zone(name: str) -> tzinfo:
+def zone_named(name: str) -> tzinfo:
+    """The time zone of an Arrow type. Raises ColumnError for a name that nobody knows."""
     fixed = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", name)
     try:
         if fixed is not None:
