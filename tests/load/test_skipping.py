@@ -72,6 +72,13 @@ class Streamed(Damaged):
         return 100 * rows
 
 
+class Together(Damaged):
+    """The same, which reads several chunks in one call."""
+
+    def read_together(self, chunks: Sequence[Chunk], columns: Sequence[str]) -> Any:
+        return pa.Table.from_batches([self.read(chunk, columns) for chunk in chunks])
+
+
 def batches(
     reader: Any,
     ledger: Ledger | None,
@@ -114,7 +121,7 @@ def without(found: list[tuple[bool, list[int]]], epochs: int, lost: set[int]) ->
     nulls=st.lists(st.integers(0, 12 * ROWS - 1), max_size=9),
     window_rows=st.sampled_from([30, 80, 200, 480]),
     holdout=st.sampled_from([0.0, 0.3]),
-    kind=st.sampled_from([Damaged, Streamed]),
+    kind=st.sampled_from([Damaged, Streamed, Together]),
     target_too=st.booleans(),
 )
 def test_the_rest_stands_as_it_would_without_what_is_skipped(

@@ -40,7 +40,7 @@ orders = {
 
 
 def made(rows: NDArray[np.int64], window_rows: int, seed: int, epoch: int, shuffle: bool = True) -> list[list[Piece]]:
-    return list(windows(rows, window_rows, seed=seed, epoch=epoch, shuffle=shuffle))
+    return [list(window) for window in windows(rows, window_rows, seed=seed, epoch=epoch, shuffle=shuffle)]
 
 
 @quick
