@@ -207,7 +207,7 @@ def make_plan(
     on_overrun: str = default("raise"),
     # end of settings
 ) -> Plan:  # fmt: skip
-    """What `fit` with these settings would do and take. Reads metadata, and the target if the plan fits.
+    """What `fit` with these settings would do and take. Reads metadata and the target.
 
     Parameters
     ----------
@@ -244,4 +244,4 @@ def make_plan(
         threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
-    return Job.open(data, Settings.of(settings)).plan
+    return Job.open(data, Settings.of(settings), asks=True).plan
