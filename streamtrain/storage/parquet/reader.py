@@ -31,9 +31,11 @@ from streamtrain.storage.parquet.footer import (
     first_line,
     first_page,
     is_text,
+    missing_codec,
     read_schema,
     require_counts,
     require_same,
+    writer_of,
 )
 from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
 from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
@@ -88,7 +90,7 @@ class ParquetReader(FileBacked):
         """The footer of a file, and the size of its first page."""
         with reading(self._store.shown(name)):
             footer = self._handles.footer(name)
-        return footer, first_page(self._store, name, footer.metadata.created_by or "")
+        return footer, first_page(self._store, name, writer_of(footer.metadata))
 
     @property
     def open_bytes(self) -> int:
@@ -134,9 +136,10 @@ class ParquetReader(FileBacked):
             raise
         except READ_ERRORS as error:
             self._verify(name)
-            raise CorruptError(
-                f"{self._store.shown(name)}: row group {group} cannot be read: {first_line(error)}"
-            ) from error
+            where = f"{self._store.shown(name)}: row group {group}"
+            if (missing := missing_codec(error)) is not None:
+                raise DataError(f"{where} is stored with {missing}: write the file again with another codec") from None
+            raise CorruptError(f"{where} cannot be read: {first_line(error)}") from error
         self._verify(name)
         if read_rows != chunk.rows:
             raise CorruptError(
