@@ -43,6 +43,8 @@ from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
+_MOST_TRIED, _TRIED_ROWS = 256, 8192  # columns that are read one by one to find the broken one, and rows at a time
+
 
 class ParquetReader(FileBacked):
     """Reads Parquet files.
@@ -136,7 +138,9 @@ class ParquetReader(FileBacked):
             raise
         except READ_ERRORS as error:
             self._verify(name)
-            where = f"{self._store.shown(name)}: row group {group}"
+            column = self._broken_column(name, group, stored)
+            where = f"{self._store.shown(name)}: " + (f"column {column!r} of " if column is not None else "")
+            where += f"row group {group}"
             if (missing := missing_codec(error)) is not None:
                 raise DataError(f"{where} is stored with {missing}: write the file again with another codec") from None
             raise CorruptError(f"{where} cannot be read: {first_line(error)}") from error
@@ -172,6 +176,17 @@ class ParquetReader(FileBacked):
     ) -> Iterator[pa.RecordBatch]:
         with self._handles.lend(name, mode) as file:
             yield from file.iter_batches(rows, [int(group)], columns, use_threads=False)
+
+    def _broken_column(self, name: str, group: str, columns: Sequence[str]) -> str | None:
+        """The column of a row group that cannot be read, if it is one alone: pyarrow does not say which."""
+        broken: list[str] = []
+        for column in columns if 1 < len(columns) <= _MOST_TRIED else ():
+            try:
+                for _ in self._batches(name, group, [column], _TRIED_ROWS, STREAM_BUFFER_BYTES):
+                    pass
+            except READ_ERRORS:
+                broken.append(column)
+        return broken[0] if len(broken) == 1 else None
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(c) for c in columns])
