@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,10 @@ from streamtrain.columns.target import (
 )
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.load.ledger import Ledger
+from streamtrain.plan.together import together
 from streamtrain.storage.arrow import is_number, pick, value_type
-from streamtrain.storage.checked import open_stream, read_columns
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
 __all__ = ["survey"]
 
@@ -35,6 +36,7 @@ _MOST_CLASSES = 1000  # distinct integers that count as classes without --task c
 _MOST_COUNTED = 10_000  # distinct values of any type: their counts are in memory
 _BLOCK_ROWS = 8192
 _BAD_VALUES = "null, NaN or infinite values (or too large for float32)"
+_NAMED, _MOST_KEPT = 3, 100  # chunks with bad values: in the message, and counted
 _SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices, so that the pass takes less memory than training
 
 
@@ -60,30 +62,65 @@ def survey(
         return Target(name, own_task, named, rows=table.total_rows)
     many = earlier is not None and len(earlier.classes) > _MOST_CLASSES  # --task classify was given then
     tally = _Tally(field, own_task, refuse_many=task is None and not many, earlier=earlier)
-    for number, chunk in enumerate(table):
-        try:
-            _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, own_task))
-        except (CorruptError, SchemaError) as error:
-            if ledger is None or isinstance(error, ChangedError):
-                raise
-            ledger.skip_chunk(number, chunk.key, chunk.rows, error)
-        if ledger is not None and (bad := tally.skipped(chunk.key)):
-            ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
+    rule = Target(name, own_task)
+    for run in _runs(reader, table):
+        if run.stop - run.start == 1 or not _add_together(tally, reader, table[run], name, rule):
+            _add_each(tally, reader, table, run, name, rule, ledger)
     if ledger is not None and ledger.rows == table.total_rows:
         raise CorruptError(f"no row is left: all are skipped, the first because of: {ledger.entries()[0]['error']}")
     return tally.target() if named is None else Target(name, own_task, named, rows=table.total_rows)
 
 
-def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> None:
-    """Add the values of a chunk. skipping: the target that says which values to skip; without it these are counted as bad."""
+def _runs(reader: Reader, table: ChunkTable) -> Iterator[slice]:
+    """Runs of neighbouring chunks that are read in one call: several small ones, or one."""
+    if isinstance(reader, ReadsTogether):
+        return together(table.rows, table.read_peak_bytes)
+    return (slice(i, i + 1) for i in range(len(table)))
+
+
+def _add_each(
+    tally: _Tally, reader: Reader, table: ChunkTable, run: slice, name: str, rule: Target, ledger: Ledger | None
+) -> None:
+    """Add the values of chunks one by one; enter what cannot be used in the ledger, if there is one."""
+    for number in range(run.start, run.stop):
+        chunk, bad = table[number], 0
+        try:
+            bad = _add_chunk(tally, reader, chunk, name, None if ledger is None else rule)
+        except (CorruptError, SchemaError) as error:
+            if ledger is None or isinstance(error, ChangedError):
+                raise
+            ledger.skip_chunk(number, chunk.key, chunk.rows, error)
+        if ledger is not None and bad:
+            ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
+
+
+def _add_together(tally: _Tally, reader: Reader, chunks: Sequence[Chunk], name: str, rule: Target) -> bool:
+    """Add the values of several small chunks. False, and nothing is added, if a chunk cannot be read or has bad values: these
+    chunks are added one by one, so that messages name one. rule: the target that says which values are bad."""
+    try:
+        found = [batch.column(0) for batch in read_together(cast("ReadsTogether", reader), chunks, [name])]
+        if any(rule.usable(values) is not None for values in found):
+            return False
+    except DataError:
+        return False
+    for values in found:
+        tally.add(values, chunks[0].key)
+    return True
+
+
+def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> int:
+    """Add the values of a chunk. skipping: the target that says which values to skip; without it these are counted as bad.
+    Returns how many values were skipped."""
+    skipped = 0
     for values in _slices(reader, chunk, name):
         good = None if skipping is None else skipping.usable(values)
         if good is None:
             tally.add(values, chunk.key)
         else:
-            tally.skip(len(good) - int(np.count_nonzero(good)), chunk.key)
+            skipped += len(good) - int(np.count_nonzero(good))
             for first, last in runs(good):
                 tally.add(values.slice(first, last - first), chunk.key)
+    return skipped
 
 
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:
@@ -141,15 +178,15 @@ class _Tally:
         self._counts: Counter[Any] = Counter()
         # for each class, the sum over blocks of (rows of the class)^2 / rows
         self._squares: defaultdict[Any, float] = defaultdict(float)
-        self._bad: Counter[str] = Counter()
-        self._skipped: Counter[str] = Counter()
+        self._bad_rows = self._bad_chunks = 0
+        self._worst: Counter[str] = Counter()  # bad values of the chunks that have most
         self._rows = 0
         self._moments = np.zeros(3)  # of values minus the first: sum, sum of squares, sum over blocks of (sum)^2 / rows
         self._offset: Shift | None = None
 
     def add(self, values: pa.Array, where: str) -> None:
         if values.null_count:
-            self._bad[where] += values.null_count
+            self._add_bad(values.null_count, where)
             return
         self._rows += len(values)
         if self._task == "regress":
@@ -157,19 +194,19 @@ class _Tally:
         else:
             self._add_classes(values, where)
 
-    def skip(self, rows: int, where: str) -> None:
-        """Count skipped values of a chunk."""
-        self._skipped[where] += rows
-
-    def skipped(self, where: str) -> int:
-        """How many values of a chunk were skipped."""
-        return self._skipped[where]
+    def _add_bad(self, rows: int, where: str) -> None:
+        """Count bad values of a chunk; only the chunks that have most are kept."""
+        self._bad_rows += rows
+        self._bad_chunks += where not in self._worst
+        self._worst[where] += rows
+        if len(self._worst) > _MOST_KEPT:
+            self._worst = Counter(dict(self._worst.most_common(_NAMED)) | {where: self._worst[where]})
 
     def _add_numbers(self, values: pa.Array, where: str) -> None:
         numbers, _ = less(values, 0)
         bad = not_finite(numbers)
         if bad:
-            self._bad[where] += bad
+            self._add_bad(bad, where)
         elif numbers.size:
             self._offset = first_number(values) if self._offset is None else self._offset
             shifted, _ = less(values, self._offset, np.float64)
@@ -184,7 +221,7 @@ class _Tally:
         else:
             distinct, counted = np.unique(as_numbers(plain), return_counts=True)
             if distinct.dtype.kind == "f" and not np.isfinite(distinct).all():
-                self._bad[where] += int(counted[~np.isfinite(distinct)].sum())
+                self._add_bad(int(counted[~np.isfinite(distinct)].sum()), where)
                 return
             pairs = list(zip(distinct.tolist(), counted.tolist(), strict=True))
         for value, n in pairs:
@@ -202,10 +239,10 @@ class _Tally:
             )
 
     def target(self) -> Target:
-        if self._bad:
-            bad, chunks = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
-            more = f" and {len(self._bad) - 3} more" if len(self._bad) > 3 else ""
-            raise BadValueError(bad_message(self._name, bad, _BAD_VALUES, ", ".join(chunks) + more))
+        if self._bad_rows:
+            chunks = [f"{key} ({n:,})" for key, n in self._worst.most_common(_NAMED)]
+            more = f" and {self._bad_chunks - _NAMED:,} more" if self._bad_chunks > _NAMED else ""
+            raise BadValueError(bad_message(self._name, self._bad_rows, _BAD_VALUES, ", ".join(chunks) + more))
         if self._task == "regress":
             total, squares, between = self._moments.tolist()
             variance = squares - total * total / max(1, self._rows)

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.columns.differences import difference
 from streamtrain.columns.numbers import as_numbers, numbers_in, offset_of, to_float32
 from streamtrain.errors import ColumnError
 
-quick = settings(deadline=None, max_examples=60)
+quick = examples(60)
 INTEGERS = [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)]
 FLOATS = [pa.float16(), pa.float32(), pa.float64()]
 DECIMALS = [

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from make import state
+from make import examples, state
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
@@ -104,7 +104,7 @@ def cases(draw: st.DrawFn) -> tuple[str, str, dict[str, Any], int, int]:
     return known, everything, asked, draw(st.sampled_from([0, 40, 700, 1500])), draw(st.integers(0, 99))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(cases())
 def test_known_classes_keep_their_proportions_and_a_new_one_is_unlikely(case: Any) -> None:
     known, everything, asked, count, seed = case

@@ -102,7 +102,7 @@ def test_a_codec_that_is_not_there_is_missing_and_nothing_is_damaged(tmp_path: P
     for name in (b"x", b"y"):
         patched(path, b"\x19\x18\x01" + name + b"\x15\x02", b"\x19\x18\x01" + name + b"\x15\x06")  # LZO
     with pytest.raises(
-        DataError, match="row group 0 is stored with the codec 'lzo', which this build of pyarrow lacks"
+        DataError, match="row group 0: is stored with the codec 'lzo', which this build of pyarrow lacks"
     ) as caught:
         rows_of(path)
     assert not isinstance(caught.value, CorruptError)
