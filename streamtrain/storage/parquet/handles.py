@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from streamtrain.errors import CorruptError, DataError
 from streamtrain.storage.files.store import FileStore, Stat
-from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text
+from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text, name_problem
 
 __all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode", "footer_bytes"]
 
@@ -95,9 +95,11 @@ class Handles:
                 try:
                     return Footer(file.metadata, file.schema_arrow.remove_metadata())
                 except READ_ERRORS as error:
-                    raise CorruptError(f"{path}: the schema cannot be read: {first_line(error)}") from error
+                    raise CorruptError(f"{path}: the schema cannot be read: {name_problem(error)}") from error
         except DataError:
             raise
+        except UnicodeDecodeError as error:
+            raise CorruptError(f"{path}: {name_problem(error)}: rename it") from error
         except READ_ERRORS as error:
             self._store.verify(name, self._stats[name])
             raise CorruptError(f"{path}: not a Parquet file, or a damaged one: {first_line(error)}") from error

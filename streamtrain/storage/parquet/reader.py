@@ -32,15 +32,19 @@ from streamtrain.storage.parquet.footer import (
     first_line,
     first_page,
     is_text,
+    missing_codec,
     read_schema,
     require_counts,
     require_same,
+    writer_of,
 )
 from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
 from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
+
+_MOST_TRIED, _TRIED_ROWS = 256, 8192  # columns that are read one by one to find the broken one, and rows at a time
 
 
 class ParquetReader(FileBacked):
@@ -89,7 +93,7 @@ class ParquetReader(FileBacked):
         """The footer of a file, and the size of its first page."""
         with reading(self._store.shown(name)):
             footer = self._handles.footer(name)
-        return footer, first_page(self._store, name, footer.metadata.created_by or "")
+        return footer, first_page(self._store, name, writer_of(footer.metadata))
 
     @property
     def open_bytes(self) -> int:
@@ -165,7 +169,11 @@ class ParquetReader(FileBacked):
             raise
         except READ_ERRORS as error:
             self._verify(name)
-            raise CorruptError(f"{self._store.shown(name)}: {which} cannot be read: {first_line(error)}") from error
+            column = self._broken_column(name, groups, stored)
+            where = f"{self._store.shown(name)}: " + (f"column {column!r} of " if column is not None else "") + which
+            if (missing := missing_codec(error)) is not None:
+                raise DataError(f"{where}: is stored with {missing}: write the file again with another codec") from None
+            raise CorruptError(f"{where} cannot be read: {first_line(error)}") from error
         self._verify(name)
         if read_rows != total:
             raise CorruptError(
@@ -198,6 +206,17 @@ class ParquetReader(FileBacked):
     ) -> Iterator[pa.RecordBatch]:
         with self._handles.lend(name, mode) as file:
             yield from file.iter_batches(rows, groups, columns, use_threads=False)
+
+    def _broken_column(self, name: str, groups: list[int], columns: Sequence[str]) -> str | None:
+        """The column of row groups that cannot be read, if it is one alone: pyarrow does not say which."""
+        broken: list[str] = []
+        for column in columns if 1 < len(columns) <= _MOST_TRIED else ():
+            try:
+                for _ in self._batches(name, groups, [column], _TRIED_ROWS, STREAM_BUFFER_BYTES):
+                    pass
+            except READ_ERRORS:
+                broken.append(column)
+        return broken[0] if len(broken) == 1 else None
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(c) for c in columns])
