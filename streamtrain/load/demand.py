@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from streamtrain.columns.layout import Layout, has_width
-from streamtrain.memory.process import resident_bytes
+from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
@@ -27,6 +27,7 @@ def demand_of(
     """What to plan for, in this process as it is now. See `Source.plan`."""
     row_bytes, share, smallest = column_shares(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
+    release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
     return Demand(
         table=table,
         decoded_row_bytes=row_bytes,

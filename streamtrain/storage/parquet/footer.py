@@ -17,6 +17,7 @@ from streamtrain.storage.parquet.sizes import Page
 __all__ = [
     "READ_ERRORS",
     "as_codes",
+    "cause",
     "first_line",
     "first_page",
     "is_text",
@@ -87,6 +88,12 @@ def first_line(error: BaseException) -> str:
     """The first line of the message of an exception."""
     text = str(error).strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__
+
+
+def cause(error: BaseException) -> str:
+    """Why pyarrow could not read a Parquet file."""
+    line = first_line(error)
+    return "it is encrypted: read a copy that was written without encryption" if "decrypt" in line.lower() else line
 
 
 _DICTIONARY_PAGE = 2
