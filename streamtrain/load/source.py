@@ -52,6 +52,8 @@ class Source:
         The columns, and the position of each in a row of a window.
     is_surveyed
         Whether the values of the target were read.
+    least_baseline_bytes
+        The least that a plan assumes for the process: what the plan before the pass over the target assumed.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class Source:
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
+    least_baseline_bytes: int = 0
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -238,8 +241,9 @@ class Source:
             For a size below 1; SizeError for a memory that does not parse.
         """
         demand = demand_of(
-            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes
-        )
+            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
+            least_baseline_bytes=self.least_baseline_bytes,
+        )  # fmt: skip
         return solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
