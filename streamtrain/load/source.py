@@ -220,7 +220,8 @@ class Source:
     def _told_by(self, chunk: Chunk, columns: Mapping[str, Column]) -> dict[str, Column]:
         """The columns by name, completed from the first rows of a chunk."""
         names, told = list(columns), {}
-        at_once = len(names) if chunk.decoded_bytes <= _SAMPLE_BYTES else 1
+        together = chunk.decoded_bytes <= _SAMPLE_BYTES or getattr(self.reader, "row_oriented", False)
+        at_once = len(names) if together else 1
         for start in range(0, len(names), at_once):
             rows = first_rows(self.reader, chunk, names[start : start + at_once], _SAMPLE_ROWS)
             for name, values in zip(rows.schema.names, rows.columns, strict=True):
