@@ -20,6 +20,7 @@ _SMALL_BYTES = 1 << 20  # footers up to this size are not looked at: parsing tak
 _ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # memory of a column of a row group, and of a column or group of columns
 _STORED_ENTRY_BYTES, _STORED_COLUMN_BYTES = 130, 100  # the bytes of these in a footer; what is beyond them is text
 _LATER_BYTES, _LATER_GROUP_BYTES, _LATER_COLUMN_BYTES = 20 * 10**6, 300, 5_000
+_MOST_TIMES = 40  # parsed bytes for each byte of a footer; a damaged one may declare anything
 _MOST_ELEMENTS = 100_000  # of a schema that is looked at
 # Kinds of values in Thrift's compact protocol, and a field of an element of a schema.
 _TRUE, _FALSE, _BYTE, _SHORT, _INT, _LONG, _BINARY, _LIST, _STRUCT = 1, 2, 3, 4, 5, 6, 8, 9, 12
@@ -65,7 +66,7 @@ def demand_of(read: Callable[[int], bytes], length: int) -> Demand:
     with suppress(IndexError, ValueError, RecursionError):  # it is damaged, which parsing will tell
         elements, columns, groups = _declared(read(length))
     parsed = int(parsed_bytes(groups, columns, length)) + _COLUMN_BYTES * (elements - columns)
-    parsing = length + max(length, parsed)
+    parsing = length + min(max(length, parsed), _MOST_TIMES * length)
     later = _LATER_BYTES + _LATER_GROUP_BYTES * groups + _LATER_COLUMN_BYTES * columns + parsing // 20
     return Demand(parsing, later)
 
