@@ -18,6 +18,7 @@ from streamtrain.storage.parquet.sizes import Page
 __all__ = [
     "READ_ERRORS",
     "as_codes",
+    "cause",
     "first_line",
     "first_page",
     "is_text",
@@ -106,6 +107,12 @@ def missing_codec(error: BaseException) -> str | None:
 def name_problem(error: BaseException) -> str:
     """What to say of an error of pyarrow about the names of columns."""
     return "the name of a column is not UTF-8" if isinstance(error, UnicodeDecodeError) else first_line(error)
+
+
+def cause(error: BaseException) -> str:
+    """Why pyarrow could not read a Parquet file."""
+    line = name_problem(error)
+    return "it is encrypted: read a copy that was written without encryption" if "decrypt" in line.lower() else line
 
 
 def writer_of(metadata: Any) -> str:

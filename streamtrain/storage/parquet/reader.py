@@ -29,7 +29,7 @@ from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import (
     READ_ERRORS,
     as_codes,
-    first_line,
+    cause,
     first_page,
     is_text,
     missing_codec,
@@ -38,13 +38,15 @@ from streamtrain.storage.parquet.footer import (
     require_same,
     writer_of,
 )
-from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
+from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode
 from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
+from streamtrain.storage.parquet.tail import parsed_bytes
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
 _MOST_TRIED, _TRIED_ROWS = 256, 8192  # columns that are read one by one to find the broken one, and rows at a time
+_SIZED_AT_ONCE = 65_536  # row groups
 
 
 class ParquetReader(FileBacked):
@@ -62,7 +64,8 @@ class ParquetReader(FileBacked):
         self._open_footers()
 
     def _open_footers(self) -> None:
-        rows, stored, counts = array("q"), array("q"), array("q")  # for each row group; row groups of each file
+        rows, stored = array("q"), array("q")  # of each row group
+        counts, lengths = array("q"), array("q")  # of each file: its row groups, and the bytes of its footer
         page = Page()
         opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
         for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
@@ -78,7 +81,9 @@ class ParquetReader(FileBacked):
             rows.frombytes(table[:, 0].tobytes())
             stored.frombytes(np.maximum(0, table[:, 1]).tobytes())
             counts.append(len(table))
+            lengths.append(footer.serialized_size)
         self._file_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self._footer_lengths = np.frombuffer(lengths, np.int64)
         self._first = np.concatenate([[0], np.cumsum(counts)])  # the number of the first row group of each file
         self._rows = np.frombuffer(rows, np.int64)
         self.schema = self._partitions.added_to(self._file_schema)
@@ -97,13 +102,19 @@ class ParquetReader(FileBacked):
 
     @property
     def open_bytes(self) -> int:
-        """The memory that each file being read takes for its footer: that of the largest, or 0 if all footers are kept."""
-        groups, columns = np.diff(self._first), len(self._file_schema)
-        kept = len(groups) == 1 or int(footer_bytes(groups, columns).sum()) <= KEPT_FOOTERS_BYTES
-        return 0 if kept else int(footer_bytes(groups.max(), columns))
+        """The memory that each file being read takes for its footer, while that is parsed: that of the largest, or 0 if all
+        footers are kept."""
+        parsed = parsed_bytes(np.diff(self._first), self._sizes.stored_columns, self._footer_lengths)
+        kept = len(parsed) == 1 or int(parsed.sum()) <= KEPT_FOOTERS_BYTES
+        return 0 if kept else int((parsed + self._footer_lengths).max())
 
     def chunks(self) -> ChunkTable:
-        return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
+        decoded, peaks = np.empty(len(self._rows), np.int64), np.empty(len(self._rows), np.int64)
+        for start in range(0, len(self._rows), _SIZED_AT_ONCE):  # the sizes of a million row groups would take 100 MB
+            some = slice(start, start + _SIZED_AT_ONCE)
+            sizes = self._sizes.of_groups(some)
+            decoded[some], peaks[some] = sizes.decoded_bytes(), sizes.read_peak_bytes()
+        return ChunkTable(self._key, self._rows, decoded, peaks)
 
     def _key(self, i: int) -> str:
         file = self._file_of[i]
@@ -173,7 +184,7 @@ class ParquetReader(FileBacked):
             where = f"{self._store.shown(name)}: " + (f"column {column!r} of " if column is not None else "") + which
             if (missing := missing_codec(error)) is not None:
                 raise DataError(f"{where}: is stored with {missing}: write the file again with another codec") from None
-            raise CorruptError(f"{where} cannot be read: {first_line(error)}") from error
+            raise CorruptError(f"{where} cannot be read: {cause(error)}") from error
         self._verify(name)
         if read_rows != total:
             raise CorruptError(
