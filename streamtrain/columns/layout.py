@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -188,14 +188,18 @@ class Layout:
         where: str,
         *,
         skips: bool = False,
+        seen: Callable[[str, pa.Array], None] | None = None,
     ) -> NDArray[np.int64] | None:
-        """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors.
+        """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors. seen: is called
+        with each column right before it is written, which then finds it in the processor's cache.
 
         Raises BadValueError for a target that is null or not finite. With ``skips`` the positions of such rows are returned
         instead, or None if there are none.
         """
         rows, lost = RowWriter(into, positions, where), []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            if seen is not None:
+                seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
                 if values.type != column.type:

@@ -45,7 +45,7 @@ class Prefetcher:
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
             streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
             gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.threads, plan.chunks)),
-            ledger=ledger,
+            ledger=ledger, digests=source.digests,
         )  # fmt: skip
         self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
         rows = min(plan.window_rows, plan.rows)
@@ -138,7 +138,8 @@ class Prefetcher:
             if isinstance(result, DataError):
                 self.reader.lose(piece, window, positions, result)
             else:
-                arrays, lost = result
+                arrays, lost, digest = result
+                self.reader.check(piece, digest)
                 window.arrays.scatter_from(arrays, positions(0, piece.rows))
                 for rows in lost:
                     window.lose(positions(0, piece.rows)[rows])

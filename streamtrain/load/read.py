@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.buffers import WindowArrays
 from streamtrain.columns.layout import Layout
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
+from streamtrain.load.digests import ChunkDigest, Digests, Pair
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.window import Positions, Window
 from streamtrain.memory.gate import ByteGate
@@ -34,25 +36,25 @@ class Stopped(Exception):
 
 def load_chunk(
     reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]], skips: bool = False
-) -> tuple[WindowArrays, list[NDArray[np.int64]]]:
-    """A whole chunk in its own arrays, and the numbers of its rows without a usable target, as a worker of a cluster returns
-    them. Without ``skips`` such a row is an error."""
-    arrays = layout.buffers(chunk.rows)
+) -> tuple[WindowArrays, list[NDArray[np.int64]], Pair]:
+    """A whole chunk in its own arrays, the numbers of its rows without a usable target, and its digest, as a worker of a
+    cluster returns them. Without ``skips`` such a row is an error."""
+    arrays, digest = layout.buffers(chunk.rows), ChunkDigest(layout)
     lost: list[NDArray[np.int64]] = []
     for columns in groups:
-        write_columns(reader, layout, chunk, columns, arrays, np.arange, lost.append if skips else None)
-    return arrays, lost
+        write_columns(reader, layout, chunk, columns, arrays, np.arange, lost.append if skips else None, digest)
+    return arrays, lost, digest.value()
 
 
 def write_columns(
     reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, positions: Positions,
-    lose: Lose | None = None,
+    lose: Lose | None = None, digest: ChunkDigest | None = None,
 ) -> None:  # fmt: skip
     """Read some columns of a whole chunk and write each row to its position. lose: takes the positions of rows without a usable
-    target; without it such a row is an error."""
+    target; without it such a row is an error. digest: to which the values are added."""
     row = 0
     for batch in read_columns(reader, chunk, columns):
-        _write(layout, batch, into, positions(row, row + batch.num_rows), chunk, lose)
+        _write(layout, batch, into, positions(row, row + batch.num_rows), chunk, lose, digest)
         row += batch.num_rows
 
 
@@ -63,8 +65,10 @@ def _write(
     positions: NDArray[np.int64],
     chunk: Chunk,
     lose: Lose | None,
+    digest: ChunkDigest | None,
 ) -> None:
-    lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None)
+    seen = None if digest is None else digest.add
+    lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None, seen=seen)
     if lose is not None and lost is not None:
         lose(lost)
 
@@ -74,16 +78,18 @@ class PieceReader:
 
     streamed: which chunks are read in slices, shape (chunks,): the plan has no memory for the whole of them. ledger:
     chunks that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors.
+    digests: what is read is compared with these, and noted there.
     """
 
     def __init__(
         self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_], share: float,
         slice_rows: int, gate: ByteGate, read_bytes: int, ledger: Ledger | None = None,
+        digests: Digests | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self.groups = layout.groups(share)
         self._slice_rows, self._gate, self._read_bytes = slice_rows, gate, read_bytes
-        self._ledger = ledger
+        self._ledger, self._digests = ledger, digests
         self._streams: dict[int, _Stream] = {}
         self._lock = threading.Lock()
         self.seconds = 0.0
@@ -144,38 +150,61 @@ class PieceReader:
         if not self.is_whole(piece):
             self._read_slices(piece, chunk, window, positions, lose)
             return
+        digest = self._new_digest()
         with self._gate.hold(self._read_bytes):
             for columns in self.groups:
                 self._check_stopped()
-                write_columns(self._reader, self._layout, chunk, columns, window.arrays, positions, lose)
+                write_columns(self._reader, self._layout, chunk, columns, window.arrays, positions, lose, digest)
+        if digest is not None:
+            self.check(piece, digest.value())
+
+    def _new_digest(self) -> ChunkDigest | None:
+        return None if self._digests is None else ChunkDigest(self._layout)
+
+    def check(self, piece: Piece, digest: Pair) -> None:
+        """Compare the digest of a chunk up to the end of the piece with what was read before. Raises ChangedError."""
+        if self._digests is None:
+            return
+        if piece.stop < int(self._table.rows[piece.chunk]):
+            self._digests.check_part(piece.chunk, piece.stop, digest)
+        else:
+            self._digests.check(piece.chunk, digest)
 
     def _read_slices(self, piece: Piece, chunk: Chunk, window: Window, positions: Positions, lose: Lose | None) -> None:
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
             if self._ledger is not None:
-                self._require_readable(chunk)
+                self._require_readable(piece, chunk)
             stream = self._open(chunk)
         while stream.position < piece.stop:
             self._check_stopped()
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
                 last = stream.position - piece.start
-                _write(self._layout, batch, window.arrays, positions(last - batch.num_rows, last), chunk, lose)
+                places = positions(last - batch.num_rows, last)
+                _write(self._layout, batch, window.arrays, places, chunk, lose, stream.digest)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:
             stream.finish()
+        if stream.digest is not None:
+            self.check(piece, stream.digest.value())
 
     def _open(self, chunk: Chunk) -> _Stream:
-        return _Stream(open_stream(self._reader, chunk, self._layout.read, self._slice_rows), chunk)
+        slices = open_stream(self._reader, chunk, self._layout.read, self._slice_rows)
+        return _Stream(slices, chunk, self._new_digest())
 
-    def _require_readable(self, chunk: Chunk) -> None:
+    def _require_readable(self, piece: Piece, chunk: Chunk) -> None:
         """Read a chunk to its end only to find errors: what was learned from its first rows could not be undone."""
         stream = self._open(chunk)
         while stream.position < chunk.rows:
             self._check_stopped()
-            stream.take(stream.position, chunk.rows)
+            batch = stream.take(stream.position, chunk.rows)
+            if batch is not None and stream.digest is not None:
+                stream.digest.add_batch(batch)
         stream.finish()
+        if stream.digest is not None:
+            self.check(replace(piece, stop=chunk.rows), stream.digest.value())
 
     def _check_stopped(self) -> None:
         if self.stopped:
@@ -183,11 +212,15 @@ class PieceReader:
 
 
 class _Stream:
-    """One open stream of slices: its position, and the rest of a slice that a piece did not need."""
+    """One open stream of slices: its position, and the rest of a slice that a piece did not need.
 
-    def __init__(self, batches: Iterator[pa.RecordBatch], chunk: Chunk) -> None:
+    digest: of the rows before the position. Rows that `take` passes over are added here, those that it returns by the caller.
+    """
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], chunk: Chunk, digest: ChunkDigest | None) -> None:
         self._batches = batches
         self._chunk = chunk
+        self.digest = digest
         self._held: pa.RecordBatch | None = None
         self.position = 0  # of the next row to hand out
 
@@ -200,6 +233,8 @@ class _Stream:
             )
         first, self._held = self.position, None
         skipped = min(batch.num_rows, start - first)
+        if skipped and self.digest is not None:
+            self.digest.add_batch(batch.slice(0, skipped))
         taken = batch.slice(skipped, min(batch.num_rows - skipped, max(0, stop - first - skipped)))
         self.position += skipped + taken.num_rows
         rest = skipped + taken.num_rows

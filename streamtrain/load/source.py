@@ -24,6 +24,7 @@ from streamtrain.errors import (
     without_secrets,
 )
 from streamtrain.load.demand import column_shares, demand_of
+from streamtrain.load.digests import Digests
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
@@ -58,6 +59,8 @@ class Source:
         The columns, and the position of each in a row of a window.
     is_surveyed
         Whether the values of the target were read.
+    digests
+        What was read from this source, to compare with what is read again. None if nothing is read twice.
 
     Examples
     --------
@@ -70,6 +73,7 @@ class Source:
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
+    digests: Digests | None = None
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -134,7 +138,7 @@ class Source:
             fields = [pick(reader.schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
         columns = choose_features(reader.schema, **settings)
-        return cls(reader, table, Layout.of(reader.schema, columns, chosen_target, weight, crosses))
+        return cls(reader, table, Layout.of(reader.schema, columns, chosen_target, weight, crosses)).with_digests()
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
@@ -178,16 +182,22 @@ class Source:
             if earlier is not None and earlier.names != target.names:
                 raise UsageError(f"--target {target.name}: the old run has target {earlier.name}: give the same")
             options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
+            read, found = (self.reader, self.table), np.zeros(len(self.table), np.uint64)
             parts = {name: None if earlier is None else earlier.part(name) for name in target.names}
-            target = Target.of(
-                [survey(self.reader, self.table, n, earlier=part, **options) for n, part in parts.items()]
-            )
+            target = Target.of([survey(*read, n, found, earlier=part, **options) for n, part in parts.items()])
+            if self.digests is not None:
+                self.digests.check_targets(found)
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def with_layout(self, layout: Layout) -> Source:
         """The same source with another layout."""
-        return replace(self, layout=layout)
+        source, same = replace(self, layout=layout), self.digests is None or layout.read == self.layout.read
+        return source if same else source.with_digests()
+
+    def with_digests(self) -> Source:
+        """The same source, of which nothing was read so far, and whose digests are noted."""
+        return replace(self, digests=Digests(self.table))
 
     def with_roles(self, ledger: Ledger | None = None) -> Source:
         """The same source with the roles that depend on values: strings that read like sentences become text. Reads the
@@ -262,9 +272,9 @@ class Source:
         UsageError
             For a size below 1; SizeError for a memory that does not parse.
         """
-        available = available_bytes()
-        half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
+        half = (available_bytes() or _ASSUMED_AVAILABLE_BYTES) // 2
         budget = half if memory is None else parse_bytes(memory)
+        terms = terms if self.digests is None else [*terms, self.digests.term]
         demand = demand_of(
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.digest import ColumnDigest
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.target import (
     Target,
@@ -21,6 +22,7 @@ from streamtrain.columns.target import (
     runs,
 )
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
+from streamtrain.load.digests import added
 from streamtrain.load.ledger import Ledger
 from streamtrain.storage.arrow import is_number, pick, value_type
 from streamtrain.storage.checked import open_stream, read_columns
@@ -36,11 +38,12 @@ _SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices, so that the p
 
 
 def survey(
-    reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
-    ledger: Ledger | None = None, earlier: Target | None = None,
+    reader: Reader, table: ChunkTable, name: str, digests: NDArray[np.uint64] | None = None, *, task: str | None = None,
+    classes: Sequence[str] | None = None, ledger: Ledger | None = None, earlier: Target | None = None,
 ) -> Target:  # fmt: skip
     """The target with its classes, or its offset and moments; only its column is read.
 
+    digests: to which the digest of the target in each chunk is added, shape (chunks,).
     ledger: chunks that cannot be read, nulls and NaN are entered there and skipped. With ``classes`` and without a ledger
     nothing is read. earlier: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
 
@@ -59,7 +62,9 @@ def survey(
     tally = _Tally(name, own_task, refuse_many=task is None and not many, earlier=earlier)
     for number, chunk in enumerate(table):
         try:
-            _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, own_task))
+            digest = _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, own_task))
+            if digests is not None:
+                digests[number] = added(int(digests[number]), digest)
         except (CorruptError, SchemaError) as error:
             if ledger is None or isinstance(error, ChangedError):
                 raise
@@ -71,9 +76,12 @@ def survey(
     return tally.target() if named is None else Target(name, own_task, named, rows=table.total_rows)
 
 
-def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> None:
-    """Add the values of a chunk. skipping: the target that says which values to skip; without it these are counted as bad."""
+def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> int:
+    """Add the values of a chunk, and return their digest. skipping: the target that says which values to skip; without it these
+    are counted as bad."""
+    digest = ColumnDigest()
     for values in _slices(reader, chunk, name):
+        digest.update(values)
         good = None if skipping is None else skipping.usable(values)
         if good is None:
             tally.add(values, chunk.key)
@@ -81,6 +89,7 @@ def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping:
             tally.skip(len(good) - int(np.count_nonzero(good)), chunk.key)
             for first, last in runs(good):
                 tally.add(values.slice(first, last - first), chunk.key)
+    return digest.value(name)
 
 
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:

@@ -28,6 +28,7 @@ from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
 from streamtrain.train.settings import Settings
 from streamtrain.train.trainer import Trainer, utc_now
+from streamtrain.train.unchanged import note_stamps, require_unchanged, without_digests
 from streamtrain.train.validation import Scorer
 
 __all__ = ["FitResult", "run_fit"]
@@ -78,6 +79,7 @@ class _Fit:
         self.new_warnings: list[str] = []  # that the checkpoint does not have yet
         self.logged: set[str] = set()  # warnings, each of which is logged once
         self.static: dict[str, Any] = {}  # the part of a checkpoint that stays the same
+        self.contents_differ = False  # the data have another fingerprint, and nothing else differs
         self.start_date = utc_now() if start.checkpoint is None else start.checkpoint["started"]
 
     def run(self) -> FitResult:
@@ -93,6 +95,8 @@ class _Fit:
             self._require_same(header, self._describe(job, validation))
             with _reading(folder):
                 if (finished := self._finished(header)) is not None:
+                    if self.contents_differ:
+                        raise identity.other_contents([])
                     return finished
                 _require_epochs(settings, header)
         job.plan.require_fits()
@@ -151,12 +155,33 @@ class _Fit:
                     "--resume: these settings give another model than they did when the run was started: continue with the "
                     "version of streamtrain that started it, or start a new run in another folder"
                 )
-            with _reading(folder):
-                trainer.load(start.checkpoint, folder.checkpoints.arrays())
+            self._load(trainer, start.checkpoint, folder)
             self._log_position(trainer)
+        elif folder is not None:
+            note_stamps(trainer)
         if folder is not None:
             folder.begin(self.static | {"model": described, "resolved": _resolved(trainer)}, trainer.history.lines)
         self.start = replace(start, parent=None, described=None)
+
+    def _load(self, trainer: Trainer, header: Mapping[str, Any], folder: RunFolder) -> None:
+        """Load the checkpoint, and compare the data with it."""
+        arrays = folder.checkpoints.arrays()
+        has_digests = any(name.startswith("digests.") for name in arrays)
+        try:
+            with _reading(folder):
+                trainer.load(header, arrays)
+        except StreamtrainError:
+            if self.contents_differ:  # the reason, if the rows of the chunks are others
+                raise identity.other_contents([]) from None
+            raise
+        del arrays
+        if self.contents_differ and not has_digests:
+            raise identity.other_contents([])
+        if not has_digests:
+            self.new_warnings.append(without_digests(verify=self.request.verify))
+        self.new_warnings += require_unchanged(
+            trainer, contents_differ=self.contents_differ, verify=self.request.verify
+        )
 
     def _log_position(self, trainer: Trainer) -> None:
         cursor, plan, settings = trainer.cursor, trainer.plan, trainer.settings
@@ -197,7 +222,9 @@ class _Fit:
 
     def _require_same(self, header: Mapping[str, Any], described: Mapping[str, Any]) -> None:
         assert self.folder is not None
-        identity.require_same_data(header["data"], described["data"])
+        self.contents_differ = identity.only_contents_differ(header["data"], described["data"])
+        if not self.contents_differ:  # otherwise what has changed is found out once the checkpoint is loaded
+            identity.require_same_data(header["data"], described["data"])
         if header["validation"] is not None:
             identity.require_same_data(header["validation"], described["validation"], "the validation data")
         damaged = [f"{damage}: the checkpoint before it is used" for damage in self.folder.checkpoints.damaged]

@@ -133,7 +133,8 @@ class StartPoint:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """The arguments of `fit`. given: the settings that were given, by name. client: a ``distributed.Client``, or None."""
+    """The arguments of `fit`. given: the settings that were given, by name. client: a ``distributed.Client``, or None. verify:
+    whether what was read before is compared before a run is resumed."""
 
     data: Any
     given: Mapping[str, Any]
@@ -142,6 +143,7 @@ class FitRequest:
     validate: Any
     client: Any
     progress: Callable[[Any], object] | None
+    verify: bool = False
 
     def check(self, out: str | Path | None, resume: bool) -> None:
         """Check everything that needs no reading. Raises UsageError."""
