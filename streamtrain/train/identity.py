@@ -29,9 +29,9 @@ from streamtrain.storage.reader import Reader
 from streamtrain.train.settings import Settings
 
 __all__ = [
-    "Resumed", "describe_data", "environment", "environment_changes", "few", "is_same", "only_contents_differ", "other_contents", "require_same_data",
-    "require_same_versions", "resolved_names", "resumed_settings", "shown", "software",
-    "versions",
+    "Resumed", "describe_data", "environment", "environment_changes", "few", "is_same", "only_contents_differ",
+    "other_contents", "require_same_data", "require_same_versions", "resolved_names", "resumed_settings", "shown",
+    "software", "versions",
 ]  # fmt: skip
 
 _MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones

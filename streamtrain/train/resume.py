@@ -17,6 +17,7 @@ from streamtrain.model import Model, load_model
 from streamtrain.options import flag, options_of, plain
 from streamtrain.prepare.settings import feature_settings
 from streamtrain.runs.folder import read_report
+from streamtrain.storage.files.apart import require_apart
 from streamtrain.train import identity
 from streamtrain.train.identity import is_same, shown
 from streamtrain.train.job import PriorModel
@@ -147,6 +148,8 @@ class FitRequest:
 
     def check(self, out: str | Path | None, resume: bool) -> None:
         """Check everything that needs no reading. Raises UsageError."""
+        if out is not None:
+            require_apart(f"--out {out}", out, self.data, self.validate)
         if self.progress is not None and not callable(self.progress):
             raise UsageError(f"progress={self.progress!r}: must be a function")
         if not resume and self.continue_from is None:  # otherwise the run knows more settings
