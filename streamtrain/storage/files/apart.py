@@ -25,8 +25,8 @@ def require_apart(what: str, out: str | Path, *data: Any) -> None:
     """Raise UsageError if a file or folder would be written into the data, where the next reader would find it, or if it is one
     of the data files, or contains them.
 
-    what: the flag and its value, for the message. out: the file or folder, which need not exist. data: as `open_reader` takes them;
-    data in memory and on servers are apart from every file.
+    what: the flag and its value, for the message. out: the file or folder, which need not exist. data: as `open_reader` takes
+    them; data in memory and on servers are apart from every file.
 
     A link counts as what it points to. Of a glob, a place is inside if the glob matches it or a folder that contains it, or may
     match what is below it: ``data/run`` is inside ``data/*`` and ``data/**/*.csv``, but not inside ``data/*.csv``.
