@@ -24,7 +24,7 @@ from streamtrain.columns.types import is_binary, is_text
 from streamtrain.kernels.hashing import take
 from streamtrain.storage.arrow import unpacked_bits, valid
 
-__all__ = ["ColumnDigest"]
+__all__ = ["ColumnDigest", "by_value"]
 
 _BLOCK_ROWS, _BLOCK_BYTES = 65_536, 1 << 20  # that are copied at a time, where values cannot be digested in place
 _PARTS = struct.Struct("<5Q").pack
@@ -43,6 +43,26 @@ _NAMED = {
     32: ("Decimal256Array",),
 }  # fmt: skip
 _WIDTHS = {getattr(pa, name): width for width, names in _NAMED.items() for name in names if hasattr(pa, name)}
+
+
+def by_value(values: pa.Array) -> pa.Array:
+    """The hashes of the values of text in a dictionary, uint32; any other array as it is. Its slices have the same digest as
+    those of the array; if there are many, the dictionary is hashed once for all."""
+    if not isinstance(values, pa.DictionaryArray) or not _has_bytes(values.dictionary.type):
+        return values
+    return pa.array(np.concatenate([np.empty(0, np.uint32), *_hashes(values)]))
+
+
+def _hashes(values: pa.DictionaryArray) -> Iterator[NDArray[np.uint32]]:
+    words = values.dictionary
+    hashes = hash_values(words, _SEED)
+    if words.null_count:
+        hashes[~valid(words)] = _NULL
+    for block in _blocks(values.indices):
+        codes, given = unpacked(block)[0], None
+        if block.null_count:
+            given = np.frombuffer(block.buffers()[0], np.uint8), block.offset
+        yield take(hashes, codes.astype(np.int32, copy=False), given, _NULL)
 
 
 class ColumnDigest:
@@ -92,7 +112,9 @@ class ColumnDigest:
         while isinstance(values, pa.ExtensionArray):
             values = values.storage
         if isinstance(values, pa.DictionaryArray) and _has_bytes(values.dictionary.type):
-            self._add_codes(values)
+            for hashes in _hashes(values):
+                self._values.update(hashes.data)
+                self._rows += len(hashes)
             return
         for block in _blocks(values):
             if isinstance(block, pa.RunEndEncodedArray):
@@ -138,18 +160,6 @@ class ColumnDigest:
         hides = given is not None and bool(lengths[~given].any())  # whether there are bytes at a null
         for first, last in runs(given) if given is not None and hides else [(0, len(values))]:
             self._values.update(data[offsets[first] : offsets[last]].data)
-
-    def _add_codes(self, values: pa.DictionaryArray) -> None:
-        words = values.dictionary
-        hashes = hash_values(words, _SEED)
-        if words.null_count:
-            hashes[~valid(words)] = _NULL
-        for block in _blocks(values.indices):
-            codes, given = unpacked(block)[0], None
-            if block.null_count:
-                given = np.frombuffer(block.buffers()[0], np.uint8), block.offset
-            self._values.update(take(hashes, codes.astype(np.int32, copy=False), given, _NULL).data)
-            self._rows += len(block)
 
 
 def _has_bytes(kind: pa.DataType) -> bool:

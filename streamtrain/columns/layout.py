@@ -58,8 +58,12 @@ class Layout:
     @cached_property
     def read(self) -> list[str]:
         """Every column that is read: features, then target and weight."""
-        extra = list(self.target.names) if self.target else []
-        return [*self.features, *extra, *([self.weight] if self.weight else [])]
+        return [*self.features, *self.targets, *([self.weight] if self.weight else [])]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets' columns."""
+        return () if self.target is None else self.target.names
 
     # -- where columns are ---------------------------------------------------------------------------------------------
 

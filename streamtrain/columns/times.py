@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.numbers import PER_SECOND, difference, unpacked
+from streamtrain.columns.differences import Shift, difference
+from streamtrain.columns.numbers import PER_SECOND, unpacked
 from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import value_type
 
@@ -80,7 +81,7 @@ def time_offset_of(values: pa.Array) -> int:
     return int(there[len(there) // 2]) if len(there) else 0
 
 
-def to_time_numbers(values: pa.Array, offset: int = 0) -> NDArray[np.float32]:
+def to_time_numbers(values: pa.Array, offset: Shift = 0) -> NDArray[np.float32]:
     """An Arrow array of timestamps, dates or times of day as float32; shape (rows, parts), see `time_parts`.
 
     age: days since ``offset``, which is in the unit of the column; the difference is exact before it is rounded to float32
@@ -104,7 +105,7 @@ def to_time_numbers(values: pa.Array, offset: int = 0) -> NDArray[np.float32]:
     return rows
 
 
-def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataType, offset: int) -> None:
+def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataType, offset: Shift) -> None:
     a_day, parts = _units_in_a_day(kind), time_parts(kind)
     if "age" in parts:
         rows[:, 0] = difference(numbers, offset, np.float64) / a_day

@@ -11,7 +11,7 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.files.store import is_remote
-from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether, Streams
 
 __all__ = ["column_shares", "demand_of"]
 
@@ -40,6 +40,7 @@ def demand_of(
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
         is_remote=is_remote(reader),
+        reads_together=isinstance(reader, ReadsTogether),
         features=len(layout.columns),
         stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )

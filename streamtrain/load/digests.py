@@ -8,20 +8,19 @@ is read before the other columns.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.digest import ColumnDigest
-from streamtrain.columns.layout import Layout
+from streamtrain.columns.digest import ColumnDigest, by_value
 from streamtrain.errors import ChangedError
 from streamtrain.plan.term import Term
 from streamtrain.storage.reader import ChunkTable
 
-__all__ = ["ChunkDigest", "Digests", "Pair", "added"]
+__all__ = ["ChunkDigest", "Digests", "Pair", "RunDigest", "added"]
 
 #: the digest of all columns of a chunk, and of its targets
 Pair = tuple[int, int]
@@ -43,10 +42,10 @@ def added(one: int, other: int) -> int:
 
 
 class ChunkDigest:
-    """The digest of a chunk that is being read, some columns and some rows at a time."""
+    """The digest of a chunk that is being read, some columns and some rows at a time. targets: the names of the targets."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._targets = () if layout.target is None else layout.target.names
+    def __init__(self, targets: Sequence[str]) -> None:
+        self._targets = targets
         self._columns: dict[str, ColumnDigest] = {}
 
     def add(self, name: str, values: pa.Array) -> None:
@@ -70,6 +69,31 @@ class ChunkDigest:
             if name in self._targets:
                 targets = added(targets, digest)
         return whole, targets
+
+
+class RunDigest:
+    """The digests of chunks that are read one after the other, or together. rows: of each chunk."""
+
+    def __init__(self, targets: Sequence[str], rows: Sequence[int]) -> None:
+        self.chunks = [ChunkDigest(targets) for _ in rows]
+        self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
+        self._rows: dict[str, int] = {}  # of each column so far
+
+    def add(self, name: str, values: pa.Array) -> None:
+        """Add the next values of a column: of the first chunk first."""
+        if len(self.chunks) == 1:
+            self.chunks[0].add(name, values)
+            return
+        values, first = by_value(values), self._rows.get(name, 0)
+        last = self._rows[name] = first + len(values)
+        begin, end = np.searchsorted(self._starts, [first, last - 1], "right").tolist() if last > first else (1, 0)
+        for i in range(begin - 1, end):
+            start, stop = max(first, int(self._starts[i])), min(last, int(self._starts[i + 1]))
+            self.chunks[i].add(name, values.slice(start - first, stop - start))
+
+    def values(self) -> list[Pair]:
+        """The digest of each chunk."""
+        return [chunk.value() for chunk in self.chunks]
 
 
 class Digests:
@@ -111,13 +135,13 @@ class Digests:
 
     def check(self, number: int, digest: Pair) -> None:
         """Compare a chunk that was read to its end; note its digest if it was not read before."""
-        whole, targets = digest
+        whole, targets = max(1, digest[0]), digest[1]
         if int(self._all[number]) not in (0, whole):
             raise self._changed(number, "the values")
         if int(self._targets[number]) not in (0, targets):
             raise self._changed(number, "the values of the target")
         with self._lock:
-            self._all[number], self._targets[number] = max(1, whole), targets
+            self._all[number], self._targets[number] = whole, targets
             self._begun.pop(number, None)
 
     def check_part(self, number: int, rows: int, digest: Pair) -> None:

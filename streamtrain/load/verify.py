@@ -50,7 +50,7 @@ class _Again:
     def compare(self, number: int) -> None:
         """Compare a chunk that is read as a whole."""
         self._monitor.check()
-        chunk, digest = self._source.table[number], ChunkDigest(self._source.layout)
+        chunk, digest = self._source.table[number], ChunkDigest(self._source.layout.targets)
         try:
             with self._gate.hold(self._read_bytes):
                 for columns in self._groups:
@@ -69,7 +69,7 @@ class _Again:
             self.errors[number] = str(error)
 
     def _compare_slices(self, number: int) -> None:
-        chunk, digest, row = self._source.table[number], ChunkDigest(self._source.layout), 0
+        chunk, digest, row = self._source.table[number], ChunkDigest(self._source.layout.targets), 0
         rows = self._begun.get(number, chunk.rows)
         for batch in open_stream(self._source.reader, chunk, self._source.layout.read, self._plan.slice_rows):
             part = batch.slice(0, rows - row)

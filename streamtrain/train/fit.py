@@ -15,7 +15,7 @@ from typing import Any
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
 from streamtrain.kernels import warn_unless_compiled
 from streamtrain.learn.learner import loss_name
-from streamtrain.memory.process import reset_peak
+from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model.new_classes import start_from
 from streamtrain.notebook import count
 from streamtrain.plan.term import Term
@@ -28,7 +28,7 @@ from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
 from streamtrain.train.settings import Settings
 from streamtrain.train.trainer import Trainer, utc_now
-from streamtrain.train.unchanged import note_stamps, require_unchanged, without_digests
+from streamtrain.train.unchanged import note_stamps, require_unchanged
 from streamtrain.train.validation import Scorer
 
 __all__ = ["FitResult", "run_fit"]
@@ -40,10 +40,12 @@ _SECONDS = 30.0  # between two checkpoints
 def run_fit(request: FitRequest, out: str | Path | None, resume: bool) -> FitResult:
     """Train by a request: see `streamtrain.fit`."""
     request.check(out, resume)
-    if out is None:
-        return _Fit(request, request.begin(), None).run()
-    with RunFolder(out, resume=resume) as folder:
-        return _Fit(request, _start(request, folder, resume), folder).run()
+    memory, stops = request.given.get("memory"), request.given.get("on_overrun", "raise") == "raise"
+    with within(memory, stops=stops) as opened:
+        if out is None:
+            return _Fit(request, request.begin(), None, opened).run()
+        with RunFolder(out, resume=resume) as folder:
+            return _Fit(request, _start(request, folder, resume), folder, opened).run()
 
 
 def _start(request: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
@@ -72,8 +74,10 @@ def _reading(folder: RunFolder) -> Iterator[None]:
 class _Fit:
     """One call of `fit`, from the plan to the report."""
 
-    def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None) -> None:
+    def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None, opened: Monitor) -> None:
         self.started = time.perf_counter()
+        # a checkpoint may have said it
+        opened.budget(start.settings.memory, stops=start.settings.on_overrun == "raise")
         self.request, self.start, self.folder = request, start, folder
         self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])
         self.new_warnings: list[str] = []  # that the checkpoint does not have yet
@@ -87,7 +91,6 @@ class _Fit:
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
         warn_unless_compiled()
-        reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
@@ -175,13 +178,10 @@ class _Fit:
                 raise identity.other_contents([]) from None
             raise
         del arrays
-        if self.contents_differ and not has_digests:
-            raise identity.other_contents([])
-        if not has_digests:
-            self.new_warnings.append(without_digests(verify=self.request.verify))
-        self.new_warnings += require_unchanged(
-            trainer, contents_differ=self.contents_differ, verify=self.request.verify
-        )
+        how = {"has_digests": has_digests, "contents_differ": self.contents_differ, "verify": self.request.verify}
+        warnings = require_unchanged(trainer, **how)
+        self.new_warnings += warnings
+        self.warnings += [warning for warning in warnings if warning not in self.warnings]
 
     def _log_position(self, trainer: Trainer) -> None:
         cursor, plan, settings = trainer.cursor, trainer.plan, trainer.settings

@@ -7,6 +7,7 @@ file that was written, replaced or copied since may have other values.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,9 +23,11 @@ from streamtrain.storage.files.stamps import Stamped
 from streamtrain.train import identity
 from streamtrain.train.trainer import Trainer
 
-__all__ = ["Recheck", "note_stamps", "require_unchanged", "without_digests"]
+__all__ = ["Recheck", "note_stamps", "require_unchanged"]
 
 
+_log = logging.getLogger("streamtrain")
+_DATA = "the data"
 _KEYS = 16  # more than messages show
 
 
@@ -35,32 +38,35 @@ def note_stamps(trainer: Trainer) -> None:
             source.digests.stamps = source.reader.stamps().values
 
 
-def require_unchanged(trainer: Trainer, *, contents_differ: bool, verify: bool) -> list[str]:
+def require_unchanged(trainer: Trainer, *, has_digests: bool, contents_differ: bool, verify: bool) -> list[str]:
     """Compare the data of a trainer with its checkpoint, which it has loaded. Return warnings.
 
-    contents_differ: whether the fingerprint is another: then this raises an error, which says what has changed. verify: read
-    again all that was read before, and compare it.
+    has_digests: whether the checkpoint has digests. contents_differ: whether the fingerprint is another: then this raises an
+    error, which says what has changed. verify: read again all that was read before, and compare it.
 
     Raises ChangedError and RunError if the data are others, or if nothing shows that they are the same.
     """
-    job, sources = trainer.job, _sources(trainer)
+    if not has_digests and not contents_differ:
+        warning = _without_digests(verify=verify)
+        note_stamps(trainer)
+        return [warning]
     warnings: list[str] = []
-    checks = {what: Recheck(source, what, job.ledger) for what, source in sources.items()}
+    checks = {what: Recheck(source, what, trainer.job.ledger) for what, source in _sources(trainer).items()}
     for what, check in checks.items():
-        if verify:
-            validation = None if what == "the data" else trainer.validation
-            plan = trainer.plan if validation is None else validation.least(sources[what], trainer.model)
-            warnings.append(check.verify(plan, job.monitor()))
+        if verify and has_digests:
+            plan = trainer.plan
+            if what != _DATA and trainer.validation is not None:
+                plan = trainer.validation.least(check.source, trainer.model)
+            warnings += check.verify(plan, trainer.job.monitor())
         elif not contents_differ:
             check.require_known()
     if contents_differ:
-        touched = [file for check in checks.values() for file in check.touched]
-        raise identity.other_contents(touched)
+        raise identity.other_contents([file for check in checks.values() for file in check.touched])
     note_stamps(trainer)
     return warnings
 
 
-def without_digests(*, verify: bool) -> str:
+def _without_digests(*, verify: bool) -> str:
     """The warning for a checkpoint of a version that kept no digests. Raises RunError if they are needed."""
     if verify:
         raise RunError(
@@ -77,7 +83,7 @@ def _sources(trainer: Trainer) -> dict[str, Source]:
     """The data and the validation data, by their names in messages."""
     validation = trainer.validation
     other = {} if validation is None else {"the validation data": validation.open(trainer.model)}
-    return {"the data": trainer.job.source, **other}
+    return {_DATA: trainer.job.source, **other}
 
 
 class Recheck:
@@ -91,7 +97,7 @@ class Recheck:
 
     def __init__(self, source: Source, what: str, ledger: Ledger | None = None) -> None:
         assert source.digests is not None
-        self._source, self._what, self._digests = source, what, source.digests
+        self.source, self._what, self._digests = source, what, source.digests
         self.touched: list[str] = []
         self.unknown: list[int] = []
         before = source.digests.stamps
@@ -116,24 +122,26 @@ class Recheck:
             "a copy, add --verify full, which reads again what was read before, compares it, and then goes on"
         )
 
-    def verify(self, plan: Plan, monitor: Monitor) -> str:
-        """Read again all that was read before. Return the result in words. Raises ChangedError if anything differs."""
+    def verify(self, plan: Plan, monitor: Monitor) -> list[str]:
+        """Read again all that was read before. Return a warning if there are chunks that nothing can be compared with. Raises
+        ChangedError if anything differs."""
         with monitor:
-            errors = reread(self._source, plan, monitor)
-        compared = int(np.count_nonzero(self._digests.known)) + len(self._digests.begun)
+            errors = reread(self.source, plan, monitor)
+        compared = count(int(np.count_nonzero(self._digests.known)) + len(self._digests.begun), "chunk")
         if errors:
             raise ChangedError(
-                f"--verify full: {len(errors):,} of {count(compared, 'chunk')} of {self._what} that were read before are not "
-                f"the same now ({self._keys(list(errors))}): restore the data as they were, or start a new run. The first "
-                f"error: {next(iter(errors.values()))}"
+                f"--verify full: {len(errors):,} of {compared} of {self._what} that were read before are not the same now "
+                f"({self._keys(list(errors))}): restore the data as they were, or start a new run. The first error: "
+                f"{next(iter(errors.values()))}"
             )
-        same = f"--verify full: all {count(compared, 'chunk')} of {self._what} that were read before are the same"
+        _log.info(f"--verify full: {compared} of {self._what} were read before, and are the same")
         if not self.unknown:
-            return same
-        return (
-            f"{same}; nobody can vouch for {count(len(self.unknown), 'chunk')} that were not read before, in files that were "
-            f"written, replaced or copied since ({self._keys(self.unknown)})"
-        )
+            return []
+        unknown = count(len(self.unknown), "chunk")
+        return [
+            f"--verify full: nobody can vouch for {unknown} of {self._what} ({self._keys(self.unknown)}): the run had not read "
+            f"them, and their files were written, replaced or copied since; {compared} that it had read are the same"
+        ]
 
     def _keys(self, numbers: Sequence[int]) -> str:
-        return identity.few([self._source.table[number].key for number in numbers[:_KEYS]], len(numbers))
+        return identity.few([self.source.table[number].key for number in numbers[:_KEYS]], len(numbers))

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
+from make import examples
 
 from streamtrain.model.tensors import TensorFileError, load, load_metadata, save, verify
 
@@ -31,7 +32,7 @@ DTYPES = [f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")] 
 SHAPES = arrays_of.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=6).filter(lambda name: name != "__metadata__")
 ARRAYS = st.dictionaries(NAMES, arrays_of.arrays(st.sampled_from(DTYPES), SHAPES), max_size=8)
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+in_one_folder = examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def same(one: Any, other: Any) -> bool:
@@ -436,7 +437,7 @@ def growth(call):
     found = call()
     return status("VmHWM") - before, found
 path = sys.argv[1]
-arrays = {"large": np.ones(150_000_000, np.uint8), "floats": np.ones((3_125_000, 2)), "step": 3}
+arrays = {"large": np.ones(45_000_000, np.uint8), "floats": np.ones((937_500, 2)), "step": 3}
 save(path + ".small", {"w": np.ones(3)}, sealed=True)
 saved, _ = growth(lambda: save(path, arrays, sealed=True))
 del arrays
@@ -450,9 +451,9 @@ print(saved, loaded, size, turned, looked)
 
 @linux
 def test_nothing_is_in_memory_twice(tmp_path: Path) -> None:
-    """200 MB of arrays; and three of 10 MB that must be copied."""
+    """60 MB of arrays; and three of 10 MB that must be copied."""
     run = [sys.executable, "-c", MEASURE, str(tmp_path / "a")]
     done = subprocess.run(run, check=True, capture_output=True, text=True)
     saved, loaded, size, turned, looked = map(int, done.stdout.split())
-    assert size == 200 * MB + 8 and max(saved, looked) < 8 * MB and size - 2 * MB < loaded < size + 8 * MB
+    assert size == 60 * MB + 8 and max(saved, looked) < 8 * MB and size - 2 * MB < loaded < size + 8 * MB
     assert 38 * MB < turned < 48 * MB  # with the one that is turned, which is made within

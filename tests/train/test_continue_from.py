@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from make import CommandLine, Done, content, state
+from make import CommandLine, Done, content, examples, state
 
 from streamtrain import Model, evaluate, fit, load_model, predict
 from streamtrain.errors import StreamtrainError, UsageError
@@ -200,7 +199,7 @@ def test_two_generations(world: Path, tmp_path: Path) -> None:
 # -- stopped ----------------------------------------------------------------------------------------------------------------
 
 
-@hypothesis_settings(deadline=None, max_examples=4)
+@examples(4)
 @given(steps=st.lists(st.integers(1, 8), min_size=1, max_size=3), data=st.sampled_from(["second", "more"]))
 def test_stopped_and_resumed(world: Path, steps: Sequence[int], data: str) -> None:
     path, out, whole = world / f"{data}.parquet", world / "run", world / f"whole {data}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -119,8 +120,8 @@ class LocalFileStore:
         return local_stamp(self.root / name)
 
     def open(self, name: str, stat: Stat) -> pa.NativeFile:
-        # Given a path, pyarrow would ignore the memory pool that was set.
-        return pa.OSFile(self.shown(name), memory_pool=pa.default_memory_pool())
+        # Given a path, pyarrow would ignore the memory pool that was set. As bytes, because names need not be UTF-8.
+        return pa.OSFile(os.fsencode(self.root / name), memory_pool=pa.default_memory_pool())
 
     def verify(self, name: str, stat: Stat) -> None:
         require_unchanged(self.shown(name), stat, self.stat(name))

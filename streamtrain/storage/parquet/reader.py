@@ -104,11 +104,23 @@ class ParquetReader(FileBacked):
         return f"{self._files[self._file_of[i]]}:{self._group_of[i]}"
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
-        batches = list(self._slices(chunk, columns, max(1, chunk.rows), buffer_size=0))
+        name, groups, rows = self._row_groups([chunk])[0]
+        return self._read([self._slices(name, groups, rows, columns, max(1, rows), buffer_size=0)], columns)
+
+    def read_together(self, chunks: Sequence[Chunk], columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
+        files = self._row_groups(chunks)
+        return self._read(
+            [self._slices(name, groups, rows, columns, max(1, rows), buffer_size=0) for name, groups, rows in files],
+            columns,
+        )
+
+    def _read(self, files: list[Iterator[pa.RecordBatch]], columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
+        batches = [batch for file in files for batch in file]
         return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches, self._schema_of(columns))
 
     def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        return self._slices(chunk, columns, rows, buffer_size=self._sizes.buffer_bytes)
+        name, groups, total = self._row_groups([chunk])[0]
+        return self._slices(name, groups, total, columns, rows, buffer_size=self._sizes.buffer_bytes)
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         return self._sizes.stream_peak_bytes(self._number(chunk), min(rows, chunk.rows))
@@ -118,14 +130,31 @@ class ParquetReader(FileBacked):
         name, group = chunk.key.rsplit(":", 1)
         return int(np.searchsorted(self._file_of, self._numbers[name])) + int(group)
 
-    def _slices(self, chunk: Chunk, columns: Sequence[str], rows: int, *, buffer_size: int) -> Iterator[pa.RecordBatch]:
-        name, group = chunk.key.rsplit(":", 1)
+    def _row_groups(self, chunks: Sequence[Chunk]) -> list[tuple[str, list[int], int]]:
+        """The chunks file by file: the name of each file, its row groups, and their rows together."""
+        files: list[tuple[str, list[int], int]] = []
+        for chunk in chunks:
+            name, group = chunk.key.rsplit(":", 1)
+            if files and files[-1][0] == name:
+                _, groups, rows = files.pop()
+            else:
+                groups, rows = [], 0
+            files.append((name, [*groups, int(group)], rows + chunk.rows))
+        return files
+
+    def _slices(
+        self, name: str, groups: list[int], total: int, columns: Sequence[str], rows: int, *, buffer_size: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Some columns of row groups of a file, in batches of at most ``rows`` rows. total: the rows in the footer."""
         stored = [c for c in columns if c in self._stored_names]
         for other in set(columns).difference(self.schema.names):
             pick(self.schema, other, "read")  # raises ColumnError
-        read_rows = 0
+        read_rows, which = (
+            0,
+            f"row group {groups[0]}" if len(groups) == 1 else f"row groups {groups[0]} to {groups[-1]}",
+        )
         try:
-            for batch in self._batches(name, group, stored, rows, buffer_size) if stored else _empty(chunk.rows, rows):
+            for batch in self._batches(name, groups, stored, rows, buffer_size) if stored else _empty(total, rows):
                 read_rows += batch.num_rows
                 yield self._partitions.assembled(
                     batch if stored else None, batch.num_rows, columns, self.schema, self._numbers[name]
@@ -134,13 +163,11 @@ class ParquetReader(FileBacked):
             raise
         except READ_ERRORS as error:
             self._verify(name)
-            raise CorruptError(
-                f"{self._store.shown(name)}: row group {group} cannot be read: {first_line(error)}"
-            ) from error
+            raise CorruptError(f"{self._store.shown(name)}: {which} cannot be read: {first_line(error)}") from error
         self._verify(name)
-        if read_rows != chunk.rows:
+        if read_rows != total:
             raise CorruptError(
-                f"{self._store.shown(name)}: row group {group} has {read_rows:,} rows, but the footer declares {chunk.rows:,}: "
+                f"{self._store.shown(name)}: {which} has {read_rows:,} rows, but the footer declares {total:,}: "
                 "the file is damaged"
             )
 
@@ -149,26 +176,26 @@ class ParquetReader(FileBacked):
         self._store.verify(name, self._stats[self._numbers[name]])
 
     def _batches(
-        self, name: str, group: str, columns: Sequence[str], rows: int, buffer_size: int
+        self, name: str, groups: list[int], columns: Sequence[str], rows: int, buffer_size: int
     ) -> Iterator[pa.RecordBatch]:
         """Batches of the stored columns, with text as dictionaries."""
         read_rows = 0
         try:
-            for batch in self._decoded(name, group, columns, rows, Mode(buffer_size)):
+            for batch in self._decoded(name, groups, columns, rows, Mode(buffer_size)):
                 read_rows += batch.num_rows
                 yield _coded(batch)
         except OSError as error:
             if "not yet implemented" not in str(error).lower():
                 raise
             # pyarrow cannot read text in a delta encoding as dictionaries: continue with plain text
-            plain = self._decoded(name, group, columns, rows, Mode(buffer_size, text_as_codes=False))
+            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, text_as_codes=False))
             yield from map(_coded, _after(read_rows, plain))
 
     def _decoded(
-        self, name: str, group: str, columns: Sequence[str], rows: int, mode: Mode
+        self, name: str, groups: list[int], columns: Sequence[str], rows: int, mode: Mode
     ) -> Iterator[pa.RecordBatch]:
         with self._handles.lend(name, mode) as file:
-            yield from file.iter_batches(rows, [int(group)], columns, use_threads=False)
+            yield from file.iter_batches(rows, groups, columns, use_threads=False)
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(c) for c in columns])
@@ -179,7 +206,7 @@ class ParquetReader(FileBacked):
         for name in self._files:
             size = self._store.stat(name).nbytes
             footer = int.from_bytes(self._store.read(name, max(0, size - 8), size - 4), "little")
-            digest.update(f"{name}\0{size}\0".encode())
+            digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
         for piece in sampled(list(self.file_sizes.items()), self._store.read):
