@@ -24,7 +24,7 @@ from streamtrain.columns.types import is_binary, is_text
 from streamtrain.kernels.hashing import take
 from streamtrain.storage.arrow import unpacked_bits, valid
 
-__all__ = ["ColumnDigest", "by_value"]
+__all__ = ["ColumnDigest", "by_value", "digest_of", "stored_bytes"]
 
 _BLOCK_ROWS, _BLOCK_BYTES = 65_536, 1 << 20  # that are copied at a time, where values cannot be digested in place
 _PARTS = struct.Struct("<5Q").pack
@@ -43,6 +43,20 @@ _NAMED = {
     32: ("Decimal256Array",),
 }  # fmt: skip
 _WIDTHS = {getattr(pa, name): width for width, names in _NAMED.items() for name in names if hasattr(pa, name)}
+
+
+def stored_bytes(values: pa.Array) -> memoryview | None:
+    """The bytes of values that are next to each other and not null; None for all others."""
+    width = _WIDTHS.get(type(values))
+    if width is None or values.null_count or not len(values):
+        return None
+    start = values.offset * width
+    return memoryview(values.buffers()[1])[start : start + len(values) * width]
+
+
+def digest_of(name: str, rows: int, stored: memoryview) -> int:
+    """The digest of the values with these `stored_bytes`: that of a `ColumnDigest` to which nothing else is added."""
+    return int(xxh3_64_intdigest(_PARTS(rows, xxh3_64_intdigest(stored), 0, 0, 0) + name.encode()))
 
 
 def by_value(values: pa.Array) -> pa.Array:
@@ -87,14 +101,12 @@ class ColumnDigest:
 
     def update(self, values: pa.Array) -> None:
         """Add the next values."""
-        width = _WIDTHS.get(type(values))
-        if width is None or values.null_count:
+        stored = stored_bytes(values)
+        if stored is None:
             self._add(values)
-            return
-        rows, start = len(values), values.offset * width
-        if rows:
-            self._values.update(memoryview(values.buffers()[1])[start : start + rows * width])
-            self._rows += rows
+        else:
+            self._values.update(stored)
+            self._rows += len(values)
 
     def value(self, name: str) -> int:
         """The digest of the values so far. name: of the column, which is part of it."""

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.digest import ColumnDigest, by_value
+from streamtrain.columns.digest import ColumnDigest, by_value, digest_of, stored_bytes
 from streamtrain.errors import ChangedError
 from streamtrain.plan.term import Term
 from streamtrain.storage.reader import ChunkTable
@@ -47,6 +47,11 @@ class ChunkDigest:
     def __init__(self, targets: Sequence[str]) -> None:
         self._targets = targets
         self._columns: dict[str, ColumnDigest] = {}
+        self._ready: dict[str, int] = {}
+
+    def add_column(self, name: str, digest: int) -> None:
+        """Add a column whose digest is known."""
+        self._ready[name] = digest
 
     def add(self, name: str, values: pa.Array) -> None:
         """Add the next values of a column."""
@@ -63,8 +68,8 @@ class ChunkDigest:
     def value(self) -> Pair:
         """The digest of what was added so far."""
         whole = targets = 0
-        for name, column in self._columns.items():
-            digest = column.value(name)
+        each = self._ready | {name: column.value(name) for name, column in self._columns.items()}
+        for name, digest in each.items():
             whole = added(whole, digest)
             if name in self._targets:
                 targets = added(targets, digest)
@@ -87,9 +92,16 @@ class RunDigest:
         values, first = by_value(values), self._rows.get(name, 0)
         last = self._rows[name] = first + len(values)
         begin, end = np.searchsorted(self._starts, [first, last - 1], "right").tolist() if last > first else (1, 0)
-        for i in range(begin - 1, end):
-            start, stop = max(first, int(self._starts[i])), min(last, int(self._starts[i + 1]))
-            self.chunks[i].add(name, values.slice(start - first, stop - start))
+        stored = stored_bytes(values)
+        width = 0 if stored is None else len(stored) // len(values)
+        starts = self._starts[begin - 1 : end + 1].tolist()
+        for chunk, start, stop in zip(self.chunks[begin - 1 : end], starts, starts[1:], strict=False):
+            if stored is not None and first <= start < stop <= last:  # all of the chunk: most chunks
+                part = stored[(start - first) * width : (stop - first) * width]
+                chunk.add_column(name, digest_of(name, stop - start, part))
+            else:
+                start = max(first, start)
+                chunk.add(name, values.slice(start - first, min(last, stop) - start))
 
     def values(self) -> list[Pair]:
         """The digest of each chunk."""
@@ -163,6 +175,13 @@ class Digests:
 
     def _changed(self, number: int, what: str) -> ChangedError:
         return ChangedError(f"{self._table[number].key}: {what} differ from those that were read before: {_CHANGED}")
+
+    def __getstate__(self) -> dict[str, Any]:  # a lock cannot be pickled
+        return {"table": self._table, "state": self.state_dict()}
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        self.__init__(pickled["table"])  # type: ignore[misc]
+        self.load_state_dict(pickled["state"])
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Everything that was noted; copies."""

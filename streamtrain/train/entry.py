@@ -132,8 +132,8 @@ def fit(
     resume : bool
         Go on from the last checkpoint in ``out``, if there is one; by the run's settings.
     verify : str
-        What ``resume`` requires of data: times, that files are as they were unless all of them was read before; full,
-        that all that was read before, read again, is the same. One of times, full. Default: times.
+        What ``resume`` compares first: the times of files; or, with full, all that was read before, which is read
+        again. One of times, full. Default: times.
     continue_from : str | Path | None
         Start with the model of another run; there may be more classes.
     checkpoint_seconds : float | None

@@ -142,8 +142,7 @@ class RunSettings:
     resume: bool = option(False, "Go on from the last checkpoint in --out, if there is one; by the run's settings.")
     verify: str = option(
         "times",
-        "What --resume requires of data: times, that files are as they were unless all of them was read before; full, that "
-        "all that was read before, read again, is the same.",
+        "What --resume compares first: the times of files; or, with full, all that was read before, which is read again.",
         choices=("times", "full"), resume="free",
     )  # fmt: skip
     continue_from: str | Path | None = option(

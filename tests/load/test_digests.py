@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,15 @@ def test_chunks_that_are_read_together() -> None:
             for name in batch.schema.names:
                 alone.add(name, batch.slice(int(starts[i]), rows[i])[name])
             assert alone.values() == [digest]
+
+
+def test_a_source_can_be_pickled(tmp_path: Path) -> None:
+    pq.write_table(table(), tmp_path / "a.parquet", row_group_size=200)
+    source = Source.open(tmp_path / "a.parquet", target="y").surveyed()
+    copy = pickle.loads(pickle.dumps(source))
+    assert source.digests is not None and copy.digests is not None
+    states = [digests.state_dict() for digests in (source.digests, copy.digests)]
+    assert all((states[0][name] == states[1][name]).all() for name in states[0]) and states[0]["targets"].all()
 
 
 def test_another_state() -> None:
