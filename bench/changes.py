@@ -45,7 +45,7 @@ from streamtrain.train.history import Scores
 
 COLUMNS = 8
 ASKED: dict[str, Any] = {"target": "y", "epochs": 2, "memory": "1GB", "batch_size": 512}
-MOST_BYTES = 5_000
+MOST_BYTES, WINDOW_ROWS = 5_000, 150_000
 
 
 # -- the data ------------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def changed(files: list[Path], rng: np.random.Generator) -> Iterator[str]:
         before = handle.read(n)
         new = before
         while new == before:
-            new = digits(before, rng) if file.suffix == ".csv" else rng.bytes(n)
+            new = digits(before, rng) if file.suffix == ".csv" else others(file, at, n, rng)
         handle.seek(at)
         handle.write(new)
     try:
@@ -141,6 +141,15 @@ def changed(files: list[Path], rng: np.random.Generator) -> Iterator[str]:
         with file.open("r+b") as handle:
             handle.seek(at)
             handle.write(before)
+
+
+def others(file: Path, at: int, n: int, rng: np.random.Generator) -> bytes:
+    """Bytes from another place of the file, in every tenth change random ones. Values are 8 bytes, so most remain plausible."""
+    if rng.random() < 0.1:
+        return rng.bytes(n)
+    with file.open("rb") as handle:
+        handle.seek(at % 8 + 8 * int(rng.integers(0, (file.stat().st_size - n) // 8)))
+        return handle.read(n)
 
 
 def digits(before: bytes, rng: np.random.Generator) -> bytes:
@@ -160,17 +169,16 @@ def digits(before: bytes, rng: np.random.Generator) -> bytes:
 
 def stopped(data: Path, out: Path) -> None:
     """A run that is stopped once it has learned a part of the first epoch."""
-    on_the_way, steps = Scores.on_the_way, [0]
+    on_the_way, stop = Scores.on_the_way, 0.4 * sum(chunk.rows for chunk in open_reader(data).chunks())
 
-    def counted(*found: Any) -> Any:
-        steps[0] += 1
-        if steps[0] == 2:
+    def counted(scores: Any, rows_seen: int, *more: Any) -> Any:
+        if rows_seen >= stop:
             signal.raise_signal(signal.SIGINT)
-        return on_the_way(*found)
+        return on_the_way(scores, rows_seen, *more)
 
     Scores.on_the_way = counted  # type: ignore[method-assign]
     try:
-        streamtrain.fit(data, out=out, window_rows=150_000, **ASKED)
+        streamtrain.fit(data, out=out, window_rows=WINDOW_ROWS, **ASKED)
     except KeyboardInterrupt:
         return
     finally:

@@ -6,7 +6,6 @@ comes from the first rows. Statistics of the whole stream are in `streamtrain.pr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,7 +18,7 @@ from streamtrain.columns.buffers import TEXT_ENTRY_BYTES, RowWriter
 from streamtrain.columns.categories import seed_of
 from streamtrain.columns.differences import Shift
 from streamtrain.columns.roles import role_named
-from streamtrain.columns.types import family, shape_of, type_name, type_named, value_meaning
+from streamtrain.columns.types import family, shape_of, type_name, value_meaning
 from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import value_type
 
@@ -150,13 +149,6 @@ class Column:
     learned_type: pa.DataType | None = None
     is_requested: bool = False
 
-    @classmethod
-    def of(cls, description: dict[str, Any]) -> Column:
-        """The column that `Role.describe` described. Anything else can raise any error."""
-        kind = type_named(description["type"], description["shape"])
-        own = {name: _number(description[name]) for name in role_named(description["role"]).remembers}
-        return cls(description["name"], kind, description["role"], description["why"], **own)
-
     @cached_property
     def becomes(self) -> Role:
         """What the column becomes: the role as an object."""
@@ -187,16 +179,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Decimal) else value
-
-
-def _number(plain: Any) -> Any:
-    """The reverse of `_plain`. Raises ValueError for anything that is not a finite number."""
-    if isinstance(plain, list):
-        return tuple(_number(each) for each in plain)
-    number = Decimal(plain) if isinstance(plain, str) else plain
-    if not math.isfinite(number):
-        raise ValueError(f"{plain!r} is not a finite number")
-    return number
 
 
 def problem_of(field: pa.Field) -> str | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.digest import ColumnDigest, by_value, digest_of, stored_bytes
 from streamtrain.errors import ChangedError
 from streamtrain.plan.term import Term
+from streamtrain.state import Form
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["ChunkDigest", "Digests", "Pair", "RunDigest", "added"]
@@ -175,6 +176,17 @@ class Digests:
 
     def _changed(self, number: int, what: str) -> ChangedError:
         return ChangedError(f"{self._table[number].key}: {what} differ from those that were read before: {_CHANGED}")
+
+    @staticmethod
+    def forms(chunks: int) -> dict[str, Form]:
+        """The forms of the arrays of a state."""
+        each = Form("<u8", (chunks,))
+        return {
+            "all": each,
+            "targets": each,
+            "stamps": each._replace(loose=0),
+            "begun": Form("<u8", (chunks, 3), loose=0),
+        }
 
     def __getstate__(self) -> dict[str, Any]:  # a lock cannot be pickled
         return {"table": self._table, "state": self.state_dict()}

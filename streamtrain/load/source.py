@@ -55,6 +55,8 @@ class Source:
         Whether the values of the target were read.
     digests
         What was read from this source, to compare with what is read again. None if nothing is read twice.
+    least_baseline_bytes
+        The least that a plan assumes for the process: what the plan before the pass over the target assumed.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class Source:
     layout: Layout
     is_surveyed: bool = False
     digests: Digests | None = None
+    least_baseline_bytes: int = 0
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -251,8 +254,9 @@ class Source:
         """
         terms = terms if self.digests is None else [*terms, self.digests.term]
         demand = demand_of(
-            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes
-        )
+            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
+            least_baseline_bytes=self.least_baseline_bytes,
+        )  # fmt: skip
         return solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.plan.order import most_streams, streamed
-from streamtrain.plan.term import MARGIN_SHARE, Term, baseline_term, with_margin
+from streamtrain.plan.term import Term, baseline_term, with_margin
 from streamtrain.plan.together import TOGETHER_BYTES, TOGETHER_ROWS, most_tasks
 from streamtrain.storage.reader import ChunkTable
 
@@ -40,8 +40,8 @@ _NOMINAL_WINDOW_SHARE = 0.3  # of what is left, for one window
 _NOMINAL_FREE_SHARE = 0.25  # of what is left, kept free for a process that takes more than the nominal bytes
 _POSITION_BYTES = 8  # a row of a read: its position in the window, int64
 _TARGET_BYTES = 12  # bytes by which target and weight may be larger decoded than in a window
-_CHUNK_BYTES = 40  # of each chunk of the data: the order of an epoch, and which chunks are streamed
-_PIECE_BYTES, _RUN_BYTES = 48, 40  # of each piece of a window: in its order, and while it is put into runs
+_CHUNK_BYTES = 32  # of each chunk of the data: the order of an epoch, and which chunks are streamed
+_PIECE_BYTES, _RUN_BYTES = 48, 16  # of each piece of a window: in its order, and while it is put into runs
 _TASK_BYTES = 5_000  # a run of chunks as a task of dask
 _TOGETHER_POSITION_BYTES = 40  # a row of several chunks that are read together
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # bytes that one read may take, best first
@@ -65,7 +65,6 @@ class Demand:
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
     is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
-    features: how many columns are learned from; None if it is not known.
     """
 
     table: ChunkTable
@@ -82,7 +81,6 @@ class Demand:
     scratch_bytes: Callable[[int], int] | None = None
     is_remote: bool = False
     reads_together: bool = False
-    features: int | None = None
 
     @property
     def learner_bytes(self) -> int:
@@ -235,22 +233,9 @@ class Windows:
                 return rows
         return min(self.rows, key=self.least_bytes)
 
-    def enough_bytes(self, baseline_bytes: int) -> int:
-        """A budget that would fit, in whole MB, for a process of this size. It may be above the peak of the plan that does not
-        fit, because a larger budget may mean a larger window."""
-        budget = MB
-        while (peak := self._peak(self.within(budget), baseline_bytes + 2 * MB)) > budget:
-            budget = MB * -(-peak // MB)
-        return budget
-
-    def enough_rows(self, baseline_bytes: int, window: int, budget_bytes: int) -> int | None:
-        """The largest smaller window that fits the budget; None if there is none."""
-        fitting = (n for n in _smaller(window, self._batch_rows) if self._peak(n, baseline_bytes) <= budget_bytes)
-        return next(fitting, None)
-
-    def _peak(self, rows: int, baseline_bytes: int) -> int:
-        more = (1 + MARGIN_SHARE) * (baseline_bytes - _NOMINAL_PROCESS_BYTES)
-        return self.least_bytes(rows) + math.ceil(more) + 1
+    def smaller(self, window: int) -> Iterator[int]:
+        """Windows below one of ``window`` rows, the largest first."""
+        return (rows for rows in _smaller(window, self._batch_rows) if rows < window)
 
 
 def _smaller(window: int, least: int) -> Iterator[int]:

@@ -83,7 +83,7 @@ def predict(
     require_settings(memory, threads, missing_chunks)
     require_apart(f"--out {out}", out, data)
     with within(memory):
-        model = run if isinstance(run, Model) else load_model(run, learner=learner)
+        model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
         path = Path(out).resolve()
         if (path.exists() and not path.is_file()) or not path.parent.is_dir():
             raise UsageError(f"--out {out}: must be a file in a folder that exists")

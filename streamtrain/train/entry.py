@@ -214,7 +214,7 @@ def make_plan(
     on_overrun: str = default("raise"),
     # end of settings
 ) -> Plan:  # fmt: skip
-    """What `fit` with these settings would do and take. Reads metadata, and the target if the plan fits.
+    """What `fit` with these settings would do and take. Reads metadata and the target.
 
     Parameters
     ----------
@@ -253,4 +253,4 @@ def make_plan(
     )  # fmt: skip
     checked = Settings.of(settings)
     with within(checked.memory, stops=checked.on_overrun == "raise"):
-        return Job.open(data, checked).plan
+        return Job.open(data, checked, asks=True).plan

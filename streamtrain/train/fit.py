@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,10 @@ from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageErr
 from streamtrain.kernels import warn_unless_compiled
 from streamtrain.learn.learner import loss_name
 from streamtrain.memory.monitor import Monitor, within
+from streamtrain.model.loading import Described
 from streamtrain.model.new_classes import start_from
+from streamtrain.model.room import Room
+from streamtrain.model.tensors import Entry
 from streamtrain.notebook import count
 from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
@@ -27,6 +29,7 @@ from streamtrain.train.job import Job
 from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
 from streamtrain.train.settings import Settings
+from streamtrain.train.stored import checked_checkpoint, loading, reading
 from streamtrain.train.trainer import Trainer, utc_now
 from streamtrain.train.unchanged import note_stamps, require_unchanged
 from streamtrain.train.validation import Scorer
@@ -49,26 +52,17 @@ def run_fit(request: FitRequest, out: str | Path | None, resume: bool) -> FitRes
 
 
 def _start(request: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
-    header = folder.checkpoints.newest() if resume else None
+    room = Room.of(request.given.get("memory"))
+    found: list[Described] = []
+
+    def check(path: Path, header: dict[str, Any], entries: Sequence[Entry]) -> None:
+        found[:] = [checked_checkpoint(path, header, entries, request.given.get("learner"), room)]
+
+    header = folder.checkpoints.newest(check, room) if resume else None
     if header is None:
         return request.begin()
-    with _reading(folder):
-        return request.go_on(header)
-
-
-@contextmanager
-def _reading(folder: RunFolder) -> Iterator[None]:
-    """Turn errors of a checkpoint with a valid checksum into a RunError: it was written by another program, or this is a
-    bug."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, StreamtrainError):
-            raise
-        raise RunError(
-            f"{folder.checkpoints.folder}: the newest checkpoint is not one of a run ({type(error).__name__}: {error}): "
-            "start over in another folder"
-        ) from error
+    with reading(folder):
+        return request.go_on(header, found[0].make())
 
 
 class _Fit:
@@ -96,7 +90,7 @@ class _Fit:
         header = self.start.checkpoint
         if header is not None and folder is not None:
             self._require_same(header, self._describe(job, validation))
-            with _reading(folder):
+            with reading(folder):
                 if (finished := self._finished(header)) is not None:
                     if self.contents_differ:
                         raise identity.other_contents([])
@@ -171,7 +165,7 @@ class _Fit:
         arrays = folder.checkpoints.arrays()
         has_digests = any(name.startswith("digests.") for name in arrays)
         try:
-            with _reading(folder):
+            with loading(folder):
                 trainer.load(header, arrays)
         except StreamtrainError:
             if self.contents_differ:  # the reason, if the rows of the chunks are others
@@ -240,16 +234,18 @@ class _Fit:
             return None
         try:
             model, report = folder.model(self.request.given.get("learner")), folder.report()
+            epochs, rows_seen = report.get("epochs", int), report.get("rows_seen", int)
+            warnings = report.values("warnings", str)
         except RunError:  # missing or damaged: of any other cause `FitRequest.go_on` has raised an error already
             return None  # it is written from the checkpoint
-        if (report.get("epochs"), report.get("rows_seen")) != (done, header["cursor"]["rows_seen"]):
+        if (epochs, rows_seen) != (done, header["cursor"]["rows_seen"]):
             return None
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more continues it"
         _log.info(
             f"{folder.given_path} is finished: {count(done, 'epoch')}{' (--patience)' if history['is_over'] else ''}{more}"
         )
-        self._warn(report.get("warnings", []))
-        return FitResult(model, StoredReport(report))
+        self._warn(warnings)
+        return FitResult(model, StoredReport(report.content))
 
     def _end(self, trainer: Trainer, report: Report) -> FitResult:
         report.warnings[:0] = self.warnings

@@ -32,9 +32,12 @@ from streamtrain.plan.term import Term
 from streamtrain.state import part
 
 __all__ = [
-    "RowProgress", "Scorer", "load_digests", "output_row_bytes", "plan_for_process", "predictions", "require_settings",
-    "score", "state_of_digests",
+    "DIGESTS", "RowProgress", "Scorer", "load_digests", "output_row_bytes", "plan_for_process", "predictions",
+    "require_settings", "score", "state_of_digests",
 ]  # fmt: skip
+
+#: how the names of the digests begin in a checkpoint, and the data that they are of
+DIGESTS = {"digests.": "data", "validation.digests.": "validation"}
 
 RowProgress = Callable[[int, int], object]
 """Called repeatedly with the rows done and all rows."""
@@ -98,8 +101,8 @@ def load_digests(arrays: Mapping[str, Any], source: Source, validation: Scorer |
 
 
 def _digests(source: Source, validation: Scorer | None) -> dict[str, Digests]:
-    each = {"digests.": source.digests, "validation.digests.": None if validation is None else validation.digests}
-    return {prefix: digests for prefix, digests in each.items() if digests is not None}
+    each = source.digests, None if validation is None else validation.digests
+    return {prefix: digests for prefix, digests in zip(DIGESTS, each, strict=True) if digests is not None}
 
 
 def predictions(

@@ -112,7 +112,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(saved: Path, tmp_path: Path, pl
     raw = bytearray(path.read_bytes())
     raw[int(place * len(raw))] ^= 1 << bit
     path.write_bytes(raw)
-    with pytest.raises(RunError, match=r"checksum differs|its header|a header of"):
+    with pytest.raises(RunError, match=r"checksum differs|its header|a header of|its array|no array"):
         load_model(tmp_path / "r")
 
 
@@ -172,7 +172,7 @@ def test_files_that_are_missing_or_cut(saved: Path, tmp_path: Path, name: str, k
     path.unlink()
     if keep is not None:
         path.write_bytes(raw[:keep])
-    with pytest.raises(RunError, match=r"not a run|damaged or incomplete|checksum"):
+    with pytest.raises(RunError, match=r"not a run|cannot be read|is missing|is cut off"):
         load_model(tmp_path / "r")
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from make import examples
 
-from streamtrain.model.tensors import TensorFileError, load, load_metadata, save, verify
+from streamtrain.model.tensors import TensorFileError, load, look, save, verify
 
 MB = 1_000_000
 FLOATS = ["float16", "float32", "float64"]
@@ -71,7 +71,7 @@ def test_odd_names_and_shapes_come_back(tmp_path: Path, arrays: dict[str, Any], 
     assert digest == hashlib.sha256(written).hexdigest()
     contents = load(tmp_path / "a")
     assert all_same(contents.arrays, {name: np.asarray(array) for name, array in arrays.items()})
-    assert load_metadata(tmp_path / "a") == contents.metadata == (metadata or {}) and contents.sha256 == digest
+    assert look(tmp_path / "a")[0] == contents.metadata == (metadata or {}) and contents.sha256 == digest
 
 
 @in_one_folder
@@ -92,7 +92,7 @@ def test_reading_what_the_other_wrote(tmp_path: Path, arrays: dict[str, Any], se
     assert all_same(contents.arrays, arrays) and (contents.metadata, contents.sha256) == (metadata, digest)
 
     (tmp_path / "theirs").write_bytes(safetensors.numpy.save(arrays, metadata=metadata or None))
-    assert all_same(load(tmp_path / "theirs").arrays, arrays) and load_metadata(tmp_path / "theirs") == metadata
+    assert all_same(load(tmp_path / "theirs").arrays, arrays) and look(tmp_path / "theirs")[0] == metadata
 
 
 def test_every_bit_comes_back(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_new_file_has_the_mode_that_the_process_gives(tmp_path: Path) -> None:
 
 
 def test_errors_of_the_file_system(tmp_path: Path) -> None:
-    for call in (load, load_metadata):
+    for call in (load, look):
         with pytest.raises(FileNotFoundError):
             call(tmp_path / "none")
         with pytest.raises(IsADirectoryError):
@@ -266,7 +266,7 @@ def test_every_truncation_and_what_was_appended(tmp_path: Path, sealed: bool) ->
     for more in (b"\0", b"\n", good):
         assert f"has {len(more)} bytes at its end" in refused(tmp_path / "a", good + more, sealed=sealed)
     with pytest.raises(TensorFileError, match="at its end"):
-        load_metadata(tmp_path / "a")
+        look(tmp_path / "a")
 
 
 def test_a_file_without_a_seal_is_not_taken_for_one(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_hostile_headers(tmp_path: Path, name: str) -> None:
     with little_memory():
         assert why in refused(tmp_path / "a", file_of(header), sealed=False)
         with pytest.raises(TensorFileError):
-            load_metadata(tmp_path / "a")
+            look(tmp_path / "a")
 
 
 @linux

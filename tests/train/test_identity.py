@@ -426,7 +426,7 @@ def test_another_version(base: Path, monkeypatch: pytest.MonkeyPatch, part: str)
 def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """A checkpoint with another header."""
     path = run / "checkpoints/checkpoint-00000001.safetensors"
-    found = tensors.load_metadata(path)
+    found = tensors.look(path)[0]
     known = json.loads(found["streamtrain"])
     known = known.pop("run") | known
     change(known)

@@ -85,9 +85,11 @@ class FileBacked:
         return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}
 
     def stamps(self) -> Stamps:
-        """The stamps of the data files as they are now."""
-        values = np.fromiter((stamp_of([self._store.stamp(name)]) for name in self._files), np.uint64, len(self._files))
-        return Stamps(values, np.asarray(self._file_of, np.int64), self._files.__getitem__)
+        """The stamps of the data files that have chunks, as they are now."""
+        used, file_of = np.unique(self._file_of, return_inverse=True)
+        names = [self._files[i] for i in used.tolist()]
+        values = np.fromiter((stamp_of([self._store.stamp(name)]) for name in names), np.uint64, len(names))
+        return Stamps(values, file_of, names.__getitem__)
 
     @property
     def stored_bytes(self) -> int:
@@ -102,13 +104,14 @@ class LocalFileStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._before = "" if str(root) == "." else os.path.join(root, "")  # strings: a Path costs ten times as much
 
     def shown(self, name: str) -> str:
-        return str(self.root / name)
+        return self._before + name
 
     def stat(self, name: str) -> Stat:
         try:
-            status = (self.root / name).stat()
+            status = os.stat(self.shown(name))
         except OSError as error:
             raise CorruptError(
                 f"{self.shown(name)}: the file was listed, but cannot be found any more ({error.strerror}): restore it, or "
@@ -127,7 +130,7 @@ class LocalFileStore:
         require_unchanged(self.shown(name), stat, self.stat(name))
 
     def read(self, name: str, start: int, stop: int) -> bytes:
-        with (self.root / name).open("rb") as file:
+        with open(self.shown(name), "rb") as file:
             file.seek(start)
             return file.read(max(0, stop - start))
 

@@ -10,6 +10,7 @@ read at a time and kept for the next. All handles of a file share its footer. Co
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,7 @@ class ParquetReader(FileBacked):
         self._open_footers()
 
     def _open_footers(self) -> None:
-        file_of: list[int] = []
-        group_of: list[int] = []
-        rows: list[int] = []
-        stored: list[int] = []
+        rows, stored, counts = array("q"), array("q"), array("q")  # for each row group; row groups of each file
         page = Page()
         opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
         for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
@@ -70,17 +68,20 @@ class ParquetReader(FileBacked):
                 self._file_schema = schema
             else:
                 require_same(self._file_schema, schema, name, self._files[0])
-            groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
-            require_counts(name, footer.num_rows, [g.num_rows for g in groups])
-            file_of += [i] * len(groups)
-            group_of += range(len(groups))
-            rows += [g.num_rows for g in groups]
-            stored += [max(0, g.total_byte_size) for g in groups]
-        self._file_of, self._group_of = np.asarray(file_of, np.int32), np.asarray(group_of, np.int32)
-        self._rows = np.asarray(rows, np.int64)
+            groups = map(footer.row_group, range(footer.num_row_groups))
+            table = np.array([(group.num_rows, group.total_byte_size) for group in groups], np.int64).reshape(-1, 2)
+            require_counts(name, footer.num_rows, table[:, 0])
+            rows.frombytes(table[:, 0].tobytes())
+            stored.frombytes(np.maximum(0, table[:, 1]).tobytes())
+            counts.append(len(table))
+        self._file_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self._first = np.concatenate([[0], np.cumsum(counts)])  # the number of the first row group of each file
+        self._rows = np.frombuffer(rows, np.int64)
         self.schema = self._partitions.added_to(self._file_schema)
         buffer_bytes = remote_buffer_bytes(footer.num_columns) if self._store.is_remote else STREAM_BUFFER_BYTES
-        self._sizes = Sizes.of(self.schema, rows, stored, footer.num_columns, page, buffer_bytes)
+        self._sizes = Sizes.of(
+            self.schema, self._rows, np.frombuffer(stored, np.int64), footer.num_columns, page, buffer_bytes
+        )
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
 
@@ -93,15 +94,16 @@ class ParquetReader(FileBacked):
     @property
     def open_bytes(self) -> int:
         """The memory that each file being read takes for its footer: that of the largest, or 0 if all footers are kept."""
-        groups, columns = np.bincount(self._file_of, minlength=1), len(self._file_schema)
-        kept = len(groups) == 1 or sum(footer_bytes(n, columns) for n in groups.tolist()) <= KEPT_FOOTERS_BYTES
-        return 0 if kept else footer_bytes(int(groups.max()), columns)
+        groups, columns = np.diff(self._first), len(self._file_schema)
+        kept = len(groups) == 1 or int(footer_bytes(groups, columns).sum()) <= KEPT_FOOTERS_BYTES
+        return 0 if kept else int(footer_bytes(groups.max(), columns))
 
     def chunks(self) -> ChunkTable:
         return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
 
     def _key(self, i: int) -> str:
-        return f"{self._files[self._file_of[i]]}:{self._group_of[i]}"
+        file = self._file_of[i]
+        return f"{self._files[file]}:{i - self._first[file]}"
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
         name, groups, rows = self._row_groups([chunk])[0]
@@ -128,7 +130,7 @@ class ParquetReader(FileBacked):
     def _number(self, chunk: Chunk) -> int:
         """The index of a chunk."""
         name, group = chunk.key.rsplit(":", 1)
-        return int(np.searchsorted(self._file_of, self._numbers[name])) + int(group)
+        return int(self._first[self._numbers[name]]) + int(group)
 
     def _row_groups(self, chunks: Sequence[Chunk]) -> list[tuple[str, list[int], int]]:
         """The chunks file by file: the name of each file, its row groups, and their rows together."""
