@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from streamtrain.errors import CorruptError, NotFoundError, StreamtrainError
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.stamps import local_stamp
 from streamtrain.storage.formats import ZARR_MARKS
 from streamtrain.storage.remote.address import Address
 
@@ -39,6 +40,10 @@ class Files(Protocol):
 
     def size(self, key: str) -> int | None:
         """The size of a file in bytes; None if there is none."""
+
+    def stamp(self, key: str) -> str:
+        """What shows that a file was written, replaced or copied (see `streamtrain.storage.files.stamps`); "" if nothing does,
+        or if there is no file."""
 
     def children(self, prefix: str) -> list[str]:
         """The names of the folders directly in ``prefix``, sorted."""
@@ -70,6 +75,9 @@ class Directory:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def stamp(self, key: str) -> str:
+        return local_stamp(os.path.join(self.root, key))
 
     def children(self, prefix: str) -> list[str]:
         with os.scandir(self.root / prefix) as entries:
@@ -119,6 +127,9 @@ class Zip:
 
     def size(self, key: str) -> int | None:
         return self._sizes.get(key)
+
+    def stamp(self, key: str) -> str:
+        return local_stamp(self.root)
 
     def children(self, prefix: str) -> list[str]:
         below = f"{prefix}/" if prefix else ""
