@@ -72,15 +72,17 @@ def _write(
 class PieceReader:
     """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that take rows from them.
 
-    streamed: which chunks are read in slices, shape (chunks,): the plan has no memory for the whole of them. ledger:
+    streamed: which chunks are read in slices over several windows, shape (chunks,). sliced: likewise, for one window: the plan
+    has no memory for the whole of them. ledger:
     chunks that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors.
     """
 
     def __init__(
-        self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_], share: float,
-        slice_rows: int, gate: ByteGate, read_bytes: int, ledger: Ledger | None = None,
+        self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_],
+        sliced: NDArray[np.bool_], share: float, slice_rows: int, gate: ByteGate, read_bytes: int, ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
+        self._sliced = sliced
         self.groups = layout.groups(share)
         self._slice_rows, self._gate, self._read_bytes = slice_rows, gate, read_bytes
         self._ledger = ledger
@@ -145,9 +147,22 @@ class PieceReader:
             self._read_slices(piece, chunk, window, positions, lose)
             return
         with self._gate.hold(self._read_bytes):
+            if self._sliced[piece.chunk]:
+                self._read_whole_in_slices(chunk, window, positions, lose)
+                return
             for columns in self.groups:
                 self._check_stopped()
                 write_columns(self._reader, self._layout, chunk, columns, window.arrays, positions, lose)
+
+    def _read_whole_in_slices(self, chunk: Chunk, window: Window, positions: Positions, lose: Lose | None) -> None:
+        stream = self._open(chunk)
+        while stream.position < chunk.rows:
+            self._check_stopped()
+            batch = stream.take(stream.position, chunk.rows)
+            if batch is not None:
+                last = stream.position
+                _write(self._layout, batch, window.arrays, positions(last - batch.num_rows, last), chunk, lose)
+        stream.finish()
 
     def _read_slices(self, piece: Piece, chunk: Chunk, window: Window, positions: Positions, lose: Lose | None) -> None:
         stream = self._streams.pop(piece.chunk, None)

@@ -217,6 +217,7 @@ class Source:
                     raise
                 ledger.skip_chunk(number, chunk.key, chunk.rows, error)
             else:
+                release_freed_memory()
                 return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
         raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
 
@@ -225,9 +226,9 @@ class Source:
         names, told = list(columns), {}
         at_once = len(names) if chunk.decoded_bytes <= _SAMPLE_BYTES else 1
         for start in range(0, len(names), at_once):
-            rows = first_rows(self.reader, chunk, names[start : start + at_once], _SAMPLE_ROWS)
+            rows = first_rows(self.reader, chunk, names[start : start + at_once], _SAMPLE_ROWS, _SAMPLE_BYTES)
             for name, values in zip(rows.schema.names, rows.columns, strict=True):
-                told[name] = columns[name].becomes.first_rows(columns[name], values)
+                told[name] = columns[name].becomes.first_rows(columns[name], values.chunk(0))
         return told
 
     @property

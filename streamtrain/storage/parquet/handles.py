@@ -27,11 +27,11 @@ _ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # memory of a footer: for each column 
 class Mode(NamedTuple):
     """How a file is opened.
 
-    buffer_size: bytes read ahead for each column; 0 for none. text_as_codes: whether text is read as dictionaries.
+    buffer_size: bytes read ahead for each column; 0 for none. plain: the columns whose text is not read as dictionaries.
     """
 
     buffer_size: int
-    text_as_codes: bool = True
+    plain: frozenset[str] = frozenset()
 
 
 class Footer(NamedTuple):
@@ -140,7 +140,7 @@ class Handles:
         return pq.ParquetFile(
             self._store.open(name, self._stats[name]),
             metadata=footer,
-            read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
+            read_dictionary=[f.name for f in schema if is_text(f.type) and f.name not in mode.plain],
             buffer_size=mode.buffer_size,
             # Reads all columns of a row group in one request. But it uses threads of pyarrow, and the main thread could not
             # be interrupted with Ctrl-C while it waits for them.
