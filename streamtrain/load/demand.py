@@ -12,7 +12,7 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.files.store import is_remote
-from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether, Streams
 
 __all__ = ["column_shares", "demand_of"]
 
@@ -44,6 +44,7 @@ def demand_of(
         is_remote=is_remote(reader),
         stream_bytes=None if streams is None else cache(lambda i, rows: streams.stream_peak_bytes(table[i], rows)),
         has_text=any(not has_width(column.type) for column in layout.columns),
+        reads_together=isinstance(reader, ReadsTogether),
     )
 
 

@@ -6,6 +6,7 @@ every machine and in every process, whatever these really take.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from streamtrain.plan.order import most_streams, streamed
 from streamtrain.plan.term import Term, baseline_term, with_margin
+from streamtrain.plan.together import TOGETHER_BYTES, TOGETHER_ROWS, most_tasks
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = [
@@ -40,7 +42,10 @@ _NOMINAL_WINDOW_SHARE = 0.3  # of what is left, for one window
 _NOMINAL_FREE_SHARE = 0.25  # of what is left, kept free for a process that takes more than the nominal bytes
 _POSITION_BYTES = 8  # a row of a read: its position in the window, int64
 _TARGET_BYTES = 12  # bytes by which target and weight may be larger decoded than in a window
-_ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
+_CHUNK_BYTES = 32  # of each chunk of the data: the order of an epoch, and which chunks are streamed
+_PIECE_BYTES, _RUN_BYTES = 48, 16  # of each piece of a window: in its order, and while it is put into runs
+_TASK_BYTES = 5_000  # a run of chunks as a task of dask
+_TOGETHER_POSITION_BYTES = 40  # a row of several chunks that are read together
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # bytes that one read may take, best first
 REMOTE_READ_BYTES = 128 * MB  # if each read is a request to a server: fewer, larger reads
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
@@ -64,7 +69,7 @@ class Demand:
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     has_text: whether rows may be far longer than others: then chunks are read in slices rather than whole.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
-    is_remote: whether each read is a request to a server.
+    is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
     """
 
     table: ChunkTable
@@ -80,6 +85,7 @@ class Demand:
     stream_bytes: Callable[[int, int], int] | None = None
     scratch_bytes: Callable[[int], int] | None = None
     is_remote: bool = False
+    reads_together: bool = False
     has_text: bool = False
 
     @cached_property
@@ -92,6 +98,16 @@ class Demand:
     def learner_bytes(self) -> int:
         """Bytes of the learner, for which the default window leaves room."""
         return sum(term.bytes for term in self.terms if term.stage == "learner")
+
+    @cached_property
+    def read_bytes(self) -> NDArray[np.float64]:
+        """Bytes of a read of each chunk and all its columns, shape (chunks,)."""
+        return self.table.read_peak_bytes * self.column_share + self.table.rows * self.converted_row_bytes
+
+    @cached_property
+    def decoded_bytes(self) -> int:
+        """Decoded bytes of all chunks."""
+        return int(self.table.decoded_bytes.sum())
 
     @property
     def converted_row_bytes(self) -> float:
@@ -149,7 +165,7 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
         baseline_term(demand.baseline_bytes),
         *demand.terms,
         Term("footers", demand.open_bytes * files, "reading", for_validation=True),
-        Term("order", len(table) * _ORDER_BYTES_PER_CHUNK, "reading", for_validation=True),
+        Term("order", _order_bytes(demand, knobs, held), "reading", for_validation=True),
         Term("reads", read_bytes * min(knobs.threads, max(1, len(table))), "reading", for_validation=True),
         Term("streams", _one_stream(demand, large, knobs.slice_rows) * opened, "reading", for_validation=True),
         Term("windows", int(held * window * demand.window_row_bytes), "windows", for_validation=True),
@@ -163,15 +179,8 @@ def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) 
     fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
     if not demand.has_text or demand.stream_bytes is None:
         return np.zeros(len(demand.table), bool)
-    least = _peaks(demand) * _least_share(demand)
+    least = demand.read_bytes * _least_share(demand)
     return np.asarray((least > most_bytes) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
-
-
-def _peaks(demand: Demand) -> NDArray[np.float64]:
-    """The most that a read of each chunk takes, of all columns that are read; shape (chunks,)."""
-    table = demand.table
-    peaks: NDArray[np.float64] = table.read_peak_bytes * demand.column_share + table.rows * demand.converted_row_bytes
-    return peaks
 
 
 def _least_share(demand: Demand) -> float:
@@ -179,15 +188,32 @@ def _least_share(demand: Demand) -> float:
     return demand.largest_column_share / demand.column_share if demand.column_share else 1.0
 
 
+def _order_bytes(demand: Demand, knobs: Knobs, held: int) -> int:
+    """The order of an epoch, that of each window in memory and of the next one, and the tasks that read a window."""
+    table, share = demand.table, min(1.0, knobs.window_rows / max(1, demand.table.total_rows))
+    uneven = 1.1 if knobs.shuffle else 2.0  # in file order small chunks may stand together
+    pieces = min(len(table), math.ceil(uneven * share * len(table)) + 1)
+    tasks = most_tasks(pieces, int(share * demand.decoded_bytes), knobs.threads)
+    return len(table) * _CHUNK_BYTES + pieces * (_PIECE_BYTES * (held + 1) + _RUN_BYTES) + tasks * _TASK_BYTES
+
+
 def _one_read(demand: Demand, large: NDArray[np.bool_], knobs: Knobs) -> tuple[int, float]:
-    """Bytes of one read of a chunk that enters a window as a whole, and the share of the columns that it reads. large: the
-    chunks that do not."""
+    """Bytes of one read of a chunk that enters a window as a whole, or of several small ones, and the share of the columns that
+    it reads. large: the chunks that do not."""
+    table = demand.table
     in_slices = sliced(demand, knobs.window_rows, knobs.read_bytes, shuffle=knobs.shuffle)
     whole = ~large & ~in_slices
-    peak = float(np.max(_peaks(demand), where=whole, initial=0))
+    peak = float(np.max(demand.read_bytes, where=whole, initial=0))
+    positions = _POSITION_BYTES * int(np.max(table.rows, where=whole, initial=0))
+    if demand.reads_together:
+        small = whole & (table.read_peak_bytes <= TOGETHER_BYTES) & (table.rows <= TOGETHER_ROWS)
+        if np.count_nonzero(small) > 1:
+            rows = min(TOGETHER_ROWS, int(np.sum(table.rows, where=small)))
+            declared = min(TOGETHER_BYTES, int(np.sum(table.read_peak_bytes, where=small)))
+            peak = max(peak, declared * demand.column_share + rows * demand.converted_row_bytes)
+            positions = max(positions, _TOGETHER_POSITION_BYTES * rows)
     share = min(1.0, max(_least_share(demand), knobs.read_bytes / peak if peak else 1.0))
-    read = int(peak * share) + _POSITION_BYTES * int(np.max(demand.table.rows, where=whole, initial=0))
-    return max(read, _one_stream(demand, in_slices, knobs.slice_rows)), share
+    return max(int(peak * share) + positions, _one_stream(demand, in_slices, knobs.slice_rows)), share
 
 
 def _one_stream(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> int:

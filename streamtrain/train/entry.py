@@ -11,6 +11,7 @@ from typing import Any
 
 from streamtrain.learn.family import learner_to_record
 from streamtrain.load import connected, threads_of
+from streamtrain.memory.monitor import within
 from streamtrain.options import default, given
 from streamtrain.plan import Plan
 from streamtrain.train.fit import FitResult, run_fit
@@ -244,4 +245,6 @@ def make_plan(
         threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
-    return Job.open(data, Settings.of(settings), asks=True).plan
+    checked = Settings.of(settings)
+    with within(checked.memory, stops=checked.on_overrun == "raise"):
+        return Job.open(data, checked, asks=True).plan

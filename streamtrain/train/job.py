@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from streamtrain.columns.target import Target
-from streamtrain.errors import UsageError, near_names, without_secrets
+from streamtrain.errors import UsageError, data_name, near_names
 from streamtrain.learn.family import Recipe
 from streamtrain.learn.learner import target_scale
 from streamtrain.learn.own_code import state_bytes_of
@@ -82,8 +81,7 @@ class Job:
         source = _open(data, settings, prior)
         ledger = None
         if settings.on_error == "skip":
-            name = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
-            ledger = Ledger(name, source.table.total_rows, settings.max_skipped)
+            ledger = Ledger(data_name(data), source.table.total_rows, settings.max_skipped)
         job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=prior is not None)
         if prior is not None and prior.goes_on:
             if ledger is not None and prior.ledger is not None:

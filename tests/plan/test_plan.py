@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.errors import BudgetRefused, UsageError
 from streamtrain.memory.sizes import format_bytes, parse_bytes
@@ -20,7 +21,7 @@ from streamtrain.plan.plan import Plan, default_batch_size, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.reader import ChunkTable
 
-quick = settings(deadline=None, max_examples=60)
+quick = examples(60)
 
 MB = 10**6
 
