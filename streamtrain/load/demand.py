@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.memory.process import release_freed_memory, resident_bytes
@@ -42,8 +43,9 @@ def demand_of(
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
         is_remote=is_remote(reader),
+        stream_bytes=None if streams is None else cache(lambda i, rows: streams.stream_peak_bytes(table[i], rows)),
+        has_text=any(not has_width(column.type) for column in layout.columns),
         reads_together=isinstance(reader, ReadsTogether),
-        stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )
 
 

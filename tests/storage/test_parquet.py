@@ -420,8 +420,8 @@ def test_text_that_is_in_a_dictionary_first_and_delta_encoded_then(tmp_path: Pat
     decoded = reader._decoded
 
     def late(name: str, group: str, columns: list[str], rows: int, mode: Any) -> Any:
-        for i, batch in enumerate(decoded(name, group, columns, rows, mode._replace(text_as_codes=False))):
-            if i == 2 and mode.text_as_codes:
+        for i, batch in enumerate(decoded(name, group, columns, rows, mode._replace(plain=frozenset("s")))):
+            if i == 2 and not mode.plain:
                 raise OSError("Not yet implemented: DecodeArrow")
             yield batch
 

@@ -31,11 +31,11 @@ _LOOKED_AT_BYTES = 16 << 20  # in larger files on a server the length of the foo
 class Mode(NamedTuple):
     """How a file is opened.
 
-    buffer_size: bytes read ahead for each column; 0 for none. text_as_codes: whether text is read as dictionaries.
+    buffer_size: bytes read ahead for each column; 0 for none. plain: the columns whose text is not read as dictionaries.
     """
 
     buffer_size: int
-    text_as_codes: bool = True
+    plain: frozenset[str] = frozenset()
 
 
 class Footer(NamedTuple):
@@ -164,7 +164,7 @@ class Handles:
         return pq.ParquetFile(
             self._store.open(name, self._stats[name]),
             metadata=footer,
-            read_dictionary=[f.name for f in schema if is_text(f.type)] if mode.text_as_codes else None,
+            read_dictionary=[f.name for f in schema if is_text(f.type) and f.name not in mode.plain],
             buffer_size=mode.buffer_size,
             # Reads all columns of a row group in one request. But it uses threads of pyarrow, and the main thread could not
             # be interrupted with Ctrl-C while it waits for them.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ from streamtrain.storage.parquet.footer import (
 from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode
 from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
 from streamtrain.storage.parquet.tail import parsed_bytes
+from streamtrain.storage.parquet.text_pages import look
+from streamtrain.storage.parquet.text_sizes import has_text
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
@@ -91,8 +94,22 @@ class ParquetReader(FileBacked):
         self._sizes = Sizes.of(
             self.schema, self._rows, np.frombuffer(stored, np.int64), footer.num_columns, page, buffer_bytes
         )
+        self._long: frozenset[str] = frozenset()  # the columns whose text is long: see `LongText`
+        if self._sizes.is_long.any():
+            self._look_at_text()
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
+
+    def _look_at_text(self) -> None:
+        """Find out how long text is stored."""
+        text_bytes, is_long = self._sizes.text_bytes, self._sizes.is_long
+        most_first = [i for i in np.argsort(-text_bytes, kind="stable").tolist() if is_long[i]]
+        groups = (
+            (self._files[self._file_of[i]], int(i - self._first[self._file_of[i]]), int(text_bytes[i]))
+            for i in most_first
+        )
+        text = look(self._store, groups, [field.name for field in self._file_schema if has_text(field.type)])
+        self._long, self._sizes = frozenset(text.columns), replace(self._sizes, text_pages=text.most())
 
     def _open_footer(self, name: str) -> tuple[Footer, Page]:
         """The footer of a file, and the size of its first page."""
@@ -202,14 +219,14 @@ class ParquetReader(FileBacked):
         """Batches of the stored columns, with text as dictionaries."""
         read_rows = 0
         try:
-            for batch in self._decoded(name, groups, columns, rows, Mode(buffer_size)):
+            for batch in self._decoded(name, groups, columns, rows, Mode(buffer_size, self._long)):
                 read_rows += batch.num_rows
                 yield _coded(batch)
         except OSError as error:
             if "not yet implemented" not in str(error).lower():
                 raise
             # pyarrow cannot read text in a delta encoding as dictionaries: continue with plain text
-            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, text_as_codes=False))
+            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, self._stored_names))
             yield from map(_coded, _after(read_rows, plain))
 
     def _decoded(
