@@ -89,7 +89,9 @@ def _describe(folder: Path) -> dict[str, Any]:
         raise RunError(f"{folder}: is not a run folder but contains runs: name one of them, as in {names}")
     facts = found[0]
     if facts["problem"]:
-        raise RunError(f"{folder}: {facts['problem']}")
+        raise RunError(
+            facts["problem"] if facts["problem"].startswith(str(folder)) else f"{folder}: {facts['problem']}"
+        )
     header = newest_header(folder / CHECKPOINTS) or {}
     told: dict[str, Any] = read_report(folder).content if facts["state"] == "finished" else _of_header(header)
     model = StoredFields(folder / CHECKPOINTS, header["model"]) if header else _model(folder)
