@@ -161,7 +161,8 @@ def seal_checkpoint(folder: Path, header: Json, arrays: dict[str, Any]) -> None:
 
 WRONG: list[tuple[str, Json]] = [
     ("text", "x"), ("half a character", "\ud800"), ("a terminal", "\x1b[2J"), ("null", None), ("true", True),
-    ("a list", [1, [2]]), ("an object", {"a": 1}), ("-1", -1), ("1.5", 1.5), ("10^30", 10**30), ("4,000 digits", 10**4000), ("NaN", float("nan")),
+    ("a list", [1, [2]]), ("an object", {"a": 1}), ("-1", -1), ("1.5", 1.5), ("10^30", 10**30),
+    ("4,000 digits", 10**4000), ("NaN", float("nan")),
     ("infinity", float("inf")), ("a long list", [0] * 100_000), ("a deep list", "DEEP"), ("an empty list", []),
 ]  # fmt: skip
 ANY_NUMBER = {
