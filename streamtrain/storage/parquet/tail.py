@@ -1,7 +1,7 @@
 """What the last bytes of a Parquet file tell before its footer is parsed: how much memory parsing takes.
 
 A footer is parsed as a whole. It takes 2 to 25 times its length, by what is in it: so its beginning is looked at, which
-declares the columns and the number of row groups. bench/footers.py measures the constants.
+declares the columns and the number of row groups. tests/storage/test_parquet_tail.py measures it.
 """
 
 from __future__ import annotations
