@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from make import WAIT
 
 from streamtrain.kernels import COMPILED
 
