@@ -11,19 +11,18 @@ import numpy as np
 from streamtrain.batch import Batch
 from streamtrain.columns.choose import choose_features
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.role import Column, Unknown
+from streamtrain.columns.role import Unknown
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
-    ChangedError,
-    CorruptError,
     NotFoundError,
-    SchemaError,
     UsageError,
     data_name,
 )
 from streamtrain.load.demand import column_shares, demand_of
+from streamtrain.load.digests import Digests
+from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
@@ -35,12 +34,9 @@ from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import pick
-from streamtrain.storage.checked import first_rows
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.storage.reader import ChunkTable, Reader
 
 __all__ = ["Source"]
-
-_SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +53,10 @@ class Source:
         The columns, and the position of each in a row of a window.
     is_surveyed
         Whether the values of the target were read.
+    digests
+        What was read from this source, to compare with what is read again. None if nothing is read twice.
+    least_baseline_bytes
+        The least that a plan assumes for the process: what the plan before the pass over the target assumed.
 
     Examples
     --------
@@ -69,6 +69,8 @@ class Source:
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
+    digests: Digests | None = None
+    least_baseline_bytes: int = 0
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -134,7 +136,7 @@ class Source:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
         columns = choose_features(schema, **settings)
-        return cls(reader, table, Layout.of(schema, columns, chosen_target, weight, crosses))
+        return cls(reader, table, Layout.of(schema, columns, chosen_target, weight, crosses)).with_digests()
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
@@ -179,15 +181,23 @@ class Source:
                 raise UsageError(f"--target {target.name}: the old run has target {earlier.name}: give the same")
             options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
             parts = {name: None if earlier is None else earlier.part(name) for name in target.names}
+            options["digests"] = found = np.zeros(len(self.table), np.uint64)
             target = Target.of(
                 [survey(self.reader, self.table, n, earlier=part, **options) for n, part in parts.items()]
             )
+            if self.digests is not None:
+                self.digests.check_targets(found)
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def with_layout(self, layout: Layout) -> Source:
         """The same source with another layout."""
-        return replace(self, layout=layout)
+        source, same = replace(self, layout=layout), self.digests is None or layout.read == self.layout.read
+        return source if same else source.with_digests()
+
+    def with_digests(self) -> Source:
+        """The same source, of which nothing was read so far, and whose digests are noted."""
+        return replace(self, digests=Digests(self.table))
 
     def with_roles(self, ledger: Ledger | None = None) -> Source:
         """The same source with the roles that depend on values: strings that read like sentences become text. Reads the
@@ -204,29 +214,8 @@ class Source:
         columns = {column.name: column for column in self.layout.columns if column.becomes.unknown(column) == unknown}
         if not columns:
             return self
-        for number, chunk in enumerate(self.table):
-            if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
-                continue
-            try:
-                told = self._told_by(chunk, columns)
-            except (CorruptError, SchemaError) as error:
-                if ledger is None or isinstance(error, ChangedError):
-                    raise
-                ledger.skip_chunk(number, chunk.key, chunk.rows, error)
-            else:
-                return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
-        raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
-
-    def _told_by(self, chunk: Chunk, columns: Mapping[str, Column]) -> dict[str, Column]:
-        """The columns by name, completed from the first rows of a chunk."""
-        names, told = list(columns), {}
-        together = chunk.decoded_bytes <= _SAMPLE_BYTES or getattr(self.reader, "row_oriented", False)
-        at_once = len(names) if together else 1
-        for start in range(0, len(names), at_once):
-            rows = first_rows(self.reader, chunk, names[start : start + at_once], _SAMPLE_ROWS)
-            for name, values in zip(rows.schema.names, rows.columns, strict=True):
-                told[name] = columns[name].becomes.first_rows(columns[name], values)
-        return told
+        told = told_by_first_rows(self.reader, self.table, columns, ledger)
+        return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
     @property
     def row_bytes(self) -> float:
@@ -263,9 +252,11 @@ class Source:
         UsageError
             For a size below 1; SizeError for a memory that does not parse.
         """
+        terms = terms if self.digests is None else [*terms, self.digests.term]
         demand = demand_of(
-            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes
-        )
+            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
+            least_baseline_bytes=self.least_baseline_bytes,
+        )  # fmt: skip
         return solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,

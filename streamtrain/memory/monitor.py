@@ -27,7 +27,7 @@ from streamtrain.memory.limits import DATA_LIMIT, STACK_BYTES, is_shortage
 from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_now
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
 
-__all__ = ["Monitor", "budget_of", "opening", "require_room", "within"]
+__all__ = ["Monitor", "budget_of", "opening", "planning", "require_room", "within"]
 
 _SAMPLE_SECONDS = 0.01
 _NEAR_SHARE = 0.98  # of the budget: above it there is one read at a time
@@ -124,7 +124,7 @@ class Monitor:
     def __enter__(self) -> Self:
         outer = _current.get()
         self._outer = None if outer is None or outer._done.is_set() else outer
-        if self._outer is not None and self._planned is not None:
+        if self._outer is not None and self._planned is not None and self.budget_bytes <= self._outer.budget_bytes:
             self._outer.check()  # what it was opened with may not have fitted
         self._thread.start()
         if self._outer is None:
@@ -238,6 +238,21 @@ def opening(name: str) -> Iterator[None]:
         if monitor is None or isinstance(error, BudgetError) or not is_shortage(error):
             raise
         raise monitor.shortage(error, name) from error
+
+
+@contextmanager
+def planning() -> Iterator[None]:
+    """Lift the limit of the system while plans are tried: models of many sizes are made for them, whose arrays are mapped but
+    never touched, and it would count them."""
+    monitor = _current.get()
+    if monitor is None:
+        yield
+        return
+    DATA_LIMIT.release(monitor)
+    try:
+        yield
+    finally:
+        monitor._hold()
 
 
 def require_room(more_bytes: int, name: str, later_bytes: int = 0) -> None:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.kernels.functions import log
 from streamtrain.metrics import histogram
 from streamtrain.metrics.blocks import Blocks, Doubles, Floats, ratio, total
 from streamtrain.metrics.histogram import BINS, EPS, GROUPS
+from streamtrain.state import require_sound
 
 __all__ = ["Classification"]
 
@@ -67,7 +69,7 @@ class Classification(Blocks):
             likelihood, counts = histogram.counted(weights, *values)
             return np.concatenate([[likelihood], counts.ravel()])
         targets, own, best, highest = values
-        likelihood = total(np.log(np.clip(own, np.float32(EPS), np.float32(1 - EPS))), weights)
+        likelihood = total(log(np.clip(own, np.float32(EPS), np.float32(1 - EPS))), weights)
         hit = targets == best
         hits = hit.astype(np.float64) if weights is None else hit * weights.astype(np.float64)
         return np.concatenate([
@@ -85,6 +87,12 @@ class Classification(Blocks):
             return histogram.votes(self._histogram(totals))
         votes: Doubles = totals[1:-GROUPS].reshape(3, self.classes)
         return votes
+
+    def _require_possible(self, totals: NDArray[Any], pending: NDArray[Any]) -> None:
+        counts, classes = (totals[1:], pending[:1]) if self.classes == 2 else (totals[1:-GROUPS], pending[[0, 2]])
+        require_sound({"totals": counts}, {"totals": 0})
+        if ((classes < 0) | (classes >= self.classes) | (classes % 1 != 0)).any():
+            raise ValueError(f"the state's pending rows have a class that is none of {self.classes:,}")
 
     def result(self) -> dict[str, float | None]:
         """Return loss, accuracy, calibration_error and, for two classes, auc and average_precision.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +13,9 @@ from streamtrain.errors import CorruptError, DataError, SchemaError, Streamtrain
 from streamtrain.kernels.crash import reading
 from streamtrain.memory.limits import is_shortage
 from streamtrain.storage.arrow import as_batches
-from streamtrain.storage.reader import Chunk, Reader
+from streamtrain.storage.reader import Chunk, Reader, ReadsTogether
 
-__all__ = ["checked_batches", "first_rows", "naming", "open_stream", "read_columns"]
+__all__ = ["checked_batches", "first_rows", "naming", "open_stream", "read_columns", "read_together"]
 
 _END = object()  # not None, which a faulty reader may return
 
@@ -40,10 +41,15 @@ def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterat
 
     Raises CorruptError if the number of rows is not as declared, SchemaError if the columns are not as requested.
     """
-    rows = 0
     with naming(chunk):
         data = reader.read(chunk, columns)
-    for batch in checked_batches(data, chunk, columns):
+    yield from _counted(checked_batches(data, chunk, columns), chunk)
+
+
+def _counted(batches: Iterator[pa.RecordBatch], chunk: Chunk) -> Iterator[pa.RecordBatch]:
+    """The batches. Raises CorruptError if they do not have the declared rows."""
+    rows = 0
+    for batch in batches:
         rows += batch.num_rows
         if rows <= chunk.rows:
             yield batch
@@ -51,6 +57,16 @@ def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterat
         raise CorruptError(
             f"{chunk.key}: {rows:,} rows were read, but {chunk.rows:,} were declared: the data has changed"
         )
+
+
+def read_together(reader: ReadsTogether, chunks: Sequence[Chunk], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The requested columns of several chunks, read in one call, in batches: the rows of the first chunk first. Raises as
+    `read_columns` does, but cannot tell which chunk is to blame."""
+    first = chunks[0]
+    every = replace(first, key=f"{first.key} to {chunks[-1].key}", rows=sum(chunk.rows for chunk in chunks))
+    with naming(every):
+        data = reader.read_together(chunks, columns)
+    yield from _counted(checked_batches(data, every, columns), every)
 
 
 def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
@@ -105,10 +121,17 @@ def _require_valid(batch: pa.RecordBatch, chunk: Chunk) -> None:
         raise CorruptError(f"{chunk.key}: contains invalid values: {error}") from None
 
 
-def first_rows(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> pa.RecordBatch:
-    """The first rows of a chunk that is not empty, at most ``rows`` of them."""
-    slices = open_stream(reader, chunk, columns, rows)
-    try:
-        return next(batch for batch in slices if batch.num_rows).slice(0, rows)
-    except StopIteration:
-        raise CorruptError(f"{chunk.key}: no rows were read, but {chunk.rows:,} were declared") from None
+def first_rows(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int, most_bytes: int) -> pa.Table:
+    """The first rows of a chunk that is not empty: at most ``rows``, and no more once they take ``most_bytes``."""
+    row_bytes = max(1, chunk.decoded_bytes // chunk.rows)
+    slices = open_stream(reader, chunk, columns, max(1, min(rows, most_bytes // (4 * row_bytes))))
+    batches: list[pa.RecordBatch] = []
+    left, nbytes = rows, 0
+    for batch in slices:
+        batches.append(batch.slice(0, left))
+        left, nbytes = left - batches[-1].num_rows, nbytes + batch.nbytes
+        if left == 0 or nbytes >= most_bytes:
+            break
+    if left == rows:
+        raise CorruptError(f"{chunk.key}: no rows were read, but {chunk.rows:,} were declared")
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()

@@ -62,7 +62,7 @@ def evaluate(
     """
     require_settings(memory, threads, missing_chunks)
     with within(memory):
-        model = run if isinstance(run, Model) else load_model(run, learner=learner)
+        model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
         source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
         plan = plan_for_process(source, model, memory, threads)
         plan.require_fits()
