@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.differences import Shift, difference
 from streamtrain.columns.numbers import PER_SECOND, unpacked
 from streamtrain.errors import ColumnError
+from streamtrain.kernels.functions import circle
 from streamtrain.storage.arrow import value_type
 
 __all__ = ["is_time", "time_offset_of", "time_parts", "to_time_numbers", "zone_named"]
@@ -117,14 +118,13 @@ def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataTy
             within += _zone_offsets(numbers // a_second, kind.tz) * a_second
             over = within // a_day
             days, within = days + over, within - over * a_day
-        angles = (within * (2 * np.pi / a_day)).astype(np.float32)
         at = parts.index("hour_sin")
-        rows[:, at], rows[:, at + 1] = np.sin(angles), np.cos(angles)
+        rows[:, at], rows[:, at + 1] = circle(within / a_day)
     if "month_sin" in parts:
         codes, circles = _calendar()
         day_codes = codes.take(days % _CYCLE_DAYS)
-        for part, circle in enumerate(circles, len(parts) - len(circles)):
-            rows[:, part] = circle.take(day_codes)
+        for part, values in enumerate(circles, len(parts) - len(circles)):
+            rows[:, part] = values.take(day_codes)
 
 
 def _numbers(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
@@ -154,9 +154,9 @@ def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     days_of_year = [np.arange(365, dtype=np.int16), np.arange(365, 731, dtype=np.int16)]
     codes = np.concatenate([days_of_year[calendar.isleap(year)] for year in range(1970, 2370)]) * np.int16(7)
     codes += (np.arange(3, _CYCLE_DAYS + 3) % 7).astype(np.int16)  # 1970 began on a Thursday
-    months = np.repeat(np.concatenate([common, leap]), 7) * (2 * np.pi)
-    weekdays = np.arange(len(months)) % 7 * (2 * np.pi / 7)
-    return codes, np.stack([f(x) for x in (weekdays, months) for f in (np.sin, np.cos)]).astype(np.float32)
+    months = np.repeat(np.concatenate([common, leap]), 7)
+    weekdays = np.arange(len(months)) % 7 / 7
+    return codes, np.stack([*circle(weekdays), *circle(months)]).astype(np.float32)
 
 
 def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | int:

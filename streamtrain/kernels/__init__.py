@@ -1,8 +1,9 @@
 """The loops that touch every number of every row: compiled at installation, in numpy where there was no C compiler.
 
-`COMPILED` tells which. The order of rows, moves, `sums`, `affine`, hashes and slots have the same bits either way. The fused
-step of `fused_linear.LinearStep` adds up in another order than numpy's BLAS does, so its results differ in the last bits, as
-those of two versions of BLAS do. Arrays must be C-contiguous. Nothing is checked here: callers own their arrays.
+`COMPILED` tells which. All have the same bits either way, but for the many steps at once of `fused_linear.LinearStep`, which
+numpy does not have: step by step, their results differ in the last bits. Nothing calls BLAS, the mathematical library or
+those of numpy's functions whose last bits depend on the processor. Arrays must be C-contiguous. Nothing is checked here:
+callers own their arrays.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.kernels.compiled import COMPILED, address, library, number, using, warn_unless_compiled
+from streamtrain.kernels.compiled import COMPILED, PRODUCT_ROWS, address, library, using, warn_unless_compiled
+from streamtrain.kernels.functions import log
+from streamtrain.kernels.products import one_by_one
 
 __all__ = [
     "COMPILED",
@@ -224,15 +227,9 @@ def few_sums(rows: Floats, centre: Floats) -> Floats:
         return total
     with np.errstate(over="ignore", invalid="ignore"):
         about = rows - centre
-        total[0] = _one_by_one(about)
+        total[0] = one_by_one(about)
         np.multiply(about, about, out=about)
-        total[1] = _one_by_one(about)
-    return total
-
-
-def _one_by_one(rows: Floats) -> Floats:
-    """The sum of the rows, added one after the other; numpy's `add.reduce` would add a single column in pairs."""
-    total: Floats = np.add.accumulate(rows)[-1] if rows.shape[1] == 1 else np.add.reduce(rows)
+        total[1] = one_by_one(about)
     return total
 
 
@@ -269,20 +266,30 @@ def binary_scores(
     """
     bins = counts.shape[1]
     if (compiled := library()) is not None:
-        products = np.empty(len(scores) // number("PRODUCT_ROWS") + 1)
+        products = np.empty(len(scores) // PRODUCT_ROWS + 1)
         compiled.st_binary_scores(
             address(targets), address(scores), len(scores), least, shift, first_bin, bins, address(counts),
             address(products),
         )  # fmt: skip
-        likelihood = 0.0
-        for logarithm in map(math.log, products.tolist()):  # one after the other, as `sum` no longer adds
-            likelihood += logarithm
-        return likelihood
+        return _one_by_one(log(products))
     score = np.clip(scores, np.float32(least), np.float32(1 - least))
     other = 1 - score
-    likelihood = float(np.add.reduce(np.log(np.where(targets > 0, score, other)), dtype=np.float64))
+    likelihood = _one_by_one(log(_products(np.where(targets > 0, score, other).astype(np.float64))))
     # The bits of positive floats are in the order of the floats, and the upper bits tell the logarithm.
     cells = (np.divide(score, other, out=other).view(np.int32) >> shift) - first_bin
     cells = np.clip(cells, 0, bins - 1) + (targets > 0) * bins
     counts += np.bincount(cells, minlength=2 * bins).reshape(2, bins)
     return likelihood
+
+
+def _products(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The products of 32 numbers each, and of the rest, 1 if there is none."""
+    blocks = np.ones((len(numbers) // PRODUCT_ROWS + 1, PRODUCT_ROWS))
+    blocks.ravel()[: len(numbers)] = numbers
+    product: NDArray[np.float64] = np.multiply.accumulate(blocks, axis=1)[:, -1]
+    return product
+
+
+def _one_by_one(numbers: NDArray[np.float64]) -> float:
+    """The sum of the numbers, added one after the other."""
+    return float(np.add.accumulate(numbers)[-1])

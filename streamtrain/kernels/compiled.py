@@ -15,8 +15,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 __all__ = [
-    "BUCKET", "COMPILED", "FOLDER", "HASH_STEP", "IN_WORD", "LANES", "PAD", "BatchRows", "LinearModel", "SparseRows",
-    "StreamNumbers", "WeightUpdate", "address", "library", "number", "open_library", "using", "warn_unless_compiled",
+    "BUCKET", "COMPILED", "FOLDER", "HASH_STEP", "IN_WORD", "LANES", "PAD", "PRODUCT_ROWS", "BatchRows", "LinearModel",
+    "SparseRows", "StreamNumbers", "WeightUpdate", "address", "library", "number", "open_library", "using",
+    "warn_unless_compiled",
 ]  # fmt: skip
 
 # Constants that the numpy versions of the kernels need too; a library with other values is not used.
@@ -25,6 +26,7 @@ HASH_STEP = 0x9E3779B9  # added between the words of a hash
 IN_WORD = 1  # added to the symbol of a code point that is part of a word
 LANES = 8  # numbers in a vector, and so the longest n-gram
 PAD = 2 * ord(" ")  # the symbol before and after a run of characters
+PRODUCT_ROWS = 32  # probabilities that are multiplied before a logarithm is taken
 
 FOLDER = Path(__file__).parent
 _REMEDY = "install a C compiler (or `pip install ziglang`), then run: python -m streamtrain.kernels.build"
@@ -48,6 +50,13 @@ _FUNCTIONS = {
     "st_affine": ("piipp", ""),
     "st_binary_scores": ("ppifiiipp", ""),
     "st_linear_run": ("ppippp", "i"),
+    "st_function": ("ipip", ""),
+    "st_sigmoid": ("pi", ""),
+    "st_softmax": ("piip", "i"),
+    "st_margins": ("piipip", ""),
+    "st_gradients": ("piipip", ""),
+    "st_reach": ("piipp", ""),
+    "st_squares": ("pi", "d"),
     "st_hash_bytes": ("ppiup", ""),
     "st_floats": ("pipiip", ""),
     "st_take": ("pppiiup", ""),
@@ -110,7 +119,7 @@ _STRUCTS = {
     "linear": LinearModel, "batch": BatchRows, "sparse": SparseRows, "update": WeightUpdate, "stream": StreamNumbers,
 }  # fmt: skip
 _SHARED = {
-    "BUCKET": BUCKET, "HASH_STEP": HASH_STEP, "IN_WORD": IN_WORD, "LANES": LANES, "PAD": PAD,
+    "BUCKET": BUCKET, "HASH_STEP": HASH_STEP, "IN_WORD": IN_WORD, "LANES": LANES, "PAD": PAD, "PRODUCT_ROWS": PRODUCT_ROWS,
     **{f"sizeof {name}": ctypes.sizeof(struct) for name, struct in _STRUCTS.items()},
     **{f"{name}.{f[0]}": getattr(struct, f[0]).offset for name, struct in _STRUCTS.items() for f in struct._fields_},
 }  # fmt: skip

@@ -37,26 +37,6 @@ static inline void prepare_row(const float *row, float *prepared, int64_t width,
     *by_v = b;
 }
 
-/* 1 / (1 + exp(-x)) in each lane. With y = k ln 2 + r, exp(y) is 2^k times a polynomial of degree 6 in r (relative error
- * below 3e-7). Adding 1.5 * 2^23 to a number leaves its integer part in the low bits of the sum. NaN stays NaN. */
-static inline lanes sigmoid(lanes x)
-{
-    const lanes most = (lanes){0} + 80, round = (lanes){0} + 12582912.0f;
-    const lane_bits high = x > most, low = x < -most;
-    lane_bits held = ((lane_bits)x & ~high & ~low) | ((lane_bits)most & high) | ((lane_bits)-most & low);
-    const lanes y = -(lanes)held;
-    const lanes sum = y * 1.44269504f + round, k = sum - round;
-    const lanes r = (y - k * 0.693359375f) + k * 2.12194440e-4f;
-    lanes e = r * 1.3888889e-3f + 8.3333333e-3f;
-    e = e * r + 4.1666667e-2f;
-    e = e * r + 1.6666667e-1f;
-    e = e * r + 0.5f;
-    e = e * r + 1;
-    e = e * r + 1;
-    const lane_bits power = ((lane_bits)sum - (lane_bits)round + 127) << 23;
-    return 1 / (1 + e * (lanes)power);
-}
-
 /* The columns that a batch touches, each of them once. They are copied out of the table, so that they stand side by side
  * while the batch is learned, and copied back afterwards. In between, the STEPS of such a column in the table hold
  * -1 - its position among the copies. */

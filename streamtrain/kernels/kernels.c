@@ -8,26 +8,6 @@
 #include <cpuid.h>
 #endif
 
-/* Transpose a tile of 8 x 8 numbers, in three rounds: each swaps parts of 1, 2 or 4 numbers between pairs of rows. */
-static inline void transpose(lanes *t)
-{
-    lanes u[LANES];
-    for (int k = 0; k < LANES; k += 2) {
-        u[k] = __builtin_shufflevector(t[k], t[k + 1], 0, 8, 2, 10, 4, 12, 6, 14);
-        u[k + 1] = __builtin_shufflevector(t[k], t[k + 1], 1, 9, 3, 11, 5, 13, 7, 15);
-    }
-    for (int k = 0; k < LANES; k += 4)
-        for (int i = k; i < k + 2; i++) {
-            t[i] = __builtin_shufflevector(u[i], u[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-            t[i + 2] = __builtin_shufflevector(u[i], u[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-        }
-    for (int i = 0; i < 4; i++) {
-        const lanes low = t[i], high = t[i + 4];
-        t[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 8, 9, 10, 11);
-        t[i + 4] = __builtin_shufflevector(low, high, 4, 5, 6, 7, 12, 13, 14, 15);
-    }
-}
-
 /* Move one half, modulo size, by a hash of the other half and a key. */
 static inline void feistel_round(uint32_t *restrict half, const uint32_t *restrict other, int64_t count, uint32_t size,
                                  uint32_t key)
@@ -287,7 +267,8 @@ int st_has_avx2(void)
 const struct number st_numbers[] = {
     CONSTANT(BLOCK), CONSTANT(LANES), CONSTANT(PRODUCT_ROWS), CONSTANT(BUCKET), CONSTANT(HASH_STEP), CONSTANT(IN_WORD),
     CONSTANT(PAD), CONSTANT(LEAST_CELLS), CONSTANT(NAME_BYTES), CONSTANT(INT32), CONSTANT(INT64), CONSTANT(FLOAT32),
-    CONSTANT(FLOAT64), CONSTANT(WEIGHT), CONSTANT(AVERAGE), CONSTANT(SQUARES), CONSTANT(STEPS), CONSTANT(FIELDS),
+    CONSTANT(FLOAT64), CONSTANT(EXP), CONSTANT(EXPM1), CONSTANT(LOG), CONSTANT(LOG1P), CONSTANT(SINE),
+    CONSTANT(COSINE), CONSTANT(WEIGHT), CONSTANT(AVERAGE), CONSTANT(SQUARES), CONSTANT(STEPS), CONSTANT(FIELDS),
     FIELD(linear, width), FIELD(linear, logistic), FIELD(linear, centre), FIELD(linear, shift), FIELD(linear, scale),
     FIELD(linear, scoring), FIELD(linear, learning), FIELD(linear, scratch), FIELD(linear, gradient),
     FIELD(linear, sums), FIELD(linear, squared),

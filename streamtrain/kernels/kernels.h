@@ -27,6 +27,7 @@
 #define NAME_BYTES 512        /* of the name of a read, with the 0 at its end */
 
 enum number_kind { INT32, INT64, FLOAT32, FLOAT64 };        /* what st_floats reads */
+enum function { EXP, EXPM1, LOG, LOG1P, SINE, COSINE };      /* what st_function computes */
 enum column_state { WEIGHT, AVERAGE, SQUARES, STEPS, FIELDS }; /* what a learner keeps for each sparse column */
 
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
@@ -93,6 +94,52 @@ static inline void store(float *to, lanes x)
     memcpy(to, &x, sizeof x);
 }
 
+/* Transpose a tile of 8 x 8 numbers, in three rounds: each swaps parts of 1, 2 or 4 numbers between pairs of rows. */
+static inline void transpose(lanes *t)
+{
+    lanes u[LANES];
+    for (int k = 0; k < LANES; k += 2) {
+        u[k] = __builtin_shufflevector(t[k], t[k + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        u[k + 1] = __builtin_shufflevector(t[k], t[k + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+    for (int k = 0; k < LANES; k += 4)
+        for (int i = k; i < k + 2; i++) {
+            t[i] = __builtin_shufflevector(u[i], u[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            t[i + 2] = __builtin_shufflevector(u[i], u[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; i++) {
+        const lanes low = t[i], high = t[i + 4];
+        t[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 8, 9, 10, 11);
+        t[i + 4] = __builtin_shufflevector(low, high, 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
+/* exp(y) for y from -87 to 80: with y = k ln 2 + r it is 2^k times a polynomial of degree 6 in r (relative error below 3e-7).
+ * Adding 1.5 * 2^23 to a number leaves its integer part in the low bits of the sum. */
+static inline lanes power_of_e(lanes y)
+{
+    const lanes round = (lanes){0} + 12582912.0f;
+    const lanes sum = y * 1.44269504f + round, k = sum - round;
+    const lanes r = (y - k * 0.693359375f) + k * 2.12194440e-4f;
+    lanes e = r * 1.3888889e-3f + 8.3333333e-3f;
+    e = e * r + 4.1666667e-2f;
+    e = e * r + 1.6666667e-1f;
+    e = e * r + 0.5f;
+    e = e * r + 1;
+    e = e * r + 1;
+    const lane_bits power = ((lane_bits)sum - (lane_bits)round + 127) << 23;
+    return e * (lanes)power;
+}
+
+/* 1 / (1 + exp(-x)) in each lane. NaN stays NaN. */
+static inline lanes sigmoid(lanes x)
+{
+    const lanes most = (lanes){0} + 80;
+    const lane_bits high = x > most, low = x < -most;
+    const lane_bits held = ((lane_bits)x & ~high & ~low) | ((lane_bits)most & high) | ((lane_bits)-most & low);
+    return 1 / (1 + power_of_e(-(lanes)held));
+}
+
 /* lowbias32 (Wellons 2018): a bijection of 32 bits. */
 static inline uint32_t mixed(uint32_t x)
 {
@@ -134,6 +181,17 @@ __attribute__((visibility("hidden"))) void add_products(const float *rows, int64
 /* fused_linear.c */
 int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t size, const struct sparse *sparse,
                       const struct update *update, struct stream *stream);
+
+/* functions.c */
+void st_function(int64_t function, const double *numbers, int64_t count, double *values);
+void st_sigmoid(float *numbers, int64_t count);
+int64_t st_softmax(float *margins, int64_t count, int64_t classes, const int32_t *targets);
+
+/* products.c */
+void st_margins(const float *rows, int64_t count, int64_t width, const float *weights, int64_t outputs, float *margins);
+void st_gradients(const float *rows, int64_t count, int64_t width, const float *slopes, int64_t outputs, float *gradient);
+void st_reach(const float *rows, int64_t count, int64_t width, const float *rates, float *margins);
+double st_squares(const float *numbers, int64_t count);
 
 /* hashing.c */
 void st_hash_bytes(const uint8_t *data, const int64_t *offsets, int64_t rows, uint32_t seed, uint32_t *hashes);

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Texts
 from streamtrain.kernels.compiled import IN_WORD, LANES, PAD, address, library, number
+from streamtrain.kernels.functions import log
 from streamtrain.kernels.hashing import mixed
 
 __all__ = ["ngrams"]
@@ -39,7 +40,7 @@ SparseRows = tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]
 
 _ROOM = 1 << 12  # room for at least this many entries at first
 _MOST_ROOM = 1 << 30
-_LOGARITHMS = [math.log(2), *(1 + math.log(n) for n in range(1, 256))]  # 1 + ln n; at 0, what a doubling of n adds
+_LOGARITHMS = [float(log(2)), *(1 + log(np.arange(1, 256))).tolist()]  # 1 + ln n; at 0, what a doubling of n adds
 _MOST_COUNTED = 1 << 24  # ngrams.c counts in float32, which is exact up to here
 
 

@@ -31,7 +31,7 @@ __all__ = [
     "recipe",
 ]
 
-VERSION = 2  # of the steps: a run cannot be resumed with another version
+VERSION = 3  # of the steps: a run cannot be resumed with another version
 
 __getattr__ = lazy_names(
     __name__,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
-from streamtrain.kernels import COMPILED
+from streamtrain.kernels.compiled import library
 from streamtrain.kernels.fused_linear import LinearStep
 from streamtrain.learn.linear import PlainLinear, is_measured
 from streamtrain.learn.optimizers import Normalized, StreamStats
@@ -84,7 +84,8 @@ class Linear(PlainLinear):
         `Normalized`, an average, no L1, and no L2 with a sparse part."""
         plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
         unpenalised = not self.l1 and (self._sparse_weights is None or not self.l2)
-        return COMPILED and plain and unpenalised and type(self.optimizer) is Normalized and self.average
+        usual = type(self.optimizer) is Normalized and self.average
+        return library() is not None and plain and unpenalised and usual
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch, Sparse
 from streamtrain.errors import DataError, UsageError
+from streamtrain.kernels.products import gradients, margins, reach, squares
 from streamtrain.learn.losses import Loss, get_loss
 from streamtrain.learn.optimizers import Optimizer, StreamStats, get_optimizer, parameters_of
 from streamtrain.learn.penalties import Penalty
@@ -74,7 +75,6 @@ class PlainLinear:
         self._weights, self._average = self._dense["weights"], self._dense["average" if average else "weights"]
         slot_update = Update(self.optimizer.for_slots(), self.learning_rate, Penalty(l1, l2), average)
         self._sparse_weights = SparseWeights(slots, outputs, slot_update) if slots else None
-        self._ones = np.ones(0, np.float32)
         self._stats = StreamStats()
 
     @property
@@ -105,7 +105,7 @@ class PlainLinear:
 
     def predict(self, X: Floats, sparse: Sparse | None = None) -> Floats:
         """Predictions for X, shape (rows, features), and the sparse part: see ``Learner.predict``."""
-        margin = _margin(X, self._average)
+        margin = margins(self._require_features(X), self._average)
         if sparse is not None:
             margin += self._require_slots(sparse).margins(sparse)
         return self.loss.predict(margin)
@@ -113,26 +113,26 @@ class PlainLinear:
     def learn(self, batch: Batch) -> None:
         """Take one step down the gradient of the batch's mean loss. Rows may have weights: see `Linear`."""
         batch = _weighing(batch)
-        X, rows, sparse = batch.features, len(batch), batch.sparse
+        X, rows, sparse = self._require_features(batch.features), len(batch), batch.sparse
         if not rows:
             return
         sparse_weights = None if sparse is None else self._require_slots(sparse)
         stats = self._count(rows)
         if is_measured(stats):  # this pass over X would cost a fifth of the step
-            stats.measure(float(np.vdot(X, X)) + _squares(sparse), rows)
+            stats.measure(squares(X) + _squares(sparse), rows)
         gathered = None if sparse is None or sparse_weights is None else sparse_weights.gather(sparse, stats)
-        margin = _margin(X, self._weights)
+        margin = margins(X, self._weights)
         if gathered is not None:
             margin += gathered.margins(rows)
         if batch.weights is None:
-            slope: NDArray[Any] = self.loss.gradient(margin, batch.targets)
+            slope = self.loss.gradient(margin, batch.targets)
         else:
             slope = self.loss.invariant(margin, batch.targets, batch.weights, self._reach(X, gathered))
-        stats.add_noise(float(np.vdot(slope, slope)) * rows / slope.size, rows)
-        if len(self._ones) != rows:
-            self._ones = np.ones(rows, np.float32)
-        np.dot(X.T, slope, out=self._gradient[:-1])
-        self._gradient[-1] = np.dot(self._ones, slope)
+        slope = np.ascontiguousarray(slope, np.float32)
+        if slope.shape != margin.shape:
+            raise DataError(f"the gradient of the loss has shape {slope.shape}; the margin's is {margin.shape}")
+        stats.add_noise(squares(slope) * rows / slope.size, rows)
+        gradients(X, slope, self._gradient)
         self._move(rows)
         if gathered is not None and sparse_weights is not None:
             gradient = gathered.gradient(slope)
@@ -142,16 +142,12 @@ class PlainLinear:
     def _reach(self, X: Floats, gathered: Gathered | None) -> Floats:
         """How far a slope of 1 moves the margin of its own row, by the rates from before the batch; shape (rows,). With
         several outputs, the mean over them."""
-
-        def per_weight(rate: Floats | np.float32, count: int) -> Floats:
-            return np.broadcast_to(rate.mean(axis=1) if rate.ndim == 2 else rate, (count,))
-
-        rate = per_weight(self._update.rate(self._dense, self._stats), self.features + 1)
-        reach: Floats = np.einsum("ij,ij,j->i", X, X, rate[:-1]) + rate[-1]
+        rate = _per_weight(self._update.rate(self._dense, self._stats))
+        found = reach(X, rate) if rate.ndim else reach(X, None) * rate
         if gathered is not None and self._sparse_weights is not None:
-            slots = per_weight(self._sparse_weights.update.rate(gathered.state, self._stats), len(gathered.slots))
-            reach += gathered.reach(slots, len(X))
-        return reach / np.float32(len(X))
+            slots = _per_weight(self._sparse_weights.update.rate(gathered.state, self._stats))
+            found += gathered.reach(np.broadcast_to(slots, len(gathered.slots)), len(X))
+        return found / np.float32(len(X))
 
     def _move(self, rows: int) -> None:
         """Take a step down the mean gradient, from the sum in ``_gradient``."""
@@ -164,6 +160,12 @@ class PlainLinear:
         stats.rows += rows
         stats.batches += 1
         return stats
+
+    def _require_features(self, X: Floats) -> Floats:
+        """The rows as the kernels take them: contiguous, float32. Raises DataError for another number of columns."""
+        if X.ndim != 2 or X.shape[1] != self.features:
+            raise DataError(f"X has shape {X.shape}; the model was made for {self.features} features")
+        return np.ascontiguousarray(X, np.float32)
 
     def _require_slots(self, sparse: Sparse) -> SparseWeights:
         """The weights of the sparse part. Raises DataError if the sparse part has more columns than the model has slots."""
@@ -244,18 +246,17 @@ def _weighing(batch: Batch) -> Batch:
     return Batch(batch.features[keep], batch.targets[keep], batch.weights[keep], rows, batch.held_out, sparse)
 
 
+def _per_weight(rate: Floats | np.float32) -> Floats:
+    """The rate of each weight, or of all, shape () or (weights,): the mean over the outputs."""
+    mean: Floats = rate.mean(axis=1) if rate.ndim == 2 else np.asarray(rate)
+    return mean
+
+
 def _squares(sparse: Sparse | None) -> float:
     """The sum of all squared values, 0 without a sparse part."""
     if sparse is None:
         return 0.0
-    return float(len(sparse.indices) if sparse.values is None else np.vdot(sparse.values, sparse.values))
-
-
-def _margin(X: Floats, weights: Floats) -> Floats:
-    """X @ weights + intercept, a new array."""
-    margin: Floats = np.dot(X, weights[:-1])
-    margin += weights[-1]
-    return margin
+    return float(len(sparse.indices) if sparse.values is None else squares(sparse.values))
 
 
 def _but_last(features: int, dimensions: int) -> Floats:

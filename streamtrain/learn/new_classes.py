@@ -20,7 +20,6 @@ weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.kernels.functions import log
 from streamtrain.learn.fused import Linear
 from streamtrain.learn.losses import Logistic
 from streamtrain.learn.optimizers import Adagrad, Adam, Ftrl, StreamStats
+from streamtrain.learn.optimizers.adaptive import gathered
 from streamtrain.learn.optimizers.base import Like
 from streamtrain.learn.penalties import Penalty
 from streamtrain.learn.sparse_weights import SparseWeights
@@ -108,7 +109,7 @@ class _Widening:
             new["squares"][:, added] *= _STEPS / np.maximum(steps if dense else steps[:, added], _STEPS)
         if dense:
             known_classes = len(self.positions)
-            lower = math.log((min(self.stats.rows, _ROWS) + known_classes) / known_classes)
+            lower = float(log((min(self.stats.rows, _ROWS) + known_classes) / known_classes))
             for name in ("weights", "average"):
                 if name in new:
                     new[name][-1, added] -= lower
@@ -139,5 +140,5 @@ def _halves(value: NDArray[Any], like: Like) -> NDArray[Any]:
 
 def _correction(beta: float, steps: NDArray[Any]) -> NDArray[np.float64]:
     """The weight that a running mean has gathered after so many steps; 1 before the first step, where the mean is 0."""
-    share: NDArray[np.float64] = 1 - beta ** np.asarray(steps, np.float64)
+    share = gathered((beta,), np.asarray(steps, np.float64))[0]
     return np.where(share > 0, share, 1.0)

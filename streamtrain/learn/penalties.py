@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.kernels.functions import exp, log1p
+
 __all__ = ["Penalty", "shrink"]
 
 Floats = NDArray[np.float32]
@@ -54,8 +56,11 @@ class Penalty:
             by: Any = np.float32(self.l1) * self.on * rate * times
             shrink(weights, by, state["l1_total"], state["l1_applied"])
         if self.l2:
-            share = 1 + np.float32(self.l2) * self.on * rate
-            weights /= share if times is _ONCE else share**times
+            shrinks: Any = np.float32(self.l2) * self.on * rate
+            if times is _ONCE:
+                weights /= 1 + shrinks
+            else:
+                weights *= exp(-times * log1p(shrinks))
 
 
 def shrink(weights: Floats, by: Floats | np.float32, total: Floats, applied: Floats) -> None:

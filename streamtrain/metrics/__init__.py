@@ -13,7 +13,7 @@ from streamtrain.metrics.several import Several
 
 __all__ = ["VERSION", "Classification", "Metrics", "Patience", "Regression", "Several", "make_metrics"]
 
-VERSION = 1  # of the sums: a run cannot be resumed with another version
+VERSION = 2  # of the sums: a run cannot be resumed with another version
 
 
 def make_metrics(task: str, classes: int = 0, targets: Sequence[str] = ()) -> Classification | Regression | Several:

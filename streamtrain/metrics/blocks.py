@@ -105,7 +105,7 @@ def total(values: NDArray[Any], weights: Floats | None) -> float:
     """Return the weighted sum, in float64."""
     if weights is None:
         return float(np.add.reduce(values, dtype=np.float64))
-    return float(np.dot(values.astype(np.float64), weights.astype(np.float64)))
+    return float(np.add.reduce(values.astype(np.float64) * weights))
 
 
 def weight_of(values: NDArray[Any], weights: Floats | None) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.kernels.functions import log
 from streamtrain.metrics import histogram
 from streamtrain.metrics.blocks import Blocks, Doubles, Floats, ratio, total
 from streamtrain.metrics.histogram import BINS, EPS, GROUPS
@@ -68,7 +69,7 @@ class Classification(Blocks):
             likelihood, counts = histogram.counted(weights, *values)
             return np.concatenate([[likelihood], counts.ravel()])
         targets, own, best, highest = values
-        likelihood = total(np.log(np.clip(own, np.float32(EPS), np.float32(1 - EPS))), weights)
+        likelihood = total(log(np.clip(own, np.float32(EPS), np.float32(1 - EPS))), weights)
         hit = targets == best
         hits = hit.astype(np.float64) if weights is None else hit * weights.astype(np.float64)
         return np.concatenate([

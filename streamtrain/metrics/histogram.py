@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.kernels import binary_scores
+from streamtrain.kernels.functions import log, log1p
 from streamtrain.metrics.blocks import Doubles, Floats, ratio, total
 
 __all__ = [
@@ -33,7 +34,7 @@ def counted(weights: Floats | None, targets: Floats, scores: Floats) -> tuple[fl
         counts = np.zeros((2, BINS), np.int64)
         return binary_scores(targets, scores, counts, least=EPS, shift=_SHIFT, first_bin=_FIRST), counts
     score = np.clip(scores, np.float32(EPS), np.float32(1 - EPS))
-    likelihood = total(np.log(np.where(targets > 0, score, 1 - score)), weights)
+    likelihood = total(log(np.where(targets > 0, score, 1 - score)), weights)
     bins = ((score / (1 - score)).view(np.int32) >> _SHIFT) - _FIRST
     bins = np.clip(bins, 0, BINS - 1) + (targets > 0) * BINS
     return likelihood, np.bincount(bins, weights, minlength=2 * BINS).reshape(2, BINS)
@@ -50,13 +51,13 @@ def auc(histogram: Doubles) -> float | None:
     """Return the area under the ROC curve: the share of pairs of rows, one of each class, in which the row of the second
     class has the higher score. Pairs in the same bin count one half."""
     first, second = histogram
-    return ratio(np.dot(second, np.cumsum(first) - first / 2), first.sum() * second.sum())
+    return ratio((second * (np.cumsum(first) - first / 2)).sum(), first.sum() * second.sum())
 
 
 def auc_error(histogram: Doubles) -> float | None:
     """Return the largest possible error of `auc`: half the share of pairs in the same bin."""
     first, second = histogram
-    return ratio(np.dot(first, second) / 2, first.sum() * second.sum())
+    return ratio((first * second).sum() / 2, first.sum() * second.sum())
 
 
 def average_precision(histogram: Doubles) -> float | None:
@@ -85,7 +86,7 @@ def _precisions(histogram: Doubles) -> tuple[float, float, float]:
     above = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]  # with the bin itself
     (f, t), (false, true) = histogram[:, some], above[:, some]
     before = np.where(false > 0, true - t + false, 1)  # without rows of the first class the integral is t
-    lowest = t - false * np.log1p(t / before)
+    lowest = t - false * log1p(t / before)
     return float(lowest.sum()), float((t * true / (true + false)).sum()), float((t * true / (true + (false - f))).sum())
 
 
@@ -106,4 +107,4 @@ def calibration_error_bound(histogram: Doubles) -> float | None:
     first, second = histogram[:, at[low[at] < borders]]
     low_there, high_there = (edge[at[low[at] < borders]] for edge in (low, high))
     moved = np.maximum(first * high_there, second * (1 - low_there)).sum()
-    return ratio(np.dot(both, (high - low) / 2 + EPS) + 2 * moved, both.sum())
+    return ratio((both * ((high - low) / 2 + EPS)).sum() + 2 * moved, both.sum())

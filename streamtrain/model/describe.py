@@ -154,7 +154,7 @@ def _offset_of(fields: StoredFields, column: Column) -> Any:
             raise fields.wrong("offset", value, f"it must be one number, or {column.numbers:,}")
         return tuple(_shift(fields, f"offset[{i}]", each) for i, each in enumerate(value))
     shift = _shift(fields, "offset", value)
-    if column.role == "time" and not (isinstance(shift, int | float) and abs(shift) < _MAX_TIME):
+    if column.role == "time" and not -_MAX_TIME < shift < _MAX_TIME:
         raise fields.wrong("offset", value, "it must be a time in 64 bits")
     return shift
 

@@ -27,7 +27,7 @@ __all__ = [
     "default_hash_bits",
 ]
 
-VERSION = 1  # of the preparation, `streamtrain.columns` included: a run cannot be resumed with another version
+VERSION = 2  # of the preparation, `streamtrain.columns` included: a run cannot be resumed with another version
 
 __getattr__ = lazy_names(
     __name__,

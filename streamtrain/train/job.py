@@ -1,7 +1,7 @@
 """From data and settings to a job that can run: columns are chosen, the target is surveyed, the plan is made.
 
 The order is settings, metadata, plan, and only if the plan fits, the target; then the plan again, because the classes decide
-the bytes of the learner. So nothing is read for a budget that cannot be met.
+the bytes of the learner. So a fit reads nothing for a budget that cannot be met.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamtrain.learn.learner import target_scale
 from streamtrain.learn.own_code import state_bytes_of
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
-from streamtrain.memory.monitor import Monitor
+from streamtrain.memory.monitor import Monitor, planning
 from streamtrain.metrics.scores import metrics_bytes, metrics_term
 from streamtrain.model import Model
 from streamtrain.model.new_classes import require_target
@@ -70,11 +70,13 @@ class Job:
         *,
         validation: Sequence[Term] = (),
         prior: PriorModel | None = None,
+        asks: bool = False,
     ) -> Job:
         """Open the data, plan, survey the target, plan again.
 
         Returns a job even if its plan does not fit: the caller refuses it (`Plan.require_fits`). If the first plan does not
-        fit, the target is not read. validation: the terms of scoring validation data (`Scorer.terms`).
+        fit, the target is not read; unless this only ``asks`` what would be enough, which the classes decide. validation: the
+        terms of scoring validation data (`Scorer.terms`).
         """
         source = _open(data, settings, prior)
         ledger = None
@@ -85,10 +87,11 @@ class Job:
             if ledger is not None and prior.ledger is not None:
                 ledger.load_state_dict(prior.ledger)
             return replace(job, plan=replace(job.plan, is_fixed=True, read_so_far="Nothing was read."))
-        if not job.plan.fits:
+        if not job.plan.fits and not asks:
             return job
         with job.monitor():
             surveyed = _surveyed(job, None if prior is None else prior.model)
+        surveyed = replace(surveyed, least_baseline_bytes=job.plan.baseline_bytes)
         return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=prior is not None)
 
     def monitor(
@@ -96,7 +99,8 @@ class Job:
     ) -> Monitor:
         """The monitor that holds the process to the plan's budget. measured, watch: see `Monitor`."""
         stops = self.settings.on_overrun == "raise"
-        return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops, watch=watch)
+        budget_bytes = self.plan.enough_bytes or self.plan.budget_bytes
+        return Monitor(budget_bytes, self.plan.term_bytes, measured=measured, stops=stops, watch=watch)
 
     def ready(self) -> Job:
         """The same job after its plan was accepted. Reads the first rows of some features (see `Source.with_offsets`), unless
@@ -108,6 +112,7 @@ class Job:
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod
+    @planning()
     def _planned(cls, source: Source, settings: Settings, validation: Sequence[Term]) -> Job:
         target = source.layout.target
         assert target is not None
@@ -129,13 +134,18 @@ class Job:
             fewer = range(bits - 1, _FEWEST_BITS - 1, -1)
             enough = next((n for n in fewer if planned(replace(settings, hash_bits=n))[1].fits), None)
             plan = replace(plan, enough_hash_bits=enough)
+        if not plan.fits and len(fresh.layout.columns) > 1:
+            plan = replace(plan, fits_fewer_columns=_plan_of_one_column(fresh, settings, validation).fits)
+        if not source.is_surveyed and likely.task == "classify":
+            more = f"If {target.name!r} has more than two classes, it takes more: `streamtrain plan` counts them."
+            plan = replace(plan, read_so_far=f"{plan.read_so_far} {more}")
         return cls(source, model, plan, settings)
 
 
 def _open(data: Any, settings: Settings, prior: PriorModel | None) -> Source:
     if prior is not None:
         source = open_for(prior.model, data, with_target=True, missing_chunks=settings.missing_chunks)
-        return replace(source, is_surveyed=prior.goes_on)
+        return replace(source, is_surveyed=prior.goes_on).with_digests()
     return Source.open(
         data, target=settings.target, features=settings.features, exclude=settings.exclude,
         weight=settings.weight, task=settings.task, roles=cast("Mapping[str, str]", settings.roles), crosses=settings.crosses,
@@ -169,9 +179,16 @@ def _plan(source: Source, model: Model, settings: Settings, validation: Sequence
     return source.plan(
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         threads=settings.threads, shuffle=settings.shuffle,
-        terms=_terms(model, settings, validation),
+        terms=_terms(model, settings, validation, 0 if source.digests is None else source.digests.term.bytes),
         scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=model.is_fused),
     )  # fmt: skip
+
+
+def _plan_of_one_column(source: Source, settings: Settings, validation: Sequence[Term]) -> Plan:
+    """The plan for the smallest feature alone."""
+    smallest = min(source.layout.columns, key=lambda column: (column.numbers, column.becomes.row_bytes(column)))
+    alone = source.with_layout(replace(source.layout, columns=(smallest,), crosses=()))
+    return _plan(alone, _make_model(alone, settings), settings, validation)
 
 
 def _make_model(source: Source, settings: Settings) -> Model:
@@ -181,8 +198,9 @@ def _make_model(source: Source, settings: Settings) -> Model:
     return Model(layout, settings.recipe, PreparationSettings(**feature_settings(settings), class_weights=weights))
 
 
-def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tuple[Term, ...]:
-    """The memory besides the loader: the model, its scores, a checkpoint, and the scoring of validation data.
+def _terms(model: Model, settings: Settings, validation: Sequence[Term], digests_bytes: int) -> tuple[Term, ...]:
+    """The memory besides the loader: the model, its scores, a checkpoint, and the scoring of validation data. digests_bytes: of
+    the training data.
 
     With patience, the best model so far is held, too. A checkpoint is planned even if the run is not saved: the plan decides
     the order of the rows, which must not depend on --out.
@@ -190,7 +208,9 @@ def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tupl
     best = settings.patience is not None
     scored = 2 + (settings.holdout > 0) + best  # rows learned, rows held out, those of the epoch before, and the best
     metrics = metrics_term(scored * metrics_bytes(model.target))
-    checkpoint = checkpoint_term((1 + best) * model.state_bytes + metrics.bytes, len(model.layout.columns))
+    digests_bytes += sum(term.bytes for term in validation if term.name == "digests")
+    arrays_bytes = (1 + best) * model.state_bytes + metrics.bytes + digests_bytes
+    checkpoint = checkpoint_term(arrays_bytes, len(model.layout.columns))
     terms = (*model.terms, metrics, checkpoint)
     if not validation:
         return terms

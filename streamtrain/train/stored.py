@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import LearnerError, RunError, StreamtrainError, UsageError
 from streamtrain.load.cursor import START
+from streamtrain.load.digests import Digests
 from streamtrain.memory.timeline import MOST_MOMENTS, Timeline
 from streamtrain.metrics import Patience
 from streamtrain.metrics.scores import SCORE_KINDS, metrics_forms
@@ -16,12 +18,43 @@ from streamtrain.model.loading import Described
 from streamtrain.model.room import Room, WrongFile
 from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.model.tensors import Entry
+from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.stored import lineage_of
 from streamtrain.state import Form, forms_of, prefixed
 from streamtrain.train import identity
 from streamtrain.train.settings import Settings
+from streamtrain.train.validation import DIGESTS
 
-__all__ = ["checked_checkpoint"]
+__all__ = ["checked_checkpoint", "loading", "reading"]
+
+
+@contextmanager
+def reading(folder: RunFolder) -> Iterator[None]:
+    """Turn errors of a checkpoint with a valid checksum into a RunError: it was written by another program, or this is a
+    bug."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, StreamtrainError):
+            raise
+        raise RunError(
+            f"{folder.checkpoints.folder}: the newest checkpoint is not one of a run ({type(error).__name__}: {error}): "
+            "start over in another folder"
+        ) from error
+
+
+@contextmanager
+def loading(folder: RunFolder) -> Iterator[None]:
+    """Turn errors about a state of a checkpoint into a RunError that names it."""
+    try:
+        yield
+    except (LookupError, ValueError) as error:
+        if isinstance(error, (RunError, LearnerError)):
+            raise
+        raise RunError(
+            f"{folder.checkpoints.folder}: the newest checkpoint cannot be continued: {shown_error(error)}: the run had "
+            "diverged when it was written, or it was changed since: start over in another folder"
+        ) from error
 
 
 def checked_checkpoint(
@@ -44,6 +77,9 @@ def checked_checkpoint(
     forms, free = described.forms(count_hashes(entries, "model."))
     best, _ = described.forms(count_hashes(entries, "best.model."))
     forms = prefixed("model.", forms) | _own_forms(fields, settings, described, best)
+    for prefix, data in DIGESTS.items():
+        if any(entry.name.startswith(prefix) for entry in entries):  # earlier versions had none
+            forms |= prefixed(prefix, Digests.forms(fields.get(f"{data}.chunks", int)))
     require_forms(path, entries, forms, [f"{before}{name}" for before in ("model.", "best.model.") for name in free])
     room.require_arrays(path, sum(entry.stop - entry.start for entry in entries))
     return described

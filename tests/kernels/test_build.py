@@ -19,7 +19,7 @@ import pytest
 
 from streamtrain import kernels
 from streamtrain.batch import Sparse, Texts
-from streamtrain.kernels import build, compiled, hashing
+from streamtrain.kernels import build, compiled, functions, hashing, products
 from streamtrain.kernels.fused_linear import LinearStep
 from streamtrain.kernels.ngrams import ngrams
 
@@ -103,6 +103,29 @@ def fused_linear(rng: np.random.Generator) -> list[Any]:
     return results
 
 
+def product_sums(rng: np.random.Generator) -> list[Any]:
+    results: list[Any] = []
+    for width, outputs in ((5, 1), (37, 1), (37, 23), (16, 10), (600, 7)):
+        rows = rng.normal(size=(131, width)).astype(np.float32)
+        shape = (width + 1, outputs)[: 1 + (outputs > 1)]
+        weights, gradient = rng.normal(size=shape).astype(np.float32), np.empty(shape, np.float32)
+        found = products.margins(rows, weights)
+        products.gradients(rows, found, gradient)
+        results += [found, gradient, np.array(products.squares(rows))]
+        results += [products.reach(rows, rates) for rates in (None, np.ones(width + 1, np.float32))]
+    return results
+
+
+def values_of_functions(rng: np.random.Generator) -> list[Any]:
+    x, positive = rng.normal(0, 100, 999), 10 ** rng.uniform(-300, 300, 999)
+    margins = rng.normal(0, 9, (99, 11)).astype(np.float32)
+    likely, slopes = margins.copy(), margins.copy()
+    functions.sigmoid(likely)
+    functions.softmax(slopes, rng.integers(0, 11, 99, np.int32))
+    logarithms = [functions.log(positive), functions.log1p(positive)]
+    return [functions.exp(x), functions.expm1(x), *logarithms, *functions.circle(rng.random(999)), likely, slopes]
+
+
 def hashes(rng: np.random.Generator) -> list[Any]:
     data, offsets = rng.integers(0, 256, 500, np.uint8), np.sort(rng.integers(0, 500, 41))
     values = hashing.hash_bytes(data, offsets, 7)
@@ -128,7 +151,7 @@ def texts(rng: np.random.Generator) -> list[Any]:
 
 
 KERNELS: list[Callable[[np.random.Generator], list[Any]]] = [
-    permutation, moves, sums, scores, fused_linear, hashes, texts,
+    permutation, moves, sums, scores, fused_linear, product_sums, values_of_functions, hashes, texts,
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamtrain import kernels
+from streamtrain.kernels import functions, products
 from streamtrain.kernels.fused_linear import LinearStep
 
 pytestmark = pytest.mark.skipif(not kernels.COMPILED, reason="the kernels were not compiled: there was no C compiler")
@@ -85,6 +86,115 @@ def test_rows_land_where_they_belong(shape: tuple[int, int, int], kind: str) -> 
     np.testing.assert_array_equal(windows[0], windows[1])
 
 
+@given(shapes, st.sampled_from([1, 2, 3, 7, 8, 10, 23]), st.sampled_from([0, 1024]))
+@example((0, 3, 0), 3, 0)
+def test_products_have_the_order_of_a_single_output(shape: tuple[int, int, int], outputs: int, wider: int) -> None:
+    count, width = shape[0] // 2, shape[1] - 1 + wider
+    rng, rows = rows_of((count, width, shape[2]))
+    weights = rng.normal(size=(width + 1, outputs)).astype(np.float32)
+    slopes = np.where(rng.random((count, outputs)) < 0.2, np.float32(-0.0), rng.normal(size=(count, outputs)))
+    slopes = slopes.astype(np.float32)
+    gradients = [np.empty_like(weights) for _ in range(2)]
+    found = products.margins(rows, weights)
+    products.gradients(rows, slopes, gradients[0])
+    np.testing.assert_array_equal(found, in_numpy(products.margins, rows, weights))
+    in_numpy(products.gradients, rows, slopes, gradients[1])
+    np.testing.assert_array_equal(gradients[0].view(np.int32), gradients[1].view(np.int32), "zeros are positive too")
+    scale = np.abs(rows.astype(np.float64)) @ np.abs(weights[:-1]) + 1
+    assert (np.abs(found - (rows.astype(np.float64) @ weights[:-1] + weights[-1])) < 1e-5 * scale).all()
+    for k in range(outputs):
+        one = np.empty(width + 1, np.float32)
+        np.testing.assert_array_equal(found[:, k], products.margins(rows, weights[:, k].copy()))
+        products.gradients(rows, slopes[:, k].copy(), one)
+        np.testing.assert_array_equal(gradients[0][:, k], one)
+
+
+@given(shapes)
+def test_sums_of_squares_give_the_same_bits(shape: tuple[int, int, int]) -> None:
+    rng, rows = rows_of(shape)
+    assert products.squares(rows) == in_numpy(products.squares, rows)
+    assert products.squares(rows) == pytest.approx(float((rows.astype(np.float64) ** 2).sum()), rel=1e-12)
+    for rates in (None, rng.random(shape[1] + 1).astype(np.float32)):
+        np.testing.assert_array_equal(products.reach(rows, rates), in_numpy(products.reach, rows, rates))
+
+
+@pytest.mark.parametrize(("count", "width"), [(64, 10), (37, 41), (1, 784)])
+def test_a_fused_step_adds_in_the_same_order(count: int, width: int) -> None:
+    rng, raw = rows_of((count, width, 0))
+    maps = np.repeat(np.array([0, 0, 1], np.float32), width).reshape(3, -1)
+    weights, targets = rng.normal(size=(2, width + 1)).astype(np.float32), np.zeros(count, np.float32)
+    scores, gradient, _ = one_batch(maps, weights, raw, targets, logistic=False)
+    np.testing.assert_array_equal(scores, products.margins(raw, weights[0]))
+    wanted = np.empty(width + 1, np.float32)
+    products.gradients(raw, products.margins(raw, weights[1]), wanted)
+    np.testing.assert_array_equal(gradient, wanted)
+
+
+EDGES = [
+    0.0,
+    -0.0,
+    np.inf,
+    -np.inf,
+    np.nan,
+    5e-324,
+    -5e-324,
+    1.7e308,
+    -1.7e308,
+    710,
+    709.7,
+    -745.2,
+    -746,
+    -1,
+    -0.5,
+    64,
+    -64,
+]
+
+
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p"])
+def test_functions_are_exact_to_two_units_and_the_same_in_numpy(name: str) -> None:
+    rng, function = np.random.default_rng(0), getattr(functions, name)
+    parts = [
+        rng.normal(size=500),
+        rng.normal(size=500) * 1e-8,
+        rng.uniform(-745, 709, 500),
+        10 ** rng.uniform(-320, 308, 500),
+    ]
+    x = np.concatenate([*parts, 1 + rng.normal(size=500) * 1e-3, np.array(EDGES)])
+    found = function(x)
+    np.testing.assert_array_equal(found, in_numpy(function, x))
+    with np.errstate(all="ignore"):
+        wanted = getattr(np, name)(x.astype(np.longdouble)).astype(np.float64)
+        far = np.abs(found - wanted) > 2 * np.spacing(np.abs(wanted))
+    assert not far[np.isfinite(wanted)].any()
+    np.testing.assert_array_equal(found[~np.isfinite(wanted)], wanted[~np.isfinite(wanted)])
+
+
+def test_the_circle_the_sigmoid_and_softmax_are_the_same_in_numpy() -> None:
+    rng = np.random.default_rng(0)
+    turns = np.concatenate([rng.random(500), np.arange(9) / 8])
+    for found, same, exact in zip(
+        functions.circle(turns), in_numpy(functions.circle, turns), (np.sin, np.cos), strict=True
+    ):
+        np.testing.assert_array_equal(found, same)
+        np.testing.assert_allclose(
+            found, exact(turns.astype(np.longdouble) * 8 * np.arctan(np.longdouble(1))), atol=2e-16
+        )
+    for shape in ((3, 1), (7, 3), (500, 10), (2, 5000)):
+        margins = (rng.normal(size=shape) * 30).astype(np.float32)
+        margins.flat[:2] = -1e9, np.nan
+        targets = rng.integers(0, shape[1], shape[0], np.int32)
+        for function, more in ((functions.sigmoid, ()), (functions.softmax, ()), (functions.softmax, (targets,))):
+            compiled, plain = margins.copy(), margins.copy()
+            function(compiled, *more)
+            in_numpy(function, plain, *more)
+            np.testing.assert_array_equal(compiled, plain)
+    for wrong in (-1, 3):
+        for softmax in (functions.softmax, lambda *given: in_numpy(functions.softmax, *given)):
+            with pytest.raises(IndexError, match=f"the target is {wrong}: there are 3 classes"):
+                softmax(np.zeros((2, 3), np.float32), np.array([0, wrong], np.int32))
+
+
 def one_batch(maps: Any, weights: Any, rows: Any, targets: Any, *, logistic: bool) -> tuple[Any, Any, Any]:
     """The scores, the gradient and the sums of one batch, whose step has length 0."""
     step = LinearStep(maps, weights[0].copy(), weights[1], logistic=logistic)
@@ -145,4 +255,4 @@ def test_binary_scores_are_what_numpy_makes_of_them(rows: int, seed: int) -> Non
     compiled = kernels.binary_scores(targets, scores, found[0], **options)
     plain = in_numpy(kernels.binary_scores, targets, scores, found[1], **options)
     np.testing.assert_array_equal(*found)
-    np.testing.assert_allclose(compiled, plain, rtol=1e-5)
+    assert compiled == plain

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.kernels.functions import exp, log, sigmoid, softmax, softplus
 from streamtrain.learn.losses.base import Floats, Invariant, Wide
 from streamtrain.learn.losses.importance_paths import logistic_gain, softmax_fall
 
 __all__ = ["Hinge", "Logistic", "Softmax"]
-
-_HALF = np.array(0.5, np.float32)  # numpy takes an array faster than a scalar
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Logistic(Invariant):
     """Log-loss of two classes: log(1 + exp(-margin)) for the second class, log(1 + exp(margin)) for the first.
 
     >>> Logistic().predict(np.array([0.0, 100.0, -1e9], np.float32)).tolist()
-    [0.5, 1.0, 0.0]
+    [0.5, 1.0, 1.8048514757282378e-35]
     """
 
     name: ClassVar[str] = "logistic"
@@ -36,19 +35,19 @@ class Logistic(Invariant):
         return _two_classes(self.name, classes, targets)
 
     def predict(self, margin: Floats) -> Floats:
-        """Probability of the second class, by 1 / (1 + exp(-m)) = (1 + tanh(m / 2)) / 2, which cannot overflow."""
+        """Probability of the second class, 1 / (1 + exp(-margin)); margins beyond 80 count as 80."""
         return _sigmoid(margin)
 
     def gradient(self, margin: Floats, targets: NDArray[Any]) -> Floats:
         """Probability of the second class - target, for targets 0 and 1."""
-        _sigmoid(margin)
-        margin -= targets.astype(np.float32)
-        return margin
+        slope = _sigmoid(margin)
+        slope -= targets.astype(np.float32)
+        return slope
 
     def mean(self, margin: Floats, targets: NDArray[Any]) -> float:
         """Mean of log(1 + exp(margin)) - target * margin."""
         wide = margin.astype(np.float64)
-        return float(np.mean(np.logaddexp(0, wide) - targets * wide))
+        return float(np.mean(softplus(wide) - targets * wide))
 
     def _mean_slope(self, margin: Wide, targets: NDArray[Any], length: Wide) -> Wide:
         """How far the margin moves towards the target's side: see `logistic_gain`."""
@@ -124,21 +123,22 @@ class Softmax(Invariant):
 
     def predict(self, margin: Floats) -> Floats:
         """exp(margin) / sum(exp(margins)), shape (rows, classes)."""
-        margin -= np.maximum.reduce(margin, axis=1, keepdims=True)
-        np.exp(margin, out=margin)
-        margin /= np.add.reduce(margin, axis=1, keepdims=True)
+        margin = np.ascontiguousarray(margin, np.float32)
+        softmax(margin)
         return margin
 
     def gradient(self, margin: Floats, targets: NDArray[Any]) -> Floats:
         """Probabilities, minus 1 for the target's class."""
-        self.predict(margin)
-        margin[np.arange(len(margin)), targets] -= 1
+        margin = np.ascontiguousarray(margin, np.float32)
+        softmax(margin, np.ascontiguousarray(targets, np.int32))
         return margin
 
     def mean(self, margin: Floats, targets: NDArray[Any]) -> float:
         """Mean of log(sum(exp(margins))) - margin of the target's class."""
         wide = margin.astype(np.float64)
-        return float(np.mean(np.logaddexp.reduce(wide, axis=1) - wide[np.arange(len(wide)), targets]))
+        top = wide.max(axis=1)
+        log_sum = top + log(exp(wide - top[:, None]).sum(axis=1))
+        return float(np.mean(log_sum - wide[np.arange(len(wide)), targets]))
 
     def _mean_slope(self, margin: Wide, targets: NDArray[Any], length: Wide) -> Wide:
         """By sub-steps, as there is no closed form: see `softmax_fall`. Short paths take 2 of them, long ones 12."""
@@ -162,9 +162,7 @@ def _sides(targets: NDArray[Any]) -> Floats:
 
 
 def _sigmoid(margin: Floats) -> Floats:
-    """1 / (1 + exp(-margin)), in place."""
-    margin *= _HALF
-    np.tanh(margin, out=margin)
-    margin *= _HALF
-    margin += _HALF
+    """1 / (1 + exp(-margin)); may overwrite the margin."""
+    margin = np.ascontiguousarray(margin, np.float32)
+    sigmoid(margin)
     return margin

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.kernels.functions import exp, expm1, log, log1p, softplus
+
 __all__ = ["logistic_gain", "softmax_fall"]
 
 Wide = NDArray[np.float64]
@@ -26,17 +28,17 @@ def logistic_gain(margin: Wide, length: Wide) -> Wide:
     >>> gain.round(6).tolist(), bool(abs(gain[0] + np.exp(gain[0]) - 2) < 1e-12)
     ([0.442854, 1.0], True)
     """
-    log_p, log_rest = -np.logaddexp(0, -margin), -np.logaddexp(0, margin)
-    p, target = np.exp(log_p), length * np.exp(log_rest)
+    log_p, log_rest = -softplus(-margin), -softplus(margin)
+    p, target = exp(log_p), length * exp(log_rest)
     small = target < 0.5
     # omega is about log(c - log(c)) for large c, c - 1 / (1 + exp(-c)) for small
-    c = np.where(small, 0, margin + np.exp(np.minimum(margin, _LARGE)) + length)
+    c = np.where(small, 0, margin + exp(np.minimum(margin, _LARGE)) + length)
     low, high = np.clip(c, -_LARGE, 1), np.maximum(c, 1)
-    omega = np.where(c > 1, np.log(high - np.log(high)), c - 1 / (1 + np.exp(-low)))
+    omega = np.where(c > 1, log(high - log(high)), c - 1 / (1 + exp(-low)))
     gain = np.where(small, target, omega - margin)
     for _ in range(5):
         # p * (exp(gain) - 1), of which p alone may underflow
-        bent = np.where(small, p * np.expm1(np.minimum(gain, 1)), np.exp(np.minimum(gain + log_p, _LARGE)) - p)
+        bent = np.where(small, p * expm1(np.minimum(gain, 1)), exp(np.minimum(gain + log_p, _LARGE)) - p)
         gain -= ((1 - p) * gain + bent - target) / (1 + bent)
     return np.maximum(gain, 0)
 
@@ -61,13 +63,11 @@ def softmax_fall(margin: Wide, targets: NDArray[Any], length: Wide, steps: int) 
     fall = np.zeros_like(margin)
     for step in range(steps, 0, -1):
         top, log_sum = _log_sum(others)
-        shares = np.exp(others - (top + log_sum)[:, None])
+        shares = exp(others - (top + log_sum)[:, None])
         speed = 1 + (shares * shares).sum(axis=1)
         q = own - top - log_sum
         wanted = logistic_gain(q, speed * length) / speed / step
-        drops = _drops(
-            others - top[:, None], wanted, np.log(np.maximum(wanted, 1e-300)) - log_sum, 4 if step == 1 else 1
-        )
+        drops = _drops(others - top[:, None], wanted, log(np.maximum(wanted, 1e-300)) - log_sum, 4 if step == 1 else 1)
         gain = drops.sum(axis=1)
         own += gain
         others -= drops
@@ -76,7 +76,7 @@ def softmax_fall(margin: Wide, targets: NDArray[Any], length: Wide, steps: int) 
             top, log_sum = _log_sum(others)
             rise = np.maximum(own - top - log_sum - q, 1e-100)
             # time = integral of 1 + exp(q) over the gain
-            time = gain * (1 + np.exp(np.minimum(q, _LARGE)) * np.expm1(np.minimum(rise, _LARGE)) / rise)
+            time = gain * (1 + exp(np.minimum(q, _LARGE)) * expm1(np.minimum(rise, _LARGE)) / rise)
             length = np.maximum(length - time, 0)
     fall[rows, targets] = -fall.sum(axis=1)
     return fall
@@ -85,15 +85,15 @@ def softmax_fall(margin: Wide, targets: NDArray[Any], length: Wide, steps: int) 
 def _log_sum(others: Wide) -> tuple[Wide, Wide]:
     """The maximum of each row, and by how much its log-sum-exp is above."""
     top = others.max(axis=1)
-    return top, np.log(np.exp(others - top[:, None]).sum(axis=1))
+    return top, log(exp(others - top[:, None]).sum(axis=1))
 
 
 def _drops(others: Wide, wanted: Wide, x: Wide, rounds: int) -> Wide:
     """log(1 + exp(x + others)), with x chosen such that each row has the wanted sum: by Newton's method from a first x."""
     for left in range(rounds, -1, -1):
         at = others + x[:, None]
-        powers = np.exp(np.minimum(at, _LARGE))
-        drops = np.maximum(np.log1p(powers), at)  # the latter where the former was cut
+        powers = exp(np.minimum(at, _LARGE))
+        drops = np.maximum(log1p(powers), at)  # the latter where the former was cut
         if left:
             x = x - (drops.sum(axis=1) - wanted) / (powers / (1 + powers)).sum(axis=1)
     return drops

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.kernels.functions import exp, expm1, log, log1p
 from streamtrain.learn.losses.base import Floats, Invariant, Wide, regression_outputs
 
 __all__ = ["Huber", "Poisson", "Quantile", "Squared"]
@@ -186,7 +187,7 @@ class Poisson(Invariant):
     def predict(self, margin: Floats) -> Floats:
         """exp(margin), at most exp(20)."""
         np.minimum(margin, self.limit, out=margin)
-        np.exp(margin, out=margin)
+        margin[...] = exp(margin)
         return margin
 
     def gradient(self, margin: Floats, targets: NDArray[Any]) -> Floats:
@@ -199,25 +200,27 @@ class Poisson(Invariant):
         """Mean of exp(margin) - y * margin; above 20, exp goes on along its tangent."""
         wide = margin.astype(np.float64)
         near = np.minimum(wide, self.limit)
-        return float(np.mean(np.exp(near) * (1 + wide - near) - targets * wide))
+        return float(np.mean(exp(near) * (1 + wide - near) - targets * wide))
 
     def _mean_slope(self, margin: Wide, targets: NDArray[Any], length: Wide) -> Wide:
         """exp(20) - y on the straight part of the path; then u = exp(-margin) follows du/dt = 1 - y * u, so that the margin
         falls by log(1 + (exp(margin) - y) * (1 - exp(-y * t)) / y), and by the limit of that for y = 0."""
         y = targets.astype(np.float64)
         near = np.minimum(margin, self.limit)
-        steep = np.maximum(math.exp(self.limit) - y, 1)
+        steep = np.maximum(float(exp(self.limit)) - y, 1)
         straight = np.minimum((margin - near) / steep / length, 1)  # part of the path
         rest = 1 - straight
         curved = np.maximum(rest * length, 1e-100)  # what is left of the path
         times = curved * _decay(y * curved)  # (1 - exp(-y * t)) / y
-        step = (np.exp(near) - y) * times
+        step = (exp(near) - y) * times
         # Where 1 + step is about 0, far below log(y), it is the sum of two small exponentials.
-        fall = np.where(step < -0.5, np.logaddexp(near + np.log(times), -y * curved), np.log1p(np.maximum(step, -0.5)))
+        one, other = near + log(times), -y * curved
+        small = np.maximum(one, other) + log1p(exp(-np.abs(one - other)))
+        fall = np.where(step < -0.5, small, log1p(np.maximum(step, -0.5)))
         return straight * steep + rest * fall / curved
 
 
 def _decay(length: Wide) -> Wide:
     """Mean of exp(-t) for t from 0 to the length: (1 - exp(-length)) / length, and 1 for 0."""
     short = np.maximum(length, 1e-100)
-    return -np.expm1(-short) / short
+    return -expm1(-short) / short

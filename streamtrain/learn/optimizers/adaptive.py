@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from streamtrain.kernels.functions import expm1, log
 from streamtrain.learn.losses import Loss
 from streamtrain.learn.optimizers.base import Floats, Like, State, StreamStats
 from streamtrain.learn.penalties import Penalty
 
-__all__ = ["Adagrad", "Adam", "Ftrl", "Normalized"]
+__all__ = ["Adagrad", "Adam", "Ftrl", "Normalized", "gathered"]
 
 _TINY = np.array(1e-30, np.float32)  # under a root, so that 0 / 0 is 0; numpy takes an array faster than a scalar
 
@@ -131,11 +134,14 @@ class Adam:
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
         """The learning rate, falling with the steps, over the root of the mean squared gradient."""
         squares, steps = state["squares"], np.maximum(state["steps"], 1).astype(np.float64)
-        rate: Floats = squares * (1 / (1 - self.beta2**steps)).astype(np.float32)
+        of_mean, of_squares = gathered((self.beta1, self.beta2), steps)
+        rate: Floats = squares * (1 / of_squares).astype(np.float32)
         np.sqrt(rate, out=rate)
         rate += np.float32(1e-8)
         np.divide(
-            (learning_rate / ((1 - self.beta1**steps) * np.sqrt(1 + steps / 100))).astype(np.float32), rate, out=rate
+            (learning_rate / (of_mean * np.sqrt(1 + steps / 100))).astype(np.float32),
+            rate,
+            out=rate,
         )
         rate *= squares > 0
         return rate
@@ -219,6 +225,17 @@ class Ftrl:
         room /= root
         np.copysign(room, np.negative(sums, out=root), out=weights)
         weights += 0  # no negative zeros: the same weights are the same bits
+
+
+def gathered(betas: tuple[float, ...], steps: NDArray[Any]) -> NDArray[np.float64]:
+    """The weights that running means have gathered after so many steps, 1 - beta^steps, for each beta."""
+    weights: NDArray[np.float64] = -expm1(np.multiply.outer(_logs(betas), steps))
+    return weights
+
+
+@functools.cache
+def _logs(betas: tuple[float, ...]) -> NDArray[np.float64]:
+    return log(betas)
 
 
 def _per_root(scale: float, squares: Floats, more: float) -> Floats:

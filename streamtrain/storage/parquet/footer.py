@@ -3,9 +3,12 @@ its pages."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage.arrow import value_type
@@ -15,12 +18,16 @@ from streamtrain.storage.parquet.sizes import Page
 __all__ = [
     "READ_ERRORS",
     "as_codes",
+    "cause",
     "first_line",
     "first_page",
     "is_text",
+    "missing_codec",
+    "name_problem",
     "read_schema",
     "require_counts",
     "require_same",
+    "writer_of",
 ]
 
 #: the exceptions that pyarrow raises for bytes that it cannot read
@@ -71,13 +78,13 @@ def require_same(expected: pa.Schema, schema: pa.Schema, name: str, first: str) 
             )
 
 
-def require_counts(name: str, total: int, groups: list[int]) -> None:
+def require_counts(name: str, total: int, groups: NDArray[np.int64]) -> None:
     """Raise CorruptError if the rows of the row groups do not add up to those of the file."""
-    if min(groups, default=0) < 0:
-        raise CorruptError(f"{name}: a row group declares {min(groups):,} rows: the footer is damaged")
-    if total not in (0, sum(groups)):  # some writers leave the count of the file 0
+    if groups.min(initial=0) < 0:
+        raise CorruptError(f"{name}: a row group declares {groups.min():,} rows: the footer is damaged")
+    if total not in (0, int(groups.sum())):  # some writers leave the count of the file 0
         raise CorruptError(
-            f"{name}: the footer declares {total:,} rows, but its row groups have {sum(groups):,}: it is damaged"
+            f"{name}: the footer declares {total:,} rows, but its row groups have {groups.sum():,}: it is damaged"
         )
 
 
@@ -85,6 +92,35 @@ def first_line(error: BaseException) -> str:
     """The first line of the message of an exception."""
     text = str(error).strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__
+
+
+def missing_codec(error: BaseException) -> str | None:
+    """What to say of an error of pyarrow about a codec that it lacks; None for any other error.
+
+    >>> missing_codec(OSError("Support for codec 'lzo' not built"))
+    "the codec 'lzo', which this build of pyarrow lacks"
+    """
+    found = re.search(r"[Cc]odec '?(\w+)'? (?:not built|not implemented|isn't supported)|(LZO)", str(error))
+    return None if found is None else f"the codec {(found[1] or found[2]).lower()!r}, which this build of pyarrow lacks"
+
+
+def name_problem(error: BaseException) -> str:
+    """What to say of an error of pyarrow about the names of columns."""
+    return "the name of a column is not UTF-8" if isinstance(error, UnicodeDecodeError) else first_line(error)
+
+
+def cause(error: BaseException) -> str:
+    """Why pyarrow could not read a Parquet file."""
+    line = name_problem(error)
+    return "it is encrypted: read a copy that was written without encryption" if "decrypt" in line.lower() else line
+
+
+def writer_of(metadata: Any) -> str:
+    """The program that wrote a file, "" if it does not say so in UTF-8."""
+    try:
+        return str(metadata.created_by or "")
+    except UnicodeDecodeError:
+        return ""
 
 
 _DICTIONARY_PAGE = 2
