@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import kept
 
 import streamtrain
 from streamtrain.columns.categories import hash_values
@@ -147,9 +148,9 @@ def test_small_numbers_of_many_digits_keep_their_differences_and_ordinary_ones_t
     assert offset == (2**60 + 4, 0.0, 0.0)
     assert to_float32(rows, offset)[:, :2].tolist() == [[k - 4, k] for k in range(9)]
     column = Column("X", rows.type, "number", "", offset=offset)
-    assert Column.of(column.becomes.describe(column)).offset == offset
+    assert kept(column).offset == offset
     exact = Column("x", pa.decimal128(38, 38), "number", "", offset=fraction)
-    assert Column.of(exact.becomes.describe(exact)).offset == fraction
+    assert kept(exact).offset == fraction
 
 
 def test_data_of_another_type_are_measured_from_the_same_offset() -> None:
