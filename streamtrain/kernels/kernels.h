@@ -213,5 +213,6 @@ int64_t st_ngrams(const uint8_t *data, const int64_t *starts, const int32_t *siz
 int st_enter_read(const char *name, int64_t nbytes);
 void st_leave_read(int number);
 void st_answer_crashes(const char *before, const char *report);
+void st_expect_shortage(int code);
 
 #endif
