@@ -161,23 +161,13 @@ def seal_checkpoint(folder: Path, header: Json, arrays: dict[str, Any]) -> None:
 
 WRONG: list[tuple[str, Json]] = [
     ("text", "x"), ("half a character", "\ud800"), ("a terminal", "\x1b[2J"), ("null", None), ("true", True),
-    ("a list", [1, [2]]), ("an object", {"a": 1}), ("-1", -1), ("1.5", 1.5), ("10^30", 10**30),
-    ("4,000 digits", 10**4000), ("NaN", float("nan")),
-    ("infinity", float("inf")), ("a long list", [0] * 100_000), ("a deep list", "DEEP"), ("an empty list", []),
+    ("a list", [1, [2]]), ("an object", {"a": 1}), ("-1", -1), ("1.5", 1.5), ("10^30", 10**30), ("4,000 digits", 10**4000),
+    ("NaN", float("nan")), ("infinity", float("inf")), ("a long list", [0] * 100_000), ("a deep list", "DEEP"),
+    ("an empty list", []),
 ]  # fmt: skip
 ANY_NUMBER = {
-    "clustering",
-    "offset",
-    "text_bytes",
-    "rows",
-    "learning_rate",
-    "l1",
-    "l2",
-    "counts",
-    "seconds",
-    "row",
-    "held",
-}
+    "clustering", "offset", "text_bytes", "rows", "learning_rate", "l1", "l2", "counts", "seconds", "row", "held", "lines",
+}  # fmt: skip
 """Parts of the names of fields that may have other numbers than they have."""
 OPEN = ("history", "seconds", "environment", "data", "resolved", "versions", "lineage", "changes")
 """Fields of a checkpoint that may have fields of later versions."""
