@@ -11,13 +11,17 @@ from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
-from streamtrain.storage.files.store import is_remote
+from streamtrain.storage.files.store import FileBacked, is_remote
 from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether, Streams
 
-__all__ = ["column_shares", "demand_of"]
+__all__ = ["column_shares", "demand_of", "opened_term"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
+_OPENED_CHUNK_BYTES, _OPENED_FILE_BYTES = (
+    100,
+    1_000,
+)  # measured: tables, names and sizes, and a second table for digests
 _SURVEY_BYTES = 6 * 10**6  # that the pass over the target leaves in memory: libraries, fragments
 
 
@@ -26,10 +30,10 @@ def demand_of(
     scratch_bytes: Callable[[int], int] | None, least_baseline_bytes: int = 0,
 ) -> Demand:  # fmt: skip
     """What to plan for, in this process as it is now. See `Source.plan`."""
+    release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
     baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES)
     row_bytes, share, smallest = column_shares(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
-    release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
     return Demand(
         table=table,
         decoded_row_bytes=row_bytes,
@@ -47,6 +51,14 @@ def demand_of(
         has_text=any(not has_width(column.type) for column in layout.columns),
         reads_together=isinstance(reader, ReadsTogether),
     )
+
+
+def opened_term(reader: Reader, table: ChunkTable) -> Term:
+    """What open data take before a row is read: for data that are opened again while a model trains. The data that it learns
+    from are open already, and part of the baseline."""
+    files = len(reader.stored_files[1]) if isinstance(reader, FileBacked) else 0
+    footers = getattr(reader, "footers_bytes", 0)
+    return Term("opened", footers + _OPENED_CHUNK_BYTES * len(table) + _OPENED_FILE_BYTES * files, "reading")
 
 
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:

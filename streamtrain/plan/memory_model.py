@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,12 +257,16 @@ class Windows:
         if window_bytes is not None and not window_rows:
             most = max(1, min(most, int(window_bytes / row_bytes)))
         self.rows = [min(total, most)] if window_rows else list(_smaller(most, batch_rows))
-        self.least_bytes = cache(self._least_bytes)
+        # Not `functools.cache`: of a method it is a cycle, which would keep the reader until garbage is collected.
+        self._least: dict[int, int] = {}
 
-    def _least_bytes(self, rows: int) -> int:
+    def least_bytes(self, rows: int) -> int:
         """The predicted peak of a process of nominal size, with the knobs that take the least memory."""
-        knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], self._demand.slices[-1])
-        return sum(term.bytes for term in planned_terms(self._demand, knobs, _NOMINAL_PROCESS_BYTES)[0])
+        if rows not in self._least:
+            knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], self._demand.slices[-1])
+            terms = planned_terms(self._demand, knobs, _NOMINAL_PROCESS_BYTES)[0]
+            self._least[rows] = sum(term.bytes for term in terms)
+        return self._least[rows]
 
     def within(self, budget_bytes: int) -> int:
         """The largest window for a budget, by nominal constants alone; if none fits, the one with the smallest peak."""

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.load import Loader, Source
+from streamtrain.load.demand import opened_term
 from streamtrain.load.digests import Digests
 from streamtrain.load.settings import LoadSettings
 from streamtrain.memory.monitor import Monitor
@@ -152,7 +153,8 @@ class Scorer:
             task=settings.task, roles=settings.roles, crosses=settings.crosses, missing_chunks=settings.missing_chunks,
         )  # fmt: skip
         plan = cls.least(source, None)
-        return cls(data, settings.missing_chunks, tuple(term for term in plan.terms if term.for_validation))
+        terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
+        return cls(data, settings.missing_chunks, terms)
 
     @staticmethod
     def least(source: Source, model: Model | None) -> Plan:

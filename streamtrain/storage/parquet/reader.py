@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.errors import CorruptError, DataError
 from streamtrain.kernels.crash import reading
@@ -39,6 +40,7 @@ from streamtrain.storage.parquet.footer import (
     writer_of,
 )
 from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode
+from streamtrain.storage.parquet.keys import Keys
 from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
 from streamtrain.storage.parquet.tail import parsed_bytes
 from streamtrain.storage.parquet.text_pages import look
@@ -120,9 +122,20 @@ class ParquetReader(FileBacked):
     def open_bytes(self) -> int:
         """The memory that each file being read takes for its footer, while that is parsed: that of the largest, or 0 if all
         footers are kept."""
-        parsed = parsed_bytes(np.diff(self._first), self._sizes.stored_columns, self._footer_lengths)
+        parsed = self._parsed_bytes()
         kept = len(parsed) == 1 or int(parsed.sum()) <= KEPT_FOOTERS_BYTES
         return 0 if kept else int((parsed + self._footer_lengths).max())
+
+    @property
+    def footers_bytes(self) -> int:
+        """The memory of the footers that are kept once the data are open, and of the largest while it is parsed."""
+        parsed = self._parsed_bytes()
+        return max(int(parsed.max()), min(int(parsed.sum()), KEPT_FOOTERS_BYTES)) + int(self._footer_lengths.max())
+
+    def _parsed_bytes(self) -> NDArray[np.int64]:
+        """The memory of the footer of each file."""
+        sizes = parsed_bytes(np.diff(self._first), self._sizes.stored_columns, self._footer_lengths)
+        return np.asarray(sizes, np.int64)
 
     def chunks(self) -> ChunkTable:
         decoded, peaks = np.empty(len(self._rows), np.int64), np.empty(len(self._rows), np.int64)
@@ -130,11 +143,7 @@ class ParquetReader(FileBacked):
             some = slice(start, start + _SIZED_AT_ONCE)
             sizes = self._sizes.of_groups(some)
             decoded[some], peaks[some] = sizes.decoded_bytes(), sizes.read_peak_bytes()
-        return ChunkTable(self._key, self._rows, decoded, peaks)
-
-    def _key(self, i: int) -> str:
-        file = self._file_of[i]
-        return f"{self._files[file]}:{i - self._first[file]}"
+        return ChunkTable(Keys(self._files, self._file_of, self._first), self._rows, decoded, peaks)
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
         name, groups, rows = self._row_groups([chunk])[0]
