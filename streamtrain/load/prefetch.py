@@ -47,7 +47,7 @@ class Prefetcher:
         self.reader = PieceReader(
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
             streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
-            gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.threads, plan.chunks)),
+            sliced=plan.sliced, gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.threads, plan.chunks)),
             threads=plan.threads, ledger=ledger, digests=source.digests,
         )  # fmt: skip
         self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()

@@ -107,17 +107,19 @@ def _write(
 class PieceReader:
     """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that take rows from them.
 
-    Pieces are named by their number in the order of the window. streamed: which chunks are read in slices, shape (chunks,):
-    the plan has no memory for the whole of them. ledger: chunks that cannot be read are entered here, and rows without a
-    usable target are skipped; without it they are errors. digests: what is read is compared with these, and noted there.
+    Pieces are named by their number in the order of the window. streamed: which chunks are read in slices over several
+    windows, shape (chunks,). sliced: likewise, for one window: the plan has no memory for the whole of them. ledger: chunks
+    that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors. digests:
+    what is read is compared with these, and noted there.
     """
 
     def __init__(
-        self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_], share: float,
-        slice_rows: int, gate: ByteGate, read_bytes: int, threads: int, ledger: Ledger | None = None,
-        digests: Digests | None = None,
+        self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_],
+        sliced: NDArray[np.bool_], share: float, slice_rows: int, gate: ByteGate, read_bytes: int, threads: int,
+        ledger: Ledger | None = None, digests: Digests | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
+        self._sliced = sliced
         self.groups = layout.groups(share)
         self._slice_rows, self._gate, self._read_bytes, self._threads = slice_rows, gate, read_bytes, threads
         self._ledger, self.digests = ledger, digests
@@ -169,7 +171,7 @@ class PieceReader:
     def _read_together(self, numbers: NDArray[np.int64], window: Window) -> bool:
         """Read whole chunks in one call. False if they must be read one by one, because one of them is skipped or damaged."""
         chunks = window.order.pieces.chunks[numbers].tolist()
-        if self._ledger is not None and any(map(self._ledger.is_lost, chunks)):
+        if self._sliced[chunks].any() or (self._ledger is not None and any(map(self._ledger.is_lost, chunks))):
             return False
         try:
             self._write_chunks(chunks, window.order.positions_together(numbers), window)
@@ -200,6 +202,9 @@ class PieceReader:
                 self._read_slices(number, window)
                 return
             piece = window.order.pieces[number]
+            if self._sliced[piece.chunk]:
+                self._read_all_slices(number, window)
+                return
             self._write_chunks([piece.chunk], window.order.positions(number, 0, piece.rows), window)
         except (CorruptError, SchemaError) as error:
             self.lose(number, window, error)
@@ -220,6 +225,11 @@ class PieceReader:
         chunk = self._table[piece.chunk]
         self._ledger.skip_chunk(piece.chunk, chunk.key, chunk.rows, error)
         window.lose(window.order.positions(number, 0, piece.rows))
+
+    def _read_all_slices(self, number: int, window: Window) -> None:
+        """Write all rows of a chunk to their positions, slice by slice."""
+        with self._gate.hold(self._read_bytes):
+            self._read_slices(number, window)
 
     def _read_slices(self, number: int, window: Window) -> None:
         piece = window.order.pieces[number]

@@ -89,7 +89,7 @@ class _Fit:
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
-            self._require_same(header, self._describe(job, validation))
+            self._require_same(header, self._describe(job, validation), job.model.learner)
             with reading(folder):
                 if (finished := self._finished(header)) is not None:
                     if self.contents_differ:
@@ -214,7 +214,7 @@ class _Fit:
         }
         return self.static
 
-    def _require_same(self, header: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    def _require_same(self, header: Mapping[str, Any], described: Mapping[str, Any], learner: Any) -> None:
         assert self.folder is not None
         self.contents_differ = identity.only_contents_differ(header["data"], described["data"])
         if not self.contents_differ:  # otherwise what has changed is found out once the checkpoint is loaded
@@ -222,7 +222,7 @@ class _Fit:
         if header["validation"] is not None:
             identity.require_same_data(header["validation"], described["validation"], "the validation data")
         damaged = [f"{damage}: the checkpoint before it is used" for damage in self.folder.checkpoints.damaged]
-        self.new_warnings = [*damaged, *identity.environment_changes(header)]
+        self.new_warnings = [*damaged, *identity.environment_changes(header, learner)]
         self.warnings += [warning for warning in self.new_warnings if warning not in self.warnings]
 
     def _finished(self, header: Mapping[str, Any]) -> FitResult | None:

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_info
 from streamtrain import learn, metrics, prepare
 from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
 from streamtrain.kernels import COMPILED
+from streamtrain.learn.own_code import is_own_code
 from streamtrain.load import Source
 from streamtrain.options import flag, options_of, plain, switches_off
 from streamtrain.plan import order as shuffle
@@ -37,6 +38,8 @@ __all__ = [
 _MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones
 _SHOWN = 3
 _CONTENTS = "the names and sizes are the same, the contents are not"
+_DECISIVE = ("numpy", "kernels", "machine")  # of the environment, for the bits of a built-in learner
+_BLAS = ("internal_api", "version", "architecture")
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -138,12 +141,16 @@ def require_same_versions(header: Mapping[str, Any]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The software and hardware that can change the last bits of sums."""
+    """The software and hardware that can change the last bits of sums: all of it for a learner of the user's own code, numpy,
+    kernels and machine for the built-in ones."""
     return {
         "streamtrain": sys.modules["streamtrain"].__version__,  # which imports this, so it cannot be imported here
         "numpy": np.__version__,
-        "blas": _blas(),
         "kernels": "compiled" if COMPILED else "numpy",
+        "machine": platform.machine(),
+        "blas": _blas(),
+        "features": _features(),
+        "c_library": " ".join(platform.libc_ver()).strip() or platform.system(),
         "processor": _processor(),
     }
 
@@ -154,20 +161,31 @@ def software() -> dict[str, str]:
     return {"python": platform.python_version()} | environment() | libraries
 
 
-def environment_changes(header: Mapping[str, Any]) -> list[str]:
-    """Warnings where the last bits may differ from those of an uninterrupted run."""
+def environment_changes(header: Mapping[str, Any], learner: Any) -> list[str]:
+    """Warnings where the last bits may differ from those of an uninterrupted run with this learner."""
     was, now = header["environment"], environment()
-    changed = [f"{name} {was[name]} then, {now[name]} now" for name in now if was.get(name) != now[name]]
+    decisive = [name for name in now if name != "streamtrain"] if is_own_code(learner) else _DECISIVE
+    changed = [
+        f"{name.replace('_', ' ')} {was.get(name, 'not recorded')} then, {now[name]} now"
+        for name in decisive
+        if was.get(name) != now[name]
+    ]
     if not changed:
         return []
     return [f"resumed elsewhere: {'; '.join(changed)}: results may differ in the last bits from an uninterrupted run"]
 
 
 def _blas() -> str:
-    """The BLAS of numpy; other libraries may have loaded others."""
+    """The BLAS of numpy, and for which processor it chose its kernels; other libraries may have loaded others."""
     libraries = [each for each in threadpool_info() if each["user_api"] == "blas"]
     own = [each for each in libraries if "numpy" in each["filepath"]] or libraries
-    return ", ".join(sorted({f"{each['internal_api']} {each['version']}" for each in own})) or "unknown"
+    return ", ".join(sorted({" ".join(str(each[key]) for key in _BLAS if each.get(key)) for each in own})) or "unknown"
+
+
+def _features() -> str:
+    """The features of the processor for which numpy has chosen its loops."""
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return ", ".join([*found.get("baseline", ()), *found.get("found", ())]) or "unknown"
 
 
 def _processor() -> str:

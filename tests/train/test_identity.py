@@ -22,6 +22,7 @@ from make import CommandLine, content, examples
 
 from streamtrain import fit, reader_from
 from streamtrain.errors import RunError, StreamtrainError, UsageError
+from streamtrain.learn import Linear
 from streamtrain.model import tensors
 from streamtrain.options import flag, options_of, plain
 from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
@@ -439,12 +440,27 @@ def test_a_checkpoint_of_a_later_format(mine: Path) -> None:
 
 
 def test_elsewhere_it_warns_of_the_last_bits(mine: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rewrite(mine / "r", lambda known: known["environment"].update(numpy="1.0", processor="abacus"))
+    elsewhere = {"numpy": "1.0", "processor": "abacus", "blas": "none", "features": "none", "c_library": "none"}
+    rewrite(mine / "r", lambda known: known["environment"].update(elsewhere))
     report = with_copy(mine / "data", mine / "r").report
     warning = next(text for text in report.warnings if text.startswith("resumed elsewhere: "))
-    assert f"numpy 1.0 then, {np.__version__} now" in warning and "processor abacus then" in warning
+    assert f"elsewhere: numpy 1.0 then, {np.__version__} now: results" in warning, "nothing else decides its bits"
     assert caplog.messages.count(warning) == 1
     assert "streamtrain" not in warning
+
+
+class Theirs:
+    """Stands for a learner of another library."""
+
+
+def test_what_decides_the_bits_of_a_built_in_learner_and_of_others() -> None:
+    now = identity.environment()
+    assert identity.environment_changes({"environment": now}, Theirs()) == []
+    for name in now:
+        was = {other: value for other, value in now.items() if other != name}  # as an earlier version recorded it
+        own, others = (identity.environment_changes({"environment": was}, one) for one in (Linear(1), Theirs()))
+        assert (len(own), len(others)) == (name in ("numpy", "kernels", "machine"), name != "streamtrain")
+        assert all(f"{name.replace('_', ' ')} not recorded then, {now[name]} now" in one for one in own + others)
 
 
 def test_without_a_change_there_is_no_warning(mine: Path) -> None:
