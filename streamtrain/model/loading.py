@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamtrain.columns.layout import Layout
-from streamtrain.errors import UsageError
+from streamtrain.errors import UsageError, WrongFile
 from streamtrain.learn.family import KnowsForms, Recipe, recorded_recipe
 from streamtrain.model.describe import LAYOUT_FIELDS, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state
 from streamtrain.model.model import Model, shape_of_learner
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.options import check
 from streamtrain.prepare import Preparation, TargetScale

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import printable
-from streamtrain.model.room import Room, WrongFile, open_at_once, parsed_bytes
+from streamtrain.errors import WrongFile, printable
+from streamtrain.model.room import Room, open_at_once, parsed_bytes
 
 __all__ = ["StoredFields", "is_kind", "parse_json", "read_bounded", "read_json", "shown_error", "shown_value"]
 
@@ -118,7 +118,7 @@ class StoredFields:
     3
     >>> fields.get("settings.epochs", int)
     Traceback (most recent call last):
-    streamtrain.model.room.WrongFile: report.json: its settings.epochs is 'two': it must be a whole number, 0 or more
+    streamtrain.errors.WrongFile: report.json: its settings.epochs is 'two': it must be a whole number, 0 or more
     """
 
     def __init__(self, path: Path, fields: Any, at: str = "") -> None:
