@@ -18,10 +18,11 @@ from io import TextIOWrapper
 from streamtrain.cli.log import shown_on_stderr
 from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
-from streamtrain.memory.limits import is_shortage
+from streamtrain.memory.limits import DATA_LIMIT, is_shortage
 
 __all__ = ["outcome", "say_how_to_go_on"]
 
+_REFUSED, _EXCEEDED = 3, 4
 _REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
 
 
@@ -43,9 +44,10 @@ def _run(arguments: Sequence[str], received: Sequence[int]) -> int:
     try:
         only_help = _only_shows_help(arguments)
         if not only_help:
-            from streamtrain.kernels.crash import answer_crashes  # with numpy
+            from streamtrain.kernels.crash import answer_crashes, expect_shortage  # with numpy
 
             answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
+            DATA_LIMIT.tell = lambda is_opening: expect_shortage(_REFUSED if is_opening else _EXCEEDED)
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
         from streamtrain.cli.commands import run
@@ -82,10 +84,10 @@ def _failed(error: Exception) -> int:
     """Print what went wrong. Returns the exit code."""
     if isinstance(error, BudgetError):
         print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # a line for every term
-        return 3 if isinstance(error, BudgetRefused) else 4
+        return _REFUSED if isinstance(error, BudgetRefused) else _EXCEEDED
     if is_shortage(error):
         _say(str(error) or "out of memory")
-        return 4
+        return _EXCEEDED
     if isinstance(error, BrokenPipeError):
         return _let_go_of_stdout()
     if isinstance(error, (StreamtrainError, OSError)):

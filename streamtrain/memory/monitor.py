@@ -159,7 +159,7 @@ class Monitor:
         else:
             # Stacks and BLAS buffers may use what the plan leaves free of the budget, and are there in any case.
             most = max(most, max(now, predicted_peak(self._planned)) + _STACKS_BYTES + _BLAS_BYTES)
-        DATA_LIMIT.hold(self, most)
+        DATA_LIMIT.hold(self, most, is_opening=self._planned is None)
 
     def _pause(self) -> None:
         self._rests = True

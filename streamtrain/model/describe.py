@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -153,7 +154,7 @@ def _offset_of(fields: StoredFields, column: Column) -> Any:
             raise fields.wrong("offset", value, f"it must be one number, or {column.numbers:,}")
         return tuple(_shift(fields, f"offset[{i}]", each) for i, each in enumerate(value))
     shift = _shift(fields, "offset", value)
-    if column.role == "time" and not -_MAX_TIME < shift < _MAX_TIME:
+    if column.role == "time" and not abs(Fraction(shift)) < _MAX_TIME:
         raise fields.wrong("offset", value, "it must be a time in 64 bits")
     return shift
 
