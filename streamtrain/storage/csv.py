@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,11 @@ from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
 from streamtrain.storage.text.reader import CODES, TextReader
 from streamtrain.storage.text.records import Block, Lines, csv_lines
+from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["CsvReader"]
+
+_INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 class CsvReader(TextReader):
@@ -77,8 +81,16 @@ class CsvReader(TextReader):
         given = {f.name: f.type for f in self._given if not is_text(f.type)} | {
             f.name: CODES for f in self._given if is_text(f.type)
         }
-        schema = self._read(data, file, pc.ConvertOptions(column_types=given)).schema
-        return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in schema])
+        first = self._read(data, file, pc.ConvertOptions(column_types=given))
+        schema = pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in first.schema])
+
+        def written(name: str) -> list[int | None]:
+            options = pc.ConvertOptions(column_types={name: pa.string()}, include_columns=[name])
+            texts, numbers = self._read(data, file, options).column(0).to_pylist(), first.column(name).to_pylist()
+            given = [text for text, number in zip(texts, numbers, strict=True) if number is not None]
+            return [int(text) if _INTEGER.fullmatch(text) else None for text in given]
+
+        return with_wide_integers(first, schema, given, written)
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         types = {name: schema.field(name).type for name in columns}
