@@ -102,7 +102,9 @@ class Demand:
     @cached_property
     def read_bytes(self) -> NDArray[np.float64]:
         """Bytes of a read of each chunk and all its columns, shape (chunks,)."""
-        return self.table.read_peak_bytes * self.column_share + self.table.rows * self.converted_row_bytes
+        peaks: NDArray[np.float64] = self.table.read_peak_bytes * self.column_share
+        peaks += self.table.rows * self.converted_row_bytes
+        return peaks
 
     @cached_property
     def decoded_bytes(self) -> int:
@@ -178,7 +180,7 @@ def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) 
     """Which chunks enter a window as a whole but are read in slices, because a read takes more than ``most_bytes`` even of the
     fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
     if not demand.has_text or demand.stream_bytes is None:
-        return np.zeros(len(demand.table), bool)
+        return np.broadcast_to(np.False_, len(demand.table))  # takes no memory
     least = demand.read_bytes * _least_share(demand)
     return np.asarray((least > most_bytes) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
 
@@ -202,7 +204,7 @@ def _one_read(demand: Demand, large: NDArray[np.bool_], knobs: Knobs) -> tuple[i
     it reads. large: the chunks that do not."""
     table = demand.table
     in_slices = sliced(demand, knobs.window_rows, knobs.read_bytes, shuffle=knobs.shuffle)
-    whole = ~large & ~in_slices
+    whole = ~(large | in_slices) if demand.has_text else ~large
     peak = float(np.max(demand.read_bytes, where=whole, initial=0))
     positions = _POSITION_BYTES * int(np.max(table.rows, where=whole, initial=0))
     if demand.reads_together:
