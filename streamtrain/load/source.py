@@ -203,6 +203,7 @@ class Source:
         if not columns:
             return self
         told = told_by_first_rows(self.reader, self.table, columns, ledger)
+        release_freed_memory()
         return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
     @property

@@ -102,7 +102,7 @@ class Demand:
     @cached_property
     def read_bytes(self) -> NDArray[np.float64]:
         """Bytes of a read of each chunk and all its columns, shape (chunks,)."""
-        peaks: NDArray[np.float64] = self.table.read_peak_bytes * self.column_share
+        peaks: NDArray[np.float64] = np.multiply(self.table.read_peak_bytes, self.column_share, dtype=np.float64)
         peaks += self.table.rows * self.converted_row_bytes
         return peaks
 
@@ -180,7 +180,7 @@ def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) 
     """Which chunks enter a window as a whole but are read in slices, because a read takes more than ``most_bytes`` even of the
     fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
     if not demand.has_text or demand.stream_bytes is None:
-        return np.broadcast_to(np.False_, len(demand.table))  # takes no memory
+        return np.broadcast_to(np.zeros(1, np.bool_), len(demand.table))  # takes no memory
     least = demand.read_bytes * _least_share(demand)
     return np.asarray((least > most_bytes) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
 
