@@ -68,6 +68,7 @@ class Demand:
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     has_text: whether rows may be far longer than others: then chunks are read in slices rather than whole.
+    more_text_bytes: (rows of a window) -> bytes by which its texts may be longer than ``window_row_bytes`` says.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
     is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
     """
@@ -87,6 +88,7 @@ class Demand:
     is_remote: bool = False
     reads_together: bool = False
     has_text: bool = False
+    more_text_bytes: Callable[[int], int] | None = None
 
     @cached_property
     def slices(self) -> tuple[int, ...]:
@@ -163,6 +165,7 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
     files = min(knobs.threads, len(table)) + opened
     batches = int(knobs.batch_rows * demand.batch_row_bytes)
     batches += demand.scratch_bytes(knobs.batch_rows) if demand.scratch_bytes else 0
+    held_bytes = window * demand.window_row_bytes + (demand.more_text_bytes(window) if demand.more_text_bytes else 0)
     terms = (
         baseline_term(demand.baseline_bytes),
         *demand.terms,
@@ -170,7 +173,7 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
         Term("order", _order_bytes(demand, knobs, held), "reading", for_validation=True),
         Term("reads", read_bytes * min(knobs.threads, max(1, len(table))), "reading", for_validation=True),
         Term("streams", _one_stream(demand, large, knobs.slice_rows) * opened, "reading", for_validation=True),
-        Term("windows", int(held * window * demand.window_row_bytes), "windows", for_validation=True),
+        Term("windows", int(held * held_bytes), "windows", for_validation=True),
         Term("batches", batches, "batches", for_validation=True),
     )
     return with_margin(terms), share

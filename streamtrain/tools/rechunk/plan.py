@@ -17,7 +17,7 @@ import numpy as np
 
 from streamtrain.errors import BudgetExceeded
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.plan.term import MemoryPlan, Term, baseline_term, with_margin
+from streamtrain.plan.term import MemoryPlan, Term, baseline_term, fitted, with_margin
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["CopyPlan", "Demand", "most_bytes", "solve"]
@@ -88,9 +88,7 @@ class CopyPlan(MemoryPlan):
         )
 
     def advice(self) -> str:
-        helps = [
-            f"--memory {-(-self.peak_bytes // MB) + 2}MB or more"
-        ]  # 2 MB more: the next process is not exactly the same
+        helps = [f"--memory {self.peak_bytes // MB}MB or more"]
         if self.enough_chunk_rows is not None:
             helps.append(f"--chunk-rows {self.enough_chunk_rows}")
         return f"{', or '.join(helps)}. Nothing was read."
@@ -99,7 +97,7 @@ class CopyPlan(MemoryPlan):
 def solve(demand: Demand, *, chunk_rows: int, budget_bytes: int, budget_given: bool) -> CopyPlan:
     """Return the plan with the largest reads that fit, or with the smallest reads if none fit."""
     reads = _reads(demand)
-    terms = _best(demand, chunk_rows, reads, budget_bytes)
+    terms = fitted(_best(demand, chunk_rows, reads, budget_bytes), budget_bytes)
     enough = None
     if _bytes(terms) > budget_bytes:
         smaller = (chunk_rows >> power for power in range(1, chunk_rows.bit_length()))
@@ -114,7 +112,7 @@ def _best(demand: Demand, chunk_rows: int, reads: list[int], budget_bytes: int) 
     for read_bytes in reads:
         read = Term("reads", read_bytes, "reading")
         terms = with_margin((baseline_term(demand.baseline_bytes), footers, read, *output))
-        if _bytes(terms) <= budget_bytes:
+        if _bytes(fitted(terms, budget_bytes)) <= budget_bytes:
             break
     return terms
 
