@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "SizeError",
     "StreamtrainError",
     "UsageError",
+    "data_name",
     "listed",
     "near_names",
     "one_of",
@@ -174,6 +176,15 @@ def without_secrets(target: str) -> str:
         return f"{scheme}://***"  # the beginning of a password that has a / ? or # in it
     shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     return shown if scheme in ("s3", "gs", "az", "memory") else shown.partition("?")[0]
+
+
+def data_name(data: Any) -> str:
+    """The name of data for messages and reports: their path or URL, or the type of a reader or of data in memory.
+
+    >>> data_name("a.csv"), data_name({"x": [1.0]})
+    ('a.csv', 'dict')
+    """
+    return without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
 
 
 def near_names(name: str, names: Sequence[str]) -> str:

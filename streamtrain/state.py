@@ -14,12 +14,27 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["WRITING", "checked", "make_durable", "part", "remove_unfinished", "staging", "to_json", "write_beside"]
+__all__ = [
+    "WRITING",
+    "Form",
+    "checked",
+    "forms_of",
+    "make_durable",
+    "part",
+    "prefixed",
+    "remove_unfinished",
+    "require_sound",
+    "staging",
+    "to_json",
+    "write_beside",
+]
+
+_Value = TypeVar("_Value")
 
 WRITING = ".writing-"  # how names of hidden folders with incomplete content begin
 _REMOVAL_TRIES, _REMOVAL_SECONDS = 10, 0.2
@@ -48,6 +63,71 @@ def checked(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, NDArr
             raise ValueError(f"the state's {name} has shape {value.shape}; expected {current.shape}")
         arrays[name] = value.astype(current.dtype)
     return arrays
+
+
+class Form(NamedTuple):
+    """What an array of a state is, known before it is loaded. dtype: as numpy writes it, ``<f4``. loose: the axis that may be
+    shorter."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    loose: int | None = None
+
+    def fits(self, dtype: str, shape: tuple[int, ...]) -> bool:
+        """Whether an array has this form.
+
+        >>> Form("<f4", (8, 2), loose=0).fits("<f4", (5, 2)), Form("<f4", (8, 2)).fits("<f4", (5, 2))
+        (True, False)
+        """
+        if (dtype, len(shape)) != (self.dtype, len(self.shape)):
+            return False
+        return all(
+            n == own or (i == self.loose and n < own) for i, (n, own) in enumerate(zip(shape, self.shape, strict=True))
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dtype} of shape {self.shape}" + ("" if self.loose is None else " at most")
+
+
+def forms_of(state: Mapping[str, Any]) -> dict[str, Form]:
+    """Return the form of each array or number of a state.
+
+    >>> forms_of({"rows": 3, "mean": [0.5, 1.0]})["mean"]
+    Form(dtype='<f8', shape=(2,), loose=None)
+    """
+    import numpy as np
+
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    return {name: Form(f"<{array.dtype.kind}{array.dtype.itemsize}", array.shape) for name, array in arrays.items()}
+
+
+def require_sound(state: Mapping[str, Any], least: Mapping[str, float] | None = None) -> None:
+    """Raise ValueError for a number in a state that learning cannot have made: NaN, infinite, or less than ``least`` by name.
+
+    >>> require_sound({"rows": -3}, {"rows": 0})
+    Traceback (most recent call last):
+    ValueError: the state's rows has -3: it must be at least 0
+    """
+    import numpy as np
+
+    for name, value in state.items():
+        array = np.asarray(value)
+        if not array.size or array.dtype.kind not in "fiu":
+            continue
+        low, high = array.min(), array.max()  # without a temporary array; NaN is both
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(f"the state's {name} has {high if np.isfinite(low) else low}: it must be finite")
+        if least is not None and low < least.get(name, low):
+            raise ValueError(f"the state's {name} has {low}: it must be at least {least[name]:g}")
+
+
+def prefixed(prefix: str, state: Mapping[str, _Value]) -> dict[str, _Value]:
+    """Return the entries under longer names: the opposite of `part`.
+
+    >>> prefixed("mean.", {"x": 1})
+    {'mean.x': 1}
+    """
+    return {prefix + name: value for name, value in state.items()}
 
 
 def part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

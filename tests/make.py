@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
+from hypothesis import settings
 
 from streamtrain import Model, open_reader
 from streamtrain.cli import main
@@ -26,8 +27,8 @@ from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk
 
 __all__ = [
-    "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "rows_of", "run_python",
-    "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
+    "EXAMPLES", "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "examples",
+    "in_forks", "rows_of", "run_python", "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
 ]  # fmt: skip
 
 WAIT = 300.0
@@ -35,6 +36,15 @@ WAIT = 300.0
 
 PROMPT = 15.0
 """Seconds for what takes less than one on an idle machine, where what must not be waited for takes minutes."""
+
+EXAMPLES = 50
+"""Examples of a property in a plain run, where a test does not say otherwise."""
+
+
+def examples(count: int, **options: Any) -> settings:
+    """Settings of a property whose examples cost more than others: so many in a plain run, and as many times more with a
+    profile of more examples."""
+    return settings(max_examples=count * settings().max_examples // EXAMPLES, **options)
 
 
 def wait_for(condition: Callable[[], object], what: str, *, seconds: float = WAIT) -> None:
@@ -102,6 +112,30 @@ def run_python(*arguments: Any, cwd: Path | None = None, **environment: str) -> 
         command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=WAIT, check=False
     )
     return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+_FORKS = """
+import json, os, sys
+import numpy, pyarrow.parquet, streamtrain.memory.process, streamtrain.storage
+program = compile(sys.argv[1], "program", "exec")
+for case in json.loads(sys.argv[2]):
+    child = os.fork()
+    if child == 0:
+        sys.argv[1:] = case
+        exec(program, {"__name__": "__main__"})
+        sys.stdout.flush()
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"failed with {case}")
+"""
+
+
+def in_forks(program: str, cases: Iterable[Sequence[Any]]) -> list[Any]:
+    """What a program prints, a line of JSON, for each case: the texts in its ``sys.argv``. To measure memory: each case has
+    a process of its own, that is forked from one that has imported the package and read nothing."""
+    done = run_python("-c", _FORKS, program, json.dumps([list(map(str, case)) for case in cases]))
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
 
 
 # -- files and states ------------------------------------------------------------------------------------------------------

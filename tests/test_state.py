@@ -58,7 +58,8 @@ def _write_half(path: Path, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt(), ValueError()])
-def test_after_an_error_nothing_is_left(error: BaseException, tmp_path: Path) -> None:
+def test_after_an_error_nothing_is_left(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtrain.state._REMOVAL_SECONDS", 0.0)  # no thread writes
     path = tmp_path / "a"
     path.write_text("old")
     with pytest.raises(type(error)):

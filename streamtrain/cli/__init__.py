@@ -22,6 +22,7 @@ from typing import NoReturn
 from streamtrain.cli.log import shown_on_stderr
 from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
+from streamtrain.memory.limits import is_shortage
 
 __all__ = ["main"]
 
@@ -106,7 +107,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, BudgetError):
         print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # a line for every term
         return 3 if isinstance(error, BudgetRefused) else 4
-    if isinstance(error, MemoryError):
+    if is_shortage(error):
         _say(str(error) or "out of memory")
         return 4
     if isinstance(error, BrokenPipeError):

@@ -6,6 +6,7 @@ What a command needs is imported when it runs, so that ``--help`` is quick. Thei
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -39,12 +40,18 @@ Examples:
   streamtrain fit trips.parquet --out run --resume"""
 
 
+@functools.cache
+def _program() -> Any:
+    """All commands with their flags. Making them takes 20 ms, which is most of a call in a process that makes many."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> Any:
     """Parse and run; what the command returns.
 
     For its help a command is asked directly: on the way through the group typer may import pydantic, which takes 70 ms.
     """
-    program: Any = typer.main.get_command(app)
+    program = _program()
     name, *rest = arguments or [""]
     if name in program.commands and {"-h", "--help"}.intersection(rest):
         return program.commands[name].main(rest, prog_name=f"streamtrain {name}", standalone_mode=False)

@@ -18,6 +18,7 @@ def parse_crosses(crosses: Sequence[str | Sequence[str]], columns: Sequence[Colu
     """
     by_name = {column.name: column for column in columns}
     parsed: list[tuple[str, ...]] = []
+    seen: set[frozenset[str]] = set()
     for cross in crosses:
         names = tuple(cross.split(":")) if isinstance(cross, str) else tuple(cross)
         if isinstance(cross, str) and len(names) > 2 and not all(name in by_name for name in names):
@@ -25,7 +26,7 @@ def parse_crosses(crosses: Sequence[str | Sequence[str]], columns: Sequence[Colu
         if len(names) < 2 or len(set(names)) < len(names):
             raise UsageError(f"--cross {cross}: give at least two different columns, a:b")
         flag = f"--cross {':'.join(names)}"
-        if any(set(names) == set(other) for other in parsed):
+        if frozenset(names) in seen:
             raise UsageError(f"{flag}: these columns are crossed twice")
         for name in names:
             if name not in by_name:
@@ -37,6 +38,7 @@ def parse_crosses(crosses: Sequence[str | Sequence[str]], columns: Sequence[Colu
                     f"say --as {name}=category"
                 )
         parsed.append(names)
+        seen.add(frozenset(names))
     return tuple(parsed)
 
 

@@ -6,18 +6,26 @@ Each row is converted by itself, so the result does not depend on how a column i
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.decimals import minus, scaled, to_float64, words_of
+from streamtrain.columns.differences import Shift, difference, simple
 from streamtrain.errors import ColumnError
 from streamtrain.kernels.hashing import floats
 
-__all__ = ["as_numbers", "difference", "numbers_in", "offset_of", "to_float32", "unpacked"]
+__all__ = ["as_numbers", "first_number", "less", "numbers_in", "offset_of", "to_float32", "unpacked"]
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+_LEAST_FAR = 65_536  # numbers up to this one are kept well enough by float32, but for those of many digits
+_FEW_DIGITS = 8_192  # a median of this many spreads leaves differences fewer than 11 of the 24 bits of float32
 
 Valid = NDArray[np.bool_] | None  # True where a number is not null; None if no number is null
 
@@ -37,14 +45,14 @@ def numbers_in(kind: pa.DataType) -> int:
     return 1
 
 
-def to_float32(values: pa.Array, offset: float = 0) -> NDArray[np.float32]:
+def to_float32(values: pa.Array, offset: Shift | tuple[Shift, ...] = 0) -> NDArray[np.float32]:
     """An Arrow array of numbers as float32; shape (rows,), or (rows, entries) for tensors and lists of fixed size.
 
     Takes integers, floats, booleans, decimals, durations (in seconds) and the null type; also in a dictionary, run-end encoded,
     in fixed-shape tensors and in nested lists of fixed size (entries in stored order). Dates, times and timestamps give the
     integers that Arrow holds; `streamtrain.columns.times` turns these into ages and times of day.
-    offset: subtracted before rounding to float32. For 64-bit integers the difference is exact if it is an int.
-    Nulls are NaN; a null list is a row of NaN. A number too large for float32 is infinite.
+    offset: subtracted before rounding to float32, exactly for integers, decimals and durations; one for each entry, or one for
+    all. Nulls are NaN; a null list is a row of NaN. A number too large for float32 is infinite.
     float32 without nulls is the Arrow array's own memory, read-only. Raises ColumnError for types that are not numbers.
 
     >>> to_float32(pa.array([2**60 + 1, None, 2**60 - 3]), 2**60).tolist()
@@ -56,8 +64,33 @@ def to_float32(values: pa.Array, offset: float = 0) -> NDArray[np.float32]:
         converted = floats(_plain(values), np.frombuffer(values.buffers()[0], np.uint8), values.offset)
         if converted is not None:
             return converted
+    if not isinstance(offset, tuple):
+        return _with_nan(*less(values, offset))
     numbers, valid = unpacked(values)
-    return _with_nan(difference(numbers, offset), valid)
+    rows = difference(numbers, 0)
+    rows = rows if rows.flags.writeable else rows.copy()
+    for entry in [entry for entry, its in enumerate(offset) if its]:
+        rows[:, entry] = difference(np.ascontiguousarray(numbers[:, entry]), offset[entry])
+    return _with_nan(rows, valid)
+
+
+def less(values: pa.Array, offset: Shift, dtype: Any = np.float32) -> tuple[NDArray[Any], Valid]:
+    """The numbers of an Arrow array minus an offset, and which of them are not null; otherwise as `unpacked`."""
+    if not offset:
+        numbers, valid = unpacked(values)
+        return difference(numbers, 0, dtype), valid
+    return unpacked(values, lambda plain: _less(plain, offset, dtype))
+
+
+def _less(values: pa.Array, offset: Shift, dtype: Any) -> NDArray[Any]:
+    if pa.types.is_decimal(values.type):
+        with np.errstate(all="ignore"):
+            return minus(words_of(values), values.type.scale, Fraction(offset)).astype(dtype)
+    if pa.types.is_duration(values.type):
+        a_second = PER_SECOND[values.type.unit]
+        ticks = difference(_stored(values, np.int64), simple(Fraction(offset) * a_second), np.float64)
+        return (ticks / a_second).astype(dtype)
+    return difference(_plain(values), offset, dtype)
 
 
 def as_numbers(values: pa.Array) -> NDArray[Any]:
@@ -72,62 +105,85 @@ def as_numbers(values: pa.Array) -> NDArray[Any]:
     return _with_nan(numbers if valid is None or numbers.dtype.kind == "f" else numbers.astype(np.float64), valid)
 
 
-def offset_of(numbers: NDArray[Any]) -> float:
+def offset_of(values: pa.Array) -> Shift | tuple[Shift, ...]:
     """The offset to subtract from numbers like these before they become float32: their median if it is far larger than their
-    spread (dates as numbers, large ids), otherwise 0. An int for integers. numbers: shape (rows,).
+    spread (dates as numbers, large ids, measurements of many digits), otherwise 0. An int for integers and whole decimals, a
+    Decimal for others. One for each entry of tensors and lists, if one of these is not 0.
 
-    >>> offset_of(np.array([10**12, 10**12 + 5, 10**12 + 9])), offset_of(np.array([1, 10**12]))
+    >>> offset_of(pa.array([10**12, 10**12 + 5, 10**12 + 9])), offset_of(pa.array([1, 10**12]))
     (1000000000005, 0.0)
     """
-    ordered = np.sort(numbers[np.isfinite(numbers)])
+    entries = numbers_in(values.type)
+    numbers, valid = unpacked(values, _exact) if entries == 1 else unpacked(values)
+    if entries == 1:
+        return _offset_of(numbers if valid is None else numbers[valid])
+    each = [
+        _offset_of(column if valid is None else column[valid[:, entry]])
+        for entry, column in enumerate(np.ascontiguousarray(numbers.T))
+    ]
+    return tuple(each) if any(each) else 0.0
+
+
+def first_number(values: pa.Array) -> int | float:
+    """The first number of an array that is not empty and has no nulls; whole for a decimal or a duration.
+
+    >>> first_number(pa.array([2**60 + 1]))
+    1152921504606846977
+    """
+    number = unpacked(values.slice(0, 1), _exact)[0][0]
+    return math.floor(number) if isinstance(number, Fraction) else number.item()
+
+
+def _exact(values: pa.Array) -> NDArray[Any]:
+    """As `_plain`, but decimals and durations are objects: the numbers themselves, and seconds."""
+    if pa.types.is_decimal(values.type):
+        return np.array([*map(Fraction, scaled(values)), None], object)[:-1]
+    if pa.types.is_duration(values.type):
+        a_second = PER_SECOND[values.type.unit]
+        return np.array([*(Fraction(n, a_second) for n in _stored(values, np.int64).tolist()), None], object)[:-1]
+    return _plain(values)
+
+
+def _offset_of(numbers: NDArray[Any]) -> Shift:
+    is_exact = numbers.dtype.kind == "O"
+    ordered = np.sort(numbers if is_exact else numbers[np.isfinite(numbers)])
     if not len(ordered):
         return 0.0
     # as numbers of Python, so that integers stay exact
-    low, middle, high = (ordered[len(ordered) * part // 10].item() for part in (1, 5, 9))
-    return float(0) if abs(middle) <= max(16 * (high - low), 65_536) else middle
+    picked = [ordered[0], *(ordered[len(ordered) * part // 10] for part in (1, 5, 9)), ordered[-1]]
+    first, low, middle, high, last = picked if is_exact else [number.item() for number in picked]
+    spread = high - low or last - first
+    is_far = abs(middle) > max(16 * (high - low), _LEAST_FAR)
+    if not is_far and numbers.dtype.kind not in "iub":
+        rounded = numbers.astype(np.float64).astype(np.float32) if is_exact else numbers.astype(np.float32)
+        is_far = 0 < _FEW_DIGITS * spread < abs(middle) and bool((rounded != numbers).any())
+    return float(0) if not is_far else simple(middle)
 
 
-def difference(numbers: NDArray[Any], offset: float, dtype: Any = np.float32) -> NDArray[Any]:
-    """``numbers - offset``, rounded to ``dtype``; same shape. The difference is exact for 64-bit integers and an int offset in
-    their range; otherwise it is computed in float64.
-
-    >>> difference(np.array([-(2**63), 2**63 - 1]), 2**63 - 1, np.float64).tolist()
-    [-1.8446744073709552e+19, 0.0]
-    """
-    with np.errstate(all="ignore"):  # too large becomes infinite, which is noticed later
-        if not offset or not numbers.size:
-            return numbers.astype(dtype, copy=False)
-        if not (isinstance(offset, int) and numbers.dtype in (np.int64, np.uint64) and _holds(numbers.dtype, offset)):
-            return (numbers.astype(np.float64) - float(offset)).astype(dtype, copy=False)
-        wide = numbers.view(np.uint64) - np.uint64(offset % 2**64)  # modulo 2^64: correct if int64 can hold it
-        if _holds(np.int64, int(numbers.min()) - offset) and _holds(np.int64, int(numbers.max()) - offset):
-            return wide.view(np.int64).astype(dtype)
-        below = numbers < offset
-        size = np.where(below, np.uint64(0) - wide, wide).astype(dtype)
-        return np.where(below, -size, size)
-
-
-def unpacked(values: pa.Array) -> tuple[NDArray[Any], Valid]:
+def unpacked(values: pa.Array, read: Callable[[pa.Array], NDArray[Any]] | None = None) -> tuple[NDArray[Any], Valid]:
     """The numbers of an Arrow array, and which of them are not null (None if all are); each of shape (rows,) or (rows,
-    entries). The number at a null is arbitrary. Durations are in seconds, dates and timestamps Arrow's integers. Raises
-    ColumnError for types that are not numbers."""
+    entries). The number at a null is arbitrary. Durations are in seconds, dates and timestamps Arrow's integers. read: turns
+    an array that is neither encoded nor nested into numbers. Raises ColumnError for types that are not numbers."""
+    read = _plain if read is None else read
     if isinstance(values, pa.ExtensionArray):
-        return unpacked(values.storage)
+        return unpacked(values.storage, read)
     if isinstance(values, pa.FixedSizeListArray):
         size, shape = values.type.list_size, (len(values), numbers_in(values.type))
-        numbers, valid = unpacked(values.values.slice(values.offset * size, len(values) * size))
+        numbers, valid = unpacked(values.values.slice(values.offset * size, len(values) * size), read)
         given = _validity(values)
         spread = None if given is None else np.broadcast_to(given[:, None], shape)
         return numbers.reshape(shape), _both(None if valid is None else valid.reshape(shape), spread)
     if isinstance(values, pa.DictionaryArray):
-        return _from_dictionary(values)
+        return _from_dictionary(values, read)
     if isinstance(values, pa.RunEndEncodedArray):
-        return _from_runs(values)
-    return _plain(values), _validity(values)
+        return _from_runs(values, read)
+    return read(values), _validity(values)
 
 
-def _from_dictionary(values: pa.DictionaryArray) -> tuple[NDArray[Any], Valid]:
-    numbers, valid = unpacked(values.dictionary)
+def _from_dictionary(
+    values: pa.DictionaryArray, read: Callable[[pa.Array], NDArray[Any]]
+) -> tuple[NDArray[Any], Valid]:
+    numbers, valid = unpacked(values.dictionary, read)
     indices, given = unpacked(values.indices)
     if not len(numbers):  # every row is null
         numbers = np.zeros((1, *numbers.shape[1:]), numbers.dtype)
@@ -140,12 +196,12 @@ def _from_dictionary(values: pa.DictionaryArray) -> tuple[NDArray[Any], Valid]:
     return taken, _both(None if valid is None else valid[indices], spread)
 
 
-def _from_runs(values: pa.RunEndEncodedArray) -> tuple[NDArray[Any], Valid]:
+def _from_runs(values: pa.RunEndEncodedArray, read: Callable[[pa.Array], NDArray[Any]]) -> tuple[NDArray[Any], Valid]:
     start, end = values.offset, values.offset + len(values)
     ends, _ = unpacked(values.run_ends)
     first, last = np.searchsorted(ends, [start, end - 1], "right").tolist() if len(values) else (0, -1)
     rows = np.diff(np.minimum(ends[first : last + 1].astype(np.int64), end), prepend=start)
-    numbers, valid = unpacked(values.values.slice(first, last + 1 - first))
+    numbers, valid = unpacked(values.values.slice(first, last + 1 - first), read)
     return np.repeat(numbers, rows, 0), None if valid is None else np.repeat(valid, rows, 0)
 
 
@@ -156,7 +212,7 @@ def _plain(values: pa.Array) -> NDArray[Any]:
     if t.is_boolean(kind):
         return _bits(values.buffers()[1], values.offset, len(values))
     if t.is_decimal(kind):
-        return _decimals(values)
+        return to_float64(words_of(values), kind.scale)
     if t.is_duration(kind):
         return _stored(values, np.int64) / PER_SECOND[kind.unit]
     if t.is_date(kind) or t.is_time(kind) or t.is_timestamp(kind):
@@ -166,31 +222,12 @@ def _plain(values: pa.Array) -> NDArray[Any]:
     raise ColumnError(f"{kind} is not a type of numbers: use integers, floats, booleans, decimals or durations")
 
 
-def _decimals(values: pa.Array) -> NDArray[np.float64]:
-    """Decimals are stored as integers of 32 bits or of 1, 2 or 4 words of 64 bits, in units of 10^-scale."""
-    kind = values.type
-    if kind.bit_width <= 64:
-        numbers = _stored(values, np.int32 if kind.bit_width == 32 else np.int64).astype(np.float64)
-    else:
-        shape = (len(values), kind.bit_width // 64)
-        words = _stored(values, np.uint64, shape[1]).reshape(shape)
-        below = words[:, -1] >= np.uint64(2**63)
-        # -n is the complement of n plus 1: computed this way, nothing cancels out in float64
-        sizes = words ^ np.where(below, np.uint64(2**64 - 1), np.uint64(0))[:, None]
-        numbers = sizes[:, -1].astype(np.float64)
-        for word in range(sizes.shape[1] - 2, -1, -1):
-            numbers = numbers * 2.0**64 + sizes[:, word]
-        numbers = np.where(below, -(numbers + 1), numbers)
-    with np.errstate(all="ignore"):
-        return numbers / float(f"1e{kind.scale}")
-
-
-def _stored(values: pa.Array, dtype: Any, each: int = 1) -> NDArray[Any]:
-    """The contents of the values' buffer, read-only; shape (rows * each,)."""
-    size, data = np.dtype(dtype).itemsize * each, values.buffers()[1]
+def _stored(values: pa.Array, dtype: Any) -> NDArray[Any]:
+    """The contents of the values' buffer, read-only; shape (rows,)."""
+    data = values.buffers()[1]
     if not len(values) or data is None:
-        return np.zeros(len(values) * each, dtype)
-    numbers: NDArray[Any] = np.frombuffer(data, dtype, len(values) * each, values.offset * size)
+        return np.zeros(len(values), dtype)
+    numbers: NDArray[Any] = np.frombuffer(data, dtype, len(values), values.offset * np.dtype(dtype).itemsize)
     numbers.flags.writeable = False
     return numbers
 
@@ -222,8 +259,3 @@ def _with_nan(numbers: NDArray[Any], valid: Valid) -> NDArray[Any]:
         numbers = numbers.copy()
     np.copyto(numbers, np.nan, where=~valid)
     return numbers
-
-
-def _holds(dtype: Any, number: int) -> bool:
-    limits = np.iinfo(dtype)
-    return bool(limits.min <= number <= limits.max)

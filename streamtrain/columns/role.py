@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,8 +16,9 @@ import pyarrow as pa
 
 from streamtrain.columns.buffers import TEXT_ENTRY_BYTES, RowWriter
 from streamtrain.columns.categories import seed_of
+from streamtrain.columns.differences import Shift
 from streamtrain.columns.roles import role_named
-from streamtrain.columns.types import family, shape_of, type_name, type_named, value_meaning
+from streamtrain.columns.types import family, shape_of, type_name, value_meaning
 from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import value_type
 
@@ -69,8 +71,7 @@ class Role:
 
     def can_cross(self, kind: pa.DataType) -> bool:
         """Whether the column can be part of a cross: its values are single, and not fractions, which rarely repeat."""
-        value = value_type(kind)
-        return shape_of(kind) is None and not (pa.types.is_floating(value) or pa.types.is_decimal(value))
+        return shape_of(kind) is None and family(value_type(kind)) != "number"
 
     def text_bytes(self, column: Column) -> float:
         """Bytes of text in a row of a window, on average."""
@@ -124,7 +125,7 @@ class Role:
             "type": type_name(column.type),
             "shape": None if shape is None else list(shape),
             "why": column.why,
-            **{field: getattr(column, field) for field in self.remembers},
+            **{field: _plain(getattr(column, field)) for field in self.remembers},
         }
 
 
@@ -133,7 +134,8 @@ class Column:
     """A column and its role.
 
     role: one of `ROLES`. why: for people. offset: what is subtracted from its numbers before they are rounded to float32
-    (64-bit columns: dates as numbers, large ids), in the column's own unit. text_bytes: mean bytes of a text in the
+    (dates as numbers, large ids, numbers of many digits), in the column's own unit; one for each entry, or one for all.
+    text_bytes: mean bytes of a text in the
     first rows. learned_type: the type that the model learned from, if every value of these data is missing. is_requested:
     whether the user chose the role.
     """
@@ -142,17 +144,10 @@ class Column:
     type: pa.DataType
     role: str
     why: str
-    offset: float = 0.0
+    offset: Shift | tuple[Shift, ...] = 0.0
     text_bytes: float = 0.0
     learned_type: pa.DataType | None = None
     is_requested: bool = False
-
-    @classmethod
-    def of(cls, description: dict[str, Any]) -> Column:
-        """The column that `Role.describe` described. Anything else can raise any error."""
-        kind = type_named(description["type"], description["shape"])
-        own = {name: description[name] for name in role_named(description["role"]).remembers}
-        return cls(description["name"], kind, description["role"], description["why"], **own)
 
     @cached_property
     def becomes(self) -> Role:
@@ -177,6 +172,13 @@ class Column:
     def as_dict(self) -> dict[str, Any]:
         """What ``streamtrain inspect`` shows."""
         return {"becomes": self.role, "why": self.why, "numbers": self.numbers}
+
+
+def _plain(value: Any) -> Any:
+    """Offsets and sizes as JSON: a Decimal becomes its digits."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def problem_of(field: pa.Field) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -14,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.numbers import as_numbers
+from streamtrain.columns.decimals import class_of, digits, distinct
+from streamtrain.columns.differences import Shift
+from streamtrain.columns.numbers import as_numbers, less
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 
-__all__ = ["Target", "bad_message", "named_values", "not_finite", "plain_values", "resolve_task", "runs"]
+__all__ = ["Target", "bad_message", "is_named", "named_values", "not_finite", "plain_values", "resolve_task", "runs"]
 
 _TASKS = ("classify", "regress")
 
@@ -41,7 +44,7 @@ class Target:
     counts: tuple[int, ...] = ()
     rows: int = 0
     clustering: float | None = None
-    offset: float = 0.0
+    offset: Shift = 0.0
     parts: tuple[Target, ...] = ()
 
     @classmethod
@@ -82,9 +85,9 @@ class Target:
         return len(self.classes) if not self.parts else 2 * (self.task == "classify")
 
     @property
-    def offsets(self) -> NDArray[np.float64]:
-        """The offset of each column, shape (columns,)."""
-        return np.array([part.offset for part in self.several])
+    def offsets(self) -> tuple[Shift, ...]:
+        """The offset of each column."""
+        return tuple(part.offset for part in self.several)
 
     def part(self, name: str) -> Target:
         """The target of one column."""
@@ -111,8 +114,7 @@ class Target:
         if values.null_count:
             raise BadValueError(bad_message(self.name, values.null_count, "nulls", where))
         if self.task == "regress":
-            with np.errstate(over="ignore"):
-                numbers = (as_numbers(values) - self.offset if self.offset else as_numbers(values)).astype(np.float32)
+            numbers, _ = less(values, self.offset)
             bad = not_finite(numbers)
             if bad:
                 raise BadValueError(
@@ -120,15 +122,17 @@ class Target:
                 )
             return numbers
         plain = plain_values(values)
-        if isinstance(plain, pa.DictionaryArray):
+        if is_named(plain):
             named, codes = named_values(plain)
-            positions: NDArray[np.int32] = np.array([self._by_class.get(v, -1) for v in named] or [-1], np.int32)[codes]
+            positions: NDArray[np.int32] = np.array([self._position(v) for v in named] or [-1], np.int32)[codes]
         else:
             positions = self._class_positions(as_numbers(plain))
         if len(positions) and int(positions.min()) < 0:
             row = int(np.argmin(positions))
+            value = plain[row].as_py()
+            shown = digits(value) if isinstance(value, Decimal) else repr(value)
             raise BadValueError(
-                f"target {self.name!r} is {plain[row].as_py()!r} in {where}, which is not one of the {len(self.classes)} "
+                f"target {self.name!r} is {shown} in {where}, which is not one of the {len(self.classes)} "
                 f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
                 "in --classes",
                 row=row,
@@ -151,31 +155,44 @@ class Target:
     @cached_property
     def labels(self) -> pa.Array:
         """The classes as an Arrow array."""
-        large = any(isinstance(c, int) and c >= 2**63 for c in self.classes)
-        return pa.array(list(self.classes), pa.uint64() if large else None)
+        numbers = [c for c in self.classes if isinstance(c, int)]
+        if len(numbers) < len(self.classes) or not numbers or (max(numbers) < 2**63 and min(numbers) >= -(2**63)):
+            return pa.array(list(self.classes))
+        if min(numbers) >= 0 and max(numbers) < 2**64:
+            return pa.array(numbers, pa.uint64())
+        return pa.array([Decimal(number) for number in numbers])
 
     @cached_property
     def _by_class(self) -> dict[Any, int]:
         return {value: position for position, value in enumerate(self.classes)}
 
     @cached_property
-    def _sorted(self) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        # numpy turns integers that only fit uint64 into floats, which round
-        huge = all(isinstance(c, int) for c in self.classes) and max(self.classes) > np.iinfo(np.int64).max
-        values = np.asarray(self.classes, np.uint64 if huge else None)
+    def _sorted(self) -> tuple[NDArray[Any], NDArray[np.int32]] | None:
+        """The classes in ascending order, and the position of each; None if numpy cannot hold them exactly."""
+        whole = all(isinstance(c, int) for c in self.classes)
+        if whole and not all(-(2**63) <= c < 2**63 for c in self.classes):
+            return None
+        values = np.asarray(self.classes)
         order = np.argsort(values)
         return values[order], order.astype(np.int32)
 
+    def _position(self, value: Any) -> int:
+        """The position of a value among the classes; -1 if it is not one of them."""
+        return class_of(value, self._by_class) if isinstance(value, Decimal) else self._by_class.get(value, -1)
+
     def _class_positions(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
         """The position of each number among the classes; -1 if it is not one of them."""
+        if isinstance(self.classes[0], str):
+            raise DataError(f"target {self.name!r} holds numbers, but the known classes are text")
+        if self._sorted is None or not _compares_exactly(self._sorted[0].dtype, numbers.dtype):
+            named, codes = np.unique(numbers, return_inverse=True)
+            return np.array([self._position(v) for v in named.tolist()] or [-1], np.int32)[codes]
         values, order = self._sorted
         ascending = values.dtype.kind == "i" and bool((order[1:] > order[:-1]).all())
         consecutive = ascending and int(values[-1]) - int(values[0]) == len(values) - 1
         whole = consecutive and numbers.dtype.kind in "iu" and len(numbers) > 0
         if whole and values[0] <= numbers.min() and numbers.max() <= values[-1]:  # spares the search
             return numbers.astype(np.int32) - np.int32(values[0])
-        if values.dtype.kind in "US":
-            raise DataError(f"target {self.name!r} holds numbers, but the known classes are text")
         at = np.minimum(np.searchsorted(values, numbers), len(values) - 1)
         return np.where(values[at] == numbers, order[at], np.int32(-1)).astype(np.int32)
 
@@ -194,20 +211,34 @@ def not_finite(numbers: NDArray[Any]) -> int:
     return numbers.size - int(np.isfinite(numbers).sum())
 
 
+def _compares_exactly(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
+    """Whether numpy compares numbers of two dtypes without rounding one of them."""
+    return one.kind == other.kind or one.kind == "b" or other.kind == "b" or max(one.itemsize, other.itemsize) < 8
+
+
 def plain_values(values: pa.Array) -> pa.Array:
-    """Strings as a dictionary; numbers without one."""
+    """Strings as a dictionary, other numbers than decimals without one."""
     if isinstance(values, pa.RunEndEncodedArray):
         from pyarrow import compute
 
         values = compute.run_end_decode(values)
+    if pa.types.is_decimal(value_type(values.type)):
+        return values
     if is_number(values.type):
         return values if not isinstance(values, pa.DictionaryArray) else pa.array(as_numbers(values))
     return values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
 
 
-def named_values(values: pa.DictionaryArray) -> tuple[list[Any], NDArray[Any]]:
-    """The values of a dictionary, and for each row which of them it has, shape (rows,). A dictionary with more values than rows
-    is reduced to the values that occur: the dictionary of a row group may hold a million values."""
+def is_named(plain: pa.Array) -> bool:
+    """Whether what `plain_values` returned is for `named_values`."""
+    return isinstance(plain, pa.DictionaryArray) or bool(pa.types.is_decimal(plain.type))
+
+
+def named_values(values: pa.Array) -> tuple[list[Any], NDArray[Any]]:
+    """The values of a dictionary or the distinct decimals, and for each row which of them it has, shape (rows,). A dictionary
+    with more values than rows is reduced to the values that occur: the dictionary of a row group may hold a million values."""
+    if not isinstance(values, pa.DictionaryArray):
+        return distinct(values)
     codes = values.indices.to_numpy(zero_copy_only=False)
     if len(values.dictionary) <= len(codes):
         return values.dictionary.to_pylist(), codes

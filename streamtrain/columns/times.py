@@ -17,12 +17,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.numbers import PER_SECOND, difference, unpacked
+from streamtrain.columns.differences import Shift, difference
+from streamtrain.columns.numbers import PER_SECOND, unpacked
 from streamtrain.errors import ColumnError
 from streamtrain.kernels.functions import circle
 from streamtrain.storage.arrow import value_type
 
-__all__ = ["is_time", "time_offset_of", "time_parts", "to_time_numbers"]
+__all__ = ["is_time", "time_offset_of", "time_parts", "to_time_numbers", "zone_named"]
 
 _HOUR = ("hour_sin", "hour_cos")
 _DAY = ("weekday_sin", "weekday_cos", "month_sin", "month_cos")
@@ -81,7 +82,7 @@ def time_offset_of(values: pa.Array) -> int:
     return int(there[len(there) // 2]) if len(there) else 0
 
 
-def to_time_numbers(values: pa.Array, offset: int = 0) -> NDArray[np.float32]:
+def to_time_numbers(values: pa.Array, offset: Shift = 0) -> NDArray[np.float32]:
     """An Arrow array of timestamps, dates or times of day as float32; shape (rows, parts), see `time_parts`.
 
     age: days since ``offset``, which is in the unit of the column; the difference is exact before it is rounded to float32
@@ -105,7 +106,7 @@ def to_time_numbers(values: pa.Array, offset: int = 0) -> NDArray[np.float32]:
     return rows
 
 
-def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataType, offset: int) -> None:
+def _fill(rows: NDArray[np.float32], numbers: NDArray[np.int64], kind: pa.DataType, offset: Shift) -> None:
     a_day, parts = _units_in_a_day(kind), time_parts(kind)
     if "age" in parts:
         rows[:, 0] = difference(numbers, offset, np.float64) / a_day
@@ -160,7 +161,7 @@ def _calendar() -> tuple[NDArray[np.int16], NDArray[np.float32]]:
 
 def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | int:
     """Seconds to add to get local time. seconds: since 1970, shape (rows,), at least one."""
-    zone = _zone(name)
+    zone = zone_named(name)
     if isinstance(zone, timezone):
         return int(zone.utcoffset(None).total_seconds())
     cycle = _CYCLE_DAYS * _DAY_SECONDS
@@ -177,7 +178,7 @@ def _zone_offsets(seconds: NDArray[np.int64], name: str) -> NDArray[np.int64] | 
 @lru_cache(maxsize=1024)
 def _changes(name: str, span: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """When each offset of a span starts, in seconds since 1970, and the offset in seconds. The first starts with the span."""
-    zone = _zone(name)
+    zone = zone_named(name)
 
     def offset(second: int) -> int:
         return int((datetime.fromtimestamp(second, zone).utcoffset() or timedelta()).total_seconds())
@@ -198,7 +199,8 @@ def _changes(name: str, span: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return starts, offsets
 
 
-def _zone(name: str) -> tzinfo:
+def zone_named(name: str) -> tzinfo:
+    """The time zone of an Arrow type. Raises ColumnError for a name that nobody knows."""
     fixed = re.fullmatch(r"([+-])(\d\d):?([0-5]\d)", name)
     try:
         if fixed is not None:

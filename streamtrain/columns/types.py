@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +25,13 @@ __all__ = [
 ]
 
 #: how many units of a time type are in a second, by the unit's name
-TICKS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9, "day": 1 / 86_400}
+TICKS_PER_SECOND: dict[str, int | Fraction] = {
+    "s": 1,
+    "ms": 10**3,
+    "us": 10**6,
+    "ns": 10**9,
+    "day": Fraction(1, 86_400),
+}
 
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
 
@@ -74,7 +81,9 @@ def family(kind: pa.DataType) -> str:
         return f"{type(kind).__name__.replace('64', '32')} {getattr(kind, 'tz', None)}"
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return "integer"
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_decimal(kind):
+        return "number" if kind.scale > 0 else "integer"
+    if pa.types.is_floating(kind):
         return "number"
     return str(kind) if pa.types.is_duration(kind) or pa.types.is_null(kind) else "text"
 

@@ -25,6 +25,7 @@ __all__ = [
     "affine",
     "binary_scores",
     "few_sums",
+    "permute",
     "permuted",
     "scatter_columns",
     "scatter_rows",
@@ -72,18 +73,38 @@ def permuted(first: int, last: int, rows: int, keys: NDArray[np.uint32]) -> NDAr
     >>> sorted(permuted(0, 10, 10, keys).tolist()), permuted(3, 5, 10, keys).tolist() == permuted(0, 10, 10, keys)[3:5].tolist()
     ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], True)
     """
-    high = math.isqrt(max(0, rows - 1)) + 1  # high * wide is at least rows
-    wide = max(1, -(-rows // high))
+    high, wide = _grid(rows)
     if (compiled := library()) is not None:
         positions = np.empty(last - first, np.int64)
         compiled.st_permuted(first, last - first, rows, high, wide, address(keys), len(keys), address(positions))
         return positions
     positions = np.arange(first, last)
-    beyond = np.ones(len(positions), bool)
-    while beyond.any():
-        positions[beyond] = _feistel(positions[beyond], high, wide, keys)
-        beyond = positions >= rows
+    permute(positions, rows, keys)
     return positions
+
+
+def permute(numbers: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]) -> None:
+    """Replace each number by its image in the permutation of `permuted`.
+
+    >>> keys, numbers = np.arange(8, dtype=np.uint32), np.array([7, 2])
+    >>> permute(numbers, 10, keys)
+    >>> numbers.tolist() == permuted(0, 10, 10, keys)[[7, 2]].tolist()
+    True
+    """
+    high, wide = _grid(rows)
+    if (compiled := library()) is not None:
+        compiled.st_permute(address(numbers), len(numbers), rows, high, wide, address(keys), len(keys))
+        return
+    beyond = np.ones(len(numbers), bool)
+    while beyond.any():
+        numbers[beyond] = _feistel(numbers[beyond], high, wide, keys)
+        beyond = numbers >= rows
+
+
+def _grid(rows: int) -> tuple[int, int]:
+    """The cells of a grid along its two axes, about as many: at least ``rows`` together."""
+    high = math.isqrt(max(0, rows - 1)) + 1
+    return high, max(1, -(-rows // high))
 
 
 def _feistel(numbers: NDArray[np.int64], high: int, wide: int, keys: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -102,8 +123,7 @@ def unpermuted(positions: NDArray[np.int64], rows: int, keys: NDArray[np.uint32]
     >>> unpermuted(permuted(3, 6, 10, keys), 10, keys).tolist()
     [3, 4, 5]
     """
-    high = math.isqrt(max(0, rows - 1)) + 1
-    wide = max(1, -(-rows // high))
+    high, wide = _grid(rows)
     numbers = np.array(positions, np.int64)
     beyond = np.ones(len(numbers), bool)
     while beyond.any():

@@ -43,6 +43,7 @@ _KINDS: dict[str, Any] = {
 _FUNCTIONS = {
     "st_has_avx2": ("", "n"),
     "st_permuted": ("iiiiipip", ""),
+    "st_permute": ("piiiipi", ""),
     "st_scatter_columns": ("ppiipip", ""),
     "st_scatter_rows": ("piipiip", ""),
     "st_sums": ("piipp", ""),

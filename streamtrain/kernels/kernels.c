@@ -56,6 +56,29 @@ void st_permuted(int64_t first, int64_t count, int64_t rows, int64_t high, int64
     }
 }
 
+/* The same for numbers that need not follow each other: each is replaced by where it goes. */
+void st_permute(int64_t *numbers, int64_t count, int64_t rows, int64_t high, int64_t wide, const uint32_t *keys,
+                int64_t rounds)
+{
+    uint32_t left[BLOCK], right[BLOCK];
+    const uint32_t a = (uint32_t)high, b = (uint32_t)wide;
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        const int64_t n = start + BLOCK < count ? BLOCK : count - start;
+        for (int64_t r = 0; r < n; r++) {
+            left[r] = (uint32_t)(numbers[start + r] / wide);
+            right[r] = (uint32_t)(numbers[start + r] % wide);
+        }
+        for (int64_t r = n; r < BLOCK; r++)
+            left[r] = right[r] = 0;
+        feistel(left, right, BLOCK, a, b, keys, rounds);
+        for (int64_t r = 0; r < n; r++) {
+            while ((int64_t)left[r] * wide + right[r] >= rows)
+                feistel(left + r, right + r, 1, a, b, keys, rounds);
+            numbers[start + r] = (int64_t)left[r] * wide + right[r];
+        }
+    }
+}
+
 /* Columns to rows: value r of column j goes to window[positions[r] * width + offsets[j]].
  *
  * This goes block by block, so that the rows being written stay in the first cache, and eight columns at a time: columns

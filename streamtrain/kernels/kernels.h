@@ -161,6 +161,8 @@ extern const struct number st_numbers[];
 int st_has_avx2(void);
 void st_permuted(int64_t first, int64_t count, int64_t rows, int64_t high, int64_t wide, const uint32_t *keys,
                  int64_t rounds, int64_t *positions);
+void st_permute(int64_t *numbers, int64_t count, int64_t rows, int64_t high, int64_t wide, const uint32_t *keys,
+                int64_t rounds);
 void st_scatter_columns(const float *const *columns, const int64_t *offsets, int64_t count, int64_t rows, float *window,
                         int64_t width, const int64_t *positions);
 void st_scatter_rows(const char *source, int64_t size, int64_t rows, char *window, int64_t stride, int64_t offset,

@@ -17,15 +17,16 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import RunError, StreamtrainError, UsageError
-from streamtrain.learn.family_protocol import ChecksSettings, Family, LearnerShape, NewClasses
+from streamtrain.learn.family_protocol import ChecksSettings, Family, KnowsForms, LearnerShape, NewClasses
 from streamtrain.learn.own_code import require_members
 from streamtrain.learn.settings import FAMILIES
+from streamtrain.options import check
 
 if TYPE_CHECKING:
     from streamtrain.learn.learner import Learner
 
 __all__ = [
-    "ENTRY_POINTS", "FAMILIES", "ChecksSettings", "Family", "LearnerShape", "NewClasses", "Recipe", "find_family",
+    "ENTRY_POINTS", "FAMILIES", "ChecksSettings", "Family", "KnowsForms", "LearnerShape", "NewClasses", "Recipe", "find_family",
     "is_family", "learner_name", "learner_to_record", "name_of", "recipe", "recipe_of", "recorded_recipe",
     "require_name", "require_no_settings", "require_savable",
 ]  # fmt: skip
@@ -150,11 +151,7 @@ def require_no_settings(learner: Any, settings: Any) -> None:
 def _require_own(settings: Any, own: Set[str], owner: str) -> None:
     for name in FAMILIES:
         for field in fields(find_family(name).Settings):
-            if (
-                field.name not in own
-                and hasattr(settings, field.name)
-                and getattr(settings, field.name) != field.default
-            ):
+            if field.name not in own and getattr(settings, field.name, field.default) != field.default:
                 flag = f"--{field.name.replace('_', '-')}"
                 raise UsageError(f"{flag}: is a setting of --learner {name}; {owner} has no such setting")
 
@@ -163,11 +160,12 @@ def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -
     """The recipe of a learner that a file names. given: the learner that the user named, or None.
 
     A file may come from a stranger, and importing a module runs its code. So a learner that is neither built in nor installed
-    is imported only if the user names it too. Raises RunError otherwise, if the names differ, and for an unknown name.
+    is imported only if the user names it too. Raises RunError otherwise, if the names differ, and for an unknown name;
+    UsageError for settings that it does not have.
     """
     if given is not None and name_of(given) != name:
         raise RunError(f"--learner is {learner_name(given)}, the run has {name}: it must be the same")
-    if given is None and ":" in name:
+    if given is None and ":" in name and _is_path(name):
         raise RunError(
             f"the model's learner is {name}, which is not part of streamtrain: loading it runs the code of module "
             f"{name.partition(':')[0]!r}; if you trust that, say so: --learner {name} (in Python learner={name!r})"
@@ -176,7 +174,11 @@ def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -
         family = find_family(name)
     except UsageError as error:
         raise RunError(f"the model's learner cannot be made: {error}") from error
-    return Recipe(name, family, family.Settings(**settings))
+    if more := sorted(settings.keys() - {field.name for field in fields(family.Settings)}):
+        raise UsageError(f"--learner {name} has no setting {more[0][:60]!r}")
+    made = family.Settings(**settings)
+    check(made)
+    return Recipe(name, family, made)
 
 
 # -- what a user passes in ------------------------------------------------------------------------------------------------
@@ -235,13 +237,15 @@ def find_family(learner: Any) -> Family:
 
 def require_name(name: str) -> None:
     """Raise UsageError unless this can be the name of a family. Imports nothing."""
-    module, colon, attribute = name.partition(":")
-    if colon and all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
-        return
-    if name in FAMILIES or (not colon and name in _installed()):
+    if _is_path(name) or name in FAMILIES or (":" not in name and name in _installed()):
         return
     there = ", ".join([*FAMILIES, *sorted(_installed())])
     raise UsageError(f"--learner {name}: must be one of {there}, or module:name of a class or function of your own")
+
+
+def _is_path(name: str) -> bool:
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
 
 
 def name_of(learner: Any) -> str | None:

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamtrain.learn.learner import Learner
+    from streamtrain.state import Form
 
-__all__ = ["ChecksSettings", "Family", "LearnerShape", "NewClasses"]
+__all__ = ["ChecksSettings", "Family", "KnowsForms", "LearnerShape", "NewClasses"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ class ChecksSettings(Protocol):
     def require_fits(self, settings: Any, target: str, task: str, classes: int) -> None:
         """Raise UsageError for settings that do not fit a target. target: its name. task: ``classify`` or ``regress``.
         classes: how many; 0 for regression, 2 where they are not known yet."""
+
+
+@runtime_checkable
+class KnowsForms(Protocol):
+    """What a family can add: what the arrays of a state are, before there is a learner. Then a stored state is compared with it
+    before an array is loaded; without it `Learner.load_state_dict` has to refuse a state of another shape."""
+
+    def forms(self, shape: LearnerShape, settings: Any) -> Mapping[str, Form]:
+        """The form of each array and number of a state, by name."""
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from streamtrain.learn.optimizers import Optimizer, StreamStats, get_optimizer, 
 from streamtrain.learn.penalties import Penalty
 from streamtrain.learn.sparse_weights import Gathered, SparseWeights
 from streamtrain.learn.update import Update
+from streamtrain.state import Form, forms_of, require_sound
 
 __all__ = ["PlainLinear", "is_measured"]
 
@@ -190,9 +191,15 @@ class PlainLinear:
             state["sparse"] = self._sparse_weights.state()
         return state | asdict(self._stats)
 
+    def forms(self) -> dict[str, Form]:
+        """The forms of the state."""
+        sparse = self._sparse_weights
+        own = forms_of(self._dense | asdict(StreamStats()))
+        return own if sparse is None else own | {"sparse": Form("<f4", sparse.array.shape, loose=0)}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Changes nothing and raises KeyError for an incomplete state,
-        DataError for the state of a model of another shape."""
+        DataError for the state of a model of another shape, ValueError for numbers that no model has."""
         rows, batches, measured = (int(state[name]) for name in ("rows", "batches", "measured"))
         stats = StreamStats(rows, batches, measured, float(state["power"]), float(state["noise"]))
         more = set(state) - {*self._dense, *asdict(stats), *(("sparse",) if self._sparse_weights is not None else ())}
@@ -203,11 +210,20 @@ class PlainLinear:
         for name, array in self._dense.items():
             if np.shape(state[name]) != array.shape:
                 raise DataError(f"the state's {name} has shape {np.shape(state[name])}; the model's has {array.shape}")
+        self._require_possible(state, stats)
         if self._sparse_weights is not None:
             self._sparse_weights.load(state["sparse"])
         for name, array in self._dense.items():
             array[...] = state[name]
         self._stats = stats
+
+    def _require_possible(self, state: Mapping[str, Any], stats: StreamStats) -> None:
+        """Raise ValueError for a state that learning cannot have made."""
+        squares = [name for name, like in self.optimizer.fields.items() if like == "square"]
+        dense = {name: value for name, value in state.items() if name != "sparse"}
+        require_sound(dense, dict.fromkeys((*asdict(stats), *squares, "steps", "l1_total"), 0.0))
+        if stats.measured > stats.rows or stats.batches > stats.rows or (stats.batches and not stats.power):
+            raise ValueError("the state's counts of rows and batches contradict each other")
 
 
 def is_measured(stats: StreamStats) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any, ClassVar, cast
 
 from streamtrain.errors import UsageError, listed
@@ -13,6 +13,7 @@ from streamtrain.learn.fused import Linear
 from streamtrain.learn.losses import LOSSES, Logistic, Softmax, get_loss
 from streamtrain.learn.optimizers import Ftrl, get_optimizer
 from streamtrain.learn.settings import LinearSettings
+from streamtrain.state import Form
 
 __all__ = ["LINEAR", "LinearFamily"]
 
@@ -27,6 +28,17 @@ class LinearFamily:
     def make(self, shape: LearnerShape, settings: LinearSettings) -> Linear:
         """A new model. Raises UsageError for an invalid setting."""
         return Linear(shape.features, shape.classes, slots=shape.slots, targets=shape.targets, **asdict(settings))
+
+    def forms(self, shape: LearnerShape, settings: LinearSettings) -> dict[str, Form]:
+        """See `KnowsForms`: those of a model of one column and one slot, with the axes of this shape."""
+        forms = self.make(replace(shape, features=1, slots=min(1, shape.slots)), settings).forms()
+        rows = {2: shape.features + 1, 1: shape.slots}
+        return {
+            name: form._replace(shape=(rows[1 if name == "sparse" else form.shape[0]], *form.shape[1:]))
+            if form.shape
+            else form
+            for name, form in forms.items()
+        }
 
     def check(self, settings: LinearSettings) -> None:
         """See `ChecksSettings`: the parameters are those of the loss, and the schedule is one of the optimizer."""

@@ -12,6 +12,7 @@ from streamtrain.errors import DataError
 from streamtrain.kernels import zeros
 from streamtrain.learn.optimizers import StreamStats
 from streamtrain.learn.update import Update
+from streamtrain.state import require_sound
 
 __all__ = ["Gathered", "SparseWeights"]
 
@@ -96,9 +97,13 @@ class SparseWeights:
         return self.array[: self.used].copy()
 
     def load(self, state: Floats) -> None:
-        """Continue from a copy that ``state`` returned. Raises DataError for one of another shape."""
+        """Continue from a copy that ``state`` returned. Raises DataError for one of another shape, ValueError for numbers that
+        learning cannot have made."""
         if state.shape[1:] != self.array.shape[1:] or len(state) > len(self.array):
             raise DataError(f"the state's sparse weights have shape {state.shape}; the model's have {self.array.shape}")
+        squares = [name for name, like in self.update.optimizer.fields.items() if like == "square"]
+        named = {f"sparse ({name})": state[:, i] for i, name in enumerate(self.fields)}
+        require_sound(named, {f"sparse ({name})": 0.0 for name in (*squares, "steps", "last", "l1_total")})
         self.array[len(state) : self.used] = 0
         self.used = len(state)
         self.array[: self.used] = state

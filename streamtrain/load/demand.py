@@ -11,7 +11,7 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.files.store import is_remote
-from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether, Streams
 
 __all__ = ["column_shares", "demand_of"]
 
@@ -22,9 +22,10 @@ _SURVEY_BYTES = 6 * 10**6  # that the pass over the target leaves in memory: lib
 
 def demand_of(
     reader: Reader, table: ChunkTable, layout: Layout, *, is_surveyed: bool, terms: Sequence[Term],
-    scratch_bytes: Callable[[int], int] | None,
+    scratch_bytes: Callable[[int], int] | None, least_baseline_bytes: int = 0,
 ) -> Demand:  # fmt: skip
     """What to plan for, in this process as it is now. See `Source.plan`."""
+    baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES)
     row_bytes, share, smallest = column_shares(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
     return Demand(
@@ -33,14 +34,14 @@ def demand_of(
         window_row_bytes=layout.row_bytes,
         batch_row_bytes=layout.row_bytes + layout.width * (4 - layout.dtype.itemsize),
         scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(layout).learning(rows, 0)),
-        baseline_bytes=(resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES),
+        baseline_bytes=max(baseline, least_baseline_bytes),
         column_share=share,
         largest_column_share=smallest,
         copied_row_bytes=_copied_row_bytes(reader, layout),
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
         is_remote=is_remote(reader),
-        features=len(layout.columns),
+        reads_together=isinstance(reader, ReadsTogether),
         stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )
 

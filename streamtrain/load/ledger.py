@@ -33,12 +33,12 @@ class Ledger:
         self._lock = threading.Lock()
         self._entries: dict[int, dict[str, Any]] = {}
         self._lost: set[int] = set()
+        self._rows = 0
 
     @property
     def rows(self) -> int:
         """Rows skipped."""
-        with self._lock:
-            return sum(entry["rows"] for entry in self._entries.values())
+        return self._rows
 
     def is_lost(self, number: int) -> bool:
         """Whether all rows of the chunk with this number are skipped."""
@@ -57,8 +57,10 @@ class Ledger:
 
     def _add(self, number: int, key: str, rows: int, error: str) -> None:
         with self._lock:
+            before = self._entries.get(number, {"rows": 0})
             self._entries[number] = {"source": self._source, "chunk": key, "rows": rows, "error": error}
-            skipped = sum(entry["rows"] for entry in self._entries.values())
+            self._rows += rows - before["rows"]
+            skipped = self._rows
         if skipped > self._most * self._total:
             entries = self.entries()
             more = f"; and {len(entries) - _NAMED:,} more" if len(entries) > _NAMED else ""
@@ -84,3 +86,4 @@ class Ledger:
         with self._lock:
             self._entries = {int(n): dict(e) for n, e in state["entries"].items()}
             self._lost = set(state["lost"])
+            self._rows = sum(entry["rows"] for entry in self._entries.values())

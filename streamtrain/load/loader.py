@@ -1,10 +1,10 @@
 """The loader: windows are filled in the background, batches of exactly the requested size are cut in the foreground.
 
 One batch, step by step: `plan.order.windows` lists the pieces of the next window. A background thread (`prefetch`) hands
-them to the scheduler, one dask task a piece. Each task reads its chunk inside the byte gate and writes every row to its
-position in a free window buffer (`read`, `columns.layout`, `window`). The filled window waits for its turn. ``next()``
-cuts the next ``batch_size`` rows from it (`batches`). Once all its rows were handed out, the buffer is filled again.
-The state is a few integers: nothing that is in a buffer is part of it.
+them to the scheduler, one dask task for a large chunk or a run of small ones. Each task reads its chunks inside the byte
+gate and writes every row to its position in a free window buffer (`read`, `columns.layout`, `window`). The filled window
+waits for its turn. ``next()`` cuts the next ``batch_size`` rows from it (`batches`). Once all its rows were handed out, the
+buffer is filled again. The state is a few integers: nothing that is in a buffer is part of it.
 """
 
 from __future__ import annotations

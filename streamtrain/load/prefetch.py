@@ -5,13 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import count
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamtrain.errors import DataError
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.read import PieceReader, Placed, Stopped, load_chunk
+from streamtrain.load.read import PieceReader, Stopped, load_chunks
 from streamtrain.load.schedulers import ClusterScheduler, connected, make_scheduler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window, WindowOrder
@@ -45,7 +48,7 @@ class Prefetcher:
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
             streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
             gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.threads, plan.chunks)),
-            ledger=ledger,
+            threads=plan.threads, ledger=ledger,
         )  # fmt: skip
         self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
         rows = min(plan.window_rows, plan.rows)
@@ -117,36 +120,37 @@ class Prefetcher:
         return window
 
     def _fill(self, window: Window) -> None:
-        placed = window.order.placed()
+        whole, streamed = self.reader.runs(window.order.pieces)
         if isinstance(self._scheduler, ClusterScheduler):
-            self._fill_from_cluster(self._scheduler, window, placed)
+            self._fill_from_cluster(self._scheduler, window, whole)
+            for run in streamed:  # their streams are open here
+                self.reader.read_run(run, window)
         else:
-            tasks = [(partial(self.reader.read_sequence, pieces, window),) for pieces in self.reader.sequences(placed)]
+            tasks = [(self.reader.read_run, run, window) for run in (*streamed, *whole)]
             for _ in self._scheduler.run(tasks):
                 pass
 
-    def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, placed: list[Placed]) -> None:
-        """Let the cluster read whole chunks; pieces of streamed chunks are read here, because their streams are open here."""
-        placed = [
-            (piece, positions) for piece, positions in placed if not self.reader.is_lost(piece, window, positions)
-        ]
-        whole = [(piece, positions) for piece, positions in placed if self.reader.is_whole(piece)]
-        chunks = [self._source.table[piece.chunk] for piece, _ in whole]
-        tasks = [(load_chunk, *self._shared, chunk, self.reader.groups, self._skips) for chunk in chunks]
+    def _fill_from_cluster(self, scheduler: ClusterScheduler, window: Window, runs: list[NDArray[np.int64]]) -> None:
+        """Let the cluster read whole chunks."""
+        kept = [np.array([n for n in run.tolist() if not self.reader.is_lost(n, window)], np.int64) for run in runs]
+        kept = [run for run in kept if len(run)]
+        chunks, table = window.order.pieces.chunks, self._source.table
+        tasks = (
+            (load_chunks, *self._shared, [table[i] for i in chunks[run].tolist()], self.reader.groups, self._skips)
+            for run in kept
+        )
         for i, result in scheduler.run(tasks):
-            piece, positions = whole[i]
             if isinstance(result, DataError):
-                self.reader.lose(piece, window, positions, result)
-            else:
-                arrays, lost = result
-                window.arrays.scatter_from(arrays, positions(0, piece.rows))
-                for rows in lost:
-                    window.lose(positions(0, piece.rows)[rows])
+                raise result
+            arrays, lost, errors = result
+            positions = window.order.positions_together(kept[i])
+            window.arrays.scatter_from(arrays, positions)
+            for rows in lost:
+                window.lose(positions[rows])
+            for piece, error in errors.items():
+                self.reader.lose(int(kept[i][piece]), window, error)
             if self._stopped.is_set():
                 raise Stopped
-        for piece, positions in placed:
-            if not self.reader.is_whole(piece):
-                self.reader.read(piece, window, positions)
 
     @cached_property
     def _shared(self) -> tuple[Any, Any]:

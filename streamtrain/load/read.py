@@ -1,10 +1,12 @@
-"""From chunks to rows in a window: whole chunks a few columns at a time, streamed chunks slice by slice."""
+"""From chunks to rows in a window: small chunks several at once, larger ones a few columns at a time, streamed chunks slice by
+slice."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +16,15 @@ from streamtrain.columns.buffers import WindowArrays
 from streamtrain.columns.layout import Layout
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.window import Positions, Window
+from streamtrain.load.window import Window
 from streamtrain.memory.gate import ByteGate
-from streamtrain.plan.order import Piece
-from streamtrain.storage.checked import open_stream, read_columns
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.plan.order import Pieces
+from streamtrain.plan.together import tasks, together
+from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
-__all__ = ["PieceReader", "Placed", "Stopped", "load_chunk"]
+__all__ = ["PieceReader", "Stopped", "load_chunks"]
 
-#: a piece, and a function that gives the positions of its rows in the window
-Placed = tuple[Piece, Positions]
 #: takes the positions of lost rows, shape (rows,)
 Lose = Callable[[NDArray[np.int64]], None]
 
@@ -32,28 +33,53 @@ class Stopped(Exception):
     """The loader was closed while a read was under way."""
 
 
-def load_chunk(
-    reader: Reader, layout: Layout, chunk: Chunk, groups: Sequence[Sequence[str]], skips: bool = False
-) -> tuple[WindowArrays, list[NDArray[np.int64]]]:
-    """A whole chunk in its own arrays, and the numbers of its rows without a usable target, as a worker of a cluster returns
-    them. Without ``skips`` such a row is an error."""
-    arrays = layout.buffers(chunk.rows)
+def load_chunks(
+    reader: Reader, layout: Layout, chunks: Sequence[Chunk], groups: Sequence[Sequence[str]], skips: bool = False
+) -> tuple[WindowArrays, list[NDArray[np.int64]], dict[int, DataError]]:
+    """Whole chunks in their own arrays, one after the other, as a worker of a cluster returns them; the numbers of the rows
+    without a usable target; and the errors of chunks that cannot be read, by their number in ``chunks``. Without ``skips``
+    the first error is raised."""
+    rows = np.concatenate([[0], np.cumsum([chunk.rows for chunk in chunks])])
+    arrays, positions = layout.buffers(int(rows[-1])), np.arange(rows[-1])
     lost: list[NDArray[np.int64]] = []
-    for columns in groups:
-        write_columns(reader, layout, chunk, columns, arrays, np.arange, lost.append if skips else None)
-    return arrays, lost
+    lose = lost.append if skips else None
+    if len(chunks) > 1 and isinstance(reader, ReadsTogether):
+        try:
+            write_chunks(reader, layout, chunks, groups, arrays, positions, lose)
+            return arrays, lost, {}
+        except DataError:
+            lost.clear()  # chunk by chunk, so that the error names one
+    errors: dict[int, DataError] = {}
+    for i, chunk in enumerate(chunks):
+        try:
+            write_chunks(reader, layout, [chunk], groups, arrays, positions[rows[i] : rows[i + 1]], lose)
+        except (CorruptError, SchemaError) as error:
+            if not skips or isinstance(error, ChangedError):
+                raise
+            errors[i] = error
+    return arrays, lost, errors
 
 
-def write_columns(
-    reader: Reader, layout: Layout, chunk: Chunk, columns: Sequence[str], into: WindowArrays, positions: Positions,
-    lose: Lose | None = None,
+def write_chunks(
+    reader: Reader, layout: Layout, chunks: Sequence[Chunk], groups: Sequence[Sequence[str]], into: WindowArrays,
+    positions: NDArray[np.int64], lose: Lose | None, check: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
-    """Read some columns of a whole chunk and write each row to its position. lose: takes the positions of rows without a usable
-    target; without it such a row is an error."""
-    row = 0
-    for batch in read_columns(reader, chunk, columns):
-        _write(layout, batch, into, positions(row, row + batch.num_rows), chunk, lose)
-        row += batch.num_rows
+    """Read whole chunks, group of columns by group, and write each row to its position. An error in several chunks may name
+    any of them.
+
+    positions: of all rows, those of the first chunk first; shape (rows,). lose: takes the positions of rows without a usable
+    target; without it such a row is an error. check: called before each group.
+    """
+    for columns in groups:
+        check()
+        row = 0
+        if len(chunks) == 1:
+            batches = read_columns(reader, chunks[0], columns)
+        else:
+            batches = read_together(cast("ReadsTogether", reader), chunks, columns)
+        for batch in batches:
+            _write(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], lose)
+            row += batch.num_rows
 
 
 def _write(
@@ -72,84 +98,118 @@ def _write(
 class PieceReader:
     """Reads pieces into windows, inside the byte gate. Streams stay open between the windows that take rows from them.
 
-    streamed: which chunks are read in slices, shape (chunks,): the plan has no memory for the whole of them. ledger:
-    chunks that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors.
+    Pieces are named by their number in the order of the window. streamed: which chunks are read in slices, shape (chunks,):
+    the plan has no memory for the whole of them. ledger: chunks that cannot be read are entered here, and rows without a
+    usable target are skipped; without it they are errors.
     """
 
     def __init__(
         self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_], share: float,
-        slice_rows: int, gate: ByteGate, read_bytes: int, ledger: Ledger | None = None,
+        slice_rows: int, gate: ByteGate, read_bytes: int, threads: int, ledger: Ledger | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self.groups = layout.groups(share)
-        self._slice_rows, self._gate, self._read_bytes = slice_rows, gate, read_bytes
+        self._slice_rows, self._gate, self._read_bytes, self._threads = slice_rows, gate, read_bytes, threads
         self._ledger = ledger
         self._streams: dict[int, _Stream] = {}
         self._lock = threading.Lock()
         self.seconds = 0.0
         self.stopped = False
 
-    def is_whole(self, piece: Piece) -> bool:
-        return not self._streamed[piece.chunk]
+    def runs(self, pieces: Pieces) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+        """The numbers of all pieces of a window, in runs that are read one piece after the other: runs of whole chunks, in
+        the order of the data, and runs of pieces of streamed chunks.
 
-    def sequences(self, placed: Iterable[Placed]) -> list[list[Placed]]:
-        """Sequences of pieces: those of one sequence are read one after the other. A stream opens after an earlier one has
-        ended, so no more streams are open at a time than the plan has memory for."""
-        sequences: list[list[Placed]] = []
-        ended: list[list[Placed]] = []
-        for piece, positions in placed:
-            follows = bool(ended) and piece.start == 0 and not self.is_whole(piece)
-            sequence = ended.pop() if follows else []
-            sequence.append((piece, positions))
+        A stream opens after an earlier one has ended, so no more streams are open at a time than the plan has memory for.
+        """
+        streamed = self._streamed[pieces.chunks]
+        whole = np.flatnonzero(~streamed)
+        whole = whole[np.argsort(pieces.chunks[whole], kind="stable")]  # neighbours can be read together
+        runs: list[list[int]] = []
+        ended: list[list[int]] = []
+        for number in np.flatnonzero(streamed).tolist():
+            piece = pieces[number]
+            follows = bool(ended) and piece.start == 0
+            run = ended.pop() if follows else []
+            run.append(number)
             if not follows:
-                sequences.append(sequence)
-            if not self.is_whole(piece) and piece.stop == int(self._table.rows[piece.chunk]):
-                ended.append(sequence)
-        return sequences
+                runs.append(run)
+            if piece.stop == int(self._table.rows[piece.chunk]):
+                ended.append(run)
+        sizes = self._table.decoded_bytes[pieces.chunks[whole]]
+        return [whole[run] for run in tasks(sizes, self._threads)], [np.array(run) for run in runs]
 
-    def read_sequence(self, pieces: Sequence[Placed], window: Window) -> None:
-        """`read` each piece, in order."""
-        for piece, positions in pieces:
-            self.read(piece, window, positions)
+    def read_run(self, numbers: NDArray[np.int64], window: Window) -> None:
+        """Write each row of some pieces to its position: all of whole chunks, or all of streamed ones. If a chunk cannot be
+        read, mark its rows as lost and enter it in the ledger."""
+        chunks = window.order.pieces.chunks[numbers]
+        if not isinstance(self._reader, ReadsTogether) or self._streamed[chunks[0]]:
+            calls = [slice(i, i + 1) for i in range(len(numbers))]
+        else:
+            calls = list(together(self._table.rows[chunks], self._table.read_peak_bytes[chunks]))
+        for call in calls:
+            started = time.perf_counter()
+            some = numbers[call]
+            if len(some) == 1 or not self._read_together(some, window):
+                for number in some.tolist():
+                    self._read(number, window)
+            with self._lock:
+                self.seconds += time.perf_counter() - started
 
-    def read(self, piece: Piece, window: Window, positions: Positions) -> None:
-        """Write each row of a piece to its position in the window. If the chunk cannot be read, mark the rows as lost and
-        enter it in the ledger."""
-        started = time.perf_counter()
-        try:
-            if not self.is_lost(piece, window, positions):
-                self._read(piece, window, positions)
-        except (CorruptError, SchemaError) as error:
-            self.lose(piece, window, positions, error)
-        with self._lock:
-            self.seconds += time.perf_counter() - started
-
-    def is_lost(self, piece: Piece, window: Window, positions: Positions) -> bool:
-        """Whether the piece belongs to a skipped chunk. If so, its rows are marked as lost."""
-        if self._ledger is None or not self._ledger.is_lost(piece.chunk):
+    def _read_together(self, numbers: NDArray[np.int64], window: Window) -> bool:
+        """Read whole chunks in one call. False if they must be read one by one, because one of them is skipped or damaged."""
+        chunks = window.order.pieces.chunks[numbers].tolist()
+        if self._ledger is not None and any(map(self._ledger.is_lost, chunks)):
             return False
-        window.lose(positions(0, piece.rows))
+        try:
+            self._write_chunks(chunks, window.order.positions_together(numbers), window)
+        except DataError:
+            return False
         return True
 
-    def lose(self, piece: Piece, window: Window, positions: Positions, error: DataError) -> None:
+    def _write_chunks(self, chunks: list[int], positions: NDArray[np.int64], window: Window) -> None:
+        named, lose = [self._table[chunk] for chunk in chunks], self._loses(window)
+        with self._gate.hold(self._read_bytes):
+            write_chunks(
+                self._reader, self._layout, named, self.groups, window.arrays, positions, lose, self._check_stopped
+            )
+
+    def _loses(self, window: Window) -> Lose | None:
+        return window.lose if self._ledger is not None else None
+
+    def _read(self, number: int, window: Window) -> None:
+        """Write each row of a piece to its position."""
+        try:
+            if self.is_lost(number, window):
+                return
+            if self._streamed[window.order.pieces.chunks[number]]:
+                self._read_slices(number, window)
+                return
+            piece = window.order.pieces[number]
+            self._write_chunks([piece.chunk], window.order.positions(number, 0, piece.rows), window)
+        except (CorruptError, SchemaError) as error:
+            self.lose(number, window, error)
+
+    def is_lost(self, number: int, window: Window) -> bool:
+        """Whether a piece belongs to a skipped chunk. If so, its rows are marked as lost."""
+        piece = window.order.pieces[number]
+        if self._ledger is None or not self._ledger.is_lost(piece.chunk):
+            return False
+        window.lose(window.order.positions(number, 0, piece.rows))
+        return True
+
+    def lose(self, number: int, window: Window, error: DataError) -> None:
         """Skip the chunk of a piece if there is a ledger; otherwise raise the error."""
         if self._ledger is None or isinstance(error, ChangedError):
             raise error
+        piece = window.order.pieces[number]
         chunk = self._table[piece.chunk]
         self._ledger.skip_chunk(piece.chunk, chunk.key, chunk.rows, error)
-        window.lose(positions(0, piece.rows))
+        window.lose(window.order.positions(number, 0, piece.rows))
 
-    def _read(self, piece: Piece, window: Window, positions: Positions) -> None:
-        chunk, lose = self._table[piece.chunk], window.lose if self._ledger is not None else None
-        if not self.is_whole(piece):
-            self._read_slices(piece, chunk, window, positions, lose)
-            return
-        with self._gate.hold(self._read_bytes):
-            for columns in self.groups:
-                self._check_stopped()
-                write_columns(self._reader, self._layout, chunk, columns, window.arrays, positions, lose)
-
-    def _read_slices(self, piece: Piece, chunk: Chunk, window: Window, positions: Positions, lose: Lose | None) -> None:
+    def _read_slices(self, number: int, window: Window) -> None:
+        piece = window.order.pieces[number]
+        chunk = self._table[piece.chunk]
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
             if self._ledger is not None:
@@ -160,7 +220,8 @@ class PieceReader:
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
                 last = stream.position - piece.start
-                _write(self._layout, batch, window.arrays, positions(last - batch.num_rows, last), chunk, lose)
+                positions = window.order.positions(number, last - batch.num_rows, last)
+                _write(self._layout, batch, window.arrays, positions, chunk, self._loses(window))
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:

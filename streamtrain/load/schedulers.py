@@ -1,10 +1,11 @@
-"""Who reads. Each window is one low-level dask graph with a task for each piece. dask's threaded scheduler runs it, or
-the threads of a ``distributed.Client`` read its whole chunks. dask never gets a whole epoch at once: with a slow learner it
-would load all of it ahead. What is read, and in which order rows are learned, does not depend on the scheduler."""
+"""Who reads. Each window is one low-level dask graph with a task for each run of pieces: a large chunk, or neighbouring small
+ones, because a task takes 3 kB however little it does. dask's threaded scheduler runs it, or the threads of a
+``distributed.Client`` read its whole chunks. dask never gets a whole epoch at once: with a slow learner it would load all of
+it ahead. What is read, and in which order rows are learned, does not depend on the scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -40,11 +41,11 @@ class ClusterScheduler:
     def __init__(self, client: Any, threads: int) -> None:
         self._client, self._workers = client, threads
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[int, Any]]:
         """The number and the result of each task, in any order. If a task raised a DataError, that error is its result."""
         from distributed import as_completed
 
-        waiting = list(enumerate(tasks))[::-1]
+        waiting = enumerate(tasks)
         numbers: dict[str, int] = {}
         ready = as_completed(with_results=False)
         for _ in range(self._workers):
@@ -60,9 +61,9 @@ class ClusterScheduler:
             self._submit(waiting, numbers, ready)
             yield number, result
 
-    def _submit(self, waiting: list[tuple[int, Task]], numbers: dict[str, int], ready: Any) -> None:
-        if waiting:
-            number, (function, *arguments) = waiting.pop()
+    def _submit(self, waiting: Iterator[tuple[int, Task]], numbers: dict[str, int], ready: Any) -> None:
+        if (task := next(waiting, None)) is not None:
+            number, (function, *arguments) = task
             future = self._client.submit(function, *arguments, pure=False)
             numbers[future.key] = number
             ready.add(future)

@@ -11,37 +11,31 @@ import numpy as np
 from streamtrain.batch import Batch
 from streamtrain.columns.choose import choose_features
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.role import Column, Unknown
+from streamtrain.columns.role import Unknown
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
-    ChangedError,
-    CorruptError,
     NotFoundError,
-    SchemaError,
     UsageError,
-    without_secrets,
+    data_name,
 )
 from streamtrain.load.demand import column_shares, demand_of
+from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
-from streamtrain.memory.process import available_bytes, release_freed_memory
-from streamtrain.memory.sizes import parse_bytes
+from streamtrain.memory.monitor import budget_of, opening
+from streamtrain.memory.process import release_freed_memory
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import pick
-from streamtrain.storage.checked import first_rows
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.storage.reader import ChunkTable, Reader
 
 __all__ = ["Source"]
-
-_ASSUMED_AVAILABLE_BYTES = 4 * 10**9
-_SAMPLE_ROWS, _SAMPLE_BYTES = 1024, 16 * 10**6
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +52,8 @@ class Source:
         The columns, and the position of each in a row of a window.
     is_surveyed
         Whether the values of the target were read.
+    least_baseline_bytes
+        The least that a plan assumes for the process: what the plan before the pass over the target assumed.
 
     Examples
     --------
@@ -70,6 +66,7 @@ class Source:
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
+    least_baseline_bytes: int = 0
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -123,18 +120,19 @@ class Source:
         """
         chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
-        reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
-        table = ChunkTable.of(reader.chunks())
+        with opening(data_name(data)):
+            reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
+            table, schema = ChunkTable.of(reader.chunks()), reader.schema
         if table.total_rows == 0:
-            raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
+            raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
             names = [target] if isinstance(target, str) else list(target)
-            fields = [pick(reader.schema, name, "target") for name in names]
+            fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
-        columns = choose_features(reader.schema, **settings)
-        return cls(reader, table, Layout.of(reader.schema, columns, chosen_target, weight, crosses))
+        columns = choose_features(schema, **settings)
+        return cls(reader, table, Layout.of(schema, columns, chosen_target, weight, crosses))
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
@@ -204,28 +202,8 @@ class Source:
         columns = {column.name: column for column in self.layout.columns if column.becomes.unknown(column) == unknown}
         if not columns:
             return self
-        for number, chunk in enumerate(self.table):
-            if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
-                continue
-            try:
-                told = self._told_by(chunk, columns)
-            except (CorruptError, SchemaError) as error:
-                if ledger is None or isinstance(error, ChangedError):
-                    raise
-                ledger.skip_chunk(number, chunk.key, chunk.rows, error)
-            else:
-                return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
-        raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
-
-    def _told_by(self, chunk: Chunk, columns: Mapping[str, Column]) -> dict[str, Column]:
-        """The columns by name, completed from the first rows of a chunk."""
-        names, told = list(columns), {}
-        at_once = len(names) if chunk.decoded_bytes <= _SAMPLE_BYTES else 1
-        for start in range(0, len(names), at_once):
-            rows = first_rows(self.reader, chunk, names[start : start + at_once], _SAMPLE_ROWS)
-            for name, values in zip(rows.schema.names, rows.columns, strict=True):
-                told[name] = columns[name].becomes.first_rows(columns[name], values)
-        return told
+        told = told_by_first_rows(self.reader, self.table, columns, ledger)
+        return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
     @property
     def row_bytes(self) -> float:
@@ -262,14 +240,12 @@ class Source:
         UsageError
             For a size below 1; SizeError for a memory that does not parse.
         """
-        available = available_bytes()
-        half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
-        budget = half if memory is None else parse_bytes(memory)
         demand = demand_of(
-            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes
-        )
+            self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
+            least_baseline_bytes=self.least_baseline_bytes,
+        )  # fmt: skip
         return solve(
-            demand, budget_bytes=budget, budget_given=memory is not None, batch_size=batch_size,
+            demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
             read_so_far="Only the target was read." if self.is_surveyed else "Nothing was read.",
         )  # fmt: skip

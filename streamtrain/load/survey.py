@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from decimal import Decimal, InvalidOperation
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from streamtrain.columns.numbers import as_numbers
+from streamtrain.columns.decimals import as_classes
+from streamtrain.columns.differences import Shift
+from streamtrain.columns.numbers import as_numbers, first_number, less
 from streamtrain.columns.target import (
     Target,
     bad_message,
+    is_named,
     named_values,
     not_finite,
     plain_values,
@@ -22,9 +25,10 @@ from streamtrain.columns.target import (
 )
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.load.ledger import Ledger
+from streamtrain.plan.together import together
 from streamtrain.storage.arrow import is_number, pick, value_type
-from streamtrain.storage.checked import open_stream, read_columns
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader
+from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
 __all__ = ["survey"]
 
@@ -32,6 +36,7 @@ _MOST_CLASSES = 1000  # distinct integers that count as classes without --task c
 _MOST_COUNTED = 10_000  # distinct values of any type: their counts are in memory
 _BLOCK_ROWS = 8192
 _BAD_VALUES = "null, NaN or infinite values (or too large for float32)"
+_NAMED, _MOST_KEPT = 3, 100  # chunks with bad values: in the message, and counted
 _SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices, so that the pass takes less memory than training
 
 
@@ -56,31 +61,66 @@ def survey(
     if named is not None and ledger is None:
         return Target(name, own_task, named, rows=table.total_rows)
     many = earlier is not None and len(earlier.classes) > _MOST_CLASSES  # --task classify was given then
-    tally = _Tally(name, own_task, refuse_many=task is None and not many, earlier=earlier)
-    for number, chunk in enumerate(table):
-        try:
-            _add_chunk(tally, reader, chunk, name, None if ledger is None else Target(name, own_task))
-        except (CorruptError, SchemaError) as error:
-            if ledger is None or isinstance(error, ChangedError):
-                raise
-            ledger.skip_chunk(number, chunk.key, chunk.rows, error)
-        if ledger is not None and (bad := tally.skipped(chunk.key)):
-            ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
+    tally = _Tally(field, own_task, refuse_many=task is None and not many, earlier=earlier)
+    rule = Target(name, own_task)
+    for run in _runs(reader, table):
+        if run.stop - run.start == 1 or not _add_together(tally, reader, table[run], name, rule):
+            _add_each(tally, reader, table, run, name, rule, ledger)
     if ledger is not None and ledger.rows == table.total_rows:
         raise CorruptError(f"no row is left: all are skipped, the first because of: {ledger.entries()[0]['error']}")
     return tally.target() if named is None else Target(name, own_task, named, rows=table.total_rows)
 
 
-def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> None:
-    """Add the values of a chunk. skipping: the target that says which values to skip; without it these are counted as bad."""
+def _runs(reader: Reader, table: ChunkTable) -> Iterator[slice]:
+    """Runs of neighbouring chunks that are read in one call: several small ones, or one."""
+    if isinstance(reader, ReadsTogether):
+        return together(table.rows, table.read_peak_bytes)
+    return (slice(i, i + 1) for i in range(len(table)))
+
+
+def _add_each(
+    tally: _Tally, reader: Reader, table: ChunkTable, run: slice, name: str, rule: Target, ledger: Ledger | None
+) -> None:
+    """Add the values of chunks one by one; enter what cannot be used in the ledger, if there is one."""
+    for number in range(run.start, run.stop):
+        chunk, bad = table[number], 0
+        try:
+            bad = _add_chunk(tally, reader, chunk, name, None if ledger is None else rule)
+        except (CorruptError, SchemaError) as error:
+            if ledger is None or isinstance(error, ChangedError):
+                raise
+            ledger.skip_chunk(number, chunk.key, chunk.rows, error)
+        if ledger is not None and bad:
+            ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
+
+
+def _add_together(tally: _Tally, reader: Reader, chunks: Sequence[Chunk], name: str, rule: Target) -> bool:
+    """Add the values of several small chunks. False, and nothing is added, if a chunk cannot be read or has bad values: these
+    chunks are added one by one, so that messages name one. rule: the target that says which values are bad."""
+    try:
+        found = [batch.column(0) for batch in read_together(cast("ReadsTogether", reader), chunks, [name])]
+        if any(rule.usable(values) is not None for values in found):
+            return False
+    except DataError:
+        return False
+    for values in found:
+        tally.add(values, chunks[0].key)
+    return True
+
+
+def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> int:
+    """Add the values of a chunk. skipping: the target that says which values to skip; without it these are counted as bad.
+    Returns how many values were skipped."""
+    skipped = 0
     for values in _slices(reader, chunk, name):
         good = None if skipping is None else skipping.usable(values)
         if good is None:
             tally.add(values, chunk.key)
         else:
-            tally.skip(len(good) - int(np.count_nonzero(good)), chunk.key)
+            skipped += len(good) - int(np.count_nonzero(good))
             for first, last in runs(good):
                 tally.add(values.slice(first, last - first), chunk.key)
+    return skipped
 
 
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:
@@ -89,12 +129,15 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: 
     kind = value_type(field.type)
     try:
         if pa.types.is_boolean(kind):
-            values: set[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}
+            values: Iterable[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}
+        elif pa.types.is_decimal(kind):
+            before = () if earlier is None else earlier.classes
+            values = as_classes({Decimal(str(c)) for c in classes}, kind.scale, before).values()
         elif is_number(kind):
             values = {int(c) if pa.types.is_integer(kind) else float(c) for c in classes}
         else:
             values = {str(c) for c in classes}
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, InvalidOperation):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
     all_classes = _with_earlier(field.name, values, earlier)
@@ -129,55 +172,56 @@ def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
 class _Tally:
     """Counts of the classes, or moments of a regression target, and how they differ between blocks."""
 
-    def __init__(self, name: str, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
-        self._name, self._task, self._refuse_many, self._earlier = name, task, refuse_many, earlier
+    def __init__(self, field: pa.Field, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
+        self._scale = value_type(field.type).scale if pa.types.is_decimal(value_type(field.type)) else None
+        self._name, self._task, self._refuse_many, self._earlier = field.name, task, refuse_many, earlier
         self._counts: Counter[Any] = Counter()
         # for each class, the sum over blocks of (rows of the class)^2 / rows
         self._squares: defaultdict[Any, float] = defaultdict(float)
-        self._bad: Counter[str] = Counter()
-        self._skipped: Counter[str] = Counter()
+        self._bad_rows = self._bad_chunks = 0
+        self._worst: Counter[str] = Counter()  # bad values of the chunks that have most
         self._rows = 0
         self._moments = np.zeros(3)  # of values minus the first: sum, sum of squares, sum over blocks of (sum)^2 / rows
-        self._offset: float | None = None
+        self._offset: Shift | None = None
 
     def add(self, values: pa.Array, where: str) -> None:
         if values.null_count:
-            self._bad[where] += values.null_count
+            self._add_bad(values.null_count, where)
             return
         self._rows += len(values)
         if self._task == "regress":
-            self._add_numbers(as_numbers(values).astype(np.float64), where)
+            self._add_numbers(values, where)
         else:
             self._add_classes(values, where)
 
-    def skip(self, rows: int, where: str) -> None:
-        """Count skipped values of a chunk."""
-        self._skipped[where] += rows
+    def _add_bad(self, rows: int, where: str) -> None:
+        """Count bad values of a chunk; only the chunks that have most are kept."""
+        self._bad_rows += rows
+        self._bad_chunks += where not in self._worst
+        self._worst[where] += rows
+        if len(self._worst) > _MOST_KEPT:
+            self._worst = Counter(dict(self._worst.most_common(_NAMED)) | {where: self._worst[where]})
 
-    def skipped(self, where: str) -> int:
-        """How many values of a chunk were skipped."""
-        return self._skipped[where]
-
-    def _add_numbers(self, numbers: NDArray[np.float64], where: str) -> None:
-        with np.errstate(over="ignore"):
-            bad = not_finite(numbers.astype(np.float32))
+    def _add_numbers(self, values: pa.Array, where: str) -> None:
+        numbers, _ = less(values, 0)
+        bad = not_finite(numbers)
         if bad:
-            self._bad[where] += bad
+            self._add_bad(bad, where)
         elif numbers.size:
-            self._offset = float(numbers[0]) if self._offset is None else self._offset
-            shifted = numbers - self._offset
+            self._offset = first_number(values) if self._offset is None else self._offset
+            shifted, _ = less(values, self._offset, np.float64)
             total = shifted.sum()
             self._moments += total, (shifted * shifted).sum(), total * total / len(shifted)
 
     def _add_classes(self, values: pa.Array, where: str) -> None:
         plain = plain_values(values)
-        if isinstance(plain, pa.DictionaryArray):
+        if is_named(plain):
             named, codes = named_values(plain)
             pairs = [(v, n) for v, n in zip(named, np.bincount(codes, minlength=len(named)).tolist(), strict=True) if n]
         else:
             distinct, counted = np.unique(as_numbers(plain), return_counts=True)
             if distinct.dtype.kind == "f" and not np.isfinite(distinct).all():
-                self._bad[where] += int(counted[~np.isfinite(distinct)].sum())
+                self._add_bad(int(counted[~np.isfinite(distinct)].sum()), where)
                 return
             pairs = list(zip(distinct.tolist(), counted.tolist(), strict=True))
         for value, n in pairs:
@@ -195,18 +239,22 @@ class _Tally:
             )
 
     def target(self) -> Target:
-        if self._bad:
-            bad, chunks = sum(self._bad.values()), [f"{key} ({n:,})" for key, n in self._bad.most_common(3)]
-            more = f" and {len(self._bad) - 3} more" if len(self._bad) > 3 else ""
-            raise BadValueError(bad_message(self._name, bad, _BAD_VALUES, ", ".join(chunks) + more))
+        if self._bad_rows:
+            chunks = [f"{key} ({n:,})" for key, n in self._worst.most_common(_NAMED)]
+            more = f" and {self._bad_chunks - _NAMED:,} more" if self._bad_chunks > _NAMED else ""
+            raise BadValueError(bad_message(self._name, self._bad_rows, _BAD_VALUES, ", ".join(chunks) + more))
         if self._task == "regress":
             total, squares, between = self._moments.tolist()
             variance = squares - total * total / max(1, self._rows)
             clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
             deviation, offset = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._offset or 0.0
-            far = abs(offset) > max(1e4 * deviation, 65_536)
+            far = abs(float(offset)) > max(1e4 * deviation, 65_536)
             offset = self._earlier.offset if self._earlier is not None else offset if far else 0.0
             return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), offset=offset)
+        if self._scale is not None:
+            forms = as_classes(self._counts, self._scale, () if self._earlier is None else self._earlier.classes)
+            self._counts = Counter({forms[number]: n for number, n in self._counts.items()})
+            self._squares = defaultdict(float, {forms[number]: n for number, n in self._squares.items()})
         classes = _with_earlier(self._name, self._counts, self._earlier)
         if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"

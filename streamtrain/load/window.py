@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Protocol
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.columns.layout import Layout
+from streamtrain.kernels import permute
 from streamtrain.plan import Plan
-from streamtrain.plan.order import Piece, held_out, row_keys, row_positions, rows_at, windows
+from streamtrain.plan.order import Pieces, held_out, row_keys, row_positions, rows_at, windows
 from streamtrain.storage.reader import ChunkTable
 
-__all__ = ["Positions", "Window", "WindowOrder", "WindowRows"]
+__all__ = ["Window", "WindowOrder", "WindowRows"]
 
 _HASHED_ROWS = 65_536  # rows at a time, when held-out rows are searched
-
-
-class Positions(Protocol):
-    """The positions in the window of rows ``first`` to ``last`` of a piece; shape (last - first,), int64."""
-
-    def __call__(self, first: int, last: int, /) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class WindowOrder:
 
     epoch: int
     number: int
-    pieces: list[Piece]
+    pieces: Pieces
     starts: NDArray[np.int64]
     held: NDArray[np.int64]
     data_starts: NDArray[np.int64]
@@ -48,17 +42,15 @@ class WindowOrder:
 
     @classmethod
     def of(
-        cls, pieces: list[Piece], chunk_starts: NDArray[np.int64], *, epoch: int, number: int, seed: int, shuffle: bool,
+        cls, pieces: Pieces, chunk_starts: NDArray[np.int64], *, epoch: int, number: int, seed: int, shuffle: bool,
         holdout: float,
     ) -> WindowOrder:  # fmt: skip
         """The order of the rows of these pieces. chunk_starts: the position in the data of each chunk's first row."""
-        data_starts = [int(chunk_starts[p.chunk]) + p.start for p in pieces]
-        held = [_count_held(start, p.rows, holdout) for start, p in zip(data_starts, pieces, strict=True)]
+        starts = np.concatenate([[0], np.cumsum(pieces.rows)])
+        data_starts = chunk_starts[pieces.chunks] + pieces.starts
         keys = row_keys(seed=seed, epoch=epoch, window=number) if shuffle else None
-        return cls(
-            epoch, number, pieces, _sums([p.rows for p in pieces]), _sums(held), np.array(data_starts, np.int64), keys,
-            holdout,
-        )  # fmt: skip
+        held = _held_before(starts, data_starts, holdout)
+        return cls(epoch, number, pieces, starts, held, data_starts, keys, holdout)
 
     @classmethod
     def of_epoch(
@@ -82,27 +74,50 @@ class WindowOrder:
         """Rows to learn."""
         return self.rows - int(self.held[-1])
 
-    def placed(self) -> list[tuple[Piece, Positions]]:
-        """Each piece with the positions of its rows."""
-        return [(piece, partial(self.positions, i)) for i, piece in enumerate(self.pieces)]
-
     def positions(self, piece: int, first: int, last: int) -> NDArray[np.int64]:
         """The positions of rows ``first`` to ``last`` of the piece with this number; shape (last - first,)."""
-        start = int(self.starts[piece])
+        start, data_start = int(self.starts[piece]), int(self.data_starts[piece])
         if not self.holdout:
             return self._learned(start + first, start + last)
-        data_start = int(self.data_starts[piece])
         before = int(self.held[piece]) + _count_held(data_start, first, self.holdout)
-        out = held_out(np.arange(data_start + first, data_start + last), self.holdout)
-        count = int(np.count_nonzero(out))
-        start += first - before  # rows to learn before these, in the order of the data
-        positions = np.empty(last - first, np.int64)
-        positions[out] = np.arange(count) + self.training + before
-        positions[~out] = self._learned(start, start + len(out) - count)
+        return self._positions(*(np.array([n]) for n in (start + first, data_start + first, before, last - first)))
+
+    def positions_together(self, pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions of all rows of the pieces with these numbers, those of the first piece first; shape (rows,)."""
+        return self._positions(
+            self.starts[pieces], self.data_starts[pieces], self.held[pieces], self.pieces.rows[pieces]
+        )
+
+    def _positions(
+        self,
+        starts: NDArray[np.int64],
+        data_starts: NDArray[np.int64],
+        held: NDArray[np.int64],
+        rows: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """The positions of runs of rows; each argument has a number for each run. starts: its first row, counted in the
+        order of the pieces. data_starts: the same, counted in the data. held: how many held-out rows come before it."""
+        ends = np.cumsum(rows)
+        within = np.arange(ends[-1]) - np.repeat(ends - rows, rows)  # the number of each row in its run
+        positions: NDArray[np.int64] = within + np.repeat(starts, rows)
+        if not self.holdout:
+            return self._learned_at(positions)
+        out = held_out(within + np.repeat(data_starts, rows), self.holdout)
+        before: NDArray[np.int64] = np.cumsum(out) - out
+        before += np.repeat(held - before[ends - rows], rows)  # held-out rows of the window before each row
+        learned = self._learned_at((positions - before)[~out])
+        positions[out] = self.training + before[out]
+        positions[~out] = learned
         return positions
 
     def _learned(self, first: int, last: int) -> NDArray[np.int64]:
         return np.arange(first, last) if self.keys is None else row_positions(first, last, self.training, self.keys)
+
+    def _learned_at(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where rows to learn go. numbers: how many rows to learn come before each, in the order of the pieces."""
+        if self.keys is not None:
+            permute(numbers, self.training, self.keys)
+        return numbers
 
     def data_rows(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of the data at these positions; same shape. The inverse of `positions`."""
@@ -122,13 +137,7 @@ class WindowOrder:
     def _before_held(self) -> NDArray[np.int32]:
         """How many rows to learn come before each held-out row in the order of the data; shape (held-out rows,), ascending.
         Computed only when `data_rows` needs it."""
-        held = [
-            np.flatnonzero(held_out(np.arange(first, last), self.holdout)) + (start + first - data_start)
-            for start, data_start, piece in zip(
-                self.starts.tolist(), self.data_starts.tolist(), self.pieces, strict=False
-            )
-            for first, last in _blocks(data_start, piece.rows)
-        ]
+        held = [np.flatnonzero(out) + first for first, out in _held(self.starts, self.data_starts, self.holdout)]
         rows = np.concatenate(held)
         return (rows - np.arange(len(rows))).astype(np.int32)
 
@@ -187,20 +196,32 @@ class Window:
             self.rows = WindowRows(self.order, training, count - len(lost), gaps)
 
 
-def _sums(counts: list[int]) -> NDArray[np.int64]:
-    """0, and the sum of the counts up to each; shape (counts + 1,)."""
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+def _held(
+    starts: NDArray[np.int64], data_starts: NDArray[np.int64], holdout: float
+) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Which rows of a window are held out, in the order of its pieces: blocks of at most 65,536 rows, each as the number of
+    its first row and a mask, shape (rows,)."""
+    for first in range(0, int(starts[-1]), _HASHED_ROWS):
+        last = min(first + _HASHED_ROWS, int(starts[-1]))
+        a, b = np.searchsorted(starts, first, "right") - 1, np.searchsorted(starts, last)
+        ends = np.clip(starts[a : b + 1], first, last)
+        shifts = np.repeat(data_starts[a:b] - starts[a:b], ends[1:] - ends[:-1])
+        yield first, held_out(np.arange(first, last) + shifts, holdout)
 
 
-def _blocks(first: int, rows: int) -> Iterator[tuple[int, int]]:
-    """Rows from ``first`` on, in blocks of at most 65,536."""
-    for start in range(first, first + rows, _HASHED_ROWS):
-        yield start, min(start + _HASHED_ROWS, first + rows)
+def _held_before(starts: NDArray[np.int64], data_starts: NDArray[np.int64], holdout: float) -> NDArray[np.int64]:
+    """How many held-out rows come before each piece, and last how many there are; shape (pieces + 1,)."""
+    if not holdout:
+        return np.broadcast_to(np.int64(0), len(starts))  # takes no memory
+    before, total = np.zeros(len(starts), np.int64), 0
+    for first, out in _held(starts, data_starts, holdout):
+        sums = np.concatenate([[0], np.cumsum(out)]) + total
+        a, b = np.searchsorted(starts, first), np.searchsorted(starts, first + len(out), "right")
+        before[a:b] = sums[starts[a:b] - first]
+        total = int(sums[-1])
+    return before
 
 
 def _count_held(first: int, rows: int, holdout: float) -> int:
     """How many of the rows from position ``first`` of the data on are held out."""
-    if not holdout:
-        return 0
-    blocks = _blocks(first, rows)
-    return sum(int(np.count_nonzero(held_out(np.arange(start, stop), holdout))) for start, stop in blocks)
+    return int(_held_before(np.array([0, rows]), np.array([first]), holdout)[-1])

@@ -4,60 +4,75 @@ There are three lines of defence behind the plan. Near the budget the gate admit
 given back to the system. Over the budget the work is stopped with BudgetExceeded. And because a sample comes too late
 for one large allocation, ``RLIMIT_DATA`` is lowered meanwhile: such an allocation, in any learner or reader, fails with a
 MemoryError, which becomes BudgetExceeded too.
+
+`within` holds a whole command to its budget, from before its data are opened; where memory runs short then, it is
+BudgetRefused. Once there is a plan, a `Monitor` inside of it takes over.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
-import numpy as np
+from threadpoolctl import threadpool_limits
 
-from streamtrain.errors import BudgetError, BudgetExceeded
-from streamtrain.memory.process import mapped_data_bytes, peak_bytes, release_freed_memory, resident_now
-from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
+from streamtrain.errors import BudgetError, BudgetExceeded, BudgetRefused
+from streamtrain.memory.limits import DATA_LIMIT, STACK_BYTES, is_shortage
+from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_now
+from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "budget_of", "opening", "planning", "within"]
 
 _SAMPLE_SECONDS = 0.01
 _NEAR_SHARE = 0.98  # of the budget: above it there is one read at a time
 _TRIM_SECONDS = 0.5  # at least, before freed memory is given back again
 _JOIN_SECONDS = 1.0
-_STACK_BYTES = 1 << 20  # of each new thread, instead of 8 MiB: the limit counts stacks as soon as they are mapped
-_STACKS_BYTES = 24 * _STACK_BYTES
+_STACKS_BYTES = 24 * STACK_BYTES
 _BLAS_BYTES = 2 * (34 << 20)  # buffers of threads that are in BLAS at the same time: mapped memory counts, too
+_ASSUMED_AVAILABLE_BYTES = 4 * 10**9
+_OPENING_BYTES = 24 << 20  # for opening small data, whatever the budget: so that the plan can say how much is needed
 
 
 class Monitor:
     """Watches the process during one piece of work. Used as a context manager.
 
-    budget_bytes: the most that the process may take. planned: bytes of the plan's terms, by name. measured: measured bytes
-    of terms, where known; for the message. stops: whether going over the budget is an error; otherwise it
-    becomes a warning in ``warnings``, and no limit is set. watch: called a hundred times a second, from the thread of the
-    monitor.
+    budget_bytes: the most that the process may take. planned: bytes of the plan's terms, by name; None while there is no plan
+    yet, because the data are being opened: then running short is BudgetRefused. measured: measured bytes of terms, where known;
+    for the message. stops: whether going over the budget is an error; otherwise it becomes a warning in ``warnings``, and no
+    limit is set. watch: called a hundred times a second, from the thread of the monitor. advice: what would help, in words.
 
-    A MemoryError inside the block becomes BudgetExceeded.
+    An error inside the block that means that memory ran short becomes BudgetExceeded. A monitor inside the block of another
+    one, in the same thread, takes its place until it is left.
 
     >>> with Monitor(10**12, {"baseline": 10**8}) as monitor:
     ...     monitor.check()
     """
 
     def __init__(
-        self, budget_bytes: int, planned: Mapping[str, int], *, measured: Callable[[], Mapping[str, int]] = dict,
+        self, budget_bytes: int, planned: Mapping[str, int] | None, *, measured: Callable[[], Mapping[str, int]] = dict,
         stops: bool = True, watch: Callable[[], object] | None = None,
+        advice: str = "give a larger --memory; or find out what takes it: `streamtrain profile`, your own learners and readers",
     ) -> None:  # fmt: skip
         self.budget_bytes = budget_bytes
         self.warnings: list[str] = []
         self._planned, self._measured, self._stops, self._watch = planned, measured, stops, watch
+        self._advice = advice
         self._near = self._over = False
-        self._done = threading.Event()
+        self._done, self._rests = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="streamtrain-monitor", daemon=True)
         self._trimmed = time.perf_counter()
-        # Stacks and BLAS buffers may use what the plan leaves free of the budget.
-        self._most_bytes = max(budget_bytes, predicted_peak(planned) + _STACKS_BYTES + _BLAS_BYTES)
+
+    def budget(self, memory: float | str | None, *, stops: bool) -> None:
+        """Change the budget, and whether going over it is an error."""
+        self.budget_bytes, self._stops = budget_of(memory), stops
+        DATA_LIMIT.release(self)
+        self._hold()
 
     def near(self) -> bool:
         """Return whether the process is so near its budget that nothing should be read ahead."""
@@ -68,54 +83,88 @@ class Monitor:
         return self._over
 
     def check(self) -> None:
-        """Raise BudgetExceeded, or add a warning, if the process took more than the budget since the peak was reset."""
+        """Raise an error, or add a warning, if the process took more than the budget since the peak was reset."""
         peak = peak_bytes()
         if not self._over and (peak is None or peak <= self.budget_bytes):
             return
         taken = "more" if peak is None else f"{format_bytes(peak)}, more"
-        message = self._message(f"the process took {taken} than the budget of {format_bytes(self.budget_bytes)}")
+        what = f"the process took {taken} than the budget of {format_bytes(self.budget_bytes)}"
         if self._stops:
-            raise BudgetExceeded(message)
-        self.warnings[:] = [message]  # one warning, with the peak so far
+            raise self._error(what if self._planned is not None else f"{what} while the data were opened")
+        self.warnings[:] = [str(self._error(what))]  # one warning, with the peak so far
+
+    def shortage(self, error: BaseException, name: str = "the data") -> BudgetError:
+        """The error to raise where memory ran short. name: what was being opened, if there is no plan yet."""
+        failed = f"an allocation failed ({' '.join(str(error).split())[:300] or type(error).__name__})"
+        peak, budget = peak_bytes(), format_bytes(self.budget_bytes)
+        taken = "" if peak is None else f", of which the process had taken {format_bytes(peak)}"
+        short = f"{failed}: does not fit the budget of {budget}{taken}"
+        return self._error(short if self._planned is not None else f"memory ran short while {name} was opened: {short}")
 
     def __enter__(self) -> Self:
+        outer = _current.get()
+        self._outer = None if outer is None or outer._done.is_set() else outer
+        if self._outer is not None and self._planned is not None and self.budget_bytes <= self._outer.budget_bytes:
+            self._outer.check()  # what it was opened with may not have fitted
         self._thread.start()
-        if self._stops:
-            _limit.lower(self, self._most_bytes)
+        if self._outer is None:
+            _use_blas()
+        self._hold()
+        if self._outer is not None:
+            self._outer._pause()
+        self._token = _current.set(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _current.reset(self._token)
         self._done.set()
         self._thread.join(_JOIN_SECONDS)
-        _limit.restore(self)
-        if isinstance(error, MemoryError) and not isinstance(error, BudgetError):
-            peak, budget = peak_bytes(), format_bytes(self.budget_bytes)
-            taken = "" if peak is None else f", of which the process had taken {format_bytes(peak)}"
-            failed = f"an allocation failed ({str(error) or type(error).__name__})"
-            raise BudgetExceeded(self._message(f"{failed}: does not fit the budget of {budget}{taken}")) from error
+        if self._outer is not None and not self._outer._done.is_set():
+            self._outer._hold()
+        DATA_LIMIT.release(self)
+        if isinstance(error, Exception) and not isinstance(error, BudgetError) and is_shortage(error):
+            raise self.shortage(error) from error
 
-    def _message(self, what: str) -> str:
-        measured = self._measured()
-        width = max(map(len, self._planned), default=0)
+    def _hold(self) -> None:
+        """Set the limit of the system."""
+        self._rests = False
+        if not self._stops:
+            return
+        most, resident = self.budget_bytes, resident_now()
+        now = 0 if resident is None else resident[0]
+        if self._planned is None:
+            most = max(most, now + _OPENING_BYTES)
+        else:
+            # Stacks and BLAS buffers may use what the plan leaves free of the budget, and are there in any case.
+            most = max(most, max(now, predicted_peak(self._planned)) + _STACKS_BYTES + _BLAS_BYTES)
+        DATA_LIMIT.hold(self, most)
+
+    def _pause(self) -> None:
+        self._rests = True
+        DATA_LIMIT.release(self)
+
+    def _error(self, what: str) -> BudgetError:
+        if self._planned is None:
+            return BudgetRefused(f"{what}. Nothing was trained. What would help: {self._advice}.")
+        planned, measured = self._planned, self._measured()
+        width = max(map(len, planned), default=0)
         lines = [
             f"  {name:<{width}}  planned {format_bytes(size):>8}"
             + (f"  measured {format_bytes(measured[name]):>8}" if name in measured else "")
-            for name, size in sorted_terms(self._planned)
+            for name, size in sorted_terms(planned)
             if size or measured.get(name)
         ]
-        total = format_bytes(predicted_peak(self._planned))
-        advice = (
-            "give a larger --memory; or find out what takes it: `streamtrain profile`, your own learners and readers"
-        )
-        return "\n".join([f"{what}; planned {total}:", *lines, f"What would help: {advice}."])
+        total = format_bytes(predicted_peak(planned))
+        return BudgetExceeded("\n".join([f"{what}; planned {total}:", *lines, f"What would help: {self._advice}."]))
 
     def _run(self) -> None:
         while not self._done.is_set():
-            self._sample()
-            if self._watch is not None:
-                self._watch()
+            if not self._rests:
+                self._sample()
+                if self._watch is not None:
+                    self._watch()
             self._done.wait(_SAMPLE_SECONDS)
 
     def _sample(self) -> None:
@@ -123,7 +172,9 @@ class Monitor:
         if sizes is None:  # this system cannot measure it
             self._done.set()
             return
-        resident, now = sizes[0], time.perf_counter()
+        (resident, anonymous), now = sizes, time.perf_counter()
+        if self._planned is None:
+            DATA_LIMIT.follow(resident - anonymous)
         self._near = resident > _NEAR_SHARE * self.budget_bytes
         if self._near and now - self._trimmed > _TRIM_SECONDS:
             self._trimmed = now
@@ -132,44 +183,61 @@ class Monitor:
             self._over = True
 
 
-class _DataLimit:
-    """``RLIMIT_DATA`` of this process: the lowest limit that a monitor under way needs, restored after the last of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._limits: dict[Monitor, int] = {}
-        self._before = (-1, -1)
-        self._stack_bytes = 0
-
-    def lower(self, monitor: Monitor, most_bytes: int) -> None:
-        """Let the process grow to ``most_bytes``, and in any case by the size of stacks and BLAS buffers."""
-        square = np.zeros((256, 256), np.float32)
-        square @ square  # BLAS maps its buffer at its first use; where that fails, it ends the process
-        mapped, resident = mapped_data_bytes(), resident_now()
-        if mapped is None or resident is None:  # not Linux
-            return
-        import resource
-
-        with self._lock:
-            if not self._limits:
-                self._before = resource.getrlimit(resource.RLIMIT_DATA)
-                self._stack_bytes = threading.stack_size(_STACK_BYTES)
-            self._limits[monitor] = mapped + max(_STACKS_BYTES + _BLAS_BYTES, most_bytes - resident[0])
-            self._apply()
-
-    def restore(self, monitor: Monitor) -> None:
-        with self._lock:
-            if self._limits.pop(monitor, None) is not None:
-                self._apply()
-                if not self._limits:
-                    threading.stack_size(self._stack_bytes)
-
-    def _apply(self) -> None:
-        soft, hard = self._before
-        import resource  # only on Unix
-
-        limits = [size for size in (*self._limits.values(), soft, hard) if size != resource.RLIM_INFINITY]
-        resource.setrlimit(resource.RLIMIT_DATA, (min(limits) if self._limits else soft, hard))
+_current: ContextVar[Monitor | None] = ContextVar("monitor", default=None)
 
 
-_limit = _DataLimit()
+def _use_blas() -> None:
+    """Let BLAS map its buffer, which it does at its first use: where that fails, it ends the process."""
+    if (np := sys.modules.get("numpy")) is None:
+        return
+    square = np.zeros((256, 256), np.float32)
+    square @ square
+
+
+@contextmanager
+def within(memory: float | str | None = None, *, stops: bool = True, is_setting: bool = True) -> Iterator[Monitor]:
+    """Hold the process to a budget from before the first file is opened: BudgetRefused where memory runs short.
+
+    memory: the budget, as in `fit`; by default half of what is available. stops: whether going over it is an error.
+    is_setting: whether the caller can give another budget. The peak is reset, and BLAS and other pools of threads run on one
+    thread each for the block: the cores are for the reads, and sums do not depend on their number.
+    """
+    advice = "a larger --memory, fewer columns, or smaller files" if is_setting else "a machine with more free memory"
+    reset_peak()
+    with threadpool_limits(1), Monitor(budget_of(memory), None, stops=stops, advice=advice) as monitor:
+        yield monitor
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Say what is being opened, in the error of a shortage; without a `Monitor` around it errors stay as they are."""
+    monitor = _current.get()
+    try:
+        yield
+    except Exception as error:
+        if monitor is None or isinstance(error, BudgetError) or not is_shortage(error):
+            raise
+        raise monitor.shortage(error, name) from error
+
+
+@contextmanager
+def planning() -> Iterator[None]:
+    """Lift the limit of the system while plans are tried: models of many sizes are made for them, whose arrays are mapped but
+    never touched, and it would count them."""
+    monitor = _current.get()
+    if monitor is None:
+        yield
+        return
+    DATA_LIMIT.release(monitor)
+    try:
+        yield
+    finally:
+        monitor._hold()
+
+
+def budget_of(memory: float | str | None) -> int:
+    """The budget in bytes: as given, or half of the memory that is available."""
+    if memory is not None:
+        return parse_bytes(memory)
+    available = available_bytes()
+    return (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2

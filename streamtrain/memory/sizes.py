@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from streamtrain.errors import SizeError
 
-__all__ = ["format_bytes", "parse_budget", "parse_bytes", "predicted_peak", "shares", "sorted_terms"]
+__all__ = ["format_bytes", "parse_budget", "parse_bytes", "predicted_peak", "readable_above", "shares", "sorted_terms"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("kmgtp", start=1)}
@@ -66,6 +66,16 @@ def format_bytes(size: int) -> str:
             break
         number, unit = number / 1000, larger
     return f"{number:.3g} {unit}"
+
+
+def readable_above(size: int) -> int:
+    """The least size from ``size`` on that `format_bytes` shows in full: whole MB, and three digits.
+
+    >>> readable_above(150_000_001), readable_above(5_541_000_000), readable_above(7)
+    (151000000, 5550000000, 1000000)
+    """
+    step = int(10 ** max(6, len(str(size)) - 3))
+    return -(-size // step) * step
 
 
 def predicted_peak(terms: Mapping[str, int]) -> int:

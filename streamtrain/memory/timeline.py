@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from streamtrain.memory.process import resident_now
 
-__all__ = ["Timeline"]
+__all__ = ["MOST_MOMENTS", "Timeline"]
 
-_MOST = 512  # moments: above that the smaller of every two is dropped, and the interval doubles
+MOST_MOMENTS = 512  # moments: above that the smaller of every two is dropped, and the interval doubles
 _FIRST_SECONDS = 0.2  # between two moments, at first
 _STAGES = ("train", "validate")
 _GAUGES = ("rows", "window_bytes", "reading_bytes")
 _SIZES = ("resident_bytes", "anonymous_bytes", "arrow_bytes")
 _COLUMNS = ("milliseconds", "stage", *_SIZES, *_GAUGES)
-_UNKNOWN = -1
+_UNKNOWN, _MAX_NUMBER = -1, 1 << 60
 
 
 class Timeline:
@@ -37,7 +37,7 @@ class Timeline:
     """
 
     def __init__(self) -> None:
-        self._moments = np.zeros((_MOST, len(_COLUMNS)), np.int64)
+        self._moments = np.zeros((MOST_MOMENTS, len(_COLUMNS)), np.int64)
         self._count, self._interval, self._next = 0, _FIRST_SECONDS, 0.0
         self._lock = threading.Lock()
 
@@ -55,16 +55,16 @@ class Timeline:
         sizes = resident, anonymous, pa.default_memory_pool().bytes_allocated()
         others = (gauges.get(name, 0) for name in _GAUGES)
         with self._lock:
-            if self._count == _MOST:
+            if self._count == MOST_MOMENTS:
                 self._halve()
             self._moments[self._count] = (round(seconds * 1000), _STAGES.index(stage), *sizes, *others)
             self._count, self._next = self._count + 1, seconds + self._interval
 
     def _halve(self) -> None:
-        pairs = self._moments.reshape(_MOST // 2, 2, -1)
+        pairs = self._moments.reshape(MOST_MOMENTS // 2, 2, -1)
         larger = np.argmax(pairs[:, :, _COLUMNS.index("resident_bytes")], axis=1)
-        self._moments[: _MOST // 2] = pairs[np.arange(_MOST // 2), larger]
-        self._count, self._interval = _MOST // 2, 2 * self._interval
+        self._moments[: MOST_MOMENTS // 2] = pairs[np.arange(MOST_MOMENTS // 2), larger]
+        self._count, self._interval = MOST_MOMENTS // 2, 2 * self._interval
 
     def moments(self) -> list[dict[str, Any]]:
         """The record, oldest moment first: ``seconds``, ``stage``, sizes in bytes and ``rows``; None for what could not be
@@ -85,10 +85,12 @@ class Timeline:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a record. Raises ValueError or LookupError for anything that ``state_dict`` did not return."""
         moments, clock = np.asarray(state["moments"]), np.asarray(state["clock"])
-        if moments.dtype != np.int64 or moments.shape[1:] != (len(_COLUMNS),) or len(moments) > _MOST:
+        if moments.dtype != np.int64 or moments.shape[1:] != (len(_COLUMNS),) or len(moments) > MOST_MOMENTS:
             raise ValueError(f"a timeline of shape {moments.shape}, {moments.dtype}")
-        if clock.shape != (2,) or not clock[0] > 0:
+        if clock.shape != (2,) or not clock[0] > 0 or not np.isfinite(clock).all():
             raise ValueError(f"a timeline whose clock is {clock}")
+        if len(moments) and (moments.min() < _UNKNOWN or moments.max() >= _MAX_NUMBER):
+            raise ValueError("a timeline with an impossible number")
         if len(moments) and not 0 <= moments[:, 1].min() <= moments[:, 1].max() < len(_STAGES):
             raise ValueError("a timeline with an unknown stage")
         self._count, (self._interval, self._next) = len(moments), clock.tolist()

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.state import Form, require_sound
+
 __all__ = ["BLOCK", "Blocks", "Doubles", "Floats", "ratio", "total", "weight_of"]
 
 Doubles = NDArray[np.float64]
@@ -65,6 +67,10 @@ class Blocks:
     def _merge(self, totals: Doubles, block: Doubles) -> Doubles:
         return totals + block
 
+    def _require_possible(self, totals: NDArray[Any], pending: NDArray[Any]) -> None:
+        """Raise ValueError for totals and pending values that no rows have. All of them are finite."""
+        raise NotImplementedError
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays; they never grow."""
@@ -74,14 +80,21 @@ class Blocks:
         """The totals and the pending rows."""
         return {"totals": self._totals.copy(), "pending": self._pending[:, : self._filled].copy()}
 
+    def forms(self) -> dict[str, Form]:
+        """Return the forms of the state."""
+        pending = Form("<f4", (len(self._pending), BLOCK - 1), loose=1)
+        return {"totals": Form("<f8", self._totals.shape), "pending": pending}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for the state of other
-        metrics."""
+        metrics, and for numbers that no rows have."""
         totals, pending = np.shape(state["totals"]), np.shape(state["pending"])
         if totals != self._totals.shape or pending[:-1] != self._pending.shape[:-1] or pending[-1] >= BLOCK:
             raise ValueError(
                 f"the state has totals of shape {totals} and pending rows of shape {pending}: it belongs to other metrics"
             )
+        require_sound({**state, "weights": np.asarray(state["pending"])[-1]}, {"weights": 0})
+        self._require_possible(np.asarray(state["totals"]), np.asarray(state["pending"]))
         self._totals = np.array(state["totals"], np.float64)
         self._filled = state["pending"].shape[1]
         self._pending[:, : self._filled] = state["pending"]

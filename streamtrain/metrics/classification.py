@@ -12,6 +12,7 @@ from streamtrain.kernels.functions import log
 from streamtrain.metrics import histogram
 from streamtrain.metrics.blocks import Blocks, Doubles, Floats, ratio, total
 from streamtrain.metrics.histogram import BINS, EPS, GROUPS
+from streamtrain.state import require_sound
 
 __all__ = ["Classification"]
 
@@ -86,6 +87,12 @@ class Classification(Blocks):
             return histogram.votes(self._histogram(totals))
         votes: Doubles = totals[1:-GROUPS].reshape(3, self.classes)
         return votes
+
+    def _require_possible(self, totals: NDArray[Any], pending: NDArray[Any]) -> None:
+        counts, classes = (totals[1:], pending[:1]) if self.classes == 2 else (totals[1:-GROUPS], pending[[0, 2]])
+        require_sound({"totals": counts}, {"totals": 0})
+        if ((classes < 0) | (classes >= self.classes) | (classes % 1 != 0)).any():
+            raise ValueError(f"the state's pending rows have a class that is none of {self.classes:,}")
 
     def result(self) -> dict[str, float | None]:
         """Return loss, accuracy, calibration_error and, for two classes, auc and average_precision.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.state import Form, require_sound
 
 __all__ = ["Patience"]
 
@@ -58,8 +59,15 @@ class Patience:
         """Return the epochs so far, and the best value and its epoch, shape (2,), or (0,) before the first."""
         return {"epochs": np.array(self.epochs), "best": np.array(self.best or (), np.float64)}
 
+    @staticmethod
+    def forms() -> dict[str, Form]:
+        """Return the forms of the state."""
+        return {"epochs": Form("<i8", ()), "best": Form("<f8", (2,), loose=0)}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned."""
-        self.epochs = int(state["epochs"])
-        value_and_epoch = state["best"].tolist()
-        self.best = (value_and_epoch[0], int(value_and_epoch[1])) if value_and_epoch else None
+        """Continue from a state that ``state_dict`` returned. Raises ValueError for an epoch that was not there."""
+        epochs, best = int(state["epochs"]), np.asarray(state["best"]).tolist()
+        require_sound({"epochs": epochs, "best": best}, {"epochs": 0})
+        if len(best) not in (0, 2) or (best and best[1] not in range(epochs)):
+            raise ValueError(f"the state's best is {best} after {epochs:,} epochs")
+        self.epochs, self.best = epochs, (best[0], int(best[1])) if best else None

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.state import Form
+
 __all__ = ["Metrics"]
 
 
@@ -32,6 +34,9 @@ class Metrics(Protocol):
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return the state; copies."""
+
+    def forms(self) -> dict[str, Form]:
+        """Return the forms of the state."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned."""

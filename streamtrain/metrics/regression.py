@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.metrics.blocks import Blocks, Doubles, Floats, ratio, total, weight_of
+from streamtrain.state import require_sound
 
 __all__ = ["Regression"]
 
@@ -51,6 +52,9 @@ class Regression(Blocks):
         merged[3] = totals[3] + delta * share
         merged[4] += delta**2 * totals[0] * share
         return merged
+
+    def _require_possible(self, totals: NDArray[Any], pending: NDArray[Any]) -> None:
+        require_sound({"totals": totals[[0, 1, 2, 4]]}, {"totals": 0})
 
     def result(self) -> dict[str, float | None]:
         """Return loss, rmse, mae and r2; r2 is None where all targets are the same."""

@@ -7,8 +7,18 @@ from typing import Any
 from streamtrain.columns.target import Target
 from streamtrain.metrics import Classification, Metrics, Regression, make_metrics
 from streamtrain.plan.term import Term
+from streamtrain.state import Form
 
-__all__ = ["HIGHER_IS_BETTER", "SCORE_KINDS", "metrics_bytes", "metrics_for", "metrics_term", "per_class", "scores"]
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "SCORE_KINDS",
+    "metrics_bytes",
+    "metrics_for",
+    "metrics_forms",
+    "metrics_term",
+    "per_class",
+    "scores",
+]
 
 SCORE_KINDS = ("progressive", "holdout", "validation")  # the best judge of a model is last
 HIGHER_IS_BETTER = Classification.higher_is_better | Regression.higher_is_better  #: by the name of a score
@@ -22,6 +32,14 @@ def metrics_for(target: Target) -> Metrics:
 def metrics_bytes(target: Target) -> int:
     """Return the bytes of the running metrics for a target, without making them all."""
     return len(target.several) * make_metrics(target.task, target.kinds, target.several[0].names).nbytes
+
+
+def metrics_forms(target: Target) -> dict[str, Form]:
+    """Return the forms of the state of the running metrics for a target, without making them all."""
+    forms = make_metrics(target.task, target.kinds, target.several[0].names).forms()
+    if not target.parts:
+        return forms
+    return {f"{j}.{name}": form for j in range(len(target.parts)) for name, form in forms.items()}
 
 
 def metrics_term(size: int) -> Term:

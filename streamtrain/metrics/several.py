@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
 from streamtrain.metrics.protocol import Metrics
-from streamtrain.state import part
+from streamtrain.state import Form, part
 
 __all__ = ["Several"]
 
@@ -62,6 +62,11 @@ class Several:
         """Return the state of each target; names begin with the target's position and a dot."""
         states = [metrics.state_dict() for metrics in self.each.values()]
         return {f"{j}.{name}": value for j, state in enumerate(states) for name, value in state.items()}
+
+    def forms(self) -> dict[str, Form]:
+        """Return the forms of the state."""
+        forms = [metrics.forms() for metrics in self.each.values()]
+        return {f"{j}.{name}": form for j, own in enumerate(forms) for name, form in own.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,18 @@ import numpy as np
 
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
-from streamtrain.state import make_durable
+from streamtrain.model.room import Room, WrongFile, stored_bytes
+from streamtrain.model.stored import StoredFields, read_json, shown_error, shown_value
+from streamtrain.state import Form, make_durable
 
-__all__ = ["FORMAT", "naming_damage", "read_description", "read_state", "require_storable", "write_files"]
+__all__ = [
+    "FORMAT", "count_hashes", "naming_damage", "read_description", "read_state", "require_forms", "require_storable",
+    "write_files",
+]  # fmt: skip
 
 FORMAT = 3
 _ARRAYS, _DESCRIPTION = "model.safetensors", "model.json"
-_DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, MemoryError, OSError)
+_DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, OSError)
 
 
 def write_files(folder: Path, description: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -51,47 +56,116 @@ def require_storable(name: str, state: Mapping[str, Any]) -> None:
             )
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """The description in a run folder. Raises RunError if there is none; a damaged one can raise any error (see
-    `naming_damage`)."""
-    if not (folder / _DESCRIPTION).is_file():
+def read_description(folder: Path, room: Room) -> StoredFields:
+    """The description in a run folder, whose checksum is right. Raises RunError if there is none, or if it is another one than
+    was written; BudgetRefused as `Room` does."""
+    path = folder / _DESCRIPTION
+    if not path.is_file():
         if (folder / "checkpoints").is_dir():
             raise RunError(
                 f"{folder}: the model is not written yet: `streamtrain fit DATA --out {folder} --resume` writes it"
             )
         what = "has no model.json" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         raise RunError(f"{folder}: not a run ({what}): name the folder that `streamtrain fit --out` wrote")
-    description: dict[str, Any] = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-    if description["format"] != FORMAT:
-        raise RunError(f"{folder}: model format {description['format']}; this version reads {FORMAT}")
-    if description.pop("checksum") != _checksum(description):
-        raise RunError(f"{folder}: model.json was changed or damaged since it was written: its checksum differs")
+    content = read_json(path, room, _array_bytes(folder / _ARRAYS))
+    description = StoredFields(path, content)
+    found = description.get("format", int)
+    if found != FORMAT:
+        raise WrongFile(f"{path}: model format {found}; this version reads {FORMAT}")
+    if description.get("checksum", str) != _checksum({k: v for k, v in content.items() if k != "checksum"}):
+        raise WrongFile(f"{path}: was changed or damaged since it was written: its checksum differs")
     return description
 
 
-def read_state(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays beside a description. Raises RunError if their checksum is not the one in the description."""
-    found = tensors.load(folder / _ARRAYS)
-    if found.sha256 != description["sha256"]:
-        raise RunError(
-            f"{folder}: model.safetensors was changed or damaged since it was written: its checksum differs; where "
-            "the run has its checkpoints, `streamtrain fit --resume` writes it again"
-        )
-    return found.arrays
+def _array_bytes(path: Path) -> int:
+    """How many bytes of arrays are beside a description; 0 if that is not known."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    return stored_bytes(status, status.st_size)
+
+
+def require_forms(
+    path: Path, entries: Sequence[tensors.Entry], forms: Mapping[str, Form], free: Sequence[str] = ()
+) -> None:
+    """Raise WrongFile for an array of a file that is missing, has another dtype or shape, or is not one of these. Loads none.
+
+    free: how the names of those arrays begin of which nothing is known.
+    """
+    found = {entry.name: entry for entry in entries}
+    for name, form in forms.items():
+        entry = found.pop(name, None)
+        if entry is None:
+            raise WrongFile(f"{path}: it has no array {name!r}, which the model that is described needs")
+        if not form.fits(entry.dtype, entry.shape):
+            raise WrongFile(
+                f"{path}: its array {name!r} is {entry.dtype} of shape {shown_value(entry.shape)}; the model that is described "
+                f"needs {form}"
+            )
+    for name in found:
+        if not any(name.startswith(prefix) for prefix in free):
+            raise WrongFile(f"{path}: its array {shown_value(name)} belongs to nothing that is described")
+
+
+def count_hashes(entries: Sequence[tensors.Entry], prefix: str = "") -> int:
+    """How many values have a slot in a stored model. prefix: how the names of its arrays begin."""
+    shapes = [entry.shape for entry in entries if entry.name == f"{prefix}preparation.vocabulary.hashes"]
+    return shapes[0][0] if shapes and shapes[0] else 0
+
+
+def read_state(
+    folder: Path,
+    description: StoredFields,
+    forms: Callable[[int], tuple[Mapping[str, Form], Sequence[str]]],
+    room: Room,
+) -> dict[str, Any]:
+    """The arrays beside a description. They are loaded one by one, after their names, dtypes, shapes and sizes and the checksum
+    of the file were found to be right. forms: of how many values have a slot, see
+    `Described.forms`. Raises RunError if they are not, and BudgetRefused for arrays that do not fit."""
+    path, sha256 = folder / _ARRAYS, description.get("sha256", str)
+    try:
+        entries = tensors.look(path, room=room)[1]
+        require_forms(path, entries, *forms(count_hashes(entries)))
+        room.require_arrays(path, sum(entry.stop - entry.start for entry in entries))
+        tensors.verify(path, sha256, room=room)
+        contents = tensors.load(path, room=room)
+    except FileNotFoundError:
+        raise WrongFile(f"{folder}: its model.safetensors is missing") from None
+    except tensors.TensorFileError as error:
+        remedy = "where the run has its checkpoints, `streamtrain fit --resume` writes it again"
+        raise WrongFile(f"{path}: {error}; {remedy}") from error
+    if contents.sha256 != sha256:
+        raise WrongFile(f"{path}: was changed while it was read")
+    return contents.arrays
 
 
 @contextmanager
-def naming_damage(folder: Path) -> Iterator[None]:
-    """Turn every error of the block into a RunError that names the folder: files may come from anywhere and contain
+def naming_damage(path: Path) -> Iterator[None]:
+    """Turn every error of the block into a RunError that names the folder or file: it may come from anywhere and contain
     anything."""
     try:
         yield
     except _DAMAGES as error:
         if isinstance(error, RunError):
             raise
-        raise RunError(f"{folder}: the model is damaged or incomplete: {error}") from error
+        raise RunError(f"{path}: the model is damaged or incomplete: {shown_error(error)}") from error
 
 
-def _checksum(description: dict[str, Any]) -> str:
-    """The checksum of everything else in the description."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+def _checksum(description: Mapping[str, Any]) -> str:
+    """The checksum of everything else in the description: of ``json.dumps(description, sort_keys=True)``, but piece by piece,
+    as the whole text would take several times its bytes while it is made."""
+    hasher = hashlib.sha256()
+    for i, (name, value) in enumerate(sorted(description.items())):
+        hasher.update(f"{', ' if i else '{'}{json.dumps(name)}: ".encode())
+        for piece in _pieces(value) if isinstance(value, list) else [json.dumps(value, sort_keys=True)]:
+            hasher.update(piece.encode())
+    hasher.update(b"}")
+    return hasher.hexdigest()
+
+
+def _pieces(values: list[Any]) -> Iterator[str]:
+    yield "["
+    for i, value in enumerate(values):
+        yield (", " if i else "") + json.dumps(value, sort_keys=True)
+    yield "]"

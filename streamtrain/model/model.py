@@ -15,10 +15,10 @@ from streamtrain.batch import Batch
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, RunError, UsageError
-from streamtrain.learn.family import LearnerShape, Recipe, recorded_recipe
+from streamtrain.learn.family import LearnerShape, Recipe
 from streamtrain.learn.learner import Learner, learner_terms, takes_sparse, target_scale
 from streamtrain.learn.own_code import Calling, learner_title, state_bytes_of, state_of
-from streamtrain.model.describe import describe_layout, layout_of
+from streamtrain.model.describe import describe_layout
 from streamtrain.model.files import FORMAT, require_storable, write_files
 from streamtrain.model.steps import Steps, diverged
 from streamtrain.notebook import count, html_table, one_line
@@ -29,7 +29,7 @@ from streamtrain.prepare.target_scale import TARGET_SCALES
 from streamtrain.state import part
 from streamtrain.storage.arrow import pick
 
-__all__ = ["Model", "diverged", "shape_of_rows"]
+__all__ = ["Model", "diverged", "shape_of_learner", "shape_of_rows"]
 
 Floats = NDArray[np.float32]
 
@@ -38,6 +38,12 @@ def shape_of_rows(layout: Layout) -> Shape:
     """The shape of the rows of a layout, for the preparation."""
     crosses = tuple(tuple(layout.hashes[name] for name in cross) for cross in layout.crosses)
     return Shape(tuple(layout.number_names), tuple(layout.hashes), layout.categories, crosses, tuple(layout.texts))
+
+
+def shape_of_learner(layout: Layout, hash_bits: int) -> LearnerShape:
+    """What the learner of a model is made for."""
+    assert layout.target is not None
+    return LearnerShape(layout.width, (1 << hash_bits) + 1, layout.target.kinds, len(layout.target.names))
 
 
 class Model:
@@ -87,7 +93,7 @@ class Model:
         self.recipe = learner if isinstance(learner, Recipe) else None
         self.learner: Learner
         if isinstance(learner, Recipe):
-            self.learner = learner.make(LearnerShape(layout.width, self.preparation.vocabulary.width, kinds, targets))
+            self.learner = learner.make(shape_of_learner(layout, bits))
         else:
             self.learner = learner
         if shape.sparse and not takes_sparse(self.learner):
@@ -254,15 +260,6 @@ class Model:
             "preparation": asdict(self.prepared) | {"hash_bits": self.preparation.vocabulary.bits},
             **describe_layout(self.layout),
         }
-
-    @classmethod
-    def of(cls, description: Mapping[str, Any], learner: Any = None) -> Model:
-        """A new model from its description. learner: the learner that the user named, or None (see `recorded_recipe`). A
-        description that `describe` did not make can raise any error."""
-        layout, settings = layout_of(description), dict(description["preparation"])
-        settings["class_weights"] = tuple(settings["class_weights"])
-        recipe = recorded_recipe(description["learner"], description["settings"], learner)
-        return cls(layout, recipe, PreparationSettings(**settings))
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

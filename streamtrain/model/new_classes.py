@@ -59,7 +59,7 @@ def require_target(target: Target, old: Model, recipe: Recipe | None = None) -> 
     for was, now in zip(old.target.several, target.several, strict=True):
         if was.offset != now.offset:
             raise UsageError(
-                f"target {was.name!r} has offset {was.offset:g} in the old run, {now.offset:g} here: "
+                f"target {was.name!r} has offset {was.offset} in the old run, {now.offset} here: "
                 "survey the data with the old run's target"
             )
         there = set(now.classes)
@@ -89,7 +89,7 @@ def _require_same_columns(new: Layout, old: Layout) -> None:
     for mine, its in zip(new.columns, old.columns, strict=True):
         if mine.offset != its.offset and mine.type == its.type:
             raise UsageError(
-                f"feature {mine.name!r} has offset {its.offset:g} in the old run, {mine.offset:g} here: take the "
+                f"feature {mine.name!r} has offset {its.offset} in the old run, {mine.offset} here: take the "
                 "layout from the old model"
             )
 

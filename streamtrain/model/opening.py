@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from streamtrain.columns.target import resolve_task
-from streamtrain.errors import NotFoundError, without_secrets
+from streamtrain.errors import NotFoundError, data_name
 from streamtrain.load import Source
+from streamtrain.memory.monitor import opening
 from streamtrain.model.model import Model
 from streamtrain.storage import ChunkTable, open_reader
 
@@ -16,12 +17,13 @@ __all__ = ["open_for"]
 def open_for(model: Model, data: Any, *, with_target: bool, missing_chunks: str = "error") -> Source:
     """A source of the model's columns in other data. Reads metadata only. Raises DataError where the data cannot be used, and
     ColumnError where a column is missing or of another type."""
-    reader = open_reader(data, missing_chunks=missing_chunks)
-    table = ChunkTable.of(reader.chunks())
+    with opening(data_name(data)):
+        reader = open_reader(data, missing_chunks=missing_chunks)
+        table, schema = ChunkTable.of(reader.chunks()), reader.schema
     if not table.total_rows:
-        raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
-    layout = model.layout_for(reader.schema, with_target=with_target)
+        raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
+    layout = model.layout_for(schema, with_target=with_target)
     if with_target:
         for name in model.target.names:
-            resolve_task(reader.schema.field(name), model.target.task)
+            resolve_task(schema.field(name), model.target.task)
     return Source(reader, table, layout)

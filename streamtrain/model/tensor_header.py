@@ -6,15 +6,17 @@ the bytes of the arrays, little-endian and without gaps: https://huggingface.co/
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import stat
 from io import BufferedRandom, BufferedReader
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamtrain.errors import printable
+from streamtrain.model.room import Room, parsed_bytes, stored_bytes
+from streamtrain.model.stored import parse_json, shown_error, shown_value
 
 __all__ = ["DTYPES", "MAX_HEADER_BYTES", "METADATA", "Entry", "TensorFileError", "read_header", "shown"]
 
@@ -25,6 +27,7 @@ DTYPES = {
 """The types of the format that are written and read here, and numpy's names of them."""
 METADATA = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000  # the format's limit
+_TEXT_COPIES = 3  # of a header that are in memory at the same time, whatever it says
 _MAX_AXES, _MAX_SIZE = 64, 1 << 63  # numpy's limits
 
 
@@ -42,24 +45,36 @@ class Entry(NamedTuple):
     stop: int
 
 
-def read_header(file: BufferedReader | BufferedRandom) -> tuple[bytes, dict[str, str], list[Entry]]:
+def read_header(
+    file: BufferedReader | BufferedRandom, room: Room | None = None
+) -> tuple[bytes, dict[str, str], list[Entry]]:
     """Read a file up to its arrays: these bytes, the metadata, and the arrays in the order of the file.
 
-    The arrays cover the rest of the file exactly. Raises TensorFileError for everything else; OSError as the file system
-    does.
+    room: bounds the header before it is read, and again before it is parsed; None for a file that was just written.
+    The arrays cover the rest of the file exactly. Raises TensorFileError for everything else; RunError and BudgetRefused as
+    `Room` does; OSError as the file system does.
     """
-    file_bytes = os.fstat(file.fileno()).st_size
+    status, path = os.fstat(file.fileno()), Path(file.name)
+    if not stat.S_ISREG(status.st_mode):
+        raise TensorFileError("is not a file")
+    file_bytes = status.st_size
     length = int.from_bytes(head := file.read(8), "little")
     if len(head) < 8 or length > min(file_bytes - 8, MAX_HEADER_BYTES):
         raise TensorFileError(
             f"is cut off or no safetensors file: it claims a header of {length:,} bytes and has {file_bytes:,} in all"
         )
+    array_bytes = file_bytes - 8 - length
+    beside_bytes = stored_bytes(status, array_bytes)
+    if room is not None:
+        room.require_text(path, _TEXT_COPIES * length, beside_bytes)
     head += file.read(length)
+    if room is not None:
+        room.require_text(path, parsed_bytes(head), beside_bytes)
     try:
         metadata, entries = _parse(head[8:])
-    except (ValueError, RecursionError) as error:
-        raise TensorFileError(f"its header is damaged or wrong: {error}") from error
-    array_bytes, declared = file_bytes - 8 - length, entries[-1].stop if entries else 0
+    except ValueError as error:
+        raise TensorFileError(f"its header is damaged or wrong: {shown_error(error)}") from error
+    declared = entries[-1].stop if entries else 0
     if array_bytes < declared:
         raise TensorFileError(f"is cut off: {array_bytes:,} bytes of arrays, its header declares {declared:,}")
     if array_bytes > declared:
@@ -69,14 +84,14 @@ def read_header(file: BufferedReader | BufferedRandom) -> tuple[bytes, dict[str,
 
 def shown(name: str) -> str:
     """A name as messages show it: quoted, printable and not long."""
-    return f"'{printable(name[:80])}'"
+    return shown_value(name)
 
 
 def _parse(text: bytes) -> tuple[dict[str, str], list[Entry]]:
-    """Metadata, and arrays in the order of the file. Raises ValueError and RecursionError for anything not of the format."""
+    """Metadata, and arrays in the order of the file. Raises ValueError for anything not of the format."""
     if not text.startswith(b"{"):
         raise ValueError("it does not begin with a {")
-    header = json.loads(text.decode(), object_pairs_hook=_unique)
+    header = parse_json(text.decode())
     metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata are not all text")
@@ -87,12 +102,6 @@ def _parse(text: bytes) -> tuple[dict[str, str], list[Entry]]:
         if entry.start != end:
             raise ValueError(f"array {shown(entry.name)} begins at byte {entry.start:,} instead of {end:,}")
     return metadata, entries
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(names := dict(pairs)) < len(pairs):
-        raise ValueError("it has the same name twice")
-    return names
 
 
 def _entry(name: str, value: Any) -> Entry:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.model.room import Room, open_at_once
 from streamtrain.model.tensor_header import (
     DTYPES,
     MAX_HEADER_BYTES,
@@ -28,7 +29,7 @@ from streamtrain.model.tensor_header import (
     shown,
 )
 
-__all__ = ["Contents", "TensorFileError", "can_hold", "load", "load_metadata", "save", "verify"]
+__all__ = ["Contents", "Entry", "TensorFileError", "can_hold", "load", "load_some", "look", "save", "verify"]
 
 _SEAL = "sha256"
 _SEAL_FORM = ("<u1", (32,))
@@ -80,7 +81,7 @@ def save(
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
     >>> digest = save(path, {"w": np.zeros((2, 3), np.float32), "step": 7}, metadata={"by": "me"}, sealed=True)
-    >>> load_metadata(path)
+    >>> look(path)[0]
     {'by': 'me'}
     """
     if taken := arrays.keys() & ({METADATA, _SEAL} if sealed else {METADATA}):
@@ -104,13 +105,13 @@ def save(
     return hasher.hexdigest()
 
 
-def load(path: str | Path, *, sealed: bool = False) -> Contents:
-    """Read all arrays of a file and its metadata. Plain numbers come back as arrays of shape ().
+def load(path: str | Path, *, sealed: bool = False, room: Room | None = None) -> Contents:
+    """Read all arrays of a file and its metadata, array by array. Plain numbers come back as arrays of shape ().
 
     Only the arrays and the header are in memory. sealed: the file contains its own SHA-256 (see `save`), which is compared
-    and left out, so that a single changed bit is noticed.
-    Raises TensorFileError for a file that is not of the format, cut off, damaged, or not sealed though it should be; OSError
-    as the file system does.
+    and left out, so that a single changed bit is noticed. room: bounds what is loaded; None for one's own files.
+    Raises TensorFileError for a file that is not of the format, cut off, damaged, or not sealed though it should be; RunError
+    and BudgetRefused as `Room` does; OSError as the file system does.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
@@ -129,15 +130,20 @@ def load(path: str | Path, *, sealed: bool = False) -> Contents:
         arrays[entry.name] = np.empty(entry.shape, entry.dtype)
         return _blocks(arrays[entry.name])
 
-    with open(path, "rb") as file:
-        header, metadata, entries = read_header(file)
+    with open_at_once(path) as file:
+        header, metadata, entries = read_header(file, room)
+        if room is not None:
+            room.require_arrays(Path(path), sum(entry.stop - entry.start for entry in entries))
         digest = _read(file, header, entries, blocks, sealed=sealed)
+    for name, array in arrays.items():
+        if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
+            raise TensorFileError(f"array {shown(name)} has a byte that is neither true nor false")
     return Contents(arrays, metadata, digest)
 
 
-def verify(path: str | Path) -> None:
-    """Raise TensorFileError unless a file is sealed and no bit of it has changed. No array is held in memory.
-    Raises OSError as the file system does.
+def verify(path: str | Path, sha256: str | None = None, *, room: Room | None = None) -> None:
+    """Raise TensorFileError unless no bit of a file has changed. No array is held in memory. sha256: of the file; None for one
+    that is sealed. Raises RunError and OSError as `load` does.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
@@ -150,18 +156,39 @@ def verify(path: str | Path) -> None:
         for start in range(entry.start, entry.stop, _BLOCK_BYTES):
             yield scratch[: min(entry.stop - start, _BLOCK_BYTES)]
 
-    with open(path, "rb") as file:
-        header, _, entries = read_header(file)
-        _read(file, header, entries, blocks, sealed=True)
+    with open_at_once(path) as file:
+        header, _, entries = read_header(file, room)
+        found = _read(file, header, entries, blocks, sealed=sha256 is None)
+    if sha256 is not None and found != sha256:
+        raise TensorFileError("was changed or damaged since it was written: its checksum differs")
 
 
-def load_metadata(path: str | Path) -> dict[str, str]:
-    """Return the metadata of a file. Neither an array is read nor a checksum compared.
+def look(path: str | Path, *, room: Room | None = None) -> tuple[dict[str, str], list[Entry]]:
+    """Return the metadata of a file and what arrays it has, without the seal. No array is read, and no checksum compared.
 
-    Raises TensorFileError for a header that is wrong or does not fit the length of the file; OSError as the file system does.
+    Raises TensorFileError for a header that is wrong or does not fit the length of the file; otherwise as `load`.
     """
-    with open(path, "rb") as file:
-        return read_header(file)[1]
+    with open_at_once(path) as file:
+        _, metadata, entries = read_header(file, room)
+    return metadata, [entry for entry in entries if entry[:3] != (_SEAL, *_SEAL_FORM)]
+
+
+def load_some(path: str | Path, prefix: str, *, room: Room) -> dict[str, NDArray[Any]]:
+    """Read those arrays whose names begin so, and return them without the beginning. They may take 1 MB in all. No checksum is
+    compared. Raises as `load` does, and TensorFileError for more than that."""
+    with open_at_once(path) as file:
+        header, _, entries = read_header(file, room)
+        some = [entry for entry in entries if entry.name.startswith(prefix)]
+        if (size := sum(entry.stop - entry.start for entry in some)) > _BLOCK_BYTES:
+            raise TensorFileError(f"its arrays {shown(prefix)}... take {size:,} bytes: more than {_BLOCK_BYTES:,}")
+        arrays = {}
+        for entry in some:
+            file.seek(len(header) + entry.start)
+            arrays[entry.name.removeprefix(prefix)] = array = np.empty(entry.shape, entry.dtype)
+            for block in _blocks(array):
+                if file.readinto(block) != len(block):
+                    raise TensorFileError("is cut off: it became shorter while it was read")
+    return arrays
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

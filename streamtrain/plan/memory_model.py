@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.plan.order import most_streams, streamed
-from streamtrain.plan.term import MARGIN_SHARE, Term, baseline_term, with_margin
+from streamtrain.plan.term import Term, baseline_term, with_margin
+from streamtrain.plan.together import TOGETHER_BYTES, TOGETHER_ROWS, most_tasks
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = [
@@ -39,7 +40,10 @@ _NOMINAL_WINDOW_SHARE = 0.3  # of what is left, for one window
 _NOMINAL_FREE_SHARE = 0.25  # of what is left, kept free for a process that takes more than the nominal bytes
 _POSITION_BYTES = 8  # a row of a read: its position in the window, int64
 _TARGET_BYTES = 12  # bytes by which target and weight may be larger decoded than in a window
-_ORDER_BYTES_PER_CHUNK = 200  # the chunk table, an epoch's order, and the pieces of its windows
+_CHUNK_BYTES = 32  # of each chunk of the data: the order of an epoch, and which chunks are streamed
+_PIECE_BYTES, _RUN_BYTES = 48, 16  # of each piece of a window: in its order, and while it is put into runs
+_TASK_BYTES = 5_000  # a run of chunks as a task of dask
+_TOGETHER_POSITION_BYTES = 40  # a row of several chunks that are read together
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # bytes that one read may take, best first
 REMOTE_READ_BYTES = 128 * MB  # if each read is a request to a server: fewer, larger reads
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
@@ -60,8 +64,7 @@ class Demand:
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
-    is_remote: whether each read is a request to a server.
-    features: how many columns are learned from; None if it is not known.
+    is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
     """
 
     table: ChunkTable
@@ -77,12 +80,22 @@ class Demand:
     stream_bytes: Callable[[int, int], int] | None = None
     scratch_bytes: Callable[[int], int] | None = None
     is_remote: bool = False
-    features: int | None = None
+    reads_together: bool = False
 
     @property
     def learner_bytes(self) -> int:
         """Bytes of the learner, for which the default window leaves room."""
         return sum(term.bytes for term in self.terms if term.stage == "learner")
+
+    @cached_property
+    def read_bytes(self) -> NDArray[np.float64]:
+        """Bytes of a read of each chunk and all its columns, shape (chunks,)."""
+        return self.table.read_peak_bytes * self.column_share + self.table.rows * self.converted_row_bytes
+
+    @cached_property
+    def decoded_bytes(self) -> int:
+        """Decoded bytes of all chunks."""
+        return int(self.table.decoded_bytes.sum())
 
     @property
     def converted_row_bytes(self) -> float:
@@ -140,7 +153,7 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
         baseline_term(demand.baseline_bytes),
         *demand.terms,
         Term("footers", demand.open_bytes * files, "reading", for_validation=True),
-        Term("order", len(table) * _ORDER_BYTES_PER_CHUNK, "reading", for_validation=True),
+        Term("order", _order_bytes(demand, knobs, held), "reading", for_validation=True),
         Term("reads", read_bytes * min(knobs.threads, max(1, len(table))), "reading", for_validation=True),
         Term("streams", _one_stream(demand, large, knobs.slice_rows) * opened, "reading", for_validation=True),
         Term("windows", int(held * window * demand.window_row_bytes), "windows", for_validation=True),
@@ -149,14 +162,31 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
     return with_margin(terms), share
 
 
+def _order_bytes(demand: Demand, knobs: Knobs, held: int) -> int:
+    """The order of an epoch, that of each window in memory and of the next one, and the tasks that read a window."""
+    table, share = demand.table, min(1.0, knobs.window_rows / max(1, demand.table.total_rows))
+    uneven = 1.1 if knobs.shuffle else 2.0  # in file order small chunks may stand together
+    pieces = min(len(table), math.ceil(uneven * share * len(table)) + 1)
+    tasks = most_tasks(pieces, int(share * demand.decoded_bytes), knobs.threads)
+    return len(table) * _CHUNK_BYTES + pieces * (_PIECE_BYTES * (held + 1) + _RUN_BYTES) + tasks * _TASK_BYTES
+
+
 def _one_read(demand: Demand, large: NDArray[np.bool_], most_bytes: int) -> tuple[int, float]:
-    """Bytes of one read of a whole chunk, and the share of the columns that it reads. large: the chunks that are streamed."""
+    """Bytes of one read of a whole chunk, or of several small ones, and the share of the columns that it reads. large: the
+    chunks that are streamed."""
     table = demand.table
-    peaks = table.read_peak_bytes * demand.column_share + table.rows * demand.converted_row_bytes
-    peak = float(np.max(peaks, where=~large, initial=0))
+    peak = float(np.max(demand.read_bytes, where=~large, initial=0))
+    positions = _POSITION_BYTES * int(np.max(table.rows, where=~large, initial=0))
+    if demand.reads_together:
+        small = ~large & (table.read_peak_bytes <= TOGETHER_BYTES) & (table.rows <= TOGETHER_ROWS)
+        if np.count_nonzero(small) > 1:
+            rows = min(TOGETHER_ROWS, int(np.sum(table.rows, where=small)))
+            declared = min(TOGETHER_BYTES, int(np.sum(table.read_peak_bytes, where=small)))
+            peak = max(peak, declared * demand.column_share + rows * demand.converted_row_bytes)
+            positions = max(positions, _TOGETHER_POSITION_BYTES * rows)
     least = demand.largest_column_share / demand.column_share if demand.column_share else 1.0
     share = min(1.0, max(least, most_bytes / peak if peak else 1.0))
-    return int(peak * share) + _POSITION_BYTES * int(np.max(table.rows, where=~large, initial=0)), share
+    return int(peak * share) + positions, share
 
 
 def _one_stream(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> int:
@@ -203,22 +233,9 @@ class Windows:
                 return rows
         return min(self.rows, key=self.least_bytes)
 
-    def enough_bytes(self, baseline_bytes: int) -> int:
-        """A budget that would fit, in whole MB, for a process of this size. It may be above the peak of the plan that does not
-        fit, because a larger budget may mean a larger window."""
-        budget = MB
-        while (peak := self._peak(self.within(budget), baseline_bytes + 2 * MB)) > budget:
-            budget = MB * -(-peak // MB)
-        return budget
-
-    def enough_rows(self, baseline_bytes: int, window: int, budget_bytes: int) -> int | None:
-        """The largest smaller window that fits the budget; None if there is none."""
-        fitting = (n for n in _smaller(window, self._batch_rows) if self._peak(n, baseline_bytes) <= budget_bytes)
-        return next(fitting, None)
-
-    def _peak(self, rows: int, baseline_bytes: int) -> int:
-        more = (1 + MARGIN_SHARE) * (baseline_bytes - _NOMINAL_PROCESS_BYTES)
-        return self.least_bytes(rows) + math.ceil(more) + 1
+    def smaller(self, window: int) -> Iterator[int]:
+        """Windows below one of ``window`` rows, the largest first."""
+        return (rows for rows in _smaller(window, self._batch_rows) if rows < window)
 
 
 def _smaller(window: int, least: int) -> Iterator[int]:

@@ -11,7 +11,7 @@ computed anywhere, without the windows before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from streamtrain.kernels import permuted, unpermuted
 
 __all__ = [
-    "VERSION", "Piece", "WindowPlan", "chunk_order", "held_out", "most_streams", "row_keys", "row_positions", "rows_at",
+    "VERSION", "Piece", "Pieces", "chunk_order", "held_out", "most_streams", "row_keys", "row_positions", "rows_at",
     "streamed", "windows",
 ]  # fmt: skip
 
@@ -45,7 +45,48 @@ class Piece:
         return self.stop - self.start
 
 
-WindowPlan = list[Piece]
+@dataclass(frozen=True, eq=False, slots=True)
+class Pieces:
+    """The pieces of a window, as columns: a window may have a million of them.
+
+    chunks: the number of the chunk of each piece. starts, stops: its first row in the chunk, and the row after its last; all
+    shape (pieces,), int64.
+    """
+
+    chunks: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece]) -> Pieces:
+        table = np.array([(p.chunk, p.start, p.stop) for p in pieces], np.int64).reshape(-1, 3)
+        return cls(*(np.ascontiguousarray(column) for column in table.T))
+
+    @classmethod
+    def whole(cls, chunks: NDArray[np.int64], rows: NDArray[np.int64]) -> Pieces:
+        """Whole chunks; those without rows are left out. rows: of every chunk of the data."""
+        chunks = chunks[rows[chunks] > 0]
+        return cls(chunks, np.zeros(len(chunks), np.int64), rows[chunks])
+
+    def __add__(self, other: Pieces) -> Pieces:
+        if not len(self) or not len(other):
+            return self if len(self) else other
+        pairs = (self.chunks, other.chunks), (self.starts, other.starts), (self.stops, other.stops)
+        return Pieces(*map(np.concatenate, pairs))
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, i: int) -> Piece:
+        return Piece(int(self.chunks[i]), int(self.starts[i]), int(self.stops[i]))
+
+    def __iter__(self) -> Iterator[Piece]:
+        return map(self.__getitem__, range(len(self)))
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of each piece, shape (pieces,)."""
+        return self.stops - self.starts
 
 
 def _generator(seed: int, purpose: int, *where: int) -> np.random.Generator:
@@ -108,8 +149,8 @@ def streamed(rows: NDArray[np.int64], window_rows: int, *, shuffle: bool = True)
 
 def windows(
     rows: NDArray[np.int64], window_rows: int, *, seed: int, epoch: int, shuffle: bool = True
-) -> Iterator[WindowPlan]:
-    """Return the windows of one epoch, in order. Each is a list of pieces, of at most ``window_rows`` rows together.
+) -> Iterator[Pieces]:
+    """Return the windows of one epoch, in order. Each has pieces of at most ``window_rows`` rows together.
 
     rows: of each chunk, shape (chunks,). Every row is in exactly one piece.
 
@@ -121,42 +162,46 @@ def windows(
     return _shuffled(rows, window_rows, chunk_order(len(rows), seed=seed, epoch=epoch))
 
 
-def _in_file_order(rows: NDArray[np.int64], window_rows: int) -> Iterator[WindowPlan]:
-    window: WindowPlan = []
-    room = window_rows
-    for chunk, n in enumerate(rows.tolist()):
-        if room < n <= window_rows:  # put it into the next window as a whole
+def _in_file_order(rows: NDArray[np.int64], window_rows: int) -> Iterator[Pieces]:
+    ends = np.cumsum(rows)  # rows up to the end of each chunk
+    at = start = first = 0  # the next chunk, the next row in it, and that row's number in the data
+    while at < len(rows):
+        stop = int(np.searchsorted(ends, first + window_rows, side="right"))  # the chunks before it fit
+        window, last = Pieces.whole(np.arange(at, stop), rows), first
+        if stop > at:
+            window.starts[0:1] += start  # only a chunk with rows left can have been begun
+            last = int(ends[stop - 1])
+            start = 0
+        room = first + window_rows - last
+        at, first = stop, last
+        if stop < len(rows) and room and rows[stop] > window_rows:  # a chunk that no window holds is cut
+            window += Pieces.of([Piece(stop, start, start + room)])
+            start, first = start + room, first + room
+        if len(window):
             yield window
-            window, room = [], window_rows
-        start = 0
-        while start < n:
-            stop = min(n, start + room)
-            window.append(Piece(chunk, start, stop))
-            room -= stop - start
-            start = stop
-            if room == 0:
-                yield window
-                window, room = [], window_rows
-    if window:
-        yield window
 
 
-def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64]) -> Iterator[WindowPlan]:
+def _shuffled(rows: NDArray[np.int64], window_rows: int, order: NDArray[np.int64]) -> Iterator[Pieces]:
     large = streamed(rows, window_rows)
     whole = order[~large[order] & (rows[order] > 0)]
     streams = _Streams(order[large[order]], rows, most_streams(window_rows))
-    whole_left, at = int(rows[whole].sum()), 0
-    while whole_left or streams.left:
+    del order, large
+    ends = np.cumsum(rows[whole])  # rows up to the end of each whole chunk
+    total = int(ends[-1]) if len(ends) else 0
+    at = before = 0  # the next whole chunk, and the rows before it
+    while before < total or streams.left:
         # Windows are of even size: the remaining rows are divided among as few windows as can hold them. Streamed and
         # whole chunks enter each window in proportion to their remaining rows, so that neither kind is left for the end.
-        left = whole_left + streams.left
+        left = total - before + streams.left
         target = -(-left // -(-left // window_rows))
-        window = streams.take(target * streams.left // left if whole_left else target)
-        used = sum(p.rows for p in window)
-        while whole_left and used < target and (not used or used + rows[whole[at]] <= window_rows):
-            chunk, n = int(whole[at]), int(rows[whole[at]])
-            window.append(Piece(chunk, 0, n))
-            used, whole_left, at = used + n, whole_left - n, at + 1
+        window = streams.take(target * streams.left // left if before < total else target)
+        used = int(window.rows.sum())
+        if before < total and used < target:
+            enough = int(np.searchsorted(ends, before + target - used)) + 1  # with the chunk that reaches the target
+            fitting = int(np.searchsorted(ends, before + window_rows - used, side="right"))
+            stop = min(enough, max(fitting, at + (not used)))
+            window += Pieces.whole(whole[at:stop], rows)
+            at, before = stop, int(ends[stop - 1]) if stop else 0
         yield window
 
 
@@ -169,7 +214,7 @@ class _Streams:
         self._open: list[list[int]] = []  # [chunk, next row, rows]
         self.left = int(rows[chunks].sum())
 
-    def take(self, rows: int) -> WindowPlan:
+    def take(self, rows: int) -> Pieces:
         taken: dict[int, list[int]] = {}
         rows = min(rows, self.left)
         self.left -= rows
@@ -186,7 +231,7 @@ class _Streams:
                 stream[1] += step
                 rows -= step
             self._open = [stream for stream in self._open if stream[1] < stream[2]]
-        return [Piece(chunk, start, stop) for chunk, (start, stop) in taken.items()]
+        return Pieces.of([Piece(chunk, start, stop) for chunk, (start, stop) in taken.items()])
 
 
 def held_out(positions: NDArray[np.int64], fraction: float) -> NDArray[np.bool_]:

@@ -12,27 +12,20 @@ The default batch is the power of two at or below rows / 1000, between 16 and 10
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamtrain.errors import UsageError
 from streamtrain.memory.sizes import format_bytes, sorted_terms
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.plan.memory_model import (
-    READ_BYTES,
-    REMOTE_READ_BYTES,
-    SLICE_ROWS,
     WINDOW_CHUNKS,
     WINDOW_SHARE,
     Demand,
-    Knobs,
-    Windows,
-    planned_terms,
 )
 from streamtrain.plan.order import most_streams, streamed, windows
-from streamtrain.plan.term import MemoryPlan, bytes_by_name, with_margin
+from streamtrain.plan.search import Search, total_bytes
+from streamtrain.plan.term import MemoryPlan, bytes_by_name, fitted, with_peak
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", "solve"]
@@ -40,8 +33,6 @@ __all__ = ["GOOD_CHUNK_BYTES", "Plan", "default_batch_size", "good_chunk_rows", 
 MB = 10**6
 _MOST_COUNTED_WINDOWS = 10_000
 GOOD_CHUNK_BYTES = 10 * MB  # decoded
-_FIXED_STAGES, _FIXED_TERMS = ("baseline", "scores"), ("footers", "order")  # as large with fewer columns
-_LARGE_READS_SHARE = 0.3  # of what the budget leaves above the baseline: if reads take more, smaller chunks would help
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,15 +65,16 @@ class Plan(MemoryPlan):
         Whether rows are learned in shuffled order.
     warnings
         Sentences about rows that the order mixes badly.
-    enough_bytes, enough_window_rows, enough_hash_bits
-        A budget, a window for this budget, and a number of slots for categories and text, with which the plan would fit; None
-        if it fits already, or if nothing would be small enough.
-    good_chunk_rows
-        Rows of chunks that are neither small nor large.
+    enough_bytes
+        The least budget with which the plan would fit; None if it fits. If it is above this budget, sizes and terms are those
+        of the plan for it.
+    enough_window_rows, enough_batch_size, enough_hash_bits
+        For this budget: a window, a batch, and a number of slots for categories and text (as bits), each with which the plan
+        would fit; None if it fits, or if nothing would be small enough.
+    fits_fewer_columns
+        Whether it would fit with a single column.
     is_fixed
         Whether a resumed run has set the window and the columns.
-    features
-        How many columns are learned from; None if it is not known.
 
     Examples
     --------
@@ -109,10 +101,10 @@ class Plan(MemoryPlan):
     enough_bytes: int | None = None
     read_so_far: str = "Nothing was read."
     enough_window_rows: int | None = None
+    enough_batch_size: int | None = None
     enough_hash_bits: int | None = None
-    good_chunk_rows: int = 1 << 16
+    fits_fewer_columns: bool = False
     is_fixed: bool = False
-    features: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The ``plan`` object of the reports."""
@@ -141,20 +133,17 @@ class Plan(MemoryPlan):
 
     def advice(self) -> str:
         """What would make the plan fit the budget, and what was read so far, in words."""
-        room = self.budget_bytes - self.baseline_bytes
-        helps = [f"--memory {-(-(self.enough_bytes or self.peak_bytes) // MB)}MB or more"]
+        helps = [f"--memory {(self.enough_bytes or self.peak_bytes) // MB}MB or more"]
         if self.is_fixed:
             window = f"the run has windows of {self.window_rows:,} rows, which belong to its order"
             return f"{helps[0]}: {window}. {self.read_so_far}"
-        if self.enough_window_rows is not None:
-            helps.append(f"--window-rows {self.enough_window_rows}")
-        if self.enough_hash_bits is not None:
-            helps.append(f"--hash-bits {self.enough_hash_bits}")
-        if room > 0 and self.chunk_bytes > _LARGE_READS_SHARE * room:
-            helps.append(f"smaller chunks (`streamtrain rechunk --chunk-rows {self.good_chunk_rows}`)")
-        fixed = [term for term in self.terms if term.stage in _FIXED_STAGES or term.name in _FIXED_TERMS]
-        least_bytes = sum(term.bytes for term in with_margin(fixed))
-        if self.features != 1 and least_bytes < self.budget_bytes:
+        options = {
+            "--window-rows": self.enough_window_rows,
+            "--batch-size": self.enough_batch_size,
+            "--hash-bits": self.enough_hash_bits,
+        }
+        helps += [f"{flag} {value}" for flag, value in options.items() if value is not None]
+        if self.fits_fewer_columns:
             helps.append("fewer columns (--features, --exclude)")
         return f"{', or '.join(helps)}. {self.read_so_far}"
 
@@ -201,17 +190,17 @@ def solve(
             raise UsageError(f"{name} {value}: must be at least 1")
     rows = demand.table.total_rows
     batch = batch_size or default_batch_size(rows)
-    choice = Windows(demand, batch, shuffle, window_rows, window_bytes)
-    window = choice.within(budget_bytes) if budget_given else choice.rows[0]
-    reads = [(REMOTE_READ_BYTES, SLICE_ROWS[0])] if demand.is_remote else []
-    reads += zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True)
-    for in_flight, readers, (read_bytes, slice_rows) in product((2, 1), _halved(threads), reads):
-        knobs = Knobs(batch, window, shuffle, in_flight, readers, read_bytes, slice_rows)
-        terms, share = planned_terms(demand, knobs)
-        if fits := sum(term.bytes for term in terms) <= budget_bytes:
-            break
+    search = Search(demand, batch, shuffle, threads, budget_given, window_rows, window_bytes)
+    enough, fewer_rows, smaller_batch = None, None, None
+    window, knobs, (terms, share) = search.best(budget_bytes)
+    terms = fitted(terms, budget_bytes)
+    if total_bytes(terms) > budget_bytes:
+        fewer_rows, smaller_batch = search.smaller(window, budget_bytes, bytes_by_name(terms)["batches"])
+        enough = search.enough_bytes(budget_bytes if budget_given else MB)
+        if enough > budget_bytes:  # otherwise it is the default window that does not fit: --memory makes it smaller
+            window, knobs, (terms, share) = replace(search, budget_given=True).best(enough)
+            terms = with_peak(terms, enough)
     large = streamed(demand.table.rows, window, shuffle=shuffle)
-    sizes = bytes_by_name(terms)
     return Plan(
         rows=rows,
         chunks=len(demand.table),
@@ -223,17 +212,16 @@ def solve(
         read_share=share,
         slice_rows=knobs.slice_rows,
         streamed_chunks=int(large.sum()),
-        read_bytes=sizes["reads"],
+        read_bytes=bytes_by_name(terms)["reads"],
         budget_bytes=budget_bytes,
         budget_given=budget_given,
         shuffle=shuffle,
         terms=terms,
         warnings=_warnings(demand, window, int(large.sum())) if shuffle else [],
         read_so_far=read_so_far,
-        good_chunk_rows=good_chunk_rows(demand.decoded_row_bytes),
-        features=demand.features,
-        enough_bytes=None if fits else choice.enough_bytes(demand.baseline_bytes),
-        enough_window_rows=None if fits else choice.enough_rows(demand.baseline_bytes, window, budget_bytes),
+        enough_bytes=enough,
+        enough_window_rows=fewer_rows,
+        enough_batch_size=smaller_batch,
     )
 
 
@@ -245,11 +233,9 @@ def _count_windows(table: ChunkTable, window: int, shuffle: bool) -> int:
     return sum(1 for _ in windows(table.rows, window, seed=0, epoch=0, shuffle=shuffle))
 
 
-def _halved(threads: int) -> Iterator[int]:
-    while threads > 1:
-        yield threads
-        threads //= 2
-    yield 1
+def _whole_chunk_rows(demand: Demand, window: int) -> int:
+    """Rows of a good chunk of which a window of this many rows holds 16 or more: a power of two."""
+    return min(good_chunk_rows(demand.decoded_row_bytes), 1 << max(0, (window // WINDOW_CHUNKS).bit_length() - 1))
 
 
 def _warnings(demand: Demand, window: int, large: int) -> list[str]:
@@ -261,7 +247,7 @@ def _warnings(demand: Demand, window: int, large: int) -> list[str]:
             f"{large} of {len(table)} chunks hold more than a quarter of a window ({window:,} rows) and are read in "
             f"slices: a window mixes the rows of {min(most, large)} of them at a time. Rows that are sorted or grouped "
             "across chunks are not mixed further: give more memory, or rewrite the data in smaller chunks, with "
-            f"`streamtrain rechunk --chunk-rows {good_chunk_rows(demand.decoded_row_bytes)}`"
+            f"`streamtrain rechunk --chunk-rows {_whole_chunk_rows(demand, window)}`"
         ]
     if window * WINDOW_SHARE < table.total_rows:
         inside = max(1, round(window * len(table) / table.total_rows))

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from streamtrain.errors import BudgetRefused
-from streamtrain.memory.sizes import format_bytes, predicted_peak, sorted_terms
+from streamtrain.memory.sizes import format_bytes, predicted_peak, readable_above, sorted_terms
 
-__all__ = ["MARGIN_SHARE", "STAGES", "MemoryPlan", "Stage", "Term", "baseline_term", "bytes_by_name", "with_margin"]
+__all__ = [
+    "STAGES",
+    "MemoryPlan",
+    "Stage",
+    "Term",
+    "baseline_term",
+    "bytes_by_name",
+    "fitted",
+    "with_margin",
+    "with_peak",
+]
 
 Stage = Literal[
     "baseline", "reading", "windows", "preparation", "batches", "learner", "scores", "checkpoint", "output", "other"
@@ -33,7 +43,8 @@ STAGES: dict[Stage, str] = {
     "output": "predictions and copied rows on their way to a file",
     "other": "what no stage accounts for",
 }
-_MARGIN_BYTES, MARGIN_SHARE = 8 * 10**6, 0.04  # interpreter and allocator noise; a stated guess, measured in bench/
+_MARGIN_BYTES, _MARGIN_SHARE = 8 * 10**6, 0.04  # interpreter and allocator noise; a stated guess, measured in bench/
+_BETWEEN_PROCESSES_BYTES = 2 * 10**6  # of the margin: two processes that do the same differ by less (0.4 MB measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,29 @@ def with_margin(terms: Iterable[Term]) -> tuple[Term, ...]:
     [100000000, 12000000]
     """
     every = tuple(terms)
-    return *every, Term("margin", int(_MARGIN_BYTES + MARGIN_SHARE * sum(term.bytes for term in every)), "other")
+    return *every, Term("margin", int(_MARGIN_BYTES + _MARGIN_SHARE * sum(term.bytes for term in every)), "other")
+
+
+def fitted(terms: tuple[Term, ...], budget_bytes: int) -> tuple[Term, ...]:
+    """The terms of `with_margin`, with a margin that makes their sum a figure that `format_bytes` shows in full. If the budget
+    is below that, their sum is the budget, as long as this takes no more than 2 MB of the margin. So the peak that one process
+    plans is enough as the budget of another.
+
+    >>> terms = with_margin([Term("baseline", 101_000_000, "baseline")])
+    >>> [sum(term.bytes for term in fitted(terms, budget)) for budget in (10**9, 112_500_000, 110_000_000)]
+    [114000000, 112500000, 114000000]
+    """
+    least = sum(term.bytes for term in terms)
+    peak = readable_above(least)
+    if least - _BETWEEN_PROCESSES_BYTES <= budget_bytes < peak:
+        peak = budget_bytes
+    return with_peak(terms, peak)
+
+
+def with_peak(terms: tuple[Term, ...], peak_bytes: int) -> tuple[Term, ...]:
+    """The terms of `with_margin`, with a margin that makes their sum ``peak_bytes``."""
+    *others, margin = terms
+    return *others, replace(margin, bytes=margin.bytes + peak_bytes - sum(term.bytes for term in terms))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from streamtrain.prepare.ngrams import Part, beside, text_part
 from streamtrain.prepare.settings import FeatureSettings
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.vocabulary import Vocabulary
-from streamtrain.state import checked, part
+from streamtrain.state import Form, checked, forms_of, part, prefixed
 
 __all__ = ["Preparation", "Shape", "default_hash_bits"]
 
@@ -279,14 +279,21 @@ class Preparation:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that learning changes; copies."""
-        state = {f"numbers.{name}": value for name, value in self.numbers.state_dict().items()}
-        state |= {f"vocabulary.{name}": value for name, value in self.vocabulary.state_dict().items()}
+        state = prefixed("numbers.", self.numbers.state_dict()) | prefixed("vocabulary.", self.vocabulary.state_dict())
         return state | {"checks_finite": int(self._checks_finite)}
+
+    @staticmethod
+    def forms(numbers: int, hash_bits: int) -> dict[str, Form]:
+        """Return the forms of the state for so many numbers and bits, without making it."""
+        vocabulary = prefixed("vocabulary.", Vocabulary.forms(hash_bits))
+        return prefixed("numbers.", Standardize.forms(numbers)) | vocabulary | forms_of({"checks_finite": 0})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one of another
         shape."""
         checks_finite = checked(state, {"checks_finite": 0})["checks_finite"]
+        if checks_finite not in (0, 1):
+            raise ValueError(f"the state's checks_finite has {checks_finite}: it must be 0 or 1")
         numbers, vocabulary = Standardize(self.numbers.features), Vocabulary(self.vocabulary.bits)
         numbers.load_state_dict(part(state, "numbers."))
         vocabulary.load_state_dict(part(state, "vocabulary."))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.kernels import affine, sums
-from streamtrain.state import checked
+from streamtrain.state import Form, checked, forms_of, require_sound
 
 __all__ = ["Standardize"]
 
@@ -25,6 +25,7 @@ Doubles = NDArray[np.float64]
 # The map is renewed when the rows have grown by 1 / 32, so about log(rows) times, and whenever a column changes its kind.
 _REFRESH = 32
 _SETTLED_ROWS = 2048  # from this many rows on, the map prepares rows before it has counted them
+_LEAST = dict.fromkeys(("rows", "block_rows", "wide", "m2", "counts", "absent"), 0.0)
 _ARRAYS = ("mean", "m2", "block", "low", "high", "map", "counts", "absent", "seen")
 _VARIANCES = (1e-24, 1e24)  # outside this range squares in float32 would lose digits, so sums are taken in float64
 
@@ -239,14 +240,35 @@ class Standardize:
         state: dict[str, NDArray[Any] | int | float] = {name: getattr(self, f"_{name}").copy() for name in _ARRAYS}
         return state | {"rows": self._rows, "block_rows": self._block_rows, "wide": int(self._wide), "few": few}
 
+    @staticmethod
+    def forms(features: int) -> dict[str, Form]:
+        """Return the forms of the state for so many columns, without making it."""
+        return {
+            name: form._replace(shape=tuple(features if n == 1 else n for n in form.shape))
+            for name, form in forms_of(Standardize(1).state_dict()).items()
+        }
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for a state of other
-        columns."""
+        columns, and for numbers that no columns have."""
         own = checked(state, self.state_dict())
+        _require_possible(own)
         for name in _ARRAYS:
             getattr(self, f"_{name}")[...] = own[name]
         self._rows, self._block_rows, self._wide = int(own["rows"]), int(own["block_rows"]), bool(own["wide"])
         self._few = np.flatnonzero(own["few"])
+
+
+def _require_possible(state: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ValueError for statistics that no rows have."""
+    low, high = state["low"], state["high"]
+    none = (low == np.inf) & (high == -np.inf)  # before the first value
+    require_sound({**state, "low": low[~none], "high": high[~none], "scale": state["map"][2]}, _LEAST | {"scale": 0.0})
+    require_sound({"squares": state["block"][1]}, {"squares": 0.0})
+    if (low[~none] > high[~none]).any() or state["wide"] > 1:
+        raise ValueError("the state's low or wide is impossible")
+    if (state["counts"] > state["rows"]).any() or (state["absent"] > state["block_rows"]).any():
+        raise ValueError("the state counts more values than rows")
 
 
 def finite(sums: NDArray[Any]) -> bool:

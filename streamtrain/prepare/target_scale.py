@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import BadValueError, UsageError
-from streamtrain.state import checked
+from streamtrain.state import checked, require_sound
 
 __all__ = ["TARGET_SCALES", "TargetScale"]
 
@@ -103,6 +103,8 @@ class TargetScale:
         return {"rows": self._rows, "mean": self._mean.copy(), "m2": self._m2.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that ``state_dict`` returned. Raises ValueError for one of another shape."""
+        """Continue from a state that ``state_dict`` returned. Raises ValueError for one of another shape, and for numbers that
+        no targets have."""
         own = checked(state, self.state_dict())
+        require_sound(own, {"rows": 0, "m2": 0} | ({"mean": 0} if self.target_scale == "mean" else {}))
         self._rows, self._mean, self._m2 = int(own["rows"]), own["mean"], own["m2"]

@@ -18,7 +18,7 @@ from streamtrain.errors import UsageError
 from streamtrain.kernels import zeros
 from streamtrain.kernels.hashing import find_slots
 from streamtrain.prepare.settings import FEWEST_BITS, MOST_BITS
-from streamtrain.state import checked
+from streamtrain.state import Form, checked, forms_of
 
 __all__ = ["Vocabulary"]
 
@@ -95,11 +95,19 @@ class Vocabulary:
         hashes[taken[:, 1] - 1] = taken[:, 0]
         return {"hashes": hashes, "entries": self._entries, "shared": int(self._counts[1])}
 
+    @staticmethod
+    def forms(bits: int) -> dict[str, Form]:
+        """Return the forms of the state of so many bits, without making it."""
+        most = (1 << bits) - (1 << (bits - 2))
+        return forms_of({"entries": 0, "shared": 0}) | {"hashes": Form("<u4", (most,), loose=0)}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one that does not
         fit."""
         shared, entries = int(checked(state, {"shared": 0})["shared"]), int(checked(state, {"entries": 0})["entries"])
         hashes = np.ascontiguousarray(state["hashes"], np.uint32)
+        if not 0 <= shared <= entries:
+            raise ValueError(f"{shared:,} of {entries:,} entries share slots")
         if hashes.ndim != 1 or len(hashes) > self._most:
             raise ValueError(f"hashes of shape {hashes.shape}, but there are {self._most:,} slots")
         again = Vocabulary(self.bits)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import RunError
 from streamtrain.model import tensors
+from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.stored import parse_json, shown_value
 from streamtrain.plan.term import Term
 from streamtrain.state import WRITING, make_durable, remove_unfinished, write_beside
 
@@ -36,6 +38,8 @@ _HEADER: dict[str, Any] = {
     | {"lines": list, "ends": list, "is_over": bool, "best_epoch": int | None, "judge": str},
     "seconds": dict.fromkeys(("loop", "read", "wait", "learn", "validation", "checkpoint"), float),
 }  # fmt: skip
+Check = Callable[[Path, dict[str, Any], Sequence[tensors.Entry]], object]
+
 _KEPT = 2
 _KEY, _RUN = "streamtrain", "run"
 _NAME = re.compile(r"checkpoint-([0-9]{8,})\.safetensors")
@@ -53,21 +57,26 @@ class Checkpoints:
         self.folder = folder
         self.damaged: list[str] = []  # checkpoints that `newest` found damaged, a line each
         self._good: list[Path] = []
+        self._room = Room()
 
-    def newest(self) -> dict[str, Any] | None:
-        """Return the header of the newest checkpoint whose checksum is right; None if there are no checkpoints.
-        ``damaged`` then lists the damaged ones. Raises RunError if all are damaged, or for another version of the format.
+    def newest(self, check: Check | None = None, room: Room | None = None) -> dict[str, Any] | None:
+        """Return the header of the newest checkpoint that is whole; None if there are no checkpoints. ``damaged`` then lists
+        those that are not.
+
+        check: looks at the path, the header and the arrays of a checkpoint before its checksum is computed; a WrongFile that it
+        raises counts as damage. room: the memory that this may take. Raises RunError if all are damaged, for another version of
+        the format, and what ``check`` raises otherwise; BudgetRefused as `Room` does.
         """
+        self._room = room or Room()
         self.damaged, self._good = [], []
         for _, path in reversed(self._files()):
             try:
-                header = _read_header(path)
-                tensors.verify(path)
-            except (ValueError, OSError) as error:
-                self.damaged.append(f"{path}: {error}")
+                header = self._checked(path, check)
+            except (WrongFile, tensors.TensorFileError, OSError) as error:
+                self.damaged.append(str(error) if isinstance(error, WrongFile) else f"{path}: {error}")
                 continue
             self._good = [path]
-            return _of_this_format(header, path)
+            return header
         if self.damaged:
             raise RunError(
                 f"no checkpoint can be read ({'; '.join(self.damaged)}): restore one from a copy, or start over in another "
@@ -75,12 +84,26 @@ class Checkpoints:
             )
         return None
 
+    def _checked(self, path: Path, check: Check | None) -> dict[str, Any]:
+        header, entries = _read_header(path, self._room)
+        try:
+            _require_format(header, path)
+            if check is not None:
+                check(path, header, entries)
+        except WrongFile:
+            raise
+        except RunError:  # unless the file is damaged, this is what the user has to know
+            tensors.verify(path, room=self._room)
+            raise
+        tensors.verify(path, room=self._room)
+        return header
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Load the arrays of the checkpoint that `newest` returned. Raises RunError if it can no longer be read."""
         path = self._good[-1]
         try:
-            return tensors.load(path, sealed=True).arrays
-        except (ValueError, OSError) as error:
+            return tensors.load(path, sealed=True, room=self._room).arrays
+        except (tensors.TensorFileError, OSError) as error:
             raise RunError(f"{path}: {error}") from error
 
     def exist(self) -> bool:
@@ -99,10 +122,11 @@ class Checkpoints:
             return None
         path = files[-1][1]
         try:
-            header = _read_header(path)
-        except (ValueError, OSError) as error:
+            header, _ = _read_header(path, Room())
+        except (tensors.TensorFileError, OSError) as error:
             raise RunError(f"{path}: {error}") from error
-        return _of_this_format(header, path)
+        _require_format(header, path)
+        return header
 
     def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any], run: str = "{}") -> None:
         """Write the next checkpoint, then remove all except this one and the last good one before it.
@@ -136,20 +160,19 @@ class Checkpoints:
         return sorted((int(match[1]), path) for match, path in names if match)
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    """The header of a file. Raises ValueError if it has none; OSError as the file system does."""
-    if not path.is_file():  # opening a pipe would wait
-        raise ValueError("is not a file")
-    metadata = tensors.load_metadata(path)
+def _read_header(path: Path, room: Room) -> tuple[dict[str, Any], list[tensors.Entry]]:
+    """The header of a file, and what arrays it has. Raises TensorFileError if it has none; RunError and BudgetRefused as `Room`
+    does; OSError as the file system does."""
+    metadata, entries = tensors.look(path, room=room)
     try:
-        header = json.loads(metadata[_KEY])
+        header = parse_json(metadata[_KEY])
         header = header.pop(_RUN, {}) | header
         fits = header["format"] != _FORMAT or _fits(header, _HEADER)
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError("is not a checkpoint of streamtrain") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise tensors.TensorFileError("is not a checkpoint of streamtrain") from error
     if not fits:
-        raise ValueError("is not a checkpoint of streamtrain")
-    return dict(header)
+        raise tensors.TensorFileError("is not a checkpoint of streamtrain")
+    return dict(header), entries
 
 
 def _fits(value: Any, types: Any) -> bool:
@@ -159,10 +182,9 @@ def _fits(value: Any, types: Any) -> bool:
     return isinstance(value, dict) and all(_fits(value[name], inner) for name, inner in types.items())
 
 
-def _of_this_format(header: dict[str, Any], path: Path) -> dict[str, Any]:
+def _require_format(header: dict[str, Any], path: Path) -> None:
     if header["format"] != _FORMAT:
-        raise RunError(f"{path}: checkpoint format {header['format']}; this version reads {_FORMAT}")
-    return header
+        raise RunError(f"{path}: checkpoint format {shown_value(header['format'])}; this version reads {_FORMAT}")
 
 
 def checkpoint_term(arrays_bytes: int, columns: int = 0) -> Term:

@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from streamtrain.errors import RunError, StreamtrainError
 from streamtrain.model import Model, load_model
+from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.stored import StoredFields, read_json
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.lock import LOCK, FolderLock
 from streamtrain.runs.report import Report
@@ -119,7 +121,7 @@ class RunFolder:
         """Whether the run in the folder was finished."""
         return (self.path / REPORT).is_file()
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> StoredFields:
         """Read the report of the finished run. Raises RunError where it cannot be read."""
         return read_report(self.path)
 
@@ -179,14 +181,15 @@ def _exists(path: Path, given_path: str | Path) -> bool:
         raise RunError(f"--out {given_path}: cannot be written ({error.strerror}): name a folder elsewhere") from error
 
 
-def read_report(run: Path) -> dict[str, Any]:
+def read_report(run: Path) -> StoredFields:
     """Read the report of a run folder. Raises RunError where there is none, or where it cannot be read."""
+    path = run / REPORT
     try:
-        report = json.loads((run / REPORT).read_text(encoding="utf-8"))
+        fields = StoredFields(path, read_json(path, Room()))
     except FileNotFoundError:
         raise RunError(f"{run}: has no {REPORT}: not the folder of a run, or the run did not finish") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run / REPORT}: cannot be read: {error}") from error
-    if not isinstance(report, dict):
-        raise RunError(f"{run / REPORT}: is not the report of a run")
-    return report
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(fields.content, dict):
+        raise WrongFile(f"{path}: is not the report of a run")
+    return fields

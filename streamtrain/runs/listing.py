@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import RunError, UsageError
-from streamtrain.memory.sizes import format_bytes
 from streamtrain.metrics.scores import HIGHER_IS_BETTER, SCORE_KINDS
+from streamtrain.model.stored import StoredFields
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import CHECKPOINTS, REPORT, SCORES, read_report
 from streamtrain.runs.lock import LOCK, is_locked
-from streamtrain.runs.stored import StoredFields
+from streamtrain.runs.stored import lineage_of, scores_of
 
 __all__ = ["judging_scores", "list_runs", "newest_header"]
 
-_MAX_REPORT_BYTES = 64_000_000
 _TAIL_BYTES = 1_000_000  # of the scores
 _TRIES = 10
 
@@ -208,15 +207,9 @@ def _of_files(folder: Path) -> Facts:
 
 
 def _of_report(folder: Path) -> Facts:
-    path = folder / REPORT
-    try:
-        if (size := path.stat().st_size) > _MAX_REPORT_BYTES:
-            raise RunError(f"{path}: {format_bytes(size)}: larger than any report")
-        fields = StoredFields(path, read_report(folder))
-    except FileNotFoundError:
+    if not (folder / REPORT).exists():
         return {}
-    except RecursionError:
-        raise RunError(f"{path}: is not the report of a run") from None
+    fields = read_report(folder)
     return {
         "task": fields.get("task", str),
         "targets": [name for name in fields.get("targets", list) if isinstance(name, str)],
@@ -224,11 +217,11 @@ def _of_report(folder: Path) -> Facts:
         "epochs": fields.get("epochs", int),
         "epochs_asked": fields.get("settings.epochs", int),
         "rows_seen": fields.get("rows_seen", int),
-        "metrics": StoredFields(path, fields.get("metrics", dict)).scores(),
+        "metrics": scores_of(fields.inner("metrics")),
         "best_epoch": fields.get("best_epoch", int, optional=True),
         "seconds": fields.get("seconds", float),
         "resumes": fields.get("resumes", int, optional=True) or 0,
-        "lineage": fields.lineage(),
+        "lineage": lineage_of(fields),
     }
 
 
@@ -247,11 +240,11 @@ def _of_checkpoint(folder: Path) -> Facts:
         "epochs": epochs,
         "epochs_asked": asked,
         "rows_seen": rows_seen,
-        "metrics": _latest(line.scores() for line in fields.objects("history.lines")),
+        "metrics": _latest(scores_of(line) for line in fields.objects("history.lines")),
         "best_epoch": fields.get("history.best_epoch", int, optional=True),
         "seconds": round(fields.get("seconds.loop", float), 4),
         "resumes": fields.get("resumes", int),
-        "lineage": fields.lineage(),
+        "lineage": lineage_of(fields),
         "checkpoint": {"epoch": fields.get("cursor.epoch", int), "rows_seen": rows_seen},
         "is_done": fields.get("history.is_over", bool) or epochs >= asked,
     }
@@ -284,7 +277,7 @@ def _of_scores(folder: Path) -> Facts:
 
 def _of_line(fields: StoredFields) -> Facts:
     counts = {"epochs": fields.get("epoch", int), "rows_seen": fields.get("rows_seen", int)}
-    return counts | {"seconds": fields.get("seconds", float), "metrics": fields.scores()}
+    return counts | {"seconds": fields.get("seconds", float), "metrics": scores_of(fields)}
 
 
 def _latest(lines: Iterable[Facts]) -> Facts:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError, SchemaError, StreamtrainError
 from streamtrain.kernels.crash import reading
+from streamtrain.memory.limits import is_shortage
 from streamtrain.storage.arrow import as_batches
-from streamtrain.storage.reader import Chunk, Reader
+from streamtrain.storage.reader import Chunk, Reader, ReadsTogether
 
-__all__ = ["checked_batches", "first_rows", "naming", "open_stream", "read_columns"]
+__all__ = ["checked_batches", "first_rows", "naming", "open_stream", "read_columns", "read_together"]
 
 _END = object()  # not None, which a faulty reader may return
 
@@ -24,9 +26,13 @@ def naming(chunk: Chunk) -> Iterator[None]:
     try:
         with reading(chunk.key):
             yield
-    except (StreamtrainError, MemoryError):
+    except MemoryError:
         raise
     except (Exception, SystemExit) as error:
+        if is_shortage(error):  # and no chunk to be skipped
+            raise MemoryError(f"{chunk.key}: {' '.join(str(error).split())}") from error
+        if isinstance(error, StreamtrainError):
+            raise
         raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -35,10 +41,15 @@ def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterat
 
     Raises CorruptError if the number of rows is not as declared, SchemaError if the columns are not as requested.
     """
-    rows = 0
     with naming(chunk):
         data = reader.read(chunk, columns)
-    for batch in checked_batches(data, chunk, columns):
+    yield from _counted(checked_batches(data, chunk, columns), chunk)
+
+
+def _counted(batches: Iterator[pa.RecordBatch], chunk: Chunk) -> Iterator[pa.RecordBatch]:
+    """The batches. Raises CorruptError if they do not have the declared rows."""
+    rows = 0
+    for batch in batches:
         rows += batch.num_rows
         if rows <= chunk.rows:
             yield batch
@@ -46,6 +57,16 @@ def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterat
         raise CorruptError(
             f"{chunk.key}: {rows:,} rows were read, but {chunk.rows:,} were declared: the data has changed"
         )
+
+
+def read_together(reader: ReadsTogether, chunks: Sequence[Chunk], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The requested columns of several chunks, read in one call, in batches: the rows of the first chunk first. Raises as
+    `read_columns` does, but cannot tell which chunk is to blame."""
+    first = chunks[0]
+    every = replace(first, key=f"{first.key} to {chunks[-1].key}", rows=sum(chunk.rows for chunk in chunks))
+    with naming(every):
+        data = reader.read_together(chunks, columns)
+    yield from _counted(checked_batches(data, every, columns), every)
 
 
 def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:

@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamtrain.errors import DataError
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "Streams"]
+__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,16 @@ class Streams(Protocol):
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         """The most memory that one open stream of all columns takes, one slice of ``rows`` rows included."""
+
+
+@runtime_checkable
+class ReadsTogether(Protocol):
+    """Optional: read several small chunks in one call, for data that have very many."""
+
+    def read_together(self, chunks: Sequence[Chunk], columns: Sequence[str]) -> Any:
+        """The rows of several chunks as ``read`` returns those of one: the rows of the first chunk first. The chunks are in
+        the order of the data, but need not follow each other. The call may take as much memory as they declare together.
+        If one of them cannot be read, raise a DataError: each is then read by itself."""
 
 
 class ChunkTable(Sequence[Chunk]):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from streamtrain.memory.monitor import Monitor
-from streamtrain.memory.process import reset_peak
+from streamtrain.memory.monitor import Monitor, within
 from streamtrain.metrics.scores import per_class, scores
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
@@ -62,11 +61,11 @@ def evaluate(
     True
     """
     require_settings(memory, threads, missing_chunks)
-    reset_peak()
-    model = run if isinstance(run, Model) else load_model(run, learner=learner)
-    source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
-    plan = plan_for_process(source, model, memory, threads)
-    plan.require_fits()
-    with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
-        metrics = score(source, plan, model, monitor, progress)
-        return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}
+    with within(memory):
+        model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
+        source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
+        plan = plan_for_process(source, model, memory, threads)
+        plan.require_fits()
+        with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
+            metrics = score(source, plan, model, monitor, progress)
+            return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}

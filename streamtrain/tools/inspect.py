@@ -11,10 +11,11 @@ import pyarrow as pa
 from streamtrain.columns.choose import choose_role, no_role
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
-from streamtrain.errors import ColumnError, StreamtrainError
+from streamtrain.errors import ColumnError, StreamtrainError, data_name
 from streamtrain.load import Source
 from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
+from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
 from streamtrain.storage import ChunkTable, open_reader
 from streamtrain.storage.arrow import pick, value_type, width
@@ -67,8 +68,14 @@ def inspect(
     settings = checked(ColumnSettings, given(target=target, roles=roles))
     target, requested = settings.get("target", ()), dict(settings.get("roles", ()))
     targets = [target] if isinstance(target, str) else list(target)
-    reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
-    table = ChunkTable.of(reader.chunks())
+    with within(is_setting=False):
+        return _described(data, targets, requested, missing_chunks)
+
+
+def _described(data: Any, targets: Sequence[str], requested: Mapping[str, str], missing_chunks: str) -> dict[str, Any]:
+    with opening(data_name(data)):
+        reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
+        table = ChunkTable.of(reader.chunks())
     for name in requested:
         pick(reader.schema, name, "features")
     sampled = _sampled(reader, table, requested)

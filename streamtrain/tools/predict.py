@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
 from streamtrain.load import Source
-from streamtrain.memory.monitor import Monitor
-from streamtrain.memory.process import reset_peak
+from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
 from streamtrain.storage.files.store import FileBacked, LocalFileStore
@@ -83,31 +82,33 @@ def predict(
     100
     """
     require_settings(memory, threads, missing_chunks)
-    reset_peak()
-    model = run if isinstance(run, Model) else load_model(run, learner=learner)
-    path = Path(out).resolve()
-    if (path.exists() and not path.is_file()) or not path.parent.is_dir():
-        raise UsageError(f"--out {out}: must be a file in a folder that exists")
-    source = open_for(model, data, with_target=False, missing_chunks=missing_chunks)
-    _require_apart(path, out, data, source)
-    from streamtrain.storage.parquet.writer import ParquetTableWriter  # after the settings were checked: it is large
+    with within(memory):
+        model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
+        path = Path(out).resolve()
+        if (path.exists() and not path.is_file()) or not path.parent.is_dir():
+            raise UsageError(f"--out {out}: must be a file in a folder that exists")
+        source = open_for(model, data, with_target=False, missing_chunks=missing_chunks)
+        _require_apart(path, out, data, source)
+        from streamtrain.storage.parquet.writer import (
+            ParquetTableWriter,
+        )  # after the settings were checked: it is large
 
-    schema = _schema(model)
-    written_bytes = _written_bytes(model, schema, source.table.total_rows)
-    plan = plan_for_process(source, model, memory, threads, written_bytes=written_bytes)
-    plan.require_fits()
-    try:
-        with (
-            Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
-            ParquetTableWriter(path, schema, chunk_rows=_group_rows(model)) as writer,
-        ):
-            for _, found in predictions(source, plan, model, monitor, progress):
-                writer.write(_table(model, found, schema))
-    except OSError as error:
-        if isinstance(error, StreamtrainError):
-            raise
-        raise RunError(f"--out {out}: cannot be written: {error}") from error
-    return {"rows": plan.rows, "out": str(out)}
+        schema = _schema(model)
+        written_bytes = _written_bytes(model, schema, source.table.total_rows)
+        plan = plan_for_process(source, model, memory, threads, written_bytes=written_bytes)
+        plan.require_fits()
+        try:
+            with (
+                Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
+                ParquetTableWriter(path, schema, chunk_rows=_group_rows(model)) as writer,
+            ):
+                for _, found in predictions(source, plan, model, monitor, progress):
+                    writer.write(_table(model, found, schema))
+        except OSError as error:
+            if isinstance(error, StreamtrainError):
+                raise
+            raise RunError(f"--out {out}: cannot be written: {error}") from error
+        return {"rows": plan.rows, "out": str(out)}
 
 
 def _group_rows(model: Model) -> int:
@@ -157,7 +158,7 @@ def _table(model: Model, found: NDArray[np.float32], schema: pa.Schema) -> pa.Re
     each = found.T if model.target.parts else [found]
     for target, values in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(values + np.float64(target.offset) if target.offset else np.array(values)))
+            columns.append(pa.array(values + float(target.offset) if target.offset else np.array(values)))
             continue
         shares = np.stack([1 - values, values], axis=1) if values.ndim == 1 else values  # one: that of the second class
         columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ from typing import Any
 from streamtrain.errors import RunError, StreamtrainError, printable
 from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics.scores import SCORE_KINDS
+from streamtrain.model.room import Room, parsed_bytes
+from streamtrain.model.stored import StoredFields, parse_json, read_bounded, read_json, shown_error
+from streamtrain.model.tensors import load_some
 from streamtrain.runs.folder import CHECKPOINTS, SCORES, read_report
 from streamtrain.runs.listing import list_runs, newest_header
 from streamtrain.tools.pages.output_file import PAGE_ENDINGS, require_file, written
@@ -89,8 +91,8 @@ def _describe(folder: Path) -> dict[str, Any]:
     if facts["problem"]:
         raise RunError(f"{folder}: {facts['problem']}")
     header = newest_header(folder / CHECKPOINTS) or {}
-    told = read_report(folder) if facts["state"] == "finished" else _of_header(header)
-    model = header.get("model") or _model(folder)
+    told: dict[str, Any] = read_report(folder).content if facts["state"] == "finished" else _of_header(header)
+    model = StoredFields(folder / CHECKPOINTS, header["model"]) if header else _model(folder)
     return facts | told | {
         "target": ", ".join(facts["targets"] or ()) or None,
         "columns": _columns(model),
@@ -121,65 +123,65 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _model(folder: Path) -> dict[str, Any]:
+def _model(folder: Path) -> StoredFields:
     """The description of the model of a finished run; empty if there is no such file."""
     path = folder / "model.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return StoredFields(path, read_json(path, Room()))
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
+        return StoredFields(path, {})
+    except OSError as error:
         raise RunError(f"{path}: cannot be read: {error}") from error
-    return found if isinstance(found, dict) else {}
 
 
 def _timeline(checkpoints: Path) -> list[dict[str, Any]]:
     """Memory over time, from the newest checkpoint; its other arrays are not read."""
-    from safetensors import SafetensorError, safe_open
-
     for path in sorted(checkpoints.glob("checkpoint-*.safetensors"), reverse=True):
         try:
-            with safe_open(path, "numpy") as file:
-                names = [name for name in file.keys() if name.startswith(_TIMELINE)]  # noqa: SIM118 (it has no __iter__)
-                state = {name.removeprefix(_TIMELINE): file.get_tensor(name) for name in names}
+            state = load_some(path, _TIMELINE, room=Room())
             timeline = Timeline()
             if state:
                 timeline.load_state_dict(state)
             return timeline.moments()
         except FileNotFoundError:
             continue  # the run has replaced it meanwhile
-        except (SafetensorError, ValueError, LookupError) as error:
+        except (ValueError, LookupError, OSError) as error:
+            if isinstance(error, RunError):
+                raise
             raise RunError(f"{path}: cannot be read: {error}") from error
     return []
 
 
-def _columns(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _columns(model: StoredFields) -> list[dict[str, Any]]:
     targets = [
-        {"name": target["name"], "type": None, "role": "target", "why": _classes(target)}
-        for target in model.get("targets", [])
+        {"name": target.get("name", str), "type": None, "role": "target", "why": _classes(target)}
+        for target in model.objects("targets")
     ]
-    return [*targets, *model.get("features", [])]
+    names = ("name", "type", "role", "why")
+    return [*targets, *({name: feature.get(name, str) for name in names} for feature in model.objects("features"))]
 
 
-def _classes(target: Mapping[str, Any]) -> str:
-    classes = target.get("classes")
-    return f"{target['task']}, {len(classes):,} classes" if classes else str(target["task"])
+def _classes(target: StoredFields) -> str:
+    classes, task = target.get("classes", list, optional=True), target.get("task", str)
+    return f"{task}, {len(classes):,} classes" if classes else str(task)
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
     """The scores on the way. The last line may be half written."""
-    found = []
+    found, path, room = [], folder / SCORES, Room()
     try:
-        texts = (folder / SCORES).read_text(encoding="utf-8", errors="replace").splitlines()
+        content = read_bounded(path, room)
     except FileNotFoundError:
         return []
+    room.require_text(path, parsed_bytes(content))
+    texts = content.decode(errors="replace").splitlines()
     for number, text in enumerate(texts, start=1):
         try:
-            line = json.loads(text)
+            line = parse_json(text)
             found.append({name: line[name] for name in ("epoch", "rows_seen", "seconds", *SCORE_KINDS)})
         except (ValueError, LookupError, TypeError) as error:
             if number < len(texts):
-                raise RunError(f"{folder / SCORES}: line {number} cannot be read: {error}") from error
+                raise RunError(f"{path}: line {number} cannot be read: {shown_error(error)}") from error
     return found
 
 

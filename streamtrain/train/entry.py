@@ -11,6 +11,7 @@ from typing import Any
 
 from streamtrain.learn.family import learner_to_record
 from streamtrain.load import connected, threads_of
+from streamtrain.memory.monitor import within
 from streamtrain.options import default, given
 from streamtrain.plan import Plan
 from streamtrain.train.fit import FitResult, run_fit
@@ -207,7 +208,7 @@ def make_plan(
     on_overrun: str = default("raise"),
     # end of settings
 ) -> Plan:  # fmt: skip
-    """What `fit` with these settings would do and take. Reads metadata, and the target if the plan fits.
+    """What `fit` with these settings would do and take. Reads metadata and the target.
 
     Parameters
     ----------
@@ -244,4 +245,6 @@ def make_plan(
         threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
-    return Job.open(data, Settings.of(settings)).plan
+    checked = Settings.of(settings)
+    with within(checked.memory, stops=checked.on_overrun == "raise"):
+        return Job.open(data, checked, asks=True).plan

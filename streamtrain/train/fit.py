@@ -12,11 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.errors import ColumnError, LearnerError, RunError, StreamtrainError, UsageError, without_secrets
 from streamtrain.kernels import warn_unless_compiled
 from streamtrain.learn.learner import loss_name
-from streamtrain.memory.process import reset_peak
+from streamtrain.memory.monitor import Monitor, within
+from streamtrain.model.loading import Described
 from streamtrain.model.new_classes import start_from
+from streamtrain.model.room import Room
+from streamtrain.model.stored import shown_error
+from streamtrain.model.tensors import Entry
 from streamtrain.notebook import count
 from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
@@ -27,6 +31,7 @@ from streamtrain.train.job import Job
 from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
 from streamtrain.train.settings import Settings
+from streamtrain.train.stored import checked_checkpoint
 from streamtrain.train.trainer import Trainer, utc_now
 from streamtrain.train.validation import Scorer
 
@@ -39,18 +44,26 @@ _SECONDS = 30.0  # between two checkpoints
 def run_fit(request: FitRequest, out: str | Path | None, resume: bool) -> FitResult:
     """Train by a request: see `streamtrain.fit`."""
     request.check(out, resume)
-    if out is None:
-        return _Fit(request, request.begin(), None).run()
-    with RunFolder(out, resume=resume) as folder:
-        return _Fit(request, _start(request, folder, resume), folder).run()
+    memory, stops = request.given.get("memory"), request.given.get("on_overrun", "raise") == "raise"
+    with within(memory, stops=stops) as opened:
+        if out is None:
+            return _Fit(request, request.begin(), None, opened).run()
+        with RunFolder(out, resume=resume) as folder:
+            return _Fit(request, _start(request, folder, resume), folder, opened).run()
 
 
 def _start(request: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
-    header = folder.checkpoints.newest() if resume else None
+    room = Room.of(request.given.get("memory"))
+    found: list[Described] = []
+
+    def check(path: Path, header: dict[str, Any], entries: Sequence[Entry]) -> None:
+        found[:] = [checked_checkpoint(path, header, entries, request.given.get("learner"), room)]
+
+    header = folder.checkpoints.newest(check, room) if resume else None
     if header is None:
         return request.begin()
     with _reading(folder):
-        return request.go_on(header)
+        return request.go_on(header, found[0].make())
 
 
 @contextmanager
@@ -68,11 +81,28 @@ def _reading(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _loading(folder: RunFolder) -> Iterator[None]:
+    """Turn errors about a state of a checkpoint into a RunError that names it."""
+    try:
+        yield
+    except (LookupError, ValueError) as error:
+        if isinstance(error, (RunError, LearnerError)):
+            raise
+        raise RunError(
+            f"{folder.checkpoints.folder}: the newest checkpoint cannot be continued: {shown_error(error)}: the run had "
+            "diverged when it was written, or it was changed since: start over in another folder"
+        ) from error
+
+
 class _Fit:
     """One call of `fit`, from the plan to the report."""
 
-    def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None) -> None:
+    def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None, opened: Monitor) -> None:
         self.started = time.perf_counter()
+        opened.budget(
+            start.settings.memory, stops=start.settings.on_overrun == "raise"
+        )  # a checkpoint may have said it
         self.request, self.start, self.folder = request, start, folder
         self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])
         self.new_warnings: list[str] = []  # that the checkpoint does not have yet
@@ -85,7 +115,6 @@ class _Fit:
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
         warn_unless_compiled()
-        reset_peak()
         validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
@@ -151,7 +180,7 @@ class _Fit:
                     "--resume: these settings give another model than they did when the run was started: continue with the "
                     "version of streamtrain that started it, or start a new run in another folder"
                 )
-            with _reading(folder):
+            with _loading(folder):
                 trainer.load(start.checkpoint, folder.checkpoints.arrays())
             self._log_position(trainer)
         if folder is not None:
@@ -213,16 +242,18 @@ class _Fit:
             return None
         try:
             model, report = folder.model(self.request.given.get("learner")), folder.report()
+            epochs, rows_seen = report.get("epochs", int), report.get("rows_seen", int)
+            warnings = report.values("warnings", str)
         except RunError:  # missing or damaged: of any other cause `FitRequest.go_on` has raised an error already
             return None  # it is written from the checkpoint
-        if (report.get("epochs"), report.get("rows_seen")) != (done, header["cursor"]["rows_seen"]):
+        if (epochs, rows_seen) != (done, header["cursor"]["rows_seen"]):
             return None
         more = "" if history["is_over"] else f"; --epochs {done + 1} or more continues it"
         _log.info(
             f"{folder.given_path} is finished: {count(done, 'epoch')}{' (--patience)' if history['is_over'] else ''}{more}"
         )
-        self._warn(report.get("warnings", []))
-        return FitResult(model, StoredReport(report))
+        self._warn(warnings)
+        return FitResult(model, StoredReport(report.content))
 
     def _end(self, trainer: Trainer, report: Report) -> FitResult:
         report.warnings[:0] = self.warnings

@@ -1,7 +1,7 @@
 """From data and settings to a job that can run: columns are chosen, the target is surveyed, the plan is made.
 
 The order is settings, metadata, plan, and only if the plan fits, the target; then the plan again, because the classes decide
-the bytes of the learner. So nothing is read for a budget that cannot be met.
+the bytes of the learner. So a fit reads nothing for a budget that cannot be met.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from streamtrain.columns.target import Target
-from streamtrain.errors import UsageError, near_names, without_secrets
+from streamtrain.errors import UsageError, data_name, near_names
 from streamtrain.learn.family import Recipe
 from streamtrain.learn.learner import target_scale
 from streamtrain.learn.own_code import state_bytes_of
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
-from streamtrain.memory.monitor import Monitor
+from streamtrain.memory.monitor import Monitor, planning
 from streamtrain.metrics.scores import metrics_bytes, metrics_term
 from streamtrain.model import Model
 from streamtrain.model.new_classes import require_target
@@ -71,26 +70,28 @@ class Job:
         *,
         validation: Sequence[Term] = (),
         prior: PriorModel | None = None,
+        asks: bool = False,
     ) -> Job:
         """Open the data, plan, survey the target, plan again.
 
         Returns a job even if its plan does not fit: the caller refuses it (`Plan.require_fits`). If the first plan does not
-        fit, the target is not read. validation: the terms of scoring validation data (`Scorer.terms`).
+        fit, the target is not read; unless this only ``asks`` what would be enough, which the classes decide. validation: the
+        terms of scoring validation data (`Scorer.terms`).
         """
         source = _open(data, settings, prior)
         ledger = None
         if settings.on_error == "skip":
-            name = without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
-            ledger = Ledger(name, source.table.total_rows, settings.max_skipped)
+            ledger = Ledger(data_name(data), source.table.total_rows, settings.max_skipped)
         job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=prior is not None)
         if prior is not None and prior.goes_on:
             if ledger is not None and prior.ledger is not None:
                 ledger.load_state_dict(prior.ledger)
             return replace(job, plan=replace(job.plan, is_fixed=True, read_so_far="Nothing was read."))
-        if not job.plan.fits:
+        if not job.plan.fits and not asks:
             return job
         with job.monitor():
             surveyed = _surveyed(job, None if prior is None else prior.model)
+        surveyed = replace(surveyed, least_baseline_bytes=job.plan.baseline_bytes)
         return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=prior is not None)
 
     def monitor(
@@ -98,7 +99,8 @@ class Job:
     ) -> Monitor:
         """The monitor that holds the process to the plan's budget. measured, watch: see `Monitor`."""
         stops = self.settings.on_overrun == "raise"
-        return Monitor(self.plan.budget_bytes, self.plan.term_bytes, measured=measured, stops=stops, watch=watch)
+        budget_bytes = self.plan.enough_bytes or self.plan.budget_bytes
+        return Monitor(budget_bytes, self.plan.term_bytes, measured=measured, stops=stops, watch=watch)
 
     def ready(self) -> Job:
         """The same job after its plan was accepted. Reads the first rows of some features (see `Source.with_offsets`), unless
@@ -110,6 +112,7 @@ class Job:
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod
+    @planning()
     def _planned(cls, source: Source, settings: Settings, validation: Sequence[Term]) -> Job:
         target = source.layout.target
         assert target is not None
@@ -131,6 +134,11 @@ class Job:
             fewer = range(bits - 1, _FEWEST_BITS - 1, -1)
             enough = next((n for n in fewer if planned(replace(settings, hash_bits=n))[1].fits), None)
             plan = replace(plan, enough_hash_bits=enough)
+        if not plan.fits and len(fresh.layout.columns) > 1:
+            plan = replace(plan, fits_fewer_columns=_plan_of_one_column(fresh, settings, validation).fits)
+        if not source.is_surveyed and likely.task == "classify":
+            more = f"If {target.name!r} has more than two classes, it takes more: `streamtrain plan` counts them."
+            plan = replace(plan, read_so_far=f"{plan.read_so_far} {more}")
         return cls(source, model, plan, settings)
 
 
@@ -174,6 +182,13 @@ def _plan(source: Source, model: Model, settings: Settings, validation: Sequence
         terms=_terms(model, settings, validation),
         scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=model.is_fused),
     )  # fmt: skip
+
+
+def _plan_of_one_column(source: Source, settings: Settings, validation: Sequence[Term]) -> Plan:
+    """The plan for the smallest feature alone."""
+    smallest = min(source.layout.columns, key=lambda column: (column.numbers, column.becomes.row_bytes(column)))
+    alone = source.with_layout(replace(source.layout, columns=(smallest,), crosses=()))
+    return _plan(alone, _make_model(alone, settings), settings, validation)
 
 
 def _make_model(source: Source, settings: Settings) -> Model:

@@ -17,6 +17,7 @@ from streamtrain.model import Model, load_model
 from streamtrain.options import flag, options_of, plain
 from streamtrain.prepare.settings import feature_settings
 from streamtrain.runs.folder import read_report
+from streamtrain.runs.stored import lineage_of
 from streamtrain.train import identity
 from streamtrain.train.identity import is_same, shown
 from streamtrain.train.job import PriorModel
@@ -35,12 +36,12 @@ class ParentRun:
     lineage: list[dict[str, Any]]
 
     @classmethod
-    def load(cls, run: str | Path, learner: Any = None) -> ParentRun:
-        """learner: see `load_model`. Raises RunError for a folder that holds no finished run."""
-        model, report = load_model(run, learner=learner), read_report(Path(run))
-        own = {"run": str(run), "rows_seen": report.get("rows_seen"), "fingerprint": report.get("fingerprint")}
-        parents = report.get("lineage", [])
-        return cls(str(run), model, [*(parents if isinstance(parents, list) else []), own])
+    def load(cls, run: str | Path, learner: Any = None, memory: Any = None) -> ParentRun:
+        """learner, memory: see `load_model`. Raises RunError for a folder that holds no finished run."""
+        model, report = load_model(run, learner=learner, memory=memory), read_report(Path(run))
+        rows_seen, fingerprint = report.get("rows_seen", int), report.get("fingerprint", str, optional=True)
+        own = {"run": str(run), "rows_seen": rows_seen, "fingerprint": fingerprint}
+        return cls(str(run), model, [*lineage_of(report), own])
 
     @property
     def _own(self) -> dict[str, Any]:
@@ -158,17 +159,16 @@ class FitRequest:
     def begin(self) -> StartPoint:
         """Begin a new run, or one that continues the model of another run."""
         if self.continue_from is not None:
-            parent = ParentRun.load(self.continue_from, self.given.get("learner"))
+            parent = ParentRun.load(self.continue_from, self.given.get("learner"), self.given.get("memory"))
             settings = parent.settings(self.given)
             return StartPoint(settings, PriorModel(parent.model), None, None, parent, parent.lineage, self.validate)
         if "target" not in self.given:
             raise UsageError("--target: required, as there is no run to resume")
         return StartPoint(Settings.of(self.given), validate=self.validate)
 
-    def go_on(self, header: dict[str, Any]) -> StartPoint:
-        """Resume from a checkpoint. header: its header."""
-        identity.require_same_versions(header)
-        model, described = Model.of(header["model"], self.given.get("learner")), json.dumps(header.pop("model"))
+    def go_on(self, header: dict[str, Any], model: Model) -> StartPoint:
+        """Resume from a checkpoint. header: its header, which was checked. model: the one that it describes."""
+        described = json.dumps(header.pop("model"))
         resumed = identity.resumed_settings(header, self.given)
         parents = header["lineage"]
         if self.continue_from is not None and not (parents and _is_same_path(parents[-1]["run"], self.continue_from)):

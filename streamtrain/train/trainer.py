@@ -229,6 +229,8 @@ class Trainer:
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Continue from a checkpoint of the same job; the job has already loaded the ledger. Raises ValueError, KeyError or
         UsageError for the state of another job."""
+        if header["cursor"]["window"] > self.plan.windows:
+            raise ValueError(f"cursor.window is {header['cursor']['window']:,}, and an epoch has {self.plan.windows:,}")
         self.loader.load_state_dict(header["cursor"])
         self.history.load_state_dict(header["history"], arrays)
         self.model.load_state_dict(part(arrays, "model."))

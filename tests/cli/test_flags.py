@@ -62,12 +62,26 @@ VALUES = {
     "--sort": "loss",
 }
 ELSEWHERE = {"--cluster"}  # needs a scheduler: tests/load/test_loader.py
-FLAGS = [
-    (name, option.opts[0])
-    for name, command in COMMANDS.items()
-    for option in command.params
-    if option.opts[0].startswith("--") and option.opts[0] not in ELSEWHERE
-]
+TOGETHER = {"profile", "check-reader"}  # slow ones: flags that do not need others are given in one call
+ALONE = {
+    "--target",
+    "--features",
+    "--exclude",
+    "--class-weight",
+    "--max-rows",
+}  # but for these, which do not go with all others
+
+
+def _calls(name: str, command: Any) -> list[tuple[str, ...]]:
+    """The flags of a command; in each call, those that are given together."""
+    flags = [option.opts[0] for option in command.params if option.opts[0].startswith("--")]
+    flags = [flag for flag in flags if flag not in ELSEWHERE]
+    is_plain = {flag: "--" not in VALUES.get(flag, "") and flag not in ALONE for flag in flags}
+    together = tuple(flag for flag in flags if is_plain[flag] and name in TOGETHER)
+    return [*((flag,) for flag in flags if flag not in together), *([together] if together else [])]
+
+
+FLAGS = [(name, flags) for name, command in COMMANDS.items() for flags in _calls(name, command)]
 
 
 @pytest.fixture(scope="module")
@@ -100,22 +114,27 @@ def test_each_command_is_called() -> None:
     assert set(CALLS) == set(COMMANDS)
 
 
-@pytest.mark.parametrize(("name", "flag"), FLAGS, ids=lambda value: value)
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    FLAGS,
+    ids=lambda value: value if isinstance(value, str) else value[0] + " and others" * (len(value) > 1),
+)
 def test_takes_the_flag(
     name: str,
-    flag: str,
+    flags: tuple[str, ...],
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     cli: CommandLine,
 ) -> None:
     monkeypatch.chdir(folder)
-    option = next(option for option in COMMANDS[name].params if flag in option.opts)
     words = CALLS[name].split()
-    if flag in words:
-        del words[words.index(flag) : words.index(flag) + 2]
-    if flag == "--continue-from":  # the target is the run's
+    for flag in flags:
+        option = next(option for option in COMMANDS[name].params if flag in option.opts)
+        if flag in words:
+            del words[words.index(flag) : words.index(flag) + 2]
+        words += [flag, *(VALUES[flag] if flag in VALUES else _value(option)).split()]
+    if "--continue-from" in flags:  # the target is the run's
         words = [word for word in words if word not in ("--target", "y")]
-    words += [flag, *(VALUES[flag] if flag in VALUES else _value(option)).split()]
     done = cli(*(word.format(here=tmp_path) for word in (name, *words)))
     assert not done.code, done.err

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.columns.target import Target
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
@@ -242,7 +243,7 @@ def test_clustering_is_0_for_mixed_and_1_for_sorted_targets() -> None:
     assert surveyed(np.zeros(100) + 0.5).clustering == 0
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd"]), max_size=30), min_size=1, max_size=6))
 def test_counts_are_counts_however_the_rows_are_chunked(chunks: list[list[str]]) -> None:
     rows = [value for chunk in chunks for value in chunk]
@@ -256,7 +257,7 @@ def test_counts_are_counts_however_the_rows_are_chunked(chunks: list[list[str]])
     assert [target.classes[c] for c in target.encode(pa.array(rows), "here")] == rows
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=2, max_size=20, unique=True))
 def test_large_integers_are_told_apart(values: list[int]) -> None:
     target = surveyed(np.array(values))

@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.columns.times import is_time, time_offset_of, time_parts, to_time_numbers
 from streamtrain.errors import ColumnError
@@ -30,7 +31,7 @@ ZONES: dict[str | None, tzinfo] = {
     "Europe/Berlin": ZoneInfo("Europe/Berlin"),
     "America/New_York": ZoneInfo("America/New_York"),
 }
-quick = settings(deadline=None, max_examples=60)
+quick = examples(60)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST, LAST = (int((datetime(year, 1, 2, tzinfo=UTC) - EPOCH).total_seconds()) for year in (2, 9999))
 DAY = 86_400
@@ -233,7 +234,7 @@ def test_dictionaries_and_runs() -> None:
     assert is_time(coded.type) and not is_time(pa.int64()) and not is_time(pa.duration("s"))
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(st.integers(0, 20_000), st.sampled_from(["Europe/Berlin", None]))
 def test_the_cut_changes_nothing(cut: int, zone: str | None) -> None:
     whole = to_time_numbers(LONG[zone], 10**12)

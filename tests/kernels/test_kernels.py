@@ -43,6 +43,9 @@ def test_a_permutation_is_one_and_any_part_of_it_can_be_had(rows: int, seed: int
     np.testing.assert_array_equal(part, in_numpy(kernels.permuted, first, last, rows, keys))
     if rows < 10_000:
         np.testing.assert_array_equal(part, everything[first:last])
+    numbers, images = np.arange(first, last)[::-2].copy(), part[::-2]
+    kernels.permute(numbers, rows, keys)
+    np.testing.assert_array_equal(numbers, images)
     assert part.size == 0 or 0 <= part.min() <= part.max() < rows
 
 

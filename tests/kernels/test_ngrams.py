@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -49,7 +49,6 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 @compiled_only
-@settings(deadline=None)  # the first call makes a table
 @given(st.lists(st.one_of(st.none(), strings), max_size=6), st.integers(0, 2**40), choices, choices)
 @example([" ".join([*map(str, range(600))] * 2)], 3, (1, 2), (0, 0))
 @example(["a" * 700 + " b" * 300, "A" * 5], 3, (1, 8), (1, 8))
@@ -68,7 +67,6 @@ def test_compiled_and_python_give_the_same_bits(
         assert rows[row] or first == last
 
 
-@settings(deadline=None)
 # Texts that sklearn folds and cuts as we do: no marks, no final sigma, no capital that becomes two letters.
 @given(st.text("abcXY zé É,.!_9д Д 日\n😀", max_size=80), lengths, lengths)
 def test_n_grams_are_those_of_sklearn(text: str, words: tuple[int, int], characters: tuple[int, int]) -> None:

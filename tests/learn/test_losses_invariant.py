@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 from scipy import special
 
 from streamtrain.learn import LOSSES, Loss, get_loss
@@ -74,7 +75,7 @@ def test_slopes_are_those_of_a_fine_integration(loss: Loss) -> None:
     assert (np.abs(slopes - expected) <= tolerance * scale + floor).all()
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     loss=st.sampled_from(ALL),
     seed=st.integers(0, 2**32 - 1),
@@ -93,7 +94,7 @@ def test_two_updates_are_one_of_their_sum(loss: Loss, seed: int, scale: float, p
     assert (np.abs(apart - together) <= TOLERANCE.get(loss.name, 1e-5) * size + 1e-5 * (1 + np.abs(margin))).all()
 
 
-@settings(deadline=None, max_examples=80)
+@examples(80)
 @given(
     loss=st.sampled_from(ELEMENTWISE),
     margin=st.floats(-1e4, 1e4, width=32),
@@ -173,7 +174,7 @@ def test_softmax_of_two_classes_is_logistic_of_their_difference() -> None:
     np.testing.assert_allclose(softmax, np.stack([-logistic, logistic], axis=1), rtol=1e-5, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(0.1, 50), power=st.floats(-6, 6), classes=st.integers(2, 40))
 def test_softmax_moves_towards_the_target_and_keeps_the_sum(
     seed: int, scale: float, power: float, classes: int

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.batch import Batch, Sparse
 from streamtrain.errors import DataError
@@ -135,7 +136,7 @@ def test_a_slot_at_rest_is_never_changed(optimizer: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(sorted(OPTIMIZERS)), st.sampled_from([1, 3]))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_only_what_a_batch_touches_moves(seed: int, optimizer: str, outputs: int) -> None:
     rng = np.random.default_rng(seed)
     model, touched = Linear(0, slots=50, targets=outputs, optimizer=optimizer), set()

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.batch import Batch, Sparse
 from streamtrain.learn import OPTIMIZERS, Linear
@@ -86,7 +87,7 @@ def test_two_rows_of_weight_1_and_one_of_weight_2_do_the_same_where_steps_are_sm
     st.sampled_from(["normalized", "adagrad", "adam", "ftrl", "sgd"]),
     st.sampled_from([1.0, 1e3, 1e6]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_no_weight_makes_a_step_overshoot(seed: int, optimizer: str, weight: float) -> None:
     rng = np.random.default_rng(seed)
     X, truth = rng.standard_normal((40 * 8, 3)).astype(np.float32), rng.standard_normal(3)

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from make import WAIT, wait_for
+from make import WAIT, examples, wait_for
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.load import Loader, Source, threads_of
 from streamtrain.load import connected as connected_to
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.schedulers import ThreadScheduler
 from streamtrain.plan import Plan
 from streamtrain.plan.order import held_out, streamed, windows
 from streamtrain.storage.parquet.writer import ParquetTableWriter
@@ -83,6 +85,18 @@ class StreamedRows(Rows):
         return 48 * min(rows, chunk.rows)
 
 
+class TogetherRows(Rows):
+    """The same, which reads several chunks in one call, and counts the calls. A batch ends anywhere."""
+
+    calls: list[int]
+
+    def read_together(self, chunks: Sequence[Chunk], names: Sequence[str]) -> Any:
+        self.calls = [*getattr(self, "calls", []), len(chunks)]
+        parts = [self._rows(chunk, names, 0, chunk.rows) for chunk in chunks]
+        whole = pa.Table.from_batches(parts).combine_chunks()
+        return pa.Table.from_batches(whole.to_batches(max_chunksize=37), whole.schema)
+
+
 def opened(data: Any, **chosen: Any) -> Source:
     source = Source.open(data, **({"target": "y", "weight": "w"} | chosen))
     return source.surveyed(classes=["0", "1", "2"]) if source.layout.target else source
@@ -127,17 +141,17 @@ def no_threads_left() -> bool:
 
 
 MIXED = [50, 0, 7, 120, 1, 64, 300, 0, 33, 9]  # 584 rows
-READERS = {"whole": Rows, "streams": StreamedRows}
+READERS = {"whole": Rows, "streams": StreamedRows, "together": TogetherRows}
 
 
-@settings(deadline=None, max_examples=30)  # a row too few at a border of windows is found within ten
+@examples(30)  # a row too few at a border of windows is found within ten
 @given(
     st.lists(st.integers(0, 60), min_size=1, max_size=12).filter(any),
     st.integers(1, 90),
     st.integers(1, 200),
     st.integers(0, 2**31),
     st.booleans(),
-    st.sampled_from(["whole", "streams"]),
+    st.sampled_from(list(READERS)),
     st.sampled_from([0.0, 0.3]),
 )
 def test_batches_are_of_the_exact_size_and_hold_each_row_once(
@@ -198,7 +212,7 @@ def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["parquet", "whole", "streams", "memory"])
+@pytest.fixture(scope="module", params=["parquet", *READERS, "memory"])
 def source(request: pytest.FixtureRequest, parquet: Path) -> Source:
     if request.param == "memory":
         return opened(MemoryReader(columns(0, 70_000)))
@@ -291,7 +305,8 @@ def test_a_foreign_error_on_a_cluster_names_the_chunk() -> None:
         ("streams", 0.3, True, 70, 90),
         ("streams", 0.3, False, 64, 110),
         ("whole", 0.5, True, 40, 584),
-        ("streams", 0.9, True, 16, 200),
+        ("streams", 0.9, True, 28, 200),
+        ("together", 0.3, True, 64, 200),
     ],
 )
 def test_the_state_can_be_taken_before_every_batch(
@@ -455,7 +470,7 @@ def failing(batch: pa.RecordBatch) -> Any:
     raise OSError("the disk is on fire")
 
 
-@pytest.mark.parametrize(("kind", "window_rows"), [("whole", 200), ("streams", 100), ("whole", 100)])
+@pytest.mark.parametrize(("kind", "window_rows"), [("whole", 200), ("streams", 100), ("whole", 100), ("together", 200)])
 def test_an_error_arrives_in_its_place(kind: str, window_rows: int) -> None:
     good = opened(Rows([40] * 30))
     order = list(windows(good.table.rows, window_rows, seed=0, epoch=0))
@@ -504,13 +519,38 @@ SPOILT: list[tuple[Callable[[pa.RecordBatch], Any], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("change", "error", "message"), SPOILT, ids=range(len(SPOILT)))
-@pytest.mark.parametrize("kind", ["whole", "streams"])
+@pytest.mark.parametrize("kind", READERS)
 def test_wrong_rows_columns_and_types_are_named(
     kind: str, change: Callable[[pa.RecordBatch], Any], error: type[Exception], message: str
 ) -> None:
     source = spoilt(kind, "part-3", change)
     with pytest.raises(error, match=message):
         taken(source, planned(source, batch_size=20, window_rows=100 if kind == "streams" else 200, slice_rows=64))
+
+
+@pytest.mark.parametrize("holdout", [0.0, 0.3])
+def test_thousands_of_tiny_chunks_are_a_few_tasks_and_calls(holdout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task of dask for each chunk took 3 kB."""
+    graphs: list[int] = []
+    run = ThreadScheduler.run
+    monkeypatch.setattr(ThreadScheduler, "run", lambda own, tasks: (graphs.append(len(tasks)), run(own, tasks))[1])
+    sizes, reader = [3] * 5_000, TogetherRows([3] * 5_000)
+    with Loader(opened(reader), planned(opened(reader), batch_size=1_000), epochs=1, holdout=holdout) as loader:
+        rows = [row for batch in loader for row in (require_true(batch), batch.rows.tolist())[1]]
+    assert sorted(rows) == list(range(15_000))
+    assert len(graphs) == 1 and graphs[0] < 30
+    assert sum(reader.calls) == len(sizes) and len(reader.calls) < 60
+
+
+def test_a_damaged_chunk_among_tiny_ones_is_named_and_skipped_alone() -> None:
+    source = spoilt("together", "part-777", lambda batch: batch.slice(1), [2] * 1_000)
+    plan = planned(source, batch_size=50)
+    with pytest.raises(CorruptError, match=r"^part-777: 1 rows were read, but 2 were declared"):
+        taken(source, plan)
+    ledger = Ledger("data", 2_000, most=0.01)
+    rows = [row for batch in taken(source, plan, ledger=ledger)[0] for row in batch[4]]
+    assert sorted(rows) == [row for row in range(2_000) if row // 2 != 777]
+    assert [entry["chunk"] for entry in ledger.entries()] == ["part-777"]
 
 
 def test_weights_and_targets_may_be_absent() -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from make import WAIT, CommandLine
+from make import WAIT, CommandLine, examples
 
 import streamtrain
 from streamtrain.errors import ChangedError, CorruptError, DataError
@@ -72,6 +72,13 @@ class Streamed(Damaged):
         return 100 * rows
 
 
+class Together(Damaged):
+    """The same, which reads several chunks in one call."""
+
+    def read_together(self, chunks: Sequence[Chunk], columns: Sequence[str]) -> Any:
+        return pa.Table.from_batches([self.read(chunk, columns) for chunk in chunks])
+
+
 def batches(
     reader: Any,
     ledger: Ledger | None,
@@ -107,14 +114,14 @@ def without(found: list[tuple[bool, list[int]]], epochs: int, lost: set[int]) ->
     return parts
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     chunks=st.integers(2, 12),
     bad=st.dictionaries(st.integers(0, 11), st.integers(0, ROWS - 1), max_size=5),
     nulls=st.lists(st.integers(0, 12 * ROWS - 1), max_size=9),
     window_rows=st.sampled_from([30, 80, 200, 480]),
     holdout=st.sampled_from([0.0, 0.3]),
-    kind=st.sampled_from([Damaged, Streamed]),
+    kind=st.sampled_from([Damaged, Streamed, Together]),
     target_too=st.booleans(),
 )
 def test_the_rest_stands_as_it_would_without_what_is_skipped(

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from make import WAIT
 
@@ -26,13 +26,11 @@ def test_sizes_and_measures_import_neither_numpy_nor_arrow() -> None:
     assert not {"numpy", "pyarrow", "dask"} & {*done.stdout.split()}
 
 
-@settings(deadline=None)
 @given(st.integers(1, 999 * 10**15))
 def test_a_formatted_size_parses_to_nearly_the_same(size: int) -> None:
     assert abs(parse_bytes(format_bytes(size)) - size) <= 0.005 * size
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2**70), st.sampled_from(["", "b", "B"]))
 def test_bytes_are_exact(size: int, unit: str) -> None:
     assert parse_bytes(size) == parse_bytes(f"{size}{unit}") == parse_bytes(f" {size} {unit} ") == size

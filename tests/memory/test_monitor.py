@@ -216,7 +216,7 @@ def test_blas_works_under_the_limit_however_little_is_left() -> None:
         def work():
             for _ in range(20): np.ones((300, 300)) @ np.ones((300, 300))
         # only just enough for the stacks of the threads
-        monitor._STACKS_BYTES = 5 * monitor._STACK_BYTES
+        monitor._STACKS_BYTES = 5 * monitor.STACK_BYTES
         now = resident_bytes()
         with threadpool_limits(1, "blas"), monitor.Monitor(now, {"baseline": now}) as under:
             threads = [Thread(target=work) for _ in range(2)]

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 from matrix_cases import CASES, FACTORS, MB, SMALLEST, Case, covering_array, pairs
 from matrix_data import LAYOUTS, make
 from matrix_run import Row, run_case, run_child
@@ -25,7 +26,7 @@ def test_every_pair_of_levels_is_a_case() -> None:
     assert len(CASES) == 46 and len(set(CASES)) == len(CASES)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.lists(st.integers(1, 4), min_size=2, max_size=5), st.integers(0, 5))
 def test_a_covering_array_covers_and_is_smaller_than_all_combinations(sizes: list[int], seed: int) -> None:
     factors = {f"f{i}": tuple(range(n)) for i, n in enumerate(sizes)}

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 import streamtrain
 from streamtrain.memory import timeline as module
@@ -49,7 +50,7 @@ def test_the_moments_with_more_memory_are_kept(monkeypatch: pytest.MonkeyPatch) 
     assert len(peaks) >= 999 // 50
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.floats(0.1, 300.0), st.floats(1.0, 300.0))
 def test_a_resumed_run_continues_the_record(before: float, more: float) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.metrics import Classification
 
@@ -36,7 +37,7 @@ def answers(order: str, rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
     return (above if order == "right" else ~above).astype(np.int32)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(150)
 @given(
     kind=st.sampled_from(["one bin", "borders", "around a border", "extreme", "few", "any"]),
     order=st.sampled_from(["random", "right", "wrong"]),

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.errors import UsageError
 from streamtrain.metrics import Classification, Metrics, Regression, make_metrics
@@ -47,7 +48,7 @@ def calibration(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
     return float(found / w.sum())
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     kind=st.sampled_from(list(KINDS)),
     rows=st.sampled_from([5, 4096, 18000]),
@@ -88,7 +89,7 @@ def test_against_scikit_learn(kind: str, rows: int, weighted: bool, cuts: list[i
         assert found == pytest.approx(expected, rel=1e-6, nan_ok=True)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     kind=st.sampled_from(list(KINDS)),
     weighted=st.sampled_from(["no", "yes", "ones", "in the middle"]),

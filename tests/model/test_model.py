@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from make import examples
 from safetensors.numpy import load_file
 
 from streamtrain import evaluate, fit, load_model
@@ -104,14 +105,14 @@ def copy(saved: Path, to: Path) -> Path:
     return to
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 0.9999), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_the_weights_is_noticed(saved: Path, tmp_path: Path, place: float, bit: int) -> None:
     path = copy(saved, tmp_path / "r") / "model.safetensors"
     raw = bytearray(path.read_bytes())
     raw[int(place * len(raw))] ^= 1 << bit
     path.write_bytes(raw)
-    with pytest.raises(RunError, match=r"checksum differs|its header|a header of"):
+    with pytest.raises(RunError, match=r"checksum differs|its header|a header of|its array|no array"):
         load_model(tmp_path / "r")
 
 
@@ -171,7 +172,7 @@ def test_files_that_are_missing_or_cut(saved: Path, tmp_path: Path, name: str, k
     path.unlink()
     if keep is not None:
         path.write_bytes(raw[:keep])
-    with pytest.raises(RunError, match=r"not a run|damaged or incomplete|checksum"):
+    with pytest.raises(RunError, match=r"not a run|cannot be read|is missing|is cut off"):
         load_model(tmp_path / "r")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 import streamtrain
 from streamtrain.batch import Batch
@@ -22,7 +23,7 @@ from streamtrain.model import Model
 
 @pytest.mark.skipif(not COMPILED, reason="only compiled kernels take many batches at a time")
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(16, 40), (32, 7), (100, 3)]), st.sampled_from([0.0, 0.01]))
-@settings(max_examples=20)
+@examples(20)
 def test_a_run_gives_the_same_bits_as_its_batches(seed: int, shape: tuple[int, int], l2: float) -> None:
     size, width = shape
     rng = np.random.default_rng(seed)

@@ -6,8 +6,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from make import examples
 from numpy.typing import NDArray
 
 from streamtrain.plan.order import (
@@ -21,7 +22,7 @@ from streamtrain.plan.order import (
     windows,
 )
 
-quick = settings(deadline=None, max_examples=150)
+quick = examples(150)
 
 sizes = st.one_of(
     st.lists(st.integers(0, 40), min_size=1, max_size=40),  # mixed, 0-row chunks among them
@@ -39,7 +40,7 @@ orders = {
 
 
 def made(rows: NDArray[np.int64], window_rows: int, seed: int, epoch: int, shuffle: bool = True) -> list[list[Piece]]:
-    return list(windows(rows, window_rows, seed=seed, epoch=epoch, shuffle=shuffle))
+    return [list(window) for window in windows(rows, window_rows, seed=seed, epoch=epoch, shuffle=shuffle)]
 
 
 @quick

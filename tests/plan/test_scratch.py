@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_a_refusal_names_hash_bits_where_the_slots_are_what_does_not_fit() -> No
     asked = {"target": "y", "optimizer": "adam", "hash_bits": 23}
     with pytest.raises(BudgetRefused, match=r"--hash-bits (\d+)") as refused:
         streamtrain.fit(table(), memory="1GB", **asked)
-    bits = int(str(refused.value).split("--hash-bits ")[1].split(",")[0])
+    bits = int(re.search(r"--hash-bits (\d+)", str(refused.value))[1])
     assert 10 <= bits < 23
     assert streamtrain.make_plan(table(), memory="1GB", **asked | {"hash_bits": bits}).fits
     assert not streamtrain.make_plan(table(), memory="1GB", **asked | {"hash_bits": bits + 1}).fits

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.batch import Batch, Texts
 from streamtrain.errors import BadValueError, UsageError
@@ -54,7 +55,7 @@ def test_missing_numbers_stand_at_the_mean_and_leave_an_entry() -> None:
     np.testing.assert_allclose(found.features[[0, 1, 3], 0], (there - there.mean()) / there.std(), rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 50), batch=st.sampled_from([1, 3, 50, 400]), share=st.sampled_from([0.0, 0.1, 0.9]))
 def test_statistics_are_those_of_the_values_that_are_there(seed: int, batch: int, share: float) -> None:
     rng = np.random.default_rng(seed)
@@ -114,7 +115,7 @@ def test_infinities_as_asked() -> None:
         prepared("ignore")
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(cuts=st.lists(st.integers(1, 199), max_size=4), seed=st.integers(0, 20))
 def test_slots_do_not_depend_on_the_cut(cuts: list[int], seed: int) -> None:
     whole = batch_of(seed, 200)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.errors import BadValueError, UsageError
 from streamtrain.prepare import Standardize
@@ -19,7 +20,7 @@ def observed(X: np.ndarray, batch: int) -> Standardize:
     return columns
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     offset=st.sampled_from([0.0, 1e3, -1e6]),
     power=st.sampled_from([-24, -21, -15, -9, 0, 9, 15, 21]),

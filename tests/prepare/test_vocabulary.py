@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain import kernels
 from streamtrain.errors import UsageError
@@ -40,7 +41,7 @@ def test_what_was_not_seen_is_unknown_until_the_dictionary_is_full() -> None:
     assert before["hashes"].tolist() == list(range(1, 20)), "a state is a copy"
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(
     seed=st.integers(0, 99), bits=st.integers(4, 9), distinct=st.integers(1, 800),
     cuts=st.lists(st.integers(0, 1500), max_size=5),
@@ -82,7 +83,7 @@ def test_a_state_that_is_none_is_refused(hashes: np.ndarray) -> None:
         slots.load_state_dict({"hashes": hashes, "entries": 3, "shared": 0})
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(st.lists(st.binary(max_size=21), min_size=1, max_size=30), st.integers(0, 2**32 - 1))
 def test_hashes_of_bytes_are_the_same_in_numpy_and_differ(values: list[bytes], seed: int) -> None:
     data = np.frombuffer(b"".join(values), np.uint8)
@@ -101,7 +102,7 @@ def test_hashes_spread_over_all_bits() -> None:
         assert abs(counts - 200_000 / 256).max() < 6 * np.sqrt(200_000 / 256)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     rows=st.integers(0, 9), width=st.integers(0, 5), count=st.integers(0, 4), categories=st.integers(0, 4),
     seed=st.integers(0, 99), texts=st.booleans(),

@@ -238,7 +238,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(stopped: Path
     flipped = bytearray(damaged.read_bytes())
     flipped[len(flipped) // 2] ^= 4
     damaged.write_bytes(flipped)
-    seen = json.loads(tensors.load_metadata(good)["streamtrain"])["cursor"]["rows_seen"]
+    seen = json.loads(tensors.look(good)[0]["streamtrain"])["cursor"]["rows_seen"]
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--json")
     assert code == 0, err
     said = f"{damaged}: its checksum differs: the file is not what was written: the checkpoint before it is used"
@@ -249,7 +249,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(stopped: Path
 
 
 def test_a_whole_newest_is_where_it_goes_on(stopped: Path, made: Path, run: CommandLine) -> None:
-    seen = json.loads(tensors.load_metadata(newest(stopped))["streamtrain"])["cursor"]["rows_seen"]
+    seen = json.loads(tensors.look(newest(stopped))[0]["streamtrain"])["cursor"]["rows_seen"]
     code, out, err = run("fit", "d.parquet", "--out", "r", "--resume", "--json")
     assert code == 0 and f"after {seen:,} rows" in err and json.loads(out)["warnings"] == []
     assert same(stopped, made / "whole")

@@ -286,7 +286,7 @@ def _report(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
 def _header(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     def damage(run: Path) -> None:
         (path,) = (run / "checkpoints").iterdir()
-        found = tensors.load_metadata(path)
+        found = tensors.look(path)[0]
         known = json.loads(found["streamtrain"])
         known = known.pop("run") | known
         tensors.save(path, {}, metadata={"streamtrain": json.dumps(change(known))}, sealed=True)
@@ -308,27 +308,30 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a list": (_report(lambda told: [told]), "report.json: is not the report of a run"),
     "empty": (_put("report.json", Path.touch), "report.json: cannot be read"),
     "binary": (_put("report.json", lambda path: path.write_bytes(b"\xff\x00")), "report.json: cannot be read"),
-    "deep": (_put("report.json", lambda path: path.write_text(DEEP)), "report.json: is not the report"),
+    "deep": (_put("report.json", lambda path: path.write_text(DEEP)), "report.json: cannot be read: it is nested"),
     "a folder": (_put("report.json", Path.mkdir), "report.json: cannot be read: .*directory"),
     "a pipe": (_put("report.json", os.mkfifo), "report.json: is not a file"),
-    "huge": (_report(lambda told: told | {"more": " " * 64_000_000}), "report.json: 64 MB: larger than any report"),
-    "text for a count": (_report(lambda told: told | {"rows_seen": "3"}), "report.json: .*its rows_seen is wrong"),
-    "true for a count": (_report(lambda told: told | {"epochs": True}), "its epochs is wrong"),
-    "a number too large": (_report(lambda told: told | {"epochs": 1 << 70}), "its epochs is wrong"),
-    "no settings": (_report(lambda told: told | {"settings": []}), "its settings.epochs is wrong"),
-    "not a number": (_report(lambda told: told | {"seconds": float("nan")}), "its seconds is wrong"),
-    "other scores": (_report(lambda told: told | {"metrics": {"holdout": 3}}), "its holdout is wrong"),
-    "other lineage": (_report(lambda told: told | {"lineage": ["x"]}), "its run is wrong"),
+    "huge": (_report(lambda told: told | {"more": " " * 64_000_000}), "report.json: reading its text would take"),
+    "text for a count": (_report(lambda told: told | {"rows_seen": "3"}), "report.json: .*its rows_seen is "),
+    "true for a count": (_report(lambda told: told | {"epochs": True}), "its epochs is "),
+    "a number too large": (_report(lambda told: told | {"epochs": 1 << 70}), "its epochs is "),
+    "no settings": (_report(lambda told: told | {"settings": []}), "its settings.epochs is "),
+    "not a number": (_report(lambda told: told | {"seconds": float("nan")}), "cannot be read: NaN is not JSON"),
+    "other scores": (_report(lambda told: told | {"metrics": {"holdout": 3}}), "its metrics.holdout is 3"),
+    "other lineage": (_report(lambda told: told | {"lineage": ["x"]}), "its lineage.0..run is missing"),
     "cut": (lambda run: os.truncate(next((run / "checkpoints").iterdir()), 5000), "checkpoint-00000001.*: is cut off"),
     "empty checkpoint": (_put(CHECKPOINT, Path.touch), "checkpoint-00000099.*: is cut off"),
     "no checkpoint": (_put(CHECKPOINT, lambda p: tensors.save(p, {})), "checkpoint-00000099.*: is not a checkpoint"),
     "checkpoint of pipes": (_put(CHECKPOINT, os.mkfifo), "checkpoint-00000099.*: is not a file"),
-    "header without seconds": (_header(lambda told: told | {"seconds": {}}), "its seconds.loop is wrong|is not a checkpoint"),
+    "header without seconds": (_header(lambda told: told | {"seconds": {}}), "is not a checkpoint"),
     "header of a list": (_header(lambda told: [told]), "is not a checkpoint of streamtrain"),
     "header with other lines": (
-        _header(lambda told: told | {"history": told["history"] | {"lines": [{"progressive": 1}]}}), "its progressive is wrong",
+        _header(lambda told: told | {"history": told["history"] | {"lines": [{"progressive": 1}]}}),
+        "its history.lines.0..progressive is 1",
     ),
-    "header without targets": (_header(lambda told: told | {"model": {"targets": [3]}}), "its task is wrong"),
+    "header without targets": (
+        _header(lambda told: told | {"model": {"targets": [3]}}), "its model.targets.0..task is missing",
+    ),
 }  # fmt: skip
 
 
@@ -383,14 +386,14 @@ def test_scores_that_are_none(tree: Path) -> None:
 
 def test_a_checkpoint_that_is_replaced_at_that_moment(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name was found, and then it was gone."""
-    whole, gone = tensors.load_metadata, [FileNotFoundError(2, "gone")] * 2
+    whole, gone = tensors.look, [FileNotFoundError(2, "gone")] * 2
 
-    def load(path: Path) -> dict[str, str]:
+    def load(path: Path, **how: Any) -> Any:
         if gone:
             raise gone.pop()
-        return whole(path)
+        return whole(path, **how)
 
-    monkeypatch.setattr(tensors, "load_metadata", load)
+    monkeypatch.setattr(tensors, "look", load)
     (run,) = list_runs(made / "c-stopped")
     assert (run["state"], gone) == ("stopped", [])
     gone = [FileNotFoundError(2, "gone")] * 50

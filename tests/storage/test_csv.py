@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import pickle
 import subprocess
 import sys
@@ -15,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from make import write_file
+from make import examples, in_forks, write_file
 
 from streamtrain import fit
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError
@@ -62,7 +61,7 @@ _FINITE = st.floats(allow_nan=False, allow_infinity=False)
 _ROWS = st.lists(st.tuples(_CELLS, st.integers(-(2**62), 2**62), _FINITE), min_size=1, max_size=30)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=_ROWS, end=st.sampled_from(["\n", "\r\n", "\r"]), quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     final=st.booleans(), packed=st.booleans(), chunk=st.integers(1, 40), block=st.integers(1, 90),
@@ -92,7 +91,7 @@ def test_what_python_writes_is_read_back(
         assert [tuple(r.values()) for b in slices for r in b.to_pylist()] == [(i, s) for s, i, _ in data]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.text(st.sampled_from(list('aab"",\n\n\r')), max_size=40), block=st.integers(1, 30))
 def test_records_end_where_pyarrow_says(tmp_path: Path, raw: str, block: int) -> None:
     options = pc.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip")
@@ -261,14 +260,6 @@ with steady_allocators():
 FLOOR_BYTES = 4_000_000
 
 
-def measured(path: Path, rows: int) -> None:
-    command = [sys.executable, "-c", MEASURE, path, str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    declared, peak = json.loads(done.stdout)
-    assert peak <= max(declared, FLOOR_BYTES), f"declared {declared:,}, measured {peak:,}"
-    assert declared <= 2 * peak + FLOOR_BYTES, f"declared {declared:,}, measured {peak:,}"
-
-
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shapes")
@@ -284,7 +275,9 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured through /proc")
-@pytest.mark.parametrize("name", ["numbers.csv", "digits.csv", "words.csv", "numbers.csv.zst", "words.csv.zst"])
-@pytest.mark.parametrize("size", [0, 1024])
-def test_peaks_are_as_declared(shapes: Path, name: str, size: int) -> None:
-    measured(shapes / name, size)
+def test_peaks_are_as_declared(shapes: Path) -> None:
+    names = ("numbers.csv", "digits.csv", "words.csv", "numbers.csv.zst", "words.csv.zst")
+    cases = [(shapes / name, rows) for name in names for rows in (0, 1024)]
+    for case, (declared, peak) in zip(cases, in_forks(MEASURE, cases), strict=True):
+        assert peak <= max(declared, FLOOR_BYTES), f"{case}: declared {declared:,}, measured {peak:,}"
+        assert declared <= 2 * peak + FLOOR_BYTES, f"{case}: declared {declared:,}, measured {peak:,}"

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import json
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from make import examples, in_forks
 
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError
 from streamtrain.storage import open_reader
@@ -321,7 +320,7 @@ def test_names_that_are_not_unique(tmp_path: Path) -> None:
         ParquetReader(path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keep=st.floats(0, 0.999))
 def test_truncated_anywhere(tmp_path: Path, keep: float) -> None:
     path = write(tmp_path / "a.parquet", row_group_size=100)
@@ -430,7 +429,7 @@ def test_text_that_is_in_a_dictionary_first_and_delta_encoded_then(tmp_path: Pat
     assert [v for b in reader.stream(chunk, ["s"], 700) for v in b.column(0).to_pylist()] == texts
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     group=st.integers(1, 700), slice_rows=st.integers(1, 900), compression=st.sampled_from(["none", "snappy", "zstd"]),
     dictionary=st.booleans(), version=st.sampled_from(["1.0", "2.0"]),
@@ -542,31 +541,21 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 FLOOR_BYTES = 4_000_000
-LARGE = ("million", "million-given-up", "million-dictionary")
+QUICK = [("groups-none", 0), ("groups-none", 8192)]
+LONG = [
+    *((name, 0) for name in SHAPES if name != "groups-none"),
+    *((name, rows) for name in SHAPES if name.startswith("million") for rows in (1024, 65_536)),
+    ("labels", 16_384),
+]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measured through /proc")
-@pytest.mark.parametrize(
-    ("name", "rows"),
-    [
-        ("groups-none", 0),
-        ("groups-none", 8192),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                *((name, 0) for name in SHAPES if name != "groups-none"),
-                *((name, rows) for name in LARGE for rows in (1024, 65_536)),
-                ("labels", 16_384),
-            )
-        ),
-    ],
-)
-def test_peaks_are_as_declared(shapes: Callable[[str], Path], name: str, rows: int) -> None:
-    command = [sys.executable, "-c", _MEASURE, shapes(name), shapes("small"), str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    declared, measured = json.loads(done.stdout)
-    assert measured <= max(declared, FLOOR_BYTES), f"declared {declared:,}, measured {measured:,}"
-    assert declared <= 2 * measured + FLOOR_BYTES, f"declared {declared:,}, measured {measured:,}"
+@pytest.mark.parametrize("cases", [QUICK, pytest.param(LONG, marks=pytest.mark.slow)], ids=["quick", "long"])
+def test_peaks_are_as_declared(shapes: Callable[[str], Path], cases: list[tuple[str, int]]) -> None:
+    found = in_forks(_MEASURE, [(shapes(name), shapes("small"), rows) for name, rows in cases])
+    for case, (declared, measured) in zip(cases, found, strict=True):
+        assert measured <= max(declared, FLOOR_BYTES), f"{case}: declared {declared:,}, measured {measured:,}"
+        assert declared <= 2 * measured + FLOOR_BYTES, f"{case}: declared {declared:,}, measured {measured:,}"
 
 
 # -- files by other writers ----------------------------------------------------------------------------------------------

@@ -44,6 +44,9 @@ class Good:
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         return chunk.read_peak_bytes
 
+    def read_together(self, chunks: Sequence[Chunk], columns: Sequence[str]) -> Any:
+        return pa.concat_tables([self.read(chunk, columns) for chunk in chunks])
+
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for name in ("index.json", *self.index["files"]):
@@ -137,6 +140,11 @@ class DropsTheLastSlice(Good):
     def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[Any]:
         slices = list(super().stream(chunk, columns, rows))
         yield from slices[:-1] or slices
+
+
+class ReadsInAnotherOrder(Good):
+    def read_together(self, chunks: Sequence[Chunk], columns: Sequence[str]) -> Any:
+        return super().read_together(chunks[::-1], columns)
 
 
 class SlicesTooLarge(Good):

@@ -150,7 +150,7 @@ def test_a_report_with_odd_fields_is_no_bug(run: Path, tmp_path: Path, name: str
     shutil.rmtree(copy / "checkpoints")
     (copy / name).write_text(json.dumps(json.loads((copy / name).read_text()) | {field: value}))
     with pytest.raises(
-        RunError, match=r"odd: its report cannot be shown \(.*another version of streamtrain, or changed"
+        RunError, match=rf"odd: its report cannot be shown \(.*, or changed|{name}: its {field}.* must be"
     ):
         report(copy, tmp_path / "odd.html")
     assert not (tmp_path / "odd.html").exists()

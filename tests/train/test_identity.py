@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from make import CommandLine, content
+from make import CommandLine, content, examples
 
 from streamtrain import fit, reader_from
 from streamtrain.errors import RunError, StreamtrainError, UsageError
@@ -421,7 +421,7 @@ def test_another_version(base: Path, monkeypatch: pytest.MonkeyPatch, part: str)
 def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     """A checkpoint with another header."""
     path = run / "checkpoints/checkpoint-00000001.safetensors"
-    found = tensors.load_metadata(path)
+    found = tensors.look(path)[0]
     known = json.loads(found["streamtrain"])
     known = known.pop("run") | known
     change(known)
@@ -531,7 +531,7 @@ def test_flags_are_those_of_the_command_line(cli: CommandLine) -> None:
 sizes = st.dictionaries(st.sampled_from(["p", "q", "r", "s", "t", "u"]), st.integers(1, 9))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(sizes, sizes, st.booleans())
 def test_differences_name_what_differs(was: dict[str, int], now: dict[str, int], is_same: bool) -> None:
     def data(files: dict[str, int], fingerprint: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from make import examples
 from numpy.typing import NDArray
 
 from streamtrain import fit, load_model, predict
@@ -63,7 +64,7 @@ exponents = st.lists(st.floats(-6, 6), min_size=COLUMNS, max_size=COLUMNS)
 offsets = st.lists(st.floats(-1000, 1000), min_size=COLUMNS, max_size=COLUMNS)
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
+@examples(8, derandomize=True)
 @given(st.sampled_from(sorted(LOSSES)), exponents, offsets)
 @example("squared", [-6.0, 6.0, -6.0, 6.0], [0.0] * COLUMNS)
 @example("logistic", [0.0] * COLUMNS, [1000.0, -1000.0, 1000.0, -1000.0])

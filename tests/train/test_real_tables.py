@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import functools
 import itertools
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ ASKED: dict[str, Any] = {
 }  # fmt: skip
 
 
+@functools.cache
 def everything(rows: int = ROWS, seed: int = 0, holes: float = 0.1) -> pa.Table:
     """A column of every kind; two thirds of what there is to know of y is in i, city and note."""
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.columns.buffers import RowWriter
-from streamtrain.columns.numbers import as_numbers, offset_of, to_float32, unpacked
+from streamtrain.columns.numbers import offset_of, to_float32, unpacked
 from streamtrain.columns.role import Column, Offset, Role, Unknown
 from streamtrain.columns.times import is_time
 from streamtrain.columns.types import is_single, shape_of, value_meaning
@@ -59,13 +59,13 @@ class Number(Role):
             rows.add_numbers(at.number, numbers.reshape(len(values), -1))
 
     def unknown(self, column: Column) -> Unknown | None:
-        """The offset of single numbers that float32 may not hold."""
+        """The offset of numbers that float32 may not hold."""
         kind = column.type
-        wide = kind != pa.float32() and kind == value_type(kind) and not pa.types.is_null(kind) and kind.bit_width > 16
-        return "offset" if wide else None
+        value = value_type(kind)
+        return "offset" if value != pa.float32() and not pa.types.is_null(value) and value.bit_width > 16 else None
 
     def first_rows(self, column: Column, values: pa.Array) -> Column:
-        return replace(column, offset=offset_of(as_numbers(values.drop_null() if values.null_count else values)))
+        return replace(column, offset=offset_of(values))
 
     def meaning(self, kind: pa.DataType) -> str:
         """Any type of number can be used for another; durations are in seconds, times in their own unit."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
 
 from streamtrain.columns.buffers import RowWriter
+from streamtrain.columns.differences import Shift, simple
 from streamtrain.columns.role import Column, Offset, Role, Unknown
 from streamtrain.columns.times import is_time, time_offset_of, time_parts, to_time_numbers
 from streamtrain.columns.types import TICKS_PER_SECOND, is_single, unit_of
@@ -40,7 +42,7 @@ class Time(Role):
             numbers = np.full((len(values), column.numbers), np.nan, np.float32)
         else:
             try:
-                numbers = to_time_numbers(values, int(column.offset))
+                numbers = to_time_numbers(values, _offset(column))
             except ColumnError as error:  # an unknown time zone
                 raise ColumnError(f"feature {column.name!r}: {error}") from None
         rows.add_numbers(at.number, numbers)
@@ -57,7 +59,13 @@ class Time(Role):
         if column.learned_type is not None:
             return column
         new, old = (TICKS_PER_SECOND[unit_of(value_type(kind))] for kind in (column.type, own.type))
-        return column if new == old else replace(column, offset=own.offset * new / old)
+        return column if new == old else replace(column, offset=simple(Fraction(_offset(own)) * new / old))
+
+
+def _offset(column: Column) -> Shift:
+    """The offset of a column of single values."""
+    assert not isinstance(column.offset, tuple)
+    return column.offset
 
 
 ROLE = Time()

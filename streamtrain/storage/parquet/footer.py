@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage.arrow import value_type
@@ -71,13 +73,13 @@ def require_same(expected: pa.Schema, schema: pa.Schema, name: str, first: str) 
             )
 
 
-def require_counts(name: str, total: int, groups: list[int]) -> None:
+def require_counts(name: str, total: int, groups: NDArray[np.int64]) -> None:
     """Raise CorruptError if the rows of the row groups do not add up to those of the file."""
-    if min(groups, default=0) < 0:
-        raise CorruptError(f"{name}: a row group declares {min(groups):,} rows: the footer is damaged")
-    if total not in (0, sum(groups)):  # some writers leave the count of the file 0
+    if groups.min(initial=0) < 0:
+        raise CorruptError(f"{name}: a row group declares {groups.min():,} rows: the footer is damaged")
+    if total not in (0, int(groups.sum())):  # some writers leave the count of the file 0
         raise CorruptError(
-            f"{name}: the footer declares {total:,} rows, but its row groups have {sum(groups):,}: it is damaged"
+            f"{name}: the footer declares {total:,} rows, but its row groups have {groups.sum():,}: it is damaged"
         )
 
 

@@ -44,7 +44,7 @@ class Footer(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The memory that the footer takes."""
-        return footer_bytes(self.metadata.num_row_groups, self.metadata.num_columns)
+        return int(footer_bytes(self.metadata.num_row_groups, self.metadata.num_columns))
 
 
 class Handles:
@@ -107,12 +107,12 @@ class Handles:
         handles that use them, to be closed."""
         forgotten = set()
         most, coming_bytes = max(1, self._most_lent), self._coming * self._largest_bytes
-        for name in [
-            name for name in self._footers if name not in self._lent
-        ]:  # dropping the footer of a lent file frees no memory
+        for name in list(self._footers):
             enough = self._footers_bytes + coming_bytes <= KEPT_FOOTERS_BYTES
             if enough or len(self._footers) + self._coming <= most:
                 break
+            if name in self._lent:  # dropping the footer of a lent file frees no memory
+                continue
             self._footers_bytes -= self._footers.pop(name).nbytes
             forgotten.add(name)
         gone = [key for key, (name, *_) in self._idle.items() if name in forgotten]
@@ -174,6 +174,6 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def footer_bytes(groups: int, columns: int) -> int:
-    """The memory that a footer takes."""
+def footer_bytes(groups: Any, columns: int) -> Any:
+    """The memory that a footer takes, or each of several. groups: its row groups, or an array of those."""
     return columns * (groups * _ENTRY_BYTES + _COLUMN_BYTES)

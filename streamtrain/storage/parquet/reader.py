@@ -10,6 +10,7 @@ read at a time and kept for the next. All handles of a file share its footer. Co
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,7 @@ class ParquetReader(FileBacked):
         self._open_footers()
 
     def _open_footers(self) -> None:
-        file_of: list[int] = []
-        group_of: list[int] = []
-        rows: list[int] = []
-        stored: list[int] = []
+        rows, stored, counts = array("q"), array("q"), array("q")  # for each row group; row groups of each file
         page = Page()
         opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
         for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
@@ -70,17 +68,20 @@ class ParquetReader(FileBacked):
                 self._file_schema = schema
             else:
                 require_same(self._file_schema, schema, name, self._files[0])
-            groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
-            require_counts(name, footer.num_rows, [g.num_rows for g in groups])
-            file_of += [i] * len(groups)
-            group_of += range(len(groups))
-            rows += [g.num_rows for g in groups]
-            stored += [max(0, g.total_byte_size) for g in groups]
-        self._file_of, self._group_of = np.asarray(file_of, np.int32), np.asarray(group_of, np.int32)
-        self._rows = np.asarray(rows, np.int64)
+            groups = map(footer.row_group, range(footer.num_row_groups))
+            table = np.array([(group.num_rows, group.total_byte_size) for group in groups], np.int64).reshape(-1, 2)
+            require_counts(name, footer.num_rows, table[:, 0])
+            rows.frombytes(table[:, 0].tobytes())
+            stored.frombytes(np.maximum(0, table[:, 1]).tobytes())
+            counts.append(len(table))
+        self._file_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self._first = np.concatenate([[0], np.cumsum(counts)])  # the number of the first row group of each file
+        self._rows = np.frombuffer(rows, np.int64)
         self.schema = self._partitions.added_to(self._file_schema)
         buffer_bytes = remote_buffer_bytes(footer.num_columns) if self._store.is_remote else STREAM_BUFFER_BYTES
-        self._sizes = Sizes.of(self.schema, rows, stored, footer.num_columns, page, buffer_bytes)
+        self._sizes = Sizes.of(
+            self.schema, self._rows, np.frombuffer(stored, np.int64), footer.num_columns, page, buffer_bytes
+        )
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
 
@@ -93,22 +94,35 @@ class ParquetReader(FileBacked):
     @property
     def open_bytes(self) -> int:
         """The memory that each file being read takes for its footer: that of the largest, or 0 if all footers are kept."""
-        groups, columns = np.bincount(self._file_of, minlength=1), len(self._file_schema)
-        kept = len(groups) == 1 or sum(footer_bytes(n, columns) for n in groups.tolist()) <= KEPT_FOOTERS_BYTES
-        return 0 if kept else footer_bytes(int(groups.max()), columns)
+        groups, columns = np.diff(self._first), len(self._file_schema)
+        kept = len(groups) == 1 or int(footer_bytes(groups, columns).sum()) <= KEPT_FOOTERS_BYTES
+        return 0 if kept else int(footer_bytes(groups.max(), columns))
 
     def chunks(self) -> ChunkTable:
         return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
 
     def _key(self, i: int) -> str:
-        return f"{self._files[self._file_of[i]]}:{self._group_of[i]}"
+        file = self._file_of[i]
+        return f"{self._files[file]}:{i - self._first[file]}"
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
-        batches = list(self._slices(chunk, columns, max(1, chunk.rows), buffer_size=0))
+        name, groups, rows = self._row_groups([chunk])[0]
+        return self._read([self._slices(name, groups, rows, columns, max(1, rows), buffer_size=0)], columns)
+
+    def read_together(self, chunks: Sequence[Chunk], columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
+        files = self._row_groups(chunks)
+        return self._read(
+            [self._slices(name, groups, rows, columns, max(1, rows), buffer_size=0) for name, groups, rows in files],
+            columns,
+        )
+
+    def _read(self, files: list[Iterator[pa.RecordBatch]], columns: Sequence[str]) -> pa.Table | pa.RecordBatch:
+        batches = [batch for file in files for batch in file]
         return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches, self._schema_of(columns))
 
     def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        return self._slices(chunk, columns, rows, buffer_size=self._sizes.buffer_bytes)
+        name, groups, total = self._row_groups([chunk])[0]
+        return self._slices(name, groups, total, columns, rows, buffer_size=self._sizes.buffer_bytes)
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         return self._sizes.stream_peak_bytes(self._number(chunk), min(rows, chunk.rows))
@@ -116,16 +130,33 @@ class ParquetReader(FileBacked):
     def _number(self, chunk: Chunk) -> int:
         """The index of a chunk."""
         name, group = chunk.key.rsplit(":", 1)
-        return int(np.searchsorted(self._file_of, self._numbers[name])) + int(group)
+        return int(self._first[self._numbers[name]]) + int(group)
 
-    def _slices(self, chunk: Chunk, columns: Sequence[str], rows: int, *, buffer_size: int) -> Iterator[pa.RecordBatch]:
-        name, group = chunk.key.rsplit(":", 1)
+    def _row_groups(self, chunks: Sequence[Chunk]) -> list[tuple[str, list[int], int]]:
+        """The chunks file by file: the name of each file, its row groups, and their rows together."""
+        files: list[tuple[str, list[int], int]] = []
+        for chunk in chunks:
+            name, group = chunk.key.rsplit(":", 1)
+            if files and files[-1][0] == name:
+                _, groups, rows = files.pop()
+            else:
+                groups, rows = [], 0
+            files.append((name, [*groups, int(group)], rows + chunk.rows))
+        return files
+
+    def _slices(
+        self, name: str, groups: list[int], total: int, columns: Sequence[str], rows: int, *, buffer_size: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Some columns of row groups of a file, in batches of at most ``rows`` rows. total: the rows in the footer."""
         stored = [c for c in columns if c in self._stored_names]
         for other in set(columns).difference(self.schema.names):
             pick(self.schema, other, "read")  # raises ColumnError
-        read_rows = 0
+        read_rows, which = (
+            0,
+            f"row group {groups[0]}" if len(groups) == 1 else f"row groups {groups[0]} to {groups[-1]}",
+        )
         try:
-            for batch in self._batches(name, group, stored, rows, buffer_size) if stored else _empty(chunk.rows, rows):
+            for batch in self._batches(name, groups, stored, rows, buffer_size) if stored else _empty(total, rows):
                 read_rows += batch.num_rows
                 yield self._partitions.assembled(
                     batch if stored else None, batch.num_rows, columns, self.schema, self._numbers[name]
@@ -134,13 +165,11 @@ class ParquetReader(FileBacked):
             raise
         except READ_ERRORS as error:
             self._verify(name)
-            raise CorruptError(
-                f"{self._store.shown(name)}: row group {group} cannot be read: {first_line(error)}"
-            ) from error
+            raise CorruptError(f"{self._store.shown(name)}: {which} cannot be read: {first_line(error)}") from error
         self._verify(name)
-        if read_rows != chunk.rows:
+        if read_rows != total:
             raise CorruptError(
-                f"{self._store.shown(name)}: row group {group} has {read_rows:,} rows, but the footer declares {chunk.rows:,}: "
+                f"{self._store.shown(name)}: {which} has {read_rows:,} rows, but the footer declares {total:,}: "
                 "the file is damaged"
             )
 
@@ -149,26 +178,26 @@ class ParquetReader(FileBacked):
         self._store.verify(name, self._stats[self._numbers[name]])
 
     def _batches(
-        self, name: str, group: str, columns: Sequence[str], rows: int, buffer_size: int
+        self, name: str, groups: list[int], columns: Sequence[str], rows: int, buffer_size: int
     ) -> Iterator[pa.RecordBatch]:
         """Batches of the stored columns, with text as dictionaries."""
         read_rows = 0
         try:
-            for batch in self._decoded(name, group, columns, rows, Mode(buffer_size)):
+            for batch in self._decoded(name, groups, columns, rows, Mode(buffer_size)):
                 read_rows += batch.num_rows
                 yield _coded(batch)
         except OSError as error:
             if "not yet implemented" not in str(error).lower():
                 raise
             # pyarrow cannot read text in a delta encoding as dictionaries: continue with plain text
-            plain = self._decoded(name, group, columns, rows, Mode(buffer_size, text_as_codes=False))
+            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, text_as_codes=False))
             yield from map(_coded, _after(read_rows, plain))
 
     def _decoded(
-        self, name: str, group: str, columns: Sequence[str], rows: int, mode: Mode
+        self, name: str, groups: list[int], columns: Sequence[str], rows: int, mode: Mode
     ) -> Iterator[pa.RecordBatch]:
         with self._handles.lend(name, mode) as file:
-            yield from file.iter_batches(rows, [int(group)], columns, use_threads=False)
+            yield from file.iter_batches(rows, groups, columns, use_threads=False)
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(c) for c in columns])
@@ -179,7 +208,7 @@ class ParquetReader(FileBacked):
         for name in self._files:
             size = self._store.stat(name).nbytes
             footer = int.from_bytes(self._store.read(name, max(0, size - 8), size - 4), "little")
-            digest.update(f"{name}\0{size}\0".encode())
+            digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
         for piece in sampled(list(self.file_sizes.items()), self._store.read):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,5 +112,6 @@ def _milliseconds(kind: pa.DataType) -> pa.DataType:
 
 def count(path: Path) -> tuple[int, int]:
     """The rows and row groups of a file, from its footer."""
-    footer = pq.read_metadata(str(path))
+    with pa.OSFile(os.fsencode(path)) as file:
+        footer = pq.read_metadata(file)
     return sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups)), footer.num_row_groups

@@ -79,8 +79,10 @@ class ParquetTableWriter:
         self._hidden = ExitStack()
         self._part = self._hidden.enter_context(staging(self.path.parent)) / self.path.name
         try:
+            # the path as bytes, because names need not be UTF-8
+            self._sink = self._hidden.enter_context(pa.OSFile(os.fsencode(self._part), "wb"))
             self._writer = pq.ParquetWriter(
-                str(self._part),
+                self._sink,
                 schema if declared is None else schema.remove_metadata(),
                 compression=compression.upper(),
                 # floats seldom repeat: a dictionary would cost memory and be given up half-way
@@ -130,6 +132,7 @@ class ParquetTableWriter:
             if self._pending:
                 self._flush(self._pending)
             self._writer.close()
+            self._sink.close()
             self._part.replace(self.path)
         except BaseException:
             self.abort()

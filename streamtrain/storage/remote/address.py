@@ -10,12 +10,23 @@ from urllib.parse import unquote, urlsplit
 
 from streamtrain.errors import UsageError, without_secrets
 
-__all__ = ["SCHEMES", "Address", "Secret"]
+__all__ = ["SCHEMES", "Address", "Secret", "problem_of_path"]
 
 SCHEMES = ("s3", "gs", "az", "http", "https", "memory")
 _kept: dict[
     str, Secret
 ] = {}  # the secrets of this process; a pickled address finds its secret here, and in no other process
+
+
+def problem_of_path(path: str) -> str | None:
+    """Why no server can be asked for a decoded path; None if one can.
+
+    >>> problem_of_path("a\\nb"), problem_of_path("a b")
+    ('control characters', None)
+    """
+    if any(c < " " or c == "\x7f" for c in path):
+        return "control characters"
+    return "bytes that are not UTF-8" if any("\ud800" <= c <= "\udfff" for c in path) else None
 
 
 class Secret:
@@ -59,12 +70,17 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Parse a URL. Raises UsageError if it has no bucket or host, or ``..`` or ``//`` in its path."""
+        """Parse a URL. Raises UsageError if it has no bucket or host, ``..`` or ``//`` in its path, or a path that no server
+        can be asked for."""
         scheme, _, rest = url.partition("://")
         if without_secrets(url) == f"{scheme}://***":
             raise UsageError(f"{scheme}://: the characters / # ? @ in a password must be written as %2F %23 %3F %40")
         if scheme not in SCHEMES:
             raise UsageError(f"{scheme}://: must be one of {', '.join(SCHEMES)}")
+        if problem_of_path(url) == "control characters":  # `urlsplit` would drop some of them
+            raise UsageError(
+                f"{without_secrets(url)}: the URL has control characters: write the name as the server has it"
+            )
         if scheme == "memory":
             return cls(scheme, "", rest.lstrip("/"))
         if scheme not in ("http", "https"):
@@ -79,6 +95,8 @@ class Address:
             )
         if any(part in ("", ".", "..") for part in address.path.rstrip("/").split("/")) and address.path:
             raise UsageError(f"{address.shown}: no part of the path may be empty, . or ..: write the path out")
+        if (problem := problem_of_path(address.path)) is not None:
+            raise UsageError(f"{address.shown}: the path has {problem}: rename the file on the server, or download it")
         return address
 
     @classmethod
@@ -88,11 +106,17 @@ class Address:
             assert parts.port is None or parts.port >= 0
         except ValueError as error:
             raise UsageError(f"{without_secrets(url)}: is not a valid URL: {error}") from None
+        if "%2f" in parts.path.lower():
+            raise UsageError(
+                f"{without_secrets(url)}: the path has a %2F, which is no part of a name here: write it as / or rename the file"
+            )
         login, at, host = parts.netloc.rpartition("@")
         header = ""
         if at:
             header = "Basic " + base64.b64encode(unquote(login).encode()).decode()
-        return cls(parts.scheme, host, unquote(parts.path).lstrip("/"), Secret(header, parts.query))
+        return cls(
+            parts.scheme, host, unquote(parts.path, errors="surrogateescape").lstrip("/"), Secret(header, parts.query)
+        )
 
     @property
     def is_web(self) -> bool:

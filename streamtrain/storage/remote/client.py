@@ -12,9 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import DataError, UsageError
 from streamtrain.storage.files.store import Stat
-from streamtrain.storage.remote.address import Address
+from streamtrain.storage.remote.address import Address, problem_of_path
 from streamtrain.storage.remote.failure import Failure, error_of, gone_silent
 from streamtrain.storage.remote.transport import Entry, Part, Transport, connect, is_signed
 
@@ -90,6 +90,11 @@ class Client:
         return self._request(path, lambda to: to.entries(path, deep=deep))
 
     def _request(self, path: str, request: Callable[[Transport], T]) -> T:
+        if (problem := problem_of_path(path)) is not None:  # a name from a listing
+            raise DataError(
+                f"{self.address.at(path).shown}: the name has {problem}, so that no server can be asked for it: rename "
+                "the file on the server, or download it"
+            )
         transport = self._connected()
         started = time.monotonic()
         most = _TRIES + int(self._seconds)

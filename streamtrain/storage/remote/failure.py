@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from streamtrain.errors import CorruptError, DataError, NotFoundError
+from streamtrain.errors import CorruptError, DataError, NotFoundError, printable
 from streamtrain.storage.remote.address import Address
 
 __all__ = ["Failure", "GivenUp", "error_of", "gone_silent"]
@@ -21,6 +21,7 @@ _KINDS = {
     "Decode": "the answer is invalid",
     "Unknown": "the request failed",
 }
+_MOST_REASON = 200  # characters
 _BUSY = (408, 425, 429)  # statuses of client errors that may pass
 _REMEDIES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL)",
@@ -38,7 +39,7 @@ class Failure(Exception):
 
     def __init__(self, reason: str, status: int = 0, *, final: bool = False) -> None:
         super().__init__(reason, status)
-        self.reason, self.status = reason, status
+        self.reason, self.status = printable(reason)[:_MOST_REASON], status  # a server may say anything
         self.final = final or not (status == 0 or status in _BUSY or status >= 500)
 
     @classmethod
@@ -55,6 +56,8 @@ class Failure(Exception):
             return cls("the server does not support range requests", final=True)
         if isinstance(error, FileNotFoundError):
             return cls("404 Not Found", 404)
+        if "Could not parse path" in text or "illegal character sequence" in text:
+            return cls("a name there has characters that it cannot be asked for", final=True)
         kind = _KIND.search(text)
         if kind:
             return cls(_KINDS[kind[1]])

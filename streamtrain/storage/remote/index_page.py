@@ -8,6 +8,7 @@ import urllib.request
 from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from streamtrain.errors import printable
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.failure import Failure
 
@@ -43,7 +44,8 @@ def read_page(address: Address) -> str | None:
 
 def links_of(page: str, address: Address) -> list[tuple[str, bool]]:
     """The decoded path of each file and folder directly in a folder, and whether it is a folder; in order, without duplicates.
-    Links to the parent folder, to other hosts and to other sort orders of the page are left out.
+    Links to the parent folder, to other hosts and to other sort orders of the page are left out. Raises Failure for a name with
+    a slash in it.
 
     >>> links_of('<a href="../">up</a> <a href="b/">b</a> <a href="/d/a%20c">a c</a>', Address("http", "host", "d/"))
     [('d/b', True), ('d/a c', False)]
@@ -58,9 +60,11 @@ def links_of(page: str, address: Address) -> list[tuple[str, bool]]:
         except ValueError:
             continue
         inside = f"{parts.scheme}://{parts.netloc}" == f"{address.scheme}://{address.host}"
-        path = unquote(parts.path).lstrip("/")
+        path = unquote(parts.path, errors="surrogateescape").lstrip("/")
         name = path[len(address.path) :]
         below = path.startswith(address.path) and "/" not in name[:-1] and name.strip("/") not in ("", ".", "..")
+        if inside and path.startswith(address.path) and "%2f" in parts.path.lower():
+            raise Failure(f"its page lists {printable(parts.path)}, with a %2F in a name", final=True)
         if inside and below and not parts.query:
             entries[path.rstrip("/")] = name.endswith("/")
     return list(entries.items())

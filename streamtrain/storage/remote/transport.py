@@ -253,7 +253,8 @@ def _failing() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__module__.startswith("obstore") or isinstance(error, FileNotFoundError):
+        own = type(error).__module__.startswith("obstore") or str(error).startswith("Could not parse path")
+        if own or isinstance(error, FileNotFoundError):
             raise Failure.of(error) from None
         raise
 

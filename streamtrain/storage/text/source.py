@@ -41,4 +41,5 @@ def text_source(store: FileStore, name: str, stat: Stat, start: int = 0, stop: i
 def edges(store: FileStore, name: str, stat: Stat) -> bytes:
     """Bytes that identify a file: its name, its size, its first and its last 64 kB."""
     last = store.read(name, max(_EDGE_BYTES, stat.nbytes - _EDGE_BYTES), stat.nbytes)
-    return f"{name}\0{stat.nbytes}\0".encode() + store.read(name, 0, min(_EDGE_BYTES, stat.nbytes)) + last
+    header = f"{name}\0{stat.nbytes}\0".encode(errors="surrogateescape")
+    return header + store.read(name, 0, min(_EDGE_BYTES, stat.nbytes)) + last

@@ -194,11 +194,11 @@ def fingerprint(files: Files, arrays: list[str]) -> str:
     digest, chunks = hashlib.sha256(), []
     for path in arrays:
         document = files.read(_join(path, "zarr.json")) or files.read(_join(path, ".zarray")) or b""
-        digest.update(f"{path}\0{len(document)}\0".encode())
+        digest.update(f"{path}\0{len(document)}\0".encode(errors="surrogateescape"))
         digest.update(document)
         for key, size in sorted(files.sizes(path)):
             if not key.endswith("zarr.json"):
-                digest.update(f"{key}\0{size}\n".encode())
+                digest.update(f"{key}\0{size}\n".encode(errors="surrogateescape"))
                 chunks.append((key, size))
     for piece in sampled(chunks, files.part):
         digest.update(piece)

@@ -47,7 +47,7 @@ def copied(value: Any) -> Any:
     """
     if isinstance(value, np.ndarray):
         return value.copy()
-    if is_dataclass(value) and not isinstance(value, type):
+    if value is not None and is_dataclass(value) and not isinstance(value, type):
         return type(value)(**{field.name: copied(getattr(value, field.name)) for field in fields(value)})
     return value
 
@@ -64,8 +64,8 @@ def bits_differ(found: Arrays, wanted: Arrays) -> str | None:
         old = wanted[name]
         if (new.dtype, new.shape) != (old.dtype, old.shape):
             return f"{name} is {new.dtype} of shape {new.shape} instead of {old.dtype} of shape {old.shape}"
-        unlike = _bits(new) != _bits(old)
-        if unlike.any():
+        if new.tobytes() != old.tobytes():
+            unlike = _bits(new) != _bits(old)
             place = int(np.argmax(unlike.any(axis=1)))
             where = "" if not new.ndim else str([int(i) for i in np.unravel_index(place, new.shape)])
             count = f" ({int(unlike.any(axis=1).sum()):,} of {new.size:,} differ)" if new.ndim else ""

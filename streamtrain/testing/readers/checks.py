@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain.storage.arrow import as_batches
-from streamtrain.storage.reader import Chunk, Reader, Streams
+from streamtrain.storage.reader import Chunk, Reader, ReadsTogether, Streams
 from streamtrain.testing.readers.compare import difference, read_raw, table_of
 from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject
 
@@ -194,6 +194,17 @@ def streaming(reader: Reader) -> Any:
     if not isinstance(reader, Streams):
         raise Skipped("the reader has no streams: it does not define stream and stream_peak_bytes")
     return reader
+
+
+def read_together(subject: Subject) -> None:
+    """Several chunks read in one call have the rows of each, those of the first chunk first."""
+    reader = subject.open()
+    if not isinstance(reader, ReadsTogether):
+        raise Skipped("the reader reads one chunk at a time: it does not define read_together")
+    chunks = subject.sample(reader)
+    for some, columns in ((chunks, reader.schema.names), (chunks[::2], reader.schema.names[::-1])):
+        each = pa.concat_tables([read_raw(reader, chunk, columns) for chunk in some])
+        same(table_of(reader.read_together(some, columns)), each, f"{len(some)} chunks in one call")
 
 
 def _few(chosen: Sequence[Chunk]) -> list[Chunk]:

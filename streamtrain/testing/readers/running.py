@@ -21,8 +21,8 @@ __all__ = ["CHECKS", "Checks", "Result", "check_reader", "run_checks"]
 #: all checks, in the order in which they run
 CHECKS: tuple[Callable[[Subject], str | None], ...] = (
     checks.members, checks.chunks, checks.rows, checks.types, written.all_rows, written.one_row, written.empty,
-    written.nulls, checks.projection, checks.repeated, checks.concurrent, checks.slices, checks.pickling,
-    checks.other_process, sizes.decoded_bytes, sizes.read_peak, sizes.stream_peak, checks.fingerprint,
+    written.nulls, checks.projection, checks.repeated, checks.concurrent, checks.slices, checks.read_together,
+    checks.pickling, checks.other_process, sizes.decoded_bytes, sizes.read_peak, sizes.stream_peak, checks.fingerprint,
     written.fingerprint_of_copy, written.fingerprint_of_other, checks.unknown_column, checks.after_failure,
     written.damaged,
 )  # fmt: skip

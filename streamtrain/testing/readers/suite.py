@@ -122,6 +122,9 @@ class ReaderTests:
     def test_slices(self) -> None:
         self._run(checks.slices)
 
+    def test_read_together(self) -> None:
+        self._run(checks.read_together)
+
     def test_pickling(self) -> None:
         self._run(checks.pickling)
 

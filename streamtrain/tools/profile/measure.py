@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import without_secrets
+from streamtrain.errors import data_name
 from streamtrain.load import connected, threads_of
-from streamtrain.memory.process import reset_peak
+from streamtrain.memory.monitor import within
 from streamtrain.memory.sizes import format_bytes
 from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import default, given
@@ -178,8 +178,7 @@ def _profile(
     progress: Callable[[Progress], object] | None,
 ) -> Profile:  # fmt: skip
     started = time.perf_counter()
-    reset_peak()
-    with Recorder() as recorder:
+    with within(settings.memory, stops=settings.on_overrun == "raise"), Recorder() as recorder:
         job = Job.open(data, settings)
         job.plan.require_fits()
         trainer = Trainer(job.ready(), None, progress, client)
@@ -189,7 +188,7 @@ def _profile(
     report.seconds = time.perf_counter() - started
     row_bytes = job.source.row_bytes
     return Profile(
-        data=without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__,
+        data=data_name(data),
         data_rows=job.plan.rows,
         decoded_bytes=int(job.plan.rows * row_bytes),
         report=report,

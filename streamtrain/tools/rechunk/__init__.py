@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.errors import ColumnError, NotFoundError, without_secrets
-from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_bytes
-from streamtrain.memory.sizes import parse_bytes
+from streamtrain.errors import ColumnError, NotFoundError, data_name
+from streamtrain.memory.monitor import budget_of, opening, within
+from streamtrain.memory.process import peak_bytes, release_freed_memory, resident_bytes
 from streamtrain.runs.report import memory_dict
 from streamtrain.storage import open_reader
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
@@ -24,7 +24,7 @@ from streamtrain.tools.rechunk.settings import Settings, staged
 
 __all__ = ["rechunk"]
 
-_ASSUMED_BASELINE_BYTES, _ASSUMED_AVAILABLE_BYTES = 120 * 10**6, 4 * 10**9  # if the process cannot be measured
+_ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 
 
 def rechunk(
@@ -84,32 +84,33 @@ def rechunk(
     """
     settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
     settings.require_apart(data)
-    reset_peak()
-    reader, declared = _open(data, missing_chunks)
-    table = ChunkTable.of(reader.chunks())
-    if not table.total_rows:
-        raise NotFoundError(f"{without_secrets(data) if isinstance(data, str) else 'the data'}: has no rows")
-    written_as = format or _format_of(reader)
-    settings.require_compression(written_as)
-    output = _output(data, reader, declared, settings, written_as)
-    plan = _plan(reader, table, output, settings)
-    plan.require_fits()
-    rows = table.total_rows
-    with staged(settings.path) as folder:
-        sink = output.open(folder, rows, chunk_rows, plan.require_chunk)
-        chunks = copy_rows(reader, table, plan, sink, lambda n: progress(n, rows) if progress else None)
-        stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    measured = {"baseline": plan.baseline_bytes, "chunk": sink.most_held_bytes}
-    return {
-        "rows": rows,
-        "columns": len(reader.schema),
-        "chunks": chunks,
-        "chunk_rows": chunk_rows,
-        "format": written_as,
-        "path": str(out),
-        "stored_bytes": stored,
-        "memory": memory_dict(plan, measured, peak_bytes()),
-    }
+    with within(settings.memory):
+        with opening(data_name(data)):
+            reader, declared = _open(data, missing_chunks)
+            table = ChunkTable.of(reader.chunks())
+        if not table.total_rows:
+            raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
+        written_as = format or _format_of(reader)
+        settings.require_compression(written_as)
+        output = _output(data, reader, declared, settings, written_as)
+        plan = _plan(reader, table, output, settings)
+        plan.require_fits()
+        rows = table.total_rows
+        with staged(settings.path) as folder:
+            sink = output.open(folder, rows, chunk_rows, plan.require_chunk)
+            chunks = copy_rows(reader, table, plan, sink, lambda n: progress(n, rows) if progress else None)
+            stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        measured = {"baseline": plan.baseline_bytes, "chunk": sink.most_held_bytes}
+        return {
+            "rows": rows,
+            "columns": len(reader.schema),
+            "chunks": chunks,
+            "chunk_rows": chunk_rows,
+            "format": written_as,
+            "path": str(out),
+            "stored_bytes": stored,
+            "memory": memory_dict(plan, measured, peak_bytes()),
+        }
 
 
 def _format_of(reader: Reader) -> str:
@@ -161,8 +162,6 @@ def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, 
 
 def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings) -> CopyPlan:
     """Plan the copy for this process in its present state."""
-    available = available_bytes()
-    half = (_ASSUMED_AVAILABLE_BYTES if available is None else available) // 2
     release_freed_memory()
     baseline, opened = resident_bytes() or _ASSUMED_BASELINE_BYTES, peak_bytes()
     demand = Demand(
@@ -175,5 +174,4 @@ def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings)
         loose=any(is_loose(kind) for kind in reader.schema.types),
     )
     given = settings.memory is not None
-    budget = half if settings.memory is None else parse_bytes(settings.memory)
-    return solve(demand, chunk_rows=settings.chunk_rows, budget_bytes=budget, budget_given=given)
+    return solve(demand, chunk_rows=settings.chunk_rows, budget_bytes=budget_of(settings.memory), budget_given=given)

@@ -21,6 +21,10 @@ from proxy import Faults, Proxy
 import streamtrain
 from streamtrain.errors import CorruptError, DataError, NotFoundError, UsageError
 from streamtrain.storage.checked import open_stream
+from streamtrain.storage.remote.address import Address
+from streamtrain.storage.remote.client import Client
+from streamtrain.storage.remote.failure import Failure
+from streamtrain.storage.remote.index_page import links_of
 
 ROWS = 20_000
 
@@ -124,6 +128,33 @@ def test_urls_that_cannot_be() -> None:
         assert "secret" not in str(caught.value)
     with pytest.raises(UsageError, match="zip"):
         streamtrain.open_reader("s3://bucket/x.zarr.zip")
+
+
+def test_names_that_no_server_can_be_asked_for() -> None:
+    for url, problem in {
+        "http://host/x%0ay.parquet": "the path has control characters",
+        "https://host/a%00b/c.parquet": "the path has control characters",
+        "http://host/x%1b[2J.parquet": "the path has control characters",
+        "http://host/x\ny.parquet": "the URL has control characters",  # `urlsplit` drops it
+        "s3://bucket/x\x1b[2J.parquet": "the URL has control characters",
+        "http://host/%ff.parquet": "the path has bytes that are not UTF-8",
+        "http://host/a%2Fb.parquet": "the path has a %2F",
+        "http://host/..%2f..%2fetc.parquet": "the path has a %2F",
+    }.items():
+        with pytest.raises(UsageError, match=problem):
+            streamtrain.open_reader(url)
+    folder = Address("http", "host", "d/")
+    for link, name in {"a%0ab.parquet": "d/a\nb.parquet", "%ff.csv": "d/\udcff.csv"}.items():
+        ((at, is_folder),) = links_of(f'<a href="{link}">', folder)
+        assert (at, is_folder) == (name, False)
+        with pytest.raises(DataError, match="so that no server can be asked for it"):
+            Client(folder).stat(at)  # before a connection
+    with pytest.raises(Failure) as caught:
+        links_of('<a href="a%2fb.parquet">', folder)
+    assert caught.value.final and "/d/a%2fb.parquet" in caught.value.reason
+    said = Failure("\x1b[2J" + "x" * 1000, 400)
+    assert said.reason.isprintable() and len(said.reason) == 200
+    assert "cannot be asked for" in Failure.of(ValueError('Could not parse path: Error parsing Path "a"')).reason
 
 
 def test_only_the_columns_that_are_needed_are_asked_for(wide: Path, web: int) -> None:

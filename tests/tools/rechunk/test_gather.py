@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from make import examples
 
 from streamtrain.errors import SchemaError
 from streamtrain.tools.rechunk.gather import Gather, gathered_bits
@@ -58,7 +59,7 @@ VALUES = values()
 BATCH = pa.record_batch(VALUES)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=6, unique=True),
     st.integers(1, ROWS),

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from make import Unreadable, rows_of, write_parquet, zarr_group
+from make import Unreadable, examples, rows_of, write_parquet, zarr_group
 
 import streamtrain
 from streamtrain import rechunk
@@ -70,7 +70,7 @@ def columns(rows: int) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=12)
+@examples(12)
 @given(
     rows=st.integers(1, 60), files=st.integers(1, 3), chunk=st.integers(1, 70), chunk_rows=st.integers(1, 70),
     source=st.sampled_from(["parquet", "zarr", "memory"]), target=st.sampled_from(["parquet", "zarr"]),
@@ -490,7 +490,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 HOSTILE = ["", "..", "a/../b", "/a", "a/", "__a", ".a", "a\\b", "zarr.json", "é" * 200]
 
 
-@settings(deadline=None, max_examples=15)
+@examples(15)
 @given(st.lists(NAMES, min_size=1, max_size=3, unique=True))
 def test_parquet_takes_any_names(names: list[str]) -> None:
     table = pa.table([pa.array(["a", None, "b"])] * len(names), names=names)
@@ -499,7 +499,7 @@ def test_parquet_takes_any_names(names: list[str]) -> None:
         assert table_of(Path(folder) / "out").equals(table)
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(st.lists(NAMES | st.sampled_from([*HOSTILE, "a", "a/b", "a/b/c", "c"]), min_size=1, max_size=3, unique=True))
 def test_zarr_takes_names_or_refuses_them(names: list[str]) -> None:
     table = pa.table([pa.array([i, i]) for i in range(len(names))], names=names)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from make import CommandLine, Unreadable, budget_above, rows_of, write_parquet, zarr_group
 
@@ -88,7 +88,6 @@ def test_a_refusal_lists_every_term_and_what_would_help(tmp_path: Path) -> None:
             rechunk(reader, **{"out": tmp_path / "out", "chunk_rows": 50_000_000, "memory": memory, **better})
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50)), min_size=1, max_size=8), st.integers(1, 40))
 def test_the_most_that_successive_rows_take(chunks: list[tuple[int, int]], rows: int) -> None:
     table = ChunkTable(str, [n for n, _ in chunks], [n * each for n, each in chunks], [0] * len(chunks))
