@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from streamtrain.columns.layout import Layout, has_width
-from streamtrain.memory.process import resident_bytes
+from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
@@ -28,6 +29,7 @@ def demand_of(
     baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES)
     row_bytes, share, smallest = column_shares(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
+    release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
     return Demand(
         table=table,
         decoded_row_bytes=row_bytes,
@@ -41,8 +43,9 @@ def demand_of(
         terms=tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
         is_remote=is_remote(reader),
+        stream_bytes=None if streams is None else cache(lambda i, rows: streams.stream_peak_bytes(table[i], rows)),
+        has_text=any(not has_width(column.type) for column in layout.columns),
         reads_together=isinstance(reader, ReadsTogether),
-        stream_bytes=None if streams is None else lambda i, rows: streams.stream_peak_bytes(table[i], rows),
     )
 
 

@@ -95,7 +95,11 @@ def available_bytes(root: str | Path = "/") -> int | None:
     for group in groups:
         _, controllers, path = group.split(":", 2)
         if controllers == "":
-            free += _cgroup_room(groups_at, path, "memory.max", "memory.current", "inactive_file")
+            for limit in (
+                "memory.max",
+                "memory.high",
+            ):  # above the second the kernel takes memory back, and everything crawls
+                free += _cgroup_room(groups_at, path, limit, "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
             names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
             free += _cgroup_room(groups_at / "memory", path, *names)

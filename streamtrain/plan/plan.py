@@ -15,14 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamtrain.errors import UsageError
 from streamtrain.memory.sizes import format_bytes, sorted_terms
 from streamtrain.notebook import count, html_table, one_line
-from streamtrain.plan.memory_model import (
-    WINDOW_CHUNKS,
-    WINDOW_SHARE,
-    Demand,
-)
+from streamtrain.plan.memory_model import WINDOW_CHUNKS, WINDOW_SHARE, Demand, sliced
 from streamtrain.plan.order import most_streams, streamed, windows
 from streamtrain.plan.search import Search, total_bytes
 from streamtrain.plan.term import MemoryPlan, bytes_by_name, fitted, with_peak
@@ -61,6 +60,8 @@ class Plan(MemoryPlan):
         Rows of a slice of a streamed chunk, and how many chunks are read in slices.
     read_bytes
         Bytes that all reads under way may take together.
+    sliced
+        Which chunks are read in slices although a window holds all of their rows; shape (chunks,).
     shuffle
         Whether rows are learned in shuffled order.
     warnings
@@ -97,6 +98,7 @@ class Plan(MemoryPlan):
     streamed_chunks: int
     read_bytes: int
     shuffle: bool
+    sliced: NDArray[np.bool_] = field(compare=False)
     warnings: list[str] = field(default_factory=list)
     enough_bytes: int | None = None
     read_so_far: str = "Nothing was read."
@@ -213,6 +215,7 @@ def solve(
         slice_rows=knobs.slice_rows,
         streamed_chunks=int(large.sum()),
         read_bytes=bytes_by_name(terms)["reads"],
+        sliced=sliced(demand, window, knobs.read_bytes, shuffle=shuffle),
         budget_bytes=budget_bytes,
         budget_given=budget_given,
         shuffle=shuffle,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import product, zip_longest
 
 from streamtrain.memory.sizes import readable_above
 from streamtrain.plan.memory_model import (
@@ -47,7 +47,8 @@ class Search:
         """The window for a budget, the best knobs that fit it, or else the smallest ones, and their terms."""
         window = self.windows.within(budget_bytes) if self.budget_given else self.windows.rows[0]
         reads = [(REMOTE_READ_BYTES, SLICE_ROWS[0])] if self.demand.is_remote else []
-        reads += zip(READ_BYTES, (*SLICE_ROWS, 1_024, 1_024), strict=True)
+        reads += zip_longest(READ_BYTES, self.demand.slices[: len(READ_BYTES)], fillvalue=SLICE_ROWS[-1])
+        reads += [(READ_BYTES[-1], rows) for rows in self.demand.slices[len(READ_BYTES) :]]
         for in_flight, readers, (read_bytes, slice_rows) in product((2, 1), _halved(self.threads), reads):
             knobs = Knobs(self.batch, window, self.shuffle, in_flight, readers, read_bytes, slice_rows)
             terms = planned_terms(self.demand, knobs)
@@ -57,7 +58,7 @@ class Search:
 
     def least_bytes(self, window: int) -> int:
         """The least that a window of this many rows takes."""
-        knobs = Knobs(self.batch, window, self.shuffle, 1, 1, READ_BYTES[-1], SLICE_ROWS[-1])
+        knobs = Knobs(self.batch, window, self.shuffle, 1, 1, READ_BYTES[-1], self.demand.slices[-1])
         return total_bytes(planned_terms(self.demand, knobs)[0])
 
     def enough_bytes(self, budget_bytes: int) -> int:

@@ -30,13 +30,14 @@ from streamtrain.storage.reader import Reader
 from streamtrain.train.settings import Settings
 
 __all__ = [
-    "Resumed", "describe_data", "environment", "environment_changes", "is_same", "require_same_data",
-    "require_same_versions", "resolved_names", "resumed_settings", "shown", "software",
-    "versions",
+    "Resumed", "describe_data", "environment", "environment_changes", "few", "is_same", "only_contents_differ",
+    "other_contents", "require_same_data", "require_same_versions", "resolved_names", "resumed_settings", "shown",
+    "software", "versions",
 ]  # fmt: skip
 
 _MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones
 _SHOWN = 3
+_CONTENTS = "the names and sizes are the same, the contents are not"
 _DECISIVE = ("numpy", "kernels", "machine")  # of the environment, for the bits of a built-in learner
 _BLAS = ("internal_api", "version", "architecture")
 
@@ -232,10 +233,25 @@ def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str 
     if was["fingerprint"] is None or now["fingerprint"] is None:
         raise UsageError(f"--resume: cannot check that {what} are unchanged: the reader must return a fingerprint")
     if was["fingerprint"] != now["fingerprint"]:
-        raise RunError(
-            f"--resume: {what} are not those that the run was started with: {'; '.join(_differences(was, now))}: give those, "
-            "or learn from new data with --continue-from, in another folder"
-        )
+        raise _other_data(what, _differences(was, now) or [_CONTENTS])
+
+
+def other_contents(touched: Sequence[str]) -> RunError:
+    """The error for data of which only the contents differ. touched: the files that may be the reason."""
+    return _other_data("the data", [_CONTENTS + (f" (written since then: {few(touched)})" if touched else "")])
+
+
+def _other_data(what: str, differences: Sequence[str]) -> RunError:
+    return RunError(
+        f"--resume: {what} are not those that the run was started with: {'; '.join(differences)}: give those, or learn "
+        "from new data with --continue-from, in another folder"
+    )
+
+
+def only_contents_differ(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two descriptions of data differ in nothing but the fingerprint."""
+    known = None not in (was["fingerprint"], now["fingerprint"])
+    return known and was["fingerprint"] != now["fingerprint"] and not _differences(was, now)
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -246,7 +262,7 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     differences += [
         f"{was[name]:,} {name} then, {now[name]:,} now" for name in ("rows", "chunks") if was[name] != now[name]
     ]
-    return differences or ["the names and sizes are the same, the contents are not"]
+    return differences
 
 
 def _changes(what: str, was: Mapping[str, Any], now: Mapping[str, Any], how: Any) -> list[str]:
@@ -255,9 +271,14 @@ def _changes(what: str, was: Mapping[str, Any], now: Mapping[str, Any], how: Any
         "removed": [name for name in was if name not in now],
         "changed": [f"{name} ({how(was[name], now[name])})" for name in was if name in now and was[name] != now[name]],
     }
-    return [f"{what}s {kind}: {_few(names)}" for kind, names in kinds.items() if names]
+    return [f"{what}s {kind}: {few(names)}" for kind, names in kinds.items() if names]
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def few(names: Sequence[str], total: int | None = None) -> str:
+    """The first names, for a message. total: how many there are; by default as many as are given.
+
+    >>> few(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = (len(names) if total is None else total) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -3,6 +3,7 @@ its pages."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,16 @@ from streamtrain.storage.parquet.sizes import Page
 __all__ = [
     "READ_ERRORS",
     "as_codes",
+    "cause",
     "first_line",
     "first_page",
     "is_text",
+    "missing_codec",
+    "name_problem",
     "read_schema",
     "require_counts",
     "require_same",
+    "writer_of",
 ]
 
 #: the exceptions that pyarrow raises for bytes that it cannot read
@@ -87,6 +92,35 @@ def first_line(error: BaseException) -> str:
     """The first line of the message of an exception."""
     text = str(error).strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__
+
+
+def missing_codec(error: BaseException) -> str | None:
+    """What to say of an error of pyarrow about a codec that it lacks; None for any other error.
+
+    >>> missing_codec(OSError("Support for codec 'lzo' not built"))
+    "the codec 'lzo', which this build of pyarrow lacks"
+    """
+    found = re.search(r"[Cc]odec '?(\w+)'? (?:not built|not implemented|isn't supported)|(LZO)", str(error))
+    return None if found is None else f"the codec {(found[1] or found[2]).lower()!r}, which this build of pyarrow lacks"
+
+
+def name_problem(error: BaseException) -> str:
+    """What to say of an error of pyarrow about the names of columns."""
+    return "the name of a column is not UTF-8" if isinstance(error, UnicodeDecodeError) else first_line(error)
+
+
+def cause(error: BaseException) -> str:
+    """Why pyarrow could not read a Parquet file."""
+    line = name_problem(error)
+    return "it is encrypted: read a copy that was written without encryption" if "decrypt" in line.lower() else line
+
+
+def writer_of(metadata: Any) -> str:
+    """The program that wrote a file, "" if it does not say so in UTF-8."""
+    try:
+        return str(metadata.created_by or "")
+    except UnicodeDecodeError:
+        return ""
 
 
 _DICTIONARY_PAGE = 2

@@ -9,16 +9,19 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from streamtrain.errors import CorruptError, NotFoundError
+from streamtrain.errors import CorruptError, NotFoundError, StreamtrainError
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.stamps import local_stamp
 from streamtrain.storage.formats import ZARR_MARKS
 from streamtrain.storage.remote.address import Address
 
 __all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
 
+_MOST_LEVELS = 100
 _CHUNK_NAME = re.compile(r"c|\d+([./]\d+)*")
 
 
@@ -37,6 +40,10 @@ class Files(Protocol):
 
     def size(self, key: str) -> int | None:
         """The size of a file in bytes; None if there is none."""
+
+    def stamp(self, key: str) -> str:
+        """What shows that a file was written, replaced or copied (see `streamtrain.storage.files.stamps`); "" if nothing does,
+        or if there is no file."""
 
     def children(self, prefix: str) -> list[str]:
         """The names of the folders directly in ``prefix``, sorted."""
@@ -69,6 +76,9 @@ class Directory:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def stamp(self, key: str) -> str:
+        return local_stamp(os.path.join(self.root, key))
+
     def children(self, prefix: str) -> list[str]:
         with os.scandir(self.root / prefix) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -90,22 +100,36 @@ class Zip:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        with zipfile.ZipFile(root) as archive:
-            self._sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+        with self._opened("its directory") as archive:
+            self._sizes = {info.filename: info.file_size for info in archive.infolist() if _is_key(info.filename)}
 
     def read(self, key: str) -> bytes | None:
-        if key not in self._sizes:
-            return None
-        with zipfile.ZipFile(self.root) as archive:
-            return archive.read(key)
+        return None if key not in self._sizes else self.part(key, 0, self._sizes[key])
 
     def part(self, key: str, start: int, stop: int) -> bytes:
-        with zipfile.ZipFile(self.root) as archive, archive.open(key) as file:
+        with self._opened(key) as archive, archive.open(key) as file:
             file.seek(start)
             return file.read(stop - start)
 
+    @contextmanager
+    def _opened(self, what: str) -> Iterator[zipfile.ZipFile]:
+        """The open zip file. Raises CorruptError, which names what was read, for any error of reading it."""
+        try:
+            with zipfile.ZipFile(self.root) as archive:
+                yield archive
+        except (MemoryError, StreamtrainError):
+            raise
+        except Exception as error:  # zipfile raises a dozen types for damaged files
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CorruptError(
+                f"{self.root}: {what} cannot be read from the zip file ({reason}): restore it, or pack the store again"
+            ) from None
+
     def size(self, key: str) -> int | None:
         return self._sizes.get(key)
+
+    def stamp(self, key: str) -> str:
+        return local_stamp(self.root)
 
     def children(self, prefix: str) -> list[str]:
         below = f"{prefix}/" if prefix else ""
@@ -117,6 +141,11 @@ class Zip:
         for key, size in self._sizes.items():
             if key.startswith(below) and not key.rsplit("/", 1)[-1].startswith("."):
                 yield key, size
+
+
+def _is_key(name: str) -> bool:
+    """Whether a name in a zip file can be a key of a store. Folders are none, nor is what lies outside of it."""
+    return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def open_files(path: Path | Address) -> Files:
@@ -145,6 +174,8 @@ def list_arrays(files: Files, prefix: str = "") -> Iterator[tuple[str, Literal[2
 
     Reads the metadata document of each array, because consolidated metadata may be outdated.
     """
+    if prefix.count("/") >= _MOST_LEVELS:
+        raise CorruptError(f"{files.root}: has more than {_MOST_LEVELS} levels of groups: give one of the inner ones")
     kind, version = _node(files, prefix)
     if kind == "array":
         yield prefix, version
