@@ -49,6 +49,7 @@ _FUNCTIONS = {
     "st_sums": ("piipp", ""),
     "st_affine": ("piipp", ""),
     "st_binary_scores": ("ppifiiipp", ""),
+    "st_move": ("ppppiifffff", ""),
     "st_linear_run": ("ppippp", "i"),
     "st_function": ("ipip", ""),
     "st_sigmoid": ("pi", ""),
@@ -63,7 +64,7 @@ _FUNCTIONS = {
     "st_entries": ("piipppiipipppp", "i"),
     "st_find_slots": ("pipiiiipp", ""),
     "st_ngrams": ("pppiipppppppip", "i"),
-    "st_enter_read": ("si", "n"),
+    "st_enter_read": ("sin", "n"),
     "st_leave_read": ("n", ""),
     "st_answer_crashes": ("ss", ""),
 }

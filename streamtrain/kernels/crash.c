@@ -19,6 +19,7 @@ static struct {
     _Atomic int state;
     pthread_t thread;
     uint64_t turn; /* the later one of two reads of a thread counts */
+    int own; /* whether it is code of the user that runs */
     char name[NAME_BYTES];
 } reads[READS];
 
@@ -42,8 +43,8 @@ static void give_stack(void)
         sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, 0);
 }
 
-/* Note that this thread reads what has that name. Returns the number to leave by, or -1 where READS are noted already. */
-int st_enter_read(const char *name, int64_t nbytes)
+/* Note that this thread reads what has that name, or with own that it runs code of the user that has that name. Returns the number to leave by, or -1 where READS are noted already. */
+int st_enter_read(const char *name, int64_t nbytes, int own)
 {
     give_stack();
     for (int k = 0; k < READS; k++) {
@@ -53,6 +54,7 @@ int st_enter_read(const char *name, int64_t nbytes)
         nbytes = nbytes < NAME_BYTES ? nbytes : NAME_BYTES - 1;
         memcpy(reads[k].name, name, (size_t)nbytes);
         reads[k].name[nbytes] = 0;
+        reads[k].own = own;
         reads[k].thread = pthread_self();
         reads[k].turn = turns++;
         atomic_store(&reads[k].state, READING);
@@ -118,15 +120,18 @@ static void end_process(int number, siginfo_t *info, void *context)
     at = append(line, at, is_short ? "error: memory ran short: an allocation failed" : "error: the process was ended by ");
     at = append(line, at, is_short ? "" : name);
     const int own = latest(pthread_self());
-    int named = 0;
+    int named = 0, users = 0;
     /* Some libraries decode in threads of their own: then name the latest read of every thread. The main thread is ours. */
     for (int k = 0; k < READS && (own >= 0 || !pthread_equal(pthread_self(), main_thread)); k++)
         if (own >= 0 ? k == own : reads[k].state == READING && k == latest(reads[k].thread)) {
-            at = append(line, at, named++ ? ", " : " while reading ");
+            at = append(line, at, named++ ? ", " : reads[k].own ? " in " : " while reading ");
             at = append(line, at, reads[k].name);
+            users += reads[k].own;
         }
     if (is_short) {
         at = append(line, at, ", and a library ended the process: give a larger --memory");
+    } else if (users) {
+        at = append(line, at, ": code of your own, or a library that it uses, ends the process; it must raise an error instead");
     } else if (named) {
         at = append(line, at, named > 1 ? ": one of these" : ": the file");
         at = append(line, at, " is damaged in a way that makes a library abort; leave it out, or restore it");

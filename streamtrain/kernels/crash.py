@@ -45,19 +45,21 @@ def expect_shortage(code: int) -> None:
 class reading:  # noqa: N801  # a context, used as a verb
     """A context that notes what this thread reads, if crashes are handled; otherwise it does nothing.
 
+    own: the code of the user that reads it, or that runs: a crash is its fault, and no file is damaged.
+
     >>> with reading("part-7.parquet:3"):
     ...     pass
     """
 
-    __slots__ = ("_name", "_number")
+    __slots__ = ("_name", "_number", "_own")
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, own: str = "") -> None:
+        self._name, self._own = f"{own}, reading {name}" if own and name else own or name, bool(own)
 
     def __enter__(self) -> None:
         if _library is not None:
             shown = _shown(self._name)
-            self._number = _library.st_enter_read(shown, len(shown))
+            self._number = _library.st_enter_read(shown, len(shown), self._own)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +20,7 @@ from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.target import Target
 from streamtrain.columns.times import zone_named
 from streamtrain.columns.types import type_named
-from streamtrain.errors import ColumnError, StreamtrainError
-from streamtrain.model.room import WrongFile
+from streamtrain.errors import ColumnError, StreamtrainError, WrongFile
 from streamtrain.model.stored import StoredFields, is_kind, shown_error
 
 __all__ = ["LAYOUT_FIELDS", "describe_layout", "layout_of"]
@@ -154,7 +154,7 @@ def _offset_of(fields: StoredFields, column: Column) -> Any:
             raise fields.wrong("offset", value, f"it must be one number, or {column.numbers:,}")
         return tuple(_shift(fields, f"offset[{i}]", each) for i, each in enumerate(value))
     shift = _shift(fields, "offset", value)
-    if column.role == "time" and not -_MAX_TIME < shift < _MAX_TIME:
+    if column.role == "time" and not abs(Fraction(shift)) < _MAX_TIME:
         raise fields.wrong("offset", value, "it must be a time in 64 bits")
     return shift
 

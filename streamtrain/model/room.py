@@ -9,23 +9,17 @@ import os
 from io import BufferedReader
 from pathlib import Path
 
-from streamtrain.errors import BudgetRefused, RunError
+from streamtrain.errors import BudgetRefused, WrongFile
 from streamtrain.memory.monitor import budget_of
 from streamtrain.memory.process import resident_bytes
 from streamtrain.memory.sizes import format_bytes, parse_budget
 
-__all__ = ["Room", "WrongFile", "open_at_once", "parsed_bytes", "stored_bytes"]
+__all__ = ["Room", "open_at_once", "parsed_bytes", "stored_bytes"]
 
 _UNASKED_BYTES = 90_000_000  # of parsed JSON, for any file: 50,000 columns, 700,000 classes, or 30,000 lines of scores
-_PER_ARRAY_BYTE = (
-    12  # and this much more beside large arrays: a column of numbers has 82 bytes of state and 2 kB of JSON
-)
+_PER_ARRAY_BYTE = 12  # and so much more beside arrays: a column of numbers has 82 bytes of state and 1 kB of JSON
 _STRING_BYTES, _ITEM_BYTES, _FIELD_BYTES, _OBJECT_BYTES, _LIST_BYTES = 40, 40, 100, 200, 80
 _BLOCK_BYTES = 512  # of `st_blocks`
-
-
-class WrongFile(RunError):
-    """A file of a run that is damaged, was changed, or was never written by streamtrain."""
 
 
 def parsed_bytes(text: bytes) -> int:
@@ -45,11 +39,13 @@ class Room:
 
     budget_bytes: of the whole process; None if the user gave none. Then JSON may take 90 MB and 12 times the bytes of the
     arrays beside it, which is more than models of real tables need, and arrays may take half of the available memory.
-    can_ask: whether the user could give a budget, for the message.
+    can_ask: whether the user could give a budget, for the message. unasked_bytes: in the place of the 90 MB.
     """
 
-    def __init__(self, budget_bytes: int | None = None, *, can_ask: bool = False) -> None:
-        self.budget_bytes, self._can_ask = budget_bytes, can_ask
+    def __init__(
+        self, budget_bytes: int | None = None, *, can_ask: bool = False, unasked_bytes: int = _UNASKED_BYTES
+    ) -> None:
+        self.budget_bytes, self._can_ask, self._unasked_bytes = budget_bytes, can_ask, unasked_bytes
 
     @classmethod
     def of(cls, memory: float | str | None) -> Room:
@@ -59,7 +55,7 @@ class Room:
     def require_text(self, path: Path, size: int, array_bytes: int = 0) -> None:
         """Raise WrongFile or BudgetRefused for JSON that takes too much. size: see `parsed_bytes`; or the bytes of a text that
         was not read yet. array_bytes: of the arrays that it describes."""
-        unasked = _UNASKED_BYTES + _PER_ARRAY_BYTE * array_bytes
+        unasked = self._unasked_bytes + _PER_ARRAY_BYTE * array_bytes
         left = None if self.budget_bytes is None else self.budget_bytes - _resident()
         if size <= unasked if left is None else size <= left:
             return

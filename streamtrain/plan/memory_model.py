@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
@@ -68,6 +68,7 @@ class Demand:
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     has_text: whether rows may be far longer than others: then chunks are read in slices rather than whole.
+    more_text_bytes: (rows of a window) -> bytes by which its texts may be longer than ``window_row_bytes`` says.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
     is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
     """
@@ -87,6 +88,7 @@ class Demand:
     is_remote: bool = False
     reads_together: bool = False
     has_text: bool = False
+    more_text_bytes: Callable[[int], int] | None = None
 
     @cached_property
     def slices(self) -> tuple[int, ...]:
@@ -102,7 +104,9 @@ class Demand:
     @cached_property
     def read_bytes(self) -> NDArray[np.float64]:
         """Bytes of a read of each chunk and all its columns, shape (chunks,)."""
-        return self.table.read_peak_bytes * self.column_share + self.table.rows * self.converted_row_bytes
+        read_bytes: NDArray[np.float64] = self.table.read_peak_bytes * np.float64(self.column_share)
+        read_bytes += self.table.rows * self.converted_row_bytes
+        return read_bytes
 
     @cached_property
     def decoded_bytes(self) -> int:
@@ -150,8 +154,9 @@ def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
     return max(1, min(most, int(_WINDOW_BYTES / row_bytes)))
 
 
-def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float]:
-    """Every term for one setting of the knobs, and the share of the columns that one read takes."""
+def planned_terms(demand: Demand, knobs: Knobs, baseline_bytes: int | None = None) -> tuple[tuple[Term, ...], float]:
+    """Every term for one setting of the knobs, and the share of the columns that one read takes. baseline_bytes: of another
+    process than the one of the demand."""
     table, window = demand.table, knobs.window_rows
     large = streamed(table.rows, window, shuffle=knobs.shuffle)
     read_bytes, share = _one_read(demand, large, knobs)
@@ -161,14 +166,15 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
     files = min(knobs.threads, len(table)) + opened
     batches = int(knobs.batch_rows * demand.batch_row_bytes)
     batches += demand.scratch_bytes(knobs.batch_rows) if demand.scratch_bytes else 0
+    held_bytes = window * demand.window_row_bytes + (demand.more_text_bytes(window) if demand.more_text_bytes else 0)
     terms = (
-        baseline_term(demand.baseline_bytes),
+        baseline_term(demand.baseline_bytes if baseline_bytes is None else baseline_bytes),
         *demand.terms,
         Term("footers", demand.open_bytes * files, "reading", for_validation=True),
         Term("order", _order_bytes(demand, knobs, held), "reading", for_validation=True),
         Term("reads", read_bytes * min(knobs.threads, max(1, len(table))), "reading", for_validation=True),
         Term("streams", _one_stream(demand, large, knobs.slice_rows) * opened, "reading", for_validation=True),
-        Term("windows", int(held * window * demand.window_row_bytes), "windows", for_validation=True),
+        Term("windows", int(held * held_bytes), "windows", for_validation=True),
         Term("batches", batches, "batches", for_validation=True),
     )
     return with_margin(terms), share
@@ -178,9 +184,9 @@ def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) 
     """Which chunks enter a window as a whole but are read in slices, because a read takes more than ``most_bytes`` even of the
     fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
     if not demand.has_text or demand.stream_bytes is None:
-        return np.zeros(len(demand.table), bool)
-    least = demand.read_bytes * _least_share(demand)
-    return np.asarray((least > most_bytes) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
+        return np.broadcast_to(np.zeros(1, np.bool_), len(demand.table))  # takes no memory
+    most = most_bytes / _least_share(demand) if _least_share(demand) else math.inf
+    return np.asarray((demand.read_bytes > most) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
 
 
 def _least_share(demand: Demand) -> float:
@@ -202,7 +208,7 @@ def _one_read(demand: Demand, large: NDArray[np.bool_], knobs: Knobs) -> tuple[i
     it reads. large: the chunks that do not."""
     table = demand.table
     in_slices = sliced(demand, knobs.window_rows, knobs.read_bytes, shuffle=knobs.shuffle)
-    whole = ~large & ~in_slices
+    whole = ~(large | in_slices) if demand.has_text else ~large
     peak = float(np.max(demand.read_bytes, where=whole, initial=0))
     positions = _POSITION_BYTES * int(np.max(table.rows, where=whole, initial=0))
     if demand.reads_together:
@@ -231,7 +237,8 @@ def _most_streamed(demand: Demand, large: NDArray[np.bool_], slice_rows: int) ->
         chunks = np.flatnonzero(large)
         tried = chunks[np.argsort(-table.read_peak_bytes[chunks], kind="stable")[:_TRIED_STREAMS]].tolist()
     else:
-        tried = [int(np.argmax(np.where(large, table.decoded_bytes, 0)))]
+        most = np.max(table.decoded_bytes, where=large, initial=0)
+        tried = [int(np.argmax(large & (table.decoded_bytes == most)))]
     return max(stream_bytes(i, slice_rows) if stream_bytes else int(table.read_peak_bytes[i]) for i in tried)
 
 
@@ -245,7 +252,7 @@ class Windows:
     def __init__(
         self, demand: Demand, batch_rows: int, shuffle: bool, window_rows: int | None, window_bytes: int | None
     ) -> None:
-        self._demand = replace(demand, baseline_bytes=_NOMINAL_PROCESS_BYTES)
+        self._demand = demand
         self._batch_rows, self._shuffle = batch_rows, shuffle
         row_bytes = max(demand.decoded_row_bytes, demand.window_row_bytes)
         total = demand.table.total_rows
@@ -258,7 +265,7 @@ class Windows:
     def _least_bytes(self, rows: int) -> int:
         """The predicted peak of a process of nominal size, with the knobs that take the least memory."""
         knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], self._demand.slices[-1])
-        return sum(term.bytes for term in planned_terms(self._demand, knobs)[0])
+        return sum(term.bytes for term in planned_terms(self._demand, knobs, _NOMINAL_PROCESS_BYTES)[0])
 
     def within(self, budget_bytes: int) -> int:
         """The largest window for a budget, by nominal constants alone; if none fits, the one with the smallest peak."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import LearnerError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import LearnerError, RunError, StreamtrainError, UsageError, WrongFile
 from streamtrain.load.cursor import START
 from streamtrain.load.digests import Digests
 from streamtrain.memory.timeline import MOST_MOMENTS, Timeline
@@ -15,8 +15,8 @@ from streamtrain.metrics import Patience
 from streamtrain.metrics.scores import SCORE_KINDS, metrics_forms
 from streamtrain.model.files import count_hashes, require_forms
 from streamtrain.model.loading import Described
-from streamtrain.model.room import Room, WrongFile
-from streamtrain.model.stored import StoredFields, shown_error, shown_value
+from streamtrain.model.room import Room
+from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.model.tensors import Entry
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.stored import lineage_of
@@ -140,16 +140,15 @@ def _require_history(fields: StoredFields) -> None:
 
 
 def _require_scores(line: StoredFields) -> None:
-    """Raise WrongFile for a score that is no number; those of several targets are under ``targets``."""
+    """Raise WrongFile for a score that is no number. It may be infinite, on data that are not learned from."""
     for kind in SCORE_KINDS:
-        for name in line.get(kind, dict, optional=True) or ():
-            if name != "targets":
-                line.get(f"{kind}.{name}", float, optional=True)
-        for target, scores in (line.get(f"{kind}.targets", dict, optional=True) or {}).items():
-            own = StoredFields(line.path, scores, f"{line.at}{kind}.targets.{shown_value(target)}.")
-            own.require_only(scores)
-            for name in scores:
-                own.get(name, float, optional=True)
+        scores = dict(line.get(kind, dict, optional=True) or {})
+        own = line.get(f"{kind}.targets", dict, optional=True) or {}  # of each of several targets
+        scores.pop("targets", None)
+        for each in (scores, *own.values()):
+            for name, score in each.items() if isinstance(each, dict) else [("targets", each)]:
+                if score is not None and type(score) not in (int, float):
+                    raise line.wrong(f"{kind}.{name[:60]}", score, "it must be a number")
 
 
 def _require_cursor(fields: StoredFields) -> None:
