@@ -155,7 +155,7 @@ def _offset_of(numbers: NDArray[Any]) -> Shift:
     spread = high - low or last - first
     is_far = abs(middle) > max(16 * (high - low), _LEAST_FAR)
     if not is_far and numbers.dtype.kind not in "iub":
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # too large for float32: --infinities answers that
             rounded = ordered.astype(np.float64).astype(np.float32)
         is_far = 0 < _FEW_DIGITS * spread < abs(middle) and bool((rounded != ordered).any())
     return float(0) if not is_far else simple(middle)

@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -26,6 +27,8 @@ static _Atomic uint64_t turns;
 static _Atomic int ending;
 static pthread_t main_thread;
 static char before_line[16], report_at[128];
+static _Atomic int short_code = 4; /* the exit code where memory ran short */
+static const struct { const void *table; const char *name; } *(*thrown)(void); /* the type of the C++ exception under way */
 
 /* Give the handler a stack of its own in this thread, which may have overrun the other. It is freed with the thread. */
 static void give_stack(void)
@@ -85,6 +88,20 @@ static int latest(pthread_t thread)
     return found;
 }
 
+/* From now on, a C++ library that ends the process because an allocation failed ends it with that code. */
+void st_expect_shortage(int code)
+{
+    void *library = thrown ? 0 : dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    if (library)
+        *(void **)&thrown = dlsym(library, "__cxa_current_exception_type");
+    short_code = code;
+}
+
+static int is_shortage(int number)
+{
+    return number == SIGABRT && thrown && thrown() && !strcmp(thrown()->name, "St9bad_alloc");
+}
+
 static void end_process(int number, siginfo_t *info, void *context)
 {
     static char line[LINE_BYTES];
@@ -99,8 +116,9 @@ static void end_process(int number, siginfo_t *info, void *context)
     const char *name = number == SIGABRT ? "SIGABRT" : number == SIGSEGV ? "SIGSEGV" : number == SIGBUS ? "SIGBUS"
                        : number == SIGFPE ? "SIGFPE" : "SIGILL";
     size_t at = append(line, 0, before_line);
-    at = append(line, at, "error: the process was ended by ");
-    at = append(line, at, name);
+    const int is_short = is_shortage(number);
+    at = append(line, at, is_short ? "error: memory ran short: an allocation failed" : "error: the process was ended by ");
+    at = append(line, at, is_short ? "" : name);
     const int own = latest(pthread_self());
     int named = 0, users = 0;
     /* Some libraries decode in threads of their own: then name the latest read of every thread. The main thread is ours. */
@@ -110,7 +128,9 @@ static void end_process(int number, siginfo_t *info, void *context)
             at = append(line, at, reads[k].name);
             users += reads[k].own;
         }
-    if (users) {
+    if (is_short) {
+        at = append(line, at, ", and a library ended the process: give a larger --memory");
+    } else if (users) {
         at = append(line, at, ": code of your own, or a library that it uses, ends the process; it must raise an error instead");
     } else if (named) {
         at = append(line, at, named > 1 ? ": one of these" : ": the file");
@@ -127,7 +147,7 @@ static void end_process(int number, siginfo_t *info, void *context)
             break;
         done += (size_t)n;
     }
-    _exit(named ? 2 : 1);
+    _exit(is_short ? short_code : named ? 2 : 1);
 }
 
 /* Answer the signals that end a process from now on. Call this from the main thread. before is what clears a line of the

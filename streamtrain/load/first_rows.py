@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from streamtrain.columns.role import Column
 from streamtrain.errors import ChangedError, CorruptError, SchemaError
 from streamtrain.load.ledger import Ledger
-from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.checked import first_rows
 from streamtrain.storage.reader import ChunkTable, Reader
 
@@ -48,13 +47,13 @@ def _told_by(
     if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
         return None
     names, told = list(columns), dict[str, Column]()
-    at_once = len(names) if chunk.decoded_bytes <= _BYTES else 1
+    together = chunk.decoded_bytes <= _BYTES or getattr(reader, "row_oriented", False)
+    at_once = len(names) if together else 1
     try:
         for start in range(0, len(names), at_once):
             some = names[start : start + at_once]
-            widest = max(bytes_per_row(columns[name].type) for name in some)
-            batch = first_rows(reader, chunk, some, max(16, min(_ROWS, int(_BYTES / max(1.0, widest)))))
-            for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            rows = first_rows(reader, chunk, some, _ROWS, _BYTES)
+            for name, values in zip(rows.schema.names, (column.chunk(0) for column in rows.columns), strict=True):
                 if values.null_count < len(values):
                     told[name] = columns[name].becomes.first_rows(columns[name], values)
     except (CorruptError, SchemaError) as error:

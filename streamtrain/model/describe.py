@@ -20,8 +20,7 @@ from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.target import Target
 from streamtrain.columns.times import zone_named
 from streamtrain.columns.types import type_named
-from streamtrain.errors import ColumnError, StreamtrainError
-from streamtrain.model.room import WrongFile
+from streamtrain.errors import ColumnError, StreamtrainError, WrongFile
 from streamtrain.model.stored import StoredFields, is_kind, shown_error
 
 __all__ = ["LAYOUT_FIELDS", "describe_layout", "layout_of"]
@@ -135,8 +134,9 @@ def _column_of(fields: StoredFields) -> Column:
     shape = fields.values("shape", int) if fields.get("shape", list, optional=True) is not None else None
     if shape is not None and (len(shape) > 32 or math.prod(shape) >= _MAX_ENTRIES):
         raise fields.wrong("shape", shape, f"a value has less than {_MAX_ENTRIES:,} entries")
+    name = fields.get("type", str)
     try:
-        kind = type_named(name := fields.get("type", str), shape)
+        kind = type_named(name, shape)
     except ValueError:
         raise fields.wrong("type", name, "it must be the type of a feature") from None
     if not role.is_read or not role.accepts(kind):

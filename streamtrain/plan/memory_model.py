@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "READ_BYTES",
     "REMOTE_READ_BYTES",
     "SLICE_ROWS",
+    "TEXT_SLICE_ROWS",
     "WINDOW_CHUNKS",
     "WINDOW_SHARE",
     "Demand",
@@ -30,6 +31,7 @@ __all__ = [
     "Windows",
     "default_window_rows",
     "planned_terms",
+    "sliced",
 ]
 
 MB = 10**6
@@ -47,6 +49,8 @@ _TOGETHER_POSITION_BYTES = 40  # a row of several chunks that are read together
 READ_BYTES = (32 * MB, 16 * MB, 8 * MB, 4 * MB, 2 * MB, MB)  # bytes that one read may take, best first
 REMOTE_READ_BYTES = 128 * MB  # if each read is a request to a server: fewer, larger reads
 SLICE_ROWS = (65_536, 16_384, 4_096, 1_024)
+TEXT_SLICE_ROWS = (256, 64, 16)  # where rows may be long
+_TRIED_STREAMS = 32  # chunks whose streams are compared
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Demand:
     terms: of the parts other than the loader.
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
+    has_text: whether rows may be far longer than others: then chunks are read in slices rather than whole.
+    more_text_bytes: (rows of a window) -> bytes by which its texts may be longer than ``window_row_bytes`` says.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
     is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
     """
@@ -81,6 +87,14 @@ class Demand:
     scratch_bytes: Callable[[int], int] | None = None
     is_remote: bool = False
     reads_together: bool = False
+    has_text: bool = False
+    more_text_bytes: Callable[[int], int] | None = None
+
+    @cached_property
+    def slices(self) -> tuple[int, ...]:
+        """Rows of a slice to choose from, best first; fewer where rows are long."""
+        is_long = self.has_text and _most_streamed(self, np.ones(len(self.table), bool), SLICE_ROWS[-1]) > READ_BYTES[0]
+        return (*SLICE_ROWS, *TEXT_SLICE_ROWS) if is_long else SLICE_ROWS
 
     @property
     def learner_bytes(self) -> int:
@@ -90,7 +104,9 @@ class Demand:
     @cached_property
     def read_bytes(self) -> NDArray[np.float64]:
         """Bytes of a read of each chunk and all its columns, shape (chunks,)."""
-        return self.table.read_peak_bytes * self.column_share + self.table.rows * self.converted_row_bytes
+        read_bytes: NDArray[np.float64] = self.table.read_peak_bytes * np.float64(self.column_share)
+        read_bytes += self.table.rows * self.converted_row_bytes
+        return read_bytes
 
     @cached_property
     def decoded_bytes(self) -> int:
@@ -138,28 +154,44 @@ def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
     return max(1, min(most, int(_WINDOW_BYTES / row_bytes)))
 
 
-def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float]:
-    """Every term for one setting of the knobs, and the share of the columns that one read takes."""
+def planned_terms(demand: Demand, knobs: Knobs, baseline_bytes: int | None = None) -> tuple[tuple[Term, ...], float]:
+    """Every term for one setting of the knobs, and the share of the columns that one read takes. baseline_bytes: of another
+    process than the one of the demand."""
     table, window = demand.table, knobs.window_rows
     large = streamed(table.rows, window, shuffle=knobs.shuffle)
-    read_bytes, share = _one_read(demand, large, knobs.read_bytes)
+    read_bytes, share = _one_read(demand, large, knobs)
     held = min(knobs.windows_in_flight, max(1, -(-table.total_rows // window)))
     # In file order one chunk is cut at the border of each window; in shuffled order several streams are open at a time.
     opened = min(int(large.sum()), most_streams(window) if knobs.shuffle else 1)
     files = min(knobs.threads, len(table)) + opened
     batches = int(knobs.batch_rows * demand.batch_row_bytes)
     batches += demand.scratch_bytes(knobs.batch_rows) if demand.scratch_bytes else 0
+    held_bytes = window * demand.window_row_bytes + (demand.more_text_bytes(window) if demand.more_text_bytes else 0)
     terms = (
-        baseline_term(demand.baseline_bytes),
+        baseline_term(demand.baseline_bytes if baseline_bytes is None else baseline_bytes),
         *demand.terms,
         Term("footers", demand.open_bytes * files, "reading", for_validation=True),
         Term("order", _order_bytes(demand, knobs, held), "reading", for_validation=True),
         Term("reads", read_bytes * min(knobs.threads, max(1, len(table))), "reading", for_validation=True),
         Term("streams", _one_stream(demand, large, knobs.slice_rows) * opened, "reading", for_validation=True),
-        Term("windows", int(held * window * demand.window_row_bytes), "windows", for_validation=True),
+        Term("windows", int(held * held_bytes), "windows", for_validation=True),
         Term("batches", batches, "batches", for_validation=True),
     )
     return with_margin(terms), share
+
+
+def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) -> NDArray[np.bool_]:
+    """Which chunks enter a window as a whole but are read in slices, because a read takes more than ``most_bytes`` even of the
+    fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
+    if not demand.has_text or demand.stream_bytes is None:
+        return np.broadcast_to(np.zeros(1, np.bool_), len(demand.table))  # takes no memory
+    most = most_bytes / _least_share(demand) if _least_share(demand) else math.inf
+    return np.asarray((demand.read_bytes > most) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
+
+
+def _least_share(demand: Demand) -> float:
+    """The share of the columns that one read takes at least."""
+    return demand.largest_column_share / demand.column_share if demand.column_share else 1.0
 
 
 def _order_bytes(demand: Demand, knobs: Knobs, held: int) -> int:
@@ -171,32 +203,43 @@ def _order_bytes(demand: Demand, knobs: Knobs, held: int) -> int:
     return len(table) * _CHUNK_BYTES + pieces * (_PIECE_BYTES * (held + 1) + _RUN_BYTES) + tasks * _TASK_BYTES
 
 
-def _one_read(demand: Demand, large: NDArray[np.bool_], most_bytes: int) -> tuple[int, float]:
-    """Bytes of one read of a whole chunk, or of several small ones, and the share of the columns that it reads. large: the
-    chunks that are streamed."""
+def _one_read(demand: Demand, large: NDArray[np.bool_], knobs: Knobs) -> tuple[int, float]:
+    """Bytes of one read of a chunk that enters a window as a whole, or of several small ones, and the share of the columns that
+    it reads. large: the chunks that do not."""
     table = demand.table
-    peak = float(np.max(demand.read_bytes, where=~large, initial=0))
-    positions = _POSITION_BYTES * int(np.max(table.rows, where=~large, initial=0))
+    in_slices = sliced(demand, knobs.window_rows, knobs.read_bytes, shuffle=knobs.shuffle)
+    whole = ~(large | in_slices) if demand.has_text else ~large
+    peak = float(np.max(demand.read_bytes, where=whole, initial=0))
+    positions = _POSITION_BYTES * int(np.max(table.rows, where=whole, initial=0))
     if demand.reads_together:
-        small = ~large & (table.read_peak_bytes <= TOGETHER_BYTES) & (table.rows <= TOGETHER_ROWS)
+        small = whole & (table.read_peak_bytes <= TOGETHER_BYTES) & (table.rows <= TOGETHER_ROWS)
         if np.count_nonzero(small) > 1:
             rows = min(TOGETHER_ROWS, int(np.sum(table.rows, where=small)))
             declared = min(TOGETHER_BYTES, int(np.sum(table.read_peak_bytes, where=small)))
             peak = max(peak, declared * demand.column_share + rows * demand.converted_row_bytes)
             positions = max(positions, _TOGETHER_POSITION_BYTES * rows)
-    least = demand.largest_column_share / demand.column_share if demand.column_share else 1.0
-    share = min(1.0, max(least, most_bytes / peak if peak else 1.0))
-    return int(peak * share) + positions, share
+    share = min(1.0, max(_least_share(demand), knobs.read_bytes / peak if peak else 1.0))
+    return max(int(peak * share) + positions, _one_stream(demand, in_slices, knobs.slice_rows)), share
 
 
 def _one_stream(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> int:
-    """Bytes of the stream of the largest streamed chunk while it is open; 0 if no chunk is streamed."""
+    """Bytes of the largest stream of these chunks while it is open; 0 if there are none."""
     if not large.any():
         return 0
-    table = demand.table
-    widest = int(np.argmax(np.where(large, table.decoded_bytes, 0)))
-    one = demand.stream_bytes(widest, slice_rows) if demand.stream_bytes else int(table.read_peak_bytes[widest])
+    one = _most_streamed(demand, large, slice_rows)
     return int(one * demand.column_share) + int((_POSITION_BYTES + demand.converted_row_bytes) * slice_rows)
+
+
+def _most_streamed(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> int:
+    """Bytes of the largest stream of these chunks, of all columns."""
+    table, stream_bytes = demand.table, demand.stream_bytes
+    if demand.has_text:
+        chunks = np.flatnonzero(large)
+        tried = chunks[np.argsort(-table.read_peak_bytes[chunks], kind="stable")[:_TRIED_STREAMS]].tolist()
+    else:
+        most = np.max(table.decoded_bytes, where=large, initial=0)
+        tried = [int(np.argmax(large & (table.decoded_bytes == most)))]
+    return max(stream_bytes(i, slice_rows) if stream_bytes else int(table.read_peak_bytes[i]) for i in tried)
 
 
 class Windows:
@@ -209,7 +252,7 @@ class Windows:
     def __init__(
         self, demand: Demand, batch_rows: int, shuffle: bool, window_rows: int | None, window_bytes: int | None
     ) -> None:
-        self._demand = replace(demand, baseline_bytes=_NOMINAL_PROCESS_BYTES)
+        self._demand = demand
         self._batch_rows, self._shuffle = batch_rows, shuffle
         row_bytes = max(demand.decoded_row_bytes, demand.window_row_bytes)
         total = demand.table.total_rows
@@ -221,8 +264,8 @@ class Windows:
 
     def _least_bytes(self, rows: int) -> int:
         """The predicted peak of a process of nominal size, with the knobs that take the least memory."""
-        knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], SLICE_ROWS[-1])
-        return sum(term.bytes for term in planned_terms(self._demand, knobs)[0])
+        knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], self._demand.slices[-1])
+        return sum(term.bytes for term in planned_terms(self._demand, knobs, _NOMINAL_PROCESS_BYTES)[0])
 
     def within(self, budget_bytes: int) -> int:
         """The largest window for a budget, by nominal constants alone; if none fits, the one with the smallest peak."""

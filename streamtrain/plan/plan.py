@@ -12,17 +12,16 @@ The default batch is the power of two at or below rows / 1000, between 16 and 10
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
 from streamtrain.memory.sizes import format_bytes, sorted_terms
 from streamtrain.notebook import count, html_table, one_line
-from streamtrain.plan.memory_model import (
-    WINDOW_CHUNKS,
-    WINDOW_SHARE,
-    Demand,
-)
+from streamtrain.plan.memory_model import WINDOW_CHUNKS, WINDOW_SHARE, Demand, sliced
 from streamtrain.plan.order import most_streams, streamed, windows
 from streamtrain.plan.search import Search, total_bytes
 from streamtrain.plan.term import MemoryPlan, bytes_by_name, fitted, with_peak
@@ -61,6 +60,8 @@ class Plan(MemoryPlan):
         Rows of a slice of a streamed chunk, and how many chunks are read in slices.
     read_bytes
         Bytes that all reads under way may take together.
+    sliced
+        Which chunks are read in slices although a window holds all of their rows; shape (chunks,).
     shuffle
         Whether rows are learned in shuffled order.
     warnings
@@ -97,6 +98,7 @@ class Plan(MemoryPlan):
     streamed_chunks: int
     read_bytes: int
     shuffle: bool
+    sliced: NDArray[np.bool_] = field(compare=False)
     warnings: list[str] = field(default_factory=list)
     enough_bytes: int | None = None
     read_so_far: str = "Nothing was read."
@@ -190,15 +192,17 @@ def solve(
             raise UsageError(f"{name} {value}: must be at least 1")
     rows = demand.table.total_rows
     batch = batch_size or default_batch_size(rows)
-    search = Search(demand, batch, shuffle, threads, budget_given, window_rows, window_bytes)
+    search = Search(demand, batch, shuffle, threads, window_rows, window_bytes)
     enough, fewer_rows, smaller_batch = None, None, None
-    window, knobs, (terms, share) = search.best(budget_bytes)
+    window, knobs, (terms, share) = search.best(budget_bytes, given=budget_given)
     terms = fitted(terms, budget_bytes)
     if total_bytes(terms) > budget_bytes:
-        fewer_rows, smaller_batch = search.smaller(window, budget_bytes, bytes_by_name(terms)["batches"])
+        fewer_rows, smaller_batch = search.smaller(
+            window, budget_bytes, bytes_by_name(terms)["batches"], given=budget_given
+        )
         enough = search.enough_bytes(budget_bytes if budget_given else MB)
         if enough > budget_bytes:  # otherwise it is the default window that does not fit: --memory makes it smaller
-            window, knobs, (terms, share) = replace(search, budget_given=True).best(enough)
+            window, knobs, (terms, share) = search.best(enough, given=True)
             terms = with_peak(terms, enough)
     large = streamed(demand.table.rows, window, shuffle=shuffle)
     return Plan(
@@ -213,6 +217,7 @@ def solve(
         slice_rows=knobs.slice_rows,
         streamed_chunks=int(large.sum()),
         read_bytes=bytes_by_name(terms)["reads"],
+        sliced=sliced(demand, window, knobs.read_bytes, shuffle=shuffle),
         budget_bytes=budget_bytes,
         budget_given=budget_given,
         shuffle=shuffle,

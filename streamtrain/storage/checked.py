@@ -141,10 +141,17 @@ def _require_valid(batch: pa.RecordBatch, chunk: Chunk) -> None:
         raise CorruptError(f"{chunk.key}: contains invalid values: {error}") from None
 
 
-def first_rows(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> pa.RecordBatch:
-    """The first rows of a chunk that is not empty, at most ``rows`` of them."""
-    slices = open_stream(reader, chunk, columns, rows)
-    try:
-        return next(batch for batch in slices if batch.num_rows).slice(0, rows)
-    except StopIteration:
-        raise CorruptError(f"{chunk.key}: no rows were read, but {chunk.rows:,} were declared") from None
+def first_rows(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int, most_bytes: int) -> pa.Table:
+    """The first rows of a chunk that is not empty: at most ``rows``, and no more once they take ``most_bytes``."""
+    row_bytes = max(1, chunk.decoded_bytes // chunk.rows)
+    slices = open_stream(reader, chunk, columns, max(1, min(rows, most_bytes // (4 * row_bytes))))
+    batches: list[pa.RecordBatch] = []
+    left, nbytes = rows, 0
+    for batch in slices:
+        batches.append(batch.slice(0, left))
+        left, nbytes = left - batches[-1].num_rows, nbytes + batch.nbytes
+        if left == 0 or nbytes >= most_bytes:
+            break
+    if left == rows:
+        raise CorruptError(f"{chunk.key}: no rows were read, but {chunk.rows:,} were declared")
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()

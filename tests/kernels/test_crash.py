@@ -6,11 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from make import WAIT
 
 from streamtrain.kernels import COMPILED
 
@@ -205,6 +207,28 @@ print((time.process_time() - started) / 2000)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert float(found.stdout) < 20e-6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+def test_a_library_that_ends_the_process_for_want_of_memory_says_so() -> None:
+    """pyarrow does that where it cannot allocate one of many small things; a table of a million columns is no damaged file."""
+    code = """
+        import sys
+        import pyarrow as pa, pyarrow.csv as pc
+        from streamtrain.kernels.crash import answer_crashes, expect_shortage, reading
+        from streamtrain.memory.monitor import within
+        from streamtrain.memory.process import resident_bytes
+        answer_crashes("nowhere")
+        expect_shortage(3)
+        body = pa.BufferReader(b",".join([b"1"] * 60_000) + b"\\n")
+        options = pc.ReadOptions(use_threads=False, column_names=[f"c{i}" for i in range(60_000)])
+        with within(resident_bytes() + 40_000_000), reading("wide.csv"):
+            pc.read_csv(body, options)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
+    assert done.returncode == 3, done.stderr
+    assert "error: memory ran short: an allocation failed while reading wide.csv" in done.stderr
 
 
 def test_a_learner_that_ends_the_process(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.store import FileBacked, ahead
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import (
     READ_ERRORS,
     as_codes,
-    first_line,
+    cause,
     first_page,
     is_text,
     missing_codec,
@@ -38,13 +38,17 @@ from streamtrain.storage.parquet.footer import (
     require_same,
     writer_of,
 )
-from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
+from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode
 from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
+from streamtrain.storage.parquet.tail import parsed_bytes
+from streamtrain.storage.parquet.text_pages import look
+from streamtrain.storage.parquet.text_sizes import has_text
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
 
 _MOST_TRIED, _TRIED_ROWS = 256, 8192  # columns that are read one by one to find the broken one, and rows at a time
+_SIZED_AT_ONCE = 65_536  # row groups
 
 
 class ParquetReader(FileBacked):
@@ -62,7 +66,8 @@ class ParquetReader(FileBacked):
         self._open_footers()
 
     def _open_footers(self) -> None:
-        rows, stored, counts = array("q"), array("q"), array("q")  # for each row group; row groups of each file
+        rows, stored = array("q"), array("q")  # of each row group
+        counts, lengths = array("q"), array("q")  # of each file: its row groups, and the bytes of its footer
         page = Page()
         opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
         for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
@@ -78,7 +83,9 @@ class ParquetReader(FileBacked):
             rows.frombytes(table[:, 0].tobytes())
             stored.frombytes(np.maximum(0, table[:, 1]).tobytes())
             counts.append(len(table))
+            lengths.append(footer.serialized_size)
         self._file_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self._footer_lengths = np.frombuffer(lengths, np.int64)
         self._first = np.concatenate([[0], np.cumsum(counts)])  # the number of the first row group of each file
         self._rows = np.frombuffer(rows, np.int64)
         self.schema = self._partitions.added_to(self._file_schema)
@@ -86,8 +93,22 @@ class ParquetReader(FileBacked):
         self._sizes = Sizes.of(
             self.schema, self._rows, np.frombuffer(stored, np.int64), footer.num_columns, page, buffer_bytes
         )
+        self._long: frozenset[str] = frozenset()  # the columns whose text is long: see `LongText`
+        if self._sizes.is_long.any():
+            self._look_at_text()
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._stored_names = frozenset(self._file_schema.names)
+
+    def _look_at_text(self) -> None:
+        """Find out how long text is stored."""
+        text_bytes, is_long = self._sizes.text_bytes, self._sizes.is_long
+        most_first = [i for i in np.argsort(-text_bytes, kind="stable").tolist() if is_long[i]]
+        groups = (
+            (self._files[self._file_of[i]], int(i - self._first[self._file_of[i]]), int(text_bytes[i]))
+            for i in most_first
+        )
+        text = look(self._store, groups, [field.name for field in self._file_schema if has_text(field.type)])
+        self._long, self._sizes = frozenset(text.columns), replace(self._sizes, text_pages=text.most())
 
     def _open_footer(self, name: str) -> tuple[Footer, Page]:
         """The footer of a file, and the size of its first page."""
@@ -97,13 +118,19 @@ class ParquetReader(FileBacked):
 
     @property
     def open_bytes(self) -> int:
-        """The memory that each file being read takes for its footer: that of the largest, or 0 if all footers are kept."""
-        groups, columns = np.diff(self._first), len(self._file_schema)
-        kept = len(groups) == 1 or int(footer_bytes(groups, columns).sum()) <= KEPT_FOOTERS_BYTES
-        return 0 if kept else int(footer_bytes(groups.max(), columns))
+        """The memory that each file being read takes for its footer, while that is parsed: that of the largest, or 0 if all
+        footers are kept."""
+        parsed = parsed_bytes(np.diff(self._first), self._sizes.stored_columns, self._footer_lengths)
+        kept = len(parsed) == 1 or int(parsed.sum()) <= KEPT_FOOTERS_BYTES
+        return 0 if kept else int((parsed + self._footer_lengths).max())
 
     def chunks(self) -> ChunkTable:
-        return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
+        decoded, peaks = np.empty(len(self._rows), np.int64), np.empty(len(self._rows), np.int64)
+        for start in range(0, len(self._rows), _SIZED_AT_ONCE):  # the sizes of a million row groups would take 100 MB
+            some = slice(start, start + _SIZED_AT_ONCE)
+            sizes = self._sizes.of_groups(some)
+            decoded[some], peaks[some] = sizes.decoded_bytes(), sizes.read_peak_bytes()
+        return ChunkTable(self._key, self._rows, decoded, peaks)
 
     def _key(self, i: int) -> str:
         file = self._file_of[i]
@@ -173,7 +200,7 @@ class ParquetReader(FileBacked):
             where = f"{self._store.shown(name)}: " + (f"column {column!r} of " if column is not None else "") + which
             if (missing := missing_codec(error)) is not None:
                 raise DataError(f"{where}: is stored with {missing}: write the file again with another codec") from None
-            raise CorruptError(f"{where} cannot be read: {first_line(error)}") from error
+            raise CorruptError(f"{where} cannot be read: {cause(error)}") from error
         self._verify(name)
         if read_rows != total:
             raise CorruptError(
@@ -191,14 +218,14 @@ class ParquetReader(FileBacked):
         """Batches of the stored columns, with text as dictionaries."""
         read_rows = 0
         try:
-            for batch in self._decoded(name, groups, columns, rows, Mode(buffer_size)):
+            for batch in self._decoded(name, groups, columns, rows, Mode(buffer_size, self._long)):
                 read_rows += batch.num_rows
                 yield _coded(batch)
         except OSError as error:
             if "not yet implemented" not in str(error).lower():
                 raise
             # pyarrow cannot read text in a delta encoding as dictionaries: continue with plain text
-            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, text_as_codes=False))
+            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, self._stored_names))
             yield from map(_coded, _after(read_rows, plain))
 
     def _decoded(
@@ -230,7 +257,7 @@ class ParquetReader(FileBacked):
             digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
-        for piece in sampled(list(self.file_sizes.items()), self._store.read):
+        for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.storage.arrow import bytes_per_row, value_type
+from streamtrain.storage.parquet.text_pages import NO_PAGES, ColumnPages
 
 __all__ = ["STREAM_BUFFER_BYTES", "Page", "Sizes", "remote_buffer_bytes"]
 
@@ -44,6 +45,8 @@ _STREAM_TEXT_SLACK, _STREAM_TEXT_MOST = 2.0, 1.25  # the same for dictionaries, 
 _SLICES_HELD = 6
 _TEXT_COPIES = 2  # of text that is encoded as a dictionary: the text, and the growing dictionary
 _TEXT_COPIES_STREAMED = 4  # also the dictionary of the previous slice
+_LONG_TEXT_COPIES = 3.5  # of a slice: the text, and the dictionary, which grows by doubling
+_LONG_TEXT_BYTES, _INDEX_BYTES = 4 << 20, 3  # less text than this is read as a dictionary; an index of a row
 _VALUE_BYTES, _VALUE_COPIES = (
     65,
     8,
@@ -82,7 +85,7 @@ class Sizes:
     row_bytes: decoded bytes of a row. stored_row_bytes: bytes of a row in Parquet, without dictionaries. scratch_row_bytes:
     bytes of a row in the columns whose Arrow form differs from the stored form. level_columns: the number of columns that
     may have nulls. text_columns: the number of columns whose values have no fixed width. buffer_bytes: bytes that a stream
-    reads of a column at once.
+    reads of a column at once. text_pages: of all columns of long text together, where a row group has any.
     """
 
     rows: NDArray[np.int64]
@@ -95,6 +98,7 @@ class Sizes:
     text_columns: int
     page: Page
     buffer_bytes: int = STREAM_BUFFER_BYTES
+    text_pages: ColumnPages = NO_PAGES
 
     @classmethod
     def of(
@@ -116,6 +120,10 @@ class Sizes:
             buffer_bytes=buffer_bytes,
         )
 
+    def of_groups(self, some: slice) -> Sizes:
+        """The sizes of some of the row groups."""
+        return replace(self, rows=self.rows[some], encoded_bytes=self.encoded_bytes[some])
+
     def decoded_bytes(self) -> NDArray[np.int64]:
         """The decoded bytes of each row group; at least the encoded bytes if there is text."""
         plain = np.ceil(self.rows * self.row_bytes).astype(np.int64)
@@ -126,19 +134,21 @@ class Sizes:
         """The most memory that a read of each row group takes."""
         values = self.rows * (_LEVEL_BYTES * self.level_columns + self.scratch_row_bytes)
         small = 3 * self.stored_columns * np.minimum(self._page(), _SMALL_PAGE_BYTES)
-        held = self.decoded_bytes() + self.encoded_bytes + values + small + self._pages() + self._text(_TEXT_COPIES)
+        held = self.decoded_bytes() + self.encoded_bytes + values + small + self._pages()
+        held = held + np.where(self.is_long, self._long_text(self.rows), self._text(_TEXT_COPIES))
         peak: NDArray[np.int64] = (_SLACK * held).astype(np.int64)
         return peak
 
     def stream_peak_bytes(self, i: int, rows: int) -> int:
         """The most memory that a stream of row group ``i`` takes, in slices of ``rows`` rows."""
-        one = replace(self, rows=self.rows[i : i + 1], encoded_bytes=self.encoded_bytes[i : i + 1])
+        one = self.of_groups(slice(i, i + 1))
         buffers = np.minimum(one.encoded_bytes, self.stored_columns * self.buffer_bytes)
         row_bytes = self.row_bytes + _LEVEL_BYTES * self.level_columns
         slices = min(_SLICES_HELD * rows, int(one.rows[0])) * row_bytes + rows * self.scratch_row_bytes
         small = buffers + 2 * self.stored_columns * np.minimum(one._page(), _SMALL_PAGE_BYTES)
         held = _STREAM_SLACK * small + _SLACK * one._pages() + slices
-        held = held + _STREAM_TEXT_SLACK * one._text(_TEXT_COPIES_STREAMED)
+        text = _STREAM_TEXT_SLACK * one._text(_TEXT_COPIES_STREAMED)
+        held = held + np.where(one.is_long, _SLACK * one._long_text(np.minimum(rows, one.rows)), text)
         most = (_STREAM_TEXT_MOST if self.text_columns else 1) * one.read_peak_bytes()
         return int(min(held[0], most[0]))
 
@@ -163,10 +173,33 @@ class Sizes:
         pages: NDArray[Any] = columns * (large + 2 * dictionary + _COLUMN_BYTES)
         return pages
 
+    @property
+    def text_bytes(self) -> NDArray[np.float64]:
+        """The encoded bytes of the text of each row group: at most what numbers leave."""
+        text = self.encoded_bytes - self.rows * self.row_bytes
+        return np.maximum(0.0, text) if self.text_columns else np.zeros(len(self.rows))
+
+    @property
+    def is_long(self) -> NDArray[np.bool_]:
+        """Whether the text of each row group is more than small dictionaries and their indices."""
+        indices = self.text_columns * (_INDEX_BYTES * self.rows + _DICTIONARY_BYTES)
+        return np.asarray(self.text_bytes > np.maximum(_LONG_TEXT_BYTES, indices))
+
+    def _long_text(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The memory of long text while slices of this many rows are read: a page and the dictionary of each column, and the
+        text of a slice, as it is decoded and encoded again. The longest texts of a page may be in one slice, or be one
+        text: then buffers that grow by doubling take more."""
+        page, dictionary, value = self.text_pages
+        text = rows * value + page
+        if not dictionary:
+            text = np.minimum(text, self.text_bytes)
+        held: NDArray[Any] = 2 * page + dictionary + _LONG_TEXT_COPIES * text + _VALUE_BYTES * rows * self.text_columns
+        return held
+
     def _text(self, copies: int) -> NDArray[Any]:
-        """The memory of text beside its indices. The text is at most the encoded bytes that numbers leave. All its values may
-        be distinct; short values are many, and each takes more than its bytes."""
-        text = np.maximum(0.0, self.encoded_bytes - self.rows * self.row_bytes) if self.text_columns else np.zeros(1)
+        """The memory of text beside its indices. All its values may be distinct; short values are many, and each takes more
+        than its bytes."""
+        text = self.text_bytes
         values = np.minimum(_VALUE_BYTES * self.rows * self.text_columns, _VALUE_COPIES * text)
         taken: NDArray[Any] = copies * text + values
         return taken
