@@ -2,8 +2,9 @@
 
 Each setting of the environment is a process of its own. It fits every loss with every optimizer, several targets, penalties,
 weights of rows and classes, categories, text, missing numbers, times, a hold-out, another class later; once with the compiled
-kernels and once without. Printed is the hash of everything that each fit has learned and scored. OPENBLAS_CORETYPE chooses
-OpenBLAS's kernels, NPY_DISABLE_CPU_FEATURES numpy's loops, GLIBC_TUNABLES the functions of the C library.
+kernels and once without; and it resumes a run that was stopped in the first environment. Compared is the hash of everything
+that each fit has learned and scored. OPENBLAS_CORETYPE chooses OpenBLAS's kernels, NPY_DISABLE_CPU_FEATURES numpy's loops,
+GLIBC_TUNABLES the functions of the C library.
 
     python bench/exact.py --rows 20000
 """
@@ -15,9 +16,11 @@ import datetime as dt
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,15 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 _TIMEOUT_S = 600
+_RESUMED = "resumed"
+
+
+def write(path: Path, rows: int) -> Path:
+    """Write a table. What makes it is numpy, whose bits depend on the processor: so it is made once."""
+    made = table(rows)
+    with pa.ipc.new_file(path, made.schema) as file:
+        file.write_table(made)
+    return path
 
 
 def table(rows: int) -> pa.Table:
@@ -95,7 +107,7 @@ def cases() -> dict[str, dict[str, Any]]:
         target = _TARGETS.get(loss, "number")
         settings = {"target": target, "loss": loss, "features": EVERYTHING, "weight": "weight", "holdout": 0.2}
         made[f"{loss}, weights"] = settings | ({"task": "regress"} if target == "count" else {})
-    made["everything"] = {"target": "two", "features": EVERYTHING, "holdout": 0.2, "epochs": 2}
+    made["everything, twice"] = {"target": "two", "features": EVERYTHING, "holdout": 0.2, "epochs": 2}
     made["classes, weighed"] = {"target": "ten", "features": EVERYTHING, "class_weight": "balanced", "holdout": 0.2}
     return made
 
@@ -110,10 +122,30 @@ def learned(result: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def hashes(chosen: dict[str, dict[str, Any]], rows: int) -> dict[str, str]:
-    """The hash of each fit."""
-    data = table(rows)
-    return {name: learned(streamtrain.fit(data, seed=1, **settings)) for name, settings in chosen.items()}
+def hashes(data: Path, names: Sequence[str], stopped: Path | None = None) -> dict[str, str]:
+    """The hash of each of these fits, of all if there are none; and of the resumed run, a copy of the stopped one, if given."""
+    known = cases()
+    found = {name: learned(streamtrain.fit(data, seed=1, **known[name])) for name in names or known}
+    if stopped is None:
+        return found
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(stopped, Path(folder, "run"))
+        return found | {_RESUMED: learned(streamtrain.fit(data, out=copy, resume=True))}
+
+
+def stop(data: Path, folder: Path) -> str:
+    """Stop a run in the middle, and leave it in the folder. Returns the hash of a whole one."""
+    settings = cases()["softmax, adam"]
+
+    def interrupt(now: Any) -> None:
+        if now.rows_seen > 200:
+            raise KeyboardInterrupt
+
+    try:
+        streamtrain.fit(data, out=folder, progress=interrupt, **settings)
+    except KeyboardInterrupt:
+        return learned(streamtrain.fit(data, **settings))
+    raise AssertionError("the run was not stopped")
 
 
 @contextmanager
@@ -126,11 +158,11 @@ def without_compiled(is_so: bool) -> Iterator[None]:
         yield
 
 
-def in_environment(environment: dict[str, str], *arguments: str) -> dict[str, str]:
+def in_environment(environment: dict[str, str], data: Path, *arguments: Any) -> dict[str, str]:
     """The hashes of a process with this environment."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve()), "--child", *arguments],
-        env=os.environ | environment, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S,
+        [sys.executable, str(Path(__file__).resolve()), "--child", str(data), *map(str, arguments)],
+        env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True, timeout=_TIMEOUT_S,
     )  # fmt: skip
     found: dict[str, str] = json.loads(done.stdout)
     return found
@@ -139,23 +171,41 @@ def in_environment(environment: dict[str, str], *arguments: str) -> dict[str, st
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--child", action="store_true")
+    parser.add_argument("--child", type=Path)
     parser.add_argument("--without-kernels", action="store_true")
+    parser.add_argument("--stop", type=Path)
+    parser.add_argument("--stopped", type=Path)
+    parser.add_argument("cases", nargs="*")
     asked = parser.parse_args()
-    if asked.child:
+    if asked.child is not None:
         with without_compiled(asked.without_kernels):
-            print(json.dumps(hashes(cases(), asked.rows)))
+            whole = {} if asked.stop is None else {_RESUMED: stop(asked.child, asked.stop)}
+            print(json.dumps(hashes(asked.child, asked.cases, asked.stopped) | whole))
         return 0
+    with tempfile.TemporaryDirectory() as folder:
+        return compare(asked.rows, Path(folder))
+
+
+def compare(rows: int, folder: Path) -> int:
+    """Compare all environments. Returns 1 if bits differ between them."""
     different = 0
+    kinds: list[dict[str, str]] = []
+    data = write(folder / "data.arrow", rows)
     for kind, more in (("compiled kernels", ()), ("numpy in place of the kernels", ("--without-kernels",))):
         wanted: dict[str, str] = {}
-        print(f"{kind}: {len(cases())} fits of {asked.rows:,} rows")
+        stopped = folder / f"{len(kinds)}"
+        print(f"{kind}: {len(cases())} fits of {rows:,} rows, and a run that goes on elsewhere")
         for name, environment in ENVIRONMENTS.items():
-            found = in_environment(environment, "--rows", str(asked.rows), *more)
+            found = in_environment(environment, data, *more, "--stopped" if wanted else "--stop", stopped)
             wanted = wanted or found
             unlike = [case for case in wanted if found[case] != wanted[case]]
             different += len(unlike)
             print(f"  {name}: {'the same bits' if not unlike else 'OTHER BITS: ' + '; '.join(unlike)}", flush=True)
+        kinds.append(wanted)
+    unlike = [case for case in kinds[0] if kinds[0][case] != kinds[1][case]]
+    print(
+        f"compiled and numpy: {len(kinds[0]) - len(unlike)} fits have the same bits, {len(unlike)} not: {'; '.join(unlike)}"
+    )
     return int(different > 0)
 
 

@@ -1,7 +1,7 @@
 """Runs the kernels under AddressSanitizer and UndefinedBehaviorSanitizer.
 
 A copy of the package gets kernels that were compiled with both. In it the tests of the kernels and of the parts that call them
-run, with thousands of examples each, and then every kernel as often as ``--rounds`` says with other random numbers, with and
+run, with a thousand examples each, and then every kernel as often as ``--rounds`` says with other random numbers, with and
 without AVX2. A read or a write beyond an array, a misaligned address, an overflow or a shift too far ends it with the report
 of the sanitizer, and the exit code is 1.
 
@@ -72,7 +72,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compiler", choices=[*RUNTIME], default="gcc", help="compiles the kernels")
     parser.add_argument("--rounds", type=int, default=300, help="rounds of each kernel, each with other random numbers")
-    parser.add_argument("--short", action="store_true", help="the plain number of examples, and 3 rounds")
+    parser.add_argument("--short", action="store_true", help="the tests of the kernels only, fewer examples, 3 rounds")
     asked = parser.parse_args()
     profile = [] if asked.short else ["--hypothesis-profile", "long"]
     with tempfile.TemporaryDirectory(prefix="streamtrain-") as work:
@@ -84,17 +84,18 @@ def main() -> int:
             "ASAN_OPTIONS": "detect_leaks=0:handle_segv=0:handle_abort=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
-        pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=900", *profile]
+        # What a sanitizer prints before it ends the process must not be captured.
+        options = ["-q", "--capture=sys", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=900", *profile]
         # test_build compiles for itself, and test_crash is about processes that die.
         kernels = ["tests/kernels", "--ignore=tests/kernels/test_build.py", "--ignore=tests/kernels/test_crash.py"]
+        callers = () if asked.short else CALLERS
         rounds = ["-c", ROUNDS, str(3 if asked.short else asked.rounds)]
-        for name, arguments in (("tests", [*pytest, *kernels, *CALLERS]), ("rounds", rounds)):
+        tests = ["-m", "pytest", *options, *kernels, *callers]
+        for name, arguments in (("tests", tests), ("rounds", rounds)):
             began = time.monotonic()
             done = subprocess.run([sys.executable, *arguments], cwd=work, env=environment, check=False)
-            print(
-                f"{asked.compiler}, {name}: exit code {done.returncode} after {time.monotonic() - began:.0f} s",
-                flush=True,
-            )
+            seconds = time.monotonic() - began
+            print(f"{asked.compiler}, {name}: exit code {done.returncode} after {seconds:.0f} s", flush=True)
             if done.returncode:
                 return 1
     return 0

@@ -1,14 +1,12 @@
 """Train models on tables and arrays that do not fit in memory."""
 
 import os
-import typing
-
-import streamtrain.options as _options
 
 # Arrow reads this once, when it is imported: its other pools keep much of what is freed (see memory.steady_allocators).
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
-if typing.TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
     from streamtrain.batch import Batch
     from streamtrain.errors import BudgetExceeded, BudgetRefused, DataError, StreamtrainError, UsageError
     from streamtrain.load import Loader, Source
@@ -20,6 +18,8 @@ if typing.TYPE_CHECKING:
     from streamtrain.tools.profile import profile
     from streamtrain.tools.rechunk import rechunk
     from streamtrain.train.entry import fit, make_plan
+
+del TYPE_CHECKING
 
 __all__ = [
     "Batch",
@@ -64,8 +64,11 @@ _HOMES = {
 }
 
 
-# Public names are imported when they are first used: unused ones cost no memory and no time.
-__getattr__ = _options.lazy_names(__name__, _HOMES)
+def __getattr__(name: str) -> object:
+    """Public names are imported when they are first used: unused ones cost no memory and no time."""
+    from streamtrain.options import lazy_names
+
+    return lazy_names(__name__, _HOMES)(name)
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,10 @@
 """``python -m streamtrain``."""
 
-from streamtrain.cli import main
+import os
+
+try:
+    from streamtrain.cli import main
+except KeyboardInterrupt:  # there is no handler yet
+    os._exit(130)
 
 main()

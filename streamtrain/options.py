@@ -10,8 +10,8 @@ a module gives its other names when they are first used: see `lazy_names`.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -195,7 +195,7 @@ def _wanted(hint: Any) -> str:
 def _check_range(flag: str, value: float, option: Option) -> None:
     least, most, above, below = option.least, option.most, option.above, option.below
     fits = (
-        math.isfinite(value)
+        abs(value) <= sys.float_info.max  # a number of 400 digits is an int, and finite
         and (least is None or value >= least)
         and (most is None or value <= most)
         and (above is None or value > above)
@@ -207,7 +207,7 @@ def _check_range(flag: str, value: float, option: Option) -> None:
     limits = " and ".join(f"{words} {bound}" for bound, words in bounds if bound is not None)
     if least is not None and most is not None:
         limits = f"from {least} to {most}"
-    finite = "" if math.isfinite(value) or not limits else ", and finite"
+    finite = "" if abs(value) <= sys.float_info.max or not limits else ", and finite"
     raise UsageError(f"{flag} {value}: must be {limits or 'finite'}{finite}")
 
 

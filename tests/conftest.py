@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import make
 import numpy  # noqa: F401 -- its BLAS is there to be limited
@@ -15,7 +16,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 settings.register_profile("any machine", deadline=None, max_examples=make.EXAMPLES)  # some are slow, or busy
-settings.register_profile("long", deadline=None, max_examples=50 * make.EXAMPLES)  # for scripts/measure
+settings.register_profile("long", deadline=None, max_examples=20 * make.EXAMPLES)  # for scripts/measure
 settings.load_profile("any machine")
 
 # A product of matrices on several threads leaves them spinning for some 25 ms. Each fit makes three, and with as many test
@@ -46,6 +47,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     yield
     if nextitem is not None and nextitem.path != item.path:
         set_aside()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each process gets a half that hangs together, so that what the tests of a module share is made in one of them; in the
+    end it takes tests from the other. Unless ``--dist`` says otherwise."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.fixture

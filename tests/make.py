@@ -22,13 +22,19 @@ from hypothesis import settings
 
 from streamtrain import Model, open_reader
 from streamtrain.cli import main
+from streamtrain.columns.layout import Layout
+from streamtrain.columns.role import Column
+from streamtrain.columns.target import Target
 from streamtrain.memory.process import resident_bytes
+from streamtrain.model.describe import describe_layout, layout_of
+from streamtrain.model.stored import StoredFields
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk
 
 __all__ = [
     "EXAMPLES", "PROMPT", "WAIT", "CommandLine", "Done", "Unreadable", "budget_above", "command_line", "content", "examples",
-    "in_forks", "rows_of", "run_python", "run_streamtrain", "state", "wait_for", "write_file", "write_parquet", "zarr_group",
+    "in_forks", "kept", "rows_of", "run_python", "run_streamtrain", "state", "wait_for",
+    "write_file", "write_parquet", "zarr_group",
 ]  # fmt: skip
 
 WAIT = 300.0
@@ -192,6 +198,12 @@ class Unreadable:
 def content(folder: Path) -> dict[str, Any]:
     """Every file and folder below, with the bytes of each file."""
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def kept(column: Column) -> Column:
+    """A column as a model's file gives it back."""
+    content = json.loads(json.dumps(describe_layout(Layout((column,), Target("y", "regress")))))
+    return layout_of(StoredFields(Path("model.json"), content)).columns[0]
 
 
 def state(model: Model) -> dict[str, bytes]:

@@ -1,133 +1,84 @@
-"""``streamtrain ...``: the command line. `commands` has the commands, `show` their output, `progress` the progress bar,
-`log` the messages of the library.
+"""``streamtrain ...``: the command line. `commands` has the commands, `outcome` their exit codes, `show` their output,
+`progress` the progress bar, `log` the messages of the library.
 
-Exit codes: 0 done; 1 an internal error; 2 bad usage or bad input; 3 the budget cannot be met; 4 the budget was exceeded
-while running; 130 interrupted. With ``--json`` a command prints one JSON object on stdout and nothing else there.
+This module imports next to nothing: Ctrl-C is answered from its `main` on, while the libraries are still being imported.
 """
 
-from __future__ import annotations
-
-import logging
 import os
-import shlex
-import signal
 import sys
-import traceback
-from collections.abc import Sequence
-from contextlib import nullcontext
-from io import TextIOWrapper
-from types import FrameType
-from typing import NoReturn
 
-from streamtrain.cli.log import shown_on_stderr
-from streamtrain.cli.stdout import result_on_stdout
-from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
-from streamtrain.memory.limits import is_shortage
+try:
+    import signal
+except KeyboardInterrupt:  # there is no handler yet: this is the first thing that takes a while
+    os._exit(130)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import Any, NoReturn
 
 __all__ = ["main"]
 
-_received: list[int] = []  # signals
-_raised: list[KeyboardInterrupt] = []  # for them
+_AGAIN_SECONDS = 0.02  # before an interrupt that cannot be raised now is tried again
 
-_REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
+_received: "list[int]" = []  # signals
+_raised: "list[KeyboardInterrupt]" = []  # for them
+_over: "list[int]" = []  # the exit code, once it is known
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
     """Run a command and exit with its code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    _over.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and scripts in the background, want it
             signal.signal(number, _interrupt)
-    code = _run(arguments)
+    try:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported: its threads would only wait
+        from streamtrain.cli.outcome import outcome, say_how_to_go_on
+
+        arguments = sys.argv[1:] if arguments is None else arguments
+        code = outcome(arguments, _received)
+        if code == 130:
+            say_how_to_go_on(arguments, _raised)
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException as error:
+        if isinstance(error, SystemExit) or not _received:
+            raise
+        code = 130  # an interrupt of an import arrives as another error
     if code == 130:
-        _say_how_to_go_on(arguments)
-        code = 128 + _received[-1] if _received else code
-        os._exit(code)  # without waiting for reads that are under way
-    if code:
-        logging.getLogger("asyncio").disabled = True  # it reports reads of Zarr that were abandoned
+        os._exit(128 + _received[-1] if _received else code)  # without waiting for reads that are under way
+    _over.append(code)
     sys.exit(code)
 
 
-def _only_shows_help(arguments: Sequence[str]) -> bool:
-    """Whether only help, the version or a shell completion is wanted."""
-    shows = {"-h", "--help", "-V", "--version", "--show-completion", "--install-completion"}
-    return not arguments or bool(shows.intersection(arguments)) or "_STREAMTRAIN_COMPLETE" in os.environ
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(number: int, frame: "FrameType | None") -> None:
     """Acknowledge Ctrl-C at once. A second one ends the process without waiting."""
+    if _over:
+        return
     _received.append(number)
     signal.signal(number, signal.SIG_DFL)
     print("\ninterrupted", file=sys.stderr, flush=True)
+    sys.unraisablehook = _not_raised
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _stop)
+    _stop(number, frame)
+
+
+def _stop(number: int, frame: "FrameType | None") -> None:
+    """Raise the interrupt, but not in the midst of an import, where it would arrive as another error or not at all."""
+    caller = frame if hasattr(signal, "setitimer") else None
+    while caller is not None:
+        if caller.f_code.co_filename.startswith("<frozen importlib"):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+            return
+        caller = caller.f_back
     _raised.append(KeyboardInterrupt())
     raise _raised[-1]
 
 
-def _run(arguments: Sequence[str]) -> int:
-    try:
-        only_help = _only_shows_help(arguments)
-        if not only_help:
-            from streamtrain.kernels.crash import answer_crashes  # with numpy
-
-            answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have
-        from streamtrain.cli.commands import run
-
-        with shown_on_stderr(), result_on_stdout() if only_help else nullcontext():
-            code = run(arguments)
-        with result_on_stdout():  # flushed
-            pass
-        return code if isinstance(code, int) else 0
-    except KeyboardInterrupt:
-        return 130
-    except SystemExit as leaving:  # the libraries that print leave with 1 where a pipe is closed
-        if not isinstance(leaving.__context__, BrokenPipeError):
-            raise
-        return _let_go_of_stdout()
-    except Exception as error:
-        if _received or type(error).__name__ == "Abort":  # an interrupt of an import arrives as another error
-            return 130
-        return _failed(error)
-
-
-def _say_how_to_go_on(arguments: Sequence[str]) -> None:
-    """Print the command that resumes the run, if there is a checkpoint: then `fit` has added a note to the interrupt."""
-    if any(getattr(interrupt, "__notes__", ()) for interrupt in _raised):
-        words = list(arguments)
-        if "--resume" not in words:
-            words.insert(words.index("--") if "--" in words else len(words), "--resume")
-        print(
-            f"the run is kept; to go on: {printable(shlex.join(['streamtrain', *words]))}", file=sys.stderr, flush=True
-        )
-
-
-def _failed(error: Exception) -> int:
-    """Print what went wrong. Returns the exit code."""
-    if isinstance(error, BudgetError):
-        print("error:", "\n".join(map(printable, str(error).split("\n"))), file=sys.stderr)  # a line for every term
-        return 3 if isinstance(error, BudgetRefused) else 4
-    if is_shortage(error):
-        _say(str(error) or "out of memory")
-        return 4
-    if isinstance(error, BrokenPipeError):
-        return _let_go_of_stdout()
-    if isinstance(error, (StreamtrainError, OSError)):
-        _say(str(error))
-        return 2
-    if hasattr(error, "format_message"):  # bad usage, found by the command-line library
-        _say(error.format_message())
-        return 2
-    traceback.print_exception(error)
-    _say(f"this is a bug in streamtrain; please report it with the lines above: {_REPORT_AT}")
-    return 1
-
-
-def _let_go_of_stdout() -> int:
-    """The reader of stdout has closed it, which is not an error. Returns the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
-    return 0
-
-
-def _say(text: str) -> None:
-    print(f"error: {printable(text)}", file=sys.stderr)
+def _not_raised(problem: "Any") -> None:
+    """Try again where an interrupt arrived in code that cannot raise: when an object was deleted, in a callback."""
+    if isinstance(problem.exc_value, KeyboardInterrupt) and not _over and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -58,8 +58,12 @@ class Layout:
     @cached_property
     def read(self) -> list[str]:
         """Every column that is read: features, then target and weight."""
-        extra = list(self.target.names) if self.target else []
-        return [*self.features, *extra, *([self.weight] if self.weight else [])]
+        return [*self.features, *self.targets, *([self.weight] if self.weight else [])]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the targets' columns."""
+        return () if self.target is None else self.target.names
 
     # -- where columns are ---------------------------------------------------------------------------------------------
 
@@ -188,14 +192,18 @@ class Layout:
         where: str,
         *,
         skips: bool = False,
+        seen: Callable[[str, pa.Array], None] | None = None,
     ) -> NDArray[np.int64] | None:
-        """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors.
+        """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors. seen: is called
+        with each column right before it is written, which then finds it in the processor's cache.
 
         Raises BadValueError for a target that is null or not finite. With ``skips`` the positions of such rows are returned
         instead, or None if there are none.
         """
         rows, lost = RowWriter(into, positions, where), []
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            if seen is not None:
+                seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
                 if values.type != column.type:

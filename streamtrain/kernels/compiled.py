@@ -63,7 +63,7 @@ _FUNCTIONS = {
     "st_entries": ("piipppiipipppp", "i"),
     "st_find_slots": ("pipiiiipp", ""),
     "st_ngrams": ("pppiipppppppip", "i"),
-    "st_enter_read": ("si", "n"),
+    "st_enter_read": ("sin", "n"),
     "st_leave_read": ("n", ""),
     "st_answer_crashes": ("ss", ""),
 }

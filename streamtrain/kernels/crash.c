@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,6 +19,7 @@ static struct {
     _Atomic int state;
     pthread_t thread;
     uint64_t turn; /* the later one of two reads of a thread counts */
+    int own; /* whether it is code of the user that runs */
     char name[NAME_BYTES];
 } reads[READS];
 
@@ -25,6 +27,8 @@ static _Atomic uint64_t turns;
 static _Atomic int ending;
 static pthread_t main_thread;
 static char before_line[16], report_at[128];
+static _Atomic int short_code = 4; /* the exit code where memory ran short */
+static const struct { const void *table; const char *name; } *(*thrown)(void); /* the type of the C++ exception under way */
 
 /* Give the handler a stack of its own in this thread, which may have overrun the other. It is freed with the thread. */
 static void give_stack(void)
@@ -39,8 +43,8 @@ static void give_stack(void)
         sigaltstack(&(stack_t){.ss_sp = stack, .ss_size = sizeof stack}, 0);
 }
 
-/* Note that this thread reads what has that name. Returns the number to leave by, or -1 where READS are noted already. */
-int st_enter_read(const char *name, int64_t nbytes)
+/* Note that this thread reads what has that name, or with own that it runs code of the user that has that name. Returns the number to leave by, or -1 where READS are noted already. */
+int st_enter_read(const char *name, int64_t nbytes, int own)
 {
     give_stack();
     for (int k = 0; k < READS; k++) {
@@ -50,6 +54,7 @@ int st_enter_read(const char *name, int64_t nbytes)
         nbytes = nbytes < NAME_BYTES ? nbytes : NAME_BYTES - 1;
         memcpy(reads[k].name, name, (size_t)nbytes);
         reads[k].name[nbytes] = 0;
+        reads[k].own = own;
         reads[k].thread = pthread_self();
         reads[k].turn = turns++;
         atomic_store(&reads[k].state, READING);
@@ -83,6 +88,20 @@ static int latest(pthread_t thread)
     return found;
 }
 
+/* From now on, a C++ library that ends the process because an allocation failed ends it with that code. */
+void st_expect_shortage(int code)
+{
+    void *library = thrown ? 0 : dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    if (library)
+        *(void **)&thrown = dlsym(library, "__cxa_current_exception_type");
+    short_code = code;
+}
+
+static int is_shortage(int number)
+{
+    return number == SIGABRT && thrown && thrown() && !strcmp(thrown()->name, "St9bad_alloc");
+}
+
 static void end_process(int number, siginfo_t *info, void *context)
 {
     static char line[LINE_BYTES];
@@ -97,17 +116,23 @@ static void end_process(int number, siginfo_t *info, void *context)
     const char *name = number == SIGABRT ? "SIGABRT" : number == SIGSEGV ? "SIGSEGV" : number == SIGBUS ? "SIGBUS"
                        : number == SIGFPE ? "SIGFPE" : "SIGILL";
     size_t at = append(line, 0, before_line);
-    at = append(line, at, "error: the process was ended by ");
-    at = append(line, at, name);
+    const int is_short = is_shortage(number);
+    at = append(line, at, is_short ? "error: memory ran short: an allocation failed" : "error: the process was ended by ");
+    at = append(line, at, is_short ? "" : name);
     const int own = latest(pthread_self());
-    int named = 0;
+    int named = 0, users = 0;
     /* Some libraries decode in threads of their own: then name the latest read of every thread. The main thread is ours. */
     for (int k = 0; k < READS && (own >= 0 || !pthread_equal(pthread_self(), main_thread)); k++)
         if (own >= 0 ? k == own : reads[k].state == READING && k == latest(reads[k].thread)) {
-            at = append(line, at, named++ ? ", " : " while reading ");
+            at = append(line, at, named++ ? ", " : reads[k].own ? " in " : " while reading ");
             at = append(line, at, reads[k].name);
+            users += reads[k].own;
         }
-    if (named) {
+    if (is_short) {
+        at = append(line, at, ", and a library ended the process: give a larger --memory");
+    } else if (users) {
+        at = append(line, at, ": code of your own, or a library that it uses, ends the process; it must raise an error instead");
+    } else if (named) {
         at = append(line, at, named > 1 ? ": one of these" : ": the file");
         at = append(line, at, " is damaged in a way that makes a library abort; leave it out, or restore it");
     } else {
@@ -122,7 +147,7 @@ static void end_process(int number, siginfo_t *info, void *context)
             break;
         done += (size_t)n;
     }
-    _exit(named ? 2 : 1);
+    _exit(is_short ? short_code : named ? 2 : 1);
 }
 
 /* Answer the signals that end a process from now on. Call this from the main thread. before is what clears a line of the

@@ -13,7 +13,7 @@ from types import TracebackType
 from streamtrain.errors import printable
 from streamtrain.kernels.compiled import COMPILED, FOLDER, open_library
 
-__all__ = ["answer_crashes", "reading"]
+__all__ = ["answer_crashes", "expect_shortage", "reading"]
 
 _library: ctypes.CDLL | None = None  # once crashes are handled
 _name_bytes = 0  # the longest name that is noted
@@ -21,8 +21,8 @@ _name_bytes = 0  # the longest name that is noted
 
 def answer_crashes(report_at: str, *, terminal: bool = False) -> None:
     """Handle SIGABRT, SIGSEGV, SIGBUS, SIGFPE and SIGILL from now on: print one line on stderr and end the process, with exit
-    code 2 if something was being read, 1 otherwise. Call this from the main thread of a program, never from a
-    library.
+    code 4 if an allocation failed (see `expect_shortage`), 2 if something was being read, 1 otherwise. Call this from the
+    main thread of a program, never from a library.
 
     report_at: where to report bugs. terminal: whether a live line may have to be cleared.
     """
@@ -35,22 +35,31 @@ def answer_crashes(report_at: str, *, terminal: bool = False) -> None:
     _library.st_answer_crashes(b"\r\x1b[2K\x1b[?25h" if terminal else b"", report_at.encode())
 
 
+def expect_shortage(code: int) -> None:
+    """Let a C++ library that ends the process because an allocation failed end it with this exit code, if crashes are
+    handled."""
+    if _library is not None:
+        _library.st_expect_shortage(code)
+
+
 class reading:  # noqa: N801  # a context, used as a verb
     """A context that notes what this thread reads, if crashes are handled; otherwise it does nothing.
+
+    own: the code of the user that reads it, or that runs: a crash is its fault, and no file is damaged.
 
     >>> with reading("part-7.parquet:3"):
     ...     pass
     """
 
-    __slots__ = ("_name", "_number")
+    __slots__ = ("_name", "_number", "_own")
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, own: str = "") -> None:
+        self._name, self._own = f"{own}, reading {name}" if own and name else own or name, bool(own)
 
     def __enter__(self) -> None:
         if _library is not None:
             shown = _shown(self._name)
-            self._number = _library.st_enter_read(shown, len(shown))
+            self._number = _library.st_enter_read(shown, len(shown), self._own)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

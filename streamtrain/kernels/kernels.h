@@ -210,8 +210,9 @@ int64_t st_ngrams(const uint8_t *data, const int64_t *starts, const int32_t *siz
                   int64_t *indptr, uint32_t *hashes, float *values, int64_t room, void *table);
 
 /* crash.c */
-int st_enter_read(const char *name, int64_t nbytes);
+int st_enter_read(const char *name, int64_t nbytes, int own);
 void st_leave_read(int number);
 void st_answer_crashes(const char *before, const char *report);
+void st_expect_shortage(int code);
 
 #endif

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from streamtrain.errors import LearnerError, StreamtrainError, UsageError
+from streamtrain.kernels.crash import reading
 
 __all__ = ["MEMBERS", "Calling", "is_own_code", "learner_title", "require_members", "state_bytes_of", "state_of"]
 
@@ -36,14 +37,18 @@ class Calling:
 
     def __init__(self, learner: Any, did: str, then: str = "") -> None:
         self._learner, self._did, self._then, self._is_own = learner, did, then, is_own_code(learner)
+        self._running = reading("", own=learner_title(learner)) if self._is_own else None  # a crash names it
 
     def __enter__(self) -> None:
-        pass
+        if self._running is not None:
+            self._running.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._is_own or not isinstance(error, (Exception, SystemExit)):
+        if self._running is not None:
+            self._running.__exit__(None, None, None)
+        if not self._is_own or error is None or isinstance(error, (KeyboardInterrupt, GeneratorExit)):
             return
         if isinstance(error, (StreamtrainError, MemoryError)):
             return

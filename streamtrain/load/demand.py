@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.columns.layout import Layout, has_width
-from streamtrain.memory.process import resident_bytes
+from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
@@ -34,6 +34,7 @@ def demand_of(
     row_bytes, share, smallest = column_shares(reader, table, layout)
     longest = longest_layout(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
+    release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
     return Demand(
         table=table,
         decoded_row_bytes=row_bytes,

@@ -47,7 +47,8 @@ def _told_by(
     if not chunk.rows or (ledger is not None and ledger.is_lost(number)):
         return None
     names, told = list(columns), dict[str, Column]()
-    at_once = len(names) if chunk.decoded_bytes <= _BYTES else 1
+    together = chunk.decoded_bytes <= _BYTES or getattr(reader, "row_oriented", False)
+    at_once = len(names) if together else 1
     try:
         for start in range(0, len(names), at_once):
             some = names[start : start + at_once]

@@ -48,7 +48,7 @@ class Prefetcher:
             source.reader, source.table, source.layout, share=plan.read_share, slice_rows=plan.slice_rows,
             streamed=streamed(source.table.rows, plan.window_rows, shuffle=plan.shuffle),
             sliced=plan.sliced, gate=self.gate, read_bytes=plan.read_bytes // max(1, min(plan.threads, plan.chunks)),
-            threads=plan.threads, ledger=ledger,
+            threads=plan.threads, ledger=ledger, digests=source.digests,
         )  # fmt: skip
         self._free: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
         rows = min(plan.window_rows, plan.rows)
@@ -142,7 +142,10 @@ class Prefetcher:
         for i, result in scheduler.run(tasks):
             if isinstance(result, DataError):
                 raise result
-            arrays, lost, errors = result
+            arrays, lost, digests, errors = result
+            for piece, digest in digests.items():
+                if self._source.digests is not None:
+                    self._source.digests.check(int(chunks[kept[i][piece]]), digest)
             positions = window.order.positions_together(kept[i])
             window.arrays.scatter_from(arrays, positions)
             for rows in lost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from streamtrain.columns.buffers import WindowArrays
 from streamtrain.columns.layout import Layout
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
+from streamtrain.load.digests import ChunkDigest, Digests, Pair, RunDigest
 from streamtrain.load.ledger import Ledger
+from streamtrain.load.stream import Stream
 from streamtrain.load.window import Window
 from streamtrain.memory.gate import ByteGate
 from streamtrain.plan.order import Pieces
@@ -35,41 +37,45 @@ class Stopped(Exception):
 
 def load_chunks(
     reader: Reader, layout: Layout, chunks: Sequence[Chunk], groups: Sequence[Sequence[str]], skips: bool = False
-) -> tuple[WindowArrays, list[NDArray[np.int64]], dict[int, DataError]]:
+) -> tuple[WindowArrays, list[NDArray[np.int64]], dict[int, Pair], dict[int, DataError]]:
     """Whole chunks in their own arrays, one after the other, as a worker of a cluster returns them; the numbers of the rows
-    without a usable target; and the errors of chunks that cannot be read, by their number in ``chunks``. Without ``skips``
-    the first error is raised."""
+    without a usable target; and by their number in ``chunks`` the digests of the chunks, and the errors of those that cannot
+    be read. Without ``skips`` the first error is raised."""
     rows = np.concatenate([[0], np.cumsum([chunk.rows for chunk in chunks])])
     arrays, positions = layout.buffers(int(rows[-1])), np.arange(rows[-1])
     lost: list[NDArray[np.int64]] = []
     lose = lost.append if skips else None
     if len(chunks) > 1 and isinstance(reader, ReadsTogether):
         try:
-            write_chunks(reader, layout, chunks, groups, arrays, positions, lose)
-            return arrays, lost, {}
+            found = write_chunks(reader, layout, chunks, groups, arrays, positions, lose)
+            return arrays, lost, dict(enumerate(found)), {}
         except DataError:
             lost.clear()  # chunk by chunk, so that the error names one
+    digests: dict[int, Pair] = {}
     errors: dict[int, DataError] = {}
     for i, chunk in enumerate(chunks):
         try:
-            write_chunks(reader, layout, [chunk], groups, arrays, positions[rows[i] : rows[i + 1]], lose)
+            (digests[i],) = write_chunks(
+                reader, layout, [chunk], groups, arrays, positions[rows[i] : rows[i + 1]], lose
+            )
         except (CorruptError, SchemaError) as error:
             if not skips or isinstance(error, ChangedError):
                 raise
             errors[i] = error
-    return arrays, lost, errors
+    return arrays, lost, digests, errors
 
 
 def write_chunks(
     reader: Reader, layout: Layout, chunks: Sequence[Chunk], groups: Sequence[Sequence[str]], into: WindowArrays,
-    positions: NDArray[np.int64], lose: Lose | None, check: Callable[[], None] = lambda: None,
-) -> None:  # fmt: skip
-    """Read whole chunks, group of columns by group, and write each row to its position. An error in several chunks may name
-    any of them.
+    positions: NDArray[np.int64], lose: Lose | None, check: Callable[[], None] = lambda: None, *, digested: bool = True,
+) -> list[Pair]:  # fmt: skip
+    """Read whole chunks, group of columns by group, and write each row to its position. Return the digests of the chunks, or
+    none without ``digested``. An error in several chunks may name any of them.
 
     positions: of all rows, those of the first chunk first; shape (rows,). lose: takes the positions of rows without a usable
     target; without it such a row is an error. check: called before each group.
     """
+    digest = RunDigest(layout.targets, [chunk.rows for chunk in chunks]) if digested else None
     for columns in groups:
         check()
         row = 0
@@ -78,8 +84,9 @@ def write_chunks(
         else:
             batches = read_together(cast("ReadsTogether", reader), chunks, columns)
         for batch in batches:
-            _write(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], lose)
+            _write(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], lose, digest)
             row += batch.num_rows
+    return [] if digest is None else digest.values()
 
 
 def _write(
@@ -89,8 +96,10 @@ def _write(
     positions: NDArray[np.int64],
     chunk: Chunk,
     lose: Lose | None,
+    digest: ChunkDigest | RunDigest | None,
 ) -> None:
-    lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None)
+    seen = None if digest is None else digest.add
+    lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None, seen=seen)
     if lose is not None and lost is not None:
         lose(lost)
 
@@ -100,20 +109,21 @@ class PieceReader:
 
     Pieces are named by their number in the order of the window. streamed: which chunks are read in slices over several
     windows, shape (chunks,). sliced: likewise, for one window: the plan has no memory for the whole of them. ledger: chunks
-    that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors.
+    that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors. digests:
+    what is read is compared with these, and noted there.
     """
 
     def __init__(
         self, reader: Reader, table: ChunkTable, layout: Layout, *, streamed: NDArray[np.bool_],
         sliced: NDArray[np.bool_], share: float, slice_rows: int, gate: ByteGate, read_bytes: int, threads: int,
-        ledger: Ledger | None = None,
+        ledger: Ledger | None = None, digests: Digests | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self._sliced = sliced
         self.groups = layout.groups(share)
         self._slice_rows, self._gate, self._read_bytes, self._threads = slice_rows, gate, read_bytes, threads
-        self._ledger = ledger
-        self._streams: dict[int, _Stream] = {}
+        self._ledger, self.digests = ledger, digests
+        self._streams: dict[int, Stream] = {}
         self._lock = threading.Lock()
         self.seconds = 0.0
         self.stopped = False
@@ -172,9 +182,13 @@ class PieceReader:
     def _write_chunks(self, chunks: list[int], positions: NDArray[np.int64], window: Window) -> None:
         named, lose = [self._table[chunk] for chunk in chunks], self._loses(window)
         with self._gate.hold(self._read_bytes):
-            write_chunks(
-                self._reader, self._layout, named, self.groups, window.arrays, positions, lose, self._check_stopped
-            )
+            found = write_chunks(
+                self._reader, self._layout, named, self.groups, window.arrays, positions, lose, self._check_stopped,
+                digested=self.digests is not None,
+            )  # fmt: skip
+        if self.digests is not None:
+            for number, digest in zip(chunks, found, strict=True):
+                self.digests.check(number, digest)
 
     def _loses(self, window: Window) -> Lose | None:
         return window.lose if self._ledger is not None else None
@@ -214,16 +228,8 @@ class PieceReader:
 
     def _read_all_slices(self, number: int, window: Window) -> None:
         """Write all rows of a chunk to their positions, slice by slice."""
-        chunk = self._table[window.order.pieces[number].chunk]
         with self._gate.hold(self._read_bytes):
-            stream = self._open(chunk)
-            while stream.position < chunk.rows:
-                self._check_stopped()
-                batch = stream.take(stream.position, chunk.rows)
-                if batch is not None:
-                    positions = window.order.positions(number, stream.position - batch.num_rows, stream.position)
-                    _write(self._layout, batch, window.arrays, positions, chunk, self._loses(window))
-            stream.finish()
+            self._read_slices(number, window)
 
     def _read_slices(self, number: int, window: Window) -> None:
         piece = window.order.pieces[number]
@@ -231,7 +237,7 @@ class PieceReader:
         stream = self._streams.pop(piece.chunk, None)
         if stream is None or stream.position > piece.start:
             if self._ledger is not None:
-                self._require_readable(chunk)
+                self._require_readable(piece.chunk)
             stream = self._open(chunk)
         while stream.position < piece.stop:
             self._check_stopped()
@@ -239,53 +245,38 @@ class PieceReader:
             if batch is not None:
                 last = stream.position - piece.start
                 positions = window.order.positions(number, last - batch.num_rows, last)
-                _write(self._layout, batch, window.arrays, positions, chunk, self._loses(window))
+                _write(self._layout, batch, window.arrays, positions, chunk, self._loses(window), stream.digest)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:
             stream.finish()
+        self._compare(piece.chunk, stream)
 
-    def _open(self, chunk: Chunk) -> _Stream:
-        return _Stream(open_stream(self._reader, chunk, self._layout.read, self._slice_rows), chunk)
+    def _open(self, chunk: Chunk) -> Stream:
+        slices = open_stream(self._reader, chunk, self._layout.read, self._slice_rows)
+        return Stream(slices, chunk, None if self.digests is None else ChunkDigest(self._layout.targets))
 
-    def _require_readable(self, chunk: Chunk) -> None:
+    def _compare(self, number: int, stream: Stream) -> None:
+        """Compare what a stream has read of a chunk with what was read before."""
+        if self.digests is None or stream.digest is None:
+            return
+        if stream.position < int(self._table.rows[number]):
+            self.digests.check_part(number, stream.position, stream.digest.value())
+        else:
+            self.digests.check(number, stream.digest.value())
+
+    def _require_readable(self, number: int) -> None:
         """Read a chunk to its end only to find errors: what was learned from its first rows could not be undone."""
+        chunk = self._table[number]
         stream = self._open(chunk)
         while stream.position < chunk.rows:
             self._check_stopped()
-            stream.take(stream.position, chunk.rows)
+            batch = stream.take(stream.position, chunk.rows)
+            if batch is not None and stream.digest is not None:
+                stream.digest.add_batch(batch)
         stream.finish()
+        self._compare(number, stream)
 
     def _check_stopped(self) -> None:
         if self.stopped:
             raise Stopped
-
-
-class _Stream:
-    """One open stream of slices: its position, and the rest of a slice that a piece did not need."""
-
-    def __init__(self, batches: Iterator[pa.RecordBatch], chunk: Chunk) -> None:
-        self._batches = batches
-        self._chunk = chunk
-        self._held: pa.RecordBatch | None = None
-        self.position = 0  # of the next row to hand out
-
-    def take(self, start: int, stop: int) -> pa.RecordBatch | None:
-        """Rows from ``start`` to at most ``stop``; None if the next slice ends before ``start``."""
-        batch = self._held if self._held is not None else next(self._batches, None)
-        if batch is None:
-            raise CorruptError(
-                f"{self._chunk.key}: ended after {self.position:,} rows, but {self._chunk.rows:,} were declared"
-            )
-        first, self._held = self.position, None
-        skipped = min(batch.num_rows, start - first)
-        taken = batch.slice(skipped, min(batch.num_rows - skipped, max(0, stop - first - skipped)))
-        self.position += skipped + taken.num_rows
-        rest = skipped + taken.num_rows
-        self._held = batch.slice(rest) if rest < batch.num_rows else None
-        return taken if taken.num_rows else None
-
-    def finish(self) -> None:
-        """Read to the end, so that all rows are counted."""
-        if self._held is not None or any(batch.num_rows for batch in self._batches):
-            raise CorruptError(f"{self._chunk.key}: gave more than the {self._chunk.rows:,} rows that were declared")

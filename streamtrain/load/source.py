@@ -21,6 +21,7 @@ from streamtrain.errors import (
     data_name,
 )
 from streamtrain.load.demand import column_shares, demand_of, longest_layout
+from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.settings import LoadSettings
@@ -52,6 +53,8 @@ class Source:
         The columns, and the position of each in a row of a window.
     is_surveyed
         Whether the values of the target were read.
+    digests
+        What was read from this source, to compare with what is read again. None if nothing is read twice.
     least_baseline_bytes
         The least that a plan assumes for the process: what the plan before the pass over the target assumed.
 
@@ -66,6 +69,7 @@ class Source:
     table: ChunkTable
     layout: Layout
     is_surveyed: bool = False
+    digests: Digests | None = None
     least_baseline_bytes: int = 0
 
     def __repr__(self) -> str:
@@ -132,7 +136,7 @@ class Source:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
         columns = choose_features(schema, **settings)
-        return cls(reader, table, Layout.of(schema, columns, chosen_target, weight, crosses))
+        return cls(reader, table, Layout.of(schema, columns, chosen_target, weight, crosses)).with_digests()
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
@@ -177,15 +181,23 @@ class Source:
                 raise UsageError(f"--target {target.name}: the old run has target {earlier.name}: give the same")
             options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
             parts = {name: None if earlier is None else earlier.part(name) for name in target.names}
+            options["digests"] = found = np.zeros(len(self.table), np.uint64)
             target = Target.of(
                 [survey(self.reader, self.table, n, earlier=part, **options) for n, part in parts.items()]
             )
+            if self.digests is not None:
+                self.digests.check_targets(found)
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def with_layout(self, layout: Layout) -> Source:
         """The same source with another layout."""
-        return replace(self, layout=layout)
+        source, same = replace(self, layout=layout), self.digests is None or layout.read == self.layout.read
+        return source if same else source.with_digests()
+
+    def with_digests(self) -> Source:
+        """The same source, of which nothing was read so far, and whose digests are noted."""
+        return replace(self, digests=Digests(self.table))
 
     def with_roles(self, ledger: Ledger | None = None) -> Source:
         """The same source with the roles that depend on values: strings that read like sentences become text. Reads the
@@ -246,6 +258,7 @@ class Source:
         UsageError
             For a size below 1; SizeError for a memory that does not parse.
         """
+        terms = terms if self.digests is None else [*terms, self.digests.term]
         demand = demand_of(
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
             least_baseline_bytes=self.least_baseline_bytes,

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.columns.decimals import as_classes
 from streamtrain.columns.differences import Shift
@@ -24,6 +25,7 @@ from streamtrain.columns.target import (
     runs,
 )
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
+from streamtrain.load.digests import ChunkDigest, RunDigest
 from streamtrain.load.ledger import Ledger
 from streamtrain.plan.together import together
 from streamtrain.storage.arrow import is_number, pick, value_type
@@ -42,10 +44,11 @@ _SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices, so that the p
 
 def survey(
     reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
-    ledger: Ledger | None = None, earlier: Target | None = None,
+    ledger: Ledger | None = None, earlier: Target | None = None, digests: NDArray[np.uint64] | None = None,
 ) -> Target:  # fmt: skip
     """The target with its classes, or its offset and moments; only its column is read.
 
+    digests: to which the digest of the target in each chunk is added, shape (chunks,).
     ledger: chunks that cannot be read, nulls and NaN are entered there and skipped. With ``classes`` and without a ledger
     nothing is read. earlier: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
 
@@ -64,8 +67,12 @@ def survey(
     tally = _Tally(field, own_task, refuse_many=task is None and not many, earlier=earlier)
     rule = Target(name, own_task)
     for run in _runs(reader, table):
-        if run.stop - run.start == 1 or not _add_together(tally, reader, table[run], name, rule):
-            _add_each(tally, reader, table, run, name, rule, ledger)
+        digest = RunDigest([name], table.rows[run].tolist())
+        if run.stop - run.start == 1 or not _add_together(tally, reader, table[run], digest, rule):
+            digest = RunDigest([name], table.rows[run].tolist())
+            _add_each(tally, reader, table, run, digest, rule, ledger)
+        if digests is not None:
+            digests[run] += np.array([target for _, target in digest.values()], np.uint64)
     if ledger is not None and ledger.rows == table.total_rows:
         raise CorruptError(f"no row is left: all are skipped, the first because of: {ledger.entries()[0]['error']}")
     return tally.target() if named is None else Target(name, own_task, named, rows=table.total_rows)
@@ -79,13 +86,14 @@ def _runs(reader: Reader, table: ChunkTable) -> Iterator[slice]:
 
 
 def _add_each(
-    tally: _Tally, reader: Reader, table: ChunkTable, run: slice, name: str, rule: Target, ledger: Ledger | None
+    tally: _Tally, reader: Reader, table: ChunkTable, run: slice, digest: RunDigest, rule: Target, ledger: Ledger | None
 ) -> None:
     """Add the values of chunks one by one; enter what cannot be used in the ledger, if there is one."""
+    name = rule.name
     for number in range(run.start, run.stop):
         chunk, bad = table[number], 0
         try:
-            bad = _add_chunk(tally, reader, chunk, name, None if ledger is None else rule)
+            bad = _add_chunk(tally, reader, chunk, digest.chunks[number - run.start], rule, skips=ledger is not None)
         except (CorruptError, SchemaError) as error:
             if ledger is None or isinstance(error, ChangedError):
                 raise
@@ -94,26 +102,28 @@ def _add_each(
             ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
 
 
-def _add_together(tally: _Tally, reader: Reader, chunks: Sequence[Chunk], name: str, rule: Target) -> bool:
+def _add_together(tally: _Tally, reader: Reader, chunks: Sequence[Chunk], digest: RunDigest, rule: Target) -> bool:
     """Add the values of several small chunks. False, and nothing is added, if a chunk cannot be read or has bad values: these
     chunks are added one by one, so that messages name one. rule: the target that says which values are bad."""
     try:
-        found = [batch.column(0) for batch in read_together(cast("ReadsTogether", reader), chunks, [name])]
+        found = [batch.column(0) for batch in read_together(cast("ReadsTogether", reader), chunks, [rule.name])]
         if any(rule.usable(values) is not None for values in found):
             return False
     except DataError:
         return False
     for values in found:
         tally.add(values, chunks[0].key)
+        digest.add(rule.name, values)
     return True
 
 
-def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, name: str, skipping: Target | None) -> int:
-    """Add the values of a chunk. skipping: the target that says which values to skip; without it these are counted as bad.
-    Returns how many values were skipped."""
+def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, digest: ChunkDigest, rule: Target, *, skips: bool) -> int:
+    """Add the values of a chunk. skips: whether bad values are skipped; otherwise they are counted as bad. Returns how many
+    values were skipped."""
     skipped = 0
-    for values in _slices(reader, chunk, name):
-        good = None if skipping is None else skipping.usable(values)
+    for values in _slices(reader, chunk, rule.name):
+        digest.add(rule.name, values)
+        good = rule.usable(values) if skips else None
         if good is None:
             tally.add(values, chunk.key)
         else:

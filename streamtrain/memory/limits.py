@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from streamtrain.memory.process import mapped_data_bytes, resident_now
 
@@ -41,9 +41,11 @@ class DataLimit:
         self._most: dict[object, int] = {}  # by holder: mapped memory and pages of files together
         self._before = (-1, -1)
         self._stack_bytes = 0
+        self.tell: Callable[[bool], object] = bool  # called with whether the data are only being opened
 
-    def hold(self, holder: object, most_bytes: int) -> None:
+    def hold(self, holder: object, most_bytes: int, *, is_opening: bool) -> None:
         """Let the process grow to ``most_bytes`` of resident memory."""
+        self.tell(is_opening)
         mapped, resident = mapped_data_bytes(), resident_now()
         if mapped is None or resident is None:  # not Linux
             return

@@ -24,10 +24,17 @@ from threadpoolctl import threadpool_limits
 
 from streamtrain.errors import BudgetError, BudgetExceeded, BudgetRefused
 from streamtrain.memory.limits import DATA_LIMIT, STACK_BYTES, is_shortage
-from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_now
+from streamtrain.memory.process import (
+    available_bytes,
+    peak_bytes,
+    release_freed_memory,
+    reset_peak,
+    resident_now,
+    use_one_arena,
+)
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
 
-__all__ = ["Monitor", "budget_of", "opening", "planning", "within"]
+__all__ = ["Monitor", "budget_of", "opening", "planning", "require_room", "within"]
 
 _SAMPLE_SECONDS = 0.01
 _NEAR_SHARE = 0.98  # of the budget: above it there is one read at a time
@@ -45,7 +52,8 @@ class Monitor:
     budget_bytes: the most that the process may take. planned: bytes of the plan's terms, by name; None while there is no plan
     yet, because the data are being opened: then running short is BudgetRefused. measured: measured bytes of terms, where known;
     for the message. stops: whether going over the budget is an error; otherwise it becomes a warning in ``warnings``, and no
-    limit is set. watch: called a hundred times a second, from the thread of the monitor. advice: what would help, in words.
+    limit is set. watch: called a hundred times a second, from the thread of the monitor. is_setting: whether another budget can
+    be given.
 
     An error inside the block that means that memory ran short becomes BudgetExceeded. A monitor inside the block of another
     one, in the same thread, takes its place until it is left.
@@ -57,12 +65,12 @@ class Monitor:
     def __init__(
         self, budget_bytes: int, planned: Mapping[str, int] | None, *, measured: Callable[[], Mapping[str, int]] = dict,
         stops: bool = True, watch: Callable[[], object] | None = None,
-        advice: str = "give a larger --memory; or find out what takes it: `streamtrain profile`, your own learners and readers",
+        is_setting: bool = True,
     ) -> None:  # fmt: skip
         self.budget_bytes = budget_bytes
         self.warnings: list[str] = []
         self._planned, self._measured, self._stops, self._watch = planned, measured, stops, watch
-        self._advice = advice
+        self._is_setting = is_setting
         self._near = self._over = False
         self._done, self._rests = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="streamtrain-monitor", daemon=True)
@@ -73,6 +81,15 @@ class Monitor:
         self.budget_bytes, self._stops = budget_of(memory), stops
         DATA_LIMIT.release(self)
         self._hold()
+
+    @property
+    def _advice(self) -> str:
+        """What would help, in words."""
+        if not self._is_setting:
+            return "a machine with more free memory"
+        if self._planned is None:
+            return "a larger --memory, fewer columns, or smaller files"
+        return "give a larger --memory; or find out what takes it: `streamtrain profile`, your own learners and readers"
 
     def near(self) -> bool:
         """Return whether the process is so near its budget that nothing should be read ahead."""
@@ -92,6 +109,16 @@ class Monitor:
         if self._stops:
             raise self._error(what if self._planned is not None else f"{what} while the data were opened")
         self.warnings[:] = [str(self._error(what))]  # one warning, with the peak so far
+
+    def require(self, now: int, more_bytes: int, name: str, later_bytes: int) -> None:
+        """Raise an error if ``more_bytes`` beside the resident bytes of ``now`` are more than the budget."""
+        if not self._stops or now + more_bytes <= self.budget_bytes:
+            return
+        what = f"{name} takes {format_bytes(more_bytes)} beside the {format_bytes(now)} that the process holds"
+        enough = (
+            f"--memory {-(-(now + more_bytes + later_bytes) // 10**6)}MB or more" if self._is_setting else self._advice
+        )
+        raise self._error(f"{what}: more than the budget of {format_bytes(self.budget_bytes)}", enough)
 
     def shortage(self, error: BaseException, name: str = "the data") -> BudgetError:
         """The error to raise where memory ran short. name: what was being opened, if there is no plan yet."""
@@ -139,15 +166,16 @@ class Monitor:
         else:
             # Stacks and BLAS buffers may use what the plan leaves free of the budget, and are there in any case.
             most = max(most, max(now, predicted_peak(self._planned)) + _STACKS_BYTES + _BLAS_BYTES)
-        DATA_LIMIT.hold(self, most)
+        DATA_LIMIT.hold(self, most, is_opening=self._planned is None)
 
     def _pause(self) -> None:
         self._rests = True
         DATA_LIMIT.release(self)
 
-    def _error(self, what: str) -> BudgetError:
+    def _error(self, what: str, advice: str | None = None) -> BudgetError:
+        advice = advice or self._advice
         if self._planned is None:
-            return BudgetRefused(f"{what}. Nothing was trained. What would help: {self._advice}.")
+            return BudgetRefused(f"{what}. Nothing was trained. What would help: {advice}.")
         planned, measured = self._planned, self._measured()
         width = max(map(len, planned), default=0)
         lines = [
@@ -157,7 +185,7 @@ class Monitor:
             if size or measured.get(name)
         ]
         total = format_bytes(predicted_peak(planned))
-        return BudgetExceeded("\n".join([f"{what}; planned {total}:", *lines, f"What would help: {self._advice}."]))
+        return BudgetExceeded("\n".join([f"{what}; planned {total}:", *lines, f"What would help: {advice}."]))
 
     def _run(self) -> None:
         while not self._done.is_set():
@@ -202,9 +230,9 @@ def within(memory: float | str | None = None, *, stops: bool = True, is_setting:
     is_setting: whether the caller can give another budget. The peak is reset, and BLAS and other pools of threads run on one
     thread each for the block: the cores are for the reads, and sums do not depend on their number.
     """
-    advice = "a larger --memory, fewer columns, or smaller files" if is_setting else "a machine with more free memory"
+    use_one_arena()
     reset_peak()
-    with threadpool_limits(1), Monitor(budget_of(memory), None, stops=stops, advice=advice) as monitor:
+    with threadpool_limits(1), Monitor(budget_of(memory), None, stops=stops, is_setting=is_setting) as monitor:
         yield monitor
 
 
@@ -233,6 +261,17 @@ def planning() -> Iterator[None]:
         yield
     finally:
         monitor._hold()
+
+
+def require_room(more_bytes: int, name: str, later_bytes: int = 0) -> None:
+    """Raise an error if what is about to be opened takes more than the budget leaves; without a `Monitor` do nothing.
+
+    more_bytes: what it takes beside what the process holds. name: what it is. later_bytes: what training with it takes in
+    addition, for the budget that the error names.
+    """
+    monitor, resident = _current.get(), resident_now()
+    if monitor is not None and resident is not None:
+        monitor.require(resident[0], more_bytes, name, later_bytes)
 
 
 def budget_of(memory: float | str | None) -> int:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +20,7 @@ from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.target import Target
 from streamtrain.columns.times import zone_named
 from streamtrain.columns.types import type_named
-from streamtrain.errors import ColumnError, StreamtrainError
-from streamtrain.model.room import WrongFile
+from streamtrain.errors import ColumnError, StreamtrainError, WrongFile
 from streamtrain.model.stored import StoredFields, is_kind, shown_error
 
 __all__ = ["LAYOUT_FIELDS", "describe_layout", "layout_of"]
@@ -134,8 +134,9 @@ def _column_of(fields: StoredFields) -> Column:
     shape = fields.values("shape", int) if fields.get("shape", list, optional=True) is not None else None
     if shape is not None and (len(shape) > 32 or math.prod(shape) >= _MAX_ENTRIES):
         raise fields.wrong("shape", shape, f"a value has less than {_MAX_ENTRIES:,} entries")
+    name = fields.get("type", str)
     try:
-        kind = type_named(name := fields.get("type", str), shape)
+        kind = type_named(name, shape)
     except ValueError:
         raise fields.wrong("type", name, "it must be the type of a feature") from None
     if not role.is_read or not role.accepts(kind):
@@ -153,7 +154,7 @@ def _offset_of(fields: StoredFields, column: Column) -> Any:
             raise fields.wrong("offset", value, f"it must be one number, or {column.numbers:,}")
         return tuple(_shift(fields, f"offset[{i}]", each) for i, each in enumerate(value))
     shift = _shift(fields, "offset", value)
-    if column.role == "time" and not (isinstance(shift, int | float) and abs(shift) < _MAX_TIME):
+    if column.role == "time" and not abs(Fraction(shift)) < _MAX_TIME:
         raise fields.wrong("offset", value, "it must be a time in 64 bits")
     return shift
 

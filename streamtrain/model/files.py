@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from streamtrain.errors import RunError
+from streamtrain.errors import RunError, WrongFile
 from streamtrain.model import tensors
-from streamtrain.model.room import Room, WrongFile, stored_bytes
+from streamtrain.model.room import Room, stored_bytes
 from streamtrain.model.stored import StoredFields, read_json, shown_error, shown_value
 from streamtrain.state import Form, make_durable
 
 __all__ = [
-    "FORMAT", "count_hashes", "naming_damage", "read_description", "read_state", "require_forms", "require_storable",
-    "write_files",
+    "FORMAT", "array_bytes_beside", "count_hashes", "naming_damage", "read_description", "read_state", "require_forms",
+    "require_storable", "write_files",
 ]  # fmt: skip
 
 FORMAT = 3
@@ -60,14 +60,14 @@ def read_description(folder: Path, room: Room) -> StoredFields:
     """The description in a run folder, whose checksum is right. Raises RunError if there is none, or if it is another one than
     was written; BudgetRefused as `Room` does."""
     path = folder / _DESCRIPTION
-    if not path.is_file():
+    if not path.exists():
         if (folder / "checkpoints").is_dir():
             raise RunError(
                 f"{folder}: the model is not written yet: `streamtrain fit DATA --out {folder} --resume` writes it"
             )
         what = "has no model.json" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         raise RunError(f"{folder}: not a run ({what}): name the folder that `streamtrain fit --out` wrote")
-    content = read_json(path, room, _array_bytes(folder / _ARRAYS))
+    content = read_json(path, room, array_bytes_beside(folder))
     description = StoredFields(path, content)
     found = description.get("format", int)
     if found != FORMAT:
@@ -77,10 +77,10 @@ def read_description(folder: Path, room: Room) -> StoredFields:
     return description
 
 
-def _array_bytes(path: Path) -> int:
-    """How many bytes of arrays are beside a description; 0 if that is not known."""
+def array_bytes_beside(folder: Path) -> int:
+    """How many bytes of arrays are beside a description, for `Room.require_text`; 0 if that is not known."""
     try:
-        status = path.stat()
+        status = (folder / _ARRAYS).stat()
     except OSError:
         return 0
     return stored_bytes(status, status.st_size)

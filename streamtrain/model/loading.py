@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamtrain.columns.layout import Layout
-from streamtrain.errors import UsageError
+from streamtrain.errors import UsageError, WrongFile
 from streamtrain.learn.family import KnowsForms, Recipe, recorded_recipe
 from streamtrain.model.describe import LAYOUT_FIELDS, layout_of
-from streamtrain.model.files import naming_damage, read_description, read_state
+from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state
 from streamtrain.model.model import Model, shape_of_learner
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.options import check
 from streamtrain.prepare import Preparation, TargetScale
@@ -42,6 +42,7 @@ class Described(NamedTuple):
         which names the field, for a description that `Model.describe` did not return; RunError for a learner that is not to
         be imported unasked."""
         description.require_only((*_FIELDS, "sha256", "checksum"))
+        description.get("format", int, least=FORMAT, most=FORMAT)
         layout = layout_of(description)
         assert layout.target is not None
         prepared = _prepared(description.inner("preparation"), layout.target.kinds)

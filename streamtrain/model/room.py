@@ -9,51 +9,43 @@ import os
 from io import BufferedReader
 from pathlib import Path
 
-from streamtrain.errors import BudgetRefused, RunError
+from streamtrain.errors import BudgetRefused, WrongFile
 from streamtrain.memory.monitor import budget_of
 from streamtrain.memory.process import resident_bytes
 from streamtrain.memory.sizes import format_bytes, parse_budget
 
-__all__ = ["Room", "WrongFile", "open_at_once", "parsed_bytes", "stored_bytes"]
+__all__ = ["Room", "open_at_once", "parsed_bytes", "stored_bytes"]
 
-_UNASKED_BYTES = 64_000_000  # of parsed JSON, for any file: 50,000 columns, 500,000 classes, or 40,000 lines of scores
-_PER_ARRAY_BYTE = (
-    12  # and this much more beside large arrays: a column of numbers has 82 bytes of state and 1 kB of JSON
-)
-_STRING_BYTES, _ITEM_BYTES, _OBJECT_BYTES, _LIST_BYTES = 40, 40, 200, 80
+_UNASKED_BYTES = 90_000_000  # of parsed JSON, for any file: 50,000 columns, 700,000 classes, or 30,000 lines of scores
+_PER_ARRAY_BYTE = 12  # and so much more beside arrays: a column of numbers has 82 bytes of state and 1 kB of JSON
+_STRING_BYTES, _ITEM_BYTES, _FIELD_BYTES, _OBJECT_BYTES, _LIST_BYTES = 40, 40, 100, 200, 80
 _BLOCK_BYTES = 512  # of `st_blocks`
-
-
-class WrongFile(RunError):
-    """A file of a run that is damaged, was changed, or was never written by streamtrain."""
 
 
 def parsed_bytes(text: bytes) -> int:
     """About how many bytes a text of JSON takes while it is parsed and afterwards, the text included: rather too many.
 
     >>> parsed_bytes(b'{"name": ["x", 1]}')
-    476
+    576
     """
-    strings, items = text.count(b'"') // 2, text.count(b",") + 1
-    inside = _STRING_BYTES * strings + _ITEM_BYTES * items
-    return (
-        len(text) * (2 if text.isascii() else 5)
-        + inside
-        + _OBJECT_BYTES * text.count(b"{")
-        + _LIST_BYTES * text.count(b"[")
-    )
+    strings, items = _STRING_BYTES * (text.count(b'"') // 2), _ITEM_BYTES * (text.count(b",") + 1)
+    fields, objects, lists = (text.count(sign) for sign in (b":", b"{", b"["))
+    inside = _FIELD_BYTES * fields + _OBJECT_BYTES * objects + _LIST_BYTES * lists
+    return len(text) * (2 if text.isascii() else 5) + strings + items + inside
 
 
 class Room:
     """The memory that opening the files of a run may take.
 
-    budget_bytes: of the whole process; None if the user gave none. Then JSON may take 64 MB and 12 times the bytes of the
+    budget_bytes: of the whole process; None if the user gave none. Then JSON may take 90 MB and 12 times the bytes of the
     arrays beside it, which is more than models of real tables need, and arrays may take half of the available memory.
-    can_ask: whether the user could give a budget, for the message.
+    can_ask: whether the user could give a budget, for the message. unasked_bytes: in the place of the 90 MB.
     """
 
-    def __init__(self, budget_bytes: int | None = None, *, can_ask: bool = False) -> None:
-        self.budget_bytes, self._can_ask = budget_bytes, can_ask
+    def __init__(
+        self, budget_bytes: int | None = None, *, can_ask: bool = False, unasked_bytes: int = _UNASKED_BYTES
+    ) -> None:
+        self.budget_bytes, self._can_ask, self._unasked_bytes = budget_bytes, can_ask, unasked_bytes
 
     @classmethod
     def of(cls, memory: float | str | None) -> Room:
@@ -63,7 +55,7 @@ class Room:
     def require_text(self, path: Path, size: int, array_bytes: int = 0) -> None:
         """Raise WrongFile or BudgetRefused for JSON that takes too much. size: see `parsed_bytes`; or the bytes of a text that
         was not read yet. array_bytes: of the arrays that it describes."""
-        unasked = _UNASKED_BYTES + _PER_ARRAY_BYTE * array_bytes
+        unasked = self._unasked_bytes + _PER_ARRAY_BYTE * array_bytes
         left = None if self.budget_bytes is None else self.budget_bytes - _resident()
         if size <= unasked if left is None else size <= left:
             return

@@ -28,6 +28,7 @@ DTYPES = {
 METADATA = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000  # the format's limit
 _TEXT_COPIES = 3  # of a header that are in memory at the same time, whatever it says
+_MAX_ARRAYS, _LEAST_BYTES = 10_000, 8  # so many arrays of any size, and one more for each so many bytes
 _MAX_AXES, _MAX_SIZE = 64, 1 << 63  # numpy's limits
 
 
@@ -70,6 +71,8 @@ def read_header(
     head += file.read(length)
     if room is not None:
         room.require_text(path, parsed_bytes(head), beside_bytes)
+        if (count := head.count(b'"data_offsets"')) > _MAX_ARRAYS + beside_bytes // _LEAST_BYTES:
+            raise TensorFileError(f"claims {count:,} arrays in {beside_bytes:,} bytes")
     try:
         metadata, entries = _parse(head[8:])
     except ValueError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
@@ -104,9 +104,9 @@ class Demand:
     @cached_property
     def read_bytes(self) -> NDArray[np.float64]:
         """Bytes of a read of each chunk and all its columns, shape (chunks,)."""
-        peaks: NDArray[np.float64] = np.multiply(self.table.read_peak_bytes, self.column_share, dtype=np.float64)
-        peaks += self.table.rows * self.converted_row_bytes
-        return peaks
+        read_bytes: NDArray[np.float64] = self.table.read_peak_bytes * np.float64(self.column_share)
+        read_bytes += self.table.rows * self.converted_row_bytes
+        return read_bytes
 
     @cached_property
     def decoded_bytes(self) -> int:
@@ -154,8 +154,9 @@ def default_window_rows(rows: int, chunks: int, row_bytes: float) -> int:
     return max(1, min(most, int(_WINDOW_BYTES / row_bytes)))
 
 
-def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float]:
-    """Every term for one setting of the knobs, and the share of the columns that one read takes."""
+def planned_terms(demand: Demand, knobs: Knobs, baseline_bytes: int | None = None) -> tuple[tuple[Term, ...], float]:
+    """Every term for one setting of the knobs, and the share of the columns that one read takes. baseline_bytes: of another
+    process than the one of the demand."""
     table, window = demand.table, knobs.window_rows
     large = streamed(table.rows, window, shuffle=knobs.shuffle)
     read_bytes, share = _one_read(demand, large, knobs)
@@ -167,7 +168,7 @@ def planned_terms(demand: Demand, knobs: Knobs) -> tuple[tuple[Term, ...], float
     batches += demand.scratch_bytes(knobs.batch_rows) if demand.scratch_bytes else 0
     held_bytes = window * demand.window_row_bytes + (demand.more_text_bytes(window) if demand.more_text_bytes else 0)
     terms = (
-        baseline_term(demand.baseline_bytes),
+        baseline_term(demand.baseline_bytes if baseline_bytes is None else baseline_bytes),
         *demand.terms,
         Term("footers", demand.open_bytes * files, "reading", for_validation=True),
         Term("order", _order_bytes(demand, knobs, held), "reading", for_validation=True),
@@ -184,8 +185,8 @@ def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) 
     fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
     if not demand.has_text or demand.stream_bytes is None:
         return np.broadcast_to(np.zeros(1, np.bool_), len(demand.table))  # takes no memory
-    least = demand.read_bytes * _least_share(demand)
-    return np.asarray((least > most_bytes) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
+    most = most_bytes / _least_share(demand) if _least_share(demand) else math.inf
+    return np.asarray((demand.read_bytes > most) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
 
 
 def _least_share(demand: Demand) -> float:
@@ -236,7 +237,8 @@ def _most_streamed(demand: Demand, large: NDArray[np.bool_], slice_rows: int) ->
         chunks = np.flatnonzero(large)
         tried = chunks[np.argsort(-table.read_peak_bytes[chunks], kind="stable")[:_TRIED_STREAMS]].tolist()
     else:
-        tried = [int(np.argmax(np.where(large, table.decoded_bytes, 0)))]
+        most = np.max(table.decoded_bytes, where=large, initial=0)
+        tried = [int(np.argmax(large & (table.decoded_bytes == most)))]
     return max(stream_bytes(i, slice_rows) if stream_bytes else int(table.read_peak_bytes[i]) for i in tried)
 
 
@@ -250,7 +252,7 @@ class Windows:
     def __init__(
         self, demand: Demand, batch_rows: int, shuffle: bool, window_rows: int | None, window_bytes: int | None
     ) -> None:
-        self._demand = replace(demand, baseline_bytes=_NOMINAL_PROCESS_BYTES)
+        self._demand = demand
         self._batch_rows, self._shuffle = batch_rows, shuffle
         row_bytes = max(demand.decoded_row_bytes, demand.window_row_bytes)
         total = demand.table.total_rows
@@ -263,7 +265,7 @@ class Windows:
     def _least_bytes(self, rows: int) -> int:
         """The predicted peak of a process of nominal size, with the knobs that take the least memory."""
         knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], self._demand.slices[-1])
-        return sum(term.bytes for term in planned_terms(self._demand, knobs)[0])
+        return sum(term.bytes for term in planned_terms(self._demand, knobs, _NOMINAL_PROCESS_BYTES)[0])
 
     def within(self, budget_bytes: int) -> int:
         """The largest window for a budget, by nominal constants alone; if none fits, the one with the smallest peak."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from streamtrain.errors import RunError, StreamtrainError
+from streamtrain.errors import RunError, StreamtrainError, WrongFile
 from streamtrain.model import Model, load_model
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, read_json
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.lock import LOCK, FolderLock
@@ -181,11 +181,12 @@ def _exists(path: Path, given_path: str | Path) -> bool:
         raise RunError(f"--out {given_path}: cannot be written ({error.strerror}): name a folder elsewhere") from error
 
 
-def read_report(run: Path) -> StoredFields:
-    """Read the report of a run folder. Raises RunError where there is none, or where it cannot be read."""
+def read_report(run: Path, room: Room | None = None) -> StoredFields:
+    """Read the report of a run folder. room: the memory that this may take. Raises RunError where there is none, or where it
+    cannot be read."""
     path = run / REPORT
     try:
-        fields = StoredFields(path, read_json(path, Room()))
+        fields = StoredFields(path, read_json(path, room or Room()))
     except FileNotFoundError:
         raise RunError(f"{run}: has no {REPORT}: not the folder of a run, or the run did not finish") from None
     except OSError as error:

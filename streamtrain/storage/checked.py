@@ -20,15 +20,32 @@ __all__ = ["checked_batches", "first_rows", "naming", "open_stream", "read_colum
 _END = object()  # not None, which a faulty reader may return
 
 
+def code_of(reader: Any) -> str:
+    """The code that reads, as ``module:name``, if a user wrote it; otherwise "".
+
+    >>> code_of(object())
+    'builtins:object'
+    """
+    code = getattr(reader, "read_function", type(reader))
+    code = code if hasattr(code, "__qualname__") else type(code)  # a partial, or an object that can be called
+    own = code.__module__.partition(".")[0] != __name__.partition(".")[0]
+    return f"{code.__module__}:{code.__qualname__}" if own else ""
+
+
 @contextmanager
-def naming(chunk: Chunk) -> Iterator[None]:
-    """Turn any exception of a third-party reader into a CorruptError that names the chunk. A crash names it too."""
+def naming(chunk: Chunk, own: str = "") -> Iterator[None]:
+    """Turn any exception of a third-party reader into a CorruptError that names the chunk. A crash names it too.
+
+    own: the code of the reader if a user wrote it, see `code_of`.
+    """
     try:
-        with reading(chunk.key):
+        with reading(chunk.key, own):
             yield
     except MemoryError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+            raise
         if is_shortage(error):  # and no chunk to be skipped
             raise MemoryError(f"{chunk.key}: {' '.join(str(error).split())}") from error
         if isinstance(error, StreamtrainError):
@@ -41,9 +58,10 @@ def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterat
 
     Raises CorruptError if the number of rows is not as declared, SchemaError if the columns are not as requested.
     """
-    with naming(chunk):
+    own = code_of(reader)
+    with naming(chunk, own):
         data = reader.read(chunk, columns)
-    yield from _counted(checked_batches(data, chunk, columns), chunk)
+    yield from _counted(checked_batches(data, chunk, columns, own), chunk)
 
 
 def _counted(batches: Iterator[pa.RecordBatch], chunk: Chunk) -> Iterator[pa.RecordBatch]:
@@ -64,9 +82,10 @@ def read_together(reader: ReadsTogether, chunks: Sequence[Chunk], columns: Seque
     `read_columns` does, but cannot tell which chunk is to blame."""
     first = chunks[0]
     every = replace(first, key=f"{first.key} to {chunks[-1].key}", rows=sum(chunk.rows for chunk in chunks))
-    with naming(every):
+    own = code_of(reader)
+    with naming(every, own):
         data = reader.read_together(chunks, columns)
-    yield from _counted(checked_batches(data, every, columns), every)
+    yield from _counted(checked_batches(data, every, columns, own), every)
 
 
 def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
@@ -75,24 +94,25 @@ def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int)
     if stream is None:
         yield from read_columns(reader, chunk, columns)
         return
-    with naming(chunk):
+    own = code_of(reader)
+    with naming(chunk, own):
         slices = iter(stream(chunk, columns, rows))
     while True:
-        with naming(chunk):
+        with naming(chunk, own):
             data = next(slices, _END)
         if data is _END:
             return
-        yield from checked_batches(data, chunk, columns)
+        yield from checked_batches(data, chunk, columns, own)
 
 
-def checked_batches(data: Any, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def checked_batches(data: Any, chunk: Chunk, columns: Sequence[str], own: str = "") -> Iterator[pa.RecordBatch]:
     """The batches that a reader returned, checked for the requested columns and for valid values."""
     try:
         batches = iter(as_batches(data))
     except DataError as error:
         raise DataError(f"{chunk.key}: {error}") from None
     while True:
-        with naming(chunk):
+        with naming(chunk, own):
             batch: Any = next(batches, _END)
         if batch is _END:
             return

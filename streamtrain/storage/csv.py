@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,11 +13,14 @@ import pyarrow.csv as pc
 
 from streamtrain.errors import SchemaError, near_names
 from streamtrain.storage.formats import suffixes_of
-from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
-from streamtrain.storage.text.reader import CODES, TextReader
-from streamtrain.storage.text.records import Block, Lines, csv_lines
+from streamtrain.storage.parquet.footer import is_text
+from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
+from streamtrain.storage.text.records import Block, CsvScanner
 
 __all__ = ["CsvReader"]
+
+_COLUMNS_AT_ONCE = 2048  # that are decoded
+_DECODED_COLUMN_BYTES, _NAMED_COLUMN_BYTES = 10_000, 4_000  # of a column while it is decoded; and afterwards
 
 
 class CsvReader(TextReader):
@@ -40,16 +45,18 @@ class CsvReader(TextReader):
         self._names: dict[int, list[str]] = {}
         super().__init__(target, schema)
 
-    def lines(self, data: bytes) -> Lines:
-        return csv_lines(data, self._delimiter)
+    def scanner(self) -> CsvScanner:
+        return CsvScanner(self._delimiter)
 
     def without_header(self, file: int, block: Block) -> Block:
         n = int(block.lines.is_row.argmax())
         data = block.data[: block.lines.ends[n]]
         try:
-            str(data, "utf-8")
-            names = pc.read_csv(pa.BufferReader(data), parse_options=self._form()).column_names
-        except READ_ERRORS as error:
+            text = io.StringIO(str(data, "utf-8"), newline="")
+            names = next(
+                filter(None, csv.reader(text, delimiter=self._delimiter))
+            )  # pyarrow takes 8 kB a column for it
+        except (ValueError, csv.Error) as error:
             raise SchemaError(f"{self.shown(file)}: line {block.line}: the header cannot be read: {error}") from None
         self._require_names(file, names)
         self._names[file] = names
@@ -73,17 +80,20 @@ class CsvReader(TextReader):
                 "the same columns"
             )
 
+    def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
+        more = max(0, len(self._names[file]) - FEW_COLUMNS)
+        return len(self._names[file]), _DECODED_COLUMN_BYTES * min(more, _COLUMNS_AT_ONCE) + _NAMED_COLUMN_BYTES * more
+
     def infer(self, data: bytes, file: int) -> pa.Schema:
         given = {f.name: f.type for f in self._given if not is_text(f.type)} | {
             f.name: CODES for f in self._given if is_text(f.type)
         }
-        schema = self._read(data, file, pc.ConvertOptions(column_types=given)).schema
+        schema = self._read(data, file, self._names[file], given).schema
         return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in schema])
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         types = {name: schema.field(name).type for name in columns}
-        options = pc.ConvertOptions(column_types=types, include_columns=list(columns), check_utf8=False)
-        return self._read(data, file, options)
+        return self._read(data, file, columns, types)
 
     def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
         counts: list[int] = []
@@ -92,18 +102,26 @@ class CsvReader(TextReader):
             counts.append(row.actual_columns)
             return "skip"
 
-        self._read(record, file, pc.ConvertOptions(column_types=dict.fromkeys(self._names[file], pa.string())), skip)
+        self._read(record, file, self._names[file][:1], {self._names[file][0]: pa.string()}, skip)
         n = len(self._names[file])
         return f"has {counts[0]} field{'s' * (counts[0] > 1)}, but the header has {n} names" if counts else ""
 
     def value(self, record: bytes, column: str, file: int) -> str:
-        options = pc.ConvertOptions(column_types={column: pa.string()}, include_columns=[column])
-        return repr(self._read(record, file, options).column(0)[0].as_py())[:100]
+        return repr(self._read(record, file, [column], {column: pa.string()}).column(0)[0].as_py())[:100]
 
-    def _read(self, data: bytes, file: int, convert: pc.ConvertOptions, invalid: object = None) -> pa.Table:
-        names = self._names[file]
-        reading = pc.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names)
-        return pc.read_csv(pa.BufferReader(data), reading, self._form(invalid), convert)
-
-    def _form(self, invalid: object = None) -> pc.ParseOptions:
-        return pc.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=invalid)
+    def _read(
+        self, data: bytes, file: int, columns: Sequence[str], types: Mapping[str, pa.DataType], invalid: object = None
+    ) -> pa.Table:
+        """Some columns of records, a few thousand columns at a time: pyarrow takes 10 kB for each, and keeps 2."""
+        reading = pc.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=self._names[file])
+        form = pc.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=invalid)
+        tables = []
+        for start in range(0, len(columns), _COLUMNS_AT_ONCE):
+            some = list(columns[start : start + _COLUMNS_AT_ONCE])
+            chosen = {name: types[name] for name in some if name in types}
+            convert = pc.ConvertOptions(column_types=chosen, include_columns=some, check_utf8=False)
+            tables.append(pc.read_csv(pa.BufferReader(data), reading, form, convert))
+        if len(tables) == 1:
+            return tables[0]
+        arrays = [column for table in tables for column in table.columns]
+        return pa.table(arrays, list(columns))

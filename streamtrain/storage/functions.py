@@ -96,6 +96,11 @@ class FunctionReader:
         self._table: ChunkTable | None = None
         self._lock = threading.Lock()
 
+    @property
+    def read_function(self) -> Callable[[Any, list[str]], Any]:
+        """The function that reads, which is code of the user."""
+        return self._read
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_lock": None}
 

@@ -21,11 +21,10 @@ from streamtrain.errors import CorruptError, DataError, SchemaError
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
-from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text, require_same
+from streamtrain.storage.parquet.footer import READ_ERRORS, is_text, missing_codec, name_problem, require_same
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.text.source import edges
 
@@ -34,6 +33,7 @@ __all__ = ["IpcReader"]
 CODES = pa.dictionary(pa.int32(), pa.string())  # text is read as dictionaries
 CHUNK_BYTES, CHUNK_ROWS = 8_000_000, 65_536
 _FLOOR_BYTES = 300_000
+_MOST_TRIED = 256  # columns, one by one, for the one that is broken
 _TEXT_COPIES = (
     2.5  # memory for text while it is encoded, as a multiple of it: hash table and dictionary grow by doubling
 )
@@ -179,26 +179,52 @@ class IpcReader(FileBacked):
                 reader = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(source, options=options)
                 for number in range(first, first + n):
                     batch = reader.read_next_batch() if is_stream else reader.get_batch(number)
-                    batch.validate(full=True)
+                    for column, values in zip(batch.schema.names, batch.columns, strict=True):
+                        self._require_valid(file, column, values)
                     yield self._converted(batch, columns)
                     del batch
         except (DataError, MemoryError):
             raise
         except (*READ_ERRORS, StopIteration) as error:
-            raise self._failed(file, error) from None
+            raise self._failed(file, error, self._broken_column(file, first + n, columns)) from None
         self._store.verify(name, self._stats[file])
+
+    def _broken_column(self, file: int, batches: int, columns: Sequence[str]) -> str | None:
+        """The column that cannot be read up to this batch, if it is one alone: pyarrow does not say which."""
+        broken: list[str] = []
+        for column in columns if len(columns) <= _MOST_TRIED else ():
+            options = pa.ipc.IpcReadOptions(included_fields=[self._schemas[file].index(column)], use_threads=False)
+            try:
+                with self._store.open(self._files[file], self._stats[file]) as source:
+                    is_stream = self._streams[file]
+                    reader = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(source, options=options)
+                    for number in range(batches):
+                        _ = reader.read_next_batch() if is_stream else reader.get_batch(number)
+            except (*READ_ERRORS, StopIteration):
+                broken.append(column)
+        return broken[0] if len(broken) == 1 and len(columns) > 1 else None
+
+    def _require_valid(self, file: int, column: str, values: pa.Array) -> None:
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise self._failed(file, error, column) from None
 
     def _converted(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
         arrays = [batch.column(name) for name in columns]
         coded = [a.cast(pa.string()).dictionary_encode() if _is_text(a.type) else a for a in arrays]
         return pa.RecordBatch.from_arrays(coded, schema=pa.schema([self._file_schema.field(name) for name in columns]))
 
-    def _failed(self, file: int, error: BaseException) -> CorruptError:
+    def _failed(self, file: int, error: BaseException, column: str | None = None) -> DataError:
         """The error to raise. Raises ChangedError instead if the file has changed."""
         name = self._files[file]
         self._store.verify(name, self._stats[file])
-        prefix = "" if isinstance(error, BadMessage) else "cannot be read: "
-        return CorruptError(f"{self._store.shown(name)}: {prefix}{first_line(error)}")
+        where = self._store.shown(name) + ("" if column is None else f": column {column!r}")
+        if (missing := missing_codec(error)) is not None:
+            return DataError(f"{where}: is stored with {missing}: write the file again with another codec")
+        return CorruptError(
+            f"{where}: {'' if isinstance(error, BadMessage) else 'cannot be read: '}{name_problem(error)}"
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 of the names, sizes, and first and last 64 kB of the files, the metadata of all batches, and a sample of
@@ -206,7 +232,7 @@ class IpcReader(FileBacked):
         digest = hashlib.sha256(b"ipc" + self._metadata.encode())
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
-        for piece in sampled(list(self.file_sizes.items()), self._store.read):
+        for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()
 

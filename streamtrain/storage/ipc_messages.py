@@ -19,7 +19,8 @@ __all__ = ["DICTIONARY", "MAGIC", "RECORDS", "BadMessage", "BatchInfo", "file_me
 MAGIC, _CONTINUED = b"ARROW1", b"\xff\xff\xff\xff"
 SCHEMA, DICTIONARY, RECORDS = 1, 2, 3
 _BLOCK_BYTES = 24  # offset (8), bytes of metadata (4), padding (4), bytes of the body (8)
-_PREFIX_BYTES = 8
+_PREFIX_BYTES, _OLD_PREFIX_BYTES = 8, 4
+_MAX_OLD_SCHEMA_BYTES = 1 << 24
 _MAX_METADATA_BYTES, _MAX_ROWS = 1 << 28, 1 << 40
 
 
@@ -39,15 +40,29 @@ class BatchInfo(NamedTuple):
 
 
 def is_stream(store: FileStore, name: str) -> bool:
-    """Whether a file is an IPC stream and not an IPC file with a footer. Raises BadMessage if it is neither."""
+    """Whether a file is an IPC stream and not an IPC file with a footer. Raises BadMessage if it is neither.
+
+    Before version 0.15 of the format a message began with its size, without the four bytes that mark its beginning.
+    """
     head = store.read(name, 0, _PREFIX_BYTES)
     if head.startswith(b"FEA1"):
         raise BadMessage(
             "Feather version 1 is not supported: write the data again as version 2 (with pyarrow, pandas or R)"
         )
-    if not head.startswith((MAGIC, _CONTINUED)):
+    if not head.startswith((MAGIC, _CONTINUED)) and not _begins_old_stream(store, name, head):
         raise BadMessage(f"not an Arrow file: it begins with {head!r}")
-    return head.startswith(_CONTINUED)
+    return not head.startswith(MAGIC)
+
+
+def _begins_old_stream(store: FileStore, name: str, head: bytes) -> bool:
+    size = int.from_bytes(head[:_OLD_PREFIX_BYTES], "little")
+    if len(head) < _PREFIX_BYTES or not 0 < size <= _MAX_OLD_SCHEMA_BYTES or head[4:] == b"\0" * 4:
+        return False
+    try:
+        data = store.read(name, _OLD_PREFIX_BYTES, _OLD_PREFIX_BYTES + size)
+        return len(data) == size and _message(data, 0, 0).kind == SCHEMA
+    except BadMessage:
+        return False
 
 
 def file_messages(store: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
@@ -77,18 +92,20 @@ def file_messages(store: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo
 
 def stream_messages(store: FileStore, name: str, stat: Stat) -> Iterator[BatchInfo]:
     """The messages of a stream, in order; the schema first."""
-    at = 0
+    at = before = 0
     while at < stat.nbytes:
         prefix = store.read(name, at, at + _PREFIX_BYTES)
-        size = _number(prefix, 4, "<I")
-        if not prefix.startswith(_CONTINUED):
+        if at == 0:
+            before = _PREFIX_BYTES if prefix.startswith(_CONTINUED) else _OLD_PREFIX_BYTES
+        if before == _PREFIX_BYTES and not prefix.startswith(_CONTINUED):
             raise BadMessage(f"there is no message at byte {at:,}: the file is damaged")
+        size = _number(prefix, before - 4, "<I")
         if not size:
             return
-        start = at + _PREFIX_BYTES + size
+        start = at + before + size
         if start > stat.nbytes or size > _MAX_METADATA_BYTES:
             raise BadMessage(f"the file is cut off in the message at byte {at:,}")
-        info = _message(store.read(name, at + _PREFIX_BYTES, start), start, stat.nbytes)
+        info = _message(store.read(name, at + before, start), start, stat.nbytes)
         yield info
         at = start + info.body_bytes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pyarrow.json as pj
 
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
-from streamtrain.storage.text.reader import CODES, TextReader
-from streamtrain.storage.text.records import Lines, json_lines
+from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
+from streamtrain.storage.text.records import Block, JsonScanner
 
 __all__ = ["JsonLinesReader"]
+
+_KEY = re.compile(rb'("(?:[^"\\]|\\.)*+")\s*:', re.DOTALL)
+_COLUMN_BYTES, _VALUE_BYTES = 4_000, 16  # of a key, and of each of its values, which may be absent: measured
 
 
 class JsonLinesReader(TextReader):
@@ -36,8 +40,12 @@ class JsonLinesReader(TextReader):
     def __init__(self, target: str | Path, schema: pa.Schema | None = None) -> None:
         super().__init__(target, schema)
 
-    def lines(self, data: bytes) -> Lines:
-        return json_lines(data)
+    def scanner(self) -> JsonScanner:
+        return JsonScanner()
+
+    def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
+        keys = len(set(_KEY.findall(block.data)))
+        return keys, (_COLUMN_BYTES + _VALUE_BYTES * block.rows) * max(0, keys - FEW_COLUMNS)
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
         schema = _read(data, pj.ParseOptions(explicit_schema=_written(self._given))).schema

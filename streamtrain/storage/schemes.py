@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, distributions
 from typing import Any, NamedTuple
 
 from streamtrain.errors import DataError, NotFoundError, StreamtrainError, UsageError, without_secrets
+from streamtrain.kernels.crash import reading
 from streamtrain.storage.reader import Reader
 
 __all__ = ["is_registered", "open_url", "register_scheme"]
@@ -104,7 +105,8 @@ def open_url(scheme: str, url: str) -> Reader:
 
 def _opened(opener: Callable[[str], Any], whose: str, url: str, shown: str) -> Reader:
     try:
-        reader = opener(url)
+        with reading(shown, own=whose):
+            reader = opener(url)
         missing = [name for name in _MEMBERS if not hasattr(reader, name)]
     except StreamtrainError:
         raise

@@ -10,11 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
-from streamtrain.load import Source
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
-from streamtrain.storage.files.store import FileBacked, LocalFileStore
+from streamtrain.storage.files.apart import require_apart
 from streamtrain.train.validation import (
     RowProgress,
     output_row_bytes,
@@ -82,13 +81,13 @@ def predict(
     100
     """
     require_settings(memory, threads, missing_chunks)
+    require_apart(f"--out {out}", out, data)
     with within(memory):
         model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
         path = Path(out).resolve()
         if (path.exists() and not path.is_file()) or not path.parent.is_dir():
             raise UsageError(f"--out {out}: must be a file in a folder that exists")
         source = open_for(model, data, with_target=False, missing_chunks=missing_chunks)
-        _require_apart(path, out, data, source)
         from streamtrain.storage.parquet.writer import (
             ParquetTableWriter,
         )  # after the settings were checked: it is large
@@ -141,16 +140,6 @@ def _schema(model: Model) -> pa.Schema:
             f"two columns of predictions would be named {twice[0]!r}: rename a target, or train the targets one by one"
         )
     return pa.schema(fields)
-
-
-def _require_apart(path: Path, out: str | Path, data: Any, source: Source) -> None:
-    """Raise UsageError if the predictions would replace the data or be among them, where the next reader would find them."""
-    if not isinstance(data, (str, Path)):
-        return
-    place, names = source.reader.stored_files if isinstance(source.reader, FileBacked) else (None, [])
-    own = [Path(data), *(place.root / name for name in names if isinstance(place, LocalFileStore))]
-    if any(one.resolve() in (path, *path.parents) for one in own):
-        raise UsageError(f"--out {out}: lies in the data that are read: name a file elsewhere")
 
 
 def _table(model: Model, found: NDArray[np.float32], schema: pa.Schema) -> pa.RecordBatch:

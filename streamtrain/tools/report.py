@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import RunError, StreamtrainError, printable
+from streamtrain.memory.monitor import within
 from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics.scores import SCORE_KINDS
+from streamtrain.model.files import array_bytes_beside
 from streamtrain.model.room import Room, parsed_bytes
 from streamtrain.model.stored import StoredFields, parse_json, read_bounded, read_json, shown_error
 from streamtrain.model.tensors import load_some
@@ -21,6 +23,7 @@ from streamtrain.tools.pages.text import format_score, format_seconds
 
 __all__ = ["report"]
 
+_ROOM = Room(unasked_bytes=40_000_000)  # a page takes as much again
 _TIMELINE = "timeline."  # begins the names of its arrays in a checkpoint
 
 
@@ -58,7 +61,8 @@ def report(run: str | Path, out: str | Path) -> dict[str, Any]:
     'finished'
     """
     file = require_file(out, PAGE_ENDINGS)
-    facts, text = _page(Path(run))
+    with within(is_setting=False):
+        facts, text = _page(Path(run))
     with written(file) as beside:
         beside.write_text(text, encoding="utf-8")
     return {"run": str(run), "state": facts["state"], "out": str(out)}
@@ -89,9 +93,11 @@ def _describe(folder: Path) -> dict[str, Any]:
         raise RunError(f"{folder}: is not a run folder but contains runs: name one of them, as in {names}")
     facts = found[0]
     if facts["problem"]:
-        raise RunError(f"{folder}: {facts['problem']}")
+        raise RunError(
+            facts["problem"] if facts["problem"].startswith(str(folder)) else f"{folder}: {facts['problem']}"
+        )
     header = newest_header(folder / CHECKPOINTS) or {}
-    told: dict[str, Any] = read_report(folder).content if facts["state"] == "finished" else _of_header(header)
+    told: dict[str, Any] = read_report(folder, _ROOM).content if facts["state"] == "finished" else _of_header(header)
     model = StoredFields(folder / CHECKPOINTS, header["model"]) if header else _model(folder)
     return facts | told | {
         "target": ", ".join(facts["targets"] or ()) or None,
@@ -127,7 +133,7 @@ def _model(folder: Path) -> StoredFields:
     """The description of the model of a finished run; empty if there is no such file."""
     path = folder / "model.json"
     try:
-        return StoredFields(path, read_json(path, Room()))
+        return StoredFields(path, read_json(path, Room(), array_bytes_beside(folder)))
     except FileNotFoundError:
         return StoredFields(path, {})
     except OSError as error:
@@ -168,12 +174,12 @@ def _classes(target: StoredFields) -> str:
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
     """The scores on the way. The last line may be half written."""
-    found, path, room = [], folder / SCORES, Room()
+    found, path = [], folder / SCORES
     try:
-        content = read_bounded(path, room)
+        content = read_bounded(path, _ROOM)
     except FileNotFoundError:
         return []
-    room.require_text(path, parsed_bytes(content))
+    _ROOM.require_text(path, parsed_bytes(content))
     texts = content.decode(errors="replace").splitlines()
     for number, text in enumerate(texts, start=1):
         try:

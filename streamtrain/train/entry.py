@@ -40,7 +40,8 @@ def fit(
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
     on_overrun: str = default("raise"), validate: Any = None, cluster: Any = None, out: str | Path | None = None,
-    resume: bool = False, continue_from: str | Path | None = None, checkpoint_seconds: float | None = None,
+    resume: bool = False, verify: str = 'times', continue_from: str | Path | None = None,
+    checkpoint_seconds: float | None = None,
     # end of settings
     progress: Callable[[Progress], object] | None = None,
 ) -> FitResult:  # fmt: skip
@@ -130,6 +131,9 @@ def fit(
         Folder for the run: scores, checkpoints, the model, the report.
     resume : bool
         Go on from the last checkpoint in ``out``, if there is one; by the run's settings.
+    verify : str
+        What ``resume`` compares first: the times of files; or, with full, all that was read before, which is read
+        again. One of times, full. Default: times.
     continue_from : str | Path | None
         Start with the model of another run; there may be more classes.
     checkpoint_seconds : float | None
@@ -178,14 +182,16 @@ def fit(
         settings["learner"] = learner_to_record(settings["learner"])
     run = RunSettings(
         # passed: RunSettings
-        validate=validate, cluster=cluster, out=out, resume=resume, continue_from=continue_from,
+        validate=validate, cluster=cluster, out=out, resume=resume, verify=verify, continue_from=continue_from,
         checkpoint_seconds=checkpoint_seconds,
         # end of passed
     )  # fmt: skip
     with connected(run.cluster) as client:
         if (threads := threads_of(client)) is not None:
             settings.setdefault("threads", threads)
-        request = FitRequest(data, settings, run.continue_from, run.checkpoint_seconds, run.validate, client, progress)
+        request = FitRequest(
+            data, settings, run.continue_from, run.checkpoint_seconds, run.validate, client, progress, run.verify == "full"
+        )  # fmt: skip
         return run_fit(request, run.out, run.resume)
 
 

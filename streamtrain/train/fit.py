@@ -6,20 +6,18 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import ColumnError, LearnerError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
 from streamtrain.kernels import warn_unless_compiled
 from streamtrain.learn.learner import loss_name
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model.loading import Described
 from streamtrain.model.new_classes import start_from
 from streamtrain.model.room import Room
-from streamtrain.model.stored import shown_error
 from streamtrain.model.tensors import Entry
 from streamtrain.notebook import count
 from streamtrain.plan.term import Term
@@ -31,8 +29,9 @@ from streamtrain.train.job import Job
 from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
 from streamtrain.train.settings import Settings
-from streamtrain.train.stored import checked_checkpoint
+from streamtrain.train.stored import checked_checkpoint, loading, reading
 from streamtrain.train.trainer import Trainer, utc_now
+from streamtrain.train.unchanged import note_stamps, require_unchanged
 from streamtrain.train.validation import Scorer
 
 __all__ = ["FitResult", "run_fit"]
@@ -62,37 +61,8 @@ def _start(request: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
     header = folder.checkpoints.newest(check, room) if resume else None
     if header is None:
         return request.begin()
-    with _reading(folder):
+    with reading(folder):
         return request.go_on(header, found[0].make())
-
-
-@contextmanager
-def _reading(folder: RunFolder) -> Iterator[None]:
-    """Turn errors of a checkpoint with a valid checksum into a RunError: it was written by another program, or this is a
-    bug."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, StreamtrainError):
-            raise
-        raise RunError(
-            f"{folder.checkpoints.folder}: the newest checkpoint is not one of a run ({type(error).__name__}: {error}): "
-            "start over in another folder"
-        ) from error
-
-
-@contextmanager
-def _loading(folder: RunFolder) -> Iterator[None]:
-    """Turn errors about a state of a checkpoint into a RunError that names it."""
-    try:
-        yield
-    except (LookupError, ValueError) as error:
-        if isinstance(error, (RunError, LearnerError)):
-            raise
-        raise RunError(
-            f"{folder.checkpoints.folder}: the newest checkpoint cannot be continued: {shown_error(error)}: the run had "
-            "diverged when it was written, or it was changed since: start over in another folder"
-        ) from error
 
 
 class _Fit:
@@ -100,14 +70,14 @@ class _Fit:
 
     def __init__(self, request: FitRequest, start: StartPoint, folder: RunFolder | None, opened: Monitor) -> None:
         self.started = time.perf_counter()
-        opened.budget(
-            start.settings.memory, stops=start.settings.on_overrun == "raise"
-        )  # a checkpoint may have said it
+        # a checkpoint may have said it
+        opened.budget(start.settings.memory, stops=start.settings.on_overrun == "raise")
         self.request, self.start, self.folder = request, start, folder
         self.warnings: list[str] = [] if start.checkpoint is None else list(start.checkpoint["warnings"])
         self.new_warnings: list[str] = []  # that the checkpoint does not have yet
         self.logged: set[str] = set()  # warnings, each of which is logged once
         self.static: dict[str, Any] = {}  # the part of a checkpoint that stays the same
+        self.contents_differ = False  # the data have another fingerprint, and nothing else differs
         self.start_date = utc_now() if start.checkpoint is None else start.checkpoint["started"]
 
     def run(self) -> FitResult:
@@ -119,9 +89,11 @@ class _Fit:
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
-            self._require_same(header, self._describe(job, validation))
-            with _reading(folder):
+            self._require_same(header, self._describe(job, validation), job.model.learner)
+            with reading(folder):
                 if (finished := self._finished(header)) is not None:
+                    if self.contents_differ:
+                        raise identity.other_contents([])
                     return finished
                 _require_epochs(settings, header)
         job.plan.require_fits()
@@ -180,12 +152,30 @@ class _Fit:
                     "--resume: these settings give another model than they did when the run was started: continue with the "
                     "version of streamtrain that started it, or start a new run in another folder"
                 )
-            with _loading(folder):
-                trainer.load(start.checkpoint, folder.checkpoints.arrays())
+            self._load(trainer, start.checkpoint, folder)
             self._log_position(trainer)
+        elif folder is not None:
+            note_stamps(trainer)
         if folder is not None:
             folder.begin(self.static | {"model": described, "resolved": _resolved(trainer)}, trainer.history.lines)
         self.start = replace(start, parent=None, described=None)
+
+    def _load(self, trainer: Trainer, header: Mapping[str, Any], folder: RunFolder) -> None:
+        """Load the checkpoint, and compare the data with it."""
+        arrays = folder.checkpoints.arrays()
+        has_digests = any(name.startswith("digests.") for name in arrays)
+        try:
+            with loading(folder):
+                trainer.load(header, arrays)
+        except StreamtrainError:
+            if self.contents_differ:  # the reason, if the rows of the chunks are others
+                raise identity.other_contents([]) from None
+            raise
+        del arrays
+        how = {"has_digests": has_digests, "contents_differ": self.contents_differ, "verify": self.request.verify}
+        warnings = require_unchanged(trainer, **how)
+        self.new_warnings += warnings
+        self.warnings += [warning for warning in warnings if warning not in self.warnings]
 
     def _log_position(self, trainer: Trainer) -> None:
         cursor, plan, settings = trainer.cursor, trainer.plan, trainer.settings
@@ -224,13 +214,15 @@ class _Fit:
         }
         return self.static
 
-    def _require_same(self, header: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    def _require_same(self, header: Mapping[str, Any], described: Mapping[str, Any], learner: Any) -> None:
         assert self.folder is not None
-        identity.require_same_data(header["data"], described["data"])
+        self.contents_differ = identity.only_contents_differ(header["data"], described["data"])
+        if not self.contents_differ:  # otherwise what has changed is found out once the checkpoint is loaded
+            identity.require_same_data(header["data"], described["data"])
         if header["validation"] is not None:
             identity.require_same_data(header["validation"], described["validation"], "the validation data")
         damaged = [f"{damage}: the checkpoint before it is used" for damage in self.folder.checkpoints.damaged]
-        self.new_warnings = [*damaged, *identity.environment_changes(header)]
+        self.new_warnings = [*damaged, *identity.environment_changes(header, learner)]
         self.warnings += [warning for warning in self.new_warnings if warning not in self.warnings]
 
     def _finished(self, header: Mapping[str, Any]) -> FitResult | None:
@@ -238,6 +230,8 @@ class _Fit:
         folder, history = self.folder, header["history"]
         assert folder is not None
         done = len(history["ends"])
+        if self.request.verify:  # what was learned is to be compared all the same
+            return None
         if not (history["is_over"] or done >= self.start.settings.epochs):
             return None
         try:

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_info
 from streamtrain import learn, metrics, prepare
 from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
 from streamtrain.kernels import COMPILED
+from streamtrain.learn.own_code import is_own_code
 from streamtrain.load import Source
 from streamtrain.options import flag, options_of, plain, switches_off
 from streamtrain.plan import order as shuffle
@@ -29,13 +30,16 @@ from streamtrain.storage.reader import Reader
 from streamtrain.train.settings import Settings
 
 __all__ = [
-    "Resumed", "describe_data", "environment", "environment_changes", "is_same", "require_same_data",
-    "require_same_versions", "resolved_names", "resumed_settings", "shown", "software",
-    "versions",
+    "Resumed", "describe_data", "environment", "environment_changes", "few", "is_same", "only_contents_differ",
+    "other_contents", "require_same_data", "require_same_versions", "resolved_names", "resumed_settings", "shown",
+    "software", "versions",
 ]  # fmt: skip
 
 _MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones
 _SHOWN = 3
+_CONTENTS = "the names and sizes are the same, the contents are not"
+_DECISIVE = ("numpy", "kernels", "machine")  # of the environment, for the bits of a built-in learner
+_BLAS = ("internal_api", "version", "architecture")
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -137,12 +141,16 @@ def require_same_versions(header: Mapping[str, Any]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The software and hardware that can change the last bits of sums."""
+    """The software and hardware that can change the last bits of sums: all of it for a learner of the user's own code, numpy,
+    kernels and machine for the built-in ones."""
     return {
         "streamtrain": sys.modules["streamtrain"].__version__,  # which imports this, so it cannot be imported here
         "numpy": np.__version__,
-        "blas": _blas(),
         "kernels": "compiled" if COMPILED else "numpy",
+        "machine": platform.machine(),
+        "blas": _blas(),
+        "features": _features(),
+        "c_library": " ".join(platform.libc_ver()).strip() or platform.system(),
         "processor": _processor(),
     }
 
@@ -153,20 +161,31 @@ def software() -> dict[str, str]:
     return {"python": platform.python_version()} | environment() | libraries
 
 
-def environment_changes(header: Mapping[str, Any]) -> list[str]:
-    """Warnings where the last bits may differ from those of an uninterrupted run."""
+def environment_changes(header: Mapping[str, Any], learner: Any) -> list[str]:
+    """Warnings where the last bits may differ from those of an uninterrupted run with this learner."""
     was, now = header["environment"], environment()
-    changed = [f"{name} {was[name]} then, {now[name]} now" for name in now if was.get(name) != now[name]]
+    decisive = [name for name in now if name != "streamtrain"] if is_own_code(learner) else _DECISIVE
+    changed = [
+        f"{name.replace('_', ' ')} {was.get(name, 'not recorded')} then, {now[name]} now"
+        for name in decisive
+        if was.get(name) != now[name]
+    ]
     if not changed:
         return []
     return [f"resumed elsewhere: {'; '.join(changed)}: results may differ in the last bits from an uninterrupted run"]
 
 
 def _blas() -> str:
-    """The BLAS of numpy; other libraries may have loaded others."""
+    """The BLAS of numpy, and for which processor it chose its kernels; other libraries may have loaded others."""
     libraries = [each for each in threadpool_info() if each["user_api"] == "blas"]
     own = [each for each in libraries if "numpy" in each["filepath"]] or libraries
-    return ", ".join(sorted({f"{each['internal_api']} {each['version']}" for each in own})) or "unknown"
+    return ", ".join(sorted({" ".join(str(each[key]) for key in _BLAS if each.get(key)) for each in own})) or "unknown"
+
+
+def _features() -> str:
+    """The features of the processor for which numpy has chosen its loops."""
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    return ", ".join([*found.get("baseline", ()), *found.get("found", ())]) or "unknown"
 
 
 def _processor() -> str:
@@ -214,10 +233,25 @@ def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str 
     if was["fingerprint"] is None or now["fingerprint"] is None:
         raise UsageError(f"--resume: cannot check that {what} are unchanged: the reader must return a fingerprint")
     if was["fingerprint"] != now["fingerprint"]:
-        raise RunError(
-            f"--resume: {what} are not those that the run was started with: {'; '.join(_differences(was, now))}: give those, "
-            "or learn from new data with --continue-from, in another folder"
-        )
+        raise _other_data(what, _differences(was, now) or [_CONTENTS])
+
+
+def other_contents(touched: Sequence[str]) -> RunError:
+    """The error for data of which only the contents differ. touched: the files that may be the reason."""
+    return _other_data("the data", [_CONTENTS + (f" (written since then: {few(touched)})" if touched else "")])
+
+
+def _other_data(what: str, differences: Sequence[str]) -> RunError:
+    return RunError(
+        f"--resume: {what} are not those that the run was started with: {'; '.join(differences)}: give those, or learn "
+        "from new data with --continue-from, in another folder"
+    )
+
+
+def only_contents_differ(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two descriptions of data differ in nothing but the fingerprint."""
+    known = None not in (was["fingerprint"], now["fingerprint"])
+    return known and was["fingerprint"] != now["fingerprint"] and not _differences(was, now)
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -228,7 +262,7 @@ def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     differences += [
         f"{was[name]:,} {name} then, {now[name]:,} now" for name in ("rows", "chunks") if was[name] != now[name]
     ]
-    return differences or ["the names and sizes are the same, the contents are not"]
+    return differences
 
 
 def _changes(what: str, was: Mapping[str, Any], now: Mapping[str, Any], how: Any) -> list[str]:
@@ -237,9 +271,14 @@ def _changes(what: str, was: Mapping[str, Any], now: Mapping[str, Any], how: Any
         "removed": [name for name in was if name not in now],
         "changed": [f"{name} ({how(was[name], now[name])})" for name in was if name in now and was[name] != now[name]],
     }
-    return [f"{what}s {kind}: {_few(names)}" for kind, names in kinds.items() if names]
+    return [f"{what}s {kind}: {few(names)}" for kind, names in kinds.items() if names]
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def few(names: Sequence[str], total: int | None = None) -> str:
+    """The first names, for a message. total: how many there are; by default as many as are given.
+
+    >>> few(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = (len(names) if total is None else total) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

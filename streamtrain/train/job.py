@@ -145,7 +145,7 @@ class Job:
 def _open(data: Any, settings: Settings, prior: PriorModel | None) -> Source:
     if prior is not None:
         source = open_for(prior.model, data, with_target=True, missing_chunks=settings.missing_chunks)
-        return replace(source, is_surveyed=prior.goes_on)
+        return replace(source, is_surveyed=prior.goes_on).with_digests()
     return Source.open(
         data, target=settings.target, features=settings.features, exclude=settings.exclude,
         weight=settings.weight, task=settings.task, roles=cast("Mapping[str, str]", settings.roles), crosses=settings.crosses,
@@ -179,7 +179,7 @@ def _plan(source: Source, model: Model, settings: Settings, validation: Sequence
     return source.plan(
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         threads=settings.threads, shuffle=settings.shuffle,
-        terms=_terms(model, settings, validation),
+        terms=_terms(model, settings, validation, 0 if source.digests is None else source.digests.term.bytes),
         scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=model.is_fused),
     )  # fmt: skip
 
@@ -198,8 +198,9 @@ def _make_model(source: Source, settings: Settings) -> Model:
     return Model(layout, settings.recipe, PreparationSettings(**feature_settings(settings), class_weights=weights))
 
 
-def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tuple[Term, ...]:
-    """The memory besides the loader: the model, its scores, a checkpoint, and the scoring of validation data.
+def _terms(model: Model, settings: Settings, validation: Sequence[Term], digests_bytes: int) -> tuple[Term, ...]:
+    """The memory besides the loader: the model, its scores, a checkpoint, and the scoring of validation data. digests_bytes: of
+    the training data.
 
     With patience, the best model so far is held, too. A checkpoint is planned even if the run is not saved: the plan decides
     the order of the rows, which must not depend on --out.
@@ -207,7 +208,9 @@ def _terms(model: Model, settings: Settings, validation: Sequence[Term]) -> tupl
     best = settings.patience is not None
     scored = 2 + (settings.holdout > 0) + best  # rows learned, rows held out, those of the epoch before, and the best
     metrics = metrics_term(scored * metrics_bytes(model.target))
-    checkpoint = checkpoint_term((1 + best) * model.state_bytes + metrics.bytes, len(model.layout.columns))
+    digests_bytes += sum(term.bytes for term in validation if term.name == "digests")
+    arrays_bytes = (1 + best) * model.state_bytes + metrics.bytes + digests_bytes
+    checkpoint = checkpoint_term(arrays_bytes, len(model.layout.columns))
     terms = (*model.terms, metrics, checkpoint)
     if not validation:
         return terms

@@ -18,6 +18,7 @@ from streamtrain.options import flag, options_of, plain
 from streamtrain.prepare.settings import feature_settings
 from streamtrain.runs.folder import read_report
 from streamtrain.runs.stored import lineage_of
+from streamtrain.storage.files.apart import require_apart
 from streamtrain.train import identity
 from streamtrain.train.identity import is_same, shown
 from streamtrain.train.job import PriorModel
@@ -134,7 +135,8 @@ class StartPoint:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """The arguments of `fit`. given: the settings that were given, by name. client: a ``distributed.Client``, or None."""
+    """The arguments of `fit`. given: the settings that were given, by name. client: a ``distributed.Client``, or None. verify:
+    whether what was read before is compared before a run is resumed."""
 
     data: Any
     given: Mapping[str, Any]
@@ -143,9 +145,12 @@ class FitRequest:
     validate: Any
     client: Any
     progress: Callable[[Any], object] | None
+    verify: bool = False
 
     def check(self, out: str | Path | None, resume: bool) -> None:
         """Check everything that needs no reading. Raises UsageError."""
+        if out is not None:
+            require_apart(f"--out {out}", out, self.data, self.validate)
         if self.progress is not None and not callable(self.progress):
             raise UsageError(f"progress={self.progress!r}: must be a function")
         if not resume and self.continue_from is None:  # otherwise the run knows more settings

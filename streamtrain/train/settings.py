@@ -140,6 +140,11 @@ class RunSettings:
         wanted="must be a path",
     )  # fmt: skip
     resume: bool = option(False, "Go on from the last checkpoint in --out, if there is one; by the run's settings.")
+    verify: str = option(
+        "times",
+        "What --resume compares first: the times of files; or, with full, all that was read before, which is read again.",
+        choices=("times", "full"), resume="free",
+    )  # fmt: skip
     continue_from: str | Path | None = option(
         None, "Start with the model of another run; there may be more classes.", metavar="RUN", kept=True,
         wanted="must be a path",
@@ -156,3 +161,5 @@ class RunSettings:
         check(self)
         if self.resume and self.out is None:
             raise UsageError("--resume needs --out RUN")
+        if self.verify == "full" and not self.resume:
+            raise UsageError("--verify full needs --resume: a new run has read nothing yet")

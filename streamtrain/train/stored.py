@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import LearnerError, RunError, StreamtrainError, UsageError, WrongFile
 from streamtrain.load.cursor import START
+from streamtrain.load.digests import Digests
 from streamtrain.memory.timeline import MOST_MOMENTS, Timeline
 from streamtrain.metrics import Patience
 from streamtrain.metrics.scores import SCORE_KINDS, metrics_forms
 from streamtrain.model.files import count_hashes, require_forms
 from streamtrain.model.loading import Described
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.model.tensors import Entry
-from streamtrain.runs.stored import lineage_of, scores_of
+from streamtrain.runs.folder import RunFolder
+from streamtrain.runs.stored import lineage_of
 from streamtrain.state import Form, forms_of, prefixed
 from streamtrain.train import identity
 from streamtrain.train.settings import Settings
+from streamtrain.train.validation import DIGESTS
 
-__all__ = ["checked_checkpoint"]
+__all__ = ["checked_checkpoint", "loading", "reading"]
+
+
+@contextmanager
+def reading(folder: RunFolder) -> Iterator[None]:
+    """Turn errors of a checkpoint with a valid checksum into a RunError: it was written by another program, or this is a
+    bug."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, StreamtrainError):
+            raise
+        raise RunError(
+            f"{folder.checkpoints.folder}: the newest checkpoint is not one of a run ({type(error).__name__}: {error}): "
+            "start over in another folder"
+        ) from error
+
+
+@contextmanager
+def loading(folder: RunFolder) -> Iterator[None]:
+    """Turn errors about a state of a checkpoint into a RunError that names it."""
+    try:
+        yield
+    except (LookupError, ValueError) as error:
+        if isinstance(error, (RunError, LearnerError)):
+            raise
+        raise RunError(
+            f"{folder.checkpoints.folder}: the newest checkpoint cannot be continued: {shown_error(error)}: the run had "
+            "diverged when it was written, or it was changed since: start over in another folder"
+        ) from error
 
 
 def checked_checkpoint(
@@ -33,6 +66,7 @@ def checked_checkpoint(
     for a learner that is not to be imported unasked; BudgetRefused for arrays that do not fit.
     """
     fields = StoredFields(path, header)
+    _require_past(fields)
     identity.require_same_versions(header)
     described = Described.of(fields.inner("model"), learner)
     settings = _settings(fields, described)
@@ -40,10 +74,12 @@ def checked_checkpoint(
     _require_history(fields)
     _require_cursor(fields)
     _require_ledger(fields)
-    _require_past(fields)
     forms, free = described.forms(count_hashes(entries, "model."))
     best, _ = described.forms(count_hashes(entries, "best.model."))
     forms = prefixed("model.", forms) | _own_forms(fields, settings, described, best)
+    for prefix, data in DIGESTS.items():
+        if any(entry.name.startswith(prefix) for entry in entries):  # earlier versions had none
+            forms |= prefixed(prefix, Digests.forms(fields.get(f"{data}.chunks", int)))
     require_forms(path, entries, forms, [f"{before}{name}" for before in ("model.", "best.model.") for name in free])
     room.require_arrays(path, sum(entry.stop - entry.start for entry in entries))
     return described
@@ -96,11 +132,23 @@ def _require_history(fields: StoredFields) -> None:
         line.get("epoch", int)
         line.get("rows_seen", int)
         line.get("seconds", float, least=0)
-        scores_of(line)
+        _require_scores(line)
     if ends != sorted(set(ends)) or (ends and ends[-1] >= len(lines)):
         raise history.wrong("ends", ends, f"it must be ascending positions of the {len(lines):,} lines")
     if history.get("best_epoch", int, optional=True) is not None:
         history.get("best_epoch", int, most=epochs - 1)
+
+
+def _require_scores(line: StoredFields) -> None:
+    """Raise WrongFile for a score that is no number. It may be infinite, on data that are not learned from."""
+    for kind in SCORE_KINDS:
+        scores = dict(line.get(kind, dict, optional=True) or {})
+        own = line.get(f"{kind}.targets", dict, optional=True) or {}  # of each of several targets
+        scores.pop("targets", None)
+        for each in (scores, *own.values()):
+            for name, score in each.items() if isinstance(each, dict) else [("targets", each)]:
+                if score is not None and type(score) not in (int, float):
+                    raise line.wrong(f"{kind}.{name[:60]}", score, "it must be a number")
 
 
 def _require_cursor(fields: StoredFields) -> None:
@@ -144,6 +192,8 @@ def _require_past(fields: StoredFields) -> None:
         change.get("rows_seen", int)
     for name in fields.get("seconds", dict):
         fields.get(f"seconds.{name}", float, least=0)
+    for name in identity.versions():
+        fields.get(f"versions.{name}", int, optional=True)
     for name in fields.get("environment", dict):
         fields.get(f"environment.{name}", str)
     fields.values("warnings", str)

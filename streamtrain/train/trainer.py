@@ -36,10 +36,9 @@ from streamtrain.train.identity import software
 from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.job import Job
 from streamtrain.train.progress import Progress
-from streamtrain.train.validation import Scorer
+from streamtrain.train.validation import Scorer, load_digests, state_of_digests
 
 __all__ = ["Progress", "RunSink", "Trainer", "utc_now"]
-
 _TICK_SECONDS = 0.2
 
 
@@ -222,6 +221,7 @@ class Trainer:
         header = {"cursor": self.cursor, "history": scores, "ledger": ledger, "seconds": self._times()}
         arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
         arrays |= {f"timeline.{name}": array for name, array in self.timeline.state_dict().items()}
+        arrays |= state_of_digests(self.job.source, self.validation)
         self.checkpoint_bytes = max(self.checkpoint_bytes, sum(np.asarray(array).nbytes for array in arrays.values()))
         self.sink.save(header, arrays)
         self.schedule.took(began - self.started, time.perf_counter() - self.started)
@@ -235,6 +235,7 @@ class Trainer:
         self.history.load_state_dict(header["history"], arrays)
         self.model.load_state_dict(part(arrays, "model."))
         self.timeline.load_state_dict(part(arrays, "timeline."))
+        load_digests(arrays, self.job.source, self.validation)
         self.cursor, self.before = self.loader.state_dict(), dict(header["seconds"])
 
     def _times(self) -> dict[str, float]:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.load import Loader, Source
 from streamtrain.load.demand import longest_layout
+from streamtrain.load.digests import Digests
 from streamtrain.load.settings import LoadSettings
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import peak_bytes
@@ -29,8 +30,15 @@ from streamtrain.plan import Plan
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.plan.term import Term
+from streamtrain.state import part
 
-__all__ = ["RowProgress", "Scorer", "output_row_bytes", "plan_for_process", "predictions", "require_settings", "score"]
+__all__ = [
+    "DIGESTS", "RowProgress", "Scorer", "load_digests", "output_row_bytes", "plan_for_process", "predictions",
+    "require_settings", "score", "state_of_digests",
+]  # fmt: skip
+
+#: how the names of the digests begin in a checkpoint, and the data that they are of
+DIGESTS = {"digests.": "data", "validation.digests.": "validation"}
 
 RowProgress = Callable[[int, int], object]
 """Called repeatedly with the rows done and all rows."""
@@ -81,6 +89,24 @@ def require_settings(memory: float | str | None, threads: int | None, missing_ch
     checked(LoadSettings, {"missing_chunks": missing_chunks})
 
 
+def state_of_digests(source: Source, validation: Scorer | None) -> dict[str, NDArray[Any]]:
+    """What was read of the data and of the validation data of a fit, as arrays of a checkpoint."""
+    each = _digests(source, validation).items()
+    return {prefix + name: array for prefix, digests in each for name, array in digests.state_dict().items()}
+
+
+def load_digests(arrays: Mapping[str, Any], source: Source, validation: Scorer | None) -> None:
+    """Go on from the arrays of a checkpoint, which has none of these if an earlier version wrote it."""
+    for prefix, digests in _digests(source, validation).items():
+        if state := part(arrays, prefix):
+            digests.load_state_dict(state)
+
+
+def _digests(source: Source, validation: Scorer | None) -> dict[str, Digests]:
+    each = source.digests, None if validation is None else validation.digests
+    return {prefix: digests for prefix, digests in zip(DIGESTS, each, strict=True) if digests is not None}
+
+
 def predictions(
     source: Source, plan: Plan, model: Model, monitor: Monitor, progress: RowProgress | None = None
 ) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
@@ -112,11 +138,13 @@ class Scorer:
     """Validation data, which are scored at the end of each epoch.
 
     data: as `fit` takes them. missing_chunks: as in `open_reader`. terms: the memory of scoring them, for the plan of the fit.
+    digests: what was read of them; None before they are opened for the model.
     """
 
     data: Any
     missing_chunks: str
     terms: tuple[Term, ...]
+    digests: Digests | None = None
 
     @classmethod
     def planned(cls, data: Any, settings: Any) -> Scorer:
@@ -125,11 +153,11 @@ class Scorer:
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
             task=settings.task, roles=settings.roles, crosses=settings.crosses, missing_chunks=settings.missing_chunks,
         )  # fmt: skip
-        plan = cls._least(source, None)
+        plan = cls.least(source, None)
         return cls(data, settings.missing_chunks, tuple(term for term in plan.terms if term.for_validation))
 
     @staticmethod
-    def _least(source: Source, model: Model | None) -> Plan:
+    def least(source: Source, model: Model | None) -> Plan:
         """The smallest plan, whatever memory is available: its bytes are a term of the fit's plan, and so affect its order."""
         return _plan(source, model, 1, 1)
 
@@ -139,9 +167,12 @@ class Scorer:
 
     def open(self, model: Model) -> Source:
         """The data, with the columns of the model."""
-        return open_for(model, self.data, with_target=True, missing_chunks=self.missing_chunks)
+        source = open_for(model, self.data, with_target=True, missing_chunks=self.missing_chunks)
+        if self.digests is None:
+            self.digests = source.with_digests().digests
+        return replace(source, digests=self.digests)
 
     def score(self, model: Model, monitor: Monitor, progress: RowProgress | None = None) -> Metrics:
         """The metrics of the model on these data. monitor: that of the whole fit."""
         source = self.open(model)
-        return score(source, self._least(source, model), model, monitor, progress)
+        return score(source, self.least(source, model), model, monitor, progress)

@@ -299,7 +299,7 @@ BAD = [
     ("predict r ok.parquet --out nope/p.parquet", ["--out nope/p.parquet"]),
     ("predict r ok.parquet --out ours", ["--out ours: must be a file"]),
     ("predict r ok.parquet --out /proc/p.parquet", ["--out /proc/p.parquet: cannot be written"]),
-    ("predict r ok.parquet --out ok.parquet", ["--out ok.parquet: lies in the data"]),
+    ("predict r ok.parquet --out ok.parquet", ["--out ok.parquet: is one of the data files"]),
     ("predict r differ --out differ/p.parquet", ["b.parquet: column 'x'"]),
     ("fit nope --target y --seed -1", ["--seed -1"]),
     ("fit nope --target y --holdout 1.5", ["--holdout 1.5"]),

@@ -15,7 +15,6 @@ from streamtrain.columns.categories import hash_values
 from streamtrain.columns.choose import choose_role
 from streamtrain.columns.decimals import distinct
 from streamtrain.columns.numbers import offset_of, to_float32
-from streamtrain.columns.role import Column
 from streamtrain.columns.target import Target
 from streamtrain.columns.times import to_time_numbers
 from streamtrain.errors import BadValueError, UsageError
@@ -146,10 +145,6 @@ def test_small_numbers_of_many_digits_keep_their_differences_and_ordinary_ones_t
     offset = offset_of(rows)
     assert offset == (2**60 + 4, 0.0, 0.0)
     assert to_float32(rows, offset)[:, :2].tolist() == [[k - 4, k] for k in range(9)]
-    column = Column("X", rows.type, "number", "", offset=offset)
-    assert Column.of(column.becomes.describe(column)).offset == offset
-    exact = Column("x", pa.decimal128(38, 38), "number", "", offset=fraction)
-    assert Column.of(exact.becomes.describe(exact)).offset == fraction
 
 
 def test_data_of_another_type_are_measured_from_the_same_offset() -> None:
@@ -182,6 +177,35 @@ def test_an_offset_comes_from_the_first_values_that_are_not_missing(tmp_path: Pa
     times, wide, never = (column.offset for column in source.layout.columns)
     assert isinstance(times, int) and isinstance(wide, int) and 2**60 + 16_000 <= times == wide < 2**60 + 20_000
     assert never == 0
+
+
+def test_a_model_keeps_what_was_subtracted(tmp_path: Path) -> None:
+    rows = 40
+    stamps = [10**18 + 1_000_001 * k for k in range(rows)]
+    table = pa.table({
+        "ids": decimals([10**37 + k for k in range(rows)], 38, 0),
+        "parts": decimals([f"0.{'1' * 30}{k:03}" for k in range(rows)], 38, 38),
+        "two": pa.FixedSizeListArray.from_arrays(pa.array([[2**60 + k, k] for k in range(rows)]).flatten(), 2),
+        "t": pa.array(stamps).view(pa.timestamp("ns")), "lasts": pa.array(stamps).view(pa.duration("ns")),
+        "label": decimals([BIG + k % 2 for k in range(rows)], 38, 0),
+    })  # fmt: skip
+    run = tmp_path / "run"
+    fitted = streamtrain.fit(table, target="label", task="classify", out=run).model
+    kept = streamtrain.load_model(run)
+    assert kept.classes == (BIG, BIG + 1)
+    offsets = {column.name: column.offset for column in kept.layout.columns}
+    assert offsets == {column.name: column.offset for column in fitted.layout.columns} and all(offsets.values())
+    assert (
+        isinstance(offsets["parts"], Decimal) and isinstance(offsets["two"], tuple) and isinstance(offsets["ids"], int)
+    )
+    # the same model goes on with data of other types of the same values
+    other = table.set_column(3, "t", pa.array([stamp // 10**6 for stamp in stamps]).view(pa.timestamp("ms")))
+    other = other.set_column(5, "label", pa.array([BIG + k % 2 for k in range(rows)], pa.uint64()))
+    streamtrain.fit(other, target="label", continue_from=run, out=tmp_path / "next")
+    assert {c.name: c.offset for c in streamtrain.load_model(tmp_path / "next").layout.columns}["ids"] == offsets["ids"]
+    out = tmp_path / "p.parquet"
+    streamtrain.predict(tmp_path / "next", other, out=out)
+    assert set(pq.read_table(out)["prediction"].to_pylist()) <= {BIG, BIG + 1}
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.uint64(), pa.decimal128(38, 0), pa.float64()], ids=str)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from make import kept
 
 from streamtrain.columns import roles
 from streamtrain.columns.categories import hash_values, seed_of
@@ -111,8 +111,7 @@ def test_a_role_is_listed_by_its_name_and_kept_by_a_model(name: str) -> None:
     kinds = [kind for kind in (pa.float64(), pa.date32(), pa.string()) if role.accepts(kind)]
     for kind in kinds:
         column = replace(choose_role(pa.field("x", kind), name), **dict.fromkeys(role.remembers, 7.0))
-        loaded = Column.of(json.loads(json.dumps(role.describe(column))))
-        assert replace(loaded, is_requested=True) == column
+        assert not role.is_read or replace(kept(column), is_requested=True) == column
     assert kinds
     with pytest.raises(ValueError, match="'sound' is not a role: must be one of number"):
         roles.role_named("sound")

@@ -160,6 +160,12 @@ V1_NONE = "9223372036854771712\n"
         ("0::/\n", {"memory.max": "9000\n", "memory.current": "9500\n"}, 0),
         ("0::/a/b\n", {"a/memory.max": "700\n", "a/memory.current": "50\n", "a/b/memory.max": "max\n"}, 650),
         ("0::/a/b\n", {"a/memory.max": "700\n", "a/memory.current": "50\n", "memory.max": "800", "memory.current": "750"}, 50),
+        ("0::/\n", {"memory.max": "max\n", "memory.high": "7000\n", "memory.current": "5000\n"}, 2_000),
+        ("0::/\n", {"memory.max": "9000\n", "memory.high": "7000\n", "memory.current": "5000\n"}, 2_000),
+        ("0::/\n", {"memory.max": "6000\n", "memory.high": "max\n", "memory.current": "5000\n"}, 1_000),
+        ("0::/a/b\n", {"a/b/memory.max": "9000", "a/b/memory.high": "8000", "a/b/memory.current": "10",
+                       "a/memory.high": "700", "a/memory.current": "60"}, 640),
+        ("0::/\n", {"memory.high": "9000", "memory.current": "8000", "memory.stat": "inactive_file 5000\n"}, 6_000),
         ("0::/not/visible\n", {"memory.max": "900\n", "memory.current": "1\n"}, 899),
         (
             "0::/\n",

@@ -352,10 +352,10 @@ def test_encrypted(tmp_path: Path, plain_footer: bool) -> None:
     path = write(tmp_path / "a.parquet", encryption_properties=keys)
     if plain_footer:  # what is not encrypted can be read; what is names the file, and does not abort the process
         reader = ParquetReader(path)
-        with pytest.raises(CorruptError, match=r"a\.parquet: row group 0 cannot be read: .*[Dd]ecrypt"):
+        with pytest.raises(CorruptError, match=r"a\.parquet: row group 0 cannot be read: it is encrypted"):
             read(reader, ["x"])
     else:
-        with pytest.raises(CorruptError, match=r"a\.parquet: not a Parquet file, or a damaged one: .*encrypt"):
+        with pytest.raises(CorruptError, match=r"a\.parquet: its footer is encrypted: read a copy"):
             ParquetReader(path)
 
 

@@ -148,7 +148,8 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_process")
-def test_the_command_in_json() -> None:
+def test_the_command_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamtrain.cli.check.check_apart", check_reader)
     done = CliRunner().invoke(app, ["check-reader", str(DIGITS), "--json"], standalone_mode=False)
     found = json.loads(done.output)
     assert done.return_value == 0 and found["passes"] is True and found["failed"] == 0
@@ -159,3 +160,45 @@ def test_the_command_in_json() -> None:
 def test_a_lie_about_columns_is_a_failure_and_no_crash() -> None:
     reader = CorruptReader(streamtrain.open_reader(str(DIGITS)), "other columns")
     assert {"types", "projection"} <= {check for check, outcome in outcomes(reader).items() if outcome == "FAILED"}
+
+
+ENDS = """
+import os, threading
+import numpy as np, pyarrow as pa, streamtrain
+
+class Reader:
+    schema = pa.schema([("x", pa.float32()), ("y", pa.int64())])
+
+    def chunks(self):
+        return [streamtrain.Chunk(f"part-{i}", 100, 1_200, 2_400) for i in range(3)]
+
+    def read(self, chunk, columns):
+        if not {"x", "y"}.issuperset(columns):
+            os.abort()
+        if threading.current_thread() is not threading.main_thread():
+            raise SystemExit(3)
+        if columns == ["y"]:
+            raise KeyboardInterrupt
+        return pa.record_batch({"x": np.arange(100, dtype="f4"), "y": np.arange(100)}).select(columns)
+
+    def fingerprint(self):
+        return "x"
+
+def at_once():
+    os._exit(0)
+"""
+
+
+def test_a_reader_that_ends_the_process_fails_the_check_and_the_others_are_made(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(ENDS)
+    code, out, err = command(tmp_path, "ends:Reader", "--json")
+    found = {each["check"]: (each["outcome"], each["detail"]) for each in json.loads(out)["checks"]}
+    assert (code, err) == (2, "")
+    mend = "the reader, or a library that it uses, must raise an error instead"
+    assert found["unknown_column"] == ("FAILED", f"the process was ended by SIGABRT: {mend}")
+    assert found["projection"] == ("FAILED", "KeyboardInterrupt: ")
+    assert found["concurrent"] == ("FAILED", "SystemExit: 3")
+    assert found["rows"][0] == found["fingerprint"][0] == "ok" and len(found) == len(CHECKS)
+    code, out, err = command(tmp_path, "ends:at_once")
+    assert (code, out) == (2, "")
+    assert err == f"error: ends:at_once: the process that opened it ended with exit code 0: {mend}\n"

@@ -22,11 +22,13 @@ from make import CommandLine, content, examples
 
 from streamtrain import fit, reader_from
 from streamtrain.errors import RunError, StreamtrainError, UsageError
+from streamtrain.learn import Linear
 from streamtrain.model import tensors
 from streamtrain.options import flag, options_of, plain
 from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
 from streamtrain.train import identity
 from streamtrain.train.history import Scores
+from streamtrain.train.result import FitResult
 from streamtrain.train.settings import Settings
 
 ROWS = 300
@@ -81,6 +83,11 @@ def mine(base: Path, tmp_path: Path) -> Path:
     """A copy, that may be changed."""
     shutil.copytree(base, tmp_path / "mine")
     return tmp_path / "mine"
+
+
+def with_copy(data: Any, out: Path, **given: Any) -> FitResult:
+    """A resume with a copy of the data."""
+    return fit(data, out=out, resume=True, verify="full", **given)
 
 
 def refused(data: Any, out: Path, says: str, error: type[Exception] = RunError, **given: Any) -> str:
@@ -161,14 +168,14 @@ def test_a_setting_that_may_change_is_recorded(mine: Path, monkeypatch: pytest.M
     begun = Checkpoints(mine / "r/checkpoints").look()
     assert begun is not None
     seen = begun["cursor"]["rows_seen"]
-    fit(mine / "data", out=mine / "same", resume=True)
-    report = fit(mine / "data", out=mine / "r", resume=True, learning_rate=0.01).report
+    with_copy(mine / "data", mine / "same")
+    report = with_copy(mine / "data", mine / "r", learning_rate=0.01).report
     change = {"rows_seen": seen, "setting": "learning_rate", "was": None, "is": 0.01}
     assert report.as_dict()["changes"] == [change] and report.settings["learning_rate"] == 0.01
     assert json.loads((mine / "same/report.json").read_text())["changes"] == []
     weights = [(mine / name / "model.safetensors").read_bytes() for name in ("same", "r")]
     assert weights[0] != weights[1]
-    more = fit(mine / "data", out=mine / "r", resume=True, epochs=3).report
+    more = with_copy(mine / "data", mine / "r", epochs=3).report
     assert more.as_dict()["changes"] == [change] and more.settings["learning_rate"] == 0.01
 
 
@@ -186,7 +193,7 @@ def test_another_learner(base: Path) -> None:
     ],
 )  # fmt: skip
 def test_the_same_settings_again(mine: Path, again: dict[str, Any]) -> None:
-    report = fit(mine / "data", out=mine / "r", resume=True, **again).report
+    report = with_copy(mine / "data", mine / "r", **again).report
     assert report.resumes == 1 and report.epochs == 2
     settings = report.as_dict()["settings"]
     assert settings["features"] == ["a", "b", "k"] and settings["seed"] == 3
@@ -251,7 +258,7 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
     refused(mine / "data", mine / "new", "--patience is 4, the run has 3", patience=4)
     shutil.rmtree(mine / "other")
     refused(mine / "data", mine / "new", "no such file", StreamtrainError)
-    assert fit(mine / "data", out=mine / "new", resume=True, validate=tmp_path / "copy").report.resumes == 1
+    assert with_copy(mine / "data", mine / "new", validate=tmp_path / "copy").report.resumes == 1
 
 
 def test_validation_data_without_a_path(tmp_path: Path) -> None:
@@ -341,7 +348,7 @@ def test_a_column_that_the_run_learns_from_is_gone(mine: Path) -> None:
 
 def test_a_copy_elsewhere(mine: Path, tmp_path: Path) -> None:
     (mine / "data").rename(tmp_path / "moved")
-    assert fit(tmp_path / "moved", out=mine / "r", resume=True).report.rows == 2 * ROWS
+    assert with_copy(tmp_path / "moved", mine / "r").report.rows == 2 * ROWS
 
 
 def test_other_zarr_arrays(tmp_path: Path) -> None:
@@ -363,7 +370,7 @@ def test_other_zarr_arrays(tmp_path: Path) -> None:
         StreamtrainError,
     )
     refused(make("float", X.astype("f4")), tmp_path / "r", "columns changed: X", StreamtrainError)
-    assert fit(make("copy", X), out=tmp_path / "r", resume=True).report.resumes == 1
+    assert with_copy(make("copy", X), tmp_path / "r").report.resumes == 1
 
 
 def test_other_data_in_memory(tmp_path: Path) -> None:
@@ -433,16 +440,31 @@ def test_a_checkpoint_of_a_later_format(mine: Path) -> None:
 
 
 def test_elsewhere_it_warns_of_the_last_bits(mine: Path, caplog: pytest.LogCaptureFixture) -> None:
-    rewrite(mine / "r", lambda known: known["environment"].update(numpy="1.0", processor="abacus"))
-    report = fit(mine / "data", out=mine / "r", resume=True).report
+    elsewhere = {"numpy": "1.0", "processor": "abacus", "blas": "none", "features": "none", "c_library": "none"}
+    rewrite(mine / "r", lambda known: known["environment"].update(elsewhere))
+    report = with_copy(mine / "data", mine / "r").report
     warning = next(text for text in report.warnings if text.startswith("resumed elsewhere: "))
-    assert f"numpy 1.0 then, {np.__version__} now" in warning and "processor abacus then" in warning
+    assert f"elsewhere: numpy 1.0 then, {np.__version__} now: results" in warning, "nothing else decides its bits"
     assert caplog.messages.count(warning) == 1
     assert "streamtrain" not in warning
 
 
+class Theirs:
+    """Stands for a learner of another library."""
+
+
+def test_what_decides_the_bits_of_a_built_in_learner_and_of_others() -> None:
+    now = identity.environment()
+    assert identity.environment_changes({"environment": now}, Theirs()) == []
+    for name in now:
+        was = {other: value for other, value in now.items() if other != name}  # as an earlier version recorded it
+        own, others = (identity.environment_changes({"environment": was}, one) for one in (Linear(1), Theirs()))
+        assert (len(own), len(others)) == (name in ("numpy", "kernels", "machine"), name != "streamtrain")
+        assert all(f"{name.replace('_', ' ')} not recorded then, {now[name]} now" in one for one in own + others)
+
+
 def test_without_a_change_there_is_no_warning(mine: Path) -> None:
-    assert not any("elsewhere" in text for text in fit(mine / "data", out=mine / "r", resume=True).report.warnings)
+    assert not any("elsewhere" in text for text in with_copy(mine / "data", mine / "r").report.warnings)
 
 
 # -- the command line ----------------------------------------------------------------------------------------------------

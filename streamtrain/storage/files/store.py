@@ -9,9 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.errors import ChangedError, CorruptError
+from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.stamps import Stamps, local_stamp, stamp_of
 
 __all__ = ["FileBacked", "FileStore", "LocalFileStore", "Stat", "ahead", "is_remote", "require_unchanged", "traffic"]
 
@@ -45,6 +49,9 @@ class FileStore(Protocol):
     def stat(self, name: str) -> Stat:
         """The size and version of a file. Raises NotFoundError if there is no such file."""
 
+    def stamp(self, name: str) -> str:
+        """What shows that a file was written, replaced or copied (see `streamtrain.storage.files.stamps`)."""
+
     def open(self, name: str, stat: Stat) -> pa.NativeFile:
         """Open a file for random access. stat: the size and version that the file had when it was found. A store that gets
         the current version with every read raises CorruptError if the file has changed."""
@@ -58,11 +65,15 @@ class FileStore(Protocol):
 
 
 class FileBacked:
-    """What every reader of files offers in addition to the four members of a reader. The subclass sets the three attributes."""
+    """What every reader of files offers in addition to the four members of a reader. The subclass sets the attributes.
+
+    _file_of: the number of the file of each chunk.
+    """
 
     _store: FileStore
     _files: list[str]
     _stats: list[Stat]
+    _file_of: NDArray[Any]
 
     @property
     def stored_files(self) -> tuple[FileStore, list[str]]:
@@ -73,6 +84,19 @@ class FileBacked:
     def file_sizes(self) -> dict[str, int]:
         """The bytes of each data file, by name."""
         return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}
+
+    def _sample(self) -> Iterator[bytes]:
+        """Pieces of the data files, for a fingerprint (see `sampled`)."""
+        sizes = np.fromiter((stat.nbytes for stat in self._stats), np.int64, len(self._stats))
+        for number, start, stop in sampled(sizes):
+            yield self._store.read(self._files[number], start, stop)
+
+    def stamps(self) -> Stamps:
+        """The stamps of the data files that have chunks, as they are now."""
+        used, file_of = np.unique(self._file_of, return_inverse=True)
+        names = [self._files[i] for i in used.tolist()]
+        values = np.fromiter((stamp_of([self._store.stamp(name)]) for name in names), np.uint64, len(names))
+        return Stamps(values, file_of, names.__getitem__)
 
     @property
     def stored_bytes(self) -> int:
@@ -101,6 +125,9 @@ class LocalFileStore:
                 "start again without it"
             ) from error
         return Stat(status.st_size, str(status.st_mtime_ns))
+
+    def stamp(self, name: str) -> str:
+        return local_stamp(self.root / name)
 
     def open(self, name: str, stat: Stat) -> pa.NativeFile:
         # Given a path, pyarrow would ignore the memory pool that was set. As bytes, because names need not be UTF-8.

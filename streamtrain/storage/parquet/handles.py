@@ -12,16 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import CorruptError, DataError
+from streamtrain.memory.monitor import require_room
+from streamtrain.memory.sizes import format_bytes
 from streamtrain.storage.files.store import FileStore, Stat
-from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, is_text
+from streamtrain.storage.parquet.footer import READ_ERRORS, cause, is_text
+from streamtrain.storage.parquet.tail import TAIL_BYTES, demand_of, footer_length, parsed_bytes
 
-__all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode", "footer_bytes"]
+__all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode"]
 
 _IDLE_HANDLES = 16
+_FRAME_BYTES = 12  # of a file, beside rows and footer
 KEPT_FOOTERS_BYTES = (
     2 << 20
 )  # for files that are not being read; small, so that many files take no more memory than a few
-_ENTRY_BYTES, _COLUMN_BYTES = 950, 1_800  # memory of a footer: for each column of each row group, and for each column
+_LOOKED_AT_BYTES = 16 << 20  # in larger files on a server the length of the footer is looked at, which is a request
 
 
 class Mode(NamedTuple):
@@ -44,7 +48,8 @@ class Footer(NamedTuple):
     @property
     def nbytes(self) -> int:
         """The memory that the footer takes."""
-        return int(footer_bytes(self.metadata.num_row_groups, self.metadata.num_columns))
+        metadata = self.metadata
+        return int(parsed_bytes(metadata.num_row_groups, metadata.num_columns, metadata.serialized_size))
 
 
 class Handles:
@@ -91,16 +96,35 @@ class Handles:
         path = self._store.shown(name)
         try:
             with self._store.open(name, self._stats[name]) as source:
+                self._look_at(name, source)
                 file = pq.ParquetFile(source, pre_buffer=False)
+                if file.metadata.num_rows and file.metadata.serialized_size + _FRAME_BYTES >= source.size():
+                    raise CorruptError(
+                        f"{path}: a summary of other files, without their rows: read those, or their folder"
+                    )
                 try:
                     return Footer(file.metadata, file.schema_arrow.remove_metadata())
                 except READ_ERRORS as error:
-                    raise CorruptError(f"{path}: the schema cannot be read: {first_line(error)}") from error
+                    raise CorruptError(f"{path}: the schema cannot be read: {cause(error)}") from error
         except DataError:
             raise
+        except UnicodeDecodeError as error:
+            raise CorruptError(f"{path}: {cause(error)}: rename it") from error
         except READ_ERRORS as error:
             self._store.verify(name, self._stats[name])
-            raise CorruptError(f"{path}: not a Parquet file, or a damaged one: {first_line(error)}") from error
+            raise CorruptError(f"{path}: not a Parquet file, or a damaged one: {cause(error)}") from error
+
+    def _look_at(self, name: str, source: pa.NativeFile) -> None:
+        """Raise an error for a footer that needs more memory than the budget leaves, or that is encrypted."""
+        size = source.size()
+        if self._store.is_remote and size <= _LOOKED_AT_BYTES:
+            return
+        end, shown = size - TAIL_BYTES, self._store.shown(name)
+        length = footer_length(source.read_at(TAIL_BYTES, max(0, end)), size, shown)
+        what = f"{shown}: its footer of {format_bytes(length)}"
+        require_room(2 * length, what)  # before it is looked at
+        demand = demand_of(lambda stop: source.read_at(stop, end - length), length)
+        require_room(demand.parsing_bytes, what, demand.later_bytes)
 
     def _forget(self) -> list[Any]:
         """Drop the least recently used footers if they would exceed the limit together with those being read. Returns the
@@ -172,8 +196,3 @@ class Handles:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def footer_bytes(groups: Any, columns: int) -> Any:
-    """The memory that a footer takes, or each of several. groups: its row groups, or an array of those."""
-    return columns * (groups * _ENTRY_BYTES + _COLUMN_BYTES)

@@ -24,26 +24,31 @@ from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.store import FileBacked, ahead
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import (
     READ_ERRORS,
     as_codes,
-    first_line,
+    cause,
     first_page,
     is_text,
+    missing_codec,
     read_schema,
     require_counts,
     require_same,
+    writer_of,
 )
-from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode, footer_bytes
+from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode
 from streamtrain.storage.parquet.sizes import STREAM_BUFFER_BYTES, Page, Sizes, remote_buffer_bytes
+from streamtrain.storage.parquet.tail import parsed_bytes
 from streamtrain.storage.parquet.text_pages import look
 from streamtrain.storage.parquet.text_sizes import has_text
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["ParquetReader"]
+
+_MOST_TRIED, _TRIED_ROWS = 256, 8192  # columns that are read one by one to find the broken one, and rows at a time
+_SIZED_AT_ONCE = 65_536  # row groups
 
 
 class ParquetReader(FileBacked):
@@ -61,7 +66,8 @@ class ParquetReader(FileBacked):
         self._open_footers()
 
     def _open_footers(self) -> None:
-        rows, stored, counts = array("q"), array("q"), array("q")  # for each row group; row groups of each file
+        rows, stored = array("q"), array("q")  # of each row group
+        counts, lengths = array("q"), array("q")  # of each file: its row groups, and the bytes of its footer
         page = Page()
         opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
         for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
@@ -77,7 +83,9 @@ class ParquetReader(FileBacked):
             rows.frombytes(table[:, 0].tobytes())
             stored.frombytes(np.maximum(0, table[:, 1]).tobytes())
             counts.append(len(table))
+            lengths.append(footer.serialized_size)
         self._file_of = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        self._footer_lengths = np.frombuffer(lengths, np.int64)
         self._first = np.concatenate([[0], np.cumsum(counts)])  # the number of the first row group of each file
         self._rows = np.frombuffer(rows, np.int64)
         self.schema = self._partitions.added_to(self._file_schema)
@@ -106,17 +114,23 @@ class ParquetReader(FileBacked):
         """The footer of a file, and the size of its first page."""
         with reading(self._store.shown(name)):
             footer = self._handles.footer(name)
-        return footer, first_page(self._store, name, footer.metadata.created_by or "")
+        return footer, first_page(self._store, name, writer_of(footer.metadata))
 
     @property
     def open_bytes(self) -> int:
-        """The memory that each file being read takes for its footer: that of the largest, or 0 if all footers are kept."""
-        groups, columns = np.diff(self._first), len(self._file_schema)
-        kept = len(groups) == 1 or int(footer_bytes(groups, columns).sum()) <= KEPT_FOOTERS_BYTES
-        return 0 if kept else int(footer_bytes(groups.max(), columns))
+        """The memory that each file being read takes for its footer, while that is parsed: that of the largest, or 0 if all
+        footers are kept."""
+        parsed = parsed_bytes(np.diff(self._first), self._sizes.stored_columns, self._footer_lengths)
+        kept = len(parsed) == 1 or int(parsed.sum()) <= KEPT_FOOTERS_BYTES
+        return 0 if kept else int((parsed + self._footer_lengths).max())
 
     def chunks(self) -> ChunkTable:
-        return ChunkTable(self._key, self._rows, self._sizes.decoded_bytes(), self._sizes.read_peak_bytes())
+        decoded, peaks = np.empty(len(self._rows), np.int64), np.empty(len(self._rows), np.int64)
+        for start in range(0, len(self._rows), _SIZED_AT_ONCE):  # the sizes of a million row groups would take 100 MB
+            some = slice(start, start + _SIZED_AT_ONCE)
+            sizes = self._sizes.of_groups(some)
+            decoded[some], peaks[some] = sizes.decoded_bytes(), sizes.read_peak_bytes()
+        return ChunkTable(self._key, self._rows, decoded, peaks)
 
     def _key(self, i: int) -> str:
         file = self._file_of[i]
@@ -182,7 +196,11 @@ class ParquetReader(FileBacked):
             raise
         except READ_ERRORS as error:
             self._verify(name)
-            raise CorruptError(f"{self._store.shown(name)}: {which} cannot be read: {first_line(error)}") from error
+            column = self._broken_column(name, groups, stored)
+            where = f"{self._store.shown(name)}: " + (f"column {column!r} of " if column is not None else "") + which
+            if (missing := missing_codec(error)) is not None:
+                raise DataError(f"{where}: is stored with {missing}: write the file again with another codec") from None
+            raise CorruptError(f"{where} cannot be read: {cause(error)}") from error
         self._verify(name)
         if read_rows != total:
             raise CorruptError(
@@ -216,6 +234,17 @@ class ParquetReader(FileBacked):
         with self._handles.lend(name, mode) as file:
             yield from file.iter_batches(rows, groups, columns, use_threads=False)
 
+    def _broken_column(self, name: str, groups: list[int], columns: Sequence[str]) -> str | None:
+        """The column of row groups that cannot be read, if it is one alone: pyarrow does not say which."""
+        broken: list[str] = []
+        for column in columns if 1 < len(columns) <= _MOST_TRIED else ():
+            try:
+                for _ in self._batches(name, groups, [column], _TRIED_ROWS, STREAM_BUFFER_BYTES):
+                    pass
+            except READ_ERRORS:
+                broken.append(column)
+        return broken[0] if len(broken) == 1 else None
+
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
         return pa.schema([self.schema.field(c) for c in columns])
 
@@ -228,7 +257,7 @@ class ParquetReader(FileBacked):
             digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
-        for piece in sampled(list(self.file_sizes.items()), self._store.read):
+        for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()
 

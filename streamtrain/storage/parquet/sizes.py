@@ -120,6 +120,10 @@ class Sizes:
             buffer_bytes=buffer_bytes,
         )
 
+    def of_groups(self, some: slice) -> Sizes:
+        """The sizes of some of the row groups."""
+        return replace(self, rows=self.rows[some], encoded_bytes=self.encoded_bytes[some])
+
     def decoded_bytes(self) -> NDArray[np.int64]:
         """The decoded bytes of each row group; at least the encoded bytes if there is text."""
         plain = np.ceil(self.rows * self.row_bytes).astype(np.int64)
@@ -137,7 +141,7 @@ class Sizes:
 
     def stream_peak_bytes(self, i: int, rows: int) -> int:
         """The most memory that a stream of row group ``i`` takes, in slices of ``rows`` rows."""
-        one = replace(self, rows=self.rows[i : i + 1], encoded_bytes=self.encoded_bytes[i : i + 1])
+        one = self.of_groups(slice(i, i + 1))
         buffers = np.minimum(one.encoded_bytes, self.stored_columns * self.buffer_bytes)
         row_bytes = self.row_bytes + _LEVEL_BYTES * self.level_columns
         slices = min(_SLICES_HELD * rows, int(one.rows[0])) * row_bytes + rows * self.scratch_row_bytes

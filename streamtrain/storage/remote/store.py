@@ -39,6 +39,10 @@ class RemoteFileStore:
             self._stats[name] = self._client.stat(self._path(name))
         return self._stats[name]
 
+    def stamp(self, name: str) -> str:
+        """The size and the version, which the server gives a file when it is written."""
+        return " ".join(map(str, self.stat(name)))
+
     def open(self, name: str, stat: Stat) -> pa.NativeFile:
         return pa.PythonFile(RangeFile(stat.nbytes, lambda start, stop: self._fetch(name, start, stop)), mode="r")
 

@@ -18,26 +18,28 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaError, without_secrets
+from streamtrain.memory.monitor import require_room
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
-from streamtrain.storage.text.records import BadRecord, Block, Lines, blocks, extents, first_bad
+from streamtrain.storage.text.records import BadRecord, Block, Scanner, blocks, extents, first_bad
 from streamtrain.storage.text.source import COMPRESSIONS, LOOK_BACK_BYTES, STORED_BYTES, codec_of, edges, text_source
 
-__all__ = ["CODES", "TextReader"]
+__all__ = ["CODES", "FEW_COLUMNS", "TextReader"]
 
 CODES = pa.dictionary(pa.int32(), pa.string())  # text is read as dictionaries
 _OTHER_COMPRESSIONS = (".bz2", ".lz4", ".xz", ".zip", ".br")
 BLOCK_BYTES = 1 << 20  # decoded at once
-_SCAN_BYTES = 4 << 20  # searched for records at once
+_SCAN_BYTES = BLOCK_BYTES + (1 << 18)  # searched for records at once; the first MiB after a header is among it
 
 # Measured; tests/storage/test_csv.py and test_jsonl.py measure again.
 _FLOOR_BYTES = 1_500_000
 _SLACK = 1.35
+_COLUMN_BYTES, FEW_COLUMNS = 2_000, 512  # of a column in a decoded block, besides its values; so many need no more
+_LEARNED_COLUMN_BYTES = 13_000  # of a column that is learned from, besides its values: objects, slices, a checkpoint
 _TEXT_SCRATCH = 3.5  # bytes for each byte of a block: the dictionary and its hash table grow by doubling
 
 
@@ -79,13 +81,17 @@ class TextReader(FileBacked):
 
     # -- what a format defines ----------------------------------------------------------------------------------------------
 
-    def lines(self, data: bytes) -> Lines:
-        """Find the ends of records. May raise BadRecord."""
+    def scanner(self) -> Scanner:
+        """What finds the records of a file, or of a part that begins with one."""
         raise NotImplementedError
 
     def without_header(self, file: int, block: Block) -> Block:
         """The first block of a file, without its header."""
         return block
+
+    def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
+        """The number of columns of these records, and if it is large the memory to infer and decode them; otherwise 0."""
+        raise NotImplementedError
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
         """The names and types of the columns. Given types are kept."""
@@ -115,7 +121,7 @@ class TextReader(FileBacked):
 
     def _data_blocks(self, file: int, source: Any) -> Iterator[Block]:
         begun = False
-        for block in blocks(source, _SCAN_BYTES, self.lines):
+        for block in blocks(source, _SCAN_BYTES, self.scanner()):
             if not begun and block.rows:
                 begun, block = True, self.without_header(file, block)
             if begun and block.rows and self._fixed is None:
@@ -124,6 +130,9 @@ class TextReader(FileBacked):
                 yield block
 
     def _fix_types(self, block: Block, file: int) -> None:
+        columns, more = self.infer_bytes(block, file)
+        values = 2 * int(_SLACK * columns * block.rows * 8)
+        require_room(more, self.shown(file), max(0, columns - FEW_COLUMNS) * _LEARNED_COLUMN_BYTES + values)
         schema = self._checked(block, file, None, (), lambda data: self.infer(data, file))
         twice = [name for name, count in Counter(schema.names).items() if count > 1]
         if twice or not schema.names:
@@ -143,7 +152,9 @@ class TextReader(FileBacked):
     def chunks(self) -> ChunkTable:
         """All chunks. The key of a chunk is its file and the number of its first line."""
         decoded = self._rows * self._row_bytes()
-        peaks = [self._working_bytes(i) + _SLACK * decoded[i] for i in range(len(decoded))]
+        blocks = np.ceil((self._stop - self._start) / BLOCK_BYTES)
+        wide = self._wide_bytes() * blocks
+        peaks = [self._working_bytes(i) + _SLACK * decoded[i] + wide[i] for i in range(len(decoded))]
         return ChunkTable(self._key, self._rows, np.ceil(decoded), np.ceil(peaks))
 
     def _key(self, i: int) -> str:
@@ -163,6 +174,10 @@ class TextReader(FileBacked):
         scratch = self.scratch + (_TEXT_SCRATCH if CODES in self.schema.types else 0)
         return held + scratch * block + _FLOOR_BYTES
 
+    def _wide_bytes(self) -> int:
+        """The memory of the columns of a decoded block, besides their values, if there are many."""
+        return _COLUMN_BYTES * max(0, len(self.schema) - FEW_COLUMNS)
+
     def _number(self, chunk: Chunk) -> int:
         name, line = chunk.key.rsplit(":", 1)
         first, end = np.searchsorted(self._file_of, [self._numbers[name], self._numbers[name] + 1])
@@ -177,7 +192,8 @@ class TextReader(FileBacked):
             pick(self.schema, name, "read")
         i = self._number(chunk)
         file, read_rows = int(self._file_of[i]), 0
-        for batch in self._batches(i, file, [c for c in columns if c in self._file_schema.names]):
+        stored = set(self._file_schema.names)
+        for batch in self._batches(i, file, [name for name in columns if name in stored]):
             n = chunk.rows if batch is None else batch.num_rows
             read_rows += n
             for start in range(0, n, rows):
@@ -195,7 +211,8 @@ class TextReader(FileBacked):
         slices = 2 * min(
             1.0, (BLOCK_BYTES + int(self._longest[i])) / text
         )  # one slice is held while the next is decoded
-        return int(self._working_bytes(i) + _SLACK * min(1.0, slices) * chunk.rows * self._row_bytes()[i])
+        wide = 2 * self._wide_bytes()
+        return int(self._working_bytes(i) + _SLACK * min(1.0, slices) * chunk.rows * self._row_bytes()[i] + wide)
 
     def _batches(self, i: int, file: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch | None]:
         """The batches of a chunk, block by block; a single None if no column is requested from the file."""
@@ -204,7 +221,7 @@ class TextReader(FileBacked):
             return
         start, stop, line = (int(column[i]) for column in (self._start, self._stop, self._line))
         with self._reporting(file), self._source(file, start, stop) as source:
-            for block in blocks(source, BLOCK_BYTES, self.lines, start=start, line=line):
+            for block in blocks(source, BLOCK_BYTES, self.scanner(), start=start, line=line):
                 if block.rows:
                     yield from self._table(block, self._file_schema, columns, file).to_batches()
         self._store.verify(self._files[file], self._stats[file])
@@ -295,6 +312,6 @@ class TextReader(FileBacked):
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
-        for piece in sampled(list(self.file_sizes.items()), self._store.read):
+        for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()

@@ -8,17 +8,22 @@ import os
 import re
 import stat
 import zipfile
+from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from streamtrain.errors import CorruptError, NotFoundError
+from streamtrain.errors import CorruptError, NotFoundError, StreamtrainError
 from streamtrain.storage.files.sample import sampled
+from streamtrain.storage.files.stamps import local_stamp
 from streamtrain.storage.formats import ZARR_MARKS
 from streamtrain.storage.remote.address import Address
 
 __all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
 
+_MOST_LEVELS = 100
 _CHUNK_NAME = re.compile(r"c|\d+([./]\d+)*")
 
 
@@ -38,11 +43,15 @@ class Files(Protocol):
     def size(self, key: str) -> int | None:
         """The size of a file in bytes; None if there is none."""
 
+    def stamp(self, key: str) -> str:
+        """What shows that a file was written, replaced or copied (see `streamtrain.storage.files.stamps`); "" if nothing does,
+        or if there is no file."""
+
     def children(self, prefix: str) -> list[str]:
         """The names of the folders directly in ``prefix``, sorted."""
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """The key and size of every file below ``prefix`` except hidden ones, in no particular order."""
+        """The key and size of every file below ``prefix`` except hidden ones, sorted."""
 
 
 class Directory:
@@ -69,20 +78,24 @@ class Directory:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def stamp(self, key: str) -> str:
+        return local_stamp(os.path.join(self.root, key))
+
     def children(self, prefix: str) -> list[str]:
         with os.scandir(self.root / prefix) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         with os.scandir(self.root / prefix) as entries:
-            for entry in entries:
-                key = f"{prefix}/{entry.name}" if prefix else entry.name
-                if entry.name.startswith("."):  # hidden files such as .DS_Store differ between copies
-                    continue
-                if entry.is_dir():
-                    yield from self.sizes(key)
-                else:
-                    yield key, entry.stat().st_size
+            # hidden files such as .DS_Store differ between copies; with its "/" a folder is sorted as the keys in it
+            shown = (entry for entry in entries if not entry.name.startswith("."))
+            names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in shown)
+        for name in names:
+            key = f"{prefix}/{name}" if prefix else name
+            if name.endswith("/"):
+                yield from self.sizes(key[:-1])
+            else:
+                yield key, os.stat(os.path.join(self.root, key)).st_size
 
 
 class Zip:
@@ -90,22 +103,36 @@ class Zip:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        with zipfile.ZipFile(root) as archive:
-            self._sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+        with self._opened("its directory") as archive:
+            self._sizes = {info.filename: info.file_size for info in archive.infolist() if _is_key(info.filename)}
 
     def read(self, key: str) -> bytes | None:
-        if key not in self._sizes:
-            return None
-        with zipfile.ZipFile(self.root) as archive:
-            return archive.read(key)
+        return None if key not in self._sizes else self.part(key, 0, self._sizes[key])
 
     def part(self, key: str, start: int, stop: int) -> bytes:
-        with zipfile.ZipFile(self.root) as archive, archive.open(key) as file:
+        with self._opened(key) as archive, archive.open(key) as file:
             file.seek(start)
             return file.read(stop - start)
 
+    @contextmanager
+    def _opened(self, what: str) -> Iterator[zipfile.ZipFile]:
+        """The open zip file. Raises CorruptError, which names what was read, for any error of reading it."""
+        try:
+            with zipfile.ZipFile(self.root) as archive:
+                yield archive
+        except (MemoryError, StreamtrainError):
+            raise
+        except Exception as error:  # zipfile raises a dozen types for damaged files
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CorruptError(
+                f"{self.root}: {what} cannot be read from the zip file ({reason}): restore it, or pack the store again"
+            ) from None
+
     def size(self, key: str) -> int | None:
         return self._sizes.get(key)
+
+    def stamp(self, key: str) -> str:
+        return local_stamp(self.root)
 
     def children(self, prefix: str) -> list[str]:
         below = f"{prefix}/" if prefix else ""
@@ -114,9 +141,14 @@ class Zip:
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         below = f"{prefix}/" if prefix else ""
-        for key, size in self._sizes.items():
+        for key, size in sorted(self._sizes.items()):
             if key.startswith(below) and not key.rsplit("/", 1)[-1].startswith("."):
                 yield key, size
+
+
+def _is_key(name: str) -> bool:
+    """Whether a name in a zip file can be a key of a store. Folders are none, nor is what lies outside of it."""
+    return all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def open_files(path: Path | Address) -> Files:
@@ -145,6 +177,8 @@ def list_arrays(files: Files, prefix: str = "") -> Iterator[tuple[str, Literal[2
 
     Reads the metadata document of each array, because consolidated metadata may be outdated.
     """
+    if prefix.count("/") >= _MOST_LEVELS:
+        raise CorruptError(f"{files.root}: has more than {_MOST_LEVELS} levels of groups: give one of the inner ones")
     kind, version = _node(files, prefix)
     if kind == "array":
         yield prefix, version
@@ -190,16 +224,27 @@ def _parse(files: Files, key: str, document: bytes) -> dict[str, Any]:
 
 def fingerprint(files: Files, arrays: list[str]) -> str:
     """A hash of the metadata document of every array, the names and sizes of its chunk files, and a sample of their bytes
-    (see `sampled`)."""
-    digest, chunks = hashlib.sha256(), []
+    (see `sampled`). The files of a folder are listed twice rather than kept: there may be millions of them."""
+    digest, sizes, kept = hashlib.sha256(), array("q"), dict[str, list[tuple[str, int]]]()
     for path in arrays:
         document = files.read(_join(path, "zarr.json")) or files.read(_join(path, ".zarray")) or b""
         digest.update(f"{path}\0{len(document)}\0".encode(errors="surrogateescape"))
         digest.update(document)
-        for key, size in sorted(files.sizes(path)):
-            if not key.endswith("zarr.json"):
-                digest.update(f"{key}\0{size}\n".encode(errors="surrogateescape"))
-                chunks.append((key, size))
-    for piece in sampled(chunks, files.part):
-        digest.update(piece)
+        chunks = _chunk_files(files, [path])
+        for key, size in chunks if isinstance(files, Directory) else kept.setdefault(path, list(chunks)):
+            digest.update(f"{key}\0{size}\n".encode(errors="surrogateescape"))
+            sizes.append(size)
+    pieces = sampled(sizes)
+    number, start, stop = next(pieces, (-1, 0, 0))
+    again = _chunk_files(files, arrays) if isinstance(files, Directory) else chain.from_iterable(kept.values())
+    for at, (key, _) in enumerate(again):
+        while at == number:
+            digest.update(files.part(key, start, stop))
+            number, start, stop = next(pieces, (-1, 0, 0))
     return f"zarr-{digest.hexdigest()}"
+
+
+def _chunk_files(files: Files, arrays: list[str]) -> Iterator[tuple[str, int]]:
+    """The key and size of every chunk file of some arrays, sorted in each: the same order for a copy."""
+    for path in arrays:
+        yield from ((key, size) for key, size in files.sizes(path) if not key.endswith("zarr.json"))

@@ -13,7 +13,7 @@ from streamtrain.storage.zarr.files import Files
 from streamtrain.storage.zarr.grid import Column
 from streamtrain.storage.zarr.shards import ShardIndexes
 
-__all__ = ["broken", "check_blosc", "check_files"]
+__all__ = ["broken", "check_blosc", "check_files", "chunk_files"]
 
 
 def check_files(
@@ -25,7 +25,7 @@ def check_files(
     shards: the indexes of the shards, if the array has any. fill: whether missing chunks are allowed.
     """
     absent = []
-    for key, box in _chunk_files(array, column, start, stop):
+    for key, box in chunk_files(array, column, start, stop):
         size = files.size(key)
         if size is None:
             absent.append(f"chunk file {key}")
@@ -60,7 +60,7 @@ def check_blosc(files: Files, column: Column, key: str, size: int) -> None:
 
 def broken(files: Files, array: Any, column: Column, start: int, stop: int, error: Exception) -> CorruptError:
     """The error for rows that cannot be decoded. Decodes their chunks one by one, to name the damaged one."""
-    for key, box in _chunk_files(array, column, start, stop):
+    for key, box in chunk_files(array, column, start, stop):
         try:
             array.get_basic_selection(box)
         except Exception as again:
@@ -78,7 +78,7 @@ def _corrupt(files: Files, column: Column, where: str, reason: str) -> CorruptEr
     )
 
 
-def _chunk_files(array: Any, column: Column, start: int, stop: int) -> Iterator[tuple[str, tuple[slice, ...]]]:
+def chunk_files(array: Any, column: Column, start: int, stop: int) -> Iterator[tuple[str, tuple[slice, ...]]]:
     """The key and the index ranges of every chunk file (or shard) with any of the rows."""
     prefix = f"{column.path}/" if column.path else ""
     size, shape = column.file, column.shape

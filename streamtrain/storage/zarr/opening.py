@@ -12,7 +12,7 @@ import pyarrow as pa
 import zarr
 import zarr.storage
 
-from streamtrain.errors import ColumnError, CorruptError, NotFoundError, SchemaError
+from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError, StreamtrainError
 from streamtrain.storage.from_numpy import arrow_type
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.zarr.decode import LastBlock
@@ -99,12 +99,19 @@ def _open_array(path: Path | Address, store: Any, at: str, version: Literal[2, 3
         with warnings.catch_warnings():  # warnings about types that are not in the specification yet
             warnings.simplefilter("ignore")
             return zarr.open_array(store, path=at, mode="r", zarr_format=version)
+    except (StreamtrainError, MemoryError):
+        raise
     except Exception as error:  # zarr raises a dozen exception types for invalid documents
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        if isinstance(error, ImportError) or type(error).__name__ == "UnknownCodecError":  # of zarr or of numcodecs
+            raise DataError(
+                f"{path}: array {at or '/'!r} needs a codec that is not installed here ({reason}): install the package "
+                "that has it"
+            ) from None
         document = f"{at}/{'zarr.json' if version == 3 else '.zarray'}".lstrip("/")
         raise CorruptError(
             f"{path}: {document} cannot be read ({type(error).__name__}: {reason}): restore it, or install the "
-            f"codec or zarr version that it needs"
+            f"zarr version that it needs"
         ) from None
 
 

@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from streamtrain.errors import ColumnError, StreamtrainError, UsageError
 from streamtrain.storage.arrow import pick
+from streamtrain.storage.files.stamps import Stamps, stamp_of
 from streamtrain.storage.from_numpy import to_arrow
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.zarr.decode import read_rows
-from streamtrain.storage.zarr.files import fingerprint
+from streamtrain.storage.zarr.files import Zip, fingerprint
 from streamtrain.storage.zarr.grid import Column, Grid
-from streamtrain.storage.zarr.missing import broken, check_files
+from streamtrain.storage.zarr.missing import broken, check_files, chunk_files
 from streamtrain.storage.zarr.opening import Opened, open_store
 from streamtrain.storage.zarr.remote import RemoteFiles
 
@@ -116,6 +117,25 @@ class ZarrReader:
         """A hash of the metadata documents, the names and sizes of the chunk files, and a sample of their bytes."""
         opened = self._open()
         return fingerprint(opened.files, [c.path for c in opened.grid.columns])
+
+    def stamps(self) -> Stamps:
+        """The stamps of the chunks: of the files that hold any of the rows. A zip file has one for all."""
+        opened = self._open()
+        grid, files = opened.grid, opened.files
+
+        def stamp(i: int) -> int:
+            start = i * grid.run_rows
+            each = (chunk_files(opened.arrays[c.name], c, start, start + grid.rows_of(i)) for c in grid.readable)
+            return stamp_of(files.stamp(key) for keys in each for key, _ in keys)
+
+        if isinstance(files, Zip):
+            return Stamps(
+                np.array([stamp_of([files.stamp("")])], np.uint64),
+                np.zeros(len(grid), np.int64),
+                lambda _: str(files.root),
+            )
+        values = np.fromiter(map(stamp, range(len(grid))), np.uint64, len(grid))
+        return Stamps(values, np.arange(len(grid)), lambda i: f"{files.root} {_Keys(grid.run_rows, grid.rows)(i)}")
 
     def _slices(self, opened: Opened, start: int, stop: int, columns: Sequence[str], rows: int) -> Iterator[Any]:
         step = opened.grid.block_rows(rows)

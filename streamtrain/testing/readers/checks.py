@@ -144,7 +144,7 @@ def _in_threads(work: Callable[[int], None]) -> None:
         try:
             start.wait(_THREADS_SECONDS)
             work(number)
-        except Exception as error:
+        except BaseException as error:  # a SystemExit would end the thread without a word
             errors.append(error)
 
     threads = [threading.Thread(target=one, args=(i,), daemon=True) for i in range(_THREADS)]

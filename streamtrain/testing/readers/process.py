@@ -1,6 +1,6 @@
 """Run a reader in a new process: to check that it can be sent there, and to measure the memory of its reads alone.
 
-The process is ``python -m streamtrain.testing.readers.process``. It takes a pickle on stdin, and prints JSON on the last line
+The process is ``python -c``. It takes a pickle on stdin, and prints JSON on the last line
 of stdout. It imports modules from where the calling process has imported them.
 """
 
@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import json
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from streamtrain.memory.process import peak_bytes, release_freed_memory, reset_p
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, Reader, Streams
 
-__all__ = ["CallerModules", "Findings", "digest", "in_fresh_process"]
+__all__ = ["CallerModules", "Findings", "digest", "how_it_ended", "in_fresh_process"]
 
 _TIMEOUT_SECONDS = 300.0
 _SHOWN_ROWS = 500  # at each end of a chunk
@@ -61,16 +62,33 @@ def in_fresh_process(reader: Reader, chunks: Sequence[Chunk], small: Reader | No
         return Findings(f"the reader cannot be pickled: {type(error).__name__}: {error}")
     files = {name: module.__file__ for name, module in list(sys.modules.items()) if getattr(module, "__file__", None)}
     task = pickle.dumps({"path": sys.path, "files": files, "work": work})
-    command = [sys.executable, "-m", "streamtrain.testing.readers.process"]
+    command = [sys.executable, "-c", "from streamtrain.testing.readers.process import main; main()"]
     try:
         done = subprocess.run(command, input=task, capture_output=True, check=False, timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         return Findings(f"a new process did not read {len(chunks)} chunks within {_TIMEOUT_SECONDS:.0f} s")
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        return Findings(f"a new process ended with exit code {done.returncode}: {lines[-1]}")
-    findings = json.loads(done.stdout.decode().strip().splitlines()[-1])
+        return Findings(f"a new process {how_it_ended(done.returncode)}: {lines[-1]}")
+    try:
+        findings = json.loads(done.stdout.decode().strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        return Findings(f"a new process {how_it_ended(0)}, before it was done")
     return Findings(None, expected=[digest(reader, chunk) for chunk in chunks], **findings)
+
+
+def how_it_ended(code: int) -> str:
+    """How a process ended, after a verb.
+
+    >>> how_it_ended(-6), how_it_ended(3)
+    ('was ended by SIGABRT', 'ended with exit code 3')
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"was ended by signal {-code}"
 
 
 class CallerModules(importlib.abc.MetaPathFinder):
@@ -131,7 +149,3 @@ def main() -> None:
     sys.path[:] = task["path"]
     sys.meta_path.append(CallerModules(task["files"]))
     print("\n" + json.dumps(_find(*pickle.loads(task["work"]))))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,9 +99,9 @@ def check_reader(target: Any, *, most_chunks: int = 16, all: bool = False) -> Ch
     return Checks(Subject(open_it, most_chunks=max(1, checked)), chunks, checked)
 
 
-def run_checks(subject: Subject) -> Iterator[Result]:
-    """Run all checks, and yield their results one by one."""
-    for check in CHECKS:
+def run_checks(subject: Subject, first: int = 0) -> Iterator[Result]:
+    """Run all checks from the one of this number on, and yield their results one by one."""
+    for check in CHECKS[first:]:
         try:
             warning = check(subject)
             yield Result(check.__name__, "warning" if warning else "ok", warning or "")
@@ -108,7 +109,9 @@ def run_checks(subject: Subject) -> Iterator[Result]:
             yield Result(check.__name__, "skipped", str(error))
         except CheckFailed as error:
             yield Result(check.__name__, "FAILED", str(error))
-        except (Exception, SystemExit) as error:  # raised by the reader
+        except BaseException as error:  # raised by the reader, which may raise anything
+            if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                raise
             yield Result(check.__name__, "FAILED", f"{type(error).__name__}: {error}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamtrain.errors import UsageError, printable
 from streamtrain.state import write_beside
+from streamtrain.storage.files.apart import require_apart
 
 __all__ = ["PAGE_ENDINGS", "require_file", "written"]
 
@@ -44,8 +45,7 @@ def require_file(path: str | Path, endings: Sequence[str], data: Any = None) -> 
             raise UsageError(f"{shown}: exists and is not a file: name another")
         if not os.access(file if file.exists() else file.parent, os.W_OK):
             raise UsageError(f"{shown}: cannot be written: name another file")
-        if isinstance(data, (str, Path)) and Path(data).is_dir() and Path(data).resolve() in file.resolve().parents:
-            raise UsageError(f"{shown}: is inside the data: name a file elsewhere")
+        require_apart(str(path), file, data)
     except (OSError, ValueError) as error:  # the name is too long, or has a null byte
         if isinstance(error, UsageError):
             raise

@@ -16,6 +16,7 @@ from streamtrain.memory.monitor import budget_of, opening, within
 from streamtrain.memory.process import peak_bytes, release_freed_memory, resident_bytes
 from streamtrain.runs.report import memory_dict
 from streamtrain.storage import open_reader
+from streamtrain.storage.files.apart import require_apart
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 from streamtrain.tools.rechunk.copying import Output, copy_rows
 from streamtrain.tools.rechunk.gather import is_loose
@@ -83,7 +84,7 @@ def rechunk(
     (10, 3, 'parquet')
     """
     settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
-    settings.require_apart(data)
+    require_apart(f"--out {out}", out, data)
     with within(settings.memory):
         with opening(data_name(data)):
             reader, declared = _open(data, missing_chunks)

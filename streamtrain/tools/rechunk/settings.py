@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from streamtrain.errors import NotFoundError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import RunError, StreamtrainError, UsageError
 from streamtrain.options import check
 from streamtrain.plan.settings import read_memory
 from streamtrain.state import write_beside
@@ -61,18 +60,6 @@ class Settings(RechunkSettings):
             if isinstance(error, UsageError):
                 raise
             raise UsageError(f"--out {self.out!r}: cannot be created: {error}: name another folder") from None
-
-    def require_apart(self, data: Any) -> None:
-        """Raise UsageError if the copy would be among the data, where the next reader would read it too."""
-        if not isinstance(data, (str, Path)):
-            return
-        if not str(data):
-            raise NotFoundError("the path of the data is empty")
-        places = [self.path, *self.path.parents]
-        pattern = os.path.abspath(data)
-        deep = "**" in pattern and self.path.is_relative_to(pattern.partition("**")[0])
-        if Path(data).resolve() in places or deep or any(place.match(pattern) for place in places[:-1]):
-            raise UsageError(f"--out {self.out}: is inside the data: name a folder elsewhere")
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,36 +137,71 @@ def least_budget(**options: Any) -> int:
     return int(found[1]) * MB
 
 
-@pytest.fixture(scope="module")
-def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root, rng = tmp_path_factory.mktemp("layouts"), np.random.default_rng(0)
-    repeats = pa.array([f"{i:05d}" * 200 for i in range(300)])  # 1 kB each
-    small = {f"x{j}": rng.random(50, np.float32) for j in range(10)}
-    first = write_parquet(root / "tiny" / "0000.parquet", pa.table(small))
+def small(rng: np.random.Generator) -> pa.Table:
+    return pa.table({f"x{j}": rng.random(50, np.float32) for j in range(10)})
+
+
+def tiny(path: Path, rng: np.random.Generator) -> None:
+    first = write_parquet(path / "0000.parquet", small(rng))
     for i in range(1, 2000):  # to a reader these are files like any others
-        (root / "tiny" / f"{i:04d}.parquet").hardlink_to(first)
-    with pq.ParquetWriter(root / "groups.parquet", pa.table(small).schema) as writer:
+        (path / f"{i:04d}.parquet").hardlink_to(first)
+
+
+def groups(path: Path, rng: np.random.Generator) -> None:
+    table = small(rng)
+    with pq.ParquetWriter(path, table.schema) as writer:
         for _ in range(2000):
-            writer.write_table(pa.table(small))
+            writer.write_table(table)
+
+
+def coded(path: Path, columns: dict[str, pa.Array]) -> None:
+    """Dictionaries that a reader makes plain, in one row group."""
+    table = pa.table(columns)
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(table, row_group_size=table.num_rows)
+
+
+def words(path: Path, rng: np.random.Generator) -> None:
+    """A GB as plain text."""
+    repeats = pa.array([f"{i:05d}" * 200 for i in range(300)])  # 1 kB each
     codes = [pa.array(rng.integers(0, 300, 500_000, np.int32)) for _ in range(2)]
-    table = pa.table([pa.DictionaryArray.from_arrays(some, repeats) for some in codes], names=["s", "t"])
-    with pq.ParquetWriter(root / "words.parquet", table.schema, store_schema=False) as writer:
-        writer.write_table(table, row_group_size=500_000)  # a GB as plain text
-    X = rng.random((30_000, 20), np.float32)
-    zarr_group(
-        root / "hundreds.zarr", X={"data": X, "chunks": (100, 20)}, y={"data": np.arange(30_000), "chunks": (100,)}
-    )
-    X = rng.random((800_000, 40), np.float32)
-    y = {"data": np.arange(800_000), "chunks": (400_000,)}
-    zarr_group(root / "giant.zarr", X={"data": X, "chunks": (400_000, 40)}, y=y)
-    photos = pa.array([rng.bytes(2000) for _ in range(100)])
-    some = pa.array(np.arange(300_000, dtype=np.int32) % 100)
-    table = pa.table({"photo": pa.DictionaryArray.from_arrays(some, photos)})
-    with pq.ParquetWriter(root / "photos.parquet", table.schema, store_schema=False) as writer:
-        writer.write_table(table, row_group_size=300_000)  # a file of 500 kB, read as 600 MB
-    integers = {f"x{i}": rng.integers(0, 2**60, 300_000) for i in range(10)}
-    write_parquet(root / "integers.parquet", pa.table(integers), row_group_size=300_000, compression="none")
-    return root
+    coded(path, dict(zip("st", (pa.DictionaryArray.from_arrays(some, repeats) for some in codes), strict=True)))
+
+
+def photos(path: Path, rng: np.random.Generator) -> None:
+    """A file of 500 kB, read as 600 MB."""
+    values = pa.array([rng.bytes(2000) for _ in range(100)])
+    coded(path, {"photo": pa.DictionaryArray.from_arrays(pa.array(np.arange(300_000, dtype=np.int32) % 100), values)})
+
+
+def zarr_arrays(path: Path, rng: np.random.Generator, rows: int, columns: int, chunk: int) -> None:
+    X = {"data": rng.random((rows, columns), np.float32), "chunks": (chunk, columns)}
+    zarr_group(path, X=X, y={"data": np.arange(rows), "chunks": (chunk,)})
+
+
+def integers(path: Path, rng: np.random.Generator) -> None:
+    table = pa.table({f"x{i}": rng.integers(0, 2**60, 300_000) for i in range(10)})
+    write_parquet(path, table, row_group_size=300_000, compression="none")
+
+
+LAYOUTS: dict[str, Callable[[Path, np.random.Generator], None]] = {
+    "tiny": tiny, "groups.parquet": groups, "words.parquet": words, "photos.parquet": photos, "integers.parquet": integers,
+    "hundreds.zarr": partial(zarr_arrays, rows=30_000, columns=20, chunk=100),
+    "giant.zarr": partial(zarr_arrays, rows=800_000, columns=40, chunk=400_000),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The path of a layout, which is written when it is first asked for."""
+    root = tmp_path_factory.mktemp("layouts")
+
+    def path(name: str) -> Path:
+        if not (root / name).exists():
+            LAYOUTS[name](root / name, np.random.default_rng(0))
+        return root / name
+
+    return path
 
 
 #: with the slow ones each layout and each format once; the others: pytest -m memory
@@ -189,9 +226,11 @@ CASES = [
 
 @linux
 @pytest.mark.parametrize(("name", "format", "chunk_rows"), CASES)
-def test_the_least_budget_holds(layouts: Path, tmp_path: Path, name: str, format: str, chunk_rows: int) -> None:
+def test_the_least_budget_holds(
+    layouts: Callable[[str], Path], tmp_path: Path, name: str, format: str, chunk_rows: int
+) -> None:
     options: dict[str, Any] = {
-        "data": layouts / name,
+        "data": layouts(name),
         "out": tmp_path / "out",
         "format": format,
         "chunk_rows": chunk_rows,
@@ -254,9 +293,9 @@ def test_text_that_is_longer_than_metadata_tell(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @linux
-def test_bytes_that_repeat(layouts: Path, tmp_path: Path) -> None:
+def test_bytes_that_repeat(layouts: Callable[[str], Path], tmp_path: Path) -> None:
     """Arrow has them written out, so they are read a few at a time, whatever metadata say."""
-    options: dict[str, Any] = {"data": layouts / "photos.parquet", "out": tmp_path / "out", "chunk_rows": 2000}
+    options: dict[str, Any] = {"data": layouts("photos.parquet"), "out": tmp_path / "out", "chunk_rows": 2000}
     assert least_budget(**options) < 150 * MB
     done, peak = fresh(**options, memory="160MB")
     assert done["chunks"] == 150 and peak <= 160 * MB
