@@ -16,7 +16,8 @@ from streamtrain.errors import SchemaError, near_names
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
 from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
-from streamtrain.storage.text.records import Block, CsvScanner
+from streamtrain.storage.text.records import Block
+from streamtrain.storage.text.scanners import CsvScanner
 from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["CsvReader"]

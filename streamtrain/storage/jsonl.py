@@ -14,7 +14,8 @@ import pyarrow.json as pj
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
 from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
-from streamtrain.storage.text.records import Block, JsonScanner
+from streamtrain.storage.text.records import Block
+from streamtrain.storage.text.scanners import JsonScanner
 from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["JsonLinesReader"]
