@@ -24,7 +24,14 @@ from threadpoolctl import threadpool_limits
 
 from streamtrain.errors import BudgetError, BudgetExceeded, BudgetRefused
 from streamtrain.memory.limits import DATA_LIMIT, STACK_BYTES, is_shortage
-from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_now
+from streamtrain.memory.process import (
+    available_bytes,
+    peak_bytes,
+    release_freed_memory,
+    reset_peak,
+    resident_now,
+    use_one_arena,
+)
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
 
 __all__ = ["Monitor", "budget_of", "opening", "planning", "require_room", "within"]
@@ -223,6 +230,7 @@ def within(memory: float | str | None = None, *, stops: bool = True, is_setting:
     is_setting: whether the caller can give another budget. The peak is reset, and BLAS and other pools of threads run on one
     thread each for the block: the cores are for the reads, and sums do not depend on their number.
     """
+    use_one_arena()
     reset_peak()
     with threadpool_limits(1), Monitor(budget_of(memory), None, stops=stops, is_setting=is_setting) as monitor:
         yield monitor

@@ -21,7 +21,6 @@ from streamtrain.errors import CorruptError, DataError, SchemaError
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
@@ -233,7 +232,7 @@ class IpcReader(FileBacked):
         digest = hashlib.sha256(b"ipc" + self._metadata.encode())
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
-        for piece in sampled(list(self.file_sizes.items()), self._store.read):
+        for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()
 

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["sampled"]
 
 _PIECES, _PIECE_BYTES = 256, 16_384  # data smaller than their product, 4 MB, are read whole
 
 
-def sampled(files: Sequence[tuple[str, int]], read: Callable[[str, int, int], bytes]) -> Iterator[bytes]:
+def sampled(sizes: ArrayLike) -> Iterator[tuple[int, int, int]]:
     """Pieces of files, for a fingerprint: everything where the data are small, 4 MB where they are large. The offsets depend
     on the sizes alone.
 
-    files: names and bytes. read: returns the bytes of a file between two offsets.
+    sizes: the bytes of each file. Yields the number of a file, and the first and last offset of a piece, in this order.
 
-    >>> contents = {"a": b"12345", "b": b"678"}
-    >>> list(sampled([("a", 5), ("b", 3)], lambda name, start, stop: contents[name][start:stop]))
-    [b'12345', b'678']
+    >>> list(sampled([5, 3]))
+    [(0, 0, 5), (1, 0, 3)]
     """
-    ends = list(accumulate(size for _, size in files))
-    total = ends[-1] if ends else 0
+    nbytes = np.asarray(sizes, np.int64)
+    ends = np.cumsum(nbytes)
+    total = int(ends[-1]) if len(ends) else 0
     if total <= _PIECES * _PIECE_BYTES:
-        yield from (read(name, 0, size) for name, size in files)
+        yield from ((number, 0, int(size)) for number, size in enumerate(nbytes))
         return
     # The offsets are random: evenly spaced ones could hit the same column in every row group, and never the others.
     offsets = np.random.Generator(np.random.PCG64(total)).integers(0, total, _PIECES)
     for offset in np.sort(offsets).tolist():
-        number = bisect_right(ends, offset)
-        name, size = files[number]
-        start = offset - (ends[number] - size)
-        yield read(name, start, min(size, start + _PIECE_BYTES))
+        number = int(np.searchsorted(ends, offset, "right"))
+        start, size = offset - int(ends[number] - nbytes[number]), int(nbytes[number])
+        yield number, start, min(size, start + _PIECE_BYTES)

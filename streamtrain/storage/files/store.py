@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.errors import ChangedError, CorruptError
+from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.stamps import Stamps, local_stamp, stamp_of
 
 __all__ = ["FileBacked", "FileStore", "LocalFileStore", "Stat", "ahead", "is_remote", "require_unchanged", "traffic"]
@@ -83,6 +84,12 @@ class FileBacked:
     def file_sizes(self) -> dict[str, int]:
         """The bytes of each data file, by name."""
         return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}
+
+    def _sample(self) -> Iterator[bytes]:
+        """Pieces of the data files, for a fingerprint (see `sampled`)."""
+        sizes = np.fromiter((stat.nbytes for stat in self._stats), np.int64, len(self._stats))
+        for number, start, stop in sampled(sizes):
+            yield self._store.read(self._files[number], start, stop)
 
     def stamps(self) -> Stamps:
         """The stamps of the data files that have chunks, as they are now."""

@@ -14,6 +14,7 @@ from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage.arrow import value_type
 from streamtrain.storage.files.store import FileStore
 from streamtrain.storage.parquet.sizes import Page
+from streamtrain.storage.parquet.thrift import INTEGERS, STRUCT, Thrift, ThriftError
 
 __all__ = [
     "READ_ERRORS",
@@ -137,41 +138,35 @@ def first_page(store: FileStore, name: str, writer: str) -> Page:
     try:
         at, kind = len(b"PAR1"), _DICTIONARY_PAGE
         while kind == _DICTIONARY_PAGE:
-            header, end = _thrift_struct(store.read(name, at, at + _HEADER_BYTES), 0)
-            kind, nbytes, stored = (int(header[field]) for field in (1, 2, 3))
+            header, end = _numbers(store.read(name, at, at + _HEADER_BYTES))
+            kind, nbytes, stored = header[1], header[2], header[3]
             at += end + stored
             if min(end, stored) < 0 and kind == _DICTIONARY_PAGE:
                 return Page()
-        values = (header.get(5) or header[8])[1]  # of a data page, or one of version 2
-    except (OSError, KeyError, IndexError, TypeError):
+        values = header.get((5, 1)) or header[8, 1]  # of a data page, or one of version 2
+    except (OSError, KeyError):
         return Page()
     if values <= 0 or nbytes < 0:
         return Page()
     return Page(values, 1 << 62 if writer.startswith(_UNCUT) else nbytes)
 
 
-def _thrift_struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """Parse the numbers and structs in a struct of Thrift's compact protocol: the fields by number, and the end of the struct.
-    Parsing stops at a field of another kind, and the end is -1. In the header of a page that is the statistics, which come
-    last."""
-    fields: dict[int, Any] = {}
-    number = 0
-    while data[at]:
-        number, kind, at = number + (data[at] >> 4), data[at] & 15, at + 1
-        if kind in (1, 2):  # the kind is the value of a boolean
-            fields[number] = kind == 1
-        elif kind in (4, 5, 6):
-            fields[number], at = _zigzag(data, at)
-        elif kind == 12:
-            fields[number], at = _thrift_struct(data, at)
-        if kind not in (1, 2, 4, 5, 6, 12) or at < 0:
-            return fields, -1
-    return fields, at + 1
-
-
-def _zigzag(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 128:
-        value, shift, at = value | (data[at] & 127) << shift, shift + 7, at + 1
-    value |= data[at] << shift
-    return (value >> 1) ^ -(value & 1), at + 1
+def _numbers(data: bytes) -> tuple[dict[Any, int], int]:
+    """The integers of a page header, by the numbers of their fields, and where the header ends: -1 if it is longer than the
+    data. The statistics, which may be long, come last."""
+    header, found = Thrift(data), dict[Any, int]()
+    try:
+        for number, kind in header.fields():
+            if kind in INTEGERS:
+                found[number] = header.number()
+            elif kind == STRUCT:
+                for inner, inner_kind in header.fields():
+                    if inner_kind in INTEGERS:
+                        found[number, inner] = header.number()
+                    else:
+                        header.skip(inner_kind)
+            else:
+                header.skip(kind)
+    except ThriftError:
+        return found, -1
+    return found, header.at

@@ -24,7 +24,6 @@ from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.store import FileBacked, ahead
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import (
@@ -258,7 +257,7 @@ class ParquetReader(FileBacked):
             digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
             digest.update(self._store.read(name, max(0, size - 8 - footer), size - 8))
         digest.update(self._rows.tobytes())
-        for piece in sampled(list(self.file_sizes.items()), self._store.read):
+        for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()
 

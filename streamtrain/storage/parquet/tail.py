@@ -1,7 +1,7 @@
 """What the last bytes of a Parquet file tell before its footer is parsed: how much memory parsing takes.
 
 A footer is parsed as a whole. It takes 2 to 25 times its length, by what is in it: so its beginning is looked at, which
-declares the columns and the number of row groups. bench/footers.py measures the constants.
+declares the columns and the number of row groups. tests/storage/test_parquet_tail.py measures it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from streamtrain.errors import CorruptError
+from streamtrain.storage.parquet.thrift import Thrift, ThriftError
 
 __all__ = ["TAIL_BYTES", "Demand", "demand_of", "footer_length", "parsed_bytes"]
 
@@ -22,9 +23,7 @@ _STORED_ENTRY_BYTES, _STORED_COLUMN_BYTES = 130, 100  # the bytes of these in a 
 _LATER_BYTES, _LATER_GROUP_BYTES, _LATER_COLUMN_BYTES = 20 * 10**6, 300, 5_000
 _MOST_TIMES = 40  # parsed bytes for each byte of a footer; a damaged one may declare anything
 _MOST_ELEMENTS = 100_000  # of a schema that is looked at
-# Kinds of values in Thrift's compact protocol, and a field of an element of a schema.
-_TRUE, _FALSE, _BYTE, _SHORT, _INT, _LONG, _BINARY, _LIST, _STRUCT = 1, 2, 3, 4, 5, 6, 8, 9, 12
-_CHILDREN = 5
+_SCHEMA, _ROW_GROUPS, _CHILDREN = 2, 4, 5  # fields of a footer, and of an element of its schema
 
 
 def footer_length(tail: bytes, size: int, shown: str) -> int:
@@ -63,7 +62,7 @@ def demand_of(read: Callable[[int], bytes], length: int) -> Demand:
     if length <= _SMALL_BYTES:
         return Demand(2 * length, 0)
     elements = columns = groups = 0
-    with suppress(IndexError, ValueError, RecursionError):  # it is damaged, which parsing will tell
+    with suppress(ThriftError):  # it is damaged, which parsing will tell
         elements, columns, groups = _declared(read(length))
     parsed = int(parsed_bytes(groups, columns, length)) + _COLUMN_BYTES * (elements - columns)
     parsing = length + min(max(length, parsed), _MOST_TIMES * length)
@@ -72,59 +71,28 @@ def demand_of(read: Callable[[int], bytes], length: int) -> Demand:
 
 
 def _declared(data: bytes) -> tuple[int, int, int]:
-    """The elements of the schema, the columns among them, and the row groups that a footer declares. Raises IndexError or
-    ValueError for what is no footer."""
-    at = _after(data, 1, _INT)  # the version
-    elements, at = _list(data, at)  # the schema
-    if elements > _MOST_ELEMENTS:
-        return elements, elements, 1
-    columns = 0
-    for _ in range(elements):
-        at, children = _element(data, at)
-        columns += not children
-    at = _after(data, at + 1, _INT)  # the rows
-    return elements, columns, _list(data, at)[0]
+    """The elements of the schema, the columns among them, and the row groups that a footer declares. Raises ThriftError for
+    what is no footer."""
+    footer, elements, columns = Thrift(data), 0, 0
+    for number, kind in footer.fields():
+        if number == _SCHEMA:
+            elements = columns = footer.length()[1]
+            if elements > _MOST_ELEMENTS:
+                return elements, columns, 1
+            columns -= sum(_has_children(footer) for _ in range(elements))
+        elif number == _ROW_GROUPS:
+            return elements, columns, footer.length()[1]
+        else:
+            footer.skip(kind)
+    return elements, columns, 0
 
 
-def _list(data: bytes, at: int) -> tuple[int, int]:
-    """The length of a field that is a list of structs, and where its first item is."""
-    if data[at] & 15 != _LIST or data[at + 1] & 15 != _STRUCT:
-        raise ValueError
-    length = data[at + 1] >> 4
-    return (length, at + 2) if length < 15 else _varint(data, at + 2)
-
-
-def _element(data: bytes, at: int) -> tuple[int, int]:
-    """The end of an element of a schema, and how many children it has."""
-    number = children = 0
-    while header := data[at]:
-        number, at = number + (header >> 4), at + 1
-        if number == _CHILDREN and header & 15 == _INT:
-            children = _varint(data, at)[0]
-        at = _after(data, at, header & 15)
-    return at + 1, children
-
-
-def _after(data: bytes, at: int, kind: int) -> int:
-    """Where a value of Thrift's compact protocol ends. Raises ValueError for a kind that no element of a schema has."""
-    if kind in (_TRUE, _FALSE):
-        return at
-    if kind in (_BYTE, _SHORT, _INT, _LONG):
-        return _varint(data, at)[1]
-    if kind == _BINARY:
-        length, at = _varint(data, at)
-        return at + length
-    if kind == _STRUCT:
-        while header := data[at]:
-            at = _after(data, at + 1, header & 15)
-        return at + 1
-    raise ValueError
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] & 128:
-        value, shift, at = value | (data[at] & 127) << shift, shift + 7, at + 1
-        if shift > 63:
-            raise ValueError
-    return value | data[at] << shift, at + 1
+def _has_children(element: Thrift) -> bool:
+    """Whether an element of a schema is a group of columns."""
+    children = 0
+    for number, kind in element.fields():
+        if number == _CHILDREN:
+            children = element.number()
+        else:
+            element.skip(kind)
+    return children > 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-__all__ = ["Thrift", "ThriftError"]
+__all__ = ["INTEGERS", "STRUCT", "Thrift", "ThriftError"]
 
-_STRUCT, _BYTE, _DEEPEST = 12, 3, 32
+STRUCT, INTEGERS = 12, (4, 5, 6)  # kinds of values
+_BYTE, _DEEPEST = 3, 32
 _FIXED = {1: 0, 2: 0, _BYTE: 1, 7: 8}  # bytes of values of these kinds: true, false, byte, double
 
 
@@ -60,21 +61,25 @@ class Thrift:
         if self.at > len(self._data):
             raise ThriftError(f"a value ends at byte {self.at:,}, beyond the end")
 
-    def fields(self, kind: int = _STRUCT) -> Iterator[tuple[int, int]]:
+    def fields(self, kind: int = STRUCT) -> Iterator[tuple[int, int]]:
         """The number and kind of each field of a struct. kind: of the struct itself, which must be one."""
-        if kind != _STRUCT:
+        if kind != STRUCT:
             raise ThriftError(f"expected a struct at byte {self.at:,}")
         number = 0
         while byte := self._byte():
             number = number + (byte >> 4) if byte >> 4 else self.number()
             yield number, byte & 15
 
+    def length(self) -> tuple[int, int]:
+        """The kind of the items of a list, and how many there are."""
+        head = self._byte()
+        return head & 15, self._varint() if head >> 4 == 15 else head >> 4
+
     def items(self) -> Iterator[int]:
         """The kind of each item of a list; read or `skip` the item before the next one."""
-        head = self._byte()
-        size = self._varint() if head >> 4 == 15 else head >> 4
+        kind, size = self.length()
         for _ in range(size):
-            yield head & 15
+            yield kind
 
     def skip(self, kind: int, depth: int = 0) -> None:
         """Skip a value of this kind. Booleans have no bytes of their own in a struct. Maps do not occur."""
@@ -82,7 +87,7 @@ class Thrift:
             raise ThriftError("structs are nested too deeply")
         if kind in _FIXED:
             self._advance(_FIXED[kind])
-        elif kind in (4, 5, 6):
+        elif kind in INTEGERS:
             self._varint()
         elif kind == 8:
             self._advance(self._varint())

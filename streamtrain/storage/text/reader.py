@@ -22,7 +22,6 @@ from streamtrain.memory.monitor import require_room
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
@@ -313,6 +312,6 @@ class TextReader(FileBacked):
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
-        for piece in sampled(list(self.file_sizes.items()), self._store.read):
+        for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()

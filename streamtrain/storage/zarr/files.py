@@ -8,8 +8,10 @@ import os
 import re
 import stat
 import zipfile
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -49,7 +51,7 @@ class Files(Protocol):
         """The names of the folders directly in ``prefix``, sorted."""
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """The key and size of every file below ``prefix`` except hidden ones, in no particular order."""
+        """The key and size of every file below ``prefix`` except hidden ones, sorted."""
 
 
 class Directory:
@@ -85,14 +87,15 @@ class Directory:
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         with os.scandir(self.root / prefix) as entries:
-            for entry in entries:
-                key = f"{prefix}/{entry.name}" if prefix else entry.name
-                if entry.name.startswith("."):  # hidden files such as .DS_Store differ between copies
-                    continue
-                if entry.is_dir():
-                    yield from self.sizes(key)
-                else:
-                    yield key, entry.stat().st_size
+            # hidden files such as .DS_Store differ between copies; with its "/" a folder is sorted as the keys in it
+            shown = (entry for entry in entries if not entry.name.startswith("."))
+            names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in shown)
+        for name in names:
+            key = f"{prefix}/{name}" if prefix else name
+            if name.endswith("/"):
+                yield from self.sizes(key[:-1])
+            else:
+                yield key, os.stat(os.path.join(self.root, key)).st_size
 
 
 class Zip:
@@ -138,7 +141,7 @@ class Zip:
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         below = f"{prefix}/" if prefix else ""
-        for key, size in self._sizes.items():
+        for key, size in sorted(self._sizes.items()):
             if key.startswith(below) and not key.rsplit("/", 1)[-1].startswith("."):
                 yield key, size
 
@@ -221,16 +224,27 @@ def _parse(files: Files, key: str, document: bytes) -> dict[str, Any]:
 
 def fingerprint(files: Files, arrays: list[str]) -> str:
     """A hash of the metadata document of every array, the names and sizes of its chunk files, and a sample of their bytes
-    (see `sampled`)."""
-    digest, chunks = hashlib.sha256(), []
+    (see `sampled`). The files of a folder are listed twice rather than kept: there may be millions of them."""
+    digest, sizes, kept = hashlib.sha256(), array("q"), dict[str, list[tuple[str, int]]]()
     for path in arrays:
         document = files.read(_join(path, "zarr.json")) or files.read(_join(path, ".zarray")) or b""
         digest.update(f"{path}\0{len(document)}\0".encode(errors="surrogateescape"))
         digest.update(document)
-        for key, size in sorted(files.sizes(path)):
-            if not key.endswith("zarr.json"):
-                digest.update(f"{key}\0{size}\n".encode(errors="surrogateescape"))
-                chunks.append((key, size))
-    for piece in sampled(chunks, files.part):
-        digest.update(piece)
+        chunks = _chunk_files(files, [path])
+        for key, size in chunks if isinstance(files, Directory) else kept.setdefault(path, list(chunks)):
+            digest.update(f"{key}\0{size}\n".encode(errors="surrogateescape"))
+            sizes.append(size)
+    pieces = sampled(sizes)
+    number, start, stop = next(pieces, (-1, 0, 0))
+    again = _chunk_files(files, arrays) if isinstance(files, Directory) else chain.from_iterable(kept.values())
+    for at, (key, _) in enumerate(again):
+        while at == number:
+            digest.update(files.part(key, start, stop))
+            number, start, stop = next(pieces, (-1, 0, 0))
     return f"zarr-{digest.hexdigest()}"
+
+
+def _chunk_files(files: Files, arrays: list[str]) -> Iterator[tuple[str, int]]:
+    """The key and size of every chunk file of some arrays, sorted in each: the same order for a copy."""
+    for path in arrays:
+        yield from ((key, size) for key, size in files.sizes(path) if not key.endswith("zarr.json"))

@@ -91,7 +91,9 @@ class RemoteFiles:
         """Nothing for a web server that does not list folders."""
         files = walk(self.client, self._path(prefix)) or {}
         cut = len(f"{self.root.path}/".lstrip("/"))
-        keys = [key for key in (path[cut:] for path in files) if not any(p.startswith(".") for p in key.split("/"))]
+        keys = sorted(
+            key for key in (path[cut:] for path in files) if not any(p.startswith(".") for p in key.split("/"))
+        )
         if self.root.is_web:  # its pages do not tell sizes
             yield from zip(keys, ahead(lambda key: self.client.stat(self._path(key)).nbytes, keys), strict=True)
         else:
