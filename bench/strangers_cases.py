@@ -167,6 +167,7 @@ WRONG: list[tuple[str, Json]] = [
 ]  # fmt: skip
 ANY_NUMBER = {
     "clustering", "offset", "text_bytes", "rows", "learning_rate", "l1", "l2", "counts", "seconds", "row", "held", "lines",
+    "memory",
 }  # fmt: skip
 """Parts of the names of fields that may have other numbers than they have."""
 OPEN = ("history", "seconds", "environment", "data", "resolved", "versions", "lineage", "changes")
@@ -281,7 +282,8 @@ def craft(rng: np.random.Generator, good: Good, folder: Path) -> Crafted:
     else:
         what, is_value = change_arrays(rng, arrays)
         may_pass = "learner." in what and good.learner is not None  # nothing is known of these
-        may_pass |= any(part in what for part in ("low has", "high has", "moments has"))  # some have no value yet
+        free = ("low has", "high has", "moments has", "digests")  # anything, or no value yet
+        may_pass |= any(part in what for part in free)
         loose = "has a row more" in what and any(
             part in what for part in ("hashes", "moments", "digests", "patience.best")
         )
