@@ -13,7 +13,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from streamtrain.testing.readers.running import CHECKS, Result, check_reader, ru
 
 __all__ = ["ChecksApart", "check_apart"]
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS, _END_SECONDS = 0.2, 10.0
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from streamtrain.testing.readers.apart import main; main()"
 _OWN = "the reader, or a library that it uses, must raise an error instead"
 _OURS = "a library that reads such files ends the process; a file may be damaged"
@@ -41,7 +41,7 @@ class ChecksApart:
     chunks: int | None
     chunks_checked: int
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Generator[Result, None, None]:
         child, number = self.first, 0
         while True:
             with child:
@@ -89,7 +89,7 @@ class _Child:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs])
         finally:
             os.close(theirs)
-        self._rest = b""
+        self._rest, self._is_stuck = b"", False
         self.refusal: dict[str, Any] | None = None
         self.blame = _OWN
 
@@ -109,7 +109,17 @@ class _Child:
     @property
     def ended(self) -> str:
         """How the process ended, after a verb: ``was ended by SIGABRT``."""
-        return how_it_ended(self._process.wait())
+        code = self._code()
+        return "closed its pipe and did not end" if self._is_stuck else how_it_ended(code)
+
+    def _code(self) -> int:
+        """The exit code. A process that says no more, and does not end either, is ended."""
+        try:
+            return self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._is_stuck = True
+            self._process.kill()
+            return self._process.wait()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
@@ -141,8 +151,8 @@ class _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None and sys.exc_info()[0] is None:
-            self._process.wait()
+        if sys.exc_info()[0] is None:
+            self._code()
         self.close()
 
 
