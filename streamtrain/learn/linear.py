@@ -65,7 +65,7 @@ class PlainLinear:
         self.learning_rate = self.optimizer.default_learning_rate(self.loss) if learning_rate is None else learning_rate
         self.l1, self.l2, self.average = l1, l2, average
         outputs = self.loss.outputs(classes, targets)
-        # The intercept is the last row, so that one call updates everything; one output is a vector, for gemv.
+        # The intercept is the last row, so that one call updates everything; one output is a vector.
         shape = (features + 1, outputs)[: 1 + (outputs > 1)]
         penalty = Penalty(l1, l2, _but_last(features, len(shape))) if l1 or l2 else Penalty()
         self._update = Update(self.optimizer, self.learning_rate, penalty, average)

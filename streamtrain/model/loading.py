@@ -12,6 +12,7 @@ import numpy as np
 from streamtrain.columns.layout import Layout
 from streamtrain.errors import UsageError, WrongFile
 from streamtrain.learn.family import KnowsForms, Recipe, recorded_recipe
+from streamtrain.memory.monitor import opening
 from streamtrain.model.describe import LAYOUT_FIELDS, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state
 from streamtrain.model.model import Model, shape_of_learner
@@ -136,11 +137,12 @@ def load_model(run: str | Path, *, learner: Any = None, memory: float | str | No
         ""
     )
     folder, room = Path(run), Room.of(memory)
-    with naming_damage(folder):
-        description = read_description(folder, room)
-        described = Described.of(description, learner)
-        state = read_state(folder, description, described.forms, room)
-        model = described.make()
-    with naming_damage(folder / "model.safetensors"):
-        model.load_state_dict(state)
+    with opening(f"the model in {folder}"):
+        with naming_damage(folder):
+            description = read_description(folder, room)
+            described = Described.of(description, learner)
+            state = read_state(folder, description, described.forms, room)
+            model = described.make()
+        with naming_damage(folder / "model.safetensors"):
+            model.load_state_dict(state)
     return model
