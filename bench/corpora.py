@@ -23,6 +23,7 @@ from forks import Ended, command, run
 
 import streamtrain
 from streamtrain.errors import BudgetError, StreamtrainError
+from streamtrain.kernels.crash import answer_crashes
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import reset_peak
 from streamtrain.storage.checked import open_stream
@@ -129,7 +130,7 @@ def numbers(ended: Ended) -> list[str]:
 
 def read(path: Path) -> str:
     """Rows and a hash of the values of each supported column, through our reader, in slices, under the budget."""
-    streamtrain.cli.answer_crashes("nowhere")
+    answer_crashes("nowhere")
     try:
         reset_peak()
         with Monitor(BUDGET_BYTES, {}) as monitor:

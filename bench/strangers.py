@@ -5,7 +5,7 @@ right checksums. Every command that opens them must answer with one error, exit 
 and no array may be loaded unless only its values are wrong. Some changes are allowed (a default in the place of a field that
 is gone); these are counted apart. A few are very large: terabytes that are not there, millions of names.
 
-Each case is forked from a process that has imported everything; the memory and the seconds are those of the child.
+Each case is forked from a process that has imported everything; memory, processor time and seconds are those of the child.
 
     python bench/strangers.py --count 500
 """
@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +35,8 @@ LIMIT_BYTES, LIMIT_SECONDS = 200_000_000, 2.0
 TIMEOUT_S = 60
 LOADED = "an array was loaded"
 COMMANDS = {
-    "model": ("predict", "evaluate", "continue", "report", "runs"),
-    "checkpoint": ("resume", "resume", "report", "runs"),
+    "model": ("predict", "evaluate", "continue", "predict", "evaluate", "continue", "report", "runs"),
+    "checkpoint": ("resume", "resume", "resume", "resume", "report", "runs"),
 }
 
 
@@ -126,7 +127,7 @@ def _work(what: str, case: Crafted, work: Path) -> Callable[[], None]:
         try:
             command(*lines[what])()
         finally:
-            print(f"peak {peak_bytes()}", file=sys.stderr)
+            print(f"took {peak_bytes()} {time.process_time()}", file=sys.stderr)
 
     return watched
 
@@ -136,8 +137,8 @@ def _wrong(case: Crafted, what: str, ended: Ended, limit: float) -> str:
         return "a hang"
     if ended.code not in (0, 2, 3) or "Traceback" in ended.err:
         return f"exit code {ended.code}"
-    if _peak(ended) > limit:
-        return f"took {_peak(ended) / 1e6:.0f} MB"
+    if _took(ended)[0] > limit:
+        return f"took {_took(ended)[0] / 1e6:.0f} MB"
     if ended.code == 0:
         return "" if case.may_pass or what in ("report", "runs") else "believed"
     if sum(line.startswith("error: ") for line in ended.err.splitlines()) != 1:
@@ -147,14 +148,16 @@ def _wrong(case: Crafted, what: str, ended: Ended, limit: float) -> str:
     return ""
 
 
-def _peak(ended: Ended) -> int:
-    peaks = [line for line in ended.err.splitlines() if line.startswith("peak ")]
-    return int(peaks[-1].split()[1]) if peaks else 0
+def _took(ended: Ended) -> tuple[int, float]:
+    """The most bytes that a child took, and its seconds of processor time; 0 where it did not say."""
+    taken = [line.split()[1:] for line in ended.err.splitlines() if line.startswith("took ")]
+    return (int(taken[-1][0]), float(taken[-1][1])) if taken else (0, 0.0)
 
 
 def _said(found: Found) -> str:
     errors = [line for line in found.ended.err.splitlines() if line.startswith("error: ")]
-    sizes = f"{_peak(found.ended) / 1e6:.0f} MB, {found.ended.seconds:.2f} s"
+    peak, seconds = _took(found.ended)
+    sizes = f"{peak / 1e6:.0f} MB, {seconds:.2f} s of {found.ended.seconds:.2f}"
     return f"exit code {found.ended.code}, {sizes}: {(errors or [''])[0][:240]}"
 
 
@@ -254,16 +257,17 @@ def table(found: list[Found]) -> str:
     counts = Counter((each.case.file, each.command, each.wrong or _outcome(each)) for each in found)
     names = sorted({outcome for *_, outcome in counts})
     lines = [
-        "| file | command | " + " | ".join(names) + " | most MB | most s |",
-        "| --- | --- |" + " ---: |" * (len(names) + 2),
+        "| file | command | " + " | ".join(names) + " | most MB | most CPU s | most s |",
+        "| --- | --- |" + " ---: |" * (len(names) + 3),
     ]
     for file, what in sorted({(each.case.file, each.command) for each in found}):
         own = [each.ended for each in found if (each.case.file, each.command) == (file, what)]
         row = [str(counts[file, what, name]) for name in names]
-        most = f"{max(map(_peak, own)) / 1e6:.0f} | {max(each.seconds for each in own):.1f}"
+        peaks, seconds = zip(*map(_took, own), strict=True)
+        most = f"{max(peaks) / 1e6:.0f} | {max(seconds):.2f} | {max(each.seconds for each in own):.1f}"
         lines.append(f"| {file} | {what} | {' | '.join(row)} | {most} |")
-    slow = sum(each.ended.seconds > LIMIT_SECONDS for each in found)
-    return "\n".join([*lines, "", f"{slow} took more than {LIMIT_SECONDS:g} s"])
+    slow = sum(_took(each.ended)[1] > LIMIT_SECONDS for each in found)
+    return "\n".join([*lines, "", f"{slow} took more than {LIMIT_SECONDS:g} s of processor time"])
 
 
 def _outcome(found: Found) -> str:

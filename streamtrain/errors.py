@@ -13,6 +13,7 @@ The tree::
     │   │   └── ChangedError             a file that changed after it was opened
     │   └── BadValueError                a null, a NaN or an unknown label in the rows
     ├── RunError (ValueError)            a run folder that cannot be used
+    │   └── WrongFile                a file of it that is damaged, was changed, or is none of a run
     ├── LearnerError (RuntimeError)      a user's own learner raised an error, or returned what it may not
     ├── DivergedError (ArithmeticError)  the model's numbers ran out of bounds while learning
     └── BudgetError (MemoryError)        memory
@@ -47,6 +48,7 @@ __all__ = [
     "SizeError",
     "StreamtrainError",
     "UsageError",
+    "WrongFile",
     "data_name",
     "listed",
     "near_names",
@@ -123,6 +125,10 @@ def _bad_value(message: str, row: int | None, column: int | None) -> BadValueErr
 
 class RunError(StreamtrainError, ValueError):
     """A run folder that cannot be used."""
+
+
+class WrongFile(RunError):
+    """A file of a run that is damaged, was changed, or was never written by streamtrain."""
 
 
 class LearnerError(StreamtrainError, RuntimeError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from rich.console import Console
 from rich.text import Text
 
@@ -21,11 +23,12 @@ def check_reader(target: str, chunks: int, all: bool, json: bool) -> int:
     console = Console(highlight=False, soft_wrap=True)
     own = is_registered(target.partition("://")[0])  # in this process, by a program that calls the command line
     checks = (run if own else check_apart)(target, most_chunks=chunks, all=all)
-    for result in checks:
-        results.append(result)
-        if not json:
-            detail = f"  {printable(result.detail)}" if result.detail else ""
-            console.print(Text(f"{result.outcome:<8} {result.check:<21}{detail}".rstrip()))
+    with closing(iter(checks)) as found_one_by_one:  # at once, if Ctrl-C ends it
+        for result in found_one_by_one:
+            results.append(result)
+            if not json:
+                detail = f"  {printable(result.detail)}" if result.detail else ""
+                console.print(Text(f"{result.outcome:<8} {result.check:<21}{detail}".rstrip()))
     failed = sum(result.outcome == "FAILED" for result in results)
     if json:
         shown = [{"check": r.check, "outcome": r.outcome, "detail": r.detail or None} for r in results]

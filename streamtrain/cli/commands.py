@@ -220,11 +220,12 @@ def make(
 ) -> None:
     """Write data with a known truth, to try things out: as many rows as the disk holds."""
     from streamtrain.cli.progress import RowsLine
+    from streamtrain.memory.monitor import within
     from streamtrain.tools.make import make as make_data
 
     if not Path(settings["out"]).absolute().parent.exists():
         raise UsageError(f"--out {settings['out']}: {Path(settings['out']).absolute().parent} does not exist")
-    with RowsLine("rows made", settings["rows"]) as line:
+    with within(is_setting=False), RowsLine("rows made", settings["rows"]) as line:
         result = make_data(name, progress=line, **settings)
     _print(result, json, "made")
 
@@ -249,8 +250,10 @@ def check_reader(
 ) -> int:
     """Whether a reader keeps the contract, checked with the data that it reads. Exits 2 if it does not."""
     from streamtrain.cli.check import check_reader as check
+    from streamtrain.memory.monitor import within
 
-    return check(target, chunks, all, json)
+    with within(is_setting=False):
+        return check(target, chunks, all, json)
 
 
 @command(short_help="The runs in folders, with their scores.")
@@ -265,9 +268,11 @@ def runs(
     json: Json = False,
 ) -> None:
     """The runs in folders: the progress of each, its scores, and the run that it continues."""
+    from streamtrain.memory.monitor import within
     from streamtrain.runs.listing import list_runs
 
-    runs_listed = list_runs(*folders, sort=sort)
+    with within(is_setting=False):
+        runs_listed = list_runs(*folders, sort=sort)
     if json:
         _print({"runs": runs_listed}, json, "runs")
     else:

@@ -156,8 +156,8 @@ def _offset_of(numbers: NDArray[Any]) -> Shift:
     is_far = abs(middle) > max(16 * (high - low), _LEAST_FAR)
     if not is_far and numbers.dtype.kind not in "iub":
         with np.errstate(over="ignore"):  # too large for float32: --infinities answers that
-            rounded = numbers.astype(np.float64 if is_exact else numbers.dtype).astype(np.float32)
-        is_far = 0 < _FEW_DIGITS * spread < abs(middle) and bool((rounded != numbers).any())
+            rounded = ordered.astype(np.float64).astype(np.float32)
+        is_far = 0 < _FEW_DIGITS * spread < abs(middle) and bool((rounded != ordered).any())
     return float(0) if not is_far else simple(middle)
 
 

@@ -49,6 +49,7 @@ _FUNCTIONS = {
     "st_sums": ("piipp", ""),
     "st_affine": ("piipp", ""),
     "st_binary_scores": ("ppifiiipp", ""),
+    "st_move": ("ppppiifffff", ""),
     "st_linear_run": ("ppippp", "i"),
     "st_function": ("ipip", ""),
     "st_sigmoid": ("pi", ""),

@@ -201,22 +201,19 @@ static void count_batch(struct stream *stream, const struct linear *model, const
     stream->power += (power / n + 1 - stream->power) * n / stream->measured;
 }
 
-/* Move the dense weights by the normalised adaptive gradient and by L2, and their average, as Update.move does. */
-static void move_dense(struct linear *model, const struct update *update, const struct stream *stream, float share, float rate)
+/* Move weights by the normalised adaptive gradient, the first ones by L2 too, and their average: as Update.move does it.
+ * gradient: a sum, share times which is the mean. */
+void st_move(const float *restrict gradient, float *restrict weights, float *restrict average, float *restrict squares,
+             int64_t count, int64_t penalised, float share, float rate, float l2, float factor, float prior)
 {
-    const int64_t width = model->width;
-    const float *gradient = model->gradient, l2 = (float)update->l2;
-    float *learning = model->learning, *average = model->scoring, *squares = update->squares;
-    const double nearer = update->forget / (stream->batches + update->forget - 1);
-    const float factor = (float)(nearer < 1 ? nearer : 1), prior = (float)(update->prior * stream->noise + TINY);
-    for (int64_t j = 0; j <= width; j++) {
+    for (int64_t j = 0; j < count; j++) {
         const float g = gradient[j] * share;
         squares[j] += g * g;
         const float by = rate / sqrtf(squares[j] + prior);
-        learning[j] -= g * by;
-        if (update->l2 != 0 && j < width && squares[j] > 0)
-            learning[j] /= 1 + l2 * by;
-        average[j] += (learning[j] - average[j]) * factor;
+        weights[j] -= g * by;
+        if (l2 != 0 && j < penalised && squares[j] > 0)
+            weights[j] /= 1 + l2 * by;
+        average[j] += (weights[j] - average[j]) * factor;
     }
 }
 
@@ -253,7 +250,9 @@ int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t si
             update->totals[j] += model->sums[j];
         count_batch(stream, model, touched, n);
         const float share = (float)(1 / (double)n), rate = (float)(update->learning_rate / sqrt(stream->power));
-        move_dense(model, update, stream, share, rate);
+        const double nearer = update->forget / (stream->batches + update->forget - 1);
+        st_move(model->gradient, model->learning, model->scoring, update->squares, width + 1, width, share, rate,
+                (float)update->l2, (float)(nearer < 1 ? nearer : 1), (float)(update->prior * stream->noise + TINY));
         if (touched) {
             descend(touched, share, rate, (float)update->forget, (float)(update->sparse_prior * stream->noise + TINY));
             put_back(touched);

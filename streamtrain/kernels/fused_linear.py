@@ -11,11 +11,27 @@ from numpy.typing import NDArray
 from streamtrain.batch import Sparse
 from streamtrain.kernels.compiled import BatchRows, LinearModel, SparseRows, WeightUpdate, address, library, number
 
-__all__ = ["LinearStep"]
+__all__ = ["LinearStep", "move"]
 
 Floats = NDArray[np.float32]
 
 _SCRATCH_WIDTH = 1024  # rows of at most this width are prepared in a scratch array: a block of 64 fits the cache
+
+
+def move(
+    gradient: Floats, weights: Floats, average: Floats, squares: Floats, *, share: float, rate: float, l2: float,
+    factor: float, prior: float,
+) -> None:  # fmt: skip
+    """Move weights by the normalised adaptive gradient and by L2, and their average; all arrays have one shape. L2 leaves the
+    last row alone. gradient: a sum; share times it is the mean. factor: of the way, how far the average moves. prior: added
+    to the sums of squares. The bits are those of `Update.move`. Only where there is a library."""
+    compiled = library()
+    assert compiled is not None
+    penalised = weights.size - weights.size // len(weights)
+    compiled.st_move(
+        address(gradient), address(weights), address(average), address(squares), weights.size, penalised, share, rate, l2,
+        factor, prior,
+    )  # fmt: skip
 
 
 class LinearStep:

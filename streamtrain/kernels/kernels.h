@@ -179,6 +179,8 @@ __attribute__((visibility("hidden"))) void add_products(const float *rows, int64
                                                         const float *slope, float *gradient);
 
 /* fused_linear.c */
+void st_move(const float *gradient, float *weights, float *average, float *squares, int64_t count, int64_t penalised,
+             float share, float rate, float l2, float factor, float prior);
 int64_t st_linear_run(struct linear *model, const struct batch *rows, int64_t size, const struct sparse *sparse,
                       const struct update *update, struct stream *stream);
 

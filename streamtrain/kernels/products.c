@@ -65,7 +65,7 @@ static inline __attribute__((always_inline)) void block_margins(const float *row
                 transpose(sum);
             for (int k = 0; k < LANES; k++)
                 total += sum[k];
-            if (outputs == LANES)
+            if (outputs == LANES || (all == 1 && r + LANES <= count))
                 store(margins + r * all, total);
             else
                 for (int k = 0; k < LANES && r + k / outputs < count; k++)
@@ -92,6 +92,14 @@ void st_margins(const float *rows, int64_t count, int64_t width, const float *we
             block_margins(block, n, width, weights + k, outputs, 2, into + k);
         for (; k < outputs; k++)
             block_margins(block, n, width, weights + k, outputs, 1, into + k);
+        if (outputs == 1) {
+            for (int64_t j = width - width % LANES; j < width; j++)
+                for (int64_t r = 0; r < n; r++)
+                    into[r] += block[r * width + j] * weights[j];
+            for (int64_t r = 0; r < n; r++)
+                into[r] += weights[width];
+            continue;
+        }
         for (int64_t r = 0; r < n; r++, into += outputs) {
             for (int64_t j = width - width % LANES; j < width; j++)
                 for (k = 0; k < outputs; k++)

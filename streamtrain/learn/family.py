@@ -165,7 +165,7 @@ def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -
     """
     if given is not None and name_of(given) != name:
         raise RunError(f"--learner is {learner_name(given)}, the run has {name}: it must be the same")
-    if given is None and ":" in name and _is_path(name):
+    if given is None and _is_path(name):
         raise RunError(
             f"the model's learner is {name}, which is not part of streamtrain: loading it runs the code of module "
             f"{name.partition(':')[0]!r}; if you trust that, say so: --learner {name} (in Python learner={name!r})"
@@ -176,8 +176,7 @@ def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -
         raise RunError(f"the model's learner cannot be made: {error}") from error
     if more := sorted(settings.keys() - {field.name for field in fields(family.Settings)}):
         raise UsageError(f"--learner {name} has no setting {more[0][:60]!r}")
-    made = family.Settings(**settings)
-    check(made)
+    check(made := family.Settings(**settings))
     return Recipe(name, family, made)
 
 
@@ -228,8 +227,7 @@ def find_family(learner: Any) -> Family:
         return _as_family(learner, learner_name(learner))
     require_name(learner)
     if learner in FAMILIES:
-        built_in: Family = _imported(FAMILIES[learner])
-        return built_in
+        return _as_family(_imported(FAMILIES[learner]), learner)
     if ":" in learner:
         return _as_family(_imported(learner), learner)
     return _as_family(_loaded(_installed()[learner]), learner)
@@ -244,8 +242,7 @@ def require_name(name: str) -> None:
 
 
 def _is_path(name: str) -> bool:
-    module, colon, attribute = name.partition(":")
-    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
+    return name.count(":") == 1 and all(part.isidentifier() for part in name.replace(":", ".").split("."))
 
 
 def name_of(learner: Any) -> str | None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
 from streamtrain.kernels.compiled import library
-from streamtrain.kernels.fused_linear import LinearStep
+from streamtrain.kernels.fused_linear import LinearStep, move
 from streamtrain.learn.linear import PlainLinear, is_measured
 from streamtrain.learn.optimizers import Normalized, StreamStats
 from streamtrain.learn.update import FORGET
@@ -83,9 +83,28 @@ class Linear(PlainLinear):
         """Whether the compiled kernel supports this model: one output, logistic or squared loss, the optimizer
         `Normalized`, an average, no L1, and no L2 with a sparse part."""
         plain = self._weights.ndim == 1 and self.loss.name in ("logistic", "squared")
-        unpenalised = not self.l1 and (self._sparse_weights is None or not self.l2)
-        usual = type(self.optimizer) is Normalized and self.average
-        return library() is not None and plain and unpenalised and usual
+        return self._moves_compiled and plain and (self._sparse_weights is None or not self.l2)
+
+    @property
+    def _moves_compiled(self) -> bool:
+        """Whether a compiled kernel can move the dense weights."""
+        return library() is not None and type(self.optimizer) is Normalized and self.average and not self.l1
+
+    @property
+    def _scratch_arrays(self) -> int:
+        return self.optimizer.scratch_arrays if self._moves_compiled else super()._scratch_arrays
+
+    def _move(self, rows: int) -> None:
+        optimizer, stats, state = self.optimizer, self._stats, self._dense
+        if not (self._moves_compiled and isinstance(optimizer, Normalized)):
+            super()._move(rows)
+            return
+        state["steps"] += 1
+        move(
+            self._gradient, self._weights, self._average, state["squares"],
+            share=1 / rows, rate=optimizer.scale(self.learning_rate, stats), l2=self.l2,
+            factor=min(1.0, FORGET / (float(state["steps"]) + (FORGET - 1))), prior=float(optimizer.under_root(stats)),
+        )  # fmt: skip
 
     def run(
         self, batch: Batch, size: int, maps: Floats, block: NDArray[np.float64]

@@ -65,7 +65,7 @@ class PlainLinear:
         self.learning_rate = self.optimizer.default_learning_rate(self.loss) if learning_rate is None else learning_rate
         self.l1, self.l2, self.average = l1, l2, average
         outputs = self.loss.outputs(classes, targets)
-        # The intercept is the last row, so that one call updates everything; one output is a vector, for gemv.
+        # The intercept is the last row, so that one call updates everything; one output is a vector.
         shape = (features + 1, outputs)[: 1 + (outputs > 1)]
         penalty = Penalty(l1, l2, _but_last(features, len(shape))) if l1 or l2 else Penalty()
         self._update = Update(self.optimizer, self.learning_rate, penalty, average)
@@ -174,6 +174,11 @@ class PlainLinear:
         return self._sparse_weights
 
     @property
+    def _scratch_arrays(self) -> int:
+        """How many arrays of the weights' shape a step allocates at most."""
+        return self._update.scratch_arrays
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of the weights, their average, the gradient, and what optimizer and penalties keep or allocate in a step. All
         slots count, though those that never occurred take no memory."""
@@ -181,7 +186,7 @@ class PlainLinear:
             array.nbytes for array in (*self._dense.values(), self._gradient, np.asarray(self._update.penalty.on))
         )
         sparse_bytes = 0 if self._sparse_weights is None else self._sparse_weights.array.nbytes
-        return dense + self._update.scratch_arrays * self._weights.nbytes + sparse_bytes + _STATS_BYTES
+        return dense + self._scratch_arrays * self._weights.nbytes + sparse_bytes + _STATS_BYTES
 
     def state_dict(self) -> dict[str, NDArray[Any] | int | float]:
         """Copies of the weights, their average, what optimizer and penalties remember, the used slots (``sparse``),

@@ -7,10 +7,12 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamtrain.errors import LearnerError, StreamtrainError, UsageError
-from streamtrain.kernels.crash import reading
+
+if TYPE_CHECKING:
+    from streamtrain.kernels.crash import reading
 
 __all__ = ["MEMBERS", "Calling", "is_own_code", "learner_title", "require_members", "state_bytes_of", "state_of"]
 
@@ -28,6 +30,13 @@ def learner_title(learner: Any) -> str:
     return f"--learner {type(learner).__module__}:{type(learner).__qualname__}"
 
 
+def _naming(learner: Any) -> reading:
+    """A context in which a crash names the learner."""
+    from streamtrain.kernels.crash import reading  # imports numpy, which the list of families must not
+
+    return reading("", own=learner_title(learner))
+
+
 class Calling:
     """A context in which a learner's own code runs: its exceptions become LearnerErrors. What streamtrain raises, and want of
     memory, stays as it is, and so does everything that a learner of streamtrain itself raises.
@@ -37,7 +46,7 @@ class Calling:
 
     def __init__(self, learner: Any, did: str, then: str = "") -> None:
         self._learner, self._did, self._then, self._is_own = learner, did, then, is_own_code(learner)
-        self._running = reading("", own=learner_title(learner)) if self._is_own else None  # a crash names it
+        self._running = _naming(learner) if self._is_own else None
 
     def __enter__(self) -> None:
         if self._running is not None:

@@ -65,7 +65,7 @@ class LinearSettings:
         group="learning",
         choices=tuple(LOSS_HOMES),
         otherwise="by the task",
-        continues="same",
+        continues="free",  # as far as the family allows: softmax continues logistic
     )
     optimizer: str = option(
         "normalized",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.memory.process import release_freed_memory, resident_bytes
@@ -14,7 +18,7 @@ from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.files.store import FileBacked, is_remote
 from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether, Streams
 
-__all__ = ["column_shares", "demand_of", "opened_term"]
+__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
@@ -33,13 +37,14 @@ def demand_of(
     release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
     baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES)
     row_bytes, share, smallest = column_shares(reader, table, layout)
+    longest = longest_layout(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
     return Demand(
         table=table,
         decoded_row_bytes=row_bytes,
         window_row_bytes=layout.row_bytes,
-        batch_row_bytes=layout.row_bytes + layout.width * (4 - layout.dtype.itemsize),
-        scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(layout).learning(rows, 0)),
+        batch_row_bytes=longest.row_bytes + layout.width * (4 - layout.dtype.itemsize),
+        scratch_bytes=scratch_bytes or (lambda rows: Scratch.of(longest).learning(rows, 0)),
         baseline_bytes=max(baseline, least_baseline_bytes),
         column_share=share,
         largest_column_share=smallest,
@@ -49,6 +54,7 @@ def demand_of(
         is_remote=is_remote(reader),
         stream_bytes=None if streams is None else cache(lambda i, rows: streams.stream_peak_bytes(table[i], rows)),
         has_text=any(not has_width(column.type) for column in layout.columns),
+        more_text_bytes=_more_text_bytes(reader, table, layout) if layout.texts else None,
         reads_together=isinstance(reader, ReadsTogether),
     )
 
@@ -76,6 +82,34 @@ def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[fl
     everything = max(sum(sizes.values()) + text, 1e-9)
     together = sum(sizes[name] for name in loose) + text
     return row_bytes, (row_bytes + text) / everything, max(together, *(sizes[n] for n in layout.read)) / everything
+
+
+def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
+    """The layout with texts as long as in the chunk where they are longest: the first rows may have shorter ones."""
+    known = sum(column.text_bytes for column in layout.columns if column.becomes.has_text)
+    if not known:
+        return layout
+    longer = max(1.0, float(_text_row_bytes(reader, table).max(initial=0)) / known)
+    return layout.with_columns([replace(column, text_bytes=longer * column.text_bytes) for column in layout.columns])
+
+
+def _text_row_bytes(reader: Reader, table: ChunkTable) -> NDArray[np.float64]:
+    """Decoded bytes of text in a row of each chunk, as far as the reader tells; shape (chunks,)."""
+    fixed = sum(bytes_per_row(field.type) for field in reader.schema)
+    rows: NDArray[np.float64] = np.maximum(0.0, table.decoded_bytes / np.maximum(1, table.rows) - fixed)
+    return rows
+
+
+def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Callable[[int], int]:
+    """(rows) -> bytes by which the texts of so many rows, of the chunks where they are longest, are longer than planned."""
+    texts = _text_row_bytes(reader, table)
+    order = np.argsort(-texts, kind="stable")
+    rows, texts = np.cumsum(table.rows[order]), np.cumsum(table.rows[order] * texts[order])
+
+    def more(window: int) -> int:
+        return max(0, int(np.interp(window, np.append(0, rows), np.append(0.0, texts)) - window * layout.text_bytes))
+
+    return cache(more)
 
 
 def _copied_row_bytes(reader: Reader, layout: Layout) -> float:

@@ -88,7 +88,11 @@ class RunDigest:
     def add(self, name: str, values: pa.Array) -> None:
         """Add the next values of a column: of the first chunk first."""
         if len(self.chunks) == 1:
-            self.chunks[0].add(name, values)
+            stored = stored_bytes(values) if len(values) == self._starts[1] else None
+            if stored is None:
+                self.chunks[0].add(name, values)
+            else:
+                self.chunks[0].add_column(name, digest_of(name, len(values), stored))
             return
         values, first = by_value(values), self._rows.get(name, 0)
         last = self._rows[name] = first + len(values)

@@ -105,8 +105,12 @@ class Prefetcher:
         orders = WindowOrder.of_epoch(
             self._source.table, self._plan, seed=self._seed, epoch=epoch, holdout=self._holdout, first=first
         )
-        for order in orders:
+        while True:
             window = self._take_free()
+            window.forget()  # before the next order is made: each may have a million pieces
+            if (order := next(orders, None)) is None:
+                self._free.put(window)
+                break
             window.begin(order)
             self._fill(window)
             window.finish()

@@ -20,7 +20,7 @@ from streamtrain.errors import (
     UsageError,
     data_name,
 )
-from streamtrain.load.demand import column_shares, demand_of
+from streamtrain.load.demand import column_shares, demand_of, longest_layout
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.ledger import Ledger
@@ -215,7 +215,13 @@ class Source:
         if not columns:
             return self
         told = told_by_first_rows(self.reader, self.table, columns, ledger)
+        release_freed_memory()
         return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
+
+    @property
+    def longest_layout(self) -> Layout:
+        """The layout for planning: with texts as long as in the chunk where they are longest."""
+        return longest_layout(self.reader, self.table, self.layout)
 
     @property
     def row_bytes(self) -> float:

@@ -174,6 +174,11 @@ class Window:
         self.rows: WindowRows  # set by `finish`
         self._lost: list[NDArray[np.int32]] = []
 
+    def forget(self) -> None:
+        """Drop the order of the rows that were in the window."""
+        self.__dict__.pop("order", None)
+        self.__dict__.pop("rows", None)
+
     def begin(self, order: WindowOrder) -> None:
         """Prepare for the rows of this order."""
         self.order, self._lost = order, []

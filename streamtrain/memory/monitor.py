@@ -24,7 +24,14 @@ from threadpoolctl import threadpool_limits
 
 from streamtrain.errors import BudgetError, BudgetExceeded, BudgetRefused
 from streamtrain.memory.limits import DATA_LIMIT, STACK_BYTES, is_shortage
-from streamtrain.memory.process import available_bytes, peak_bytes, release_freed_memory, reset_peak, resident_now
+from streamtrain.memory.process import (
+    available_bytes,
+    peak_bytes,
+    release_freed_memory,
+    reset_peak,
+    resident_now,
+    use_one_arena,
+)
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
 
 __all__ = ["Monitor", "budget_of", "opening", "planning", "require_room", "within"]
@@ -36,7 +43,9 @@ _JOIN_SECONDS = 1.0
 _STACKS_BYTES = 24 * STACK_BYTES
 _BLAS_BYTES = 2 * (34 << 20)  # buffers of threads that are in BLAS at the same time: mapped memory counts, too
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
-_OPENING_BYTES = 24 << 20  # for opening small data, whatever the budget: so that the plan can say how much is needed
+# For opening small data, whatever the budget, so that the plan can say how much is needed: where the process is below its
+# budget, and where it is above it already.
+_LEAST_OPENING_BYTES, _OPENING_BYTES = 8 << 20, 24 << 20
 
 
 class Monitor:
@@ -105,7 +114,8 @@ class Monitor:
 
     def require(self, now: int, more_bytes: int, name: str, later_bytes: int) -> None:
         """Raise an error if ``more_bytes`` beside the resident bytes of ``now`` are more than the budget."""
-        if not self._stops or now + more_bytes <= self.budget_bytes:
+        most = self.budget_bytes if self._planned is not None else self._most_to_open(now)
+        if not self._stops or now + more_bytes <= most:
             return
         what = f"{name} takes {format_bytes(more_bytes)} beside the {format_bytes(now)} that the process holds"
         enough = (
@@ -155,11 +165,15 @@ class Monitor:
         most, resident = self.budget_bytes, resident_now()
         now = 0 if resident is None else resident[0]
         if self._planned is None:
-            most = max(most, now + _OPENING_BYTES)
+            most = self._most_to_open(now)
         else:
             # Stacks and BLAS buffers may use what the plan leaves free of the budget, and are there in any case.
             most = max(most, max(now, predicted_peak(self._planned)) + _STACKS_BYTES + _BLAS_BYTES)
         DATA_LIMIT.hold(self, most, is_opening=self._planned is None)
+
+    def _most_to_open(self, now: int) -> int:
+        """The resident memory that may be taken while there is no plan yet. now: that which is taken."""
+        return max(self.budget_bytes, now + (_LEAST_OPENING_BYTES if now < self.budget_bytes else _OPENING_BYTES))
 
     def _pause(self) -> None:
         self._rests = True
@@ -223,6 +237,7 @@ def within(memory: float | str | None = None, *, stops: bool = True, is_setting:
     is_setting: whether the caller can give another budget. The peak is reset, and BLAS and other pools of threads run on one
     thread each for the block: the cores are for the reads, and sums do not depend on their number.
     """
+    use_one_arena()
     reset_peak()
     with threadpool_limits(1), Monitor(budget_of(memory), None, stops=stops, is_setting=is_setting) as monitor:
         yield monitor

@@ -25,6 +25,7 @@ __all__ = [
     "resident_bytes",
     "resident_now",
     "steady_allocators",
+    "use_one_arena",
 ]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt, <malloc.h>
@@ -144,7 +145,8 @@ def steady_allocators() -> Iterator[None]:
 
     with _steady_lock:
         _steady.append(pa.default_memory_pool())
-        _malloc_options({_ARENA_MAX: 1, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
+        use_one_arena()
+        _malloc_options({_MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 128 << 20})
         pa.set_memory_pool(pa.system_memory_pool())
     try:
         yield
@@ -169,6 +171,12 @@ def release_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
             trim(0)
+
+
+def use_one_arena() -> None:
+    """Let all threads share one malloc arena, because each of several would keep its freed memory. Malloc makes another one
+    even for a single thread, where an allocation failed."""
+    _malloc_options({_ARENA_MAX: 1})
 
 
 def _malloc_options(options: Mapping[int, int]) -> None:

@@ -20,8 +20,7 @@ from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.target import Target
 from streamtrain.columns.times import zone_named
 from streamtrain.columns.types import type_named
-from streamtrain.errors import ColumnError, StreamtrainError
-from streamtrain.model.room import WrongFile
+from streamtrain.errors import ColumnError, StreamtrainError, WrongFile
 from streamtrain.model.stored import StoredFields, is_kind, shown_error
 
 __all__ = ["LAYOUT_FIELDS", "describe_layout", "layout_of"]

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from streamtrain.errors import RunError
+from streamtrain.errors import RunError, WrongFile
 from streamtrain.model import tensors
-from streamtrain.model.room import Room, WrongFile, stored_bytes
+from streamtrain.model.room import Room, stored_bytes
 from streamtrain.model.stored import StoredFields, read_json, shown_error, shown_value
 from streamtrain.state import Form, make_durable
 
@@ -60,7 +60,7 @@ def read_description(folder: Path, room: Room) -> StoredFields:
     """The description in a run folder, whose checksum is right. Raises RunError if there is none, or if it is another one than
     was written; BudgetRefused as `Room` does."""
     path = folder / _DESCRIPTION
-    if not path.is_file():
+    if not path.exists():
         if (folder / "checkpoints").is_dir():
             raise RunError(
                 f"{folder}: the model is not written yet: `streamtrain fit DATA --out {folder} --resume` writes it"

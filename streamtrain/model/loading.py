@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamtrain.columns.layout import Layout
-from streamtrain.errors import UsageError
+from streamtrain.errors import UsageError, WrongFile
 from streamtrain.learn.family import KnowsForms, Recipe, recorded_recipe
+from streamtrain.memory.monitor import opening
 from streamtrain.model.describe import LAYOUT_FIELDS, layout_of
-from streamtrain.model.files import naming_damage, read_description, read_state
+from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state
 from streamtrain.model.model import Model, shape_of_learner
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.options import check
 from streamtrain.prepare import Preparation, TargetScale
@@ -42,6 +43,7 @@ class Described(NamedTuple):
         which names the field, for a description that `Model.describe` did not return; RunError for a learner that is not to
         be imported unasked."""
         description.require_only((*_FIELDS, "sha256", "checksum"))
+        description.get("format", int, least=FORMAT, most=FORMAT)
         layout = layout_of(description)
         assert layout.target is not None
         prepared = _prepared(description.inner("preparation"), layout.target.kinds)
@@ -135,11 +137,12 @@ def load_model(run: str | Path, *, learner: Any = None, memory: float | str | No
         ""
     )
     folder, room = Path(run), Room.of(memory)
-    with naming_damage(folder):
-        description = read_description(folder, room)
-        described = Described.of(description, learner)
-        state = read_state(folder, description, described.forms, room)
-        model = described.make()
-    with naming_damage(folder / "model.safetensors"):
-        model.load_state_dict(state)
+    with opening(f"the model in {folder}"):
+        with naming_damage(folder):
+            description = read_description(folder, room)
+            described = Described.of(description, learner)
+            state = read_state(folder, description, described.forms, room)
+            model = described.make()
+        with naming_damage(folder / "model.safetensors"):
+            model.load_state_dict(state)
     return model

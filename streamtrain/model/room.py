@@ -9,23 +9,17 @@ import os
 from io import BufferedReader
 from pathlib import Path
 
-from streamtrain.errors import BudgetRefused, RunError
+from streamtrain.errors import BudgetRefused, WrongFile
 from streamtrain.memory.monitor import budget_of
 from streamtrain.memory.process import resident_bytes
 from streamtrain.memory.sizes import format_bytes, parse_budget
 
-__all__ = ["Room", "WrongFile", "open_at_once", "parsed_bytes", "stored_bytes"]
+__all__ = ["Room", "open_at_once", "parsed_bytes", "stored_bytes"]
 
 _UNASKED_BYTES = 90_000_000  # of parsed JSON, for any file: 50,000 columns, 700,000 classes, or 30,000 lines of scores
-_PER_ARRAY_BYTE = (
-    12  # and this much more beside large arrays: a column of numbers has 82 bytes of state and 2 kB of JSON
-)
+_PER_ARRAY_BYTE = 12  # and so much more beside arrays: a column of numbers has 82 bytes of state and 1 kB of JSON
 _STRING_BYTES, _ITEM_BYTES, _FIELD_BYTES, _OBJECT_BYTES, _LIST_BYTES = 40, 40, 100, 200, 80
 _BLOCK_BYTES = 512  # of `st_blocks`
-
-
-class WrongFile(RunError):
-    """A file of a run that is damaged, was changed, or was never written by streamtrain."""
 
 
 def parsed_bytes(text: bytes) -> int:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import printable
-from streamtrain.model.room import Room, WrongFile, open_at_once, parsed_bytes
+from streamtrain.errors import WrongFile, printable
+from streamtrain.model.room import Room, open_at_once, parsed_bytes
 
 __all__ = ["StoredFields", "is_kind", "parse_json", "read_bounded", "read_json", "shown_error", "shown_value"]
 
 _MAX_NUMBER, _MAX_FLOAT = 1 << 63, sys.float_info.max
+_MAX_DEPTH = 64
 _TEXT_COPIES = 2  # of a text that are in memory at the same time, whatever it says
 _SHOWN, _SHOWN_ERROR = 60, 300  # characters of a value, and of an error, in a message
 _KINDS = {
@@ -53,9 +54,22 @@ def parse_json(text: str, *, constants: bool = True) -> Any:
     """The value of a text of JSON. constants: whether NaN and Infinity are numbers. Raises ValueError for anything else, and
     for objects with the same name twice."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=None if constants else _no_constant)
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=None if constants else _no_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    _require_flat(value)
+    return value
+
+
+def _require_flat(value: Any) -> None:
+    """Raise ValueError for lists and objects so deep in each other that what is recursive could not follow."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_MAX_DEPTH):
+        inner = (part for each in level for part in (each.values() if isinstance(each, dict) else each))
+        level = [part for part in inner if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,7 +118,7 @@ class StoredFields:
     3
     >>> fields.get("settings.epochs", int)
     Traceback (most recent call last):
-    streamtrain.model.room.WrongFile: report.json: its settings.epochs is 'two': it must be a whole number, 0 or more
+    streamtrain.errors.WrongFile: report.json: its settings.epochs is 'two': it must be a whole number, 0 or more
     """
 
     def __init__(self, path: Path, fields: Any, at: str = "") -> None:

@@ -68,6 +68,7 @@ class Demand:
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     has_text: whether rows may be far longer than others: then chunks are read in slices rather than whole.
+    more_text_bytes: (rows of a window) -> bytes by which its texts may be longer than ``window_row_bytes`` says.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
     is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
     """
@@ -87,6 +88,7 @@ class Demand:
     is_remote: bool = False
     reads_together: bool = False
     has_text: bool = False
+    more_text_bytes: Callable[[int], int] | None = None
 
     @cached_property
     def slices(self) -> tuple[int, ...]:
@@ -164,6 +166,7 @@ def planned_terms(demand: Demand, knobs: Knobs, baseline_bytes: int | None = Non
     files = min(knobs.threads, len(table)) + opened
     batches = int(knobs.batch_rows * demand.batch_row_bytes)
     batches += demand.scratch_bytes(knobs.batch_rows) if demand.scratch_bytes else 0
+    held_bytes = window * demand.window_row_bytes + (demand.more_text_bytes(window) if demand.more_text_bytes else 0)
     terms = (
         baseline_term(demand.baseline_bytes if baseline_bytes is None else baseline_bytes),
         *demand.terms,
@@ -171,7 +174,7 @@ def planned_terms(demand: Demand, knobs: Knobs, baseline_bytes: int | None = Non
         Term("order", _order_bytes(demand, knobs, held), "reading", for_validation=True),
         Term("reads", read_bytes * min(knobs.threads, max(1, len(table))), "reading", for_validation=True),
         Term("streams", _one_stream(demand, large, knobs.slice_rows) * opened, "reading", for_validation=True),
-        Term("windows", int(held * window * demand.window_row_bytes), "windows", for_validation=True),
+        Term("windows", int(held * held_bytes), "windows", for_validation=True),
         Term("batches", batches, "batches", for_validation=True),
     )
     return with_margin(terms), share
@@ -181,7 +184,7 @@ def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) 
     """Which chunks enter a window as a whole but are read in slices, because a read takes more than ``most_bytes`` even of the
     fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
     if not demand.has_text or demand.stream_bytes is None:
-        return np.zeros(len(demand.table), bool)
+        return np.broadcast_to(np.zeros(1, np.bool_), len(demand.table))  # takes no memory
     most = most_bytes / _least_share(demand) if _least_share(demand) else math.inf
     return np.asarray((demand.read_bytes > most) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
 
@@ -192,12 +195,12 @@ def _least_share(demand: Demand) -> float:
 
 
 def _order_bytes(demand: Demand, knobs: Knobs, held: int) -> int:
-    """The order of an epoch, that of each window in memory and of the next one, and the tasks that read a window."""
+    """The order of an epoch, that of each window in memory, and the tasks that read a window."""
     table, share = demand.table, min(1.0, knobs.window_rows / max(1, demand.table.total_rows))
     uneven = 1.1 if knobs.shuffle else 2.0  # in file order small chunks may stand together
     pieces = min(len(table), math.ceil(uneven * share * len(table)) + 1)
     tasks = most_tasks(pieces, int(share * demand.decoded_bytes), knobs.threads)
-    return len(table) * _CHUNK_BYTES + pieces * (_PIECE_BYTES * (held + 1) + _RUN_BYTES) + tasks * _TASK_BYTES
+    return len(table) * _CHUNK_BYTES + pieces * (_PIECE_BYTES * held + _RUN_BYTES) + tasks * _TASK_BYTES
 
 
 def _one_read(demand: Demand, large: NDArray[np.bool_], knobs: Knobs) -> tuple[int, float]:
@@ -205,7 +208,7 @@ def _one_read(demand: Demand, large: NDArray[np.bool_], knobs: Knobs) -> tuple[i
     it reads. large: the chunks that do not."""
     table = demand.table
     in_slices = sliced(demand, knobs.window_rows, knobs.read_bytes, shuffle=knobs.shuffle)
-    whole = ~large & ~in_slices
+    whole = ~(large | in_slices) if demand.has_text else ~large
     peak = float(np.max(demand.read_bytes, where=whole, initial=0))
     positions = _POSITION_BYTES * int(np.max(table.rows, where=whole, initial=0))
     if demand.reads_together:

@@ -12,7 +12,7 @@ The default batch is the power of two at or below rows / 1000, between 16 and 10
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -192,15 +192,17 @@ def solve(
             raise UsageError(f"{name} {value}: must be at least 1")
     rows = demand.table.total_rows
     batch = batch_size or default_batch_size(rows)
-    search = Search(demand, batch, shuffle, threads, budget_given, window_rows, window_bytes)
+    search = Search(demand, batch, shuffle, threads, window_rows, window_bytes)
     enough, fewer_rows, smaller_batch = None, None, None
-    window, knobs, (terms, share) = search.best(budget_bytes)
+    window, knobs, (terms, share) = search.best(budget_bytes, given=budget_given)
     terms = fitted(terms, budget_bytes)
     if total_bytes(terms) > budget_bytes:
-        fewer_rows, smaller_batch = search.smaller(window, budget_bytes, bytes_by_name(terms)["batches"])
+        fewer_rows, smaller_batch = search.smaller(
+            window, budget_bytes, bytes_by_name(terms)["batches"], given=budget_given
+        )
         enough = search.enough_bytes(budget_bytes if budget_given else MB)
         if enough > budget_bytes:  # otherwise it is the default window that does not fit: --memory makes it smaller
-            window, knobs, (terms, share) = replace(search, budget_given=True).best(enough)
+            window, knobs, (terms, share) = search.best(enough, given=True)
             terms = with_peak(terms, enough)
     large = streamed(demand.table.rows, window, shuffle=shuffle)
     return Plan(

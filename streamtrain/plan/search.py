@@ -29,13 +29,13 @@ _LARGE_BATCH_SHARE = 0.1  # of the budget
 
 @dataclass(frozen=True)
 class Search:
-    """The plans to choose from. threads: the most reads at a time. The rest is as in `solve`."""
+    """The plans to choose from. threads: the most reads at a time. given: whether the user set the budget. The rest is as in
+    `solve`."""
 
     demand: Demand
     batch: int
     shuffle: bool
     threads: int
-    budget_given: bool
     window_rows: int | None
     window_bytes: int | None
 
@@ -43,9 +43,9 @@ class Search:
     def windows(self) -> Windows:
         return Windows(self.demand, self.batch, self.shuffle, self.window_rows, self.window_bytes)
 
-    def best(self, budget_bytes: int) -> tuple[int, Knobs, tuple[tuple[Term, ...], float]]:
+    def best(self, budget_bytes: int, *, given: bool) -> tuple[int, Knobs, tuple[tuple[Term, ...], float]]:
         """The window for a budget, the best knobs that fit it, or else the smallest ones, and their terms."""
-        window = self.windows.within(budget_bytes) if self.budget_given else self.windows.rows[0]
+        window = self.windows.within(budget_bytes) if given else self.windows.rows[0]
         reads = [(REMOTE_READ_BYTES, SLICE_ROWS[0])] if self.demand.is_remote else []
         reads += zip_longest(READ_BYTES, self.demand.slices[: len(READ_BYTES)], fillvalue=SLICE_ROWS[-1])
         reads += [(READ_BYTES[-1], rows) for rows in self.demand.slices[len(READ_BYTES) :]]
@@ -68,13 +68,19 @@ class Search:
             budget_bytes = readable_above(peak)
         return budget_bytes
 
-    def smaller(self, window: int, budget_bytes: int, batch_bytes: int) -> tuple[int | None, int | None]:
+    def smaller(
+        self, window: int, budget_bytes: int, batch_bytes: int, *, given: bool
+    ) -> tuple[int | None, int | None]:
         """A smaller window, and a smaller batch, that fit the budget; None where there is none. batch_bytes: of a batch now."""
         windows = (n for n in self.windows.smaller(window) if self.least_bytes(n) <= budget_bytes)
         sizes = [self.batch >> power for power in range(1, self.batch.bit_length())]
         if batch_bytes < _LARGE_BATCH_SHARE * budget_bytes:  # smaller batches would hardly help
             sizes = []
-        batches = (n for n in sizes if total_bytes(replace(self, batch=n).best(budget_bytes)[2][0]) <= budget_bytes)
+        batches = (
+            n
+            for n in sizes
+            if total_bytes(replace(self, batch=n).best(budget_bytes, given=given)[2][0]) <= budget_bytes
+        )
         return next(windows, None), next(batches, None)
 
 

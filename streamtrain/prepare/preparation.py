@@ -294,7 +294,7 @@ class Preparation:
         checks_finite = checked(state, {"checks_finite": 0})["checks_finite"]
         if checks_finite not in (0, 1):
             raise ValueError(f"the state's checks_finite has {checks_finite}: it must be 0 or 1")
-        numbers, vocabulary = Standardize(self.numbers.features), Vocabulary(self.vocabulary.bits)
+        numbers = Standardize(self.numbers.features)
         numbers.load_state_dict(part(state, "numbers."))
-        vocabulary.load_state_dict(part(state, "vocabulary."))
-        self.numbers, self.vocabulary, self._checks_finite = numbers, vocabulary, bool(checks_finite)
+        self.vocabulary.load_state_dict(part(state, "vocabulary."))  # which changes nothing if it raises
+        self.numbers, self._checks_finite = numbers, bool(checks_finite)

@@ -17,9 +17,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from streamtrain.errors import RunError
+from streamtrain.errors import RunError, WrongFile
 from streamtrain.model import tensors
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import parse_json, shown_value
 from streamtrain.plan.term import Term
 from streamtrain.state import WRITING, make_durable, remove_unfinished, write_beside

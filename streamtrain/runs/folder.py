@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from streamtrain.errors import RunError, StreamtrainError
+from streamtrain.errors import RunError, StreamtrainError, WrongFile
 from streamtrain.model import Model, load_model
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, read_json
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.lock import LOCK, FolderLock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,15 @@ from streamtrain.errors import SchemaError, near_names
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
 from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
-from streamtrain.storage.text.records import Block, CsvScanner
+from streamtrain.storage.text.records import Block
+from streamtrain.storage.text.scanners import CsvScanner
+from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["CsvReader"]
 
 _COLUMNS_AT_ONCE = 2048  # that are decoded
 _DECODED_COLUMN_BYTES, _NAMED_COLUMN_BYTES = 10_000, 4_000  # of a column while it is decoded; and afterwards
+_INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 class CsvReader(TextReader):
@@ -88,8 +92,16 @@ class CsvReader(TextReader):
         given = {f.name: f.type for f in self._given if not is_text(f.type)} | {
             f.name: CODES for f in self._given if is_text(f.type)
         }
-        schema = self._read(data, file, self._names[file], given).schema
-        return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in schema])
+        first = self._read(data, file, self._names[file], given)
+        schema = pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in first.schema])
+
+        def written(name: str) -> list[int | None]:
+            texts = self._read(data, file, [name], {name: pa.string()}).column(0).to_pylist()
+            numbers = first.column(name).to_pylist()
+            given = [text for text, number in zip(texts, numbers, strict=True) if number is not None]
+            return [int(text) if _INTEGER.fullmatch(text) else None for text in given]
+
+        return with_wide_integers(first, schema, given, written)
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         types = {name: schema.field(name).type for name in columns}

@@ -14,7 +14,9 @@ import pyarrow.json as pj
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
 from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
-from streamtrain.storage.text.records import Block, JsonScanner
+from streamtrain.storage.text.records import Block
+from streamtrain.storage.text.scanners import JsonScanner
+from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["JsonLinesReader"]
 
@@ -48,8 +50,14 @@ class JsonLinesReader(TextReader):
         return keys, (_COLUMN_BYTES + _VALUE_BYTES * block.rows) * max(0, keys - FEW_COLUMNS)
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
-        schema = _read(data, pj.ParseOptions(explicit_schema=_written(self._given))).schema
-        return pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in schema])
+        first = _read(data, pj.ParseOptions(explicit_schema=_written(self._given)))
+        schema = pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in first.schema])
+
+        def written(name: str) -> list[int | None]:
+            values = (json.loads(line).get(name) for line in data.splitlines() if line.strip())
+            return [value if type(value) is int else None for value in values if value is not None]
+
+        return with_wide_integers(first, schema, self._given.names, written)
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         options = pj.ParseOptions(explicit_schema=_written(schema), unexpected_field_behavior="error")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import RunError, StreamtrainError, printable
+from streamtrain.memory.monitor import within
 from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.model.files import array_bytes_beside
@@ -60,7 +61,8 @@ def report(run: str | Path, out: str | Path) -> dict[str, Any]:
     'finished'
     """
     file = require_file(out, PAGE_ENDINGS)
-    facts, text = _page(Path(run))
+    with within(is_setting=False):
+        facts, text = _page(Path(run))
     with written(file) as beside:
         beside.write_text(text, encoding="utf-8")
     return {"run": str(run), "state": facts["state"], "out": str(out)}

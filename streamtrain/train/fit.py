@@ -14,7 +14,7 @@ from typing import Any
 from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
 from streamtrain.kernels import warn_unless_compiled
 from streamtrain.learn.learner import loss_name
-from streamtrain.memory.monitor import Monitor, within
+from streamtrain.memory.monitor import Monitor, opening, within
 from streamtrain.model.loading import Described
 from streamtrain.model.new_classes import start_from
 from streamtrain.model.room import Room
@@ -61,7 +61,7 @@ def _start(request: FitRequest, folder: RunFolder, resume: bool) -> StartPoint:
     header = folder.checkpoints.newest(check, room) if resume else None
     if header is None:
         return request.begin()
-    with reading(folder):
+    with reading(folder), opening(f"the model in {folder.checkpoints.folder}"):
         return request.go_on(header, found[0].make())
 
 

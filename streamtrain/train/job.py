@@ -175,7 +175,7 @@ def _from_zero(target: Target | None) -> Target | None:
 
 
 def _plan(source: Source, model: Model, settings: Settings, validation: Sequence[Term]) -> Plan:
-    scratch, learner_bytes = Scratch.of(source.layout), state_bytes_of(model.learner)
+    scratch, learner_bytes = Scratch.of(source.longest_layout), state_bytes_of(model.learner)
     return source.plan(
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         threads=settings.threads, shuffle=settings.shuffle,

@@ -11,7 +11,6 @@ from typing import Any
 from streamtrain.columns.settings import read_target
 from streamtrain.errors import RunError, UsageError
 from streamtrain.learn.family import require_savable
-from streamtrain.learn.learner import loss_name
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.model import Model, load_model
 from streamtrain.options import flag, options_of, plain
@@ -73,25 +72,15 @@ class ParentRun:
             if option is None or option.continues == "new":
                 continue
             values[name] = option.read(plain(value)) if option.read is not None else value
-            same = name not in own or is_same(values[name], own[name]) or self._may_be(name, value)
+            same = name not in own or is_same(values[name], own[name])
             if not same and option.continues == "same":
                 different.append(f"{flag(name, option)} is {shown(value)}, the model has {shown(own[name])}")
-        for name in ("l1", "l2"):
-            if name not in own:
-                continue
-            if bool(values.get(name, own[name])) != bool(own[name]):  # the state depends on the penalties
-                different.append(f"{flag(name)} is {values[name]}, the model has {own[name]}")
         if different:
             raise UsageError(
                 f"--continue-from {self.run}: {'; '.join(different)}: leave these out, or drop --continue-from"
             )
-        free = {name for name in values if name in rules and rules[name].continues == "free"} | {"loss"}
+        free = {name for name in values if name in rules and rules[name].continues == "free"}
         return Settings.of(own | {name: value for name, value in values.items() if name in free or name not in own})
-
-    def _may_be(self, name: str, value: Any) -> bool:
-        """Whether a loss is the one that the model has by default, or softmax, which continues logistic loss."""
-        loss = loss_name(self.model.learner)
-        return name == "loss" and (value == loss or (loss, value) == ("logistic", "softmax"))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import LearnerError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import LearnerError, RunError, StreamtrainError, UsageError, WrongFile
 from streamtrain.load.cursor import START
 from streamtrain.load.digests import Digests
 from streamtrain.memory.timeline import MOST_MOMENTS, Timeline
@@ -15,7 +15,7 @@ from streamtrain.metrics import Patience
 from streamtrain.metrics.scores import SCORE_KINDS, metrics_forms
 from streamtrain.model.files import count_hashes, require_forms
 from streamtrain.model.loading import Described
-from streamtrain.model.room import Room, WrongFile
+from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.model.tensors import Entry
 from streamtrain.runs.folder import RunFolder

@@ -128,7 +128,7 @@ class Trainer:
         """Batches between two checks of clock, budget and Ctrl-C: few enough for a few milliseconds."""
         if not isinstance(self.model.learner, Fused):  # any other learner may take any time
             return 1
-        return max(1, Scratch.of(self.job.source.layout).rows_at_once // self.plan.batch_size)
+        return max(1, Scratch.of(self.job.source.longest_layout).rows_at_once // self.plan.batch_size)
 
     def _step(self, batch: Batch) -> None:
         began = time.perf_counter()

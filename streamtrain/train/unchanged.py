@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamtrain.errors import ChangedError, RunError
 from streamtrain.load import Source
@@ -91,29 +92,32 @@ class Recheck:
 
     what: the data, for messages. ledger: the chunks that are skipped.
 
-    touched: the files that were written, replaced or copied since. unknown: the chunks of these that nothing can be compared
-    with, because they were not read to their end.
+    touched: the files that were written, replaced or copied since. unknown: the numbers of the chunks of these that nothing can
+    be compared with, because they were not read to their end; shape (chunks,).
     """
 
     def __init__(self, source: Source, what: str, ledger: Ledger | None = None) -> None:
         assert source.digests is not None
         self.source, self._what, self._digests = source, what, source.digests
         self.touched: list[str] = []
-        self.unknown: list[int] = []
+        self.unknown = np.zeros(0, np.int64)
         before = source.digests.stamps
         if not isinstance(source.reader, Stamped) or not len(before):
             return
         stamps = source.reader.stamps()
-        same = (
-            stamps.values == before if stamps.values.shape == before.shape else np.zeros(len(stamps.values), np.bool_)
-        )
+        same = np.zeros(len(stamps.values), np.bool_)
+        if len(before) == len(same):
+            np.equal(stamps.values, before, out=same)
         self.touched = [stamps.name(file) for file in np.flatnonzero(~same).tolist()]
         unread = ~same[stamps.file_of] & ~source.digests.known & (source.table.rows > 0)
-        self.unknown = [n for n in np.flatnonzero(unread).tolist() if ledger is None or not ledger.is_lost(n)]
+        self.unknown = np.flatnonzero(unread)
+        if ledger is not None:
+            skipped = np.fromiter((ledger.is_lost(int(n)) for n in self.unknown), np.bool_, len(self.unknown))
+            self.unknown = self.unknown[~skipped]
 
     def require_known(self) -> None:
         """Raise RunError if there are chunks that nothing can be compared with."""
-        if not self.unknown:
+        if not len(self.unknown):
             return
         raise RunError(
             f"--resume: {self._what} have files that were written, replaced or copied since the run was started "
@@ -135,7 +139,7 @@ class Recheck:
                 f"{next(iter(errors.values()))}"
             )
         _log.info(f"--verify full: {compared} of {self._what} were read before, and are the same")
-        if not self.unknown:
+        if not len(self.unknown):
             return []
         unknown = count(len(self.unknown), "chunk")
         return [
@@ -143,5 +147,5 @@ class Recheck:
             f"them, and their files were written, replaced or copied since; {compared} that it had read are the same"
         ]
 
-    def _keys(self, numbers: Sequence[int]) -> str:
-        return identity.few([self.source.table[number].key for number in numbers[:_KEYS]], len(numbers))
+    def _keys(self, numbers: Sequence[int] | NDArray[np.int64]) -> str:
+        return identity.few([self.source.table[int(number)].key for number in numbers[:_KEYS]], len(numbers))

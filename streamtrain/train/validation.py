@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.load import Loader, Source
-from streamtrain.load.demand import opened_term
+from streamtrain.load.demand import longest_layout, opened_term
 from streamtrain.load.digests import Digests
 from streamtrain.load.settings import LoadSettings
 from streamtrain.memory.monitor import Monitor
@@ -56,7 +56,8 @@ def _plan(
     written_bytes: bytes held by the writer of the predictions. loading: bytes that the process took at its peak and has given
     back.
     """
-    outputs, scratch = output_row_bytes(model), Scratch.of((model or source).layout)
+    outputs = output_row_bytes(model)
+    scratch = Scratch.of(longest_layout(source.reader, source.table, (model or source).layout))
     row_bytes = 4 * source.layout.width + scratch.predicting(1) + outputs
     batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // row_bytes))
     terms = [Term("outputs", batch * outputs + written_bytes, "output", for_validation=True)]

@@ -292,7 +292,7 @@ BAD = [
     ("evaluate ours ok.parquet", ["ours: not a run (has no model.json)"]),
     ("predict ours ok.parquet --out p.parquet", ["ours: not a run"]),
     ("fit ok.parquet --target y --out ours", ["--out ours: exists and is not a run"]),
-    ("fit ok.parquet --target y --out ok.parquet", ["--out ok.parquet: exists and is not a run"]),
+    ("fit ok.parquet --target y --out ok.parquet", ["--out ok.parquet: is one of the data files"]),
     ("fit ok.parquet --target y --out ok.parquet/r", ["--out ok.parquet/r", "cannot be written"]),
     # and what else people type
     ("fit ok.parquet --target y --out /proc/nope/r", ["--out /proc/nope/r: /proc cannot be written"]),
@@ -300,7 +300,7 @@ BAD = [
     ("predict r ok.parquet --out ours", ["--out ours: must be a file"]),
     ("predict r ok.parquet --out /proc/p.parquet", ["--out /proc/p.parquet: cannot be written"]),
     ("predict r ok.parquet --out ok.parquet", ["--out ok.parquet: is one of the data files"]),
-    ("predict r differ --out differ/p.parquet", ["b.parquet: column 'x'"]),
+    ("predict r differ --out p.parquet", ["b.parquet: column 'x'"]),
     ("fit nope --target y --seed -1", ["--seed -1"]),
     ("fit nope --target y --holdout 1.5", ["--holdout 1.5"]),
     ("fit nope --target y --holdout nan", ["--holdout nan"]),

@@ -253,3 +253,11 @@ def test_what_cannot_be() -> None:
     assert Linear(1, loss="quantile", quantile=0.9).loss == get_loss("quantile", quantile=0.9)
     with pytest.raises(ValueError, match="X has shape \\(2, 4\\); the model was made for 3 features"):
         Linear(3).predict(np.zeros((2, 4), np.float32))
+    X, rows = np.zeros((2, 1), np.float32), np.arange(2)
+    for targets, message in (
+        ([0], "targets have shape"),
+        ([[0, 1]] * 2, "targets have shape"),
+        ([0, 3], "there are 3"),
+    ):
+        with pytest.raises((ValueError, IndexError), match=message):
+            Linear(1, 3).learn(Batch(X, np.array(targets), None, rows))

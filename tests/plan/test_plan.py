@@ -211,7 +211,7 @@ def test_the_peak_of_a_refused_plan_is_enough_in_another_process_and_hardly_less
     assume(not plan.fits)
     assert plan.peak_bytes == plan.enough_bytes == parse_bytes(format_bytes(plan.peak_bytes))
     assert solve(replace(made, baseline_bytes=made.baseline_bytes + other), budget_bytes=plan.peak_bytes, **asked).fits
-    less = plan.peak_bytes - 4 * MB - plan.peak_bytes // 100
+    less = plan.peak_bytes * 9 // 10 - 4 * MB
     assert less <= budget or not solve(made, budget_bytes=less, **asked).fits
 
 

@@ -86,6 +86,16 @@ def test_apart(root: Path, monkeypatch: pytest.MonkeyPatch, data: str, out: str)
     require_apart("--out", out, data, None, {"x": [1]})
 
 
+def test_wildcards_in_the_name_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not part of the glob."""
+    (tmp_path / "a[b]*/data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a[b]*")
+    for data, out in (("data/*", "data/run"), ("../a?b?*/*", "data"), ("./dat?/../data/*", "data/run")):
+        with pytest.raises(UsageError, match="inside the data"):
+            require_apart("--out", out, data)
+    require_apart("--out", "run", "data/*")
+
+
 def test_a_file_of_a_reader(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from streamtrain.errors import CorruptError
 from streamtrain.storage.jsonl import JsonLinesReader
-from streamtrain.storage.text.records import CsvScanner, blocks
+from streamtrain.storage.text.records import blocks
+from streamtrain.storage.text.scanners import CsvScanner
 
 BUDGET_BYTES = 160_000_000
 CSV = b"x,y\n" + b"".join(b"%d,%d\n" % (i, i % 2) for i in range(3000))

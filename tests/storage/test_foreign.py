@@ -181,3 +181,24 @@ def test_groups_without_end(tmp_path: Path) -> None:
             file.writestr("g/" * level + ".zgroup", '{"zarr_format": 2}')
     with pytest.raises(CorruptError, match="more than 100 levels of groups"):
         streamtrain.open_reader(path)
+
+
+@pytest.mark.parametrize(
+    ("first", "kind"),
+    [
+        (2**64 - 3, pa.uint64()), (10**25, pa.decimal128(38, 0)), (-(2**64), pa.decimal128(38, 0)), (2**53, pa.int64()),
+        ("1.5e19", pa.float64()), ("1e20", pa.float64()), (10**40, pa.float64()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_integers_that_64_bits_do_not_hold_keep_their_digits(
+    tmp_path: Path, first: int | str, kind: pa.DataType
+) -> None:
+    ids = [first + i for i in range(3)] if isinstance(first, int) else [first] * 3
+    (tmp_path / "a.csv").write_text("id,y\n" + "".join(f"{value},1\n" for value in ids) + ",0\n")
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"id": {value}, "y": 1}}\n' for value in ids) + '{"y": 0}\n')
+    for name in ("a.csv", "a.jsonl"):
+        table = rows_of(tmp_path / name)
+        assert table.schema.field("id").type == kind
+        if kind != pa.float64():
+            assert table["id"].to_pylist() == [*ids, None]

@@ -125,7 +125,7 @@ def test_long_text_is_converted_a_part_at_a_time(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("streamtrain.tools.rechunk.to_zarr.as_numpy", watched)
     output = ZarrOutput.of(batch.schema, batch.schema, "zstd")
     held: list[int] = []
-    sink = output.open(tmp_path / "out", 1000, 400, held.append)
+    sink = output.open(tmp_path / "out", 1000, 400, lambda held_bytes, share: held.append(held_bytes))
     sink.write(batch)
     assert sink.close() == 3
     assert sum(sizes) == 50_000_500 and max(sizes) <= 4_000_000

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.errors import UsageError
+from streamtrain.errors import DataError, UsageError
 from streamtrain.kernels.functions import exp, log, sigmoid, softmax, softplus
 from streamtrain.learn.losses.base import Floats, Invariant, Wide
 from streamtrain.learn.losses.importance_paths import logistic_gain, softmax_fall
@@ -129,6 +129,8 @@ class Softmax(Invariant):
 
     def gradient(self, margin: Floats, targets: NDArray[Any]) -> Floats:
         """Probabilities, minus 1 for the target's class."""
+        if np.shape(targets) != margin.shape[:1]:
+            raise DataError(f"targets have shape {np.shape(targets)}; expected ({len(margin)},), one class a row")
         margin = np.ascontiguousarray(margin, np.float32)
         softmax(margin, np.ascontiguousarray(targets, np.int32))
         return margin

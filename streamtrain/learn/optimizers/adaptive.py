@@ -54,10 +54,14 @@ class Adagrad:
         """The numerator of the rate."""
         return learning_rate
 
+    def under_root(self, stats: StreamStats) -> np.float32:
+        """What is added to the sums of squared gradients: the prior."""
+        return np.float32(self.prior * stats.noise + _TINY)
+
     def rate(self, state: State, learning_rate: float, stats: StreamStats) -> Floats:
         """The learning rate over the root of the sum of squared gradients; 0 before a weight's first gradient."""
         squares = state["squares"]
-        rate = _per_root(self.scale(learning_rate, stats), squares, self.prior * stats.noise)
+        rate = _per_root(self.scale(learning_rate, stats), squares, self.under_root(stats))
         rate *= squares > 0
         return rate
 
@@ -73,7 +77,7 @@ class Adagrad:
         """Add the squared gradient to the sums, then move the weights."""
         squares = state["squares"]
         squares += gradient * gradient
-        gradient *= _per_root(self.scale(learning_rate, stats), squares, self.prior * stats.noise)
+        gradient *= _per_root(self.scale(learning_rate, stats), squares, self.under_root(stats))
         weights -= gradient
 
 
@@ -238,9 +242,9 @@ def _logs(betas: tuple[float, ...]) -> NDArray[np.float64]:
     return log(betas)
 
 
-def _per_root(scale: float, squares: Floats, more: float) -> Floats:
+def _per_root(scale: float, squares: Floats, more: np.float32) -> Floats:
     """scale / sqrt(squares + more), a new array."""
-    root = squares + np.float32(more + _TINY)
+    root = squares + more
     np.sqrt(root, out=root)
     np.divide(np.array(scale, np.float32), root, out=root)
     return root

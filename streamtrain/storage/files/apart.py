@@ -49,10 +49,7 @@ def _problem(out: Path, real: Path, around: set[_Identity], data: str) -> str | 
         return None
     shown, targets = printable(data), [data]
     if glob.has_magic(data) and not os.path.exists(data):
-        pattern = Path(os.path.abspath(data)).parts
-        fixed = next(i for i, part in enumerate(pattern) if glob.has_magic(part))
-        linked = (*Path(os.path.realpath(Path(*pattern[:fixed]))).parts, *pattern[fixed:])
-        if any(_reaches(each, place.parts) for each in (pattern, linked) for place in (out, real)):
+        if any(_reaches(pattern, place.parts) for pattern in _patterns(data) for place in (out, real)):
             return f"is inside the data, which the glob {shown} finds"
         targets = glob.glob(data, recursive=True)
     for target in targets:
@@ -68,6 +65,15 @@ def _problem(out: Path, real: Path, around: set[_Identity], data: str) -> str | 
     if own is not None and any(own == _identity(place) for target in targets for place in _parents(target)):
         return f"contains the data ({shown})"
     return None
+
+
+def _patterns(data: str) -> Iterator[tuple[str, ...]]:
+    """The parts of a glob as an absolute path: as it is written, and with its links followed up to the first wildcard."""
+    parts = Path(os.path.normpath(data)).parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    before = Path(*parts[:fixed])
+    for folder in (os.path.abspath(before), os.path.realpath(before)):
+        yield *map(glob.escape, Path(folder).parts), *parts[fixed:]
 
 
 def _reaches(pattern: Sequence[str], place: Sequence[str]) -> bool:

@@ -187,12 +187,13 @@ class Sizes:
 
     def _long_text(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The memory of long text while slices of this many rows are read: a page and the dictionary of each column, and the
-        text of a slice, as it is decoded and encoded again. The longest texts of a page may be in one slice."""
+        text of a slice, as it is decoded and encoded again. The longest texts of a page may be in one slice, or be one
+        text: then buffers that grow by doubling take more."""
         page, dictionary, value = self.text_pages
         text = rows * value + page
         if not dictionary:
             text = np.minimum(text, self.text_bytes)
-        held: NDArray[Any] = page + dictionary + _LONG_TEXT_COPIES * text + _VALUE_BYTES * rows * self.text_columns
+        held: NDArray[Any] = 2 * page + dictionary + _LONG_TEXT_COPIES * text + _VALUE_BYTES * rows * self.text_columns
         return held
 
     def _text(self, copies: int) -> NDArray[Any]:

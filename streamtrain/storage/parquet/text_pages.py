@@ -149,7 +149,7 @@ def _walk(store: FileStore, name: str, column: _Stored, most_pages: int) -> tupl
             raise ThriftError("a page of negative size")
         values = max(1, header.get(-5) or header.get(-7) or header.get(-8) or 1)
         if header[1] == _DICTIONARY_PAGE:  # a row may have any of its values
-            pages = pages.larger(ColumnPages(0.0, 2 * nbytes + stored, 2 * nbytes / values))
+            pages = pages.larger(ColumnPages(0.0, 2 * nbytes, 2 * nbytes / values))
         else:
             pages = pages.larger(ColumnPages(nbytes + stored, 0.0, nbytes / values))
         at, walked = at + length + stored, walked + 1

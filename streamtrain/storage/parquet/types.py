@@ -98,7 +98,7 @@ def _problem(schema: pa.Schema) -> str:
     try:
         pq.ParquetWriter(sink, schema.remove_metadata()).close()
         schema_read = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema_arrow
-    except (pa.ArrowException, NotImplementedError) as error:
+    except (pa.ArrowException, NotImplementedError, OSError) as error:
         return first_line(error)
     differ = (t for f, t in zip(schema, schema_read.types, strict=True) if t not in (f.type, _milliseconds(f.type)))
     return next((f"it would be read as {kind}" for kind in differ), "")

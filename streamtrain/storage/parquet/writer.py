@@ -223,7 +223,9 @@ def _pieces(column: Any) -> Iterator[Any]:
     coded = isinstance(column, pa.DictionaryArray) and has_text(column.type) and not column.type.ordered
     if coded and column.dictionary.nbytes > _PLAIN_ABOVE_BYTES:
         yield _alone(column)  # the encoder gives up the dictionary when another one follows
-        start, step = 1, max(1, rows * _PIECE_BYTES // (plain_bytes(column) + rows))
+        # For each row of a slice Arrow reserves the bytes of a value of the dictionary, on average; rows may be longer.
+        row_bytes = max((plain_bytes(column) + rows) / rows, column.dictionary.nbytes / len(column.dictionary))
+        start, step = 1, max(1, int(_PIECE_BYTES / row_bytes))
     yield from (column.slice(at, step) for at in range(start, rows, step))
 
 

@@ -25,7 +25,9 @@ from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
-from streamtrain.storage.text.records import BadRecord, Block, Scanner, blocks, extents, first_bad
+from streamtrain.storage.text.explain import explained
+from streamtrain.storage.text.records import Block, Scanner, blocks, extents
+from streamtrain.storage.text.scanners import BadRecord
 from streamtrain.storage.text.source import COMPRESSIONS, LOOK_BACK_BYTES, STORED_BYTES, codec_of, edges, text_source
 
 __all__ = ["CODES", "FEW_COLUMNS", "TextReader"]
@@ -246,46 +248,7 @@ class TextReader(FileBacked):
             return attempt(block.data, block.rows)
         except READ_ERRORS as error:
             self._store.verify(self._files[file], self._stats[file])
-            raise self._explained(block, file, schema, columns, attempt, error) from None
-
-    def _explained(
-        self, block: Block, file: int, schema: pa.Schema | None, columns: Sequence[str], attempt: Any, error: Exception
-    ) -> DataError:
-        def works(n: int) -> bool:
-            rows = int(np.count_nonzero(block.lines.is_row[:n]))
-            try:
-                return not rows or attempt(block.data[: ends[n - 1]], rows) is not None
-            except READ_ERRORS:
-                return False
-
-        ends = block.lines.ends
-        at = first_bad(len(ends), works)
-        record, where = (
-            block.data[block.starts[at] : ends[at]],
-            f"{self.shown(file)}: line {block.line_at(block.starts[at])}",
-        )
-        try:
-            str(record, "utf-8")
-        except UnicodeDecodeError as invalid:
-            return CorruptError(
-                f"{where}: not UTF-8: byte {record[invalid.start]:#04x} at position {invalid.start} of the record"
-            )
-        if form := self.complaint(record, schema or pa.schema([]), columns, file):
-            return CorruptError(f"{where}: {form}")
-        for name in [*columns, *schema.names] if schema is not None else []:
-            assert schema is not None
-            try:
-                self.decode_one(record, schema.field(name), file)
-            except READ_ERRORS:
-                kind = schema.field(name).type
-                kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
-                return SchemaError(
-                    f"{where}: column {name!r} contains {self.value(record, name, file)}, but is {kind} in "
-                    f"{'the given schema' if name in self._given.names else 'the first rows'}: open the data as "
-                    f"{type(self).__module__}.{type(self).__name__}(..., schema=pa.schema([({name!r}, TYPE)])) with a "
-                    "type that fits all rows, or correct the line"
-                )
-        return CorruptError(f"{where}: cannot be read: {first_line(error)}")
+            raise explained(self, self._given.names, block, file, schema, columns, attempt, error) from None
 
     # -- bytes -----------------------------------------------------------------------------------------------------------
 

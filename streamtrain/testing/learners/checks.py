@@ -10,8 +10,7 @@ import numpy as np
 from streamtrain.batch import Batch
 from streamtrain.testing.learners.subject import LearnerSubject, Task
 from streamtrain.testing.learners.values import Arrays, arrays, bits_differ, copied, distance, overwrite
-from streamtrain.testing.readers.checks import require
-from streamtrain.testing.readers.subject import Skipped
+from streamtrain.testing.readers.subject import Skipped, require
 
 __all__: list[str] = []
 

@@ -10,8 +10,7 @@ from streamtrain.batch import Batch
 from streamtrain.learn.learner import Floats, Fused
 from streamtrain.testing.learners.subject import LearnerSubject
 from streamtrain.testing.learners.values import Arrays, copied, distance
-from streamtrain.testing.readers.checks import require
-from streamtrain.testing.readers.subject import Skipped
+from streamtrain.testing.readers.subject import Skipped, require
 
 __all__ = ["fused_run"]
 

@@ -12,8 +12,7 @@ import numpy as np
 from streamtrain.batch import Batch
 from streamtrain.testing.learners.subject import LearnerSubject
 from streamtrain.testing.learners.values import Arrays, arrays, copied, stored
-from streamtrain.testing.readers.checks import require
-from streamtrain.testing.readers.subject import CheckFailed
+from streamtrain.testing.readers.subject import CheckFailed, require
 
 __all__ = ["assert_resumes_exactly", "require_storable"]
 

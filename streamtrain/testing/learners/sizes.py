@@ -13,7 +13,7 @@ from streamtrain.batch import Batch
 from streamtrain.memory.sizes import format_bytes
 from streamtrain.testing.learners.subject import LearnerSubject
 from streamtrain.testing.learners.values import copied
-from streamtrain.testing.readers.checks import require
+from streamtrain.testing.readers.subject import require
 
 __all__ = ["FLOOR_BYTES", "ROW_BYTES", "SLACK_BYTES"]
 

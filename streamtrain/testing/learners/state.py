@@ -12,8 +12,7 @@ from streamtrain.errors import StreamtrainError
 from streamtrain.testing.learners.resuming import require_storable
 from streamtrain.testing.learners.subject import LearnerSubject
 from streamtrain.testing.learners.values import Arrays, arrays, overwrite, stored
-from streamtrain.testing.readers.checks import require
-from streamtrain.testing.readers.subject import CheckFailed, Skipped
+from streamtrain.testing.readers.subject import CheckFailed, Skipped, require
 
 __all__: list[str] = []
 

@@ -18,8 +18,7 @@ import numpy as np
 
 from streamtrain.testing.learners.process import elsewhere, traces
 from streamtrain.testing.learners.subject import LearnerSubject
-from streamtrain.testing.readers.checks import require
-from streamtrain.testing.readers.subject import CheckFailed, Skipped
+from streamtrain.testing.readers.subject import CheckFailed, Skipped, require
 
 __all__: list[str] = []
 

@@ -13,18 +13,23 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from streamtrain.errors import DataError, StreamtrainError, UsageError
+from streamtrain.errors import BudgetExceeded, BudgetRefused, DataError, StreamtrainError, UsageError
+from streamtrain.memory.monitor import within
+from streamtrain.storage.checked import code_of
 from streamtrain.testing.readers.process import how_it_ended
 from streamtrain.testing.readers.running import CHECKS, Result, check_reader, run_checks
 
 __all__ = ["ChecksApart", "check_apart"]
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS, _END_SECONDS = 0.2, 10.0
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from streamtrain.testing.readers.apart import main; main()"
+_KINDS: dict[str, type[StreamtrainError]] = {
+    kind.__name__: kind for kind in (UsageError, BudgetRefused, BudgetExceeded)
+}  # of errors at opening
 _OWN = "the reader, or a library that it uses, must raise an error instead"
 _OURS = "a library that reads such files ends the process; a file may be damaged"
 
@@ -41,7 +46,7 @@ class ChecksApart:
     chunks: int | None
     chunks_checked: int
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Generator[Result, None, None]:
         child, number = self.first, 0
         while True:
             with child:
@@ -70,7 +75,7 @@ def check_apart(target: str, *, most_chunks: int = 16, all: bool = False) -> Che
         opened = child.opened()
         if opened is None:
             if child.refusal is not None:
-                raise (UsageError if child.refusal["usage"] else DataError)(child.refusal["refused"])
+                raise _KINDS.get(child.refusal["kind"], DataError)(child.refusal["refused"])
             raise DataError(f"{target}: the process that opened it {child.ended}: {child.blame}")
     except BaseException:
         child.close()
@@ -89,7 +94,7 @@ class _Child:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, pass_fds=[theirs])
         finally:
             os.close(theirs)
-        self._rest = b""
+        self._rest, self._is_stuck = b"", False
         self.refusal: dict[str, Any] | None = None
         self.blame = _OWN
 
@@ -109,7 +114,17 @@ class _Child:
     @property
     def ended(self) -> str:
         """How the process ended, after a verb: ``was ended by SIGABRT``."""
-        return how_it_ended(self._process.wait())
+        code = self._code()
+        return "closed its pipe and did not end" if self._is_stuck else how_it_ended(code)
+
+    def _code(self) -> int:
+        """The exit code. A process that says no more, and does not end either, is ended."""
+        try:
+            return self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._is_stuck = True
+            self._process.kill()
+            return self._process.wait()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
@@ -141,8 +156,8 @@ class _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None and sys.exc_info()[0] is None:
-            self._process.wait()
+        if sys.exc_info()[0] is None:
+            self._code()
         self.close()
 
 
@@ -159,16 +174,15 @@ def main() -> None:
             os._exit(1)
 
     try:
-        checks = check_reader(task["target"], most_chunks=task["most_chunks"], all=task["all"])
-        own = type(checks.subject.open()).__module__.partition(".")[0] != __name__.partition(".")[0]
+        with within(is_setting=False):
+            checks = check_reader(task["target"], most_chunks=task["most_chunks"], all=task["all"])
+            say(chunks=checks.chunks, checked=checks.chunks_checked, is_own=bool(code_of(checks.subject.open())))
+            for result in run_checks(checks.subject, task["first"]):
+                say(result=[result.check, result.outcome, result.detail])
+            say(done=True)
+            os._exit(0)
     except StreamtrainError as error:
-        say(refused=str(error), usage=isinstance(error, UsageError))
-        os._exit(0)
+        say(refused=str(error), kind=type(error).__name__)
     except BaseException as error:
-        say(refused=f"{task['target']}: opening it raised {type(error).__name__}: {error}", usage=False)
-        os._exit(0)
-    say(chunks=checks.chunks, checked=checks.chunks_checked, is_own=own)
-    for result in run_checks(checks.subject, task["first"]):
-        say(result=[result.check, result.outcome, result.detail])
-    say(done=True)
+        say(refused=f"{task['target']}: opening it raised {type(error).__name__}: {error}", kind="")
     os._exit(0)

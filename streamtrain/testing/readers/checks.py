@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
@@ -16,17 +14,12 @@ import pyarrow as pa
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.reader import Chunk, Reader, ReadsTogether, Streams
 from streamtrain.testing.readers.compare import difference, read_raw, table_of
-from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject
+from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject, require
+from streamtrain.testing.readers.threads import in_threads
 
-__all__ = ["claimed_fingerprint", "require", "streaming"]
+__all__ = ["claimed_fingerprint", "streaming"]
 
-_THREADS, _READS, _THREADS_SECONDS = 8, 4, 120.0
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise CheckFailed with the message unless the condition holds."""
-    if not holds:
-        raise CheckFailed(message)
+_READS = 4
 
 
 def same(actual: pa.Table, expected: pa.Table, what: str) -> None:
@@ -132,37 +125,7 @@ def concurrent(subject: Subject) -> None:
         for chunk, columns, table in random.Random(seed).sample(expected * _READS, _READS):
             same(read_raw(reader, chunk, columns), table, f"{chunk.key}, read while others read")
 
-    _in_threads(read_some)
-
-
-def _in_threads(work: Callable[[int], None]) -> None:
-    """Run ``work`` on eight threads that start together and switch often. Raises the first exception, or CheckFailed if they
-    are not done after two minutes."""
-    start, errors = threading.Barrier(_THREADS), []
-
-    def one(number: int) -> None:
-        try:
-            start.wait(_THREADS_SECONDS)
-            work(number)
-        except BaseException as error:  # a SystemExit would end the thread without a word
-            errors.append(error)
-
-    threads = [threading.Thread(target=one, args=(i,), daemon=True) for i in range(_THREADS)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(_THREADS_SECONDS)
-    finally:
-        sys.setswitchinterval(interval)
-    for error in errors:
-        raise error
-    require(
-        not any(thread.is_alive() for thread in threads),
-        f"reads on {_THREADS} threads did not end within {_THREADS_SECONDS:.0f} s",
-    )
+    in_threads(read_some)
 
 
 def slices(subject: Subject) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ class Checks:
     chunks: int | None
     chunks_checked: int
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Generator[Result, None, None]:
         return run_checks(self.subject)
 
 
@@ -99,7 +99,7 @@ def check_reader(target: Any, *, most_chunks: int = 16, all: bool = False) -> Ch
     return Checks(Subject(open_it, most_chunks=max(1, checked)), chunks, checked)
 
 
-def run_checks(subject: Subject, first: int = 0) -> Iterator[Result]:
+def run_checks(subject: Subject, first: int = 0) -> Generator[Result, None, None]:
     """Run all checks from the one of this number on, and yield their results one by one."""
     for check in CHECKS[first:]:
         try:

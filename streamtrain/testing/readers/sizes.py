@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from streamtrain.memory.sizes import format_bytes
-from streamtrain.testing.readers.checks import require, streaming
+from streamtrain.testing.readers.checks import streaming
 from streamtrain.testing.readers.compare import read_raw
-from streamtrain.testing.readers.subject import Skipped, Subject
+from streamtrain.testing.readers.subject import Skipped, Subject, require
 
 __all__ = ["FLOOR_BYTES", "decoded_bytes", "read_peak", "stream_peak"]
 

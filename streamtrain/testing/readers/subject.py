@@ -15,13 +15,19 @@ import pyarrow as pa
 from streamtrain.storage.reader import Chunk, Reader
 from streamtrain.testing.readers.process import Findings, in_fresh_process
 
-__all__ = ["CheckFailed", "ReaderWarning", "Skipped", "Subject", "Writer"]
+__all__ = ["CheckFailed", "ReaderWarning", "Skipped", "Subject", "Writer", "require"]
 
 _SHORT_ROWS = 1000
 
 
 class CheckFailed(AssertionError):
     """A reader breaks the contract; the message says how."""
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise CheckFailed with the message unless the condition holds."""
+    if not holds:
+        raise CheckFailed(message)
 
 
 class ReaderWarning(UserWarning):

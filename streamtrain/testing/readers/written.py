@@ -13,9 +13,9 @@ import pyarrow as pa
 from streamtrain.errors import StreamtrainError
 from streamtrain.storage.checked import read_columns
 from streamtrain.storage.reader import Chunk, Reader
-from streamtrain.testing.readers.checks import claimed_fingerprint, require
+from streamtrain.testing.readers.checks import claimed_fingerprint
 from streamtrain.testing.readers.compare import plain, read_raw
-from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject, Writer
+from streamtrain.testing.readers.subject import CheckFailed, Skipped, Subject, Writer, require
 
 _ROWS = 300
 _OLD_SECONDS = 86_400  # a modification time

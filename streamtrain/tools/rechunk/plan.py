@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamtrain.errors import BudgetExceeded
-from streamtrain.memory.sizes import format_bytes
-from streamtrain.plan.term import MemoryPlan, Term, baseline_term, with_margin
+from streamtrain.memory.sizes import format_bytes, readable_above
+from streamtrain.plan.term import MemoryPlan, Term, baseline_term, fitted, with_margin
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["CopyPlan", "Demand", "most_bytes", "solve"]
@@ -28,6 +28,7 @@ _READ_BYTES = (64 * MB, 32 * MB, 16 * MB, 8 * MB, 4 * MB)
 _SLICE_ROWS = (65_536, 16_384, 4_096, 1_024, 256)
 _LOOSE_ROWS = 1_024  # in a slice, where rows may be far larger than metadata say
 _SLACK = 1.02  # many small slices take long and save little
+_LONGER, _LONGER_COPIES = 1.25, 2  # where rows are longer than planned: room for still longer ones, and to write them
 _COUNTED_CHUNKS = 2_000  # up to this many streams are measured one by one
 
 
@@ -61,14 +62,17 @@ class CopyPlan(MemoryPlan):
     loose: bool = False
     enough_chunk_rows: int | None = None
 
-    def require_chunk(self, held_bytes: int) -> None:
+    def require_chunk(self, held_bytes: int, share: float) -> None:
         """Raise BudgetExceeded if an output chunk takes more than was planned and more than the budget leaves free. Metadata do
-        not tell how long text is."""
+        not tell how long text is. share: the part of its rows that are held."""
         allowed = self.term_bytes["chunk"] + max(0, self.budget_bytes - self.peak_bytes)
         if held_bytes > allowed:
+            whole = int(_LONGER * held_bytes / share)
+            enough = readable_above(self.peak_bytes + _LONGER_COPIES * (whole - self.term_bytes["chunk"]))
             raise BudgetExceeded(
-                f"the rows of one chunk take {format_bytes(held_bytes)}, more than the {format_bytes(allowed)} left for them: "
-                "text is longer than metadata tell: give a smaller --chunk-rows or more --memory"
+                f"{share:.0%} of the rows of one chunk take {format_bytes(held_bytes)}, more than the {format_bytes(allowed)} "
+                "left for a chunk: text is longer than metadata tell: give a smaller --chunk-rows, or, if the other rows are "
+                f"no longer, --memory {enough // MB}MB"
             )
 
     def slice_rows(self, chunk: Chunk) -> int | None:
@@ -88,9 +92,7 @@ class CopyPlan(MemoryPlan):
         )
 
     def advice(self) -> str:
-        helps = [
-            f"--memory {-(-self.peak_bytes // MB) + 2}MB or more"
-        ]  # 2 MB more: the next process is not exactly the same
+        helps = [f"--memory {self.peak_bytes // MB}MB or more"]
         if self.enough_chunk_rows is not None:
             helps.append(f"--chunk-rows {self.enough_chunk_rows}")
         return f"{', or '.join(helps)}. Nothing was read."
@@ -99,7 +101,7 @@ class CopyPlan(MemoryPlan):
 def solve(demand: Demand, *, chunk_rows: int, budget_bytes: int, budget_given: bool) -> CopyPlan:
     """Return the plan with the largest reads that fit, or with the smallest reads if none fit."""
     reads = _reads(demand)
-    terms = _best(demand, chunk_rows, reads, budget_bytes)
+    terms = fitted(_best(demand, chunk_rows, reads, budget_bytes), budget_bytes)
     enough = None
     if _bytes(terms) > budget_bytes:
         smaller = (chunk_rows >> power for power in range(1, chunk_rows.bit_length()))
@@ -114,7 +116,7 @@ def _best(demand: Demand, chunk_rows: int, reads: list[int], budget_bytes: int) 
     for read_bytes in reads:
         read = Term("reads", read_bytes, "reading")
         terms = with_margin((baseline_term(demand.baseline_bytes), footers, read, *output))
-        if _bytes(terms) <= budget_bytes:
+        if _bytes(fitted(terms, budget_bytes)) <= budget_bytes:
             break
     return terms
 

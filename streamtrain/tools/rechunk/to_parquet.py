@@ -24,6 +24,7 @@ __all__ = ["ParquetOutput", "ParquetSink"]
 FOOTER_BYTES = 16_000_000
 _TEXT_COPIES = 3  # text is in memory up to twice, and once more while dictionaries are merged
 _TEXT_BYTES, _TEXT_MOST_BYTES = 32, 4 << 20  # assumed for a column if metadata say less: for a row, and in total
+_DICTIONARY_BYTES, _VALUE_BYTES = 5 << 18, 1 << 10  # and at least: a dictionary of 1 MiB, but no more than this a row
 
 
 @dataclass(frozen=True)
@@ -51,23 +52,24 @@ class ParquetOutput:
         groups, entry = -(-table.total_rows // rows), sum(map(footer_entry_bytes, self.declared))
         row_bytes = sum(gathered_bits(field.type) for field in self.incoming) / 8
         more = most_bytes(table, rows, row_bytes)
-        text = sum(has_text(field.type) for field in self.incoming) * min(_TEXT_BYTES * rows, _TEXT_MOST_BYTES)
+        columns = sum(has_text(field.type) for field in self.incoming)
+        text = columns * min(max(_TEXT_BYTES * rows, min(_DICTIONARY_BYTES, _VALUE_BYTES * rows)), _TEXT_MOST_BYTES)
         return (
             Term("footers", min(groups * entry, FOOTER_BYTES + entry), "output"),
             Term("chunk", int(rows * row_bytes) + max(text, _TEXT_COPIES * more), "output"),
             Term("writes", write_peak_bytes(self.declared, rows, self.compression, more), "output"),
         )
 
-    def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> ParquetSink:
+    def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int, float], None]) -> ParquetSink:
         return ParquetSink(self, folder, rows, chunk_rows, require)
 
 
 class ParquetSink:
     """Writes rows to files in ``folder``. A new file is started when the footer takes 16 MB in memory. require: called with the
-    bytes of the chunk; it may raise."""
+    bytes of the chunk and the share of its rows that these are; it may raise."""
 
     def __init__(
-        self, output: ParquetOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]
+        self, output: ParquetOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int, float], None]
     ) -> None:
         self._output, self._folder, self._rows, self._chunk_rows = output, folder, rows, chunk_rows
         self._require, self.most_held_bytes = require, 0
@@ -88,7 +90,7 @@ class ParquetSink:
             fitting = min(self._gather.room, batch.num_rows)
             self._gather.add(batch.slice(0, fitting))
             held = self._gather.held_bytes
-            self._require(held)
+            self._require(held, (self._gather.rows - self._gather.room) / self._gather.rows)
             self.most_held_bytes = max(self.most_held_bytes, held)
             batch = batch.slice(fitting)
             if not self._gather.room:

@@ -68,15 +68,16 @@ class ZarrOutput:
             rows * int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in self.columns.values()
         )
 
-    def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]) -> ZarrSink:
+    def open(self, folder: Path, rows: int, chunk_rows: int, require: Callable[[int, float], None]) -> ZarrSink:
         return ZarrSink(self, folder, rows, chunk_rows, require)
 
 
 class ZarrSink:
-    """Writes rows to the group ``folder``. require: called with the bytes of a chunk before they are taken; it may raise."""
+    """Writes rows to the group ``folder``. require: called with the bytes of a chunk, before they are taken, and
+    the share of its rows that these are; it may raise."""
 
     def __init__(
-        self, output: ZarrOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int], None]
+        self, output: ZarrOutput, folder: Path, rows: int, chunk_rows: int, require: Callable[[int, float], None]
     ) -> None:
         self._output, self._folder, self._rows, self._chunk_rows = output, folder, rows, chunk_rows
         self._require, self.most_held_bytes = require, 0
@@ -91,7 +92,7 @@ class ZarrSink:
             rows, text_bytes = self._part(batch, min(room, batch.num_rows))
             self._text_bytes = text_bytes + (self._text_bytes if room < self._chunk_rows else 0)
             held = self._buffer_bytes + self._text_bytes
-            self._require(held)
+            self._require(held, (self._chunk_rows - room + rows) / min(self._rows, self._chunk_rows))
             self.most_held_bytes = max(self.most_held_bytes, held)
             part = batch.slice(0, rows)
             self._writer.write({n: as_numpy(n, part.column(n), *self._output.columns[n]) for n in part.schema.names})

@@ -405,6 +405,7 @@ def test_what_zarr_cannot_hold_is_refused_by_name_before_anything_is_read(
     [
         pa.month_day_nano_interval(), pa.run_end_encoded(pa.int32(), pa.int8()), pa.struct([]), pa.date64(),
         pa.dense_union([pa.field("a", pa.int8())]), pa.dictionary(pa.int8(), pa.int64()),
+        pa.decimal128(9, -2),
     ],
     ids=str,
 )  # fmt: skip
