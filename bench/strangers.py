@@ -35,8 +35,8 @@ LIMIT_BYTES, LIMIT_SECONDS = 200_000_000, 2.0
 TIMEOUT_S = 60
 LOADED = "an array was loaded"
 COMMANDS = {
-    "model": ("predict", "evaluate", "continue", "predict", "evaluate", "continue", "report", "runs"),
-    "checkpoint": ("resume", "resume", "resume", "resume", "report", "runs"),
+    "model": ("predict", "evaluate", "continue", "report", "runs"),
+    "checkpoint": ("resume", "resume", "report", "runs"),
 }
 
 

@@ -159,10 +159,8 @@ def _require_own(settings: Any, own: Set[str], owner: str) -> None:
 def recorded_recipe(name: str, settings: Mapping[str, Any], given: Any = None) -> Recipe:
     """The recipe of a learner that a file names. given: the learner that the user named, or None.
 
-    A file may come from a stranger, and importing a module runs its code. So a learner that is neither built in nor installed
-    is imported only if the user names it too. Raises RunError otherwise, if the names differ, and for an unknown name;
-    UsageError for settings that it does not have.
-    """
+    Importing a module runs its code. So a learner that is neither built in nor installed is imported only if the user names it
+    too. Raises RunError otherwise, if the names differ, and for an unknown name; UsageError for settings that it has not."""
     if given is not None and name_of(given) != name:
         raise RunError(f"--learner is {learner_name(given)}, the run has {name}: it must be the same")
     if given is None and _is_path(name):
