@@ -23,6 +23,7 @@ __all__ = ["column_shares", "demand_of", "longest_layout"]
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
 _SURVEY_BYTES = 6 * 10**6  # that the pass over the target leaves in memory: libraries, fragments
+_LONG_ROW_BYTES, _LONG_SURVEY_BYTES = 1_000, 16 * 10**6  # of text in a row; and what the first rows leave then
 
 
 def demand_of(
@@ -30,7 +31,10 @@ def demand_of(
     scratch_bytes: Callable[[int], int] | None, least_baseline_bytes: int = 0,
 ) -> Demand:  # fmt: skip
     """What to plan for, in this process as it is now. See `Source.plan`."""
-    baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES)
+    survey_bytes = _SURVEY_BYTES
+    if _text_row_bytes(reader, table).max(initial=0) > _LONG_ROW_BYTES:
+        survey_bytes += _LONG_SURVEY_BYTES
+    baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else survey_bytes)
     row_bytes, share, smallest = column_shares(reader, table, layout)
     longest = longest_layout(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
