@@ -27,6 +27,7 @@ _OPENED_CHUNK_BYTES, _OPENED_FILE_BYTES = (
     1_000,
 )  # measured: tables, names and sizes, and a second table for digests
 _SURVEY_BYTES = 6 * 10**6  # that the pass over the target leaves in memory: libraries, fragments
+_LONG_ROW_BYTES, _LONG_SURVEY_BYTES = 1_000, 16 * 10**6  # of text in a row; and what the first rows leave then
 
 
 def demand_of(
@@ -34,8 +35,11 @@ def demand_of(
     scratch_bytes: Callable[[int], int] | None, least_baseline_bytes: int = 0,
 ) -> Demand:  # fmt: skip
     """What to plan for, in this process as it is now. See `Source.plan`."""
+    survey_bytes = _SURVEY_BYTES
+    if _text_row_bytes(reader, table).max(initial=0) > _LONG_ROW_BYTES:
+        survey_bytes += _LONG_SURVEY_BYTES
     release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
-    baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else _SURVEY_BYTES)
+    baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else survey_bytes)
     row_bytes, share, smallest = column_shares(reader, table, layout)
     longest = longest_layout(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None

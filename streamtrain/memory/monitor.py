@@ -34,7 +34,7 @@ from streamtrain.memory.process import (
 )
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
 
-__all__ = ["Monitor", "budget_of", "opening", "planning", "require_room", "within"]
+__all__ = ["Monitor", "budget_of", "is_below_process", "opening", "planning", "require_room", "within"]
 
 _SAMPLE_SECONDS = 0.01
 _NEAR_SHARE = 0.98  # of the budget: above it there is one read at a time
@@ -46,6 +46,7 @@ _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
 # For opening small data, whatever the budget, so that the plan can say how much is needed: where the process is below its
 # budget, and where it is above it already.
 _LEAST_OPENING_BYTES, _OPENING_BYTES = 8 << 20, 24 << 20
+_SMALL_BYTES = 4 << 20  # of one file: not refused before there is a plan
 
 
 class Monitor:
@@ -113,9 +114,10 @@ class Monitor:
         self.warnings[:] = [str(self._error(what))]  # one warning, with the peak so far
 
     def require(self, now: int, more_bytes: int, name: str, later_bytes: int) -> None:
-        """Raise an error if ``more_bytes`` beside the resident bytes of ``now`` are more than the budget."""
+        """Raise an error if ``more_bytes`` beside the resident bytes of ``now`` are more than the budget, and not small: the
+        plan says how much is needed in all."""
         most = self.budget_bytes if self._planned is not None else self._most_to_open(now)
-        if not self._stops or now + more_bytes <= most:
+        if not self._stops or more_bytes <= _SMALL_BYTES or now + more_bytes <= most:
             return
         what = f"{name} takes {format_bytes(more_bytes)} beside the {format_bytes(now)} that the process holds"
         enough = (
@@ -279,6 +281,12 @@ def require_room(more_bytes: int, name: str, later_bytes: int = 0) -> None:
     monitor, resident = _current.get(), resident_now()
     if monitor is not None and resident is not None:
         monitor.require(resident[0], more_bytes, name, later_bytes)
+
+
+def is_below_process(memory: float | str | None) -> bool:
+    """Whether this budget is below what the process takes before anything is opened: then nothing can hold it."""
+    resident = resident_now()
+    return memory is not None and resident is not None and parse_bytes(memory) < resident[0] + _OPENING_BYTES
 
 
 def budget_of(memory: float | str | None) -> int:

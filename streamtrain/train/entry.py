@@ -11,7 +11,7 @@ from typing import Any
 
 from streamtrain.learn.family import learner_to_record
 from streamtrain.load import connected, threads_of
-from streamtrain.memory.monitor import within
+from streamtrain.memory.monitor import is_below_process, within
 from streamtrain.options import default, given
 from streamtrain.plan import Plan
 from streamtrain.train.fit import FitResult, run_fit
@@ -252,5 +252,6 @@ def make_plan(
         # end of given
     )  # fmt: skip
     checked = Settings.of(settings)
-    with within(checked.memory, stops=checked.on_overrun == "raise"):
+    memory = None if is_below_process(checked.memory) else checked.memory  # then only to learn what would be enough
+    with within(memory, stops=checked.on_overrun == "raise"):
         return Job.open(data, checked, asks=True).plan

@@ -20,6 +20,7 @@ _MOST_FILES, _MOST_FOOTERS_BYTES = 32, 8 << 20  # parsed: half a second for each
 _MOST_PAGES, _MOST_REMOTE_PAGES = 4_096, 32
 _HEADER_BYTES, _MOST_HEADER_BYTES = 256, 1 << 16
 _DICTIONARY_PAGE = 2
+_FEW_VALUES = 64  # of a dictionary: so few may be short but for one, which takes nearly all of its bytes
 _LONG_SHARE = 0.05  # of the text of a row group: a column with less is read as a dictionary
 
 
@@ -149,7 +150,7 @@ def _walk(store: FileStore, name: str, column: _Stored, most_pages: int) -> tupl
             raise ThriftError("a page of negative size")
         values = max(1, header.get(-5) or header.get(-7) or header.get(-8) or 1)
         if header[1] == _DICTIONARY_PAGE:  # a row may have any of its values
-            pages = pages.larger(ColumnPages(0.0, 2 * nbytes, 2 * nbytes / values))
+            pages = pages.larger(ColumnPages(nbytes * min(1.0, _FEW_VALUES / values), 2 * nbytes, 2 * nbytes / values))
         else:
             pages = pages.larger(ColumnPages(nbytes + stored, 0.0, nbytes / values))
         at, walked = at + length + stored, walked + 1
