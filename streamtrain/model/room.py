@@ -20,6 +20,7 @@ _UNASKED_BYTES = 90_000_000  # of parsed JSON, for any file: 50,000 columns, 700
 _PER_ARRAY_BYTE = 12  # and so much more beside arrays: a column of numbers has 82 bytes of state and 1 kB of JSON
 _STRING_BYTES, _ITEM_BYTES, _FIELD_BYTES, _OBJECT_BYTES, _LIST_BYTES = 40, 40, 100, 200, 80
 _BLOCK_BYTES = 512  # of `st_blocks`
+_SMALL_BYTES = 4 << 20  # a file that takes so little is not refused: the plan says how much is needed in all
 
 
 def parsed_bytes(text: bytes) -> int:
@@ -57,7 +58,7 @@ class Room:
         was not read yet. array_bytes: of the arrays that it describes."""
         unasked = self._unasked_bytes + _PER_ARRAY_BYTE * array_bytes
         left = None if self.budget_bytes is None else self.budget_bytes - _resident()
-        if size <= unasked if left is None else size <= left:
+        if size <= unasked if left is None else size <= max(left, _SMALL_BYTES):
             return
         if size <= unasked:
             raise self._refused(path, size)
@@ -70,7 +71,7 @@ class Room:
     def require_arrays(self, path: Path, size: int) -> None:
         """Raise BudgetRefused for arrays of this size in bytes if they cannot be loaded beside the model that they are for."""
         budget = budget_of(None) if self.budget_bytes is None else self.budget_bytes
-        if 2 * size > budget - _resident():
+        if 2 * size > max(budget - _resident(), _SMALL_BYTES):
             raise self._refused(path, 2 * size)
 
     def _refused(self, path: Path, size: int) -> BudgetRefused:
@@ -81,7 +82,8 @@ class Room:
         )
         return BudgetRefused(
             f"{path}: opening it takes about {format_bytes(size)} beside the {format_bytes(_resident())} that the process has, "
-            f"more than {limit}; nothing was loaded: give --memory {_megabytes(_resident() + size)} or more"
+            f"more than {limit}; nothing was loaded: give a larger --memory: it needs {_megabytes(_resident() + size)}, and the "
+            "data come on top"
         )
 
 

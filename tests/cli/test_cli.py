@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from make import PROMPT, WAIT, CommandLine, wait_for
+from make import PROMPT, WAIT, CommandLine, run_streamtrain, wait_for
 
 import streamtrain
 from streamtrain.errors import printable
@@ -164,10 +164,11 @@ def test_a_budget_that_cannot_be_met(run: CommandLine, command: str, monkeypatch
     data = write("d.parquet")
     run("fit", data, "--target", "y", "--out", "r")
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         pytest.fail("data were read")
 
-    monkeypatch.setattr("streamtrain.storage.parquet.reader.ParquetReader._slices", refuse)
+    if command != "plan":  # which counts the classes
+        monkeypatch.setattr("streamtrain.storage.parquet.reader.ParquetReader._slices", refuse)
     arguments = {
         "fit": (data, "--target", "y", "--out", "r2"), "plan": (data, "--target", "y"),
         "evaluate": ("r", data), "predict": ("r", data, "--out", "p.parquet"),
@@ -185,7 +186,7 @@ def test_a_budget_that_cannot_be_met(run: CommandLine, command: str, monkeypatch
         }
         sizes = [float(t.split()[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[t.split()[2]] for t in terms]
         assert sizes == sorted(sizes, reverse=True)
-        assert "--memory" in advice and "Nothing was read" in advice
+        assert "--memory" in advice and ("Only the target" if command == "plan" else "Nothing") + " was read" in advice
         if command == "plan" and as_json:
             assert done.json["fits"] is False
         else:
@@ -637,8 +638,7 @@ def test_ctrl_c_says_how_to_go_on(run: CommandLine, monkeypatch: pytest.MonkeyPa
     says, _, typed = last.partition("streamtrain ")
     assert before == "interrupted" and says == "the run is kept; to go on: "
     assert shlex.split(typed) == [*map(str, arguments), "--resume"]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    assert run(*shlex.split(typed)).code == 0
+    assert run_streamtrain(*shlex.split(typed)).code == 0
     assert Path("the run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
 
 

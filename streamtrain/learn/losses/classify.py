@@ -21,7 +21,7 @@ class Logistic(Invariant):
     """Log-loss of two classes: log(1 + exp(-margin)) for the second class, log(1 + exp(margin)) for the first.
 
     >>> Logistic().predict(np.array([0.0, 100.0, -1e9], np.float32)).tolist()
-    [0.5, 1.0, 1.8048514757282378e-35]
+    [0.5, 1.0, 1.8048514720778033e-35]
     """
 
     name: ClassVar[str] = "logistic"
