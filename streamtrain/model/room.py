@@ -82,8 +82,8 @@ class Room:
         )
         return BudgetRefused(
             f"{path}: opening it takes about {format_bytes(size)} beside the {format_bytes(_resident())} that the process has, "
-            f"more than {limit}; nothing was loaded: give a larger --memory: it needs {_megabytes(_resident() + size)}, and the "
-            "data come on top"
+            f"more than {limit}; nothing was loaded: give a larger --memory: it needs {_megabytes(_resident() + size)}, and "
+            "the data come on top"
         )
 
 

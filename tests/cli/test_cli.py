@@ -25,6 +25,7 @@ from make import PROMPT, WAIT, CommandLine, run_streamtrain, wait_for
 import streamtrain
 from streamtrain.errors import printable
 from streamtrain.options import split_names
+from streamtrain.train.history import Scores
 
 ROWS = 1000
 
@@ -630,8 +631,15 @@ def test_ctrl_c_says_how_to_go_on(run: CommandLine, monkeypatch: pytest.MonkeyPa
     write("my data.parquet")
     arguments = ["fit", "my data.parquet", "--target", "y", "--epochs", 2, "--out", "the run"]
     assert run(*arguments[:-1], "whole").code == 0
+    end_epoch = Scores.end_epoch
+
+    def ends_epoch(*given: Any) -> Any:
+        line = end_epoch(*given)
+        signal.raise_signal(signal.SIGINT)
+        return line
+
     with monkeypatch.context() as patch:
-        patch.setattr("streamtrain.train.history.Scores.end_epoch", _interrupted)
+        patch.setattr(Scores, "end_epoch", ends_epoch)
         done = run(*arguments)
     assert done.code == 130 and done.out == ""
     before, last = done.err.strip().splitlines()[0], done.err.strip().splitlines()[-1]
