@@ -134,8 +134,7 @@ class Monitor:
         return self._error(short if self._planned is not None else f"memory ran short while {name} was opened: {short}")
 
     def __enter__(self) -> Self:
-        outer = _current.get()
-        self._outer = None if outer is None or outer._done.is_set() else outer
+        self._outer = _running()
         if self._outer is not None and self._planned is not None and self.budget_bytes <= self._outer.budget_bytes:
             self._outer.check()  # what it was opened with may not have fitted
         self._thread.start()
@@ -223,6 +222,12 @@ class Monitor:
 _current: ContextVar[Monitor | None] = ContextVar("monitor", default=None)
 
 
+def _running() -> Monitor | None:
+    """The innermost monitor that is not left yet."""
+    monitor = _current.get()
+    return None if monitor is None or monitor._done.is_set() else monitor
+
+
 def _use_blas() -> None:
     """Let BLAS map its buffer, which it does at its first use: where that fails, it ends the process."""
     if (np := sys.modules.get("numpy")) is None:
@@ -248,7 +253,7 @@ def within(memory: float | str | None = None, *, stops: bool = True, is_setting:
 @contextmanager
 def opening(name: str) -> Iterator[None]:
     """Say what is being opened, in the error of a shortage; without a `Monitor` around it errors stay as they are."""
-    monitor = _current.get()
+    monitor = _running()
     try:
         yield
     except Exception as error:
@@ -261,7 +266,7 @@ def opening(name: str) -> Iterator[None]:
 def planning() -> Iterator[None]:
     """Lift the limit of the system while plans are tried: models of many sizes are made for them, whose arrays are mapped but
     never touched, and it would count them."""
-    monitor = _current.get()
+    monitor = _running()
     if monitor is None:
         yield
         return
@@ -278,7 +283,7 @@ def require_room(more_bytes: int, name: str, later_bytes: int = 0) -> None:
     more_bytes: what it takes beside what the process holds. name: what it is. later_bytes: what training with it takes in
     addition, for the budget that the error names.
     """
-    monitor, resident = _current.get(), resident_now()
+    monitor, resident = _running(), resident_now()
     if monitor is not None and resident is not None:
         monitor.require(resident[0], more_bytes, name, later_bytes)
 
