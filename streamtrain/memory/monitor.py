@@ -36,10 +36,9 @@ from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, 
 
 __all__ = ["Monitor", "budget_of", "is_below_process", "opening", "planning", "require_room", "within"]
 
-_SAMPLE_SECONDS = 0.01
+_SAMPLE_SECONDS, _JOIN_SECONDS = 0.01, 1.0
 _NEAR_SHARE = 0.98  # of the budget: above it there is one read at a time
 _TRIM_SECONDS = 0.5  # at least, before freed memory is given back again
-_JOIN_SECONDS = 1.0
 _STACKS_BYTES = 24 * STACK_BYTES
 _BLAS_BYTES = 2 * (34 << 20)  # buffers of threads that are in BLAS at the same time: mapped memory counts, too
 _ASSUMED_AVAILABLE_BYTES = 4 * 10**9
@@ -120,9 +119,8 @@ class Monitor:
         if not self._stops or more_bytes <= _SMALL_BYTES or now + more_bytes <= most:
             return
         what = f"{name} takes {format_bytes(more_bytes)} beside the {format_bytes(now)} that the process holds"
-        enough = (
-            f"--memory {-(-(now + more_bytes + later_bytes) // 10**6)}MB or more" if self._is_setting else self._advice
-        )
+        least = -(-(now + more_bytes + later_bytes) // 10**6)
+        enough = f"--memory {least}MB or more" if self._is_setting else self._advice
         raise self._error(f"{what}: more than the budget of {format_bytes(self.budget_bytes)}", enough)
 
     def shortage(self, error: BaseException, name: str = "the data") -> BudgetError:
