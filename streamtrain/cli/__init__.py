@@ -29,7 +29,8 @@ _over: "list[int]" = []  # the exit code, once it is known
 
 def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
     """Run a command and exit with its code."""
-    _over.clear()
+    for earlier in (_received, _raised, _over):  # of another command in this process
+        earlier.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup, and scripts in the background, want it
             signal.signal(number, _interrupt)
@@ -43,13 +44,15 @@ def main(arguments: "Sequence[str] | None" = None) -> "NoReturn":
             say_how_to_go_on(arguments, _raised)
     except KeyboardInterrupt:
         code = 130
-    except BaseException as error:
-        if isinstance(error, SystemExit) or not _received:
+    except BaseException:
+        if not _received:
             raise
         code = 130  # an interrupt of an import arrives as another error
-    if code == 130:
-        os._exit(128 + _received[-1] if _received else code)  # without waiting for reads that are under way
     _over.append(code)
+    if _received and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an interrupt that could not be raised is answered here
+    if code == 130 or _received:
+        os._exit(128 + _received[-1] if _received else code)  # without waiting for reads that are under way
     sys.exit(code)
 
 

@@ -23,6 +23,7 @@ from streamtrain.memory.limits import DATA_LIMIT, is_shortage
 __all__ = ["outcome", "say_how_to_go_on"]
 
 _REFUSED, _EXCEEDED = 3, 4
+_MOST_SAID = 4_000  # characters of an error
 _REPORT_AT = "https://github.com/streamtrain/streamtrain/issues"
 
 
@@ -108,4 +109,6 @@ def _let_go_of_stdout() -> int:
 
 
 def _say(text: str) -> None:
+    if len(text) > _MOST_SAID:  # a name from a file may have millions of characters
+        text = f"{text[:_MOST_SAID]}..."
     print(f"error: {printable(text)}", file=sys.stderr)

@@ -47,7 +47,7 @@ class ClusterScheduler:
 
         waiting = enumerate(tasks)
         numbers: dict[str, int] = {}
-        ready = as_completed(with_results=False)
+        ready = as_completed(loop=self._client.loop)
         for _ in range(self._workers):
             self._submit(waiting, numbers, ready)
         while numbers:

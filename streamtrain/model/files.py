@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from streamtrain.model.stored import StoredFields, read_json, shown_error, shown
 from streamtrain.state import Form, make_durable
 
 __all__ = [
-    "FORMAT", "array_bytes_beside", "count_hashes", "naming_damage", "read_description", "read_state", "require_forms",
+    "FORMAT", "array_bytes_beside", "naming_damage", "read_description", "read_state", "require_forms",
     "require_storable", "write_files",
 ]  # fmt: skip
 
@@ -108,25 +108,19 @@ def require_forms(
             raise WrongFile(f"{path}: its array {shown_value(name)} belongs to nothing that is described")
 
 
-def count_hashes(entries: Sequence[tensors.Entry], prefix: str = "") -> int:
-    """How many values have a slot in a stored model. prefix: how the names of its arrays begin."""
-    shapes = [entry.shape for entry in entries if entry.name == f"{prefix}preparation.vocabulary.hashes"]
-    return shapes[0][0] if shapes and shapes[0] else 0
-
-
 def read_state(
     folder: Path,
     description: StoredFields,
-    forms: Callable[[int], tuple[Mapping[str, Form], Sequence[str]]],
+    forms: tuple[Mapping[str, Form], Sequence[str]],
     room: Room,
 ) -> dict[str, Any]:
     """The arrays beside a description. They are loaded one by one, after their names, dtypes, shapes and sizes and the checksum
-    of the file were found to be right. forms: of how many values have a slot, see
-    `Described.forms`. Raises RunError if they are not, and BudgetRefused for arrays that do not fit."""
+    of the file were found to be right. forms: see `Described.forms`. Raises RunError if they are not, and BudgetRefused for
+    arrays that do not fit."""
     path, sha256 = folder / _ARRAYS, description.get("sha256", str)
     try:
         entries = tensors.look(path, room=room)[1]
-        require_forms(path, entries, *forms(count_hashes(entries)))
+        require_forms(path, entries, *forms)
         room.require_arrays(path, sum(entry.stop - entry.start for entry in entries))
         tensors.verify(path, sha256, room=room)
         contents = tensors.load(path, room=room)

@@ -3,7 +3,6 @@ described was found to be possible, and no array is loaded before it was found t
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,9 +59,9 @@ class Described(NamedTuple):
             ) from error
         return cls(layout, recipe, prepared)
 
-    def forms(self, hashes: int) -> tuple[dict[str, Form], tuple[str, ...]]:
+    def forms(self) -> tuple[dict[str, Form], tuple[str, ...]]:
         """The forms of the state of the model that is described; and how the names of arrays begin of which nothing is known:
-        those of a user's own learner. hashes: how many values have a slot; as long as there are free slots, no others occur."""
+        those of a user's own learner."""
         target, bits = self.layout.target, self.prepared.hash_bits
         assert target is not None and bits is not None
         forms = prefixed("preparation.", Preparation.forms(self.layout.width, bits))
@@ -71,8 +70,6 @@ class Described(NamedTuple):
         if not isinstance(self.recipe.family, KnowsForms):
             return forms, ("learner.",)
         shape = shape_of_learner(self.layout, bits)
-        if hashes < forms["preparation.vocabulary.hashes"].shape[0]:
-            shape = replace(shape, slots=min(shape.slots, hashes + 1))
         return forms | prefixed("learner.", self.recipe.family.forms(shape, self.recipe.settings)), ()
 
     def make(self) -> Model:
@@ -141,7 +138,7 @@ def load_model(run: str | Path, *, learner: Any = None, memory: float | str | No
         with naming_damage(folder):
             description = read_description(folder, room)
             described = Described.of(description, learner)
-            state = read_state(folder, description, described.forms, room)
+            state = read_state(folder, description, described.forms(), room)
             model = described.make()
         with naming_damage(folder / "model.safetensors"):
             model.load_state_dict(state)

@@ -173,7 +173,9 @@ class Steps:
 
 def diverged(what: str, learner: Learner) -> DivergedError:
     """The error for numbers that are no longer finite."""
-    remedy = "give a smaller --learning-rate, or use --optimizer normalized"
+    remedy = "give a smaller --learning-rate"
+    if getattr(getattr(learner, "optimizer", None), "name", None) != "normalized":
+        remedy += ", or use --optimizer normalized"
     if is_own_code(learner):
         remedy = f"{learner_title(learner)} learns or predicts numbers that are not finite: its code must avoid them"
     return DivergedError(f"the model diverged: {what} is no longer finite: {remedy}")

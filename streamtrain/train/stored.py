@@ -13,7 +13,7 @@ from streamtrain.load.digests import Digests
 from streamtrain.memory.timeline import MOST_MOMENTS, Timeline
 from streamtrain.metrics import Patience
 from streamtrain.metrics.scores import SCORE_KINDS, metrics_forms
-from streamtrain.model.files import count_hashes, require_forms
+from streamtrain.model.files import require_forms
 from streamtrain.model.loading import Described
 from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
@@ -74,9 +74,8 @@ def checked_checkpoint(
     _require_history(fields)
     _require_cursor(fields)
     _require_ledger(fields)
-    forms, free = described.forms(count_hashes(entries, "model."))
-    best, _ = described.forms(count_hashes(entries, "best.model."))
-    forms = prefixed("model.", forms) | _own_forms(fields, settings, described, best)
+    model, free = described.forms()
+    forms = prefixed("model.", model) | _own_forms(fields, settings, described, model)
     for prefix, data in DIGESTS.items():
         if any(entry.name.startswith(prefix) for entry in entries):  # earlier versions had none
             forms |= prefixed(prefix, Digests.forms(fields.get(f"{data}.chunks", int)))

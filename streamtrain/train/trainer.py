@@ -20,7 +20,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.learn.learner import Fused, learner_terms, loss_name
 from streamtrain.load import Loader
-from streamtrain.memory.process import peak_bytes, resident_bytes
+from streamtrain.memory.process import objects_at_rest, peak_bytes, resident_bytes
 from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics import Metrics
 from streamtrain.metrics.scores import metrics_term
@@ -90,7 +90,7 @@ class Trainer:
         # BLAS runs on one thread: the cores are for the reads, and sums do not depend on their number.
         # Numbers that are not finite are found and raise an error: numpy need not warn about them.
         quiet = np.errstate(over="ignore", invalid="ignore")
-        with self.interrupts, threadpool_limits(1, "blas"), quiet, self.loader, self.monitor:
+        with self.interrupts, threadpool_limits(1, "blas"), objects_at_rest(), quiet, self.loader, self.monitor:
             try:
                 stopped = False
                 while self.history.epochs < self.settings.epochs and not (stopped or self.history.is_over):

@@ -251,7 +251,7 @@ def connected(*, processes: bool) -> Iterator[Any]:
             n_workers=2, threads_per_worker=1, processes=processes, protocol="tcp", host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
         ) as cluster,
-        Client(cluster, timeout=WAIT) as client,
+        Client(cluster, timeout=WAIT, set_as_default=False) as client,
     ):  # fmt: skip
         yield client
 

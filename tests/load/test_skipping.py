@@ -179,7 +179,7 @@ def test_the_workers_of_a_cluster_skip_the_same(kind: Any) -> None:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
         ) as cluster,
-        Client(cluster, timeout=WAIT) as client,
+        Client(cluster, timeout=WAIT, set_as_default=False) as client,
     ):
         for workers in (None, client):
             ledgers.append(Ledger("data", 9 * ROWS, most=1))

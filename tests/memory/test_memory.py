@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -230,3 +231,22 @@ def test_the_peak_is_reset() -> None:
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     del ballast
+
+
+def test_threads_of_blas_and_old_objects_rest_while_a_fit_is_under_way() -> None:
+    code = """
+        import gc
+        import numpy as np
+        from threadpoolctl import threadpool_info
+        import streamtrain
+        before = [pool["num_threads"] for pool in threadpool_info()]
+        seen = []
+        def look(now):
+            seen.append((gc.get_freeze_count() > 10_000, {pool["num_threads"] for pool in threadpool_info()}))
+        streamtrain.fit({"x": np.arange(5000.0), "y": np.arange(5000) % 2}, target="y", progress=look)
+        assert seen and all(rests and threads == {1} for rests, threads in seen), seen
+        assert gc.get_freeze_count() == 0 and [pool["num_threads"] for pool in threadpool_info()] == before
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, check=False)
+    assert done.returncode == 0, done.stderr

@@ -200,3 +200,12 @@ def test_other_columns(tmp_path: Path) -> None:
         predict(model, {"x": X}, out=out)
     with pytest.raises(ColumnError, match="feature 'X' is string; the model knows it as "):
         predict(model, pa.table({"X": ["a"] * 10}), out=out)
+
+
+def test_a_model_whose_values_share_slots_is_read(tmp_path: Path) -> None:
+    """Values share slots before all slots are taken."""
+    data = {"id": pa.array([f"k{i * i}" for i in range(800)]), "y": np.arange(800.0) % 7}
+    fitted = fit(data, target="y", hash_bits=10, roles={"id": "category"}, out=tmp_path / "r")
+    assert fitted.report.as_dict()["preparation"]["shared_entries"] > 0
+    assert load_model(tmp_path / "r").state_bytes == fitted.model.state_bytes
+    assert fit(data, out=tmp_path / "r", resume=True, epochs=2).report.epochs == 2

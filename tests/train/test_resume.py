@@ -276,7 +276,7 @@ def test_with_a_cluster_instead_of_threads(world: Path, tmp_path: Path) -> None:
         distributed.LocalCluster(
             n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
         ) as cluster,
-        distributed.Client(cluster, timeout=WAIT) as client,
+        distributed.Client(cluster, timeout=WAIT, set_as_default=False) as client,
     ):
         fit(data, out=tmp_path / "r", resume=True, cluster=client)
     assert outcome(tmp_path / "r") == whole
