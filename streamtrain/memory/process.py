@@ -162,8 +162,8 @@ def steady_allocators() -> Iterator[None]:
 
 @contextmanager
 def objects_at_rest() -> Iterator[None]:
-    """Keep the objects that there are out of garbage collections, for the block: libraries alone have hundreds of thousands, and
-    none of them becomes garbage. Does nothing where the program has frozen objects itself."""
+    """Keep the objects that there are out of garbage collections, for the block: libraries alone have hundreds of thousands,
+    and none of them becomes garbage. Does nothing where the program has frozen objects itself."""
     if gc.get_freeze_count():
         yield
         return
