@@ -99,6 +99,11 @@ class ColumnDigest:
         self._lengths: xxh3_64 | None = None
         self._entries: ColumnDigest | None = None  # of lists
 
+    @property
+    def rows(self) -> int:
+        """The number of values so far."""
+        return self._rows
+
     def update(self, values: pa.Array) -> None:
         """Add the next values."""
         stored = stored_bytes(values)

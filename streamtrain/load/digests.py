@@ -21,11 +21,14 @@ from streamtrain.plan.term import Term
 from streamtrain.state import Form
 from streamtrain.storage.reader import ChunkTable
 
-__all__ = ["ChunkDigest", "Digests", "Pair", "RunDigest", "added"]
+__all__ = ["ChunkDigest", "Digests", "Pair", "Part", "RunDigest", "added"]
 
 #: the digest of all columns of a chunk, and of its targets
 Pair = tuple[int, int]
+#: how many of the first rows of a chunk, and their digest
+Part = tuple[int, int]
 
+_NOTHING = (0, 0)
 _BYTES_PER_CHUNK = 24  # with the stamp of its file
 _CHANGED = (
     "either the data were changed in place, or the reader does not return the same values each time: restore the data as "
@@ -43,10 +46,12 @@ def added(one: int, other: int) -> int:
 
 
 class ChunkDigest:
-    """The digest of a chunk that is being read, some columns and some rows at a time. targets: the names of the targets."""
+    """The digest of a chunk that is being read, some columns and some rows at a time. targets: the names of the targets. first:
+    of how many of the first rows the digest is taken on the way; see `part`."""
 
-    def __init__(self, targets: Sequence[str]) -> None:
+    def __init__(self, targets: Sequence[str], first: int = 0) -> None:
         self._targets = targets
+        self.first, self._first = first, 0
         self._columns: dict[str, ColumnDigest] = {}
         self._ready: dict[str, int] = {}
 
@@ -59,6 +64,11 @@ class ChunkDigest:
         column = self._columns.get(name)
         if column is None:
             column = self._columns[name] = ColumnDigest()
+        missing = self.first - column.rows
+        if 0 < missing <= len(values):
+            column.update(values.slice(0, missing))
+            self._first = added(self._first, column.value(name))
+            values = values.slice(missing)
         column.update(values)
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
@@ -76,12 +86,23 @@ class ChunkDigest:
                 targets = added(targets, digest)
         return whole, targets
 
+    @property
+    def part(self) -> Part:
+        """The ``first`` rows and their digest, once they were added; or the rows that were noted since."""
+        return self.first, self._first
+
+    def note(self, rows: int, digest: Pair) -> None:
+        """Take the rows so far as the `part` if it is smaller: their digest was noted."""
+        if rows > self.first:
+            self.first, self._first = rows, digest[0]
+
 
 class RunDigest:
-    """The digests of chunks that are read one after the other, or together. rows: of each chunk."""
+    """The digests of chunks that are read one after the other, or together. rows: of each chunk. firsts: for each chunk, see
+    `ChunkDigest`."""
 
-    def __init__(self, targets: Sequence[str], rows: Sequence[int]) -> None:
-        self.chunks = [ChunkDigest(targets) for _ in rows]
+    def __init__(self, targets: Sequence[str], rows: Sequence[int], firsts: Sequence[int] | None = None) -> None:
+        self.chunks = [ChunkDigest(targets, first) for first in firsts or [0] * len(rows)]
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
         self._rows: dict[str, int] = {}  # of each column so far
 
@@ -89,7 +110,7 @@ class RunDigest:
         """Add the next values of a column: of the first chunk first."""
         if len(self.chunks) == 1:
             stored = stored_bytes(values) if len(values) == self._starts[1] else None
-            if stored is None:
+            if stored is None or self.chunks[0].first:
                 self.chunks[0].add(name, values)
             else:
                 self.chunks[0].add_column(name, digest_of(name, len(values), stored))
@@ -101,7 +122,8 @@ class RunDigest:
         width = 0 if stored is None else len(stored) // len(values)
         starts = self._starts[begin - 1 : end + 1].tolist()
         for chunk, start, stop in zip(self.chunks[begin - 1 : end], starts, starts[1:], strict=False):
-            if stored is not None and first <= start < stop <= last:  # all of the chunk: most chunks
+            is_all = first <= start < stop <= last and not chunk.first
+            if stored is not None and is_all:  # most chunks
                 part = stored[(start - first) * width : (stop - first) * width]
                 chunk.add_column(name, digest_of(name, stop - start, part))
             else:
@@ -118,7 +140,9 @@ class Digests:
 
     stamps: of the files that are read (`streamtrain.storage.files.stamps`), shape (files,); empty if nobody noted them.
 
-    Each ``check`` raises ChangedError, which names the chunk, for values that differ from those that were read before.
+    Each ``check`` raises ChangedError, which names the chunk, for values that differ from those that were read before. Of a
+    chunk that was read in part, the digest of that part stays noted until it was compared: whoever reads the chunk again takes
+    the digest of its first rows on the way (`first`).
 
     >>> digests = Digests(ChunkTable("a.parquet:{}".format, [10, 10], [80, 80], [80, 80]))
     >>> digests.check(1, (7, 0))
@@ -131,7 +155,7 @@ class Digests:
         self._all = np.zeros(len(table), np.uint64)  # 0: not read
         self._targets = np.zeros(len(table), np.uint64)
         self.stamps = np.zeros(0, np.uint64)
-        self._begun: dict[int, tuple[int, int]] = {}  # chunks read in part: the rows read, and their digest
+        self._begun: dict[int, Part] = {}  # chunks read in part
         self._lock = threading.Lock()
 
     @property
@@ -150,8 +174,16 @@ class Digests:
         with self._lock:
             return {number: rows for number, (rows, _) in self._begun.items()}
 
-    def check(self, number: int, digest: Pair) -> None:
-        """Compare a chunk that was read to its end; note its digest if it was not read before."""
+    def first(self, number: int) -> int:
+        """The rows that were read of a chunk, if it was read in part; otherwise 0."""
+        return self._begun.get(number, _NOTHING)[0]
+
+    def check(self, number: int, digest: Pair, part: Part = _NOTHING) -> None:
+        """Compare a chunk that was read to its end; note its digest if it was not read before. part: its first rows as they are
+        now."""
+        before = self._begun.get(number, _NOTHING)
+        if part[0] == before[0] and part[1] != before[1]:
+            raise self._changed(number, f"the values of the first {part[0]:,} rows")
         whole, targets = max(1, digest[0]), digest[1]
         if int(self._all[number]) not in (0, whole):
             raise self._changed(number, "the values")
@@ -159,17 +191,19 @@ class Digests:
             raise self._changed(number, "the values of the target")
         with self._lock:
             self._all[number], self._targets[number] = whole, targets
-            self._begun.pop(number, None)
+            if self._begun.get(number) == part:
+                del self._begun[number]
 
-    def check_part(self, number: int, rows: int, digest: Pair) -> None:
+    def check_part(self, number: int, rows: int, digest: Pair, part: Part = _NOTHING) -> None:
         """Compare the first ``rows`` rows of a chunk of which the rest is read later; note their digest if fewer rows were read
-        before. A chunk that was read to its end is compared at its end."""
+        before. part: fewer rows, as they are now. A chunk that was read to its end is compared at its end."""
         with self._lock:
-            before, known = self._begun.get(number, (0, 0))
-            if rows > before and not self._all[number]:
+            before, known = self._begun.get(number, _NOTHING)
+            now = {0: 0, part[0]: part[1], rows: digest[0]}.get(before) if rows >= before else None
+            if rows > before and now == known and not self._all[number]:
                 self._begun[number] = rows, digest[0]
-        if rows == before and digest[0] != known:
-            raise self._changed(number, f"the values of the first {rows:,} rows")
+        if now not in (None, known):
+            raise self._changed(number, f"the values of the first {before:,} rows")
 
     def check_targets(self, targets: NDArray[np.uint64]) -> None:
         """Compare the targets of all chunks, shape (chunks,); 0 where they were not read. Note those not read before."""

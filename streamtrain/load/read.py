@@ -47,17 +47,18 @@ def load_chunks(
     lose = lost.append if skips else None
     if len(chunks) > 1 and isinstance(reader, ReadsTogether):
         try:
-            found = write_chunks(reader, layout, chunks, groups, arrays, positions, lose)
-            return arrays, lost, dict(enumerate(found)), {}
+            digest = RunDigest(layout.targets, [chunk.rows for chunk in chunks])
+            write_chunks(reader, layout, chunks, groups, arrays, positions, lose, digest)
+            return arrays, lost, dict(enumerate(digest.values())), {}
         except DataError:
             lost.clear()  # chunk by chunk, so that the error names one
     digests: dict[int, Pair] = {}
     errors: dict[int, DataError] = {}
     for i, chunk in enumerate(chunks):
         try:
-            (digests[i],) = write_chunks(
-                reader, layout, [chunk], groups, arrays, positions[rows[i] : rows[i + 1]], lose
-            )
+            digest = RunDigest(layout.targets, [chunk.rows])
+            write_chunks(reader, layout, [chunk], groups, arrays, positions[rows[i] : rows[i + 1]], lose, digest)
+            (digests[i],) = digest.values()
         except (CorruptError, SchemaError) as error:
             if not skips or isinstance(error, ChangedError):
                 raise
@@ -67,15 +68,14 @@ def load_chunks(
 
 def write_chunks(
     reader: Reader, layout: Layout, chunks: Sequence[Chunk], groups: Sequence[Sequence[str]], into: WindowArrays,
-    positions: NDArray[np.int64], lose: Lose | None, check: Callable[[], None] = lambda: None, *, digested: bool = True,
-) -> list[Pair]:  # fmt: skip
-    """Read whole chunks, group of columns by group, and write each row to its position. Return the digests of the chunks, or
-    none without ``digested``. An error in several chunks may name any of them.
+    positions: NDArray[np.int64], lose: Lose | None, digest: RunDigest | None, check: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Read whole chunks, group of columns by group, and write each row to its position. An error in several chunks may name any
+    of them.
 
     positions: of all rows, those of the first chunk first; shape (rows,). lose: takes the positions of rows without a usable
-    target; without it such a row is an error. check: called before each group.
+    target; without it such a row is an error. digest: takes the values. check: called before each group.
     """
-    digest = RunDigest(layout.targets, [chunk.rows for chunk in chunks]) if digested else None
     for columns in groups:
         check()
         row = 0
@@ -86,7 +86,6 @@ def write_chunks(
         for batch in batches:
             _write(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], lose, digest)
             row += batch.num_rows
-    return [] if digest is None else digest.values()
 
 
 def _write(
@@ -180,15 +179,18 @@ class PieceReader:
         return True
 
     def _write_chunks(self, chunks: list[int], positions: NDArray[np.int64], window: Window) -> None:
-        named, lose = [self._table[chunk] for chunk in chunks], self._loses(window)
-        with self._gate.hold(self._read_bytes):
-            found = write_chunks(
-                self._reader, self._layout, named, self.groups, window.arrays, positions, lose, self._check_stopped,
-                digested=self.digests is not None,
-            )  # fmt: skip
+        named, lose, digest = [self._table[chunk] for chunk in chunks], self._loses(window), None
         if self.digests is not None:
-            for number, digest in zip(chunks, found, strict=True):
-                self.digests.check(number, digest)
+            firsts = list(map(self.digests.first, chunks))
+            digest = RunDigest(self._layout.targets, [chunk.rows for chunk in named], firsts)
+        with self._gate.hold(self._read_bytes):
+            write_chunks(
+                self._reader, self._layout, named, self.groups, window.arrays, positions, lose, digest,
+                self._check_stopped,
+            )  # fmt: skip
+        if self.digests is not None and digest is not None:
+            for number, each in zip(chunks, digest.chunks, strict=True):
+                self.digests.check(number, each.value(), each.part)
 
     def _loses(self, window: Window) -> Lose | None:
         return window.lose if self._ledger is not None else None
@@ -238,7 +240,7 @@ class PieceReader:
         if stream is None or stream.position > piece.start:
             if self._ledger is not None:
                 self._require_readable(piece.chunk)
-            stream = self._open(chunk)
+            stream = self._open(piece.chunk)
         while stream.position < piece.stop:
             self._check_stopped()
             batch = stream.take(max(piece.start, stream.position), piece.stop)
@@ -252,23 +254,27 @@ class PieceReader:
             stream.finish()
         self._compare(piece.chunk, stream)
 
-    def _open(self, chunk: Chunk) -> Stream:
-        slices = open_stream(self._reader, chunk, self._layout.read, self._slice_rows)
-        return Stream(slices, chunk, None if self.digests is None else ChunkDigest(self._layout.targets))
+    def _open(self, number: int) -> Stream:
+        chunk, digest = self._table[number], None
+        if self.digests is not None:
+            digest = ChunkDigest(self._layout.targets, self.digests.first(number))
+        return Stream(open_stream(self._reader, chunk, self._layout.read, self._slice_rows), chunk, digest)
 
     def _compare(self, number: int, stream: Stream) -> None:
         """Compare what a stream has read of a chunk with what was read before."""
         if self.digests is None or stream.digest is None:
             return
+        digest = stream.digest.value()
         if stream.position < int(self._table.rows[number]):
-            self.digests.check_part(number, stream.position, stream.digest.value())
+            self.digests.check_part(number, stream.position, digest, stream.digest.part)
+            stream.digest.note(stream.position, digest)
         else:
-            self.digests.check(number, stream.digest.value())
+            self.digests.check(number, digest, stream.digest.part)
 
     def _require_readable(self, number: int) -> None:
         """Read a chunk to its end only to find errors: what was learned from its first rows could not be undone."""
         chunk = self._table[number]
-        stream = self._open(chunk)
+        stream = self._open(number)
         while stream.position < chunk.rows:
             self._check_stopped()
             batch = stream.take(stream.position, chunk.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +16,7 @@ from streamtrain.memory.process import steady_allocators
 from streamtrain.plan import Plan
 from streamtrain.plan.order import streamed
 from streamtrain.storage.checked import open_stream, read_columns
+from streamtrain.storage.reader import Chunk
 
 __all__ = ["reread"]
 
@@ -31,7 +33,8 @@ def reread(source: Source, plan: Plan, monitor: Monitor) -> dict[int, str]:
     with steady_allocators(), ThreadPoolExecutor(plan.threads, thread_name_prefix="streamtrain-verify") as pool:
         for start in range(0, len(whole), _AT_ONCE):
             list(pool.map(again.compare, whole[start : start + _AT_ONCE].tolist()))
-        for number in sorted({*np.flatnonzero(known & large).tolist(), *source.digests.begun}):
+        begun = {number for number in source.digests.begun if not known[number]}
+        for number in sorted({*np.flatnonzero(known & large).tolist(), *begun}):
             again.compare_slices(number)
     return dict(sorted(again.errors.items()))
 
@@ -44,33 +47,34 @@ class _Again:
         self._groups = source.layout.groups(plan.read_share)
         self._gate = ByteGate(max(1, plan.read_bytes), monitor.near)
         self._read_bytes = plan.read_bytes // max(1, min(plan.threads, plan.chunks))
-        self._begun = digests.begun
+        self._known = digests.known
         self.errors: dict[int, str] = {}
 
     def compare(self, number: int) -> None:
-        """Compare a chunk that is read as a whole."""
-        self._monitor.check()
-        chunk, digest = self._source.table[number], ChunkDigest(self._source.layout.targets)
-        try:
-            with self._gate.hold(self._read_bytes):
-                for columns in self._groups:
-                    for batch in read_columns(self._source.reader, chunk, columns):
-                        digest.add_batch(batch)
-            self._digests.check(number, digest.value())
-        except (CorruptError, SchemaError) as error:
-            self.errors[number] = str(error)
+        """Compare a chunk that enters a window as a whole."""
+        with self._gate.hold(self._read_bytes):
+            self._compare(number, self._compare_slices if self._plan.sliced[number] else self._compare_whole)
 
     def compare_slices(self, number: int) -> None:
         """Compare a chunk that is read in slices, or as many of its rows as were read before."""
+        self._compare(number, self._compare_slices)
+
+    def _compare(self, number: int, how: Callable[[int, Chunk, ChunkDigest], None]) -> None:
         self._monitor.check()
+        digest = ChunkDigest(self._source.layout.targets, self._digests.first(number))
         try:
-            self._compare_slices(number)
+            how(number, self._source.table[number], digest)
         except (CorruptError, SchemaError) as error:
             self.errors[number] = str(error)
 
-    def _compare_slices(self, number: int) -> None:
-        chunk, digest, row = self._source.table[number], ChunkDigest(self._source.layout.targets), 0
-        rows = self._begun.get(number, chunk.rows)
+    def _compare_whole(self, number: int, chunk: Chunk, digest: ChunkDigest) -> None:
+        for columns in self._groups:
+            for batch in read_columns(self._source.reader, chunk, columns):
+                digest.add_batch(batch)
+        self._digests.check(number, digest.value(), digest.part)
+
+    def _compare_slices(self, number: int, chunk: Chunk, digest: ChunkDigest) -> None:
+        row, rows = 0, chunk.rows if self._known[number] else digest.first
         for batch in open_stream(self._source.reader, chunk, self._source.layout.read, self._plan.slice_rows):
             part = batch.slice(0, rows - row)
             digest.add_batch(part)
@@ -82,4 +86,4 @@ class _Again:
         if rows < chunk.rows:
             self._digests.check_part(number, rows, digest.value())
         else:
-            self._digests.check(number, digest.value())
+            self._digests.check(number, digest.value(), digest.part)

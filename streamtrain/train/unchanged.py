@@ -131,7 +131,9 @@ class Recheck:
         ChangedError if anything differs."""
         with monitor:
             errors = reread(self.source, plan, monitor)
-        compared = count(int(np.count_nonzero(self._digests.known)) + len(self._digests.begun), "chunk")
+        known = self._digests.known
+        begun = sum(not known[number] for number in self._digests.begun)
+        compared = count(int(np.count_nonzero(known)) + begun, "chunk")
         if errors:
             raise ChangedError(
                 f"--verify full: {len(errors):,} of {compared} of {self._what} that were read before are not the same now "

@@ -15,7 +15,8 @@ import pytest
 
 from streamtrain import Loader, Source
 from streamtrain.errors import ChangedError
-from streamtrain.load.digests import Digests, RunDigest
+from streamtrain.load.digests import ChunkDigest, Digests, RunDigest
+from streamtrain.load.ledger import Ledger
 from streamtrain.load.verify import reread
 from streamtrain.memory.monitor import Monitor
 from streamtrain.storage.reader import Chunk, ChunkTable
@@ -133,6 +134,114 @@ def test_a_changed_value_in_rows_that_a_stopped_loader_has_read() -> None:
             loader.load_state_dict(state)
             with pytest.raises(ChangedError, match=rf"4: the values of the first {rows} rows differ"):
                 list(loader)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_changed_rows_where_the_next_piece_reaches_further(shuffle: bool, skips: bool) -> None:
+    """The loader that goes on takes the rows after those that were noted: it passes over these in the slice that it reads."""
+    data = Changing(row=0)
+    first = data.source()
+    plan = replace(first.plan(batch_size=20, window_rows=60, shuffle=shuffle), windows_in_flight=1)
+    with Loader(first, plan, epochs=1) as loader:
+        for _ in range(3):
+            next(loader)
+        assert first.digests is not None
+        noted = first.digests.state_dict()
+        next(loader)  # of the next window
+        state = loader.state_dict()
+    number, rows = noted["begun"][0, :2].tolist()
+    for changed, is_found in ((rows // 2, True), (rows, False)):
+        data.row, data.changed = 200 * number + changed, False
+        again = data.source()
+        assert again.digests is not None
+        again.digests.load_state_dict(noted)
+        data.changed = True
+        with Loader(again, plan, epochs=1, ledger=Ledger("data", ROWS, most=1) if skips else None) as loader:
+            loader.load_state_dict(state)
+            if is_found:
+                with pytest.raises(ChangedError, match=rf"{number}: the values of the first {rows} rows differ"):
+                    list(loader)
+            else:
+                assert sum(len(batch) for batch in loader) == ROWS - 80
+                assert again.digests.known.all() and not again.digests.begun
+
+
+def test_whole_chunks_of_which_a_part_was_read() -> None:
+    """Whatever the windows were then: alone, and together with others."""
+    data = Changing(row=205)
+    source = data.source()
+    with Loader(source, source.plan(batch_size=20, window_rows=1000), epochs=1) as loader:
+        list(loader)
+    part = ChunkDigest(["y"])
+    part.add_batch(data.read(data.chunks()[1], data.schema.names).slice(0, 50))
+    for changed in (False, True):
+        data.changed = False
+        source = data.source()
+        assert source.digests is not None
+        source.digests.check_part(1, 50, part.value())
+        data.changed = changed
+        with Loader(source, source.plan(batch_size=20, window_rows=1000), epochs=1) as loader:
+            if changed:
+                with pytest.raises(ChangedError, match=r"1: the values of the first 50 rows differ"):
+                    list(loader)
+            else:
+                assert sum(len(batch) for batch in loader) == ROWS and not source.digests.begun
+
+
+def test_the_digest_of_first_rows_is_that_of_these_rows_alone() -> None:
+    batch = table().combine_chunks().to_batches()[0]
+    coded = batch.set_column(2, "k", batch["k"].dictionary_encode())
+    for whole in (batch, coded):
+        for rows, firsts in (([200, 800], [7, 0]), ([ROWS], [ROWS - 1])):
+            alone, run = ChunkDigest(["y"]), RunDigest(["y"], rows, firsts)
+            alone.add_batch(whole.slice(0, firsts[0]))
+            for name in whole.schema.names:
+                run.add(name, whole[name])
+            assert run.chunks[0].part == (firsts[0], alone.value()[0])
+            plain = RunDigest(["y"], rows)
+            for name in whole.schema.names:
+                plain.add(name, whole[name])
+            assert run.values() == plain.values()
+
+
+def test_a_part_stays_noted_until_it_was_compared() -> None:
+    """So somebody who reads without it, as a worker of a cluster does, cannot make it forgotten."""
+    digests = Digests(ChunkTable(str, [3000], [80], [80]))
+    digests.check_part(0, 1000, (7, 0))
+    digests.check_part(0, 2000, (99, 0))
+    digests.check(0, (5, 0))
+    assert digests.begun == {0: 1000} and digests.known.tolist() == [True]
+    for check in (lambda part: digests.check_part(0, 2000, (99, 0), part), lambda part: digests.check(0, (5, 0), part)):
+        with pytest.raises(ChangedError, match="the first 1,000 rows"):
+            check((1000, 8))
+    digests.check(0, (5, 0), (1000, 7))
+    assert not digests.begun
+
+
+def test_a_chunk_read_in_slices_is_compared_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan has no memory for the whole of it."""
+    data = Changing(row=405)
+    source = data.source()
+    plan = replace(source.plan(batch_size=50, window_rows=1000), sliced=np.ones(5, np.bool_), slice_rows=16)
+    with Loader(source, plan, epochs=1) as loader:
+        list(loader)
+    streamed = Changing.stream
+
+    def read(self: Changing, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[Any]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Changing, "read", whole)
+            parts = list(streamed(self, chunk, columns, rows))
+        asked.append(rows)
+        return iter(parts)
+
+    whole, asked = Changing.read, list[int]()
+    monkeypatch.setattr(Changing, "stream", read)
+    monkeypatch.setattr(Changing, "read", None)
+    for data.changed in (False, True):
+        with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
+            assert list(reread(source, replace(plan, threads=1), monitor)) == [2] * data.changed
+    assert asked == [16] * 10
 
 
 def test_chunks_that_are_read_together() -> None:

@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from streamtrain import fit, reader_from
+from streamtrain import Source, fit, reader_from
 from streamtrain.errors import ChangedError, RunError, UsageError
+from streamtrain.load.digests import ChunkDigest
 from streamtrain.model import tensors
 from streamtrain.runs.checkpoint import Checkpoints
+from streamtrain.storage.checked import open_stream
 from streamtrain.train.history import Scores
 
 ROWS, CHUNK = 400, 20
@@ -126,6 +128,29 @@ def test_a_chunk_that_was_read(half: tuple[Path, Path]) -> None:
         rewrite(out, lambda arrays: arrays.update({"digests.stamps": np.zeros(0, np.uint64)}))
     with pytest.raises(ChangedError, match=r"the values differ from those that were read before: either the data were"):
         again(data, out, on_error="raise")
+
+
+def test_the_first_rows_of_a_streamed_chunk(tmp_path: Path) -> None:
+    """The run had read them before it was stopped. The run that goes on reads more at once, and passes the last of them."""
+    data, out, size = tmp_path / "d.parquet", tmp_path / "r", ROWS // 2
+    pq.write_table(table(), data, row_group_size=size, compression="none", use_dictionary=["k"])
+    stopped(data, out, 1, window_rows=50, batch_size=10)
+    checkpoints = Checkpoints(out / "checkpoints")
+    assert checkpoints.newest() is not None
+    number = int(checkpoints.arrays()["digests.begun"][0, 0])
+    source, digest = Source.open(data, target="y"), ChunkDigest(["y"])
+    digest.add_batch(next(open_stream(source.reader, source.table[number], source.layout.read, 7)))
+    few = {"digests.begun": np.array([[number, 7, digest.value()[0]]], np.uint64)}
+    rewrite(out, lambda arrays: arrays.update(few | {"digests.stamps": np.zeros(0, np.uint64)}))
+    shutil.copytree(out, tmp_path / "same")
+    assert again(data, tmp_path / "same", verify="full").report.resumes == 1
+    column = pq.read_metadata(data).row_group(number).column(0)
+    with data.open("r+b") as file:
+        file.seek(column.data_page_offset + column.total_compressed_size - 8 * (size - 6))
+        file.write(np.random.default_rng(1).normal(size=1).tobytes())
+    for more in ({}, {"verify": "full"}):
+        with pytest.raises(ChangedError, match=r"the values of the first 7 rows differ"):
+            again(data, out, **more)
 
 
 def test_a_chunk_that_was_not_read(half: tuple[Path, Path]) -> None:
