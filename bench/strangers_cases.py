@@ -285,7 +285,7 @@ def craft(rng: np.random.Generator, good: Good, folder: Path) -> Crafted:
         free = ("low has", "high has", "moments has", "digests")  # anything, or no value yet
         may_pass |= any(part in what for part in free)
         loose = "has a row more" in what and any(
-            part in what for part in ("hashes", "moments", "digests", "patience.best")
+            part in what for part in ("hashes", "learner.sparse", "moments", "digests", "patience.best")
         )
         is_value, may_pass = is_value or loose, may_pass or loose  # these may have any number of rows
     shutil.copytree(good.finished if file == "model" else good.stopped, folder)
