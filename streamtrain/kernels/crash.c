@@ -4,13 +4,16 @@
 #include "kernels.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define READS 64 /* that are noted at the same time */
 #define LINE_BYTES 4096
+#define SCARCE_BYTES (64 << 20) /* of room, or a quarter of the limit: with less an allocation may have failed */
 #define STACK_BYTES 32768 /* for the handler: the registers of some processors alone take 11 kB */
 
 enum { FREE, FILLING, READING };
@@ -97,9 +100,39 @@ void st_expect_shortage(int code)
     short_code = code;
 }
 
+/* The private writable memory that is mapped, or -1 where the system does not tell. */
+static int64_t mapped_bytes(void)
+{
+    char text[256] = "";
+    const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    const ssize_t n = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0)
+        close(file);
+    int64_t pages = 0;
+    int field = 0;
+    for (ssize_t k = 0; k < n && field < 6; k++) /* size, resident, shared, text, lib, data */
+        if (text[k] == ' ')
+            field++;
+        else if (field == 5 && text[k] >= '0' && text[k] <= '9')
+            pages = 10 * pages + text[k] - '0';
+    return field < 5 ? -1 : pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Whether little room is left under the limit of the process: not every library says that an allocation failed, or a thread
+ * could not be started. */
+static int is_scarce(void)
+{
+    struct rlimit limit;
+    const int64_t mapped = mapped_bytes();
+    if (mapped < 0 || getrlimit(RLIMIT_DATA, &limit) || limit.rlim_cur == RLIM_INFINITY)
+        return 0;
+    const int64_t most = (int64_t)limit.rlim_cur;
+    return most - mapped < SCARCE_BYTES || most - mapped < most / 4;
+}
+
 static int is_shortage(int number)
 {
-    return number == SIGABRT && thrown && thrown() && !strcmp(thrown()->name, "St9bad_alloc");
+    return number == SIGABRT && ((thrown && thrown() && !strcmp(thrown()->name, "St9bad_alloc")) || is_scarce());
 }
 
 static void end_process(int number, siginfo_t *info, void *context)

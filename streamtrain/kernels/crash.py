@@ -36,8 +36,8 @@ def answer_crashes(report_at: str, *, terminal: bool = False) -> None:
 
 
 def expect_shortage(code: int) -> None:
-    """Let a C++ library that ends the process because an allocation failed end it with this exit code, if crashes are
-    handled."""
+    """Let a library that ends the process because an allocation failed end it with this exit code, if crashes are handled. So
+    does any that aborts while little room is left under ``RLIMIT_DATA``: few of them say why."""
     if _library is not None:
         _library.st_expect_shortage(code)
 

@@ -34,7 +34,7 @@ from streamtrain.memory.process import (
 )
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
 
-__all__ = ["Monitor", "budget_of", "is_below_process", "opening", "planning", "require_room", "within"]
+__all__ = ["Monitor", "budget_of", "is_below_process", "opening", "require_room", "unlimited", "within"]
 
 _SAMPLE_SECONDS, _JOIN_SECONDS = 0.01, 1.0
 _NEAR_SHARE = 0.98  # of the budget: above it there is one read at a time
@@ -66,8 +66,7 @@ class Monitor:
 
     def __init__(
         self, budget_bytes: int, planned: Mapping[str, int] | None, *, measured: Callable[[], Mapping[str, int]] = dict,
-        stops: bool = True, watch: Callable[[], object] | None = None,
-        is_setting: bool = True,
+        stops: bool = True, watch: Callable[[], object] | None = None, is_setting: bool = True,
     ) -> None:  # fmt: skip
         self.budget_bytes = budget_bytes
         self.warnings: list[str] = []
@@ -147,13 +146,14 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        is_short = isinstance(error, Exception) and not isinstance(error, BudgetError) and is_shortage(error)
         _current.reset(self._token)
         self._done.set()
         self._thread.join(_JOIN_SECONDS)
         if self._outer is not None and not self._outer._done.is_set():
             self._outer._hold()
         DATA_LIMIT.release(self)
-        if isinstance(error, Exception) and not isinstance(error, BudgetError) and is_shortage(error):
+        if is_short and error is not None:
             raise self.shortage(error) from error
 
     def _hold(self) -> None:
@@ -261,9 +261,9 @@ def opening(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def planning() -> Iterator[None]:
-    """Lift the limit of the system while plans are tried: models of many sizes are made for them, whose arrays are mapped but
-    never touched, and it would count them."""
+def unlimited() -> Iterator[None]:
+    """Lift the limit of the system: while plans are tried, and models of many sizes are made for them; and while a library
+    starts a thread. It would count their arrays, and its stack, which are mapped but hardly touched."""
     monitor = _running()
     if monitor is None:
         yield

@@ -49,6 +49,9 @@ class CsvReader(TextReader):
         self._names: dict[int, list[str]] = {}
         super().__init__(target, schema)
 
+    def read_little(self) -> None:
+        pc.read_csv(pa.BufferReader(b"x\n1\n"), pc.ReadOptions(use_threads=False))
+
     def scanner(self) -> CsvScanner:
         return CsvScanner(self._delimiter)
 

@@ -42,6 +42,9 @@ class JsonLinesReader(TextReader):
     def __init__(self, target: str | Path, schema: pa.Schema | None = None) -> None:
         super().__init__(target, schema)
 
+    def read_little(self) -> None:
+        _read(b'{"x": 1}\n', pj.ParseOptions())
+
     def scanner(self) -> JsonScanner:
         return JsonScanner()
 

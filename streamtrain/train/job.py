@@ -20,7 +20,7 @@ from streamtrain.learn.learner import target_scale
 from streamtrain.learn.own_code import state_bytes_of
 from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
-from streamtrain.memory.monitor import Monitor, planning
+from streamtrain.memory.monitor import Monitor, unlimited
 from streamtrain.metrics.scores import metrics_bytes, metrics_term
 from streamtrain.model import Model
 from streamtrain.model.new_classes import require_target
@@ -112,7 +112,7 @@ class Job:
         return replace(self, source=source, model=_make_model(source, self.settings))
 
     @classmethod
-    @planning()
+    @unlimited()
     def _planned(cls, source: Source, settings: Settings, validation: Sequence[Term]) -> Job:
         target = source.layout.target
         assert target is not None

@@ -231,6 +231,26 @@ def test_a_library_that_ends_the_process_for_want_of_memory_says_so() -> None:
     assert "error: memory ran short: an allocation failed while reading wide.csv" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+@pytest.mark.parametrize("room", [32, 500])
+def test_an_abort_with_little_room_left_is_a_shortage(room: int) -> None:
+    """Whatever the library says: that a thread could not be started, or nothing."""
+    code = f"""
+        import os
+        from streamtrain.kernels.crash import answer_crashes, expect_shortage, reading
+        from streamtrain.memory.monitor import within
+        from streamtrain.memory.process import resident_bytes
+        answer_crashes("nowhere")
+        with within(resident_bytes() + {room}_000_000), reading("a.csv"):
+            expect_shortage(3)
+            os.abort()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT)
+    expected = (3, "memory ran short") if room == 32 else (2, "a.csv: the file is damaged")
+    assert done.returncode == expected[0] and expected[1] in done.stderr, done.stderr
+
+
 def test_a_learner_that_ends_the_process(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("""
 import os

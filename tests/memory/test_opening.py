@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -218,3 +219,24 @@ def test_errors_that_are_no_shortage_stay_as_they_are() -> None:
 def test_the_budget_is_as_given_or_half_of_what_is_available() -> None:
     assert budget_of("250MB") == 250 * MB
     assert 0 < budget_of(None) < 2**50
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "x,y\n1,2\n3,4\n"), ("a.jsonl", '{"x":1,"y":2}\n{"x":3,"y":4}\n')]
+)
+def test_text_is_opened_within_a_small_budget(name: str, text: str, tmp_path: Path) -> None:
+    """Arrow starts a thread for it, and ends the process where the limit leaves no room for the stack."""
+    (tmp_path / name).write_text(text)
+    found = child(f"""
+        import streamtrain.train.entry, streamtrain.storage.csv, streamtrain.storage.jsonl
+        from streamtrain.memory.monitor import within
+        from streamtrain.memory.process import resident_bytes
+        with within(resident_bytes() + 1_000_000):
+            print(json.dumps(streamtrain.open_reader({str(tmp_path / name)!r}).schema.names))
+    """)
+    assert found == ["x", "y"]
+
+
+def test_a_thread_that_cannot_be_started_is_a_shortage_while_the_limit_is_held() -> None:
+    with pytest.raises(BudgetRefused, match="memory ran short"), within((resident_bytes() or 0) + 50 * MB):
+        raise RuntimeError("Failed to launch worker thread: Resource temporarily unavailable")

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaError, without_secrets
-from streamtrain.memory.monitor import require_room
+from streamtrain.memory.monitor import require_room, unlimited
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.partitions import Partitions
@@ -67,6 +67,8 @@ class TextReader(FileBacked):
             raise DataError(
                 f"{self._store.shown(packed)}: compressed text must end in {' or '.join(COMPRESSIONS)}: compress it that way"
             )
+        with unlimited():  # Arrow starts a thread at the first read: if it cannot, it ends the process
+            self.read_little()
         self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._given = pa.schema([]) if schema is None else schema
@@ -82,6 +84,10 @@ class TextReader(FileBacked):
         self.schema = partitions.added_to(self._file_schema)
 
     # -- what a format defines ----------------------------------------------------------------------------------------------
+
+    def read_little(self) -> None:
+        """Use the library of the format once."""
+        raise NotImplementedError
 
     def scanner(self) -> Scanner:
         """What finds the records of a file, or of a part that begins with one."""
