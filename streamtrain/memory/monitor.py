@@ -66,16 +66,15 @@ class Monitor:
 
     def __init__(
         self, budget_bytes: int, planned: Mapping[str, int] | None, *, measured: Callable[[], Mapping[str, int]] = dict,
-        stops: bool = True, watch: Callable[[], object] | None = None, is_setting: bool = True,
+        stops: bool = True, watch: Callable[[], object] = dict, is_setting: bool = True,
     ) -> None:  # fmt: skip
-        self.budget_bytes = budget_bytes
+        self.budget_bytes, self._trimmed = budget_bytes, time.perf_counter()
         self.warnings: list[str] = []
         self._planned, self._measured, self._stops, self._watch = planned, measured, stops, watch
-        self._is_setting = is_setting
-        self._near = self._over = False
-        self._done, self._rests = threading.Event(), False
+        self._is_setting, self._done = is_setting, threading.Event()
+        self._near = self._over = self._rests = False
+        self._failed: Exception | None = None  # the error of a sample
         self._thread = threading.Thread(target=self._run, name="streamtrain-monitor", daemon=True)
-        self._trimmed = time.perf_counter()
 
     def budget(self, memory: float | str | None, *, stops: bool) -> None:
         """Change the budget, and whether going over it is an error."""
@@ -97,19 +96,22 @@ class Monitor:
         return self._near
 
     def over(self) -> bool:
-        """Return whether a sample was above the budget. Cheap enough to ask for every batch."""
+        """Return whether a sample was above the budget, or failed. Cheap enough to ask for every batch."""
         return self._over
 
     def check(self) -> None:
         """Raise an error, or add a warning, if the process took more than the budget since the peak was reset."""
         peak = peak_bytes()
-        if not self._over and (peak is None or peak <= self.budget_bytes):
+        is_above = peak is not None and peak > self.budget_bytes
+        if not self._over and not is_above:
             return
         taken = "more" if peak is None else f"{format_bytes(peak)}, more"
         what = f"the process took {taken} than the budget of {format_bytes(self.budget_bytes)}"
+        what += "" if self._planned is not None else " while the data were opened"
+        error = self._error(what) if is_above or self._failed is None else self.shortage(self._failed)
         if self._stops:
-            raise self._error(what if self._planned is not None else f"{what} while the data were opened")
-        self.warnings[:] = [str(self._error(what))]  # one warning, with the peak so far
+            raise error
+        self.warnings[:] = [str(error)]  # one warning, with the peak so far
 
     def require(self, now: int, more_bytes: int, name: str, later_bytes: int) -> None:
         """Raise an error if ``more_bytes`` beside the resident bytes of ``now`` are more than the budget, and not small: the
@@ -127,8 +129,8 @@ class Monitor:
         failed = f"an allocation failed ({' '.join(str(error).split())[:300] or type(error).__name__})"
         peak, budget = peak_bytes(), format_bytes(self.budget_bytes)
         taken = "" if peak is None else f", of which the process had taken {format_bytes(peak)}"
-        short = f"{failed}: does not fit the budget of {budget}{taken}"
-        return self._error(short if self._planned is not None else f"memory ran short while {name} was opened: {short}")
+        when = "" if self._planned is not None else f"memory ran short while {name} was opened: "
+        return self._error(f"{when}{failed}: does not fit the budget of {budget}{taken}")
 
     def __enter__(self) -> Self:
         self._outer = _running()
@@ -161,8 +163,7 @@ class Monitor:
         self._rests = False
         if not self._stops:
             return
-        most, resident = self.budget_bytes, resident_now()
-        now = 0 if resident is None else resident[0]
+        most, (now, _) = self.budget_bytes, resident_now() or (0, 0)
         if self._planned is None:
             most = self._most_to_open(now)
         else:
@@ -190,16 +191,19 @@ class Monitor:
             for name, size in sorted_terms(planned)
             if size or measured.get(name)
         ]
-        total = format_bytes(predicted_peak(planned))
-        return BudgetExceeded("\n".join([f"{what}; planned {total}:", *lines, f"What would help: {advice}."]))
+        what = f"{what}; planned {format_bytes(predicted_peak(planned))}:"
+        return BudgetExceeded("\n".join([what, *lines, f"What would help: {advice}."]))
 
     def _run(self) -> None:
         while not self._done.is_set():
-            if not self._rests:
-                self._sample()
-                if self._watch is not None:
+            try:
+                if not self._rests:
+                    self._sample()
                     self._watch()
-            self._done.wait(_SAMPLE_SECONDS)
+                self._done.wait(_SAMPLE_SECONDS)
+            except Exception as error:  # where memory runs short, a sample fails too
+                self._failed, self._over = error, True
+                time.sleep(_SAMPLE_SECONDS)
 
     def _sample(self) -> None:
         sizes = resident_now()
@@ -213,8 +217,7 @@ class Monitor:
         if self._near and now - self._trimmed > _TRIM_SECONDS:
             self._trimmed = now
             release_freed_memory()
-        if resident > self.budget_bytes:
-            self._over = True
+        self._over |= resident > self.budget_bytes
 
 
 _current: ContextVar[Monitor | None] = ContextVar("monitor", default=None)
@@ -228,10 +231,8 @@ def _running() -> Monitor | None:
 
 def _use_blas() -> None:
     """Let BLAS map its buffer, which it does at its first use: where that fails, it ends the process."""
-    if (np := sys.modules.get("numpy")) is None:
-        return
-    square = np.zeros((256, 256), np.float32)
-    square @ square
+    if (np := sys.modules.get("numpy")) is not None:
+        np.zeros((256, 256), np.float32) @ np.zeros((256, 256), np.float32)
 
 
 @contextmanager

@@ -94,9 +94,7 @@ class Job:
         surveyed = replace(surveyed, least_baseline_bytes=job.plan.baseline_bytes)
         return replace(cls._planned(surveyed, settings, validation), ledger=ledger, is_known=prior is not None)
 
-    def monitor(
-        self, measured: Callable[[], Mapping[str, int]] = dict, watch: Callable[[], object] | None = None
-    ) -> Monitor:
+    def monitor(self, measured: Callable[[], Mapping[str, int]] = dict, watch: Callable[[], object] = dict) -> Monitor:
         """The monitor that holds the process to the plan's budget. measured, watch: see `Monitor`."""
         stops = self.settings.on_overrun == "raise"
         budget_bytes = self.plan.enough_bytes or self.plan.budget_bytes

@@ -249,3 +249,26 @@ def test_what_an_earlier_run_left_in_cycles_does_not_count() -> None:
     """
     found = run(code)
     assert found["error"] is None and found["peak"] <= 200 * MB
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_sample_that_fails_is_a_run_over_its_budget_and_sampling_goes_on(
+    monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    samples: list[int] = []
+
+    def sample(self: Monitor) -> None:
+        samples.append(1)
+        if len(samples) == 2:
+            raise MemoryError
+
+    monkeypatch.setattr(Monitor, "_sample", sample)
+    with Monitor(10**12, TERMS, stops=stops) as monitor:
+        wait_for(lambda: len(samples) > 3, "samples after the failed one")
+        assert monitor.over()
+        if stops:
+            with pytest.raises(BudgetExceeded, match=r"an allocation failed \(MemoryError\)"):
+                monitor.check()
+        else:
+            monitor.check()
+            assert "an allocation failed (MemoryError)" in monitor.warnings[0]

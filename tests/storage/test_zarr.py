@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError, UsageError
 from streamtrain.storage.reader import Reader, Streams
 from streamtrain.storage.zarr import ZarrReader, ZarrWriter
-from streamtrain.storage.zarr.grid import Column, make_grid
+from streamtrain.storage.zarr.grid import CALL_CHUNKS, Column, make_grid
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
@@ -226,6 +226,27 @@ def test_grid_is_whole_chunks_of_the_widest_array() -> None:
     assert grid(10**7, 1000, 4).read_peak_bytes(65_000) > 2 * 80_000_000  # y: one chunk, kept, and its stored bytes
 
 
+@pytest.mark.parametrize(("shape", "chunks"), [((3000,), (1,)), ((3, 1000), (1, 1)), ((3000, 2), (2, 1))])
+def test_a_call_makes_a_bounded_number_of_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], chunks: tuple[int, ...]
+) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", name="a", shape=shape, chunks=chunks, dtype="f8", fill_value=3)
+    values = np.full(shape, 3.0)
+    array[shape[0] // 2] = values[shape[0] // 2] = 5
+    calls, real = [], zarr.Array.get_basic_selection
+
+    def counted(self: Any, box: tuple[slice, ...], **more: Any) -> Any:
+        calls.append(math.prod(-(-(s.stop - s.start) // n) for s, n in zip(box, self.chunks, strict=True)))
+        return real(self, box, **more)
+
+    monkeypatch.setattr(zarr.Array, "get_basic_selection", counted)
+    got = read_all(ZarrReader(tmp_path / "a.zarr", missing_chunks="fill"))["a"]
+    np.testing.assert_array_equal(got, values)
+    assert max(calls) <= CALL_CHUNKS and len(calls) < 20
+    column = Column("a", "a", shape, np.dtype("f8"), chunks, chunks, 0, pa.float64())
+    assert make_grid([column]).read_peak_bytes(shape[0]) > 4_500_000 + 150 * 2600
+
+
 def test_long_narrow_chunks_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamtrain.storage.zarr.grid.RUN_ROWS", 10)
     path = store(tmp_path / "s", xy(), chunks={"X": (10, 3), "y": (100,)})
@@ -322,6 +343,16 @@ def test_bytes_that_do_not_decode(tmp_path: Path, damage: str, layout: str) -> N
     with pytest.raises(CorruptError, match="cannot be decoded"):  # to fill in what is absent is not to accept this
         read_all(ZarrReader(path, missing_chunks="fill"))
     assert read_all(ZarrReader(path), ["y"])["y"].shape == (250,)
+
+
+def test_chunks_without_values_are_no_column(tmp_path: Path) -> None:
+    path = store(tmp_path / "s", {"a": np.ones((4, 2)), "y": np.ones(4)}, 2, chunks={"a": (2, 2), "y": (2,)})
+    document = json.loads((path / "a" / ".zarray").read_text())
+    (path / "a" / ".zarray").write_text(json.dumps({**document, "chunks": [2, 0]}))
+    reader = ZarrReader(path)
+    assert read_all(reader, ["y"])["y"].sum() == 4
+    with pytest.raises(ColumnError, match=r"'a' has chunks of shape \(2, 0\)"):
+        read_all(reader, ["a"])
 
 
 def test_stores_that_are_none(tmp_path: Path) -> None:

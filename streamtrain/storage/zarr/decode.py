@@ -54,25 +54,28 @@ class _Target(cpu.NDBuffer):
 def read_rows(array: Any, column: Column, start: int, stop: int) -> NDArray[Any]:
     """Rows ``start`` to ``stop``, shape (stop - start, ...), in native byte order. Exceptions of zarr are not caught."""
     shape = (stop - start, *column.shape[1:])
-    boxes = list(_boxes(column, start, stop))
-    if len(boxes) == 1:
+    boxes = _boxes(column, start, stop)
+    first = next(boxes)
+    if _shape(first) == shape:
         # a piece keeps its whole chunk in memory: use it without a copy only if it is at least half of the chunk
         target = _Target(shape, column.dtype, column.unit_bytes // 2 if column.dtype.kind != "T" else 0)
-        array.get_basic_selection(boxes[0], out=target)
+        array.get_basic_selection(first, out=target)
         return target.as_numpy_array()
     out = np.empty(shape, column.dtype)
-    for box in boxes:
+    for box in itertools.chain([first], boxes):
         target_box = (slice(box[0].start - start, box[0].stop - start), *box[1:])
         array.get_basic_selection(box, out=cpu.NDBuffer.from_numpy_array(out[target_box]))
     return out
 
 
+def _shape(box: Box) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in box)
+
+
 def _boxes(column: Column, start: int, stop: int) -> Iterator[Box]:
-    """The index ranges of successive calls to zarr, which decodes up to ten chunks of a call at once; see `READ_BYTES`."""
-    others = [[slice(0, n)] for n in column.shape[1:]]
-    if column.box_is_chunk:
-        others = [_cuts(0, n, u) for n, u in zip(column.shape[1:], column.unit[1:], strict=True)]
-    yield from itertools.product(_cuts(start, stop, column.box_rows), *others)
+    """The index ranges of successive calls to zarr, which decodes up to ten chunks of a call at once; see `Column.box`."""
+    others = (_cuts(0, n, b) for n, b in zip(column.shape[1:], column.box[1:], strict=True))
+    yield from itertools.product(_cuts(start, stop, column.box[0]), *others)
 
 
 def _cuts(start: int, stop: int, step: int) -> list[slice]:

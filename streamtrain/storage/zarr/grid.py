@@ -18,6 +18,8 @@ RUN_ROWS = 65_536
 RUN_BYTES = 8_000_000
 #: decoded bytes in one call to zarr, which decodes up to ten chunks at once; at least one chunk
 READ_BYTES = 2_000_000
+#: chunks in one call to zarr at most, because it makes a task for each of them at once; measured: 1 to 2.6 kB
+CALL_CHUNKS, _TASK_BYTES = 256, 3_000
 #: event loop, threads, state of decoders and Python objects of one read; measured: 3 to 5 MB
 _FLOOR_BYTES = 4_500_000
 #: zarr decodes on up to a dozen threads. Their malloc arenas keep part of the freed memory, so scratch buffers of successive
@@ -74,14 +76,16 @@ class Column:
         return 120 if self.dtype.kind == "T" else self.dtype.itemsize
 
     @property
-    def box_rows(self) -> int:
-        """The rows of one call to zarr: whole chunks of `READ_BYTES` together, at least one."""
-        return self.unit[0] * max(1, READ_BYTES // max(1, self.numpy_bytes(self.unit[0])))
-
-    @property
-    def box_is_chunk(self) -> bool:
-        """Whether a call to zarr reads one chunk along the other axes too, because all of them would be too large."""
-        return not self.whole_rows and self.numpy_bytes(self.unit[0]) > READ_BYTES
+    def box(self) -> tuple[int, ...]:
+        """The shape that one call to zarr reads: as many chunks as fit `READ_BYTES` and `CALL_CHUNKS`, at least one, along the
+        last axis first."""
+        most = max(1, min(CALL_CHUNKS, READ_BYTES // max(1, self.unit_bytes)))
+        box: list[int] = []
+        for size, unit in zip(reversed(self.shape), reversed(self.unit), strict=True):
+            chunks = max(1, min(most, -(-size // unit)))
+            most //= chunks
+            box.insert(0, chunks * unit)
+        return tuple(box)
 
     def numpy_bytes(self, rows: int) -> int:
         """The bytes of so many rows in numpy."""
@@ -137,9 +141,10 @@ class Grid:
         scratch = block * (1 + c.copies) + (0 if taken else block)
         if c.sharded:  # a shard is assembled from inner chunks in a separate buffer
             scratch += min(block, 2 * c.unit_bytes)
-        if c.box_rows < rows or c.box_is_chunk:
+        if c.box[0] < rows or any(b < n for b, n in zip(c.box[1:], c.shape[1:], strict=True)):
             scratch *= _ARENAS_SHARDED if c.sharded else _ARENAS
-        return scratch + converted
+        tasks = math.prod(c.box) // math.prod(c.unit)
+        return scratch + converted + tasks * _TASK_BYTES
 
     def block_rows(self, rows: int) -> int:
         """The rows that a stream with slices of ``rows`` rows decodes at once."""

@@ -24,11 +24,11 @@ def check_files(
 
     shards: the indexes of the shards, if the array has any. fill: whether missing chunks are allowed.
     """
-    absent = []
+    first, count = "", 0
     for key, box in chunk_files(array, column, start, stop):
         size = files.size(key)
         if size is None:
-            absent.append(f"chunk file {key}")
+            first, count = first or f"chunk file {key}", count + 1
         elif size == 0:
             raise _corrupt(files, column, f"chunk file {key}", "it is empty")
         elif column.blosc:
@@ -37,12 +37,12 @@ def check_files(
             at = tuple(part.start // size for part, size in zip(box, column.file, strict=True))
             position = shards.absent(key, size, at, start, stop)
             if position is not None:
-                absent.append(f"inner chunk at {list(position)} in shard {key}")
-    if absent and not fill:
+                first, count = first or f"inner chunk at {list(position)} in shard {key}", count + 1
+    if count and not fill:
         value = np.asarray(array.fill_value).tolist()
-        more = f" and {len(absent) - 1} more of rows {start} to {stop}" if len(absent) > 1 else ""
+        more = f" and {count - 1} more of rows {start} to {stop}" if count > 1 else ""
         raise CorruptError(
-            f"{files.root}: array {column.name!r} has no {absent[0]}{more}: it was lost, or never written "
+            f"{files.root}: array {column.name!r} has no {first}{more}: it was lost, or never written "
             f"because all its values are the fill value {value!r}: restore it, or pass --missing-chunks fill "
             f"(Python: missing_chunks='fill') to read missing chunks as the fill value"
         )

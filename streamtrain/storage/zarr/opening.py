@@ -121,6 +121,8 @@ def _describe(name: str, at: str, array: Any) -> Column:
     try:
         if not shape:
             raise ColumnError(f"array {name!r} has no dimension, and so no rows: leave it out")
+        if 0 in array.chunks:
+            raise ColumnError(f"array {name!r} has chunks of shape {array.chunks}, without any values: leave it out")
         problem, kind = "", arrow_type(name, dtype, shape[1:])
     except ColumnError as error:
         problem, kind = str(error), pa.null()
