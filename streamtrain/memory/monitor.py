@@ -206,8 +206,7 @@ class Monitor:
                 time.sleep(_SAMPLE_SECONDS)
 
     def _sample(self) -> None:
-        sizes = resident_now()
-        if sizes is None:  # this system cannot measure it
+        if (sizes := resident_now()) is None:  # this system cannot measure it
             self._done.set()
             return
         (resident, anonymous), now = sizes, time.perf_counter()

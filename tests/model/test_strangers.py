@@ -172,7 +172,7 @@ ARRAYS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "float64 weights": (lambda a: a.update({"learner.weights": a["learner.weights"].astype(float)}), "is <f8 .* needs <f4"),
     "an array more": (lambda a: a.update(evil=np.zeros(3)), "its array 'evil' belongs to nothing that is described"),
     "an array less": (lambda a: a.pop("target.mean"), "it has no array 'target.mean'"),
-    "slots of fewer numbers": (lambda a: a.update({"learner.sparse": a["learner.sparse"][:, 1:]}), "its array 'learner.sparse'"),
+    "a narrow table": (lambda a: a.update({"learner.sparse": a["learner.sparse"][:, 1:]}), "its array 'learner.sparse'"),
     "a byte that is no truth": (
         lambda a: a.update({"preparation.numbers.seen": np.full(2, 7, np.uint8).view(np.bool_)}), "neither true nor false",
     ),
