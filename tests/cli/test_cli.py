@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -597,6 +598,15 @@ def _interrupted(*_: Any, **__: Any) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+def _interrupted_epoch(end_epoch: Callable[..., Any]) -> Callable[..., Any]:
+    def ends(*given: Any) -> Any:
+        line = end_epoch(*given)
+        _interrupted()
+        return line
+
+    return ends
+
+
 @pytest.fixture
 def exits(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted command leaves by SystemExit here, not with the whole process."""
@@ -631,15 +641,8 @@ def test_ctrl_c_says_how_to_go_on(run: CommandLine, monkeypatch: pytest.MonkeyPa
     write("my data.parquet")
     arguments = ["fit", "my data.parquet", "--target", "y", "--epochs", 2, "--out", "the run"]
     assert run(*arguments[:-1], "whole").code == 0
-    end_epoch = Scores.end_epoch
-
-    def ends_epoch(*given: Any) -> Any:
-        line = end_epoch(*given)
-        signal.raise_signal(signal.SIGINT)
-        return line
-
     with monkeypatch.context() as patch:
-        patch.setattr(Scores, "end_epoch", ends_epoch)
+        patch.setattr(Scores, "end_epoch", _interrupted_epoch(Scores.end_epoch))
         done = run(*arguments)
     assert done.code == 130 and done.out == ""
     before, last = done.err.strip().splitlines()[0], done.err.strip().splitlines()[-1]
@@ -654,16 +657,16 @@ def test_ctrl_c_says_how_to_go_on(run: CommandLine, monkeypatch: pytest.MonkeyPa
 def test_ctrl_c_promises_nothing_where_nothing_is_kept(run: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write("d.parquet")
     with monkeypatch.context() as patch:
-        patch.setattr("streamtrain.train.history.Scores.end_epoch", _interrupted)
+        patch.setattr(Scores, "end_epoch", _interrupted_epoch(Scores.end_epoch))
         without = run("fit", data, "--target", "y")
         with monkeypatch.context() as sooner:
             sooner.setattr("streamtrain.train.job.Job.open", _interrupted)
             early = run("fit", data, "--target", "y", "--out", "e")
-        again = run("fit", data, "--target", "y", "--out", "r")
+        again = run("fit", data, "--target", "y", "--epochs", 2, "--out", "r")
         resumed = run("fit", data, "--out", "r", "--resume")
     assert [done.code for done in (without, again, resumed, early)] == [130] * 4
     assert "go on" not in without.err + early.err and not Path("e").exists()
-    assert again.err.endswith(f"fit {data} --target y --out r --resume\n")
+    assert again.err.endswith(f"fit {data} --target y --epochs 2 --out r --resume\n")
     assert resumed.err.endswith(f"fit {data} --out r --resume\n") and resumed.err.count("--resume") == 1
 
 
