@@ -76,7 +76,8 @@ def score_scale(values: Sequence[float]) -> tuple[Callable[[float], float], Axis
     step = _step(span)
     first, top = math.floor(foot / step + 1e-9), max(most, foot) + (_HEADROOM - 1) * span
     numbers = range(first, math.floor(top / step) + 1)
-    axis = Axis(top - first * step, tuple(((i - first) * step, f"{i * step:.6g}") for i in numbers))
+    digits = min(15, max(6, len(str(max(abs(first), abs(numbers[-1])))) + 1))  # enough for labels that differ
+    axis = Axis(top - first * step, tuple(((i - first) * step, f"{i * step:.{digits}g}") for i in numbers))
     return lambda value: value - first * step, axis
 
 
