@@ -19,6 +19,7 @@ from streamtrain.cli.options import Data, GroupedCommand, Json, Run, RunLearner,
 from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import UsageError
 from streamtrain.options import options_of
+from streamtrain.storage.settings import ReadSettings
 from streamtrain.tools.settings import MakeSettings, ProfileSettings, RechunkSettings
 from streamtrain.train.settings import RunSettings, Settings
 
@@ -32,7 +33,8 @@ app = typer.Typer(
     context_settings=_CONTEXT,
 )
 
-_READING = ("memory", "threads", "missing_chunks")
+_READING = tuple(options_of(ReadSettings))
+_SCORING = ("memory", "threads", *_READING)
 _PROFILE = (*options_of(Settings), "cluster", *options_of(ProfileSettings))
 _FIT_EXAMPLE = """\b
 Examples:
@@ -104,7 +106,7 @@ def no_command(
 
 @command(short_help="Columns, chunks and sizes of data, and their target.")
 @takes(
-    Settings, only=("target", "roles", "missing_chunks"),
+    Settings, only=("target", "roles", *_READING),
     optional={"target": "The column to look at, or several: a,b."}, grouped=False,
 )  # fmt: skip
 def inspect(data: Data, json: Json = False, **settings: Any) -> None:
@@ -183,7 +185,7 @@ def profile(
 
 
 @command()
-@takes(Settings, only=_READING, grouped=False)
+@takes(Settings, only=_SCORING, grouped=False)
 def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = False, **settings: Any) -> None:
     """Metrics of a run on other data."""
     from streamtrain.cli.progress import RowsLine
@@ -194,7 +196,7 @@ def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = Fals
 
 
 @command(short_help="Predictions for each row of other data.")
-@takes(Settings, only=_READING, grouped=False)
+@takes(Settings, only=_SCORING, grouped=False)
 def predict(
     run: Run,
     data: Data,
@@ -231,7 +233,7 @@ def make(
 
 
 @command(short_help="A copy of data with better chunks.")
-@takes(Settings, RechunkSettings, only=(*options_of(RechunkSettings), "memory", "missing_chunks"), grouped=False)
+@takes(Settings, RechunkSettings, only=(*options_of(RechunkSettings), "memory", *_READING), grouped=False)
 def rechunk(data: Data, json: Json = False, **settings: Any) -> None:
     """A copy with better chunks, streamed: the same rows, in the same order, of the same types."""
     from streamtrain.cli.progress import RowsLine

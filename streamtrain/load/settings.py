@@ -16,12 +16,6 @@ class LoadSettings:
     """Which rows are learned, and what happens to rows that cannot be read."""
 
     holdout: float = option(0.0, "Share of rows that are scored, never learned.", group="data", least=0, below=1)
-    missing_chunks: str = option(
-        "error",
-        "An absent Zarr chunk: an error, or filled with its fill value.",
-        group="data",
-        choices=("error", "fill"),
-    )
     on_error: str = option(
         "raise", "A chunk that cannot be read, a row without a target: raise, or skip.", group="data", choices=ON_ERROR
     )

@@ -24,7 +24,6 @@ from streamtrain.load.demand import column_shares, demand_of, longest_layout
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import budget_of, opening
 from streamtrain.memory.process import release_freed_memory
@@ -32,9 +31,10 @@ from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
-from streamtrain.storage import open_reader
+from streamtrain.storage import open_data
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.reader import ChunkTable, Reader
+from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["Source"]
 
@@ -90,7 +90,7 @@ class Source:
         cls, data: Any, *, target: str | Sequence[str] | None = None, features: Sequence[str] | None = None,
         exclude: Sequence[str] = (), weight: str | None = None, task: str | None = None,
         roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
-        missing_chunks: str = "error",
+        reading: ReadSettings | None = None,
     ) -> Source:  # fmt: skip
         """Open data and choose the columns. Metadata is read; the classes of the target are not known yet.
 
@@ -110,8 +110,8 @@ class Source:
             The role of some columns, by name: ``{"postcode": "category"}``.
         crosses
             Columns to learn from together: ``"city:day"``.
-        missing_chunks
-            ``"error"`` or ``"fill"``, for chunks that a Zarr store lacks.
+        reading
+            How the data are read.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class Source:
         chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
         with opening(data_name(data)):
-            reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
+            reader = open_data(data, reading or ReadSettings())
             table, schema = ChunkTable.of(reader.chunks()), reader.schema
         if table.total_rows == 0:
             raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")

@@ -9,16 +9,17 @@ from streamtrain.errors import NotFoundError, data_name
 from streamtrain.load import Source
 from streamtrain.memory.monitor import opening
 from streamtrain.model.model import Model
-from streamtrain.storage import ChunkTable, open_reader
+from streamtrain.storage import ChunkTable, open_data
+from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["open_for"]
 
 
-def open_for(model: Model, data: Any, *, with_target: bool, missing_chunks: str = "error") -> Source:
+def open_for(model: Model, data: Any, *, with_target: bool, reading: ReadSettings | None = None) -> Source:
     """A source of the model's columns in other data. Reads metadata only. Raises DataError where the data cannot be used, and
     ColumnError where a column is missing or of another type."""
     with opening(data_name(data)):
-        reader = open_reader(data, missing_chunks=missing_chunks)
+        reader = open_data(data, reading or ReadSettings())
         table, schema = ChunkTable.of(reader.chunks()), reader.schema
     if not table.total_rows:
         raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")

@@ -9,6 +9,7 @@ from streamtrain.memory.monitor import Monitor, within
 from streamtrain.metrics.scores import per_class, scores
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
+from streamtrain.storage.settings import ReadSettings
 from streamtrain.train.validation import RowProgress, plan_for_process, require_settings, score
 
 __all__ = ["evaluate"]
@@ -16,7 +17,10 @@ __all__ = ["evaluate"]
 
 def evaluate(
     run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
-    missing_chunks: str = "error", progress: RowProgress | None = None,
+    # settings: ReadSettings
+    missing_chunks: str = "error",
+    # end of settings
+    progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Score a model on data that have its target.
 
@@ -33,7 +37,7 @@ def evaluate(
     threads
         Reads at the same time; 2 by default.
     missing_chunks
-        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
+        An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
     progress
         Called with the rows done and the rows there are, after each batch.
 
@@ -60,10 +64,15 @@ def evaluate(
     >>> evaluate(fit(data, target="y").model, data)["metrics"]["accuracy"] > 0.95
     True
     """
-    require_settings(memory, threads, missing_chunks)
+    require_settings(memory, threads)
+    reading = ReadSettings(
+        # passed: ReadSettings
+        missing_chunks=missing_chunks,
+        # end of passed
+    )  # fmt: skip
     with within(memory):
         model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
-        source = open_for(model, data, with_target=True, missing_chunks=missing_chunks)
+        source = open_for(model, data, with_target=True, reading=reading)
         plan = plan_for_process(source, model, memory, threads)
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:

@@ -13,13 +13,13 @@ from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError, data_name
 from streamtrain.load import Source
-from streamtrain.load.settings import LoadSettings
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
-from streamtrain.storage import ChunkTable, open_reader
+from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.reader import Reader
+from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["inspect"]
 
@@ -29,8 +29,10 @@ def inspect(
     *,
     target: str | Sequence[str] | None = None,
     roles: Mapping[str, str] | Sequence[str] | None = None,
+    # settings: ReadSettings
     missing_chunks: str = "error",
-) -> dict[str, Any]:
+    # end of settings
+) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
 
     Parameters
@@ -42,7 +44,7 @@ def inspect(
     roles
         What columns become, by name, if not the default.
     missing_chunks
-        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
+        An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
 
     Returns
     -------
@@ -68,13 +70,20 @@ def inspect(
     settings = checked(ColumnSettings, given(target=target, roles=roles))
     target, requested = settings.get("target", ()), dict(settings.get("roles", ()))
     targets = [target] if isinstance(target, str) else list(target)
+    reading = ReadSettings(
+        # passed: ReadSettings
+        missing_chunks=missing_chunks,
+        # end of passed
+    )  # fmt: skip
     with within(is_setting=False):
-        return _described(data, targets, requested, missing_chunks)
+        return _described(data, targets, requested, reading)
 
 
-def _described(data: Any, targets: Sequence[str], requested: Mapping[str, str], missing_chunks: str) -> dict[str, Any]:
+def _described(
+    data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings
+) -> dict[str, Any]:
     with opening(data_name(data)):
-        reader = open_reader(data, **checked(LoadSettings, {"missing_chunks": missing_chunks}))
+        reader = open_data(data, reading)
         table = ChunkTable.of(reader.chunks())
     for name in requested:
         pick(reader.schema, name, "features")

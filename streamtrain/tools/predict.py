@@ -14,6 +14,7 @@ from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
 from streamtrain.storage.files.apart import require_apart
+from streamtrain.storage.settings import ReadSettings
 from streamtrain.train.validation import (
     RowProgress,
     output_row_bytes,
@@ -29,7 +30,11 @@ _GROUP_BYTES = 8 * 10**6  # of the row groups that are written
 
 def predict(
     run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: float | str | None = None,
-    threads: int | None = None, missing_chunks: str = "error", progress: RowProgress | None = None,
+    threads: int | None = None,
+    # settings: ReadSettings
+    missing_chunks: str = "error",
+    # end of settings
+    progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
 
@@ -51,7 +56,7 @@ def predict(
     threads
         Reads at the same time; 2 by default.
     missing_chunks
-        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
+        An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
     progress
         Called with the rows done and the rows there are, after each batch.
 
@@ -80,14 +85,19 @@ def predict(
     >>> done["rows"]
     100
     """
-    require_settings(memory, threads, missing_chunks)
+    require_settings(memory, threads)
+    reading = ReadSettings(
+        # passed: ReadSettings
+        missing_chunks=missing_chunks,
+        # end of passed
+    )  # fmt: skip
     require_apart(f"--out {out}", out, data)
     with within(memory):
         model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
         path = Path(out).resolve()
         if (path.exists() and not path.is_file()) or not path.parent.is_dir():
             raise UsageError(f"--out {out}: must be a file in a folder that exists")
-        source = open_for(model, data, with_target=False, missing_chunks=missing_chunks)
+        source = open_for(model, data, with_target=False, reading=reading)
         from streamtrain.storage.parquet.writer import (
             ParquetTableWriter,
         )  # after the settings were checked: it is large

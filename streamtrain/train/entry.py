@@ -28,8 +28,8 @@ def fit(
     *,
     # settings: Settings RunSettings
     target: str | Sequence[str] | None = None, features: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] = default(()), weight: str | None = None, holdout: float = default(0.0),
-    missing_chunks: str = default("error"), on_error: str = default("raise"), max_skipped: float = default(0.01),
+    exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
+    holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
     classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
@@ -40,7 +40,7 @@ def fit(
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
     on_overrun: str = default("raise"), validate: Any = None, cluster: Any = None, out: str | Path | None = None,
-    resume: bool = False, verify: str = 'times', continue_from: str | Path | None = None,
+    resume: bool = False, verify: str = "times", continue_from: str | Path | None = None,
     checkpoint_seconds: float | None = None,
     # end of settings
     progress: Callable[[Progress], object] | None = None,
@@ -59,10 +59,10 @@ def fit(
         Columns to leave out: a,b,"c,d".
     weight : str | None
         The column of sample weights.
-    holdout : float
-        Share of rows that are scored, never learned. Default: 0.0.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    holdout : float
+        Share of rows that are scored, never learned. Default: 0.0.
     on_error : str
         A chunk that cannot be read, a row without a target: raise, or skip. One of raise, skip. Default: raise.
     max_skipped : float
@@ -169,13 +169,13 @@ def fit(
     """
     settings = given(
         # given: Settings
-        target=target, features=features, exclude=exclude, weight=weight, holdout=holdout,
-        missing_chunks=missing_chunks, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
-        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
-        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
-        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
-        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
-        threads=threads, on_overrun=on_overrun,
+        target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
+        holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
+        infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
+        learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
+        delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed,
+        class_weight=class_weight, epochs=epochs, patience=patience, memory=memory, threads=threads,
+        on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     if "learner" in settings:
@@ -200,8 +200,8 @@ def make_plan(
     *,
     # settings: Settings
     target: str | Sequence[str], features: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] = default(()), weight: str | None = None, holdout: float = default(0.0),
-    missing_chunks: str = default("error"), on_error: str = default("raise"), max_skipped: float = default(0.01),
+    exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
+    holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
     classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
@@ -242,13 +242,13 @@ def make_plan(
     """
     settings = given(
         # given: Settings
-        target=target, features=features, exclude=exclude, weight=weight, holdout=holdout,
-        missing_chunks=missing_chunks, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
-        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
-        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
-        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
-        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
-        threads=threads, on_overrun=on_overrun,
+        target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
+        holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
+        infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
+        learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
+        delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed,
+        class_weight=class_weight, epochs=epochs, patience=patience, memory=memory, threads=threads,
+        on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     checked = Settings.of(settings)

@@ -142,12 +142,12 @@ class Job:
 
 def _open(data: Any, settings: Settings, prior: PriorModel | None) -> Source:
     if prior is not None:
-        source = open_for(prior.model, data, with_target=True, missing_chunks=settings.missing_chunks)
+        source = open_for(prior.model, data, with_target=True, reading=settings.reading)
         return replace(source, is_surveyed=prior.goes_on).with_digests()
     return Source.open(
         data, target=settings.target, features=settings.features, exclude=settings.exclude,
         weight=settings.weight, task=settings.task, roles=cast("Mapping[str, str]", settings.roles), crosses=settings.crosses,
-        missing_chunks=settings.missing_chunks,
+        reading=settings.reading,
     )  # fmt: skip
 
 

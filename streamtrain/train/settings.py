@@ -16,6 +16,7 @@ from streamtrain.load.settings import LoadSettings
 from streamtrain.options import check, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
+from streamtrain.storage.settings import ReadSettings
 
 if TYPE_CHECKING:
     from streamtrain.learn import Learner
@@ -64,7 +65,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, LoadSettings, ColumnSettings):
+class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, LoadSettings, ReadSettings, ColumnSettings):
     """All settings that affect what `fit` learns, with their defaults. Raises UsageError for an invalid one, before any I/O."""
 
     def __post_init__(self) -> None:
@@ -101,6 +102,11 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
         require_no_settings(self.learner, self)
         learner: Learner = self.learner
         return learner
+
+    @property
+    def reading(self) -> ReadSettings:
+        """How the data are read."""
+        return ReadSettings(**{name: getattr(self, name) for name in options_of(ReadSettings)})
 
     @property
     def targets(self) -> tuple[str, ...]:

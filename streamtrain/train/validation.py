@@ -18,7 +18,6 @@ from streamtrain.errors import BadValueError
 from streamtrain.load import Loader, Source
 from streamtrain.load.demand import longest_layout, opened_term
 from streamtrain.load.digests import Digests
-from streamtrain.load.settings import LoadSettings
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import peak_bytes
 from streamtrain.metrics import Metrics
@@ -31,6 +30,7 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.plan.term import Term
 from streamtrain.state import part
+from streamtrain.storage.settings import ReadSettings
 
 __all__ = [
     "DIGESTS", "RowProgress", "Scorer", "load_digests", "output_row_bytes", "plan_for_process", "predictions",
@@ -83,10 +83,9 @@ def output_row_bytes(model: Model | None) -> int:
     return 32 + (16 * max(len(model.classes), len(model.target.names)) if model else 0)
 
 
-def require_settings(memory: float | str | None, threads: int | None, missing_chunks: str) -> None:
+def require_settings(memory: float | str | None, threads: int | None) -> None:
     """Raise UsageError for invalid settings, before any I/O."""
     checked(PlanSettings, {"memory": memory, "threads": threads})
-    checked(LoadSettings, {"missing_chunks": missing_chunks})
 
 
 def state_of_digests(source: Source, validation: Scorer | None) -> dict[str, NDArray[Any]]:
@@ -137,12 +136,12 @@ def score(source: Source, plan: Plan, model: Model, monitor: Monitor, progress: 
 class Scorer:
     """Validation data, which are scored at the end of each epoch.
 
-    data: as `fit` takes them. missing_chunks: as in `open_reader`. terms: the memory of scoring them, for the plan of the fit.
+    data: as `fit` takes them. reading: how they are read. terms: the memory of scoring them, for the plan of the fit.
     digests: what was read of them; None before they are opened for the model.
     """
 
     data: Any
-    missing_chunks: str
+    reading: ReadSettings
     terms: tuple[Term, ...]
     digests: Digests | None = None
 
@@ -151,11 +150,11 @@ class Scorer:
         """Open the data before training: their errors are raised then, and the memory of scoring is planned."""
         source = Source.open(
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
-            task=settings.task, roles=settings.roles, crosses=settings.crosses, missing_chunks=settings.missing_chunks,
+            task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=settings.reading,
         )  # fmt: skip
         plan = cls.least(source, None)
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
-        return cls(data, settings.missing_chunks, terms)
+        return cls(data, settings.reading, terms)
 
     @staticmethod
     def least(source: Source, model: Model | None) -> Plan:
@@ -168,7 +167,7 @@ class Scorer:
 
     def open(self, model: Model) -> Source:
         """The data, with the columns of the model."""
-        source = open_for(model, self.data, with_target=True, missing_chunks=self.missing_chunks)
+        source = open_for(model, self.data, with_target=True, reading=self.reading)
         if self.digests is None:
             self.digests = source.with_digests().digests
         return replace(source, digests=self.digests)

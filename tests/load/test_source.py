@@ -30,7 +30,6 @@ def test_names_are_read_as_fit_reads_them() -> None:
         ({"task": "clasify"}, "did you mean classify"),
         ({"roles": {"x": "categry"}}, "did you mean category"),
         ({"crosses": 3}, "give a list of crosses"),
-        ({"missing_chunks": "none"}, "--missing-chunks none: must be one of error, fill"),
     ],
 )
 def test_wrong_settings_are_errors_before_the_data_are_opened(settings: dict[str, Any], says: str) -> None:

@@ -10,11 +10,12 @@ from streamtrain.storage.reader import Reader
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.listing import walk
+from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["open_remote"]
 
 
-def open_remote(target: str, missing_chunks: str) -> Reader:
+def open_remote(target: str, settings: ReadSettings) -> Reader:
     """The reader for a URL. Raises UsageError for a Zarr zip file, and the errors of the reader that it opens."""
     address = Address.parse(target)
     path = address.path.rstrip("/")
@@ -28,7 +29,7 @@ def open_remote(target: str, missing_chunks: str) -> Reader:
     if not glob.has_magic(path) and (path.endswith(".zarr") or _is_zarr(client, path)):
         from streamtrain.storage.zarr import ZarrReader
 
-        return ZarrReader(target, missing_chunks=missing_chunks)
+        return ZarrReader(target, missing_chunks=settings.missing_chunks)
     folder = path if not glob.has_magic(path) else path[: path.index(next(filter(glob.has_magic, path.split("/"))))]
     return _of_files(format_of(walk(client, folder.rstrip("/")) or [path]), target)
 

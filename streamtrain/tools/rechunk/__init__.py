@@ -15,9 +15,10 @@ from streamtrain.errors import ColumnError, NotFoundError, data_name
 from streamtrain.memory.monitor import budget_of, opening, within
 from streamtrain.memory.process import peak_bytes, release_freed_memory, resident_bytes
 from streamtrain.runs.report import memory_dict
-from streamtrain.storage import open_reader
+from streamtrain.storage import open_data
 from streamtrain.storage.files.apart import require_apart
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
+from streamtrain.storage.settings import ReadSettings
 from streamtrain.tools.rechunk.copying import Output, copy_rows
 from streamtrain.tools.rechunk.gather import is_loose
 from streamtrain.tools.rechunk.plan import CopyPlan, Demand, solve
@@ -30,7 +31,11 @@ _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 
 def rechunk(
     data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: float | str | None = None,
-    compression: str = "zstd", missing_chunks: str = "error", progress: Callable[[int, int], object] | None = None,
+    compression: str = "zstd",
+    # settings: ReadSettings
+    missing_chunks: str = "error",
+    # end of settings
+    progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Copy data to a new folder in chunks of ``chunk_rows`` rows, in constant memory.
 
@@ -53,7 +58,7 @@ def rechunk(
     compression
         ``"zstd"``, ``"gzip"``, ``"lz4"`` or ``"none"``; for Parquet also ``"snappy"`` and ``"brotli"``.
     missing_chunks
-        ``"error"``, or ``"fill"`` to read an absent Zarr chunk as its fill value.
+        An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
     progress
         Called with the rows done and the rows there are.
 
@@ -83,11 +88,16 @@ def rechunk(
     >>> copy["rows"], copy["chunks"], copy["format"]
     (10, 3, 'parquet')
     """
+    reading = ReadSettings(
+        # passed: ReadSettings
+        missing_chunks=missing_chunks,
+        # end of passed
+    )  # fmt: skip
     settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
     require_apart(f"--out {out}", out, data)
     with within(settings.memory):
         with opening(data_name(data)):
-            reader, declared = _open(data, missing_chunks)
+            reader, declared = _open(data, reading)
             table = ChunkTable.of(reader.chunks())
         if not table.total_rows:
             raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
@@ -124,9 +134,9 @@ def _is(reader: Reader, module: str, name: str) -> bool:
     return home is not None and isinstance(reader, getattr(home, name))
 
 
-def _open(data: Any, missing_chunks: str) -> tuple[Reader, pa.Schema]:
+def _open(data: Any, reading: ReadSettings) -> tuple[Reader, pa.Schema]:
     """Open the data. Returns the reader, and the columns as the files declare them: the reader may give text as codes."""
-    reader = open_reader(data, missing_chunks=missing_chunks)
+    reader = open_data(data, reading)
     for field in reader.schema:
         if pa.types.is_null(field.type) and b"problem" in (field.metadata or {}):
             raise ColumnError(field.metadata[b"problem"].decode())

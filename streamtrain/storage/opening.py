@@ -1,0 +1,100 @@
+"""Find the reader for a target. The module of a format is imported when it is first used."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import Any
+
+from streamtrain.errors import NotFoundError, without_secrets
+from streamtrain.kernels.crash import reading
+from streamtrain.storage.formats import ZARR_MARKS, file_reader
+from streamtrain.storage.reader import Reader
+from streamtrain.storage.schemes import is_registered, open_url
+from streamtrain.storage.settings import ReadSettings
+
+__all__ = ["open_data", "open_reader"]
+
+_REMOTE = ("s3", "gs", "az", "http", "https", "memory")
+
+
+def open_reader(
+    target: Any,
+    *,
+    # settings: ReadSettings
+    missing_chunks: str = "error",
+    # end of settings
+) -> Reader:  # fmt: skip
+    """Open data and return a reader for it.
+
+    Parameters
+    ----------
+    target : Any
+        A path, glob, directory, Zarr store or URL; a dict of numpy arrays, an array, a pair ``(X, y)``, an Arrow table or
+        a data frame; or a reader, which is returned unchanged.
+    missing_chunks : str
+        An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+
+    Returns
+    -------
+    Reader
+        An object with ``schema``, ``chunks()``, ``read(chunk, columns)`` and ``fingerprint()``.
+
+    Raises
+    ------
+    NotFoundError
+        If there are no data at the target, or no reader for the scheme of a URL.
+    CorruptError, SchemaError, ColumnError
+        If the data are damaged, their files differ in columns, or no column can be read.
+    UsageError
+        If the target or a setting has no meaning.
+
+    Examples
+    --------
+    >>> open_reader({"x": [[1.0, 2.0]]}).schema.names
+    ['x']
+    """
+    read_settings = ReadSettings(
+        # passed: ReadSettings
+        missing_chunks=missing_chunks,
+        # end of passed
+    )  # fmt: skip
+    return open_data(target, read_settings)
+
+
+def open_data(target: Any, settings: ReadSettings) -> Reader:
+    """As `open_reader`, with settings that were checked."""
+    if isinstance(target, (str, Path)):
+        with reading(without_secrets(str(target))):
+            return _open_path(str(target), settings)
+    if isinstance(target, Reader):
+        return target
+    from streamtrain.storage.tables import MemoryReader
+
+    return MemoryReader(target)
+
+
+def _open_path(target: str, settings: ReadSettings) -> Reader:
+    if not target:
+        raise NotFoundError("the path of the data is empty: give a file, glob, directory or URL")
+    scheme, colon, _ = target.partition("://")
+    if colon and scheme in _REMOTE and not is_registered(scheme):
+        from streamtrain.storage.remote.opening import open_remote
+
+        return open_remote(target, settings)
+    if colon:
+        return open_url(scheme, target)
+    if _is_zarr(target):
+        from streamtrain.storage.zarr import ZarrReader
+
+        return ZarrReader(target, missing_chunks=settings.missing_chunks)
+    return file_reader(target)
+
+
+def _is_zarr(target: str) -> bool:
+    if glob.has_magic(target) and not os.path.exists(target):
+        return False
+    path = Path(target)
+    marked = path.is_dir() and any((path / mark).exists() for mark in (*ZARR_MARKS, ".zattrs"))
+    return marked or path.suffix == ".zarr" or target.endswith(".zarr.zip")

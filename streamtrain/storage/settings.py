@@ -1,0 +1,24 @@
+"""Settings of the reading: what the files and stores do not say about themselves. Every command that reads data takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamtrain.options import check, option
+
+__all__ = ["ReadSettings"]
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """How data are read. Raises UsageError for an invalid setting."""
+
+    missing_chunks: str = option(
+        "error",
+        "An absent Zarr chunk: an error, or filled with its fill value.",
+        group="data",
+        choices=("error", "fill"),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
