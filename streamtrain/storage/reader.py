@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamtrain.errors import DataError
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams"]
+__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns", "warnings_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,19 @@ class ReadsTogether(Protocol):
         """The rows of several chunks as ``read`` returns those of one: the rows of the first chunk first. The chunks are in
         the order of the data, but need not follow each other. The call may take as much memory as they declare together.
         If one of them cannot be read, raise a DataError: each is then read by itself."""
+
+
+@runtime_checkable
+class Warns(Protocol):
+    """Optional: say what the user should know about the data."""
+
+    def warnings(self, columns: Sequence[str]) -> Sequence[str]:
+        """Sentences about the data that concern these columns, and what to do. The same each time."""
+
+
+def warnings_of(reader: Any, columns: Sequence[str]) -> list[str]:
+    """What a reader says about these columns; nothing if it does not define ``warnings``."""
+    return list(reader.warnings(columns)) if isinstance(reader, Warns) else []
 
 
 class ChunkTable(Sequence[Chunk]):

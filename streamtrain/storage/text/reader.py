@@ -25,8 +25,10 @@ from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
+from streamtrain.storage.text.encoding import AsUtf8, Encoding
 from streamtrain.storage.text.explain import explained
-from streamtrain.storage.text.records import Block, Scanner, blocks, extents
+from streamtrain.storage.text.format import TextFormat
+from streamtrain.storage.text.records import Block, blocks, extents
 from streamtrain.storage.text.scanners import BadRecord
 from streamtrain.storage.text.source import COMPRESSIONS, LOOK_BACK_BYTES, STORED_BYTES, codec_of, edges, text_source
 
@@ -42,23 +44,20 @@ _FLOOR_BYTES = 1_500_000
 _SLACK = 1.35
 _COLUMN_BYTES, FEW_COLUMNS = 2_000, 512  # of a column in a decoded block, besides its values; so many need no more
 _LEARNED_COLUMN_BYTES = 13_000  # of a column that is learned from, besides its values: objects, slices, a checkpoint
+_ENCODING_SCRATCH = 6.0  # bytes for each byte of a block: as text of up to four bytes a character, and as UTF-8
 _TEXT_SCRATCH = 3.5  # bytes for each byte of a block: the dictionary and its hash table grow by doubling
 
 
-class TextReader(FileBacked):
-    """Reads text files. The subclass of a format finds the records and decodes them.
+class TextReader(TextFormat, FileBacked):
+    """Reads text files. The subclass of a format finds the records and decodes them."""
 
-    suffixes: of the files, without a compression's. scratch: bytes of memory that decoding takes for each byte of a block.
-    """
-
-    suffixes: tuple[str, ...]
-    scratch: float
     row_oriented = True  # every read parses all columns
     schema: pa.Schema
     _file_schema: pa.Schema
     _partitions: Partitions
 
-    def __init__(self, target: str | Path, schema: pa.Schema | None) -> None:
+    def __init__(self, target: str | Path, schema: pa.Schema | None, encoding: str | None) -> None:
+        self._encoding = Encoding(encoding)
         endings = tuple(suffix + end for suffix in self.suffixes for end in ("", *COMPRESSIONS))
         self._store, names = locate(str(target), (*self.suffixes, *COMPRESSIONS))
         self._files = [name for name in names if name.lower().endswith(endings)] or names
@@ -74,67 +73,37 @@ class TextReader(FileBacked):
         self._given = pa.schema([]) if schema is None else schema
         self._fixed: pa.Schema | None = None
         self._density = 0.0  # decoded bytes per byte of text
+        self._first: tuple[Block, int] | None = None  # the records of which the types and the density are
         table = [(i, *extent) for i in range(len(self._files)) for extent in self._extents(i)]
         columns = np.asarray(table, np.int64).reshape(-1, 6).T.copy()
         self._file_of, self._start, self._stop, self._rows, self._line, self._longest = columns
         if self._fixed is None:
             raise NotFoundError(f"{without_secrets(str(target))}: the files have no rows")
+        self._measure()  # later records may have changed the types
+        self._first = None
         partitions = Partitions(self._files)
         self._partitions, self._file_schema = partitions, self._fixed
         self.schema = partitions.added_to(self._file_schema)
-
-    # -- what a format defines ----------------------------------------------------------------------------------------------
-
-    def read_little(self) -> None:
-        """Use the library of the format once."""
-        raise NotImplementedError
-
-    def scanner(self) -> Scanner:
-        """What finds the records of a file, or of a part that begins with one."""
-        raise NotImplementedError
-
-    def without_header(self, file: int, block: Block) -> Block:
-        """The first block of a file, without its header."""
-        return block
-
-    def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
-        """The number of columns of these records, and if it is large the memory to infer and decode them; otherwise 0."""
-        raise NotImplementedError
-
-    def infer(self, data: bytes, file: int) -> pa.Schema:
-        """The names and types of the columns. Given types are kept."""
-        raise NotImplementedError
-
-    def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
-        """Decode at least one column of records, with the types of the schema."""
-        raise NotImplementedError
-
-    def decode_one(self, record: bytes, field: pa.Field, file: int) -> None:
-        """Decode one column of one record, and ignore the others."""
-        self.decode(record, pa.schema([field]), [field.name], file)
-
-    def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
-        """What is wrong with the form of a record that cannot be decoded; "" if its form is right and a value is wrong."""
-        raise NotImplementedError
-
-    def value(self, record: bytes, column: str, file: int) -> str:
-        """A value as it is written in a record, for messages."""
-        raise NotImplementedError
 
     # -- opening: one pass over each file ---------------------------------------------------------------------------
 
     def _extents(self, file: int) -> Iterator[tuple[int, ...]]:
         with self._reporting(file), self._source(file) as source:
-            yield from extents(self._data_blocks(file, source), cut=codec_of(self._files[file]) is None)
+            yield from extents(self._data_blocks(file, source), cut=not self._is_whole(file))
+
+    def _is_whole(self, file: int) -> bool:
+        """Whether a file can only be read from its beginning, so that it is one chunk."""
+        return codec_of(self._files[file]) is not None or self._encoding.is_streamed
 
     def _data_blocks(self, file: int, source: Any) -> Iterator[Block]:
         begun = False
-        for block in blocks(source, _SCAN_BYTES, self.scanner()):
+        for block in blocks(source, _SCAN_BYTES, self.scanner(file)):
             if not begun and block.rows:
                 begun, block = True, self.without_header(file, block)
             if begun and block.rows and self._fixed is None:
                 self._fix_types(block.upto(BLOCK_BYTES), file)
             if begun:
+                self._look(block, file)
                 yield block
 
     def _fix_types(self, block: Block, file: int) -> None:
@@ -148,14 +117,29 @@ class TextReader(FileBacked):
                 f"more than one column is named {twice[0]!r}: rename all but one" if twice else "there are no columns"
             )
             raise SchemaError(f"{self.shown(file)}: {problem}")
-        self._fixed = schema
+        self._fixed, self._first = schema, (block, file)
+        self._measure()  # an error in these records is raised before the other files are read
+
+    def _measure(self) -> None:
+        assert self._fixed is not None and self._first is not None
+        (block, file), schema = self._first, self._fixed
         self._density = self._table(block, schema, schema.names, file).nbytes / len(block.data)
+
+    def _look(self, block: Block, file: int) -> None:
+        schema = self._fixed
+        if schema is None or not block.rows:
+            return
+        self._fixed = self.look(block.data, file, schema)
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
     def shown(self, file: int) -> str:
         """The path or URL of a file, for messages."""
         return self._store.shown(self._files[file])
+
+    def warnings(self, columns: Sequence[str]) -> list[str]:
+        """Sentences about how these columns were read."""
+        return []
 
     def chunks(self) -> ChunkTable:
         """All chunks. The key of a chunk is its file and the number of its first line."""
@@ -178,8 +162,10 @@ class TextReader(FileBacked):
         text = int(self._stop[i] - self._start[i])
         block = min(text, BLOCK_BYTES + 2 * int(self._longest[i]))
         codec = codec_of(self._files[self._file_of[i]])
-        held = STORED_BYTES + min(text, LOOK_BACK_BYTES[codec]) if codec else text
+        held = STORED_BYTES if codec or self._encoding.is_streamed else text
+        held += min(text, LOOK_BACK_BYTES[codec]) if codec else 0
         scratch = self.scratch + (_TEXT_SCRATCH if CODES in self.schema.types else 0)
+        scratch += 0 if self._encoding.is_utf8 else _ENCODING_SCRATCH
         return held + scratch * block + _FLOOR_BYTES
 
     def _wide_bytes(self) -> int:
@@ -229,7 +215,7 @@ class TextReader(FileBacked):
             return
         start, stop, line = (int(column[i]) for column in (self._start, self._stop, self._line))
         with self._reporting(file), self._source(file, start, stop) as source:
-            for block in blocks(source, BLOCK_BYTES, self.scanner(), start=start, line=line):
+            for block in blocks(source, BLOCK_BYTES, self.scanner(file), start=start, line=line):
                 if block.rows:
                     yield from self._table(block, self._file_schema, columns, file).to_batches()
         self._store.verify(self._files[file], self._stats[file])
@@ -243,9 +229,7 @@ class TextReader(FileBacked):
         """Decode a block. Raises DataError, which names the first line that cannot be decoded."""
 
         def attempt(data: bytes, rows: int) -> Any:
-            if not data.isascii():
-                str(data, "utf-8")
-            result = decode(data)
+            result = decode(self.utf8(data))
             if schema is not None and result.num_rows != rows:
                 raise ValueError(f"{rows} records were decoded to {result.num_rows} rows")
             return result
@@ -259,7 +243,20 @@ class TextReader(FileBacked):
     # -- bytes -----------------------------------------------------------------------------------------------------------
 
     def _source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
-        return text_source(self._store, self._files[file], self._stats[file], start, stop)
+        if not self._encoding.is_streamed:
+            return text_source(self._store, self._files[file], self._stats[file], start, stop)
+        source = AsUtf8(text_source(self._store, self._files[file], self._stats[file]), self._encoding.name)
+        source.skip(start)
+        return source
+
+    def utf8(self, data: bytes) -> bytes:
+        """Bytes of records as UTF-8. Raises UnicodeDecodeError if they are in another encoding."""
+        return self._encoding.utf8(data)
+
+    @property
+    def encoding(self) -> str:
+        """The name of the encoding."""
+        return self._encoding.name
 
     @contextmanager
     def _reporting(self, file: int) -> Iterator[None]:
@@ -281,6 +278,9 @@ class TextReader(FileBacked):
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
+        options = (None if self._encoding.is_utf8 else self._encoding.name, *self.options())
+        if any(option is not None for option in options):
+            digest.update(repr(options).encode())
         for piece in self._sample():
             digest.update(piece)
         return digest.hexdigest()
