@@ -293,6 +293,6 @@ def test_no_large_module_is_imported() -> None:
         "ends = pa.RunEndEncodedArray.from_arrays([2, 4], [1, 2])\n"
         "for values in (pa.array([decimal.Decimal(1), None]), pa.array([1, None]), pa.array([True, None]), ends[1:]):\n"
         "    to_float32(values)\n"
-        "assert 'pyarrow.compute' not in sys.modules and 'pandas' not in sys.modules\n"
+        "assert 'pyarrow.compute' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
