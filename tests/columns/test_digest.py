@@ -47,6 +47,13 @@ def column(kind: pa.DataType, *, nulls: bool) -> pa.Array:
         return pc.run_end_encode(column(kind.value_type, nulls=nulls))
     elif isinstance(kind, pa.FixedShapeTensorType):
         return pa.ExtensionArray.from_storage(kind, column(pa.list_(kind.value_type, 6), nulls=nulls))
+    elif pa.types.is_map(kind):
+        values = [{f"k{k}": (i + k) % 9 for k in range(i % 3)} for i in range(ROWS)]
+    elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        values = [[{"a": i + k, "b": k / 4} for k in range(i % 3)] for i in range(ROWS)]
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        own = column(kind.value_type, nulls=nulls).to_pylist()
+        values = [own[i : i + i % 4] for i in range(ROWS)]
     else:  # lists of fixed size
         values = [column(kind.value_type, nulls=nulls)[i : i + kind.list_size].to_pylist() for i in range(ROWS)]
         values = [(value * kind.list_size)[: kind.list_size] for value in values]
@@ -58,6 +65,8 @@ KINDS = [
     pa.decimal256(50, 2), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int32(), pa.binary()),
     pa.dictionary(pa.int32(), pa.int64()), pa.dictionary(pa.int32(), pa.decimal128(20, 3)),
     pa.run_end_encoded(pa.int32(), pa.int64()), pa.run_end_encoded(pa.int32(), pa.string()), pa.list_(pa.float32(), 3),
+    pa.list_(pa.int64()), pa.large_list(pa.string()), pa.list_(pa.dictionary(pa.int32(), pa.string())),
+    pa.map_(pa.string(), pa.int16()), pa.list_(pa.struct([("a", pa.int32()), ("b", pa.float32())])),
     pa.list_(pa.list_(pa.uint8(), 2), 3), pa.fixed_shape_tensor(pa.float64(), [2, 3]),
 ]  # fmt: skip
 
