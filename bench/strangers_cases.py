@@ -109,7 +109,7 @@ def _fitted(folder: Path, kind: str) -> Good:
     finished, stopped = (
         folder / f"{kind.replace(' ', '-').replace(',', '')}-{state}" for state in ("finished", "stopped")
     )
-    settings = FITS[kind] | {"epochs": 2, "batch_size": 64, "memory": "500MB"}
+    settings = FITS[kind] | {"epochs": 2, "batch_size": 64, "memory": "2GB"}
     due, save, left = CheckpointSchedule.due, Checkpoints.save, [None] * SAVES
 
     def saved(self: Checkpoints, *what: Any) -> None:

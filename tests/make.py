@@ -122,7 +122,10 @@ def run_python(*arguments: Any, cwd: Path | None = None, **environment: str) -> 
 
 _FORKS = """
 import json, os, sys
-import numpy, pyarrow.parquet, streamtrain.memory.process, streamtrain.storage
+import numpy, pyarrow.parquet, streamtrain.memory.process, streamtrain.storage.opening
+from streamtrain.memory.pandas_import import leave_pandas_out, settle_pandas
+leave_pandas_out()
+settle_pandas()
 program = compile(sys.argv[1], "program", "exec")
 for case in json.loads(sys.argv[2]):
     child = os.fork()

@@ -16,9 +16,11 @@ from contextlib import nullcontext
 from io import TextIOWrapper
 
 from streamtrain.cli.log import shown_on_stderr
+from streamtrain.cli.own_code import may_run_own_code
 from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import BudgetError, BudgetRefused, StreamtrainError, printable
 from streamtrain.memory.limits import DATA_LIMIT, is_shortage
+from streamtrain.memory.pandas_import import leave_pandas_out
 
 __all__ = ["outcome", "say_how_to_go_on"]
 
@@ -48,6 +50,8 @@ def _run(arguments: Sequence[str], received: Sequence[int]) -> int:
             from streamtrain.kernels.crash import answer_crashes, expect_shortage  # with numpy
 
             answer_crashes(_REPORT_AT, terminal=sys.stderr is not None and sys.stderr.isatty())
+            if not may_run_own_code(arguments):
+                leave_pandas_out()
             DATA_LIMIT.tell = lambda is_opening: expect_shortage(_REFUSED if is_opening else _EXCEEDED)
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack characters that names have

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
@@ -94,7 +95,8 @@ def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
     if not known:
         return layout
     longer = max(1.0, float(_text_row_bytes(reader, table).max(initial=0)) / known)
-    return layout.with_columns([replace(column, text_bytes=longer * column.text_bytes) for column in layout.columns])
+    columns = (replace(c, text_bytes=longer * c.text_bytes, entries=longer * c.entries) for c in layout.columns)
+    return layout.with_columns(list(columns))
 
 
 def _text_row_bytes(reader: Reader, table: ChunkTable) -> NDArray[np.float64]:
@@ -106,7 +108,9 @@ def _text_row_bytes(reader: Reader, table: ChunkTable) -> NDArray[np.float64]:
 
 def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Callable[[int], int]:
     """(rows) -> bytes by which the texts of so many rows, of the chunks where they are longest, are longer than planned."""
-    texts = _text_row_bytes(reader, table)
+    decoded = sum(column.text_bytes for column in layout.columns if column.becomes.has_text)
+    held = sum(ENTRY_BYTES * c.entries if c.entries else c.text_bytes for c in layout.columns if c.becomes.has_text)
+    texts = _text_row_bytes(reader, table) * (held / decoded if decoded else 1.0)  # bags are decoded to other bytes
     order = np.argsort(-texts, kind="stable")
     rows, texts = np.cumsum(table.rows[order]), np.cumsum(table.rows[order] * texts[order])
 
@@ -119,4 +123,5 @@ def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Calla
 def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
     numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
-    return 4.0 * (numbers + len(layout.hashes))
+    entries = sum(column.entries for column in layout.columns)
+    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries

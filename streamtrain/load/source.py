@@ -33,7 +33,7 @@ from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage import open_data
 from streamtrain.storage.arrow import pick
-from streamtrain.storage.reader import ChunkTable, Reader, warnings_of
+from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["Source"]
@@ -263,12 +263,13 @@ class Source:
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
             least_baseline_bytes=self.least_baseline_bytes,
         )  # fmt: skip
+        warnings = self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
         plan = solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
             read_so_far="Only the target was read." if self.is_surveyed else "Nothing was read.",
         )  # fmt: skip
-        return replace(plan, warnings=[*warnings_of(self.reader, self.layout.read), *plan.warnings])
+        return replace(plan, warnings=[*plan.warnings, *warnings])
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""

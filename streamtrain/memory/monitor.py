@@ -24,12 +24,14 @@ from threadpoolctl import threadpool_limits
 
 from streamtrain.errors import BudgetError, BudgetExceeded, BudgetRefused
 from streamtrain.memory.limits import DATA_LIMIT, STACK_BYTES, is_shortage
+from streamtrain.memory.pandas_import import settle_pandas
 from streamtrain.memory.process import (
     available_bytes,
     peak_bytes,
     release_freed_memory,
     reset_peak,
     resident_now,
+    use_blas,
     use_one_arena,
 )
 from streamtrain.memory.sizes import format_bytes, parse_bytes, predicted_peak, sorted_terms
@@ -138,7 +140,7 @@ class Monitor:
             self._outer.check()  # what it was opened with may not have fitted
         self._thread.start()
         if self._outer is None:
-            _use_blas()
+            use_blas()
         self._hold()
         if self._outer is not None:
             self._outer._pause()
@@ -228,12 +230,6 @@ def _running() -> Monitor | None:
     return None if monitor is None or monitor._done.is_set() else monitor
 
 
-def _use_blas() -> None:
-    """Let BLAS map its buffer, which it does at its first use: where that fails, it ends the process."""
-    if (np := sys.modules.get("numpy")) is not None:
-        np.zeros((256, 256), np.float32) @ np.zeros((256, 256), np.float32)
-
-
 @contextmanager
 def within(memory: float | str | None = None, *, stops: bool = True, is_setting: bool = True) -> Iterator[Monitor]:
     """Hold the process to a budget from before the first file is opened: BudgetRefused where memory runs short.
@@ -243,6 +239,8 @@ def within(memory: float | str | None = None, *, stops: bool = True, is_setting:
     thread each for the block: the cores are for the reads, and sums do not depend on their number.
     """
     use_one_arena()
+    if "pyarrow" in sys.modules:
+        settle_pandas()
     reset_peak()
     with threadpool_limits(1), Monitor(budget_of(memory), None, stops=stops, is_setting=is_setting) as monitor:
         yield monitor
@@ -252,6 +250,7 @@ def within(memory: float | str | None = None, *, stops: bool = True, is_setting:
 def opening(name: str) -> Iterator[None]:
     """Say what is being opened, in the error of a shortage; without a `Monitor` around it errors stay as they are."""
     monitor = _running()
+    settle_pandas()
     try:
         yield
     except Exception as error:

@@ -26,6 +26,7 @@ __all__ = [
     "resident_bytes",
     "resident_now",
     "steady_allocators",
+    "use_blas",
     "use_one_arena",
 ]
 
@@ -192,6 +193,12 @@ def use_one_arena() -> None:
     """Let all threads share one malloc arena, because each of several would keep its freed memory. Malloc makes another one
     even for a single thread, where an allocation failed."""
     _malloc_options({_ARENA_MAX: 1})
+
+
+def use_blas() -> None:
+    """Let BLAS map its buffer, which it does at its first use: where that fails, it ends the process."""
+    if (np := sys.modules.get("numpy")) is not None:
+        np.zeros((256, 256), np.float32) @ np.zeros((256, 256), np.float32)
 
 
 def _malloc_options(options: Mapping[int, int]) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from streamtrain.errors import CorruptError, SchemaError, near_names
+from streamtrain.storage.common_type import CODES
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
 from streamtrain.storage.text.encoding import not_in_encoding
@@ -28,9 +29,10 @@ from streamtrain.storage.text.fields import (
     values_of,
     without_words,
 )
-from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
+from streamtrain.storage.text.reader import FEW_COLUMNS, TextReader
 from streamtrain.storage.text.records import Block
 from streamtrain.storage.text.scanners import CsvScanner
+from streamtrain.storage.text.types import CsvTypes
 from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["CsvReader"]
@@ -58,6 +60,7 @@ class CsvReader(TextReader):
     """
 
     suffixes = suffixes_of("csv")
+    types = CsvTypes()
     scratch = 5.5
 
     def __init__(
@@ -121,8 +124,13 @@ class CsvReader(TextReader):
                 f"{mark}"
             )
         names = first if self._has_header else [f"f{i}" for i in range(len(first))]
+        if not self._has_header and len(names) != len(next(iter(self._names.values()), names)):
+            raise SchemaError(
+                f"{self.shown(file)}: has {len(names)} fields, but {self.shown(0)} has {len(self._names[0])}: without a header "
+                "all files must have the same columns"
+            )
         self._require_names(file, names)
-        self._names[file] = names
+        self._names[file] = self._names[file - 1] if self._names.get(file - 1) == names else names
         return block.after(n + 1) if self._has_header else block
 
     def _require_names(self, file: int, names: list[str]) -> None:
@@ -138,13 +146,6 @@ class CsvReader(TextReader):
                 raise SchemaError(
                     f"{self.shown(file)}: column {name!r} of the given schema is missing: {near_names(name, names)}"
                 )
-        for name in unique.symmetric_difference(next(iter(self._names.values()), names)):
-            first = self.shown(0)
-            difference = f"that is missing in {first}" if name in unique else f"is missing, but {first} has it"
-            raise SchemaError(
-                f"{self.shown(file)}: {'has a ' if name in unique else ''}column {name!r} {difference}: all files must have "
-                "the same columns"
-            )
 
     def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
         more = max(0, len(self._names[file]) - FEW_COLUMNS)
@@ -163,22 +164,28 @@ class CsvReader(TextReader):
             given = [text for text, number in zip(texts, numbers, strict=True) if number is not None]
             return [int(text) if _INTEGER.fullmatch(text) else None for text in given]
 
-        schema = self.look(data, file, with_wide_integers(first, schema, given, written))
-        self._tell(data, file, schema)
+        schema = with_wide_integers(first, schema, given, written)
+        self.look(data, file, schema)
+        for name in self._codes.keys() & set(schema.names):
+            schema = schema.set(schema.get_field_index(name), pa.field(name, CODES))
+        if not self._inferred:
+            self._tell(data, file, schema)
         return schema
 
-    def look(self, data: bytes, file: int, schema: pa.Schema) -> pa.Schema:
-        """The schema with text for the columns of integers of which one has a leading zero in these records."""
-        names = [f.name for f in schema if _is_integer(f.type) and f.name not in self._given.names]
+    def look(self, data: bytes, file: int, schema: pa.Schema) -> None:
+        """Note the columns of integers of which one has a leading zero in these records."""
+        known = {*self._given.names, *self._codes}
+        names = [f.name for f in schema if _may_be_codes(f.type) and f.name not in known]
         if not names or not has_codes(data, self._between(file)):
-            return schema
+            return
         # as bytes, and without records that are invalid: an error belongs to the read, not to the opening
         for name, column in self._written(data, file, names, _BYTES, lambda row: "skip"):
             code = next((text for text, _ in values_of(column) if is_code(text)), None)
             if code is not None:
                 self._codes[name] = code.decode().strip()
-                schema = schema.set(schema.get_field_index(name), pa.field(name, CODES))
-        return schema
+
+    def texts(self) -> Collection[str]:
+        return self._codes.keys()
 
     def _tell(self, data: bytes, file: int, schema: pa.Schema) -> None:
         texts = [f.name for f in schema if f.type == CODES and f.name not in self._given.names]
@@ -194,6 +201,9 @@ class CsvReader(TextReader):
         if self._has_header:
             self._told[None] = told_by_header(self._names[file], numbers, columns)
         self._told.update(told)
+
+    def untyped(self, file: int) -> pa.Schema:
+        return pa.schema([(name, pa.null()) for name in self._names.get(file, [])])
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         types = {name: schema.field(name).type for name in columns}
@@ -275,5 +285,5 @@ class CsvReader(TextReader):
         return pa.table(arrays, list(columns))
 
 
-def _is_integer(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind))
+def _may_be_codes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind))

@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamtrain.errors import DataError
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns", "warnings_of"]
+__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,14 @@ class Streams(Protocol):
 
 
 @runtime_checkable
+class Warns(Protocol):
+    """Optional: say what the user should know of data that can be read."""
+
+    def warnings(self, columns: Sequence[str]) -> list[str]:
+        """Warnings about these columns, which are those that are read; one for each thing, not for each file."""
+
+
+@runtime_checkable
 class ReadsTogether(Protocol):
     """Optional: read several small chunks in one call, for data that have very many."""
 
@@ -90,19 +98,6 @@ class ReadsTogether(Protocol):
         """The rows of several chunks as ``read`` returns those of one: the rows of the first chunk first. The chunks are in
         the order of the data, but need not follow each other. The call may take as much memory as they declare together.
         If one of them cannot be read, raise a DataError: each is then read by itself."""
-
-
-@runtime_checkable
-class Warns(Protocol):
-    """Optional: say what the user should know about the data."""
-
-    def warnings(self, columns: Sequence[str]) -> Sequence[str]:
-        """Sentences about the data that concern these columns, and what to do. The same each time."""
-
-
-def warnings_of(reader: Any, columns: Sequence[str]) -> list[str]:
-    """What a reader says about these columns; nothing if it does not define ``warnings``."""
-    return list(reader.warnings(columns)) if isinstance(reader, Warns) else []
 
 
 class ChunkTable(Sequence[Chunk]):

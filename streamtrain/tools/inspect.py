@@ -18,7 +18,7 @@ from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
 from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
-from streamtrain.storage.reader import Reader, warnings_of
+from streamtrain.storage.reader import Reader, Warns
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["inspect"]
@@ -115,7 +115,7 @@ def _described(
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
         "target": Target.of([survey(reader, table, name) for name in targets]).as_dict() if targets else None,
-        "warnings": warnings_of(reader, reader.schema.names),
+        "warnings": reader.warnings(reader.schema.names) if isinstance(reader, Warns) else [],
     }
 
 

@@ -289,6 +289,8 @@ def test_what_holds_no_numbers_is_refused_by_type(values: pa.Array) -> None:
 def test_no_large_module_is_imported() -> None:
     code = (
         "import sys, decimal, pyarrow as pa\n"
+        "from streamtrain.memory.pandas_import import leave_pandas_out, settle_pandas\n"
+        "leave_pandas_out(), settle_pandas()\n"  # it would import others
         "from streamtrain.columns.numbers import to_float32\n"
         "ends = pa.RunEndEncodedArray.from_arrays([2, 4], [1, 2])\n"
         "for values in (pa.array([decimal.Decimal(1), None]), pa.array([1, None]), pa.array([True, None]), ends[1:]):\n"

@@ -170,6 +170,9 @@ def predict(asked: dict[str, Any]) -> dict[str, Any]:
 
 def run(asked: dict[str, Any]) -> dict[str, Any]:
     import streamtrain
+    from streamtrain.memory.pandas_import import leave_pandas_out
+
+    leave_pandas_out()  # as on the command line: budgets are the same wherever pandas is installed
 
     if os.environ.get("MATRIX_HOOK"):
         hook(os.environ["MATRIX_HOOK"])

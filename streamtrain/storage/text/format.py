@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
 from streamtrain.storage.text.records import Block, Scanner
+from streamtrain.storage.text.types import InferredTypes
 
 __all__ = ["TextFormat"]
 
@@ -14,10 +15,12 @@ __all__ = ["TextFormat"]
 class TextFormat:
     """Finds the records of text files and decodes them.
 
-    suffixes: of the files, without a compression's. scratch: bytes of memory that decoding takes for each byte of a block.
+    suffixes: of the files, without a compression's. types: how the types of several files become one. scratch: bytes of memory
+    that decoding takes for each byte of a block.
     """
 
     suffixes: tuple[str, ...]
+    types: InferredTypes
     scratch: float
 
     def read_little(self) -> None:
@@ -40,10 +43,17 @@ class TextFormat:
         """The names and types of the columns. Given types are kept."""
         raise NotImplementedError
 
-    def look(self, data: bytes, file: int, schema: pa.Schema) -> pa.Schema:
-        """The schema, given these records too, as they are stored. Called with all records while the files are opened; an
-        error in them belongs to the read."""
-        return schema
+    def look(self, data: bytes, file: int, schema: pa.Schema) -> None:
+        """Called with all records, as they are stored, while the files are opened; an error in them belongs to the read.
+        schema: of the file, as it was inferred."""
+
+    def texts(self) -> Collection[str]:
+        """The columns that must be text in all files, as their records have shown."""
+        return ()
+
+    def untyped(self, file: int) -> pa.Schema:
+        """The columns of a file whose types are not known."""
+        raise NotImplementedError
 
     def options(self) -> tuple[object, ...]:
         """What else decides what the values are; for the fingerprint."""

@@ -7,8 +7,6 @@ types are inferred from the first block, or given.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +18,9 @@ import pyarrow as pa
 from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaError, without_secrets
 from streamtrain.memory.monitor import require_room, unlimited
 from streamtrain.storage.arrow import bytes_per_row, pick
+from streamtrain.storage.common_type import CODES
+from streamtrain.storage.files.columns import FileColumns
 from streamtrain.storage.files.locate import locate
-from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
@@ -34,9 +33,9 @@ from streamtrain.storage.text.source import COMPRESSIONS, LOOK_BACK_BYTES, STORE
 
 __all__ = ["CODES", "FEW_COLUMNS", "TextReader"]
 
-CODES = pa.dictionary(pa.int32(), pa.string())  # text is read as dictionaries
 _OTHER_COMPRESSIONS = (".bz2", ".lz4", ".xz", ".zip", ".br")
 BLOCK_BYTES = 1 << 20  # decoded at once
+_LATER_BYTES = 1 << 16  # of a file that is not the first, from which types are inferred
 _SCAN_BYTES = BLOCK_BYTES + (1 << 18)  # searched for records at once; the first MiB after a header is among it
 
 # Measured; tests/storage/test_csv.py and test_jsonl.py measure again.
@@ -53,8 +52,6 @@ class TextReader(TextFormat, FileBacked):
 
     row_oriented = True  # every read parses all columns
     schema: pa.Schema
-    _file_schema: pa.Schema
-    _partitions: Partitions
 
     def __init__(self, target: str | Path, schema: pa.Schema | None, encoding: str | None) -> None:
         self._encoding = Encoding(encoding)
@@ -71,19 +68,20 @@ class TextReader(TextFormat, FileBacked):
         self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._given = pa.schema([]) if schema is None else schema
-        self._fixed: pa.Schema | None = None
+        self._columns = FileColumns(self._files, self._store.folders, join=self.types.join, as_text=self.types.is_text)
+        self._inferred: list[pa.Schema] = []  # of the first file
         self._density = 0.0  # decoded bytes per byte of text
-        self._first: tuple[Block, int] | None = None  # the records of which the types and the density are
+        self._first: tuple[Block, int] | None = None  # the records that tell types and density
         table = [(i, *extent) for i in range(len(self._files)) for extent in self._extents(i)]
         columns = np.asarray(table, np.int64).reshape(-1, 6).T.copy()
         self._file_of, self._start, self._stop, self._rows, self._line, self._longest = columns
-        if self._fixed is None:
+        if not len(self._rows):
             raise NotFoundError(f"{without_secrets(str(target))}: the files have no rows")
-        self._measure()  # later records may have changed the types
+        self._columns.finish(self.types.decoded, self.texts())
+        self.schema = self._columns.schema
+        if self._first is not None and self.texts():  # the first records were measured with other types
+            self._measure(self._columns.file_schema(self._first[1]))
         self._first = None
-        partitions = Partitions(self._files)
-        self._partitions, self._file_schema = partitions, self._fixed
-        self.schema = partitions.added_to(self._file_schema)
 
     # -- opening: one pass over each file ---------------------------------------------------------------------------
 
@@ -96,50 +94,52 @@ class TextReader(TextFormat, FileBacked):
         return codec_of(self._files[file]) is not None or self._encoding.is_streamed
 
     def _data_blocks(self, file: int, source: Any) -> Iterator[Block]:
-        begun = False
+        begun = has_types = False
         for block in blocks(source, _SCAN_BYTES, self.scanner(file)):
             if not begun and block.rows:
                 begun, block = True, self.without_header(file, block)
-            if begun and block.rows and self._fixed is None:
-                self._fix_types(block.upto(BLOCK_BYTES), file)
+            if begun and block.rows and not has_types:
+                has_types = True
+                if self._inferred:
+                    self._columns.add(self._later_types(block.upto(_LATER_BYTES), file))
+                else:
+                    self._columns.add(self._first_types(block.upto(BLOCK_BYTES), file))
             if begun:
-                self._look(block, file)
+                if block.rows:
+                    self.look(block.data, file, self._columns.file_schema(file))
                 yield block
+        if not has_types:
+            self._columns.add(self.untyped(file), has_rows=False)
 
-    def _fix_types(self, block: Block, file: int) -> None:
+    def _later_types(self, block: Block, file: int) -> pa.Schema:
+        """The types in a file that is not the first. What cannot be decoded is an error when it is read."""
+        try:
+            return self._checked(block, file, None, (), lambda data: self.infer(data, file))
+        except (CorruptError, SchemaError):
+            return self.untyped(file)
+
+    def _first_types(self, block: Block, file: int) -> pa.Schema:
         columns, more = self.infer_bytes(block, file)
         values = 2 * int(_SLACK * columns * block.rows * 8)
         require_room(more, self.shown(file), max(0, columns - FEW_COLUMNS) * _LEARNED_COLUMN_BYTES + values)
         schema = self._checked(block, file, None, (), lambda data: self.infer(data, file))
-        twice = [name for name, count in Counter(schema.names).items() if count > 1]
-        if twice or not schema.names:
-            problem = (
-                f"more than one column is named {twice[0]!r}: rename all but one" if twice else "there are no columns"
-            )
-            raise SchemaError(f"{self.shown(file)}: {problem}")
-        self._fixed, self._first = schema, (block, file)
-        self._measure()  # an error in these records is raised before the other files are read
+        if not schema.names:
+            raise SchemaError(f"{self.shown(file)}: there are no columns")
+        self._inferred.append(schema)
+        self._first = block, file
+        self._measure(schema)
+        return schema
 
-    def _measure(self) -> None:
-        assert self._fixed is not None and self._first is not None
-        (block, file), schema = self._first, self._fixed
+    def _measure(self, schema: pa.Schema) -> None:
+        assert self._first is not None
+        block, file = self._first
         self._density = self._table(block, schema, schema.names, file).nbytes / len(block.data)
-
-    def _look(self, block: Block, file: int) -> None:
-        schema = self._fixed
-        if schema is None or not block.rows:
-            return
-        self._fixed = self.look(block.data, file, schema)
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
     def shown(self, file: int) -> str:
         """The path or URL of a file, for messages."""
         return self._store.shown(self._files[file])
-
-    def warnings(self, columns: Sequence[str]) -> list[str]:
-        """Sentences about how these columns were read."""
-        return []
 
     def chunks(self) -> ChunkTable:
         """All chunks. The key of a chunk is its file and the number of its first line."""
@@ -186,13 +186,12 @@ class TextReader(TextFormat, FileBacked):
             pick(self.schema, name, "read")
         i = self._number(chunk)
         file, read_rows = int(self._file_of[i]), 0
-        stored = set(self._file_schema.names)
-        for batch in self._batches(i, file, [name for name in columns if name in stored]):
+        for batch in self._batches(i, file, self._columns.stored(file, columns)):
             n = chunk.rows if batch is None else batch.num_rows
             read_rows += n
             for start in range(0, n, rows):
                 part, some = None if batch is None else batch.slice(start, rows), min(rows, n - start)
-                yield self._partitions.assembled(part, some, columns, self.schema, file)
+                yield self._columns.assembled(part, some, columns, file)
         if read_rows != chunk.rows:
             raise CorruptError(
                 f"{self.shown(file)}: {read_rows:,} rows were read of {chunk.key}, but {chunk.rows:,} were declared: the data "
@@ -217,7 +216,7 @@ class TextReader(TextFormat, FileBacked):
         with self._reporting(file), self._source(file, start, stop) as source:
             for block in blocks(source, BLOCK_BYTES, self.scanner(file), start=start, line=line):
                 if block.rows:
-                    yield from self._table(block, self._file_schema, columns, file).to_batches()
+                    yield from self._table(block, self._columns.file_schema(file), columns, file).to_batches()
         self._store.verify(self._files[file], self._stats[file])
 
     def _table(self, block: Block, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
@@ -274,7 +273,7 @@ class TextReader(TextFormat, FileBacked):
     def fingerprint(self) -> str:
         """SHA-256 of the names, sizes, and first and last 64 kB of the files, the rows of all chunks, and a sample of the
         bytes (see `sampled`). There are no metadata, and reading everything would take as long as an epoch."""
-        digest = hashlib.sha256(b"text")
+        digest = self._digest(b"text")
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
@@ -283,4 +282,4 @@ class TextReader(TextFormat, FileBacked):
             digest.update(repr(options).encode())
         for piece in self._sample():
             digest.update(piece)
-        return digest.hexdigest()
+        return str(digest.hexdigest())
