@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
@@ -119,4 +120,5 @@ def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Calla
 def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
     numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
-    return 4.0 * (numbers + len(layout.hashes))
+    converted = sum(CONVERTED_TEXT_BYTES for column in layout.columns if column.cast_from is not None)
+    return 4.0 * (numbers + len(layout.hashes)) + converted
