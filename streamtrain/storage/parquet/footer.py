@@ -26,6 +26,7 @@ __all__ = [
     "is_text",
     "missing_codec",
     "name_problem",
+    "pandas_metadata",
     "read_schema",
     "require_counts",
     "writer_of",
@@ -65,6 +66,11 @@ class ReadSchemas:
         if self._stored is None or not stored.equals(self._stored, check_metadata=True):
             self._stored, self._read = stored, read_schema(stored)
         return self._read
+
+
+def pandas_metadata(metadata: Any) -> Any:
+    """What pandas wrote into the metadata of a file; None if it did not write it."""
+    return (metadata.metadata or {}).get(b"pandas")
 
 
 def require_counts(name: str, total: int, groups: NDArray[np.int64]) -> None:
