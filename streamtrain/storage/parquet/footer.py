@@ -17,6 +17,7 @@ from streamtrain.storage.parquet.sizes import Page
 from streamtrain.storage.parquet.thrift import INTEGERS, STRUCT, Thrift, ThriftError
 
 __all__ = [
+    "INT96_UNIT",
     "READ_ERRORS",
     "ReadSchemas",
     "as_codes",
@@ -34,6 +35,10 @@ __all__ = [
 
 #: the exceptions that pyarrow raises for bytes that it cannot read
 READ_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
+
+
+#: timestamps of 96 bits, as Spark and Hive write them, are read in this unit: in nanoseconds the year 9999 would be 1816
+INT96_UNIT = "us"
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from streamtrain.errors import ColumnError, CorruptError
 from streamtrain.storage.files.store import FileStore
-from streamtrain.storage.parquet.footer import READ_ERRORS, first_line, read_schema
+from streamtrain.storage.parquet.footer import INT96_UNIT, READ_ERRORS, first_line, read_schema
 
 __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
 
@@ -44,7 +44,7 @@ def _stored_schema(store: FileStore, name: str) -> pa.Schema:
         with store.open(
             name, store.stat(name)
         ) as source:  # the schema of file.metadata would keep the footer in memory
-            file = pq.ParquetFile(source, pre_buffer=False)
+            file = pq.ParquetFile(source, pre_buffer=False, coerce_int96_timestamp_unit=INT96_UNIT)
             metadata = {key: value for key, value in (file.metadata.metadata or {}).items() if key != _SCHEMA_KEY}
             return file.schema_arrow.with_metadata(metadata or None)
     except READ_ERRORS as error:
