@@ -16,10 +16,10 @@ from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
 from streamtrain.columns.numbers import as_numbers
-from streamtrain.columns.role import Column, Offset
+from streamtrain.columns.role import Column, Offset, type_or_problem
 from streamtrain.columns.target import Target, runs
 from streamtrain.columns.types import shape_of
-from streamtrain.errors import BadValueError, ColumnError, SchemaError
+from streamtrain.errors import BadValueError, ColumnError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
 __all__ = ["Layout", "has_width"]
@@ -46,7 +46,7 @@ class Layout:
         if weight is not None and not (
             is_number(pick(schema, weight, "weights").type) and width(schema.field(weight).type) == 1
         ):
-            raise ColumnError(f"--weight {weight}: the column is {schema.field(weight).type}, not a number")
+            raise ColumnError(f"--weight {weight}: the column is {type_or_problem(schema.field(weight))}, not a number")
         return cls(tuple(columns), target, weight, parse_crosses(crosses, columns))
 
     @cached_property
@@ -210,8 +210,7 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                if values.type != column.type:
-                    raise SchemaError(f"{where}: column {name!r} is {values.type}, but {column.type} was expected")
+                values = column.as_known(values, where)
                 column.becomes.write(column, values, rows, offset)
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))

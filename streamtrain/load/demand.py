@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.columns.bags import ENTRY_BYTES
+from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
@@ -124,4 +125,5 @@ def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
     numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
     entries = sum(column.entries for column in layout.columns)
-    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries
+    converted = sum(CONVERTED_TEXT_BYTES for column in layout.columns if column.cast_from is not None)
+    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted
