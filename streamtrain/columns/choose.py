@@ -61,11 +61,13 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
         if requested not in ROLES:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
+        if requested == "category" and role_named("bag").accepts(kind):  # of categories
+            role = role_named("bag")
         if not role.accepts(kind) or (role.is_read and not readable):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
-        return Column(field.name, kind, requested, "named by --as", is_requested=True)
+        return Column(field.name, kind, role.name, "named by --as", is_requested=True)
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)

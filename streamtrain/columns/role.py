@@ -142,7 +142,8 @@ class Column:
     (dates as numbers, large ids, numbers of many digits), in the column's own unit; one for each entry, or one for all.
     text_bytes: mean decoded bytes of a text, or of the entries of a bag, in the first rows. entries: of a bag, on average in
     the first rows. learned_type: the type that the model learned from, if every value of these data is missing.
-    is_requested: whether the user chose the role.
+    is_requested: whether the user chose the role. list_type: the type of the data, if it is of lists that turned out to have
+    one length; ``type`` has this length.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Column:
     entries: float = 0.0
     learned_type: pa.DataType | None = None
     is_requested: bool = False
+    list_type: pa.DataType | None = None
 
     @cached_property
     def becomes(self) -> Role:
