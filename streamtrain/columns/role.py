@@ -149,6 +149,7 @@ class Column:
     text_bytes: mean decoded bytes of a text, or of the entries of a bag, in the first rows. entries: of a bag, on average in
     the first rows. learned_type: the type that the model learned from, if every value of these data is missing.
     is_requested: whether the user chose the role. cast_from: the type in the data, if the values are converted.
+    list_type: the type of the data, if it is of lists that turned out to have one length; ``type`` has this length.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Column:
     learned_type: pa.DataType | None = None
     is_requested: bool = False
     cast_from: pa.DataType | None = None
+    list_type: pa.DataType | None = None
 
     @cached_property
     def becomes(self) -> Role:
@@ -185,10 +187,10 @@ class Column:
     def as_known(self, values: pa.Array, where: str) -> pa.Array:
         """The values as the type of the column. Raises SchemaError if they are of another type than the data have, and for a
         value that the type does not hold. where: names the chunk."""
-        if values.type == self.type and self.cast_from is None:
+        expected = self.cast_from or self.list_type or self.type
+        if values.type == expected and self.cast_from is None:
             return values
-        if values.type != self.cast_from:
-            expected = self.cast_from or self.type
+        if values.type != expected:
             raise SchemaError(f"{where}: column {self.name!r} is {values.type}, but {expected} was expected")
         try:
             return convert(values, self.type)

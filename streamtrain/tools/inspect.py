@@ -3,7 +3,7 @@ clustered they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +24,8 @@ from streamtrain.storage.reader import Reader
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["inspect"]
+
+Described = dict[str, dict[str, Any]]  # what is shown of a column, by name
 
 
 def inspect(
@@ -127,7 +129,7 @@ def _becomes(
         return {"becomes": None, "why": why, "numbers": 0}
 
 
-def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> Described:
     """The columns whose role depends on their first rows, described with that role."""
     names = []
     for field in reader.schema:
@@ -139,5 +141,19 @@ def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) ->
             names.append(field.name)
     if not names or not table.total_rows:
         return {}
-    source = Source.of(reader, table, names, {name: requested[name] for name in names if name in requested})
-    return {column.name: column.as_dict() for column in source.with_roles().layout.columns}
+
+    def described(some: Sequence[str]) -> Described:
+        source = Source.of(reader, table, some, {name: requested[name] for name in some if name in requested})
+        return {column.name: column.as_dict() for column in source.with_roles().layout.columns}
+
+    try:
+        return described(names)
+    except ColumnError:  # of lists of several lengths: which column it is, is found out one by one
+        return {name: each for column in names for name, each in _described_alone(described, column).items()}
+
+
+def _described_alone(described: Callable[[Sequence[str]], Described], name: str) -> Described:
+    try:
+        return described([name])
+    except ColumnError as error:
+        return {name: {"becomes": None, "why": str(error), "numbers": 0}}
