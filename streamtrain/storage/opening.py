@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import NotFoundError, without_secrets
+from streamtrain.errors import NotFoundError, data_name, without_secrets
 from streamtrain.kernels.crash import reading
 from streamtrain.storage.formats import ZARR_MARKS, file_reader
 from streamtrain.storage.reader import Reader
@@ -23,7 +23,7 @@ def open_reader(
     target: Any,
     *,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", where: str | None = None,
     # end of settings
 ) -> Reader:  # fmt: skip
     """Open data and return a reader for it.
@@ -35,6 +35,8 @@ def open_reader(
         a data frame; or a reader, which is returned unchanged.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    where : str | None
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
 
     Returns
     -------
@@ -57,14 +59,19 @@ def open_reader(
     """
     read_settings = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, where=where,
         # end of passed
     )  # fmt: skip
-    return open_data(target, read_settings)
+    reader = open_data(target, read_settings)
+    if read_settings.where is None:
+        return reader
+    from streamtrain.storage.where.opening import filtered_reader
+
+    return filtered_reader(reader, read_settings, data_name(target))
 
 
 def open_data(target: Any, settings: ReadSettings) -> Reader:
-    """As `open_reader`, with settings that were checked."""
+    """The reader of all rows of the data, whatever ``where`` says: see `streamtrain.storage.where.opening`."""
     if isinstance(target, (str, Path)):
         with reading(without_secrets(str(target))):
             return _open_path(str(target), settings)

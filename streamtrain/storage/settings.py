@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamtrain.options import check, option
+from streamtrain.storage.where.grammar import read_where
 
 __all__ = ["ReadSettings"]
 
@@ -19,6 +20,11 @@ class ReadSettings:
         group="data",
         choices=("error", "fill"),
     )
+    where: str | None = option(
+        None, "Only the rows for which this is true: \"age >= 18 and city in ('Rome', 'Oslo')\".", group="data",
+        metavar="EXPR", read=read_where, wanted="must be an expression, as text",
+        python_help="Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)

@@ -18,7 +18,7 @@ __all__ = ["evaluate"]
 def evaluate(
     run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", where: str | None = None,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -38,6 +38,8 @@ def evaluate(
         Reads at the same time; 2 by default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
     progress
         Called with the rows done and the rows there are, after each batch.
 
@@ -67,7 +69,7 @@ def evaluate(
     require_settings(memory, threads)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, where=where,
         # end of passed
     )  # fmt: skip
     with within(memory):

@@ -16,10 +16,10 @@ from streamtrain.load import Source
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
-from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import ChunkTable, Reader
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["inspect"]
 
@@ -30,7 +30,7 @@ def inspect(
     target: str | Sequence[str] | None = None,
     roles: Mapping[str, str] | Sequence[str] | None = None,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", where: str | None = None,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -45,13 +45,15 @@ def inspect(
         What columns become, by name, if not the default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
 
     Returns
     -------
     dict
-        ``rows``, ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target`` and ``columns``. Each column has ``name``,
-        ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many numbers a
-        row of it becomes.
+        ``rows``, ``all_rows`` (without ``where``), ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target`` and ``columns``.
+        Each column has ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``,
+        how many numbers a row of it becomes.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def inspect(
     targets = [target] if isinstance(target, str) else list(target)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, where=where,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
@@ -83,8 +85,8 @@ def _described(
     data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings
 ) -> dict[str, Any]:
     with opening(data_name(data)):
-        reader = open_data(data, reading)
-        table = ChunkTable.of(reader.chunks())
+        opened = open_rows(data, reading)
+        reader, table = opened.reader, opened.table
     for name in requested:
         pick(reader.schema, name, "features")
     sampled = _sampled(reader, table, requested)
@@ -95,6 +97,7 @@ def _described(
     ]
     return {
         "rows": table.total_rows,
+        "all_rows": table.unfiltered.total_rows,
         "chunks": len(table),
         "columns": columns,
         "stored_bytes": getattr(reader, "stored_bytes", None),

@@ -60,6 +60,9 @@ VALUES = {
     "--plot": "{here}/p.svg",
     "--html": "{here}/p.html",
     "--sort": "loss",
+    "--where": "x>2",
+    "--holdout-by": "x",
+    "--holdout-after": "x=3",
 }
 ELSEWHERE = {"--cluster"}  # needs a scheduler: tests/load/test_loader.py
 TOGETHER = {"profile", "check-reader"}  # slow ones: flags that do not need others are given in one call
@@ -69,6 +72,7 @@ ALONE = {
     "--exclude",
     "--class-weight",
     "--max-rows",
+    "--holdout-after",
 }  # but for these, which do not go with all others
 
 

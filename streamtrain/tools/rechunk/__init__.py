@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.errors import ColumnError, NotFoundError, data_name
+from streamtrain.errors import ColumnError, data_name
+from streamtrain.load.demand import stream_bytes
 from streamtrain.memory.monitor import budget_of, opening, within
 from streamtrain.memory.process import peak_bytes, release_freed_memory, resident_bytes
 from streamtrain.runs.report import memory_dict
@@ -19,6 +20,7 @@ from streamtrain.storage import open_data
 from streamtrain.storage.files.apart import require_apart
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import rows_of
 from streamtrain.tools.rechunk.copying import Output, copy_rows
 from streamtrain.tools.rechunk.gather import is_loose
 from streamtrain.tools.rechunk.plan import CopyPlan, Demand, solve
@@ -33,7 +35,7 @@ def rechunk(
     data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: float | str | None = None,
     compression: str = "zstd",
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", where: str | None = None,
     # end of settings
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -59,6 +61,8 @@ def rechunk(
         ``"zstd"``, ``"gzip"``, ``"lz4"`` or ``"none"``; for Parquet also ``"snappy"`` and ``"brotli"``.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
     progress
         Called with the rows done and the rows there are.
 
@@ -90,7 +94,7 @@ def rechunk(
     """
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, where=where,
         # end of passed
     )  # fmt: skip
     settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
@@ -98,9 +102,9 @@ def rechunk(
     with within(settings.memory):
         with opening(data_name(data)):
             reader, declared = _open(data, reading)
-            table = ChunkTable.of(reader.chunks())
-        if not table.total_rows:
-            raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
+            table = rows_of(
+                reader, reading, name=data_name(data) if isinstance(data, (str, Path)) else "the data"
+            ).table
         written_as = format or _format_of(reader)
         settings.require_compression(written_as)
         output = _output(data, reader, declared, settings, written_as)
@@ -181,7 +185,7 @@ def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings)
         output=lambda rows: output.terms(table, rows),
         opened_bytes=0 if opened is None else max(0, opened - baseline),
         open_bytes=getattr(reader, "open_bytes", 0),
-        stream_bytes=reader.stream_peak_bytes if isinstance(reader, Streams) else None,
+        stream_bytes=(lambda chunk, rows: stream_bytes(reader, chunk, rows)) if isinstance(reader, Streams) else None,
         loose=any(is_loose(kind) for kind in reader.schema.types),
     )
     given = settings.memory is not None
