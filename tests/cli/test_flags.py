@@ -61,7 +61,7 @@ VALUES = {
     "--html": "{here}/p.html",
     "--sort": "loss",
     "--where": "x>2",
-    "--holdout-by": "x",
+    "--holdout-by": "day",
     "--holdout-after": "x=3",
 }
 ELSEWHERE = {"--cluster"}  # needs a scheduler: tests/load/test_loader.py
