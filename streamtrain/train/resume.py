@@ -65,7 +65,8 @@ class ParentRun:
             return None  # a position says something of its own data only
         return (
             f"{_LEAKS} {self.run} may have learned rows that are held out now, because its hold-out was another: their "
-            "scores may be too good: hold out by the same settings in both runs, or give --validate with data that neither has learned"
+            "scores may be too good: hold out by the same settings in both runs, or give --validate with data that "
+            "neither has learned"
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +140,12 @@ def test_values_as_text() -> None:
     hashes = HashTest(pa.schema([("a", pa.int64())]), "a", 0.5)._hashes
     expected = hashes(pa.array(texts)).tolist()
     assert len(set(expected)) == 5
-    kinds = [pa.int8(), pa.int32(), pa.float16(), pa.float32(), pa.float64(), pa.decimal128(9, 2), pa.decimal128(9, 0)]
-    for kind in kinds:
-        decimal = (
-            pa.array(values).cast(kind) if not pa.types.is_floating(kind) else pa.array(values, pa.float64()).cast(kind)
-        )
-        assert hashes(decimal).tolist() == expected, kind
+    for kind in (pa.int8(), pa.int32(), pa.float32(), pa.float64()):
+        assert hashes(pa.array(values, kind)).tolist() == expected, kind
+    assert hashes(pa.array(values, pa.float32()).cast(pa.float16())).tolist() == expected
+    numbers = [None if v is None else Decimal(v) for v in values]
+    for kind in (pa.decimal128(9, 2), pa.decimal128(9, 0)):
+        assert hashes(pa.array(numbers, kind)).tolist() == expected, kind
     for encoded in (
         pa.array(texts, pa.large_string()),
         pa.array(texts, pa.string_view()),
@@ -153,11 +154,8 @@ def test_values_as_text() -> None:
         assert hashes(encoded).tolist() == expected
         assert hashes(encoded.slice(1)).tolist() == expected[1:]
     assert hashes(pa.array([float("nan")])).tolist() == expected[-1:] == hashes(pa.nulls(1)).tolist()
-    assert (
-        value_texts(pa.array([0.1, -2.5, 1e300, 2.0**60])).to_pylist()
-        == ["0.1", "-2.5", "1e+300", "1152921504606846976"]
-        or True
-    )
+    assert value_texts(pa.array([0.1, -2.5, 2.0**52])).to_pylist() == ["0.1", "-2.5", "4503599627370496"]
+    assert value_texts(pa.array([0.1], pa.float32())).to_pylist() == ["0.1"]
     times = pa.array([0, 1_500], pa.timestamp("ms", "Europe/Berlin"))
     assert value_texts(times).to_pylist() == value_texts(times.cast(pa.timestamp("us"))).to_pylist()
     assert value_texts(times).to_pylist() == ["1970-01-01 00:00:00", "1970-01-01 00:00:01.5"]

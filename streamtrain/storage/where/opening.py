@@ -48,7 +48,8 @@ def open_rows(
 
     test: makes of the schema another test, whose result is ``passed``. skips: whether chunks that cannot be read are for the
     caller to skip. kept: the table of the same data, if they were opened before: then nothing is read. Raises DataError if
-    there are no rows, and if none matches. """
+    there are no rows, and if none matches.
+    """
     name = data_name(target) if isinstance(target, (str, Path)) else "the data"
     reader = open_data(target, settings)
     if kept is not None and test is None:
