@@ -69,11 +69,13 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
             into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
             if into is not None and role.accepts(into):
                 return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
+        if requested == "category" and role_named("bag").accepts(kind):  # of categories
+            role = role_named("bag")
         if not role.accepts(kind) or (role.is_read and not is_readable(field, as_text=True)):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
-        return Column(field.name, kind, requested, "named by --as", is_requested=True)
+        return Column(field.name, kind, role.name, "named by --as", is_requested=True)
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)

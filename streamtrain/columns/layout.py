@@ -12,15 +12,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
+from streamtrain.columns.lists import OddListError
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.role import Column, Offset, type_or_problem
 from streamtrain.columns.target import Target, runs
-from streamtrain.columns.texts import NGRAMS_PER_BYTE
-from streamtrain.columns.types import shape_of
-from streamtrain.errors import BadValueError, ColumnError
+from streamtrain.columns.types import is_list, shape_of
+from streamtrain.errors import BadValueError, ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
 __all__ = ["Layout", "has_width"]
@@ -92,9 +93,19 @@ class Layout:
 
     @cached_property
     def texts(self) -> dict[str, int]:
-        """The text columns, and the position of each among the texts of a row."""
+        """The columns of text and of bags, and the position of each among the texts of a row."""
         names = [column.name for column in self.columns if column.becomes.has_text]
         return {name: i for i, name in enumerate(names)}
+
+    @cached_property
+    def bags(self) -> tuple[str, ...]:
+        """The names of the columns that are bags, whose entries are among the texts of a row."""
+        return tuple(column.name for column in self.columns if column.role == "bag")
+
+    @cached_property
+    def unknown_lists(self) -> tuple[str, ...]:
+        """The columns of lists of numbers of which the first rows have not told the length."""
+        return tuple(column.name for column in self.columns if column.role == "number" and is_list(column.type))
 
     @cached_property
     def width(self) -> int:
@@ -125,7 +136,7 @@ class Layout:
 
     @cached_property
     def text_bytes(self) -> float:
-        """Bytes of the texts of a row: the mean over the first rows, plus a reserve."""
+        """Bytes of the texts and bags of a row: the mean over the first rows, plus a reserve."""
         return sum(column.becomes.text_bytes(column) for column in self.columns)
 
     @property
@@ -138,8 +149,8 @@ class Layout:
 
     @property
     def ngrams(self) -> float:
-        """N-grams of the texts of a row, on average."""
-        return NGRAMS_PER_BYTE * self.text_bytes
+        """N-grams of the texts of a row, and entries of its bags, on average."""
+        return sum(column.becomes.row_entries(column) for column in self.columns)
 
     @property
     def outputs(self) -> int:
@@ -170,8 +181,14 @@ class Layout:
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def buffers(self, rows: int, dtype: Any = None) -> WindowArrays:
-        """Arrays for this many rows. dtype: of the numbers; by default that of a window."""
-        texts = TextStore(rows, len(self.texts), int(rows * self.text_bytes)) if self.texts else None
+        """Arrays for this many rows. dtype: of the numbers; by default that of a window. Raises UsageError while the length of
+        lists is unknown."""
+        if unknown := self.unknown_lists:
+            raise UsageError(
+                f"{unknown[0]!r}: how long its lists are is not known: call with_roles() of the source first"
+            )
+        align = ENTRY_BYTES if self.bags else 1
+        texts = TextStore(rows, len(self.texts), int(rows * self.text_bytes), align) if self.texts else None
         features = np.empty((rows, self.width), dtype or self.dtype)
         weighted = self.weight is not None
         return WindowArrays(
@@ -207,7 +224,10 @@ class Layout:
             if name in self._offsets:
                 column, offset = self._offsets[name]
                 values = column.as_known(values, where)
-                column.becomes.write(column, values, rows, offset)
+                try:
+                    column.becomes.write(column, values, rows, offset)
+                except OddListError as error:
+                    raise error.of(name) from None
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:

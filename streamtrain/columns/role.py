@@ -42,7 +42,8 @@ class Role:
     """What a column becomes. The defaults describe a role that stores nothing; a subclass overrides what differs.
 
     name: its module's name. is_read: whether such a column is read at all. has_hash, has_text: whether a row of a window
-    holds a hash, or a text, of each value. remembers: the fields of `Column` that the first rows set and a model file keeps.
+    holds a hash, or bytes of any length, of each value. remembers: the fields of `Column` that the first rows set and a model
+    file keeps.
     """
 
     name: ClassVar[str]
@@ -77,6 +78,10 @@ class Role:
 
     def text_bytes(self, column: Column) -> float:
         """Bytes of text in a row of a window, on average."""
+        return 0.0
+
+    def row_entries(self, column: Column) -> float:
+        """Entries of the sparse part that are made of the text of a row, on average."""
         return 0.0
 
     def row_bytes(self, column: Column) -> float:
@@ -141,9 +146,10 @@ class Column:
 
     role: one of `ROLES`. why: for people. offset: what is subtracted from its numbers before they are rounded to float32
     (dates as numbers, large ids, numbers of many digits), in the column's own unit; one for each entry, or one for all.
-    text_bytes: mean bytes of a text in the
-    first rows. learned_type: the type that the model learned from, if every value of these data is missing. is_requested:
-    whether the user chose the role. cast_from: the type in the data, if the values are converted.
+    text_bytes: mean decoded bytes of a text, or of the entries of a bag, in the first rows. entries: of a bag, on average in
+    the first rows. learned_type: the type that the model learned from, if every value of these data is missing.
+    is_requested: whether the user chose the role. cast_from: the type in the data, if the values are converted.
+    list_type: the type of the data, if it is of lists that turned out to have one length; ``type`` has this length.
     """
 
     name: str
@@ -152,9 +158,11 @@ class Column:
     why: str
     offset: Shift | tuple[Shift, ...] = 0.0
     text_bytes: float = 0.0
+    entries: float = 0.0
     learned_type: pa.DataType | None = None
     is_requested: bool = False
     cast_from: pa.DataType | None = None
+    list_type: pa.DataType | None = None
 
     @cached_property
     def becomes(self) -> Role:
@@ -179,10 +187,10 @@ class Column:
     def as_known(self, values: pa.Array, where: str) -> pa.Array:
         """The values as the type of the column. Raises SchemaError if they are of another type than the data have, and for a
         value that the type does not hold. where: names the chunk."""
-        if values.type == self.type and self.cast_from is None:
+        expected = self.cast_from or self.list_type or self.type
+        if values.type == expected and self.cast_from is None:
             return values
-        if values.type != self.cast_from:
-            expected = self.cast_from or self.type
+        if values.type != expected:
             raise SchemaError(f"{where}: column {self.name!r} is {values.type}, but {expected} was expected")
         try:
             return convert(values, self.type)

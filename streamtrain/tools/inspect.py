@@ -3,7 +3,7 @@ clustered they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,10 +20,12 @@ from streamtrain.options import checked, given
 from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.pandas_index import is_index
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import Reader, Warns
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["inspect"]
+
+Described = dict[str, dict[str, Any]]  # what is shown of a column, by name
 
 
 def inspect(
@@ -32,7 +34,8 @@ def inspect(
     target: str | Sequence[str] | None = None,
     roles: Mapping[str, str] | Sequence[str] | None = None,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -47,13 +50,26 @@ def inspect(
         What columns become, by name, if not the default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
 
     Returns
     -------
     dict
-        ``rows``, ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target`` and ``columns``. Each column has ``name``,
-        ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many numbers a
-        row of it becomes.
+        ``rows``, ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target``, ``warnings`` and ``columns``. Each column has
+        ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many
+        numbers a row of it becomes.
 
     Raises
     ------
@@ -74,7 +90,8 @@ def inspect(
     targets = [target] if isinstance(target, str) else list(target)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
@@ -102,6 +119,7 @@ def _described(
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
         "target": Target.of([survey(reader, table, name) for name in targets]).as_dict() if targets else None,
+        "warnings": reader.warnings(reader.schema.names) if isinstance(reader, Warns) else [],
     }
 
 
@@ -127,7 +145,7 @@ def _becomes(
         return {"becomes": None, "why": why, "numbers": 0}
 
 
-def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> Described:
     """The columns whose role depends on their first rows, described with that role."""
     names = []
     for field in reader.schema:
@@ -139,5 +157,19 @@ def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) ->
             names.append(field.name)
     if not names or not table.total_rows:
         return {}
-    source = Source.of(reader, table, names, {name: requested[name] for name in names if name in requested})
-    return {column.name: column.as_dict() for column in source.with_roles().layout.columns}
+
+    def described(some: Sequence[str]) -> Described:
+        source = Source.of(reader, table, some, {name: requested[name] for name in some if name in requested})
+        return {column.name: column.as_dict() for column in source.with_roles().layout.columns}
+
+    try:
+        return described(names)
+    except ColumnError:  # of lists of several lengths: which column it is, is found out one by one
+        return {name: each for column in names for name, each in _described_alone(described, column).items()}
+
+
+def _described_alone(described: Callable[[Sequence[str]], Described], name: str) -> Described:
+    try:
+        return described([name])
+    except ColumnError as error:
+        return {name: {"becomes": None, "why": str(error), "numbers": 0}}

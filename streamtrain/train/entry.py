@@ -29,6 +29,8 @@ def fit(
     # settings: Settings RunSettings
     target: str | Sequence[str] | None = None, features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
+    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
+    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None,
     holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
@@ -61,6 +63,19 @@ def fit(
         The column of sample weights.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format : str | None
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter : str | None
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header : bool
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na : Sequence[str] | None
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal : str
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding : str | None
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
     holdout : float
         Share of rows that are scored, never learned. Default: 0.0.
     on_error : str
@@ -68,7 +83,7 @@ def fit(
     max_skipped : float
         With ``on_error`` skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
-        What a column becomes, by its name. One of number, time, category, text, ignore.
+        What a column becomes, by its name. One of number, time, category, text, bag, ignore.
     crosses : str | Sequence[str | Sequence[str]]
         Categories whose combinations are learned from too.
     hash_bits : int | None
@@ -170,6 +185,7 @@ def fit(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
+        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
         holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
         infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
         learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
@@ -201,6 +217,8 @@ def make_plan(
     # settings: Settings
     target: str | Sequence[str], features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
+    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
+    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None,
     holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
@@ -243,6 +261,7 @@ def make_plan(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
+        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
         holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
         infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
         learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
