@@ -173,7 +173,7 @@ def texts(folder: Path, *contents: str, end: str) -> Any:
 
 def test_csv_files_whose_types_differ(tmp_path: Path) -> None:
     reader = texts(
-        tmp_path, "i,t,c,n,k\n1,a,5,,01\n", "t,i,c,n,new\n07,2.5,x,3,4\n", "i,t,c,n,k\n", "i,t,c,n,k\nbad\n", end="csv"
+        tmp_path, "i,t,c,n,k\n1,a,5,,1\n", "t,i,c,n,new\n07,2.5,x,3,4\n", "i,t,c,n,k\n", "i,t,c,n,k\nbad\n", end="csv"
     )
     types = {"i": pa.float64(), "t": CODES, "c": CODES, "n": pa.int64(), "k": pa.int64(), "new": pa.int64()}
     assert {field.name: field.type for field in reader.schema} == types
