@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import NotFoundError, without_secrets
+from streamtrain.errors import NotFoundError, data_name, without_secrets
 from streamtrain.kernels.crash import reading
 from streamtrain.storage.formats import ZARR_MARKS, file_reader
 from streamtrain.storage.reader import Reader
@@ -25,7 +25,7 @@ def open_reader(
     *,
     # settings: ReadSettings
     missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
     # end of settings
 ) -> Reader:  # fmt: skip
     """Open data and return a reader for it.
@@ -50,6 +50,8 @@ def open_reader(
         CSV: the decimal point. One of ., ,. Default: ..
     encoding : str | None
         CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where : str | None
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
 
     Returns
     -------
@@ -73,14 +75,19 @@ def open_reader(
     read_settings = ReadSettings(
         # passed: ReadSettings
         missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding,
+        decimal=decimal, encoding=encoding, where=where,
         # end of passed
     )  # fmt: skip
-    return open_data(target, read_settings)
+    reader = open_data(target, read_settings)
+    if read_settings.where is None:
+        return reader
+    from streamtrain.storage.where.opening import filtered_reader
+
+    return filtered_reader(reader, read_settings, data_name(target))
 
 
 def open_data(target: Any, settings: ReadSettings) -> Reader:
-    """As `open_reader`, with settings that were checked."""
+    """The reader of all rows of the data, whatever ``where`` says: see `streamtrain.storage.where.opening`."""
     if isinstance(target, (str, Path)):
         with reading(without_secrets(str(target))):
             return _open_path(str(target), settings)

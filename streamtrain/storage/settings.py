@@ -8,6 +8,7 @@ from typing import Any
 
 from streamtrain.errors import UsageError
 from streamtrain.options import check, flag, option, options_of, split_names
+from streamtrain.storage.where.grammar import read_where
 
 __all__ = ["INPUT_FORMATS", "ReadSettings"]
 
@@ -83,6 +84,11 @@ class ReadSettings:
     encoding: str | None = option(
         None, "CSV and JSON: the encoding of the text, such as latin-1.", group="data", metavar="NAME",
         read=read_encoding, wanted="must be the name of an encoding", otherwise="utf-8",
+    )  # fmt: skip
+    where: str | None = option(
+        None, "Only the rows for which this is true: \"age >= 18 and city in ('Rome', 'Oslo')\".", group="data",
+        metavar="EXPR", read=read_where, wanted="must be an expression, as text",
+        python_help="Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ def evaluate(
     run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
     # settings: ReadSettings
     missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -53,6 +53,8 @@ def evaluate(
         CSV: the decimal point. One of ., ,. Default: ..
     encoding
         CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
     progress
         Called with the rows done and the rows there are, after each batch.
 
@@ -84,7 +86,7 @@ def evaluate(
     reading = ReadSettings(
         # passed: ReadSettings
         missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding,
+        decimal=decimal, encoding=encoding, where=where,
         # end of passed
     )  # fmt: skip
     with within(memory):

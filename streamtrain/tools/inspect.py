@@ -17,11 +17,11 @@ from streamtrain.load import Source
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
-from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.pandas_index import is_index
-from streamtrain.storage.reader import Reader, Warns
+from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["inspect"]
 
@@ -35,7 +35,7 @@ def inspect(
     roles: Mapping[str, str] | Sequence[str] | None = None,
     # settings: ReadSettings
     missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -63,13 +63,15 @@ def inspect(
         CSV: the decimal point. One of ., ,. Default: ..
     encoding
         CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
 
     Returns
     -------
     dict
-        ``rows``, ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target``, ``warnings`` and ``columns``. Each column has
-        ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many
-        numbers a row of it becomes.
+        ``rows``, ``all_rows`` (without ``where``), ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target``, ``warnings``
+        and ``columns``. Each column has ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``,
+        and ``numbers``, how many numbers a row of it becomes.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def inspect(
     reading = ReadSettings(
         # passed: ReadSettings
         missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding,
+        decimal=decimal, encoding=encoding, where=where,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
@@ -102,8 +104,8 @@ def _described(
     data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings
 ) -> dict[str, Any]:
     with opening(data_name(data)):
-        reader = open_data(data, reading)
-        table = ChunkTable.of(reader.chunks())
+        opened = open_rows(data, reading)
+        reader, table = opened.reader, opened.table
     for name in requested:
         pick(reader.schema, name, "features")
     sampled = _sampled(reader, table, requested)
@@ -114,6 +116,7 @@ def _described(
     ]
     return {
         "rows": table.total_rows,
+        "all_rows": table.unfiltered.total_rows,
         "chunks": len(table),
         "columns": columns,
         "stored_bytes": getattr(reader, "stored_bytes", None),

@@ -34,7 +34,7 @@ def predict(
     threads: int | None = None,
     # settings: ReadSettings
     missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -72,6 +72,8 @@ def predict(
         CSV: the decimal point. One of ., ,. Default: ..
     encoding
         CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
     progress
         Called with the rows done and the rows there are, after each batch.
 
@@ -104,7 +106,7 @@ def predict(
     reading = ReadSettings(
         # passed: ReadSettings
         missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding,
+        decimal=decimal, encoding=encoding, where=where,
         # end of passed
     )  # fmt: skip
     require_apart(f"--out {out}", out, data)

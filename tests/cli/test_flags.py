@@ -60,6 +60,9 @@ VALUES = {
     "--plot": "{here}/p.svg",
     "--html": "{here}/p.html",
     "--sort": "loss",
+    "--where": "x>2",
+    "--holdout-by": "day",
+    "--holdout-after": "x=3",
 }
 ELSEWHERE = {"--cluster", "--no-header"}  # tests/load/test_loader.py, tests/storage/test_text_settings.py
 TEXT = {"--delimiter": ";", "--na": "nothing", "--decimal": ".", "--encoding": "latin-1"}  # of d.csv, in one call
@@ -70,6 +73,7 @@ ALONE = {
     "--exclude",
     "--class-weight",
     "--max-rows",
+    "--holdout-after",
 }  # but for these, which do not go with all others
 
 
