@@ -1,4 +1,4 @@
-"""The arrays of a window: numbers, targets, weights, hashes and texts. Every row is written at its position in the window."""
+"""The arrays of a window: numbers, targets, weights, hashes, texts and bags. Every row is written at its position."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from streamtrain.kernels import scatter_columns, scatter_rows
 __all__ = ["TEXT_ENTRY_BYTES", "RowWriter", "TextStore", "WindowArrays"]
 
 TEXT_ENTRY_BYTES = 12  # of a text beside its bytes: where it starts, and its size
+_ALIGNED = 8  # bytes, a multiple of which is where bytes are added, so that the entries of bags are read as numbers
 _MOVED_ROWS = 8192  # at a time, when gaps are closed
 _GROWTH = 8  # the store grows by one part in so many when texts are longer than expected
 
 
 class TextStore:
-    """The texts of the rows of a window: their bytes in one array, and for each row and column where its text starts.
+    """The texts and bags of the rows of a window: their bytes in one array, and for each row and column where its text starts.
 
     Threads add the bytes of chunks in any order: what a row holds does not depend on the order.
     """
@@ -38,7 +39,8 @@ class TextStore:
     def add(self, data: NDArray[np.uint8]) -> int:
         """Copy bytes into the store. Returns where they start."""
         with self._lock:
-            start, self._used = self._used, self._used + len(data)
+            start = -(-self._used // _ALIGNED) * _ALIGNED
+            self._used = start + len(data)
             if self._used > len(self._data):
                 self._grow(max(self._used, len(self._data) + len(self._data) // _GROWTH), start)
             self._data[start : self._used] = data

@@ -18,7 +18,6 @@ from streamtrain.columns.crosses import parse_crosses
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.role import Column, Offset
 from streamtrain.columns.target import Target, runs
-from streamtrain.columns.texts import NGRAMS_PER_BYTE
 from streamtrain.columns.types import shape_of
 from streamtrain.errors import BadValueError, ColumnError, SchemaError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
@@ -92,9 +91,14 @@ class Layout:
 
     @cached_property
     def texts(self) -> dict[str, int]:
-        """The text columns, and the position of each among the texts of a row."""
+        """The columns of text and of bags, and the position of each among the texts of a row."""
         names = [column.name for column in self.columns if column.becomes.has_text]
         return {name: i for i, name in enumerate(names)}
+
+    @cached_property
+    def bags(self) -> tuple[str, ...]:
+        """The names of the columns that are bags, whose entries are among the texts of a row."""
+        return tuple(column.name for column in self.columns if column.role == "bag")
 
     @cached_property
     def width(self) -> int:
@@ -125,7 +129,7 @@ class Layout:
 
     @cached_property
     def text_bytes(self) -> float:
-        """Bytes of the texts of a row: the mean over the first rows, plus a reserve."""
+        """Bytes of the texts and bags of a row: the mean over the first rows, plus a reserve."""
         return sum(column.becomes.text_bytes(column) for column in self.columns)
 
     @property
@@ -138,8 +142,8 @@ class Layout:
 
     @property
     def ngrams(self) -> float:
-        """N-grams of the texts of a row, on average."""
-        return NGRAMS_PER_BYTE * self.text_bytes
+        """N-grams of the texts of a row, and entries of its bags, on average."""
+        return sum(column.becomes.row_entries(column) for column in self.columns)
 
     @property
     def outputs(self) -> int:

@@ -40,7 +40,8 @@ class Role:
     """What a column becomes. The defaults describe a role that stores nothing; a subclass overrides what differs.
 
     name: its module's name. is_read: whether such a column is read at all. has_hash, has_text: whether a row of a window
-    holds a hash, or a text, of each value. remembers: the fields of `Column` that the first rows set and a model file keeps.
+    holds a hash, or bytes of any length, of each value. remembers: the fields of `Column` that the first rows set and a model
+    file keeps.
     """
 
     name: ClassVar[str]
@@ -75,6 +76,10 @@ class Role:
 
     def text_bytes(self, column: Column) -> float:
         """Bytes of text in a row of a window, on average."""
+        return 0.0
+
+    def row_entries(self, column: Column) -> float:
+        """Entries of the sparse part that are made of the text of a row, on average."""
         return 0.0
 
     def row_bytes(self, column: Column) -> float:
@@ -135,9 +140,9 @@ class Column:
 
     role: one of `ROLES`. why: for people. offset: what is subtracted from its numbers before they are rounded to float32
     (dates as numbers, large ids, numbers of many digits), in the column's own unit; one for each entry, or one for all.
-    text_bytes: mean bytes of a text in the
-    first rows. learned_type: the type that the model learned from, if every value of these data is missing. is_requested:
-    whether the user chose the role.
+    text_bytes: mean decoded bytes of a text, or of the entries of a bag, in the first rows. entries: of a bag, on average in
+    the first rows. learned_type: the type that the model learned from, if every value of these data is missing.
+    is_requested: whether the user chose the role.
     """
 
     name: str
@@ -146,6 +151,7 @@ class Column:
     why: str
     offset: Shift | tuple[Shift, ...] = 0.0
     text_bytes: float = 0.0
+    entries: float = 0.0
     learned_type: pa.DataType | None = None
     is_requested: bool = False
 

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.load.holdout import HoldOut
 from streamtrain.memory.process import release_freed_memory, resident_bytes
@@ -20,7 +21,7 @@ from streamtrain.storage.files.store import FileBacked, is_remote
 from streamtrain.storage.kept import KeptChunk, KeptTable, whole
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 
-__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "rows_term", "stream_bytes"]
+__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "read_so_far", "rows_term", "stream_bytes"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
@@ -87,6 +88,13 @@ def opened_term(reader: Reader, table: ChunkTable) -> Term:
     return Term("opened", footers + _OPENED_CHUNK_BYTES * len(table) + _OPENED_FILE_BYTES * files, "reading")
 
 
+def read_so_far(table: ChunkTable, held: HoldOut | None, *, is_surveyed: bool) -> str:
+    """What was read before a plan, in words."""
+    if table.unfiltered is table and held is None:
+        return "Only the target was read." if is_surveyed else "Nothing was read."
+    return f"Only the columns that choose rows {'and the target ' if is_surveyed else ''}were read."
+
+
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
     """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
     that can be read at a time: the widest column, or all columns without a width."""
@@ -110,7 +118,8 @@ def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
     if not known:
         return layout
     longer = max(1.0, float(_text_row_bytes(reader, table).max(initial=0)) / known)
-    return layout.with_columns([replace(column, text_bytes=longer * column.text_bytes) for column in layout.columns])
+    columns = (replace(c, text_bytes=longer * c.text_bytes, entries=longer * c.entries) for c in layout.columns)
+    return layout.with_columns(list(columns))
 
 
 def _text_row_bytes(reader: Reader, table: ChunkTable) -> NDArray[np.float64]:
@@ -122,7 +131,9 @@ def _text_row_bytes(reader: Reader, table: ChunkTable) -> NDArray[np.float64]:
 
 def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Callable[[int], int]:
     """(rows) -> bytes by which the texts of so many rows, of the chunks where they are longest, are longer than planned."""
-    texts = _text_row_bytes(reader, table)
+    decoded = sum(column.text_bytes for column in layout.columns if column.becomes.has_text)
+    held = sum(ENTRY_BYTES * c.entries if c.entries else c.text_bytes for c in layout.columns if c.becomes.has_text)
+    texts = _text_row_bytes(reader, table) * (held / decoded if decoded else 1.0)  # bags are decoded to other bytes
     order = np.argsort(-texts, kind="stable")
     rows, texts = np.cumsum(table.rows[order]), np.cumsum(table.rows[order] * texts[order])
 
@@ -135,4 +146,5 @@ def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Calla
 def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
     numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
-    return 4.0 * (numbers + len(layout.hashes))
+    entries = sum(column.entries for column in layout.columns)
+    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries

@@ -45,8 +45,7 @@ class Loader:
     source, plan
         What to read, and how (`Source.plan`). If the target was not surveyed yet, the loader surveys it.
     seed, holdout
-        The seed of the order, and the share of the rows that are for scoring only; without effect if a column of the source
-        says which (``source.held``).
+        The seed of the order, and the share of the rows that are for scoring only, if no column says which.
     cluster
         A ``distributed.Client``, or the address of a dask scheduler, whose workers read; None for threads of this process.
     epochs
@@ -102,8 +101,7 @@ class Loader:
 
     def __len__(self) -> int:
         """How many batches an epoch has if no row is skipped. With a hold-out this takes some seconds for 10^8 rows."""
-        options = self._options
-        return count_batches(self.source.table, self.plan, options["seed"], self.epoch, options["holdout"])
+        return count_batches(self.source.table, self.plan, self._options["seed"], self.epoch, self._held)
 
     @property
     def feature_names(self) -> tuple[str, ...]:

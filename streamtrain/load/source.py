@@ -20,7 +20,7 @@ from streamtrain.errors import (
     UsageError,
     data_name,
 )
-from streamtrain.load.demand import column_shares, demand_of, longest_layout
+from streamtrain.load.demand import column_shares, demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
@@ -33,7 +33,7 @@ from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
-from streamtrain.storage.reader import ChunkTable, Reader
+from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
 
@@ -99,8 +99,7 @@ class Source:
         roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
         reading: ReadSettings | None = None, hold_out: HoldOutRule | None = None, skips: bool = False,
     ) -> Source:  # fmt: skip
-        """Open data and choose the columns. Metadata is read, and the columns that say which rows are left out or held out; the
-        classes of the target are not known yet.
+        """Open data and choose the columns. Reads metadata, and the columns that choose rows; the classes are not known yet.
 
         Parameters
         ----------
@@ -120,10 +119,8 @@ class Source:
             Columns to learn from together: ``"city:day"``.
         reading
             How the data are read.
-        hold_out
-            Which rows are held out, if a column decides.
-        skips
-            Whether a chunk that cannot be read when rows are chosen is for the caller to skip; otherwise it is an error.
+        hold_out, skips
+            Which rows are held out, if a column decides; and whether the caller skips the chunks that are ``unread``.
 
         Raises
         ------
@@ -152,9 +149,7 @@ class Source:
     @classmethod
     def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:
         """The source of open data. Raises DataError if the rule holds out no row, or all."""
-        held = None
-        if hold_out is not None and opened.passed is not None:
-            held = hold_out.checked(HoldOut(0.0, opened.passed, opened.table), opened.test)
+        held = None if hold_out is None else hold_out.found(opened)
         return cls(opened.reader, opened.table, layout, held=held, unread=opened.unread)
 
     @classmethod
@@ -285,17 +280,11 @@ class Source:
         plan = solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
-            read_so_far=self._read_so_far,
+            read_so_far=read_so_far(self.table, self.held, is_surveyed=self.is_surveyed),
         )  # fmt: skip
-        held, every = self.held or NONE, self.table.unfiltered.total_rows
-        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *held.warnings])
-
-    @property
-    def _read_so_far(self) -> str:
-        """What was read before the plan, in words."""
-        if self.table.unfiltered is self.table and self.held is None:
-            return "Only the target was read." if self.is_surveyed else "Nothing was read."
-        return f"Only the columns that choose rows {'and the target ' if self.is_surveyed else ''}were read."
+        held, own = self.held or NONE, self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
+        warnings = [*plan.warnings, *own, *held.warnings]
+        return replace(plan, all_rows=self.table.unfiltered.total_rows, held_rows=held.count, warnings=warnings)
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""

@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from streamtrain.errors import SchemaError, near_names
+from streamtrain.storage.common_type import CODES
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
-from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
+from streamtrain.storage.text.reader import FEW_COLUMNS, TextReader
 from streamtrain.storage.text.records import Block
 from streamtrain.storage.text.scanners import CsvScanner
+from streamtrain.storage.text.types import CsvTypes
 from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["CsvReader"]
@@ -41,6 +43,7 @@ class CsvReader(TextReader):
     """
 
     suffixes = suffixes_of("csv")
+    types = CsvTypes()
     scratch = 5.5
 
     def __init__(self, target: str | Path, schema: pa.Schema | None = None, *, delimiter: str | None = None) -> None:
@@ -66,7 +69,7 @@ class CsvReader(TextReader):
         except (ValueError, csv.Error) as error:
             raise SchemaError(f"{self.shown(file)}: line {block.line}: the header cannot be read: {error}") from None
         self._require_names(file, names)
-        self._names[file] = names
+        self._names[file] = self._names[file - 1] if self._names.get(file - 1) == names else names
         return block.after(n + 1)
 
     def _require_names(self, file: int, names: list[str]) -> None:
@@ -79,13 +82,6 @@ class CsvReader(TextReader):
                 raise SchemaError(
                     f"{self.shown(file)}: column {name!r} of the given schema is missing: {near_names(name, names)}"
                 )
-        for name in unique.symmetric_difference(next(iter(self._names.values()), names)):
-            first = self.shown(0)
-            difference = f"that is missing in {first}" if name in unique else f"is missing, but {first} has it"
-            raise SchemaError(
-                f"{self.shown(file)}: {'has a ' if name in unique else ''}column {name!r} {difference}: all files must have "
-                "the same columns"
-            )
 
     def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
         more = max(0, len(self._names[file]) - FEW_COLUMNS)
@@ -105,6 +101,9 @@ class CsvReader(TextReader):
             return [int(text) if _INTEGER.fullmatch(text) else None for text in given]
 
         return with_wide_integers(first, schema, given, written)
+
+    def untyped(self, file: int) -> pa.Schema:
+        return pa.schema([(name, pa.null()) for name in self._names.get(file, [])])
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         types = {name: schema.field(name).type for name in columns}

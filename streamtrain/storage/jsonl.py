@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute  # encodes text as dictionaries; imported early so that the plan counts its memory
 import pyarrow.json as pj
 
+from streamtrain.storage.common_type import CODES
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
-from streamtrain.storage.text.reader import CODES, FEW_COLUMNS, TextReader
+from streamtrain.storage.text.reader import FEW_COLUMNS, TextReader
 from streamtrain.storage.text.records import Block
 from streamtrain.storage.text.scanners import JsonScanner
+from streamtrain.storage.text.types import JsonTypes
 from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["JsonLinesReader"]
@@ -37,6 +39,7 @@ class JsonLinesReader(TextReader):
     """
 
     suffixes = suffixes_of("jsonl")
+    types = JsonTypes()
     scratch = 6.0
 
     def __init__(self, target: str | Path, schema: pa.Schema | None = None) -> None:
@@ -61,6 +64,9 @@ class JsonLinesReader(TextReader):
             return [value if type(value) is int else None for value in values if value is not None]
 
         return with_wide_integers(first, schema, self._given.names, written)
+
+    def untyped(self, file: int) -> pa.Schema:
+        return pa.schema([])
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
         options = pj.ParseOptions(explicit_schema=_written(schema), unexpected_field_behavior="error")

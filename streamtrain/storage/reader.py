@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamtrain.errors import DataError
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams"]
+__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,14 @@ class Streams(Protocol):
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         """The most memory that one open stream of all columns takes, one slice of ``rows`` rows included."""
+
+
+@runtime_checkable
+class Warns(Protocol):
+    """Optional: say what the user should know of data that can be read."""
+
+    def warnings(self, columns: Sequence[str]) -> list[str]:
+        """Warnings about these columns, which are those that are read; one for each thing, not for each file."""
 
 
 @runtime_checkable

@@ -1,24 +1,15 @@
-"""List the data files of a file name, glob or directory, and read Hive partitions (``key=value`` folders) from their paths."""
+"""List the data files of a file name, glob or directory."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from urllib.parse import unquote
 
-import pyarrow as pa
+from streamtrain.errors import NotFoundError
 
-from streamtrain.errors import NotFoundError, SchemaError
-
-__all__ = ["data_files", "list_files", "partition_columns"]
-
-_NULL = "__HIVE_DEFAULT_PARTITION__"
-_INTEGER = re.compile(
-    r"-?[0-9]{1,18}"
-)  # int() would also accept 1_000 and digits of other scripts; those are text here
+__all__ = ["data_files", "list_files"]
 
 
 def list_files(target: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
@@ -99,35 +90,3 @@ def _static_prefix(path: Path) -> Path:
 def _is_data(relative: str) -> bool:
     hidden = any(part.startswith(("_", ".")) and "=" not in part for part in relative.split("/"))
     return not hidden and not relative.endswith(".crc")
-
-
-def partition_columns(files: Iterable[str]) -> dict[str, pa.Array]:
-    """One array for each key of the ``key=value`` folders, with the value for each file, in the order of the files.
-
-    Integers become int64, other values dictionary-encoded strings. ``__HIVE_DEFAULT_PARTITION__`` is null.
-
-    >>> partition_columns(["year=2024/a.parquet", "year=2025/b.parquet"])["year"].to_pylist()
-    [2024, 2025]
-    """
-    names = list(files)
-    parts = ([part.partition("=") for part in name.split("/")[:-1] if "=" in part] for name in names)
-    pairs = [[(unquote(key), unquote(value)) for key, _, value in folders] for folders in parts]
-    keys = [key for key, _ in pairs[0]] if pairs else []
-    if len(set(keys)) < len(keys):
-        raise SchemaError(
-            f"{names[0]}: two of the folders above this file have the same partition key: rename one of them"
-        )
-    for name, own in zip(names, pairs, strict=True):
-        if [key for key, _ in own] != keys:
-            raise SchemaError(
-                f"{name}: has partition keys {[k for k, _ in own]}, but {names[0]} has {keys}: "
-                "all files must have the same key=value folders in their paths"
-            )
-    return {key: _typed([own[i][1] for own in pairs]) for i, key in enumerate(keys)}
-
-
-def _typed(values: list[str]) -> pa.Array:
-    present = [None if value == _NULL else value for value in values]
-    if all(v is None or _INTEGER.fullmatch(v) for v in present):
-        return pa.array([None if v is None else int(v) for v in present], pa.int64())
-    return pa.array(present, pa.dictionary(pa.int32(), pa.string()))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamtrain.storage.files.partitions import folders_above
 from streamtrain.storage.files.store import Stat, require_unchanged
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client, Traffic
@@ -30,6 +31,10 @@ class RemoteFileStore:
     def traffic(self) -> Traffic:
         """The counts of requests so far."""
         return self._client.traffic
+
+    @property
+    def folders(self) -> list[str]:
+        return folders_above(self._root)
 
     def shown(self, name: str) -> str:
         return self._client.address.at(self._path(name)).shown

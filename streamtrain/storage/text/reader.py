@@ -7,8 +7,6 @@ types are inferred from the first block, or given.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +18,9 @@ import pyarrow as pa
 from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaError, without_secrets
 from streamtrain.memory.monitor import require_room, unlimited
 from streamtrain.storage.arrow import bytes_per_row, pick
+from streamtrain.storage.common_type import CODES
+from streamtrain.storage.files.columns import FileColumns
 from streamtrain.storage.files.locate import locate
-from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
@@ -29,12 +28,13 @@ from streamtrain.storage.text.explain import explained
 from streamtrain.storage.text.records import Block, Scanner, blocks, extents
 from streamtrain.storage.text.scanners import BadRecord
 from streamtrain.storage.text.source import COMPRESSIONS, LOOK_BACK_BYTES, STORED_BYTES, codec_of, edges, text_source
+from streamtrain.storage.text.types import InferredTypes
 
 __all__ = ["CODES", "FEW_COLUMNS", "TextReader"]
 
-CODES = pa.dictionary(pa.int32(), pa.string())  # text is read as dictionaries
 _OTHER_COMPRESSIONS = (".bz2", ".lz4", ".xz", ".zip", ".br")
 BLOCK_BYTES = 1 << 20  # decoded at once
+_LATER_BYTES = 1 << 16  # of a file that is not the first, from which types are inferred
 _SCAN_BYTES = BLOCK_BYTES + (1 << 18)  # searched for records at once; the first MiB after a header is among it
 
 # Measured; tests/storage/test_csv.py and test_jsonl.py measure again.
@@ -48,15 +48,15 @@ _TEXT_SCRATCH = 3.5  # bytes for each byte of a block: the dictionary and its ha
 class TextReader(FileBacked):
     """Reads text files. The subclass of a format finds the records and decodes them.
 
-    suffixes: of the files, without a compression's. scratch: bytes of memory that decoding takes for each byte of a block.
+    suffixes: of the files, without a compression's. types: how the types of several files become one. scratch: bytes of memory
+    that decoding takes for each byte of a block.
     """
 
     suffixes: tuple[str, ...]
+    types: InferredTypes
     scratch: float
     row_oriented = True  # every read parses all columns
     schema: pa.Schema
-    _file_schema: pa.Schema
-    _partitions: Partitions
 
     def __init__(self, target: str | Path, schema: pa.Schema | None) -> None:
         endings = tuple(suffix + end for suffix in self.suffixes for end in ("", *COMPRESSIONS))
@@ -72,16 +72,16 @@ class TextReader(FileBacked):
         self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._given = pa.schema([]) if schema is None else schema
-        self._fixed: pa.Schema | None = None
+        self._columns = FileColumns(self._files, self._store.folders, join=self.types.join, as_text=self.types.is_text)
+        self._inferred: list[pa.Schema] = []  # of the first file
         self._density = 0.0  # decoded bytes per byte of text
         table = [(i, *extent) for i in range(len(self._files)) for extent in self._extents(i)]
         columns = np.asarray(table, np.int64).reshape(-1, 6).T.copy()
         self._file_of, self._start, self._stop, self._rows, self._line, self._longest = columns
-        if self._fixed is None:
+        if not len(self._rows):
             raise NotFoundError(f"{without_secrets(str(target))}: the files have no rows")
-        partitions = Partitions(self._files)
-        self._partitions, self._file_schema = partitions, self._fixed
-        self.schema = partitions.added_to(self._file_schema)
+        self._columns.finish(self.types.decoded)
+        self.schema = self._columns.schema
 
     # -- what a format defines ----------------------------------------------------------------------------------------------
 
@@ -103,6 +103,10 @@ class TextReader(FileBacked):
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
         """The names and types of the columns. Given types are kept."""
+        raise NotImplementedError
+
+    def untyped(self, file: int) -> pa.Schema:
+        """The columns of a file whose types are not known."""
         raise NotImplementedError
 
     def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
@@ -128,28 +132,38 @@ class TextReader(FileBacked):
             yield from extents(self._data_blocks(file, source), cut=codec_of(self._files[file]) is None)
 
     def _data_blocks(self, file: int, source: Any) -> Iterator[Block]:
-        begun = False
+        begun = has_types = False
         for block in blocks(source, _SCAN_BYTES, self.scanner()):
             if not begun and block.rows:
                 begun, block = True, self.without_header(file, block)
-            if begun and block.rows and self._fixed is None:
-                self._fix_types(block.upto(BLOCK_BYTES), file)
+            if begun and block.rows and not has_types:
+                has_types = True
+                if self._inferred:
+                    self._columns.add(self._later_types(block.upto(_LATER_BYTES), file))
+                else:
+                    self._columns.add(self._first_types(block.upto(BLOCK_BYTES), file))
             if begun:
                 yield block
+        if not has_types:
+            self._columns.add(self.untyped(file), has_rows=False)
 
-    def _fix_types(self, block: Block, file: int) -> None:
+    def _later_types(self, block: Block, file: int) -> pa.Schema:
+        """The types in a file that is not the first. What cannot be decoded is an error when it is read."""
+        try:
+            return self._checked(block, file, None, (), lambda data: self.infer(data, file))
+        except (CorruptError, SchemaError):
+            return self.untyped(file)
+
+    def _first_types(self, block: Block, file: int) -> pa.Schema:
         columns, more = self.infer_bytes(block, file)
         values = 2 * int(_SLACK * columns * block.rows * 8)
         require_room(more, self.shown(file), max(0, columns - FEW_COLUMNS) * _LEARNED_COLUMN_BYTES + values)
         schema = self._checked(block, file, None, (), lambda data: self.infer(data, file))
-        twice = [name for name, count in Counter(schema.names).items() if count > 1]
-        if twice or not schema.names:
-            problem = (
-                f"more than one column is named {twice[0]!r}: rename all but one" if twice else "there are no columns"
-            )
-            raise SchemaError(f"{self.shown(file)}: {problem}")
-        self._fixed = schema
+        if not schema.names:
+            raise SchemaError(f"{self.shown(file)}: there are no columns")
+        self._inferred.append(schema)
         self._density = self._table(block, schema, schema.names, file).nbytes / len(block.data)
+        return schema
 
     # -- reading ---------------------------------------------------------------------------------------------------------
 
@@ -200,13 +214,12 @@ class TextReader(FileBacked):
             pick(self.schema, name, "read")
         i = self._number(chunk)
         file, read_rows = int(self._file_of[i]), 0
-        stored = set(self._file_schema.names)
-        for batch in self._batches(i, file, [name for name in columns if name in stored]):
+        for batch in self._batches(i, file, self._columns.stored(file, columns)):
             n = chunk.rows if batch is None else batch.num_rows
             read_rows += n
             for start in range(0, n, rows):
                 part, some = None if batch is None else batch.slice(start, rows), min(rows, n - start)
-                yield self._partitions.assembled(part, some, columns, self.schema, file)
+                yield self._columns.assembled(part, some, columns, file)
         if read_rows != chunk.rows:
             raise CorruptError(
                 f"{self.shown(file)}: {read_rows:,} rows were read of {chunk.key}, but {chunk.rows:,} were declared: the data "
@@ -231,7 +244,7 @@ class TextReader(FileBacked):
         with self._reporting(file), self._source(file, start, stop) as source:
             for block in blocks(source, BLOCK_BYTES, self.scanner(), start=start, line=line):
                 if block.rows:
-                    yield from self._table(block, self._file_schema, columns, file).to_batches()
+                    yield from self._table(block, self._columns.file_schema(file), columns, file).to_batches()
         self._store.verify(self._files[file], self._stats[file])
 
     def _table(self, block: Block, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
@@ -277,10 +290,10 @@ class TextReader(FileBacked):
     def fingerprint(self) -> str:
         """SHA-256 of the names, sizes, and first and last 64 kB of the files, the rows of all chunks, and a sample of the
         bytes (see `sampled`). There are no metadata, and reading everything would take as long as an epoch."""
-        digest = hashlib.sha256(b"text")
+        digest = self._digest(b"text")
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
         for piece in self._sample():
             digest.update(piece)
-        return digest.hexdigest()
+        return str(digest.hexdigest())
