@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 __all__ = ["Batch", "Sparse", "Texts"]
 
-_ALIGNED = 8  # bytes, a multiple of which is where a copied text starts
-
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
@@ -86,9 +84,10 @@ class Texts:
         """Rows ``start`` to ``stop``, without a copy."""
         return Texts(self.data, self.starts[start:stop], self.sizes[start:stop])
 
-    def copy(self) -> Texts:
-        """The same texts in their own arrays, without the bytes of other rows."""
-        rooms = -(-np.maximum(self.sizes, 0) // _ALIGNED) * _ALIGNED
+    def copy(self, align: int = 8) -> Texts:
+        """The same texts in their own arrays, without the bytes of other rows. align: bytes, of which each start is a multiple;
+        8 for bags."""
+        rooms = -(-np.maximum(self.sizes, 0) // align) * align
         ends = np.cumsum(rooms, dtype=np.int64).reshape(rooms.shape)
         starts, data = ends - rooms, np.zeros(int(rooms.sum(dtype=np.int64)), np.uint8)
         texts = zip(starts.ravel().tolist(), self.starts.ravel().tolist(), self.sizes.ravel().tolist(), strict=True)

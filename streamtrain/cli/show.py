@@ -61,6 +61,8 @@ def inspection(result: dict[str, Any]) -> None:
     _table("column", "type", "becomes", "why", rows=shown, numbers=False)
     if result["target"]:
         _target(result["target"])
+    for warning in result["warnings"]:
+        warn(warning)
 
 
 def _target(target: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ from streamtrain.kernels import scatter_columns, scatter_rows
 __all__ = ["TEXT_ENTRY_BYTES", "RowWriter", "TextStore", "WindowArrays"]
 
 TEXT_ENTRY_BYTES = 12  # of a text beside its bytes: where it starts, and its size
-_ALIGNED = 8  # bytes, a multiple of which is where bytes are added, so that the entries of bags are read as numbers
 _MOVED_ROWS = 8192  # at a time, when gaps are closed
 _GROWTH = 8  # the store grows by one part in so many when texts are longer than expected
 
@@ -23,10 +22,12 @@ _GROWTH = 8  # the store grows by one part in so many when texts are longer than
 class TextStore:
     """The texts and bags of the rows of a window: their bytes in one array, and for each row and column where its text starts.
 
-    Threads add the bytes of chunks in any order: what a row holds does not depend on the order.
+    Threads add the bytes of chunks in any order: what a row holds does not depend on the order. align: bytes, of which each
+    start is a multiple: those of the entries of a bag, so that they can be read as numbers.
     """
 
-    def __init__(self, rows: int, columns: int, nbytes: int) -> None:
+    def __init__(self, rows: int, columns: int, nbytes: int, align: int = 1) -> None:
+        self._align = align
         self.starts = np.empty((rows, columns), np.int64)
         self.sizes = np.empty((rows, columns), np.int32)
         self._data, self._used = np.empty(max(1, nbytes), np.uint8), 0
@@ -39,10 +40,10 @@ class TextStore:
     def add(self, data: NDArray[np.uint8]) -> int:
         """Copy bytes into the store. Returns where they start."""
         with self._lock:
-            start = -(-self._used // _ALIGNED) * _ALIGNED
+            used, start = self._used, -(-self._used // self._align) * self._align
             self._used = start + len(data)
             if self._used > len(self._data):
-                self._grow(max(self._used, len(self._data) + len(self._data) // _GROWTH), start)
+                self._grow(max(self._used, len(self._data) + len(self._data) // _GROWTH), used)
             self._data[start : self._used] = data
             return start
 
@@ -61,7 +62,7 @@ class TextStore:
 
     def copy_from(self, texts: Texts, row: int) -> None:
         """Copy texts to the rows from ``row`` on."""
-        own = texts.copy()
+        own = texts.copy(self._align)
         self.sizes[row : row + len(own)] = own.sizes
         self.starts[row : row + len(own)] = own.starts + self.add(own.data)
 

@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
+from streamtrain.columns.lists import OddListError
 from streamtrain.columns.numbers import as_numbers
-from streamtrain.columns.role import Column, Offset
+from streamtrain.columns.role import Column, Offset, type_or_problem
 from streamtrain.columns.target import Target, runs
-from streamtrain.columns.types import shape_of
-from streamtrain.errors import BadValueError, ColumnError, SchemaError
+from streamtrain.columns.types import is_list, shape_of
+from streamtrain.errors import BadValueError, ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
 __all__ = ["Layout", "has_width"]
@@ -46,7 +48,7 @@ class Layout:
         if weight is not None and not (
             is_number(pick(schema, weight, "weights").type) and width(schema.field(weight).type) == 1
         ):
-            raise ColumnError(f"--weight {weight}: the column is {schema.field(weight).type}, not a number")
+            raise ColumnError(f"--weight {weight}: the column is {type_or_problem(schema.field(weight))}, not a number")
         return cls(tuple(columns), target, weight, parse_crosses(crosses, columns))
 
     @cached_property
@@ -99,6 +101,11 @@ class Layout:
     def bags(self) -> tuple[str, ...]:
         """The names of the columns that are bags, whose entries are among the texts of a row."""
         return tuple(column.name for column in self.columns if column.role == "bag")
+
+    @cached_property
+    def unknown_lists(self) -> tuple[str, ...]:
+        """The columns of lists of numbers of which the first rows have not told the length."""
+        return tuple(column.name for column in self.columns if column.role == "number" and is_list(column.type))
 
     @cached_property
     def width(self) -> int:
@@ -174,8 +181,14 @@ class Layout:
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def buffers(self, rows: int, dtype: Any = None) -> WindowArrays:
-        """Arrays for this many rows. dtype: of the numbers; by default that of a window."""
-        texts = TextStore(rows, len(self.texts), int(rows * self.text_bytes)) if self.texts else None
+        """Arrays for this many rows. dtype: of the numbers; by default that of a window. Raises UsageError while the length of
+        lists is unknown."""
+        if unknown := self.unknown_lists:
+            raise UsageError(
+                f"{unknown[0]!r}: how long its lists are is not known: call with_roles() of the source first"
+            )
+        align = ENTRY_BYTES if self.bags else 1
+        texts = TextStore(rows, len(self.texts), int(rows * self.text_bytes), align) if self.texts else None
         features = np.empty((rows, self.width), dtype or self.dtype)
         weighted = self.weight is not None
         return WindowArrays(
@@ -210,9 +223,11 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                if values.type != column.type:
-                    raise SchemaError(f"{where}: column {name!r} is {values.type}, but {column.type} was expected")
-                column.becomes.write(column, values, rows, offset)
+                values = column.as_known(values, where)
+                try:
+                    column.becomes.write(column, values, rows, offset)
+                except OddListError as error:
+                    raise error.of(name) from None
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:

@@ -12,11 +12,17 @@ from streamtrain.columns.types import is_list
 from streamtrain.errors import BadValueError
 from streamtrain.storage.arrow import valid
 
-__all__ = ["OddListError", "of_length", "one_length", "unnested"]
+__all__ = ["OddListError", "lengths", "of_length", "one_length", "unnested"]
 
 
 class OddListError(BadValueError):
-    """A list has another length than those before it. ``row``: its number in the array."""
+    """A list has another length than those of the first rows. ``row``: its number in the array."""
+
+    def of(self, name: str) -> OddListError:
+        """The error with the name of the column."""
+        return OddListError(
+            f"feature {name!r} {self}: pad the lists to one length, or give --exclude {name}", row=self.row
+        )
 
 
 def unnested(values: Any) -> tuple[Any, NDArray[np.int64]]:
@@ -67,6 +73,17 @@ def one_length(values: Any) -> int | None:
     sizes = np.diff(unnested(values)[1])
     sizes = sizes[valid(values)] if values.null_count else sizes
     return int(sizes[0]) if len(sizes) and (sizes == sizes[0]).all() else None
+
+
+def lengths(values: Any) -> str:
+    """The lengths of all lists that are not null, for people.
+
+    >>> lengths(pa.array([[1], [2, 3]])), lengths(pa.array([[], None]))
+    ('1 to 2', '0')
+    """
+    sizes = np.diff(unnested(values)[1])[valid(values)]
+    least, most = (int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def of_length(values: Any, length: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain.columns.times import is_time
-from streamtrain.storage.arrow import value_type
+from streamtrain.storage.arrow import is_number, value_type
 from streamtrain.storage.sparse import SparseRows
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "family",
     "is_binary",
     "is_list",
+    "is_list_of_numbers",
     "is_single",
     "is_text",
     "shape_of",
@@ -67,6 +68,11 @@ def is_binary(kind: pa.DataType) -> bool:
 def is_list(kind: pa.DataType) -> bool:
     """Whether this is a type of lists whose length is not fixed. Maps are not lists."""
     return isinstance(kind, (pa.ListType, pa.LargeListType, pa.ListViewType, pa.LargeListViewType))
+
+
+def is_list_of_numbers(kind: pa.DataType) -> bool:
+    """Whether this is a type of lists of single numbers whose length is not fixed."""
+    return is_list(kind) and is_single(kind.value_type) and is_number(kind.value_type)
 
 
 def is_single(kind: pa.DataType) -> bool:

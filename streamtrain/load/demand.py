@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.columns.bags import ENTRY_BYTES
+from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.load.holdout import HoldOut
 from streamtrain.memory.process import release_freed_memory, resident_bytes
@@ -39,7 +40,7 @@ def demand_of(
 ) -> Demand:  # fmt: skip
     """What to plan for, in this process as it is now. See `Source.plan`."""
     survey_bytes = _SURVEY_BYTES
-    if _text_row_bytes(reader, table).max(initial=0) > _LONG_ROW_BYTES:
+    if _text_row_bytes(reader, table, layout).max(initial=0) > _LONG_ROW_BYTES:
         survey_bytes += _LONG_SURVEY_BYTES
     release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
     choice = rows_term(table, held)  # it is in memory already
@@ -98,7 +99,7 @@ def read_so_far(table: ChunkTable, held: HoldOut | None, *, is_surveyed: bool) -
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
     """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
     that can be read at a time: the widest column, or all columns without a width."""
-    sizes = {field.name: bytes_per_row(field.type) for field in reader.schema}
+    sizes = _row_sizes(reader, layout)
     row_bytes = sum(sizes[name] for name in layout.read)
     if getattr(reader, "row_oriented", False):  # reading some columns costs as much as reading all
         return row_bytes, 1.0, 1.0
@@ -117,14 +118,20 @@ def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
     known = sum(column.text_bytes for column in layout.columns if column.becomes.has_text)
     if not known:
         return layout
-    longer = max(1.0, float(_text_row_bytes(reader, table).max(initial=0)) / known)
+    longer = max(1.0, float(_text_row_bytes(reader, table, layout).max(initial=0)) / known)
     columns = (replace(c, text_bytes=longer * c.text_bytes, entries=longer * c.entries) for c in layout.columns)
     return layout.with_columns(list(columns))
 
 
-def _text_row_bytes(reader: Reader, table: ChunkTable) -> NDArray[np.float64]:
+def _row_sizes(reader: Reader, layout: Layout) -> dict[str, float]:
+    """Decoded bytes of a row of each column: of lists that turned out to have one length, those of as many numbers."""
+    known = {column.name: column.type for column in layout.columns if column.list_type is not None}
+    return {field.name: bytes_per_row(known.get(field.name, field.type)) for field in reader.schema}
+
+
+def _text_row_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> NDArray[np.float64]:
     """Decoded bytes of text in a row of each chunk, as far as the reader tells; shape (chunks,)."""
-    fixed = sum(bytes_per_row(field.type) for field in reader.schema)
+    fixed = sum(_row_sizes(reader, layout).values())
     rows: NDArray[np.float64] = np.maximum(0.0, table.decoded_bytes / np.maximum(1, table.rows) - fixed)
     return rows
 
@@ -133,7 +140,9 @@ def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Calla
     """(rows) -> bytes by which the texts of so many rows, of the chunks where they are longest, are longer than planned."""
     decoded = sum(column.text_bytes for column in layout.columns if column.becomes.has_text)
     held = sum(ENTRY_BYTES * c.entries if c.entries else c.text_bytes for c in layout.columns if c.becomes.has_text)
-    texts = _text_row_bytes(reader, table) * (held / decoded if decoded else 1.0)  # bags are decoded to other bytes
+    texts = _text_row_bytes(reader, table, layout) * (
+        held / decoded if decoded else 1.0
+    )  # bags are decoded to other bytes
     order = np.argsort(-texts, kind="stable")
     rows, texts = np.cumsum(table.rows[order]), np.cumsum(table.rows[order] * texts[order])
 
@@ -147,4 +156,6 @@ def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
     numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
     entries = sum(column.entries for column in layout.columns)
-    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries
+    converted = sum(CONVERTED_TEXT_BYTES for column in layout.columns if column.cast_from is not None)
+    lists = sum(bytes_per_row(column.type) for column in layout.columns if column.list_type is not None)
+    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted + lists

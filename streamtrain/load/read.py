@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from streamtrain.columns.buffers import WindowArrays
 from streamtrain.columns.layout import Layout
-from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
+from streamtrain.columns.lists import OddListError
+from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError
 from streamtrain.load.digests import ChunkDigest, Digests, Pair, RunDigest
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.stream import Stream
@@ -84,7 +85,7 @@ def write_chunks(
         else:
             batches = read_together(cast("ReadsTogether", reader), chunks, columns)
         for batch in batches:
-            _write(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], lose, digest)
+            _write(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], lose, digest, row)
             row += batch.num_rows
 
 
@@ -96,9 +97,14 @@ def _write(
     chunk: Chunk,
     lose: Lose | None,
     digest: ChunkDigest | RunDigest | None,
+    row: int,
 ) -> None:
+    """row: how many rows of the chunk come before these."""
     seen = None if digest is None else digest.add
-    lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None, seen=seen)
+    try:
+        lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None, seen=seen)
+    except OddListError as error:
+        raise BadValueError(f"row {row + (error.row or 0):,} of {chunk.key}: {error}") from None
     if lose is not None and lost is not None:
         lose(lost)
 
@@ -246,8 +252,9 @@ class PieceReader:
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
                 last = stream.position - piece.start
+                first = stream.position - batch.num_rows
                 positions = window.order.positions(number, last - batch.num_rows, last)
-                _write(self._layout, batch, window.arrays, positions, chunk, self._loses(window), stream.digest)
+                _write(self._layout, batch, window.arrays, positions, chunk, self._loses(window), stream.digest, first)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:

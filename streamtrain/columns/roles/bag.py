@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from streamtrain.columns.bags import ENTRY_BYTES, bag_entries, is_bag
 from streamtrain.columns.buffers import RowWriter
-from streamtrain.columns.lists import unnested
+from streamtrain.columns.lists import one_length, unnested
 from streamtrain.columns.role import Column, Offset, Role, Unknown
-from streamtrain.columns.types import is_list, value_meaning
+from streamtrain.columns.roles import number
+from streamtrain.columns.types import is_list, is_list_of_numbers, value_meaning
 from streamtrain.storage.arrow import is_number, value_type
 from streamtrain.storage.sparse import SparseRows
 
@@ -63,6 +64,9 @@ class Bag(Role):
         return "role"
 
     def first_rows(self, column: Column, values: pa.Array) -> Column:
+        """Lists of numbers of one length are vectors, unless the user named the role."""
+        if not column.is_requested and is_list_of_numbers(column.type) and (one_length(values) or 0) > 1:
+            return number.ROLE.first_rows(replace(column, role="number"), values)
         entries, rows = int(unnested(values)[1][-1]), max(1, len(values))
         return replace(column, entries=entries / rows, text_bytes=values.nbytes / rows)
 

@@ -9,7 +9,7 @@ columns instead. Equal schemas are kept once, so 100,000 files take 400 kB.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from streamtrain.storage.casting import NotHeldError, cast_exactly
 from streamtrain.storage.common_type import CODES, common_type, is_readable_as_text
 from streamtrain.storage.files.common_field import PROBLEM, CommonField, shown_type
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.pandas_index import as_index, is_index_name
+from streamtrain.storage.pandas_index import as_index, index_columns, is_index_name
 
 __all__ = ["PROBLEM", "Declared", "FileColumns"]
 
@@ -77,24 +77,21 @@ class FileColumns:
         self._common: dict[str, CommonField] = {}
         self._indexes: set[str] = set()
         self._filled: set[int] = set()  # variants that have rows
+        self._texts: Collection[str] = ()
 
     # -- while files are opened ----------------------------------------------------------------------------------------
 
-    def is_new(self, schema: pa.Schema) -> bool:
-        """Whether no file so far has this schema."""
-        return self._number(schema) is None
-
-    def add(self, schema: pa.Schema, index_columns: Sequence[str] = (), *, has_rows: bool = True) -> None:
-        """The schema of the next file. index_columns: those that the file calls an index. has_rows: what a file without rows
-        says of types does not matter. Raises SchemaError for a name that is there twice."""
+    def add(self, schema: pa.Schema, pandas: Callable[[], Any] = lambda: None, *, has_rows: bool = True) -> None:
+        """The schema of the next file. pandas: gives its metadata of that name, which are looked at once for equal schemas.
+        has_rows: what a file without rows says of types does not matter. Raises SchemaError for a name that is there twice."""
         number = self._number(schema)
         if number is None:
             number = self._add_variant(schema)
+            self._indexes.update(index_columns(pandas()))
         if has_rows and number not in self._filled:
             self._filled.add(number)
             self._unify(schema, self._files[len(self._variant_of)])
         self._variant_of.append(number)
-        self._indexes.update(index_columns)
 
     def _number(self, schema: pa.Schema) -> int | None:
         last = self._variant_of[-1] if self._variant_of else -1
@@ -124,9 +121,14 @@ class FileColumns:
             else:
                 self._common[each.name] = CommonField(each, file)
 
-    def finish(self, decoded: Callable[[pa.DataType | None, pa.Field], pa.DataType | None] | None = None) -> None:
+    def finish(
+        self, decoded: Callable[[pa.DataType | None, pa.Field], pa.DataType | None] | None = None,
+        texts: Collection[str] = (),
+    ) -> None:  # fmt: skip
         """All files were added. decoded: as what a column of a type, or one that a file does not seem to have, is read from a
-        file whose types are not stored, for a column of the data; None if it is not there."""
+        file whose types are not stored, for a column of the data; None if it is not there. texts: columns that
+        are text, whatever their types seem to be."""
+        self._texts = frozenset(texts)
         if not self._filled:
             self._filled = set(range(len(self._variants)))
             for variant in self._variants:
@@ -153,6 +155,8 @@ class FileColumns:
     def _field(self, name: str, common: CommonField, is_missing: bool) -> pa.Field:
         if name in self.partitions.keys:
             return pa.field(name, self.partitions.type_of(name))
+        if name in self._texts:
+            return pa.field(name, CODES)
         made = common.field(name, self._as_text, is_missing=is_missing)
         return as_index(made) if name in self._indexes or is_index_name(name) else made
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from streamtrain.columns.role import has_conflict, problem_of
 from streamtrain.errors import ColumnError, data_name
 from streamtrain.load.demand import stream_bytes
 from streamtrain.memory.monitor import budget_of, opening, within
@@ -35,7 +36,8 @@ def rechunk(
     data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: float | str | None = None,
     compression: str = "zstd",
     # settings: ReadSettings
-    missing_chunks: str = "error", where: str | None = None,
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
     # end of settings
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -61,6 +63,19 @@ def rechunk(
         ``"zstd"``, ``"gzip"``, ``"lz4"`` or ``"none"``; for Parquet also ``"snappy"`` and ``"brotli"``.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
     where
         Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
     progress
@@ -94,7 +109,8 @@ def rechunk(
     """
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, where=where,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding, where=where,
         # end of passed
     )  # fmt: skip
     settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
@@ -142,8 +158,9 @@ def _open(data: Any, reading: ReadSettings) -> tuple[Reader, pa.Schema]:
     """Open the data. Returns the reader, and the columns as the files declare them: the reader may give text as codes."""
     reader = open_data(data, reading)
     for field in reader.schema:
-        if pa.types.is_null(field.type) and b"problem" in (field.metadata or {}):
-            raise ColumnError(field.metadata[b"problem"].decode())
+        if (problem := problem_of(field)) is not None:
+            advice = f"column {field.name!r} is {problem}: copy the files of each type by themselves, given as a glob"
+            raise ColumnError(advice if has_conflict(field) else problem)
     if not _is(reader, "parquet.reader", "ParquetReader"):
         return reader, reader.schema
     from streamtrain.storage.parquet.reader import ParquetReader
@@ -152,12 +169,8 @@ def _open(data: Any, reading: ReadSettings) -> tuple[Reader, pa.Schema]:
     assert isinstance(reader, ParquetReader)
     (place, names), closed = reader.stored_files, pickle.dumps(reader)
     del reader  # and its footers, which would be in memory twice
-    stored, again = declared_schema(place, names), pickle.loads(closed)
-    for field in again.schema:
-        if field.name not in stored.names:
-            coded = isinstance(field.type, pa.DictionaryType)
-            stored = stored.append(field.with_type(field.type.value_type) if coded else field)
-    return again, stored
+    again = pickle.loads(closed)
+    return again, declared_schema(place, names, again.schema)
 
 
 def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, format: str) -> Output:
