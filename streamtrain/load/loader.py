@@ -88,8 +88,8 @@ class Loader:
             source = source.surveyed(ledger=ledger)
         self.source, self.plan, self._copies = source, plan, copy
         self._held = source.held or HoldOut(float(holdout), None, source.table)
-        self._options: dict[str, Any] = {"cluster": cluster, "seed": seed, "holdout": self._held, "epochs": epochs}
-        self._options |= {"monitor": monitor, "ledger": ledger}
+        reading = {"cluster": cluster, "monitor": monitor, "ledger": ledger}
+        self._options: dict[str, Any] = reading | {"seed": seed, "holdout": self._held, "epochs": epochs}
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if self._held else None
         self._cursor = dict(START)
@@ -150,8 +150,7 @@ class Loader:
 
     def held_bytes(self) -> dict[str, int]:
         """Bytes at this moment: of the window buffers, and of the reads that the gate admitted."""
-        filling = self._prefetcher
-        buffers, reads = (filling.buffer_bytes, filling.gate.held_bytes) if filling else (0, 0)
+        buffers, reads = (own.buffer_bytes, own.gate.held_bytes) if (own := self._prefetcher) else (0, 0)
         return {"window_bytes": buffers, "reading_bytes": reads}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -229,8 +228,8 @@ class Loader:
                 self.close()
                 raise window_changed(self._cursor, training, self._options["ledger"])
             return self._row <= training
-        table, plan, seed = self.source.table, self.plan, self._options["seed"]
-        order = windows(table.rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
+        rows, plan, seed = self.source.table.rows, self.plan, self._options["seed"]
+        order = windows(rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
         return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
 
     def _require(self, exists: bool) -> None:

@@ -21,7 +21,7 @@ from streamtrain.errors import (
     UsageError,
     data_name,
 )
-from streamtrain.load.demand import column_shares, demand_of, longest_layout, read_so_far
+from streamtrain.load.demand import demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
@@ -59,10 +59,8 @@ class Source:
         What was read from this source, to compare with what is read again. None if nothing is read twice.
     least_baseline_bytes
         The least that a plan assumes for the process: what the plan before the pass over the target assumed.
-    held
-        The rows that are held out, where a column decides.
-    unread
-        The errors of chunks that could not be read when rows were chosen, by number: they are skipped.
+    held, unread
+        The rows that are held out, where a column decides; and the errors of chunks that were not read then, by number.
 
     Examples
     --------
@@ -244,11 +242,6 @@ class Source:
         """The layout for planning: with texts as long as in the chunk where they are longest."""
         return longest_layout(self.reader, self.table, self.layout)
 
-    @property
-    def row_bytes(self) -> float:
-        """Bytes of one decoded row of the columns that are read."""
-        return column_shares(self.reader, self.table, self.layout)[0]
-
     def plan(
         self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
@@ -289,9 +282,9 @@ class Source:
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
             read_so_far=read_so_far(self.table, self.held, is_surveyed=self.is_surveyed),
         )  # fmt: skip
-        held, own = self.held or NONE, self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
-        warnings = [*plan.warnings, *own, *held.warnings]
-        return replace(plan, all_rows=self.table.unfiltered.total_rows, held_rows=held.count, warnings=warnings)
+        every, held = self.table.unfiltered.total_rows, self.held or NONE
+        own = self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
+        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *own, *held.warnings])
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""
@@ -301,8 +294,7 @@ class Source:
         where = f"row {row:,} of {self.table[chunk].key}"
         if error.column is None:
             return BadValueError(f"{where}: {error}")
-        feature = self.layout.number_names[error.column]
         return BadValueError(
-            f"feature {feature!r} is infinite, or too large for float32, in {where}: say what to do with it "
-            "when the model is fitted, --infinities clip or --infinities missing"
+            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: say what to "
+            "do with it when the model is fitted, --infinities clip or --infinities missing"
         )
