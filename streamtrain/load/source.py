@@ -295,6 +295,6 @@ class Source:
         if error.column is None:
             return BadValueError(f"{where}: {error}")
         return BadValueError(
-            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: say what to "
-            "do with it when the model is fitted, --infinities clip or --infinities missing"
+            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: say "
+            "what to do with it when the model is fitted, --infinities clip or --infinities missing"
         )
