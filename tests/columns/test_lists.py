@@ -21,9 +21,9 @@ VECTORS = np.random.default_rng(0).normal(size=(ROWS, WIDTH)).astype(np.float32)
 
 
 def lists(kind: Any) -> pa.Array:
-    """The vectors, with a null and a missing number."""
+    """The vectors, with nulls, also at the end, and a missing number."""
     rows: list[Any] = VECTORS.tolist()
-    rows[3], rows[5] = None, [1.0, None, 2.0, 3.0]
+    rows[3], rows[5], rows[-1] = None, [1.0, None, 2.0, 3.0], None
     return pa.array(rows, kind)
 
 
@@ -68,6 +68,10 @@ def test_a_list_of_another_length_is_named(value: list[float], tmp_path: Path) -
         BadValueError, match=rf"row 205 of .*odd.parquet:3: feature 'emb' has a list of length {len(value)}"
     ):
         fitted(data)
+    slices = pa.Table.from_batches(table.to_batches(max_chunksize=300))
+    reader = streamtrain.reader_from(["all"], lambda _, columns: slices.select(columns), schema=table.schema)
+    with pytest.raises(BadValueError, match="row 1,405 of all: feature 'emb'"):
+        fitted(reader)
 
 
 def test_lists_of_several_lengths_are_refused_with_the_remedy() -> None:
