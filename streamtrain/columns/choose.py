@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from streamtrain.columns.role import Column, problem_of, type_or_problem
+from streamtrain.columns.conversion import converted_type
+from streamtrain.columns.role import Column, has_conflict, is_readable, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
+from streamtrain.columns.types import is_text
 from streamtrain.errors import ColumnError, UsageError, one_of
-from streamtrain.storage.arrow import pick
+from streamtrain.storage.arrow import pick, value_type
+from streamtrain.storage.pandas_index import is_index
 
-__all__ = ["choose_features", "choose_role", "choose_roles", "no_role"]
+__all__ = ["choose_features", "choose_role", "choose_roles", "no_common_type", "no_role"]
 
 
 def choose_features(
@@ -30,7 +33,8 @@ def choose_features(
         pick(schema, name, "features")
     targets = {target} if isinstance(target, str) else set(target or ())
     taken = {*targets, weight, *exclude}
-    names = list(features) if features is not None else [name for name in schema.names if name not in taken]
+    others = [field.name for field in schema if field.name in roles or not is_index(field)]
+    names = list(features) if features is not None else [name for name in others if name not in taken]
     both = [name for name in names if name in targets]
     if both:
         raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")
@@ -56,14 +60,18 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     >>> column.role, column.numbers, column.why
     ('category', 0, 'strings')
     """
-    kind, readable = field.type, problem_of(field) is None
+    kind = field.type
     if requested is not None:
         if requested not in ROLES:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
         if requested == "category" and role_named("bag").accepts(kind):  # of categories
             role = role_named("bag")
-        if not role.accepts(kind) or (role.is_read and not readable):
+        if role.is_read and is_text(value_type(kind)) and is_readable(field, as_text=True) and not role.accepts(kind):
+            into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
+            if into is not None and role.accepts(into):
+                return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
+        if not role.accepts(kind) or (role.is_read and not is_readable(field, as_text=True)):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
@@ -71,9 +79,19 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
-        if why is not None and (readable or not role.is_read):
+        if why is not None and (problem_of(field) is None or not role.is_read):
             return Column(field.name, kind, name, why)
+    if has_conflict(field):
+        raise ColumnError(no_common_type(field))
     raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
+
+
+def no_common_type(field: pa.Field) -> str:
+    """Why a column whose values have no common type is no feature by itself, and what to do."""
+    return (
+        f"column {field.name!r} is {problem_of(field)}: give --as {field.name}=category, which takes all of its values as "
+        f"text, or --exclude {_as_list([field.name])}"
+    )
 
 
 def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:
@@ -83,7 +101,7 @@ def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str
         try:
             columns.append(choose_role(schema.field(name), requested.get(name)))
         except ColumnError as error:
-            if name in requested:
+            if name in requested or has_conflict(schema.field(name)):
                 raise
             refused.append((name, str(error)))
     if refused:

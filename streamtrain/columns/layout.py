@@ -18,10 +18,10 @@ from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
 from streamtrain.columns.lists import OddListError
 from streamtrain.columns.numbers import as_numbers
-from streamtrain.columns.role import Column, Offset
+from streamtrain.columns.role import Column, Offset, type_or_problem
 from streamtrain.columns.target import Target, runs
 from streamtrain.columns.types import is_list, shape_of
-from streamtrain.errors import BadValueError, ColumnError, SchemaError, UsageError
+from streamtrain.errors import BadValueError, ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
 __all__ = ["Layout", "has_width"]
@@ -48,7 +48,7 @@ class Layout:
         if weight is not None and not (
             is_number(pick(schema, weight, "weights").type) and width(schema.field(weight).type) == 1
         ):
-            raise ColumnError(f"--weight {weight}: the column is {schema.field(weight).type}, not a number")
+            raise ColumnError(f"--weight {weight}: the column is {type_or_problem(schema.field(weight))}, not a number")
         return cls(tuple(columns), target, weight, parse_crosses(crosses, columns))
 
     @cached_property
@@ -223,12 +223,11 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                if values.type != (expected := column.list_type or column.type):
-                    raise SchemaError(f"{where}: column {name!r} is {values.type}, but {expected} was expected")
                 try:
-                    column.becomes.write(column, values, rows, offset)
+                    values = column.as_known(values, where)
                 except OddListError as error:
                     raise error.of(name) from None
+                column.becomes.write(column, values, rows, offset)
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:

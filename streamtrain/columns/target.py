@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.decimals import class_of, digits, distinct
 from streamtrain.columns.differences import Shift
 from streamtrain.columns.numbers import as_numbers, less
+from streamtrain.columns.role import has_conflict, problem_of
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 
@@ -256,6 +257,11 @@ def resolve_task(field: pa.Field, task: str | None) -> str:
     kind = value_type(field.type)
     if task is not None and task not in _TASKS:
         raise UsageError(f"--task {task}: must be 'classify' or 'regress'")
+    if task != "classify" and has_conflict(field):
+        raise ColumnError(
+            f"target {field.name!r} is {problem_of(field)}: give --task classify, which takes all of its values as text, or "
+            "convert the files"
+        )
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     if (not text and not is_number(kind)) or width(field.type) != 1:
         raise ColumnError(f"target {field.name!r} is {field.type}: a target is one number, boolean or string a row")

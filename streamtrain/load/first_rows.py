@@ -55,7 +55,8 @@ def _told_by(
             rows = first_rows(reader, chunk, some, _ROWS, _BYTES)
             for name, values in zip(rows.schema.names, (column.chunk(0) for column in rows.columns), strict=True):
                 if values.null_count < len(values):
-                    told[name] = columns[name].becomes.first_rows(columns[name], values)
+                    known = columns[name].as_known(values, chunk.key)
+                    told[name] = columns[name].becomes.first_rows(columns[name], known)
     except (CorruptError, SchemaError) as error:
         if ledger is None or isinstance(error, ChangedError):
             raise

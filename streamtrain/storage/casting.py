@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamtrain.storage.arrow import valid
 
-__all__ = ["NotHeldError", "cast_exactly"]
+__all__ = ["NotHeldError", "cast_exactly", "checked_cast", "through_codes"]
 
 Cast = Callable[[pa.Array], pa.Array]
 
@@ -46,7 +46,7 @@ def cast_exactly(values: pa.Array, kind: pa.DataType) -> pa.Array:
         return _extension(values, kind)
     if pa.types.is_struct(values.type) and pa.types.is_struct(kind):
         return _struct(values, kind)
-    return _checked(values, _cast_to(values.type, kind))
+    return checked_cast(values, _cast_to(values.type, kind))
 
 
 def _of_codes(values: pa.DictionaryArray, kind: pa.DataType) -> pa.Array:
@@ -60,8 +60,23 @@ def _of_codes(values: pa.DictionaryArray, kind: pa.DataType) -> pa.Array:
     if not isinstance(kind, pa.DictionaryType):
         return coded.dictionary_decode()
     indices = coded.indices
-    indices = indices if indices.type == kind.index_type else _checked(indices, lambda some: some.cast(kind.index_type))
+    indices = (
+        indices if indices.type == kind.index_type else checked_cast(indices, lambda some: some.cast(kind.index_type))
+    )
     return pa.DictionaryArray.from_arrays(indices, entries, ordered=kind.ordered)
+
+
+def through_codes(values: pa.Array, convert: Cast) -> pa.Array:
+    """The result of a conversion; of a dictionary, each of its entries is converted once. Entries that no value uses need not
+    be held."""
+    if not isinstance(values, pa.DictionaryArray):
+        return convert(values)
+    try:
+        entries = convert(values.dictionary)
+    except NotHeldError:
+        return convert(values.dictionary_decode())
+    coded = pa.DictionaryArray.from_arrays(values.indices, entries)
+    return coded if pa.types.is_string(entries.type) else coded.dictionary_decode()
 
 
 def _extension(values: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -114,8 +129,9 @@ def _days(values: pa.Array) -> pa.Array:
     return days
 
 
-def _checked(values: pa.Array, cast: Cast) -> pa.Array:
-    """The result of a cast. Raises NotHeldError, which names the first value that cannot be cast."""
+def checked_cast(values: pa.Array, cast: Cast) -> pa.Array:
+    """The result of a cast, which raises an error of pyarrow where a value does not fit. Raises NotHeldError, which names the
+    first such value."""
     try:
         return cast(values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

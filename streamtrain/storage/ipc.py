@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
-from streamtrain.storage.pandas_index import index_columns
 from streamtrain.storage.parquet.footer import READ_ERRORS, is_text, missing_codec, name_problem
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.text.source import edges
@@ -60,9 +60,11 @@ class IpcReader(FileBacked):
         batches: list[tuple[int, ...]] = []
         for i in range(len(self._files)):
             try:
-                schema, index = self._open_schema(i)
+                schema, metadata = self._open_schema(i)
                 found = list(self._messages(i, digest))
-                self._columns.add(schema, index, has_rows=any(rows for _, _, rows, *_ in found))
+                self._columns.add(
+                    schema, partial(metadata.get, b"pandas"), has_rows=any(rows for _, _, rows, *_ in found)
+                )
                 batches += found
             except DataError:
                 raise
@@ -81,8 +83,8 @@ class IpcReader(FileBacked):
         largest_rows = np.maximum.reduceat(rows, first) if len(first) else rows
         self._largest = self._largest + np.ceil(largest_rows * self._columns.cast_row_bytes).astype(np.int64)
 
-    def _open_schema(self, i: int) -> tuple[pa.Schema, Sequence[str]]:
-        """The schema for reading a file, and its index columns where no file before it has this schema."""
+    def _open_schema(self, i: int) -> tuple[pa.Schema, dict[bytes, bytes]]:
+        """The schema for reading a file, and its metadata."""
         name = self._files[i]
         self._streams.append(is_stream(self._store, name))
         with self._store.open(name, self._stats[i]) as source:
@@ -92,8 +94,7 @@ class IpcReader(FileBacked):
         self._slack = _TEXT_SLACK if self._text_columns else self._slack
         self._row_bytes = sum(bytes_per_row(f.type) for f in schema)
         self._has_width = all(_has_width(f.type) for f in stored)
-        is_new = self._columns.is_new(schema)
-        return schema, index_columns((stored.metadata or {}).get(b"pandas")) if is_new else ()
+        return schema, stored.metadata or {}
 
     def _messages(self, i: int, digest: Any) -> Iterator[tuple[int, ...]]:
         """For each batch: file, number, rows, bytes read beside the result, bytes of the result."""

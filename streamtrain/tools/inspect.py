@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.columns.choose import choose_role, no_role
+from streamtrain.columns.choose import choose_role, no_common_type, no_role
+from streamtrain.columns.role import has_conflict
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError, data_name
@@ -18,6 +19,7 @@ from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
 from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
+from streamtrain.storage.pandas_index import is_index
 from streamtrain.storage.reader import Reader
 from streamtrain.storage.settings import ReadSettings
 
@@ -112,12 +114,19 @@ def _becomes(
         return {"becomes": "target", "why": "named by --target"}
     if field.name in sampled:
         return sampled[field.name]
+    if is_index(field) and field.name not in requested:
+        return {
+            "becomes": None,
+            "why": "the index of a pandas frame: name it in --features to learn from it",
+            "numbers": 0,
+        }
     try:
         return choose_role(field, requested.get(field.name)).as_dict()
     except ColumnError:
         if field.name in requested:
             raise
-        return {"becomes": None, "why": no_role([field.name]), "numbers": 0}
+        why = no_common_type(field) if has_conflict(field) else no_role([field.name])
+        return {"becomes": None, "why": why, "numbers": 0}
 
 
 def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> Described:
@@ -128,7 +137,7 @@ def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) ->
             column = choose_role(field, requested.get(field.name))
         except StreamtrainError:
             continue  # reported with all other columns
-        if column.becomes.unknown(column) == "role":
+        if column.becomes.unknown(column) == "role" and (field.name in requested or not is_index(field)):
             names.append(field.name)
     if not names or not table.total_rows:
         return {}

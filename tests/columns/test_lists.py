@@ -113,8 +113,8 @@ def test_a_model_keeps_the_length() -> None:
     column = choose_role(field)
     own = kept(column.becomes.first_rows(column, lists(KINDS[0])))
     assert (own.role, own.numbers) == ("number", WIDTH)
-    assert own.becomes.same(own, field).list_type == KINDS[0]
-    assert own.becomes.same(own, pa.field("emb", FIXED)).list_type is None
+    assert own.becomes.same(own, field).cast_from == KINDS[0]
+    assert own.becomes.same(own, pa.field("emb", FIXED)).cast_from is None
     assert own.becomes.same(own, pa.field("emb", pa.list_(pa.null()))).learned_type is not None
     for other in (pa.list_(pa.string()), pa.float32(), pa.list_(pa.float32(), 3), pa.list_(pa.list_(pa.float32()))):
         with pytest.raises(ColumnError):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamtrain import evaluate, fit, predict
-from streamtrain.errors import BadValueError, ColumnError, DataError, NotFoundError, SizeError, UsageError
+from streamtrain.errors import BadValueError, ColumnError, DataError, NotFoundError, SchemaError, SizeError, UsageError
 from streamtrain.metrics import make_metrics
 
 ROWS = 3000
@@ -134,7 +134,11 @@ def test_what_is_missing_or_unknown(tmp_path: Path) -> None:
     for ask in (lambda d: evaluate(model, d), lambda d: predict(model, d, out=out)):
         with pytest.raises(ColumnError, match="no column 'z'"):
             ask(data.drop_columns(["z"]))
-        with pytest.raises(ColumnError, match="feature 'z' is string; the model knows it as int64"):
+        with pytest.raises(ColumnError, match=r"feature 'z' is timestamp\[us\]; the model knows it as int64"):
+            ask(data.set_column(1, "z", pa.nulls(ROWS, pa.int64()).cast(pa.timestamp("us"))))
+        with pytest.raises(
+            SchemaError, match="column 'z' is string here, but is used as double, which does not hold 'a'"
+        ):
             ask(data.set_column(1, "z", pa.array(["a"] * ROWS)))
         with pytest.raises(NotFoundError, match="no such file"):
             ask(str(tmp_path / "nope"))

@@ -22,7 +22,7 @@ from streamtrain.storage.casting import NotHeldError, cast_exactly
 from streamtrain.storage.common_type import CODES, common_type, is_readable_as_text
 from streamtrain.storage.files.common_field import PROBLEM, CommonField, shown_type
 from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.pandas_index import as_index, is_index_name
+from streamtrain.storage.pandas_index import as_index, index_columns, is_index_name
 
 __all__ = ["PROBLEM", "Declared", "FileColumns"]
 
@@ -80,21 +80,17 @@ class FileColumns:
 
     # -- while files are opened ----------------------------------------------------------------------------------------
 
-    def is_new(self, schema: pa.Schema) -> bool:
-        """Whether no file so far has this schema."""
-        return self._number(schema) is None
-
-    def add(self, schema: pa.Schema, index_columns: Sequence[str] = (), *, has_rows: bool = True) -> None:
-        """The schema of the next file. index_columns: those that the file calls an index. has_rows: what a file without rows
-        says of types does not matter. Raises SchemaError for a name that is there twice."""
+    def add(self, schema: pa.Schema, pandas: Callable[[], Any] = lambda: None, *, has_rows: bool = True) -> None:
+        """The schema of the next file. pandas: gives its metadata of that name, which are looked at once for equal schemas.
+        has_rows: what a file without rows says of types does not matter. Raises SchemaError for a name that is there twice."""
         number = self._number(schema)
         if number is None:
             number = self._add_variant(schema)
+            self._indexes.update(index_columns(pandas()))
         if has_rows and number not in self._filled:
             self._filled.add(number)
             self._unify(schema, self._files[len(self._variant_of)])
         self._variant_of.append(number)
-        self._indexes.update(index_columns)
 
     def _number(self, schema: pa.Schema) -> int | None:
         last = self._variant_of[-1] if self._variant_of else -1

@@ -17,6 +17,7 @@ from streamtrain.storage.parquet.sizes import Page
 from streamtrain.storage.parquet.thrift import INTEGERS, STRUCT, Thrift, ThriftError
 
 __all__ = [
+    "INT96_UNIT",
     "READ_ERRORS",
     "ReadSchemas",
     "as_codes",
@@ -26,6 +27,7 @@ __all__ = [
     "is_text",
     "missing_codec",
     "name_problem",
+    "pandas_metadata",
     "read_schema",
     "require_counts",
     "writer_of",
@@ -33,6 +35,10 @@ __all__ = [
 
 #: the exceptions that pyarrow raises for bytes that it cannot read
 READ_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
+
+
+#: timestamps of 96 bits, as Spark and Hive write them, are read in this unit: in nanoseconds the year 9999 would be 1816
+INT96_UNIT = "us"
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -65,6 +71,11 @@ class ReadSchemas:
         if self._stored is None or not stored.equals(self._stored, check_metadata=True):
             self._stored, self._read = stored, read_schema(stored)
         return self._read
+
+
+def pandas_metadata(metadata: Any) -> Any:
+    """What pandas wrote into the metadata of a file; None if it did not write it."""
+    return (metadata.metadata or {}).get(b"pandas")
 
 
 def require_counts(name: str, total: int, groups: NDArray[np.int64]) -> None:

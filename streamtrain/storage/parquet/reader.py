@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from streamtrain.storage.files.columns import FileColumns
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.files.store import FileBacked, FileStore, ahead
 from streamtrain.storage.formats import suffixes_of
-from streamtrain.storage.pandas_index import index_columns
 from streamtrain.storage.parquet.batches import after, coded, empty
 from streamtrain.storage.parquet.footer import (
     READ_ERRORS,
@@ -34,6 +34,7 @@ from streamtrain.storage.parquet.footer import (
     cause,
     first_page,
     missing_codec,
+    pandas_metadata,
     require_counts,
     writer_of,
 )
@@ -81,8 +82,7 @@ class ParquetReader(FileBacked):
             groups = map(footer.row_group, range(footer.num_row_groups))
             table = np.array([(group.num_rows, group.total_byte_size) for group in groups], np.int64).reshape(-1, 2)
             require_counts(name, footer.num_rows, table[:, 0])
-            index = index_columns((footer.metadata or {}).get(b"pandas")) if self._columns.is_new(schema) else ()
-            self._columns.add(schema, index, has_rows=bool(table[:, 0].any()))
+            self._columns.add(schema, partial(pandas_metadata, footer), has_rows=bool(table[:, 0].any()))
             rows.frombytes(table[:, 0].tobytes())
             stored.frombytes(np.maximum(0, table[:, 1]).tobytes())
             counts.append(len(table))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamtrain.columns.role import has_conflict, problem_of
 from streamtrain.errors import ColumnError, NotFoundError, data_name
 from streamtrain.memory.monitor import budget_of, opening, within
 from streamtrain.memory.process import peak_bytes, release_freed_memory, resident_bytes
@@ -138,8 +139,9 @@ def _open(data: Any, reading: ReadSettings) -> tuple[Reader, pa.Schema]:
     """Open the data. Returns the reader, and the columns as the files declare them: the reader may give text as codes."""
     reader = open_data(data, reading)
     for field in reader.schema:
-        if pa.types.is_null(field.type) and b"problem" in (field.metadata or {}):
-            raise ColumnError(field.metadata[b"problem"].decode())
+        if (problem := problem_of(field)) is not None:
+            advice = f"column {field.name!r} is {problem}: copy the files of each type by themselves, given as a glob"
+            raise ColumnError(advice if has_conflict(field) else problem)
     if not _is(reader, "parquet.reader", "ParquetReader"):
         return reader, reader.schema
     from streamtrain.storage.parquet.reader import ParquetReader
@@ -148,12 +150,8 @@ def _open(data: Any, reading: ReadSettings) -> tuple[Reader, pa.Schema]:
     assert isinstance(reader, ParquetReader)
     (place, names), closed = reader.stored_files, pickle.dumps(reader)
     del reader  # and its footers, which would be in memory twice
-    stored, again = declared_schema(place, names), pickle.loads(closed)
-    for field in again.schema:
-        if field.name not in stored.names:
-            coded = isinstance(field.type, pa.DictionaryType)
-            stored = stored.append(field.with_type(field.type.value_type) if coded else field)
-    return again, stored
+    again = pickle.loads(closed)
+    return again, declared_schema(place, names, again.schema)
 
 
 def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, format: str) -> Output:
