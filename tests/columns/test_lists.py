@@ -126,17 +126,26 @@ def ones(values: list[Any], kind: Any) -> pa.Array:
     return pa.array([[value] for value in values], kind)
 
 
-@pytest.mark.parametrize("shape", ["list", "large", "fixed", "tensor"])
-@pytest.mark.parametrize("kind", [pa.float64(), pa.int64(), pa.bool_(), pa.string()], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (pa.float64(), "list"),
+        (pa.int64(), "tensor"),
+        (pa.bool_(), "large"),
+        (pa.string(), "list"),
+        (pa.string(), "fixed"),
+    ],
+    ids=str,
+)
 def test_a_target_and_a_weight_of_one_value_a_row_each(kind: Any, shape: str) -> None:
-    x = VECTORS[:, 0]
+    x = VECTORS[:300, 0]
     plain = pa.array(
         [{"bool": v > 0, "string": "np"[v > 0], "int64": int(v > 0)}.get(str(kind), v) for v in x.tolist()], kind
     )
     make = {"list": pa.list_, "large": pa.large_list}.get(shape, lambda value: pa.list_(value, 1))
     y = ones(plain.to_pylist(), make(kind))
     w = ones(np.abs(x).tolist(), make(pa.float32()))
-    if shape == "tensor" and kind not in (pa.string(), pa.bool_()):
+    if shape == "tensor":
         y = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(kind, [1]), y)
     wanted = streamtrain.fit(
         pa.table({"x": x, "y": plain, "w": np.abs(x)}), target="y", weight="w", holdout=0.3, memory="2GB"
@@ -155,9 +164,9 @@ def test_targets_that_are_not_one_value() -> None:
     ):
         with pytest.raises((ColumnError, BadValueError), match=r"target 'y' .* a target is one: .*--target a,b,c"):
             fitted(pa.table({"x": range(9), "y": y}))
-    for odd in ([], None, [None], [float("nan")]):
+    for odd in ([], [None]):
         rows = [[float(i)] for i in range(99)]
-        rows[7] = odd  # type: ignore[call-overload]
+        rows[7] = odd
         with pytest.raises(BadValueError, match="target 'y' has 1 null"):
             fitted(pa.table({"x": range(99), "y": rows}))
         kept_rows = streamtrain.fit(pa.table({"x": range(99), "y": rows}), target="y", on_error="skip", max_skipped=0.5)
