@@ -13,15 +13,17 @@ from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
 from streamtrain.columns.layout import Layout, has_width
 from streamtrain.columns.types import is_list
+from streamtrain.load.holdout import HoldOut
 from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.files.store import FileBacked, is_remote
-from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether, Streams
+from streamtrain.storage.kept import KeptChunk, KeptTable, whole
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 
-__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term"]
+__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "rows_term", "stream_bytes"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
@@ -35,14 +37,15 @@ _LONG_ROW_BYTES, _LONG_SURVEY_BYTES = 1_000, 16 * 10**6  # of text in a row; and
 
 def demand_of(
     reader: Reader, table: ChunkTable, layout: Layout, *, is_surveyed: bool, terms: Sequence[Term],
-    scratch_bytes: Callable[[int], int] | None, least_baseline_bytes: int = 0,
+    scratch_bytes: Callable[[int], int] | None, least_baseline_bytes: int = 0, held: HoldOut | None = None,
 ) -> Demand:  # fmt: skip
     """What to plan for, in this process as it is now. See `Source.plan`."""
     survey_bytes = _SURVEY_BYTES
     if _text_row_bytes(reader, table, layout).max(initial=0) > _LONG_ROW_BYTES:
         survey_bytes += _LONG_SURVEY_BYTES
     release_freed_memory()  # what parsing a footer took for a moment is no part of the process as it will train
-    baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) + (0 if is_surveyed else survey_bytes)
+    choice = rows_term(table, held)  # it is in memory already
+    baseline = (resident_bytes() or _ASSUMED_BASELINE_BYTES) - choice.bytes + (0 if is_surveyed else survey_bytes)
     row_bytes, share, smallest = column_shares(reader, table, layout)
     longest = longest_layout(reader, table, layout)
     streams = reader if isinstance(reader, Streams) else None
@@ -56,14 +59,27 @@ def demand_of(
         column_share=share,
         largest_column_share=smallest,
         copied_row_bytes=_copied_row_bytes(reader, layout),
-        terms=tuple(terms),
+        terms=(*terms, choice) if choice.bytes else tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
         is_remote=is_remote(reader),
-        stream_bytes=None if streams is None else cache(lambda i, rows: streams.stream_peak_bytes(table[i], rows)),
+        stream_bytes=None if streams is None else cache(lambda i, rows: stream_bytes(streams, table[i], rows)),
         has_text=any(not has_width(column.type) for column in layout.columns),
         more_text_bytes=_more_text_bytes(reader, table, layout) if layout.texts else None,
         reads_together=isinstance(reader, ReadsTogether),
+        leaves_out=isinstance(table, KeptTable),
     )
+
+
+def stream_bytes(reader: Streams, chunk: Chunk, rows: int) -> int:
+    """Bytes of a stream of a chunk, with the kept rows of a slice beside all of them."""
+    copied = rows * (chunk.decoded_bytes // max(1, chunk.rows)) if isinstance(chunk, KeptChunk) else 0
+    return reader.stream_peak_bytes(whole(chunk), rows) + copied
+
+
+def rows_term(table: ChunkTable, held: HoldOut | None) -> Term:
+    """What it takes to know which rows are left out and which are held out: a bit a row, and their counts."""
+    size = table.nbytes - table.unfiltered.nbytes if isinstance(table, KeptTable) else 0
+    return Term("row choice", size + (0 if held is None or held.bits is None else held.bits.data.nbytes), "reading")
 
 
 def opened_term(reader: Reader, table: ChunkTable) -> Term:

@@ -18,6 +18,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
 from streamtrain.load.batches import BatchBuffer, count_batches
 from streamtrain.load.cursor import START, checked, nowhere, order_of, window_changed
+from streamtrain.load.holdout import HoldOut
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.prefetch import Prefetcher
 from streamtrain.load.schedulers import require_cluster
@@ -44,7 +45,8 @@ class Loader:
     source, plan
         What to read, and how (`Source.plan`). If the target was not surveyed yet, the loader surveys it.
     seed, holdout
-        The seed of the order, and the share of the rows that are for scoring only.
+        The seed of the order, and the share of the rows that are for scoring only; without effect if a column of the source
+        says which (``source.held``).
     cluster
         A ``distributed.Client``, or the address of a dask scheduler, whose workers read; None for threads of this process.
     epochs
@@ -86,10 +88,11 @@ class Loader:
         if source.layout.target is not None and not source.layout.target.is_known:
             source = source.surveyed(ledger=ledger)
         self.source, self.plan, self._copies = source, plan, copy
-        self._options: dict[str, Any] = {"cluster": cluster, "seed": seed, "holdout": holdout, "epochs": epochs}
+        self._held = source.held or HoldOut(float(holdout), None, source.table)
+        self._options: dict[str, Any] = {"cluster": cluster, "seed": seed, "holdout": self._held, "epochs": epochs}
         self._options |= {"monitor": monitor, "ledger": ledger}
         self._training = BatchBuffer(source.layout, plan.batch_size)
-        self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
+        self._scoring = BatchBuffer(source.layout, plan.batch_size) if self._held else None
         self._cursor = dict(START)
         self._prefetcher: Prefetcher | None = None
         self._window: Window | None = None
@@ -124,7 +127,7 @@ class Loader:
 
     @cached_property
     def _order(self) -> int:
-        return order_of(self.source.table.rows, self.plan, self._options["seed"], self._options["holdout"])
+        return order_of(self.source.table, self.plan, self._options["seed"], self._held)
 
     @property
     def epoch(self) -> int:

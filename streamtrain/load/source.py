@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
     ColumnError,
-    NotFoundError,
+    DataError,
     UsageError,
     data_name,
 )
 from streamtrain.load.demand import column_shares, demand_of, longest_layout
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
+from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import budget_of, opening
@@ -32,10 +33,10 @@ from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
-from streamtrain.storage import open_data
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import OpenData, open_rows
 
 __all__ = ["Source"]
 
@@ -58,6 +59,10 @@ class Source:
         What was read from this source, to compare with what is read again. None if nothing is read twice.
     least_baseline_bytes
         The least that a plan assumes for the process: what the plan before the pass over the target assumed.
+    held
+        The rows that are held out, where a column decides.
+    unread
+        The errors of chunks that could not be read when rows were chosen, by number: they are skipped.
 
     Examples
     --------
@@ -72,6 +77,8 @@ class Source:
     is_surveyed: bool = False
     digests: Digests | None = None
     least_baseline_bytes: int = 0
+    held: HoldOut | None = None
+    unread: Mapping[int, DataError] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -91,9 +98,10 @@ class Source:
         cls, data: Any, *, target: str | Sequence[str] | None = None, features: Sequence[str] | None = None,
         exclude: Sequence[str] = (), weight: str | None = None, task: str | None = None,
         roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
-        reading: ReadSettings | None = None,
+        reading: ReadSettings | None = None, hold_out: HoldOutRule | None = None, skips: bool = False,
     ) -> Source:  # fmt: skip
-        """Open data and choose the columns. Metadata is read; the classes of the target are not known yet.
+        """Open data and choose the columns. Metadata is read, and the columns that say which rows are left out or held out; the
+        classes of the target are not known yet.
 
         Parameters
         ----------
@@ -113,6 +121,10 @@ class Source:
             Columns to learn from together: ``"city:day"``.
         reading
             How the data are read.
+        hold_out
+            Which rows are held out, if a column decides.
+        skips
+            Whether a chunk that cannot be read when rows are chosen is for the caller to skip; otherwise it is an error.
 
         Raises
         ------
@@ -126,10 +138,8 @@ class Source:
         chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
         with opening(data_name(data)):
-            reader = open_data(data, reading or ReadSettings())
-            table, schema = ChunkTable.of(reader.chunks()), reader.schema
-        if table.total_rows == 0:
-            raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
+            opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips)
+            schema = opened.reader.schema
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
@@ -137,7 +147,16 @@ class Source:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
         columns = choose_features(schema, **settings)
-        return cls(reader, table, Layout.of(schema, columns, chosen_target, weight, crosses)).with_digests()
+        layout = Layout.of(schema, columns, chosen_target, weight, crosses)
+        return cls.of_rows(opened, layout, hold_out).with_digests()
+
+    @classmethod
+    def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:
+        """The source of open data. Raises DataError if the rule holds out no row, or all."""
+        held = None
+        if hold_out is not None and opened.passed is not None:
+            held = hold_out.checked(HoldOut(0.0, opened.passed, opened.table), opened.test)
+        return cls(opened.reader, opened.table, layout, held=held, unread=opened.unread)
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
@@ -268,23 +287,30 @@ class Source:
         terms = terms if self.digests is None else [*terms, self.digests.term]
         demand = demand_of(
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
-            least_baseline_bytes=self.least_baseline_bytes,
+            least_baseline_bytes=self.least_baseline_bytes, held=self.held,
         )  # fmt: skip
         warnings = self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
         plan = solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
-            read_so_far="Only the target was read." if self.is_surveyed else "Nothing was read.",
+            read_so_far=self._read_so_far,
         )  # fmt: skip
-        return replace(plan, warnings=[*plan.warnings, *warnings])
+        held, every = self.held or NONE, self.table.unfiltered.total_rows
+        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *warnings, *held.warnings])
+
+    @property
+    def _read_so_far(self) -> str:
+        """What was read before the plan, in words."""
+        if self.table.unfiltered is self.table and self.held is None:
+            return "Only the target was read." if self.is_surveyed else "Nothing was read."
+        return f"Only the columns that choose rows {'and the target ' if self.is_surveyed else ''}were read."
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""
         if error.row is None:
             return error
-        position = int(batch.rows[error.row])
-        chunk = int(np.searchsorted(self.table.starts, position, side="right")) - 1
-        where = f"row {position - int(self.table.starts[chunk]):,} of {self.table[chunk].key}"
+        chunk, row = self.table.located(int(batch.rows[error.row]))
+        where = f"row {row:,} of {self.table[chunk].key}"
         if error.column is None:
             return BadValueError(f"{where}: {error}")
         feature = self.layout.number_names[error.column]

@@ -49,7 +49,7 @@ class IpcReader(FileBacked):
     """
 
     def __init__(self, target: str | Path) -> None:
-        self._store, self._files = locate(str(target), suffixes_of("ipc"))
+        self._store, self._files = locate(str(target), suffixes_of("arrow"))
         self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._streams: list[bool] = []

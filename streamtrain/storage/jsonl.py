@@ -42,13 +42,13 @@ class JsonLinesReader(TextReader):
     types = JsonTypes()
     scratch = 6.0
 
-    def __init__(self, target: str | Path, schema: pa.Schema | None = None) -> None:
-        super().__init__(target, schema)
+    def __init__(self, target: str | Path, schema: pa.Schema | None = None, *, encoding: str | None = None) -> None:
+        super().__init__(target, schema, encoding)
 
     def read_little(self) -> None:
         _read(b'{"x": 1}\n', pj.ParseOptions())
 
-    def scanner(self) -> JsonScanner:
+    def scanner(self, file: int) -> JsonScanner:
         return JsonScanner()
 
     def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:

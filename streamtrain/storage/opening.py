@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import NotFoundError, without_secrets
+from streamtrain.errors import NotFoundError, data_name, without_secrets
 from streamtrain.kernels.crash import reading
 from streamtrain.storage.formats import ZARR_MARKS, file_reader
 from streamtrain.storage.reader import Reader
@@ -23,7 +24,8 @@ def open_reader(
     target: Any,
     *,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
     # end of settings
 ) -> Reader:  # fmt: skip
     """Open data and return a reader for it.
@@ -35,6 +37,21 @@ def open_reader(
         a data frame; or a reader, which is returned unchanged.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format : str | None
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter : str | None
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header : bool
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na : Sequence[str] | None
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal : str
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding : str | None
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where : str | None
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
 
     Returns
     -------
@@ -57,17 +74,24 @@ def open_reader(
     """
     read_settings = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding, where=where,
         # end of passed
     )  # fmt: skip
-    return open_data(target, read_settings)
+    reader = open_data(target, read_settings)
+    if read_settings.where is None:
+        return reader
+    from streamtrain.storage.where.opening import filtered_reader
+
+    return filtered_reader(reader, read_settings, data_name(target))
 
 
 def open_data(target: Any, settings: ReadSettings) -> Reader:
-    """As `open_reader`, with settings that were checked."""
+    """The reader of all rows of the data, whatever ``where`` says: see `streamtrain.storage.where.opening`."""
     if isinstance(target, (str, Path)):
         with reading(without_secrets(str(target))):
             return _open_path(str(target), settings)
+    settings.require_effect("this", "data in memory or a reader")
     if isinstance(target, Reader):
         return target
     from streamtrain.storage.tables import MemoryReader
@@ -84,12 +108,14 @@ def _open_path(target: str, settings: ReadSettings) -> Reader:
 
         return open_remote(target, settings)
     if colon:
+        settings.require_effect(without_secrets(target), f"{scheme}://")
         return open_url(scheme, target)
-    if _is_zarr(target):
+    if settings.input_format == "zarr" or (settings.input_format is None and _is_zarr(target)):
+        settings.require_effect(target, "zarr")
         from streamtrain.storage.zarr import ZarrReader
 
         return ZarrReader(target, missing_chunks=settings.missing_chunks)
-    return file_reader(target)
+    return file_reader(target, settings)
 
 
 def _is_zarr(target: str) -> bool:

@@ -113,7 +113,8 @@ class ChunkTable(Sequence[Chunk]):
     def __init__(
         self, key: Callable[[int], str], rows: ArrayLike, decoded_bytes: ArrayLike, read_peak_bytes: ArrayLike
     ) -> None:
-        self._key = key
+        #: (number of a chunk) -> its key
+        self.key = key
         self.rows: NDArray[np.int64] = np.asarray(rows, np.int64)
         self.decoded_bytes: NDArray[np.int64] = np.asarray(decoded_bytes, np.int64)
         self.read_peak_bytes: NDArray[np.int64] = np.asarray(read_peak_bytes, np.int64)
@@ -154,5 +155,24 @@ class ChunkTable(Sequence[Chunk]):
             return [self[k] for k in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self):
             raise IndexError(i)
-        i %= len(self)
-        return Chunk(self._key(i), int(self.rows[i]), int(self.decoded_bytes[i]), int(self.read_peak_bytes[i]))
+        return self._chunk(i % len(self))
+
+    def _chunk(self, i: int) -> Chunk:
+        return Chunk(self.key(i), int(self.rows[i]), int(self.decoded_bytes[i]), int(self.read_peak_bytes[i]))
+
+    # -- fewer rows than the reader has, see `storage.kept` ----------------------------------------------------------------
+
+    @property
+    def unfiltered(self) -> ChunkTable:
+        """The table of all rows of the data: this one, unless rows are left out."""
+        return self
+
+    def data_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions in the data of rows of this table; same shape."""
+        return rows
+
+    def located(self, position: int) -> tuple[int, int]:
+        """The number of the chunk in which a position in the data is, and the number of the row in it."""
+        starts = self.unfiltered.starts
+        chunk = int(np.searchsorted(starts, position, side="right")) - 1
+        return chunk, position - int(starts[chunk])

@@ -17,11 +17,11 @@ from streamtrain.load import Source
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
-from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.pandas_index import is_index
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["inspect"]
 
@@ -34,7 +34,8 @@ def inspect(
     target: str | Sequence[str] | None = None,
     roles: Mapping[str, str] | Sequence[str] | None = None,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -49,13 +50,28 @@ def inspect(
         What columns become, by name, if not the default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
 
     Returns
     -------
     dict
-        ``rows``, ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target`` and ``columns``. Each column has ``name``,
-        ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many numbers a
-        row of it becomes.
+        ``rows``, ``all_rows`` (without ``where``), ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target``, ``warnings``
+        and ``columns``. Each column has ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``,
+        and ``numbers``, how many numbers a row of it becomes.
 
     Raises
     ------
@@ -76,7 +92,8 @@ def inspect(
     targets = [target] if isinstance(target, str) else list(target)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding, where=where,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
@@ -87,8 +104,8 @@ def _described(
     data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings
 ) -> dict[str, Any]:
     with opening(data_name(data)):
-        reader = open_data(data, reading)
-        table = ChunkTable.of(reader.chunks())
+        opened = open_rows(data, reading)
+        reader, table = opened.reader, opened.table
     for name in requested:
         pick(reader.schema, name, "features")
     sampled = _sampled(reader, table, requested)
@@ -99,11 +116,13 @@ def _described(
     ]
     return {
         "rows": table.total_rows,
+        "all_rows": table.unfiltered.total_rows,
         "chunks": len(table),
         "columns": columns,
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
         "target": Target.of([survey(reader, table, name) for name in targets]).as_dict() if targets else None,
+        "warnings": reader.warnings(reader.schema.names) if isinstance(reader, Warns) else [],
     }
 
 

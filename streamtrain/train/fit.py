@@ -101,6 +101,7 @@ class _Fit:
             validation.require_columns(job.model)
         if folder is not None and header is None:
             self._describe(job, validation)
+        self._warn_of_leaks(job)
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
@@ -109,6 +110,16 @@ class _Fit:
         self._place(trainer)
         with noted(self._how_to_go_on):
             return self._end(trainer, trainer.run())
+
+    def _warn_of_leaks(self, job: Job) -> None:
+        """Warn where rows are held out that the run that is continued may have learned."""
+        parent = self.start.parent
+        if parent is None:
+            return
+        leaks = parent.leaks(job.settings, lambda: identity.describe_data(job.source)["fingerprint"])
+        if leaks is not None:
+            self.warnings.append(leaks)
+            self._warn([leaks])
 
     @property
     def seconds(self) -> float:
@@ -265,7 +276,7 @@ class _Fit:
 
 
 def _require_judge(settings: Settings, validate: Any) -> None:
-    if settings.patience is not None and validate is None and not settings.holdout:
+    if settings.patience is not None and validate is None and not settings.holds_out:
         raise UsageError(f"--patience {settings.patience}: needs rows to judge by: give --holdout or --validate")
 
 

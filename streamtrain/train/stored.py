@@ -210,7 +210,7 @@ def _own_forms(
     moments = timeline["moments"]
     timeline["moments"] = moments._replace(shape=(MOST_MOMENTS, *moments.shape[1:]), loose=0)
     forms = prefixed("timeline.", timeline) | prefixed("progressive.", metrics)
-    if settings.holdout:
+    if settings.holds_out:
         forms |= prefixed("holdout.", metrics)
     if fields.get("history.judge", str) != "progressive":
         forms |= prefixed("judged.", metrics)

@@ -30,6 +30,7 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.plan.term import Term
 from streamtrain.state import part
+from streamtrain.storage.kept import KeptTable
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = [
@@ -137,13 +138,15 @@ class Scorer:
     """Validation data, which are scored at the end of each epoch.
 
     data: as `fit` takes them. reading: how they are read. terms: the memory of scoring them, for the plan of the fit.
-    digests: what was read of them; None before they are opened for the model.
+    digests: what was read of them; None before they are opened for the model. kept: their rows that match ``--where``, if it is
+    given: they are found once.
     """
 
     data: Any
     reading: ReadSettings
     terms: tuple[Term, ...]
     digests: Digests | None = None
+    kept: KeptTable | None = None
 
     @classmethod
     def planned(cls, data: Any, settings: Any) -> Scorer:
@@ -154,7 +157,7 @@ class Scorer:
         )  # fmt: skip
         plan = cls.least(source, None)
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
-        return cls(data, settings.reading, terms)
+        return cls(data, settings.reading, terms, kept=source.table if isinstance(source.table, KeptTable) else None)
 
     @staticmethod
     def least(source: Source, model: Model | None) -> Plan:
@@ -167,7 +170,7 @@ class Scorer:
 
     def open(self, model: Model) -> Source:
         """The data, with the columns of the model."""
-        source = open_for(model, self.data, with_target=True, reading=self.reading)
+        source = open_for(model, self.data, with_target=True, reading=self.reading, kept=self.kept)
         if self.digests is None:
             self.digests = source.with_digests().digests
         return replace(source, digests=self.digests)

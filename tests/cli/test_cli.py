@@ -233,7 +233,10 @@ BAD = [
     ("fit nope*/x --target y", ["nope*/x: no data files (nothing there)"]),
     ("fit empty --target y", ["empty: no data files (nothing there)"]),
     ("fit zero.parquet --target y", ["zero.parquet: has no rows"]),
-    ("fit text.txt --target y", ["text.txt: not a Parquet file"]),
+    (
+        "fit text.txt --target y",
+        ["text.txt: neither its name nor its first bytes tell the format", "--input-format csv"],
+    ),
     ("fit cut.parquet --target y", ["cut.parquet: not a Parquet file, or a damaged one"]),
     ("fit differ --target y", ["b.parquet: column 'x' is float, but double in a.parquet"]),
     ("fit ok.parquet --target yy", ["'yy'", "did you mean 'y'?"]),

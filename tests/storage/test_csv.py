@@ -181,7 +181,7 @@ def test_what_is_no_table(tmp_path: Path) -> None:
         ("a,a\n1,2\n", SchemaError, "more than one column is named 'a'"),
         ('a,b\n1,"2\n3,4\n', CorruptError, "line 2: the record that begins here does not end: check for a quote"),
         ("a,b\n1\n", CorruptError, "line 2: has 1 field, but the header has 2 names"),
-        (b"a,b\n\xff,1\n", CorruptError, "line 2: not UTF-8"), (b"\xff\n1\n", SchemaError, "line 1: the header cannot be read"),
+        (b"a,b\n\xff,1\n", CorruptError, "line 2: not UTF-8"), (b"\xff\n1\n", CorruptError, "line 1: not UTF-8: byte 0xff"),
     ]:  # fmt: skip
         with pytest.raises(kind, match=says):  # type: ignore[arg-type]
             open_reader(write_file(tmp_path / "x.csv", text))

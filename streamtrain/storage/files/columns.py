@@ -9,7 +9,7 @@ columns instead. Equal schemas are kept once, so 100,000 files take 400 kB.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -77,6 +77,7 @@ class FileColumns:
         self._common: dict[str, CommonField] = {}
         self._indexes: set[str] = set()
         self._filled: set[int] = set()  # variants that have rows
+        self._texts: Collection[str] = ()
 
     # -- while files are opened ----------------------------------------------------------------------------------------
 
@@ -120,9 +121,14 @@ class FileColumns:
             else:
                 self._common[each.name] = CommonField(each, file)
 
-    def finish(self, decoded: Callable[[pa.DataType | None, pa.Field], pa.DataType | None] | None = None) -> None:
+    def finish(
+        self, decoded: Callable[[pa.DataType | None, pa.Field], pa.DataType | None] | None = None,
+        texts: Collection[str] = (),
+    ) -> None:  # fmt: skip
         """All files were added. decoded: as what a column of a type, or one that a file does not seem to have, is read from a
-        file whose types are not stored, for a column of the data; None if it is not there."""
+        file whose types are not stored, for a column of the data; None if it is not there. texts: columns that
+        are text, whatever their types seem to be."""
+        self._texts = frozenset(texts)
         if not self._filled:
             self._filled = set(range(len(self._variants)))
             for variant in self._variants:
@@ -149,6 +155,8 @@ class FileColumns:
     def _field(self, name: str, common: CommonField, is_missing: bool) -> pa.Field:
         if name in self.partitions.keys:
             return pa.field(name, self.partitions.type_of(name))
+        if name in self._texts:
+            return pa.field(name, CODES)
         made = common.field(name, self._as_text, is_missing=is_missing)
         return as_index(made) if name in self._indexes or is_index_name(name) else made
 

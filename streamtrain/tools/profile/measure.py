@@ -107,7 +107,10 @@ def profile(
     # settings: Settings
     target: str | Sequence[str], features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
+    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
+    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
+    holdout: float = default(0.0), holdout_by: str | None = None, holdout_after: str | None = None,
+    on_error: str = default("raise"), max_skipped: float = default(0.01),
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
     classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
@@ -158,12 +161,13 @@ def profile(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
-        infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
-        learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
-        delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed,
-        class_weight=class_weight, epochs=epochs, patience=patience, memory=memory, threads=threads,
-        on_overrun=on_overrun,
+        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
+        where=where, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, on_error=on_error,
+        max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task,
+        classes=classes, learner=learner, loss=loss, optimizer=optimizer, learning_rate=learning_rate,
+        learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average, delta=delta, quantile=quantile,
+        batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed, class_weight=class_weight,
+        epochs=epochs, patience=patience, memory=memory, threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     ProfileSettings(max_seconds=max_seconds, max_rows=max_rows)
