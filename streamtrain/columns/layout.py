@@ -19,11 +19,7 @@ from streamtrain.columns.crosses import parse_crosses
 from streamtrain.columns.lists import OddListError, single_values
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.role import Column, Offset, type_or_problem
-<<<<<<< HEAD
 from streamtrain.columns.target import Target, runs, target_type
-=======
-from streamtrain.columns.target import Target, runs
->>>>>>> main
 from streamtrain.columns.types import is_list, shape_of
 from streamtrain.errors import BadValueError, ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
@@ -227,18 +223,11 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-<<<<<<< HEAD
-=======
-                values = column.as_known(values, where)
->>>>>>> main
                 try:
                     values = column.as_known(values, where)
                 except OddListError as error:
                     raise error.of(name) from None
-<<<<<<< HEAD
                 column.becomes.write(column, values, rows, offset)
-=======
->>>>>>> main
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:
