@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
 from streamtrain.columns.layout import Layout, has_width
+from streamtrain.columns.types import is_list
 from streamtrain.load.holdout import HoldOut
 from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
@@ -22,7 +23,7 @@ from streamtrain.storage.files.store import FileBacked, is_remote
 from streamtrain.storage.kept import KeptChunk, KeptTable, whole
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 
-__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "rows_term", "stream_bytes"]
+__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "read_so_far", "rows_term", "stream_bytes"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
@@ -89,6 +90,13 @@ def opened_term(reader: Reader, table: ChunkTable) -> Term:
     return Term("opened", footers + _OPENED_CHUNK_BYTES * len(table) + _OPENED_FILE_BYTES * files, "reading")
 
 
+def read_so_far(table: ChunkTable, held: HoldOut | None, *, is_surveyed: bool) -> str:
+    """What was read before a plan, in words."""
+    if table.unfiltered is table and held is None:
+        return "Only the target was read." if is_surveyed else "Nothing was read."
+    return f"Only the columns that choose rows {'and the target ' if is_surveyed else ''}were read."
+
+
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
     """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
     that can be read at a time: the widest column, or all columns without a width."""
@@ -118,7 +126,7 @@ def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
 
 def _row_sizes(reader: Reader, layout: Layout) -> dict[str, float]:
     """Decoded bytes of a row of each column: of lists that turned out to have one length, those of as many numbers."""
-    known = {column.name: column.type for column in layout.columns if column.list_type is not None}
+    known = {column.name: column.type for column in layout.columns if is_list(column.cast_from)}
     return {field.name: bytes_per_row(known.get(field.name, field.type)) for field in reader.schema}
 
 
@@ -149,6 +157,9 @@ def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
     numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
     entries = sum(column.entries for column in layout.columns)
-    converted = sum(CONVERTED_TEXT_BYTES for column in layout.columns if column.cast_from is not None)
-    lists = sum(bytes_per_row(column.type) for column in layout.columns if column.list_type is not None)
-    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted + lists
+    converted = sum(
+        bytes_per_row(column.type) if is_list(column.cast_from) else CONVERTED_TEXT_BYTES
+        for column in layout.columns
+        if column.cast_from is not None
+    )
+    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted
