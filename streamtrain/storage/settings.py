@@ -44,9 +44,11 @@ def read_encoding(text: Any) -> Any:
     import codecs
 
     try:
-        "".encode(text)  # refuses what is not an encoding of text, such as base64
         name = codecs.lookup(text).name
-    except (LookupError, ValueError, UnicodeError):
+        bytes(range(256)).decode(name, "replace")  # refuses what is not an encoding of text, such as base64 and idna
+        if codecs.getincrementaldecoder(name)().decode("a,1".encode(name), True) != "a,1":
+            raise LookupError
+    except (LookupError, ValueError):
         raise UsageError(
             f"--encoding {text!r}: is not an encoding that Python knows, such as utf-8, latin-1, cp1252 or utf-16"
         ) from None
