@@ -89,9 +89,11 @@ def file_reader(target: str, settings: ReadSettings, kind: str | None = None) ->
     there are no files, DataError if their format is not read, and UsageError for a setting that has no effect on it."""
     shown = without_secrets(target)
     several = "://" in target or os.path.isdir(target) or (glob.has_magic(target) and not os.path.exists(target))
-    kind = settings.input_format or kind or (None if os.path.isdir(target) else _format(target)[0])
-    if kind is None:
-        kind = format_of(locate(target, ())[1] if several else [target]) or _format_inside(target)
+    requested = None if settings.input_format == "zarr" else settings.input_format
+    if requested is None or settings.are_of_others:
+        kind = kind or (None if os.path.isdir(target) else _format(target)[0])
+        kind = kind or format_of(locate(target, ())[1] if several else [target])
+    kind = kind or requested or _format_inside(target)
     settings.require_effect(shown, kind)
     reader: Reader = reader_for(kind)(target, **settings.given_for_text(kind))
     return reader

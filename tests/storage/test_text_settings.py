@@ -276,6 +276,16 @@ def test_a_setting_without_effect_is_refused(tmp_path: Path, setting: dict[str, 
         open_reader({"x": np.ones(2)}, input_format="csv")
 
 
+def test_validation_data_may_have_another_format(tmp_path: Path) -> None:
+    x = np.arange(300.0)
+    path = write_file(tmp_path / "a.data", "x;y\n" + "".join(f"{v};{v % 2:.0f}\n" for v in x))
+    pq.write_table(pa.table({"x": x, "y": (x % 2).astype(int)}), tmp_path / "v.parquet")
+    result = streamtrain.fit(
+        path, target="y", input_format="csv", delimiter=";", na=["?"], validate=str(tmp_path / "v.parquet")
+    )
+    assert result.report.metrics["validation"]["loss"] > 0
+
+
 def test_the_first_bytes_tell_where_names_do_not(tmp_path: Path) -> None:
     table = pa.table({"x": [1, 2, 3]})
     pq.write_table(table, tmp_path / "parquet.data")
