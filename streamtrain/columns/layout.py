@@ -16,10 +16,10 @@ from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
-from streamtrain.columns.lists import OddListError
+from streamtrain.columns.lists import OddListError, single_values
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.role import Column, Offset, type_or_problem
-from streamtrain.columns.target import Target, runs
+from streamtrain.columns.target import Target, runs, target_type
 from streamtrain.columns.types import is_list, shape_of
 from streamtrain.errors import BadValueError, ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
@@ -46,7 +46,7 @@ class Layout:
     ) -> Layout:  # fmt: skip
         """The layout of columns of a schema. Raises ColumnError for a weight that is not a number, and for wrong crosses."""
         if weight is not None and not (
-            is_number(pick(schema, weight, "weights").type) and width(schema.field(weight).type) == 1
+            is_number(target_type(pick(schema, weight, "weights").type)) and width(schema.field(weight).type) == 1
         ):
             raise ColumnError(f"--weight {weight}: the column is {type_or_problem(schema.field(weight))}, not a number")
         return cls(tuple(columns), target, weight, parse_crosses(crosses, columns))
@@ -223,11 +223,11 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                values = column.as_known(values, where)
                 try:
-                    column.becomes.write(column, values, rows, offset)
+                    values = column.as_known(values, where)
                 except OddListError as error:
                     raise error.of(name) from None
+                column.becomes.write(column, values, rows, offset)
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:
@@ -264,6 +264,10 @@ def has_width(kind: pa.DataType) -> bool:
 
 
 def _weights(name: str, values: pa.Array, where: str) -> NDArray[np.float32]:
+    try:
+        values = single_values(values)
+    except OddListError as error:
+        raise BadValueError(f"weight {name!r} {error} in {where}: a row has one weight") from None
     numbers = as_numbers(values).astype(np.float32) if not values.null_count else np.array([np.nan], np.float32)
     if len(numbers) and not (np.isfinite(numbers).all() and float(numbers.min()) >= 0):
         raise BadValueError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
 from streamtrain.columns.layout import Layout, has_width
+from streamtrain.columns.types import is_list
 from streamtrain.load.holdout import HoldOut
 from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
@@ -125,7 +126,7 @@ def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
 
 def _row_sizes(reader: Reader, layout: Layout) -> dict[str, float]:
     """Decoded bytes of a row of each column: of lists that turned out to have one length, those of as many numbers."""
-    known = {column.name: column.type for column in layout.columns if column.list_type is not None}
+    known = {column.name: column.type for column in layout.columns if is_list(column.cast_from)}
     return {field.name: bytes_per_row(known.get(field.name, field.type)) for field in reader.schema}
 
 
@@ -156,6 +157,9 @@ def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
     numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
     entries = sum(column.entries for column in layout.columns)
-    converted = sum(CONVERTED_TEXT_BYTES for column in layout.columns if column.cast_from is not None)
-    lists = sum(bytes_per_row(column.type) for column in layout.columns if column.list_type is not None)
-    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted + lists
+    converted = sum(
+        bytes_per_row(column.type) if is_list(column.cast_from) else CONVERTED_TEXT_BYTES
+        for column in layout.columns
+        if column.cast_from is not None
+    )
+    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted

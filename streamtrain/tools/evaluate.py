@@ -61,7 +61,8 @@ def evaluate(
     Returns
     -------
     dict
-        ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets.
+        ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets;
+        ``warnings``.
 
     Raises
     ------
@@ -95,4 +96,9 @@ def evaluate(
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
             metrics = score(source, plan, model, monitor, progress)
-            return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}
+            return {
+                "rows": plan.rows,
+                "metrics": scores(metrics),
+                "per_class": per_class(metrics, model.target),
+                "warnings": plan.warnings,
+            }

@@ -80,7 +80,7 @@ def predict(
     Returns
     -------
     dict
-        ``rows`` and ``out``.
+        ``rows``, ``out`` and ``warnings``.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def predict(
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {out}: cannot be written: {error}") from error
-        return {"rows": plan.rows, "out": str(out)}
+        return {"rows": plan.rows, "out": str(out), "warnings": plan.warnings}
 
 
 def _group_rows(model: Model) -> int:
