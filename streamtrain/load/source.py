@@ -34,6 +34,7 @@ from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
+from streamtrain.storage.nested import columns_of, stored_columns
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
@@ -139,7 +140,7 @@ class Source:
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
         with opening(data_name(data)):
             opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips)
-            schema = opened.reader.schema
+            schema = columns_of(opened.reader.schema)
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
@@ -162,8 +163,9 @@ class Source:
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
         """A source of the named columns of an open reader, without a target. roles: by column, where not the default. Raises
         ColumnError and UsageError as `open` does."""
-        columns = choose_features(reader.schema, features=features, roles=roles)
-        return cls(reader, table, Layout.of(reader.schema, columns, None, None))
+        schema = columns_of(reader.schema)
+        columns = choose_features(schema, features=features, roles=roles)
+        return cls(reader, table, Layout.of(schema, columns, None, None))
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
@@ -289,7 +291,8 @@ class Source:
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
             least_baseline_bytes=self.least_baseline_bytes, held=self.held,
         )  # fmt: skip
-        warnings = self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
+        stored = stored_columns(self.reader.schema, self.layout.read)
+        warnings = self.reader.warnings(stored) if isinstance(self.reader, Warns) else []
         plan = solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,

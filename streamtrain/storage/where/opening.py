@@ -14,6 +14,7 @@ import pyarrow as pa
 from streamtrain.errors import DataError, NotFoundError, data_name
 from streamtrain.storage.checked import open_stream, read_columns, read_together
 from streamtrain.storage.kept import Bits, KeptTable, whole
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.opening import open_data
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 from streamtrain.storage.settings import ReadSettings
@@ -73,9 +74,9 @@ def rows_of(
     table = ChunkTable.of(own.chunks())
     if not table.total_rows:
         raise NotFoundError(f"{name}: has no rows")
-    tests: list[RowTest] = [] if test is None else [test(own.schema)]
+    tests: list[RowTest] = [] if test is None else [test(columns_of(own.schema))]
     if conditions:
-        tests.append(Where(conditions[0] if len(conditions) == 1 else AllOf(tuple(conditions)), own.schema))
+        tests.append(Where(conditions[0] if len(conditions) == 1 else AllOf(tuple(conditions)), columns_of(own.schema)))
     if not tests:
         return OpenData(own, table)
     found, unread = scan(own, table, tests, skips=skips)
