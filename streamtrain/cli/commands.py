@@ -192,6 +192,7 @@ def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = Fals
 
     with RowsLine("rows scored") as line:
         result = streamtrain.evaluate(run, data, learner=learner, progress=line, **settings)
+    _warn(result["warnings"])
     _print(result, json, "evaluation")
 
 
@@ -210,6 +211,7 @@ def predict(
 
     with RowsLine("rows predicted") as line:
         result = streamtrain.predict(run, data, out=out, learner=learner, progress=line, **settings)
+    _warn(result["warnings"])
     _print(result, json, "prediction")
 
 

@@ -81,13 +81,13 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
         if requested not in ROLES:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
-        if requested == "category" and role_named("bag").accepts(kind):  # of categories
-            role = role_named("bag")
-        if role.is_read and is_text(value_type(kind)) and is_readable(field, as_text=True) and not role.accepts(kind):
+        if role.is_read and is_text(value_type(kind)) and is_readable(field) and not role.accepts(kind):
             into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
             if into is not None and role.accepts(into):
                 return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
-        if not role.accepts(kind) or (role.is_read and not is_readable(field, as_text=True)):
+        if requested == "category" and role_named("bag").accepts(kind):  # of categories
+            role = role_named("bag")
+        if not role.accepts(kind) or (role.is_read and not is_readable(field)):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )

@@ -20,7 +20,7 @@ from streamtrain.columns.conversion import convert, converted_type
 from streamtrain.columns.differences import Shift
 from streamtrain.columns.lists import of_length
 from streamtrain.columns.roles import role_named
-from streamtrain.columns.types import family, is_list, is_text, shape_of, type_name, value_meaning
+from streamtrain.columns.types import family, is_list, shape_of, type_name, value_meaning
 from streamtrain.errors import ColumnError, SchemaError
 from streamtrain.storage.arrow import value_type
 from streamtrain.storage.casting import NotHeldError
@@ -113,7 +113,7 @@ class Role:
         kind = field.type
         if pa.types.is_null(value_type(kind)):
             return replace(own, type=kind, learned_type=own.type, cast_from=None)
-        readable = is_readable(field, as_text=is_text(value_type(own.type)))
+        readable = is_readable(field)
         usable = self.accepts(kind) and readable and self.meaning(kind) == self.meaning(own.type)
         if not usable or (crossed and value_meaning(kind) != value_meaning(own.type)):
             into = converted_type(kind, "category" if crossed else self.name, own.type) if readable else None
@@ -221,14 +221,14 @@ def problem_of(field: pa.Field) -> str | None:
     return None if problem is None else problem.decode()
 
 
-def is_readable(field: pa.Field, *, as_text: bool) -> bool:
-    """Whether a column can be read. as_text: as text, as which any values that have no common type can be read too."""
-    return problem_of(field) is None or (as_text and not pa.types.is_null(field.type))
+def is_readable(field: pa.Field) -> bool:
+    """Whether a column can be read, if only as text because its values have no common type."""
+    return problem_of(field) is None or not pa.types.is_null(field.type)
 
 
 def has_conflict(field: pa.Field) -> bool:
     """Whether the values of a column have no common type, but can be read as text."""
-    return problem_of(field) is not None and is_readable(field, as_text=True)
+    return problem_of(field) is not None and is_readable(field)
 
 
 def type_or_problem(field: pa.Field) -> str:

@@ -15,14 +15,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.conversion import convert, converted_type
 from streamtrain.columns.decimals import class_of, digits, distinct
 from streamtrain.columns.differences import Shift
 from streamtrain.columns.lists import OddListError, single_values
 from streamtrain.columns.numbers import as_numbers, less
 from streamtrain.columns.role import has_conflict, problem_of
-from streamtrain.columns.types import is_list
+from streamtrain.columns.types import is_list, is_text
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
+from streamtrain.storage.casting import NotHeldError
 
 __all__ = [
     "Target",
@@ -136,7 +138,7 @@ class Target:
                     bad_message(self.name, bad, "values that are NaN, infinite or too large for float32", where)
                 )
             return numbers
-        plain = plain_values(values)
+        plain = plain_values(self._as_known(values, where))
         if is_named(plain):
             named, codes = named_values(plain)
             positions: NDArray[np.int32] = np.array([self._position(v) for v in named] or [-1], np.int32)[codes]
@@ -144,14 +146,7 @@ class Target:
             positions = self._class_positions(as_numbers(plain))
         if len(positions) and int(positions.min()) < 0:
             row = int(np.argmin(positions))
-            value = plain[row].as_py()
-            shown = digits(value) if isinstance(value, Decimal) else repr(value)
-            raise BadValueError(
-                f"target {self.name!r} is {shown} in {where}, which is not one of the {len(self.classes)} "
-                f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
-                "in --classes",
-                row=row,
-            )
+            raise self._unknown(plain[row].as_py(), where, row)
         return positions
 
     def usable(self, values: pa.Array) -> NDArray[np.bool_] | None:
@@ -167,6 +162,30 @@ class Target:
                     numbers = as_numbers(values.slice(first, last - first)).astype(np.float32)
                 good[first:last] = np.isfinite(numbers)
         return None if good.all() else good
+
+    def converts(self, kind: pa.DataType) -> pa.DataType | None:
+        """The type to which labels of another type are converted: whole numbers to text, and the other way round."""
+        first, is_written = (self.classes or (None,))[0], is_text(value_type(kind))
+        if isinstance(first, str):
+            return None if is_written else converted_type(kind, "category", pa.string())
+        return pa.int64() if type(first) is int and is_written else None
+
+    def _as_known(self, values: pa.Array, where: str) -> pa.Array:
+        """The labels as the classes are."""
+        kind = self.converts(values.type)
+        try:
+            return values if kind is None else convert(values, kind)
+        except NotHeldError as error:
+            raise self._unknown(error.value, where, values.to_pylist().index(error.value)) from None
+
+    def _unknown(self, value: Any, where: str, row: int) -> BadValueError:
+        shown = digits(value) if isinstance(value, Decimal) else repr(value)
+        return BadValueError(
+            f"target {self.name!r} is {shown} in {where}, which is not one of the {len(self.classes)} "
+            f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
+            "in --classes",
+            row=row,
+        )
 
     @cached_property
     def labels(self) -> pa.Array:

@@ -24,7 +24,7 @@ from streamtrain.storage.kept import KeptChunk, KeptTable, whole
 from streamtrain.storage.nested import columns_of, read_units
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 
-__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "rows_term", "stream_bytes"]
+__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "read_so_far", "rows_term", "stream_bytes"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
@@ -89,6 +89,13 @@ def opened_term(reader: Reader, table: ChunkTable) -> Term:
     files = len(reader.stored_files[1]) if isinstance(reader, FileBacked) else 0
     footers = getattr(reader, "footers_bytes", 0)
     return Term("opened", footers + _OPENED_CHUNK_BYTES * len(table) + _OPENED_FILE_BYTES * files, "reading")
+
+
+def read_so_far(table: ChunkTable, held: HoldOut | None, *, is_surveyed: bool) -> str:
+    """What was read before a plan, in words."""
+    if table.unfiltered is table and held is None:
+        return "Only the target was read." if is_surveyed else "Nothing was read."
+    return f"Only the columns that choose rows {'and the target ' if is_surveyed else ''}were read."
 
 
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:

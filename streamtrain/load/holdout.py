@@ -25,6 +25,7 @@ from streamtrain.storage.reader import ChunkTable
 from streamtrain.storage.where.grammar import Compare, Literal
 from streamtrain.storage.where.literals import compared_type
 from streamtrain.storage.where.masks import Where, decoded, missing, plain_type
+from streamtrain.storage.where.opening import OpenData
 
 __all__ = ["NONE", "HoldOut", "HoldOutRule", "value_texts"]
 
@@ -92,11 +93,11 @@ class HoldOutRule:
             )
         return AfterTest(Where(Compare(name, ">", literal), schema, f"--holdout-after {name}={text}"))
 
-    def checked(self, held: HoldOut, test: Any) -> HoldOut:
-        """What the rule has found, with warnings. test: which has found it. Raises DataError if it holds out no row, or all of
-        them."""
-        assert held.table is not None
-        rows, given = held.table.total_rows, f"--holdout-by {self.by} --holdout {self.share:g}"
+    def found(self, opened: OpenData) -> HoldOut:
+        """The rows that the rule holds out, with warnings. opened: with the test of this rule. Raises DataError if it holds out
+        no row, or all of them."""
+        test, held = opened.test, HoldOut(0.0, opened.passed, opened.table)
+        rows, given = opened.table.total_rows, f"--holdout-by {self.by} --holdout {self.share:g}"
         helps = "give a larger --holdout, or a column with more values"
         if self.after is not None:
             given, helps = f"--holdout-after {'='.join(self.after)}", "give another time"
@@ -105,8 +106,8 @@ class HoldOutRule:
             raise DataError(f"{given}: holds out {which} of the {rows:,} rows: {helps}")
         if not isinstance(test, AfterTest) or not test.nulls:
             return held
-        missing = f"{test.nulls:,} rows of the data have no {test.columns[0]!r}"
-        return replace(held, warnings=(f"{given}: {missing}: they are not held out, and so they are learned",))
+        without = f"{test.nulls:,} rows of the data have no {test.columns[0]!r}"
+        return replace(held, warnings=(f"{given}: {without}: they are not held out, and so they are learned",))
 
 
 class AfterTest:

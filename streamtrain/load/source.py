@@ -21,7 +21,7 @@ from streamtrain.errors import (
     UsageError,
     data_name,
 )
-from streamtrain.load.demand import column_shares, demand_of, longest_layout
+from streamtrain.load.demand import demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
@@ -60,10 +60,8 @@ class Source:
         What was read from this source, to compare with what is read again. None if nothing is read twice.
     least_baseline_bytes
         The least that a plan assumes for the process: what the plan before the pass over the target assumed.
-    held
-        The rows that are held out, where a column decides.
-    unread
-        The errors of chunks that could not be read when rows were chosen, by number: they are skipped.
+    held, unread
+        The rows that are held out, where a column decides; and the errors of chunks that were not read then, by number.
 
     Examples
     --------
@@ -101,8 +99,7 @@ class Source:
         roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
         reading: ReadSettings | None = None, hold_out: HoldOutRule | None = None, skips: bool = False,
     ) -> Source:  # fmt: skip
-        """Open data and choose the columns. Metadata is read, and the columns that say which rows are left out or held out; the
-        classes of the target are not known yet.
+        """Open data and choose the columns. Reads metadata, and the columns that choose rows; the classes are not known yet.
 
         Parameters
         ----------
@@ -122,10 +119,8 @@ class Source:
             Columns to learn from together: ``"city:day"``.
         reading
             How the data are read.
-        hold_out
-            Which rows are held out, if a column decides.
-        skips
-            Whether a chunk that cannot be read when rows are chosen is for the caller to skip; otherwise it is an error.
+        hold_out, skips
+            Which rows are held out, if a column decides; and whether the caller skips the chunks that are ``unread``.
 
         Raises
         ------
@@ -154,9 +149,7 @@ class Source:
     @classmethod
     def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:
         """The source of open data. Raises DataError if the rule holds out no row, or all."""
-        held = None
-        if hold_out is not None and opened.passed is not None:
-            held = hold_out.checked(HoldOut(0.0, opened.passed, opened.table), opened.test)
+        held = None if hold_out is None else hold_out.found(opened)
         return cls(opened.reader, opened.table, layout, held=held, unread=opened.unread)
 
     @classmethod
@@ -251,11 +244,6 @@ class Source:
         """The layout for planning: with texts as long as in the chunk where they are longest."""
         return longest_layout(self.reader, self.table, self.layout)
 
-    @property
-    def row_bytes(self) -> float:
-        """Bytes of one decoded row of the columns that are read."""
-        return column_shares(self.reader, self.table, self.layout)[0]
-
     def plan(
         self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
@@ -291,22 +279,15 @@ class Source:
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
             least_baseline_bytes=self.least_baseline_bytes, held=self.held,
         )  # fmt: skip
-        stored = stored_columns(self.reader.schema, self.layout.read)
-        warnings = self.reader.warnings(stored) if isinstance(self.reader, Warns) else []
         plan = solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
-            read_so_far=self._read_so_far,
+            read_so_far=read_so_far(self.table, self.held, is_surveyed=self.is_surveyed),
         )  # fmt: skip
-        held, every = self.held or NONE, self.table.unfiltered.total_rows
-        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *warnings, *held.warnings])
-
-    @property
-    def _read_so_far(self) -> str:
-        """What was read before the plan, in words."""
-        if self.table.unfiltered is self.table and self.held is None:
-            return "Only the target was read." if self.is_surveyed else "Nothing was read."
-        return f"Only the columns that choose rows {'and the target ' if self.is_surveyed else ''}were read."
+        every, held = self.table.unfiltered.total_rows, self.held or NONE
+        stored = stored_columns(self.reader.schema, self.layout.read)
+        own = self.reader.warnings(stored) if isinstance(self.reader, Warns) else []
+        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *own, *held.warnings])
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""
@@ -316,8 +297,7 @@ class Source:
         where = f"row {row:,} of {self.table[chunk].key}"
         if error.column is None:
             return BadValueError(f"{where}: {error}")
-        feature = self.layout.number_names[error.column]
         return BadValueError(
-            f"feature {feature!r} is infinite, or too large for float32, in {where}: say what to do with it "
-            "when the model is fitted, --infinities clip or --infinities missing"
+            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: say "
+            "what to do with it when the model is fitted, --infinities clip or --infinities missing"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from streamtrain.columns.target import resolve_task
@@ -32,4 +33,6 @@ def open_for(
     if with_target:
         for name in model.target.names:
             resolve_task(schema.field(name), model.target.task)
+            if model.target.part(name).converts(schema.field(name).type) is not None:
+                import_module("pyarrow.compute")  # which casts: its memory is taken before there is a plan
     return Source.of_rows(opened, layout, hold_out)

@@ -35,6 +35,7 @@ def predict(
     # settings: ReadSettings
     missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
     na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -74,13 +75,17 @@ def predict(
         CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
     where
         Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
     progress
         Called with the rows done and the rows there are, after each batch.
 
     Returns
     -------
     dict
-        ``rows`` and ``out``.
+        ``rows``, ``out`` and ``warnings``.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def predict(
     reading = ReadSettings(
         # passed: ReadSettings
         missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where,
+        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     require_apart(f"--out {out}", out, data)
@@ -135,7 +140,7 @@ def predict(
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {out}: cannot be written: {error}") from error
-        return {"rows": plan.rows, "out": str(out)}
+        return {"rows": plan.rows, "out": str(out), "warnings": plan.warnings}
 
 
 def _group_rows(model: Model) -> int:
