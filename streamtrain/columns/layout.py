@@ -24,7 +24,7 @@ from streamtrain.columns.types import is_list, shape_of
 from streamtrain.errors import BadValueError, ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
-__all__ = ["Layout", "has_width"]
+__all__ = ["Layout", "has_width", "is_unknown_list"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Layout:
     @cached_property
     def unknown_lists(self) -> tuple[str, ...]:
         """The columns of lists of numbers of which the first rows have not told the length."""
-        return tuple(column.name for column in self.columns if column.role == "number" and is_list(column.type))
+        return tuple(column.name for column in self.columns if is_unknown_list(column))
 
     @cached_property
     def width(self) -> int:
@@ -265,6 +265,11 @@ class Layout:
 
     def with_columns(self, columns: Sequence[Column]) -> Layout:
         return replace(self, columns=tuple(columns))
+
+
+def is_unknown_list(column: Column) -> bool:
+    """Whether a column is of lists of numbers of which the first rows have not told the length."""
+    return column.role == "number" and is_list(column.type)
 
 
 def has_width(kind: pa.DataType) -> bool:

@@ -16,7 +16,6 @@ from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
-    ColumnError,
     DataError,
     UsageError,
     data_name,
@@ -230,14 +229,8 @@ class Source:
         if not columns:
             return self
         told = told_by_first_rows(self.reader, self.table, columns, ledger)
-        layout = self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns])
-        if layout.unknown_lists:
-            raise ColumnError(
-                f"{layout.unknown_lists[0]!r} has no list in the first rows of the chunks that were looked at, so that it is "
-                f"unknown how many numbers a row has: give --exclude {layout.unknown_lists[0]}"
-            )
         release_freed_memory()
-        return self.with_layout(layout)
+        return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
     @property
     def longest_layout(self) -> Layout:
