@@ -18,8 +18,9 @@ from streamtrain.columns.buffers import TEXT_ENTRY_BYTES, RowWriter
 from streamtrain.columns.categories import seed_of
 from streamtrain.columns.conversion import convert, converted_type
 from streamtrain.columns.differences import Shift
+from streamtrain.columns.lists import of_length
 from streamtrain.columns.roles import role_named
-from streamtrain.columns.types import family, shape_of, type_name, value_meaning
+from streamtrain.columns.types import family, is_list, shape_of, type_name, value_meaning
 from streamtrain.errors import ColumnError, SchemaError
 from streamtrain.storage.arrow import value_type
 from streamtrain.storage.casting import NotHeldError
@@ -150,8 +151,8 @@ class Column:
     (dates as numbers, large ids, numbers of many digits), in the column's own unit; one for each entry, or one for all.
     text_bytes: mean decoded bytes of a text, or of the entries of a bag, in the first rows. entries: of a bag, on average in
     the first rows. learned_type: the type that the model learned from, if every value of these data is missing.
-    is_requested: whether the user chose the role. cast_from: the type in the data, if the values are converted.
-    list_type: the type of the data, if it is of lists that turned out to have one length; ``type`` has this length.
+    is_requested: whether the user chose the role. cast_from: the type in the data, if the values are converted, or if they are
+    lists that turned out to have one length.
     """
 
     name: str
@@ -164,7 +165,6 @@ class Column:
     learned_type: pa.DataType | None = None
     is_requested: bool = False
     cast_from: pa.DataType | None = None
-    list_type: pa.DataType | None = None
 
     @cached_property
     def becomes(self) -> Role:
@@ -188,12 +188,14 @@ class Column:
 
     def as_known(self, values: pa.Array, where: str) -> pa.Array:
         """The values as the type of the column. Raises SchemaError if they are of another type than the data have, and for a
-        value that the type does not hold. where: names the chunk."""
-        expected = self.cast_from or self.list_type or self.type
-        if values.type == expected and self.cast_from is None:
+        value that the type does not hold; OddListError for a list of another length. where: names the chunk."""
+        if values.type == self.type and self.cast_from is None:
             return values
-        if values.type != expected:
+        if values.type != self.cast_from:
+            expected = self.cast_from or self.type
             raise SchemaError(f"{where}: column {self.name!r} is {values.type}, but {expected} was expected")
+        if is_list(values.type):
+            return of_length(values, self.numbers)
         try:
             return convert(values, self.type)
         except NotHeldError as error:

@@ -85,7 +85,7 @@ class _Fit:
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
         warn_unless_compiled()
-        validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
+        validation = None if self.start.validate is None else self._scorer(settings)
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
@@ -101,7 +101,8 @@ class _Fit:
             validation.require_columns(job.model)
         if folder is not None and header is None:
             self._describe(job, validation)
-        self._warn_of_leaks(job)
+        if (parent := self.start.parent) is not None:
+            self.warnings += parent.leaks(settings, lambda: identity.describe_data(job.source)["fingerprint"])
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
@@ -111,15 +112,8 @@ class _Fit:
         with noted(self._how_to_go_on):
             return self._end(trainer, trainer.run())
 
-    def _warn_of_leaks(self, job: Job) -> None:
-        """Warn where rows are held out that the run that is continued may have learned."""
-        parent = self.start.parent
-        if parent is None:
-            return
-        leaks = parent.leaks(job.settings, lambda: identity.describe_data(job.source)["fingerprint"])
-        if leaks is not None:
-            self.warnings.append(leaks)
-            self._warn([leaks])
+    def _scorer(self, settings: Settings) -> Scorer:
+        return Scorer.planned(self.start.validate, settings, self.start.snapshots("validation"))
 
     @property
     def seconds(self) -> float:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
+from streamtrain.storage.text.source import Wrapped
+
 __all__ = ["AsUtf8", "Encoding", "not_in_encoding"]
 
 _ASCII = bytes(range(128))
@@ -49,7 +51,7 @@ def not_in_encoding(data: bytes, encoding: str, error: UnicodeDecodeError) -> st
     )
 
 
-class AsUtf8:
+class AsUtf8(Wrapped):
     """A source of bytes in an encoding as a source of UTF-8."""
 
     def __init__(self, source: Any, encoding: str) -> None:
@@ -69,9 +71,3 @@ class AsUtf8:
         """Go on after so many bytes of UTF-8."""
         while nbytes and (text := self.read(min(nbytes, 1 << 20))):
             nbytes, self._rest = max(0, nbytes - len(text)), text[nbytes:]
-
-    def __enter__(self) -> AsUtf8:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._source.close()
