@@ -97,7 +97,7 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
-        if why is not None and (problem_of(field) is None or not role.is_read):
+        if why is not None and problem_of(field) is None:
             return Column(field.name, kind, name, why)
     raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
 

@@ -24,7 +24,7 @@ from streamtrain.columns.types import family, is_list, shape_of, type_name, valu
 from streamtrain.errors import ColumnError, SchemaError
 from streamtrain.storage.arrow import value_type
 from streamtrain.storage.casting import NotHeldError
-from streamtrain.storage.files.common_field import CONFLICT
+from streamtrain.storage.files.common_field import CONFLICT, PROBLEM
 
 __all__ = ["Column", "Offset", "Role", "Unknown", "has_conflict", "is_readable", "problem_of", "type_or_problem"]
 
@@ -220,7 +220,7 @@ def _plain(value: Any) -> Any:
 def problem_of(field: pa.Field) -> str | None:
     """Why a reader cannot read a column; None if it can."""
     metadata = field.metadata or {}
-    problem = metadata.get(b"problem", metadata.get(CONFLICT))
+    problem = metadata.get(PROBLEM, metadata.get(CONFLICT))
     return None if problem is None else problem.decode()
 
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from streamtrain.storage.common_type import CODES
 
-__all__ = ["CONFLICT", "CommonField", "shown_type"]
+__all__ = ["CONFLICT", "PROBLEM", "CommonField", "shown_type"]
 
-#: metadata of a column: why it has no common type. Where its type is not null, it can be read as text
-CONFLICT = b"conflict"
+#: metadata of a column: why it cannot be read; why it has no common type (where its type is not null, it can be read as text)
+PROBLEM, CONFLICT = b"problem", b"conflict"
 
 
 class CommonField:
