@@ -55,8 +55,9 @@ def inspection(result: dict[str, Any]) -> None:
     stored = result["stored_bytes"]
     sizes = f"{format_bytes(result['decoded_bytes'])} decoded" + (f", {format_bytes(stored)} stored" if stored else "")
     rows, chunks = _count(result["rows"], "row"), _count(result["chunks"], "chunk")
+    table = "" if result["table"] is None else f"{result['table']}: "
     rows += "" if result["rows"] == result["all_rows"] else f" of {result['all_rows']:,} that match --where"
-    _line(f"{rows} in {chunks}, {_count(len(result['columns']), 'column')}, {sizes}\n")
+    _line(f"{table}{rows} in {chunks}, {_count(len(result['columns']), 'column')}, {sizes}\n")
     shown = [(c["name"], c["type"], c["becomes"] or "-", c["why"]) for c in result["columns"]]
     _table("column", "type", "becomes", "why", rows=shown, numbers=False)
     if result["target"]:

@@ -12,6 +12,7 @@ from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.types import is_text
 from streamtrain.errors import ColumnError, UsageError, one_of
 from streamtrain.storage.arrow import pick, value_type
+from streamtrain.storage.nested import struct_of
 from streamtrain.storage.pandas_index import is_index
 
 __all__ = ["choose_features", "choose_role", "choose_roles", "no_common_type", "no_role"]
@@ -28,7 +29,8 @@ def choose_features(
 ) -> tuple[Column, ...]:
     """The feature columns with their roles: those named in ``features``, or all except target, weight and excluded columns.
     Ignored columns are left out. roles: requested roles, by column. Raises ColumnError."""
-    roles = dict(roles or {})
+    roles = {name: role for each, role in (roles or {}).items() for name in _fields(schema, [each])}
+    features, exclude = None if features is None else _fields(schema, features), _fields(schema, exclude)
     for name in (*(features or ()), *exclude, *roles):
         pick(schema, name, "features")
     targets = {target} if isinstance(target, str) else set(target or ())
@@ -49,6 +51,20 @@ def choose_features(
     if not columns:
         raise ColumnError("no feature is left: every column is the target, the weight, excluded or ignored")
     return columns
+
+
+def _fields(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """The names, with those of its fields for the name of a struct."""
+    found: list[str] = []
+    for name in names:
+        fields = [] if name in schema.names else [f.name for f in schema if _is_field(f, name)]
+        found += fields or [name]
+    return found
+
+
+def _is_field(field: pa.Field, name: str) -> bool:
+    """Whether a column is a field of the struct of this name, which may itself be a field."""
+    return field.name.startswith(f"{name}.") and struct_of(field) is not None
 
 
 def choose_role(field: pa.Field, requested: str | None = None) -> Column:

@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamtrain.errors import DataError
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns"]
+__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns", "snapshots_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,16 @@ class Warns(Protocol):
 
     def warnings(self, columns: Sequence[str]) -> list[str]:
         """Warnings about these columns, which are those that are read; one for each thing, not for each file."""
+
+
+def snapshots_of(reader: Any) -> dict[str, str]:
+    """Of the tables that a reader reads, by their ids: the snapshot of each, which a resumed run reads again. Optional: the
+    attribute ``snapshots``.
+
+    >>> snapshots_of("no table")
+    {}
+    """
+    return dict(getattr(reader, "snapshots", {}))
 
 
 @runtime_checkable

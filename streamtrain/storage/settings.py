@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 from streamtrain.errors import UsageError
@@ -52,6 +53,24 @@ def read_encoding(text: Any) -> Any:
     return "utf-8" if name in ("utf-8-sig", "ascii") else name
 
 
+def read_time(value: Any) -> Any:
+    """A time in one form, from text or an object; without a zone it is in UTC. Raises UsageError for other text.
+
+    >>> read_time("2026-01-15"), read_time("2026-01-15T12:00:00+01:00")
+    ('2026-01-15T00:00:00+00:00', '2026-01-15T11:00:00+00:00')
+    """
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = value.isoformat()
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise UsageError(f"--as-of {value}: must be a time, 2026-01-15 or 2026-01-15T12:00:00+01:00") from None
+    if not isinstance(value, datetime):
+        return value
+    return (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)).isoformat()
+
+
 @dataclass(frozen=True)
 class ReadSettings:
     """How data are read. Raises UsageError for an invalid setting."""
@@ -91,10 +110,36 @@ class ReadSettings:
         python_help="Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.",
     )  # fmt: skip
 
+    table_version: int | None = option(
+        None, "Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N.",
+        group="data", metavar="N", least=0, otherwise="the current one",
+    )  # fmt: skip
+    as_of: str | None = option(
+        None, "A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.", group="data", metavar="TIME",
+        read=read_time, wanted="must be a time, 2026-01-15 or 2026-01-15T12:00:00+01:00",
+    )  # fmt: skip
+    #: the snapshots of tables that a run has read, by the id of the table: they are meant where no version is given
+    snapshots: Mapping[str, str] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         check(self)
+        if self.table_version is not None and self.as_of is not None:
+            raise UsageError(f"--table-version {self.table_version} --as-of {self.as_of}: give one of them")
         if self.delimiter == self.decimal == ",":
             raise UsageError("--decimal ,: the comma cannot be between fields too: give another --delimiter")
+
+    def for_validation(self, snapshots: Mapping[str, str]) -> ReadSettings:
+        """How other data are read: a version is of the data that it was given for. snapshots: that a run has read of them."""
+        return replace(self, table_version=None, as_of=None, snapshots=snapshots)
+
+    def require_no_version(self, shown: str) -> None:
+        """Raise UsageError if a version was given for data that are no table."""
+        for name in ("table_version", "as_of"):
+            if (value := getattr(self, name)) is not None:
+                raise UsageError(
+                    f"{flag(name)} {value}: {shown} is no folder of a Delta or Iceberg table, so it has no versions: "
+                    "leave it out"
+                )
 
     def given_for_text(self, kind: str) -> dict[str, Any]:
         """The settings of text files that have an effect on a format, as the arguments of its reader."""

@@ -18,6 +18,7 @@ from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
 from streamtrain.storage.arrow import pick, value_type, width
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.pandas_index import is_index
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
@@ -36,6 +37,7 @@ def inspect(
     # settings: ReadSettings
     missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
     na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -65,13 +67,18 @@ def inspect(
         CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
     where
         Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
 
     Returns
     -------
     dict
-        ``rows``, ``all_rows`` (without ``where``), ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target``, ``warnings``
-        and ``columns``. Each column has ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``,
-        and ``numbers``, how many numbers a row of it becomes.
+        ``rows``, ``all_rows`` (without ``where``), ``chunks``, ``table`` (format and version of a Delta or Iceberg table,
+        otherwise None), ``stored_bytes``, ``decoded_bytes``, ``target``, ``warnings`` and ``columns``. Each column has
+        ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many
+        numbers a row of it becomes.
 
     Raises
     ------
@@ -93,7 +100,7 @@ def inspect(
     reading = ReadSettings(
         # passed: ReadSettings
         missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where,
+        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
@@ -107,17 +114,18 @@ def _described(
         opened = open_rows(data, reading)
         reader, table = opened.reader, opened.table
     for name in requested:
-        pick(reader.schema, name, "features")
+        pick(columns_of(reader.schema), name, "features")
     sampled = _sampled(reader, table, requested)
     columns = [
         {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)}
         | _becomes(f, targets, requested, sampled)
-        for f in reader.schema
+        for f in columns_of(reader.schema)
     ]
     return {
         "rows": table.total_rows,
         "all_rows": table.unfiltered.total_rows,
         "chunks": len(table),
+        "table": getattr(reader, "title", None),
         "columns": columns,
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
@@ -151,7 +159,7 @@ def _becomes(
 def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> Described:
     """The columns whose role depends on their first rows, described with that role."""
     names = []
-    for field in reader.schema:
+    for field in columns_of(reader.schema):
         try:
             column = choose_role(field, requested.get(field.name))
         except StreamtrainError:

@@ -31,14 +31,14 @@ def fit(
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
     input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
     na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
-    holdout: float = default(0.0), holdout_by: str | None = None, holdout_after: str | None = None,
-    on_error: str = default("raise"), max_skipped: float = default(0.01),
-    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
-    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
-    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
-    optimizer: str = default("normalized"), learning_rate: float | None = None,
-    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
-    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    table_version: int | None = None, as_of: str | None = None, holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None, on_error: str = default("raise"),
+    max_skipped: float = default(0.01), roles: Mapping[str, str] | Sequence[str] = default(()),
+    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
+    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
+    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
+    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
+    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -79,6 +79,10 @@ def fit(
         CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
     where : str | None
         Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version : int | None
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of : str | None
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
     holdout : float
         Share of rows that are scored, never learned. Default: 0.0.
     holdout_by : str | None
@@ -193,12 +197,13 @@ def fit(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
         input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
-        where=where, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, on_error=on_error,
-        max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task,
-        classes=classes, learner=learner, loss=loss, optimizer=optimizer, learning_rate=learning_rate,
-        learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average, delta=delta, quantile=quantile,
-        batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed, class_weight=class_weight,
-        epochs=epochs, patience=patience, memory=memory, threads=threads, on_overrun=on_overrun,
+        where=where, table_version=table_version, as_of=as_of, holdout=holdout, holdout_by=holdout_by,
+        holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
+        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
+        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
+        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
+        threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     if "learner" in settings:
@@ -226,14 +231,14 @@ def make_plan(
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
     input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
     na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
-    holdout: float = default(0.0), holdout_by: str | None = None, holdout_after: str | None = None,
-    on_error: str = default("raise"), max_skipped: float = default(0.01),
-    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
-    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
-    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
-    optimizer: str = default("normalized"), learning_rate: float | None = None,
-    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
-    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    table_version: int | None = None, as_of: str | None = None, holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None, on_error: str = default("raise"),
+    max_skipped: float = default(0.01), roles: Mapping[str, str] | Sequence[str] = default(()),
+    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
+    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
+    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
+    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
+    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -270,12 +275,13 @@ def make_plan(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
         input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
-        where=where, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, on_error=on_error,
-        max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task,
-        classes=classes, learner=learner, loss=loss, optimizer=optimizer, learning_rate=learning_rate,
-        learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average, delta=delta, quantile=quantile,
-        batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed, class_weight=class_weight,
-        epochs=epochs, patience=patience, memory=memory, threads=threads, on_overrun=on_overrun,
+        where=where, table_version=table_version, as_of=as_of, holdout=holdout, holdout_by=holdout_by,
+        holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
+        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
+        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
+        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
+        threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     checked = Settings.of(settings)

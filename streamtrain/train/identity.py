@@ -26,7 +26,7 @@ from streamtrain.load import Source
 from streamtrain.options import flag, options_of, plain, switches_off
 from streamtrain.plan import order as shuffle
 from streamtrain.storage.files.store import FileBacked
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import Reader, snapshots_of
 from streamtrain.storage.where.opening import where_fingerprint
 from streamtrain.train.settings import Settings
 
@@ -213,6 +213,7 @@ def describe_data(source: Source) -> dict[str, Any]:
         "chunks": len(source.table),
         "schema": {field.name: str(field.type) for field in reader.schema},
         "files": files,
+        **({"snapshots": snapshots} if (snapshots := snapshots_of(reader)) else {}),
     }
 
 

@@ -143,9 +143,14 @@ class StartPoint:
 
     @property
     def effective(self) -> Settings:
-        """The settings; sizes that were not given are those that the run chose."""
+        """The settings; sizes and snapshots of tables that were not given are those that the run chose."""
         made = {} if self.checkpoint is None else self.checkpoint["resolved"]
-        return replace(self.settings, **{name: made[name] for name in identity.resolved_names() if made})
+        chosen = {name: made[name] for name in identity.resolved_names() if made}
+        return replace(self.settings, **chosen, snapshots=self.snapshots("data"))
+
+    def snapshots(self, what: str) -> dict[str, str]:
+        """The snapshots of tables that the run has read. what: data or validation."""
+        return {} if self.checkpoint is None else dict((self.checkpoint[what] or {}).get("snapshots", {}))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,7 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as the report has them."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if "option" in each.metadata}
         values["crosses"] = [c if isinstance(c, str) else ":".join(c) for c in self.crosses]
         return values | {"learner": learner_name(self.learner)}
 
@@ -108,7 +108,7 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
     @property
     def reading(self) -> ReadSettings:
         """How the data are read."""
-        return ReadSettings(**{name: getattr(self, name) for name in options_of(ReadSettings)})
+        return ReadSettings(**{each.name: getattr(self, each.name) for each in fields(ReadSettings)})
 
     @property
     def hold_out_rule(self) -> HoldOutRule | None:

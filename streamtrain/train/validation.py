@@ -31,6 +31,7 @@ from streamtrain.plan.settings import PlanSettings
 from streamtrain.plan.term import Term
 from streamtrain.state import part
 from streamtrain.storage.kept import KeptTable
+from streamtrain.storage.reader import snapshots_of
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = [
@@ -149,15 +150,18 @@ class Scorer:
     kept: KeptTable | None = None
 
     @classmethod
-    def planned(cls, data: Any, settings: Any) -> Scorer:
-        """Open the data before training: their errors are raised then, and the memory of scoring is planned."""
+    def planned(cls, data: Any, settings: Any, snapshots: Mapping[str, str]) -> Scorer:
+        """Open the data before training: their errors are raised then, and the memory of scoring is planned. snapshots: of
+        tables, that the run has read."""
+        reading = settings.reading.for_validation(snapshots)
         source = Source.open(
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
-            task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=settings.reading,
+            task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=reading,
         )  # fmt: skip
         plan = cls.least(source, None)
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
-        return cls(data, settings.reading, terms, kept=source.table if isinstance(source.table, KeptTable) else None)
+        pinned = replace(reading, snapshots=snapshots_of(source.reader))
+        return cls(data, pinned, terms, kept=source.table if isinstance(source.table, KeptTable) else None)
 
     @staticmethod
     def least(source: Source, model: Model | None) -> Plan:

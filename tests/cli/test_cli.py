@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -557,13 +558,13 @@ def _children(folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", ["fit", *(pytest.param(name, marks=pytest.mark.slow) for name in ("predict", "make"))])
 def test_ctrl_c(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(0)
-    data = columns() if name == "make" else {f"x{i}": rng.normal(size=400_000) for i in range(5)}
+    data = columns() if name == "make" else {f"x{i}": rng.integers(0, 7, 400_000) / 7 for i in range(5)}
     write(
         str(tmp_path / "d.parquet"), data | {"y": np.arange(len(next(iter(data.values())))) % 2}, row_group_size=50_000
     )
     if name == "predict":
         for i in range(60):
-            os.link(tmp_path / "d.parquet", tmp_path / f"d{i}.parquet")
+            shutil.copyfile(tmp_path / "d.parquet", tmp_path / f"d{i}.parquet")
         fit = command("fit", "d.parquet", "--target", "y", "--out", "r", cwd=tmp_path)
         fit.communicate(timeout=WAIT)
     arguments = {

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer.main
+from deltalake import write_deltalake
 from make import CommandLine
 
 from streamtrain import fit
@@ -60,9 +61,12 @@ VALUES = {
     "--plot": "{here}/p.svg",
     "--html": "{here}/p.html",
     "--sort": "loss",
+    "--columns-out": "x,row",
     "--where": "x>2",
     "--holdout-by": "day",
     "--holdout-after": "x=3",
+    "--table-version": "0",
+    "--as-of": "2100-01-01",
 }
 ELSEWHERE = {"--cluster", "--no-header"}  # tests/load/test_loader.py, tests/storage/test_text_settings.py
 TEXT = {"--delimiter": ";", "--na": "nothing", "--decimal": ".", "--encoding": "latin-1"}  # of d.csv, in one call
@@ -74,6 +78,7 @@ ALONE = {
     "--class-weight",
     "--max-rows",
     "--holdout-after",
+    *(TABLE := ("--table-version", "--as-of")),
 }  # but for these, which do not go with all others
 
 
@@ -106,6 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(pa.table(columns), folder / "d.parquet")
     rows = "\n".join(";".join(map(str, row)) for row in zip(*columns.values(), strict=True))
     (folder / "d.csv").write_text(";".join(columns) + "\n" + rows + "\n")
+    write_deltalake(folder / "t", pa.table(columns))
     fit(folder / "d.parquet", target="y", out=folder / "run")
     return folder
 
@@ -136,7 +142,8 @@ def test_takes_the_flag(
     cli: CommandLine,
 ) -> None:
     monkeypatch.chdir(folder)
-    words = CALLS[name].replace("d.parquet", "d.csv" if set(flags) & set(TEXT) else "d.parquet").split()
+    data = "d.csv" if set(flags) & set(TEXT) else "t" if set(flags) & set(TABLE) else "d.parquet"
+    words = CALLS[name].replace("d.parquet", data).split()
     for flag in flags:
         option = next(option for option in COMMANDS[name].params if flag in option.opts)
         if flag in words:

@@ -33,9 +33,9 @@ _COPIED_TEXT_BYTES = 64  # of a value that becomes text
 class Declared:
     """The columns of a table, as its own metadata declare them.
 
-    schema: names and types, text as dictionaries; without the keys of folders. stored: for the schema of a file, the name of
-    each column in it, None where it is missing. defaults: the value of a column in files that do not have it, by name, if it is
-    not null.
+    schema: names and types, text as dictionaries; also of the columns whose values the metadata have. stored: for the schema of
+    a file, the name of each column in it, None where it is missing. defaults: the value of a column in files that do not have
+    it, by name, if it is not null.
     """
 
     schema: pa.Schema
@@ -111,7 +111,6 @@ class FileColumns:
         else:
             stored = self._declared.stored(schema)
             names = {f.name: at for f, at in zip(self._declared.schema, stored, strict=True) if at is not None}
-            names |= {key: key for key in self.partitions.keys if key in schema.names}
         self._variants.append(_Variant(schema, names, file))
         self._numbers[_key(schema)] = len(self._variants) - 1
         return len(self._variants) - 1
@@ -135,7 +134,10 @@ class FileColumns:
             self._filled = set(range(len(self._variants)))
             for variant in self._variants:
                 self._unify(variant.schema, variant.file)
-        missing = {} if decoded is not None and decoded(None, pa.field("", pa.null())) else self._missing_variants()
+        as_meant = self._declared is not None  # a table knows which of its files are older than a column
+        if decoded is not None and decoded(None, pa.field("", pa.null())):
+            as_meant = True
+        missing = {} if as_meant else self._missing_variants()
         if self._declared is None:
             fields = [self._field(name, common, name in missing) for name, common in self._common.items()]
         else:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import ChangedError, CorruptError
+from streamtrain.errors import ChangedError, CorruptError, listed
 from streamtrain.storage.files.columns import FileColumns
 from streamtrain.storage.files.partitions import folders_above
 from streamtrain.storage.files.sample import sampled
@@ -42,9 +42,11 @@ class FileStore(Protocol):
     """A folder of files. Names are relative to it and use ``/``. A store is picklable and thread-safe.
 
     is_remote: whether each read is a request to a server. Requests are slow, so few large reads beat many small ones.
+    again: the names of files that are among the data by another name.
     """
 
     is_remote: bool
+    again: Sequence[str]
 
     @property
     def folders(self) -> list[str]:
@@ -89,13 +91,22 @@ class FileBacked:
         return self._store, self._files
 
     @property
+    def files_of_chunks(self) -> NDArray[np.int64]:
+        """The number of the file of each chunk; shape (chunks,)."""
+        return np.asarray(self._file_of, np.int64)
+
+    @property
     def file_sizes(self) -> dict[str, int]:
         """The bytes of each data file, by name."""
         return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}
 
     def warnings(self, columns: Sequence[str]) -> list[str]:
-        """What to say of these columns: those that some files do not have."""
-        return self._columns.warnings(columns)
+        """What to say of these columns: those that some files do not have; and of the files: those that were found twice."""
+        warnings, again = self._columns.warnings(columns), self._store.again
+        if again:
+            files = "1 file was" if len(again) == 1 else f"{len(again):,} files were"
+            warnings.append(f"{files} found twice, by a link to the same file, and read once: {listed(again)}")
+        return warnings
 
     def _digest(self, kind: bytes) -> Any:
         """A SHA-256 that begins with the kind of the files, and the ``key=value`` folders above them."""
@@ -125,8 +136,8 @@ class LocalFileStore:
 
     is_remote = False
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, again: Sequence[str] = ()) -> None:
+        self.root, self.again = root, again
         self._before = "" if str(root) == "." else os.path.join(root, "")  # strings: a Path costs ten times as much
 
     @property

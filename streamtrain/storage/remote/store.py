@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ class RemoteFileStore:
     process that reads it."""
 
     is_remote = True
+    again: Sequence[str] = ()
 
     def __init__(self, client: Client, root: str, stats: dict[str, Stat]) -> None:
         self._client, self._root, self._stats = client, root, dict(stats)

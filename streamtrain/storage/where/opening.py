@@ -14,6 +14,7 @@ import pyarrow as pa
 from streamtrain.errors import ColumnError, DataError, NotFoundError, data_name
 from streamtrain.storage.checked import open_stream, read_columns, read_together
 from streamtrain.storage.kept import Bits, KeptTable, whole
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.opening import open_data
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 from streamtrain.storage.settings import ReadSettings
@@ -76,9 +77,11 @@ def rows_of(
     tests: list[RowTest] = []
     try:
         if test is not None:
-            tests.append(test(own.schema))
+            tests.append(test(columns_of(own.schema)))
         if conditions:
-            tests.append(Where(conditions[0] if len(conditions) == 1 else AllOf(tuple(conditions)), own.schema))
+            tests.append(
+                Where(conditions[0] if len(conditions) == 1 else AllOf(tuple(conditions)), columns_of(own.schema))
+            )
     except ColumnError as error:  # there may be other data, for validation
         raise ColumnError(f"{name}: {error}") from None
     if not tests:
