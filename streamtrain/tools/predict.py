@@ -129,6 +129,7 @@ def predict(
         written_bytes = _written_bytes(model, schema, source.table.total_rows)
         plan = plan_for_process(source, model, memory, threads, written_bytes=written_bytes)
         plan.require_fits()
+        held = model.preparation.ages.held.copy()
         try:
             with (
                 Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
@@ -140,7 +141,11 @@ def predict(
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {out}: cannot be written: {error}") from error
-        return {"rows": plan.rows, "out": str(out), "warnings": plan.warnings}
+        return {
+            "rows": plan.rows,
+            "out": str(out),
+            "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+        }
 
 
 def _group_rows(model: Model) -> int:
