@@ -82,7 +82,9 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
         if role.is_read and is_text(value_type(kind)) and is_readable(field) and not role.accepts(kind):
-            into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
+            into = converted_type(
+                kind, requested, pa.timestamp("us") if requested in ("time", "clock") else pa.float64()
+            )
             if into is not None and role.accepts(into):
                 return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
         if requested == "category" and role_named("bag").accepts(kind):  # of categories
