@@ -19,12 +19,12 @@ from streamtrain.columns.texts import text_bytes
 from streamtrain.errors import ColumnError, DataError
 from streamtrain.kernels.hashing import hash_bytes
 from streamtrain.plan.order import held_out
-from streamtrain.storage.arrow import pick, valid
+from streamtrain.storage.arrow import valid
 from streamtrain.storage.kept import Bits, KeptTable
 from streamtrain.storage.reader import ChunkTable
 from streamtrain.storage.where.grammar import Compare, Literal
 from streamtrain.storage.where.literals import compared_type
-from streamtrain.storage.where.masks import Where, decoded, missing, plain_type
+from streamtrain.storage.where.masks import Where, decoded, tested_type
 from streamtrain.storage.where.opening import OpenData
 
 __all__ = ["NONE", "HoldOut", "HoldOutRule", "value_texts"]
@@ -84,7 +84,7 @@ class HoldOutRule:
             assert self.by is not None
             return HashTest(schema, self.by, self.share)
         name, text = self.after
-        kind = plain_type(pick(schema, name, "rows of --holdout-after").type)
+        kind = tested_type(schema, name, f"--holdout-after {name}={text}")
         compared = compared_type(kind)
         literal = Literal("number" if compared in ("integer", "floating", "decimal") else "text", text)
         if compared in (None, "boolean"):
@@ -119,7 +119,7 @@ class AfterTest:
 
     def matches(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         values = batch.column(batch.schema.get_field_index(self.columns[0]))
-        self.nulls += missing(decoded(values)).true_count
+        self.nulls += decoded(values).is_null().true_count
         return self._where.matches(batch)
 
 
@@ -128,7 +128,7 @@ class HashTest:
     single numbers, texts or times."""
 
     def __init__(self, schema: pa.Schema, column: str, share: float) -> None:
-        kind = plain_type(pick(schema, column, "groups of --holdout-by").type)
+        kind = tested_type(schema, column, f"--holdout-by {column}")
         if compared_type(kind) is None and not pa.types.is_null(kind):
             raise ColumnError(
                 f"--holdout-by {column}: column {column!r} is {kind}: name one with a number, a text or a time in each row"
@@ -169,12 +169,14 @@ def value_texts(values: Any) -> Any:
 
     t = pa.types
     kind = values.type
+    if t.is_fixed_size_binary(kind):
+        return values.cast(pa.binary())
     if t.is_null(kind) or compared_type(kind) == "text":
         return values
     if t.is_floating(kind):
         return _float_texts(values, compute)
     if t.is_decimal(kind):
-        encoded = values.dictionary_encode()
+        encoded = values.cast(pa.decimal256(kind.precision, kind.scale)).dictionary_encode()
         texts = pa.array([_decimal_text(each.as_py()) for each in encoded.dictionary], pa.string())
         return texts.take(encoded.indices)
     if t.is_timestamp(kind):

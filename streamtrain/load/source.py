@@ -16,7 +16,6 @@ from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
-    ColumnError,
     DataError,
     UsageError,
     data_name,
@@ -34,6 +33,7 @@ from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
+from streamtrain.storage.nested import columns_of, stored_columns
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
@@ -134,7 +134,7 @@ class Source:
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
         with opening(data_name(data)):
             opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips)
-            schema = opened.reader.schema
+            schema = columns_of(opened.reader.schema)
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
@@ -155,8 +155,9 @@ class Source:
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
         """A source of the named columns of an open reader, without a target. roles: by column, where not the default. Raises
         ColumnError and UsageError as `open` does."""
-        columns = choose_features(reader.schema, features=features, roles=roles)
-        return cls(reader, table, Layout.of(reader.schema, columns, None, None))
+        schema = columns_of(reader.schema)
+        columns = choose_features(schema, features=features, roles=roles)
+        return cls(reader, table, Layout.of(schema, columns, None, None))
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
@@ -228,14 +229,8 @@ class Source:
         if not columns:
             return self
         told = told_by_first_rows(self.reader, self.table, columns, ledger)
-        layout = self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns])
-        if layout.unknown_lists:
-            raise ColumnError(
-                f"{layout.unknown_lists[0]!r} has no list in the first rows of the chunks that were looked at, so that it is "
-                f"unknown how many numbers a row has: give --exclude {layout.unknown_lists[0]}"
-            )
         release_freed_memory()
-        return self.with_layout(layout)
+        return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
     @property
     def longest_layout(self) -> Layout:
@@ -283,7 +278,8 @@ class Source:
             read_so_far=read_so_far(self.table, self.held, is_surveyed=self.is_surveyed),
         )  # fmt: skip
         every, held = self.table.unfiltered.total_rows, self.held or NONE
-        own = self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
+        stored = stored_columns(self.reader.schema, self.layout.read)
+        own = self.reader.warnings(stored) if isinstance(self.reader, Warns) else []
         return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *own, *held.warnings])
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:

@@ -32,6 +32,7 @@ from streamtrain.load.ledger import Ledger
 from streamtrain.plan.together import together
 from streamtrain.storage.arrow import is_number, pick
 from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
 __all__ = ["survey"]
@@ -58,7 +59,7 @@ def survey(
     DataError for a single class, and for more than 1,000 distinct integers without ``task``; UsageError for classes of
     another type than those of the earlier target.
     """
-    field = pick(reader.schema, name, "target")
+    field = pick(columns_of(reader.schema), name, "target")
     if earlier is not None and task not in (None, earlier.task):
         raise UsageError(f"--task {task}: the old run has task {earlier.task} for {name!r}: leave --task out")
     own_task = resolve_task(field, task if earlier is None else earlier.task)

@@ -12,6 +12,7 @@ from streamtrain.load.holdout import HoldOutRule
 from streamtrain.memory.monitor import opening
 from streamtrain.model.model import Model
 from streamtrain.storage.kept import KeptTable
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.where.opening import open_rows
 
@@ -27,7 +28,7 @@ def open_for(
     match, if the same data were opened before."""
     with opening(data_name(data)):
         opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips, kept=kept)
-        schema = opened.reader.schema
+        schema = columns_of(opened.reader.schema)
     layout = model.layout_for(schema, with_target=with_target)
     if with_target:
         for name in model.target.names:

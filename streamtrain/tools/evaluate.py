@@ -100,10 +100,11 @@ def evaluate(
         plan = plan_for_process(source, model, memory, threads)
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
+            held = model.preparation.ages.held.copy()
             metrics = score(source, plan, model, monitor, progress)
             return {
                 "rows": plan.rows,
                 "metrics": scores(metrics),
                 "per_class": per_class(metrics, model.target),
-                "warnings": plan.warnings,
+                "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
             }

@@ -139,6 +139,7 @@ def predict(
             source, model, memory, threads, written_bytes=_written_bytes(path, schema, source, model, copied)
         )
         plan.require_fits()
+        held = model.preparation.ages.held.copy()
         try:
             with (
                 Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
@@ -151,7 +152,11 @@ def predict(
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {out}: cannot be written: {error}") from error
-        return {"rows": plan.rows, "out": str(out), "warnings": plan.warnings}
+        return {
+            "rows": plan.rows,
+            "out": str(out),
+            "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+        }
 
 
 def _group_rows(model: Model) -> int:
