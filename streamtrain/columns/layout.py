@@ -17,13 +17,22 @@ from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.role import Column, Offset
-from streamtrain.columns.target import Target, runs
+from streamtrain.columns.target import Target, Unusable, only
 from streamtrain.columns.texts import NGRAMS_PER_BYTE
 from streamtrain.columns.types import shape_of
 from streamtrain.errors import BadValueError, ColumnError, SchemaError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
-__all__ = ["Layout", "has_width"]
+__all__ = ["Layout", "Skips", "has_width"]
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Skips:
+    """Which rows are skipped, besides those without a usable target or weight. infinite: those with an infinite feature."""
+
+    infinite: bool = True
 
 
 @dataclass(frozen=True)
@@ -155,15 +164,18 @@ class Layout:
             return [list(self.read)]
         loose = [column.name for column in self.columns if not has_width(column.type)]
         kinds = {column.name: column.type for column in self.columns}
-        wide = [name for name in self.read if name not in loose]
-        sizes = [(name, bytes_per_row(kinds[name]) if name in kinds else 8.0) for name in wide]
+        wide = [[name] for name in self.read if name not in loose]
+        if self.weight:  # a target is looked at if the weight is not 0
+            wide = [names for names in wide if names[0] not in self.targets and names != [self.weight]]
+            wide.append([*self.targets, self.weight])
+        sizes = [(names, sum(bytes_per_row(kinds[n]) if n in kinds else 8.0 for n in names)) for names in wide]
         if not sizes:
             return [loose]
-        most, groups, size = share * sum(size for _, size in sizes) * 1.001, [[sizes[0][0]]], sizes[0][1]
-        for name, more in sizes[1:]:
+        most, groups, size = share * sum(size for _, size in sizes) * 1.001, [list(sizes[0][0])], sizes[0][1]
+        for names, more in sizes[1:]:
             if size + more > most:
                 groups, size = [*groups, []], 0.0
-            groups[-1].append(name)
+            groups[-1] += names
             size += more
         return [*groups, loose] if loose else groups
 
@@ -191,16 +203,19 @@ class Layout:
         positions: NDArray[np.int64],
         where: str,
         *,
-        skips: bool = False,
+        skips: Skips | None = None,
         seen: Callable[[str, pa.Array], None] | None = None,
-    ) -> NDArray[np.int64] | None:
+    ) -> list[Unusable]:
         """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors. seen: is called
         with each column right before it is written, which then finds it in the processor's cache.
 
-        Raises BadValueError for a target that is null or not finite. With ``skips`` the positions of such rows are returned
-        instead, or None if there are none.
+        Raises BadValueError for a target that is null, not finite or not known, unless the row has weight 0. With ``skips``
+        the rows that cannot be used are returned instead, and why.
         """
-        rows, lost = RowWriter(into, positions, where), []
+        rows = RowWriter(into, positions, where, finds_infinite=skips is not None and skips.infinite)
+        unusable: list[Unusable] = []
+        weights = batch.column(self.weight) if self.weight in batch.schema.names else None
+        used = None if weights is None else _used(weights)
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             if seen is not None:
                 seen(name, values)
@@ -212,21 +227,33 @@ class Layout:
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:
-                good = self._write_target(name, values, rows, skips)
-                lost += [] if good is None else [positions[~good]]
-            elif self.weight is not None:
-                rows.add_weights(_weights(name, values, where))
+                unusable += self._write_target(name, values, rows, used, skips)
+            elif name == self.weight:
+                unusable += _write_weights(name, values, rows, skips)
         rows.finish()
-        return np.concatenate(lost) if lost else None
+        for number, infinite in rows.infinite.items():
+            why = f"feature {self.number_names[number]!r} is infinite, or too large for float32"
+            unusable.append((infinite if used is None else infinite & used, why))
+        return [(mask, why) for mask, why in unusable if mask.any()]
 
-    def _write_target(self, name: str, values: pa.Array, rows: RowWriter, skips: bool) -> NDArray[np.bool_] | None:
-        """Write the targets of one column. Returns which rows have one, shape (rows,); None if all have."""
+    def _write_target(
+        self, name: str, values: pa.Array, rows: RowWriter, used: Mask | None, skips: Skips | None
+    ) -> list[Unusable]:
+        """Write the targets of one column. used: the rows whose weight is not 0; None for all. Returns the rows of these that
+        cannot be used."""
         assert self.target is not None
         target, column = self.target.part(name), self.target.names.index(name)
-        good = target.usable(values) if skips else None
-        for first, last in [(0, len(values))] if good is None else runs(good):
-            rows.add_targets(column, target.encode(values.slice(first, last - first), rows.where), first, last)
-        return good
+        if skips is None and used is None:
+            rows.add_targets(column, target.encode(values, rows.where))
+            return []
+        unusable = target.unusable(values)
+        good = np.ones(len(values), np.bool_)
+        for mask, _ in unusable:
+            good &= ~mask
+        if skips is None and used is not None and not good[used].all():
+            target.encode(only(values, used), rows.where)  # raises
+        rows.add_targets(column, target.encode(only(values, good), rows.where), None if good.all() else good)
+        return [(mask if used is None else mask & used, f"target {name!r} is {kind}") for mask, kind in unusable]
 
     def with_columns(self, columns: Sequence[Column]) -> Layout:
         return replace(self, columns=tuple(columns))
@@ -244,10 +271,24 @@ def has_width(kind: pa.DataType) -> bool:
         return False
 
 
-def _weights(name: str, values: pa.Array, where: str) -> NDArray[np.float32]:
-    numbers = as_numbers(values).astype(np.float32) if not values.null_count else np.array([np.nan], np.float32)
-    if len(numbers) and not (np.isfinite(numbers).all() and float(numbers.min()) >= 0):
+def _used(weights: pa.Array) -> Mask | None:
+    """The rows whose weight is not 0, shape (rows,); None if all are. A weight that is null or NaN is not 0."""
+    used: Mask = as_numbers(weights) != 0
+    return None if used.all() else used
+
+
+def _write_weights(name: str, values: pa.Array, rows: RowWriter, skips: Skips | None) -> list[Unusable]:
+    """Write weights. Returns the rows whose weight cannot be used; without ``skips`` such a weight is an error."""
+    with np.errstate(over="ignore"):
+        numbers = as_numbers(values).astype(np.float32)
+    bad = ~(np.isfinite(numbers) & (numbers >= 0))
+    if not bad.any():
+        rows.add_weights(numbers)
+        return []
+    if skips is None:
         raise BadValueError(
-            f"weight {name!r} has a value that is null, NaN, infinite or negative in {where}: weights must be 0 or more"
+            f"weight {name!r} has a value that is null, NaN, infinite or negative in {rows.where}: weights must be 0 or more"
         )
-    return numbers
+    numbers[bad] = 0
+    rows.add_weights(numbers)
+    return [(bad, f"weight {name!r} is null, NaN, infinite or negative")]

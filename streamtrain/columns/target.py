@@ -21,9 +21,16 @@ from streamtrain.columns.numbers import as_numbers, less
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 
-__all__ = ["Target", "bad_message", "is_named", "named_values", "not_finite", "plain_values", "resolve_task", "runs"]
+__all__ = [
+    "Target", "Unusable", "bad_message", "is_named", "named_values", "only", "plain_values", "resolve_task", "runs",
+]  # fmt: skip
 
 _TASKS = ("classify", "regress")
+
+#: rows that cannot be used, shape (rows,), and why
+Unusable = tuple[NDArray[np.bool_], str]
+
+_NULL, _NOT_FINITE = "null", "NaN, infinite or too large for float32"
 
 
 @dataclass(frozen=True)
@@ -112,45 +119,58 @@ class Target:
         """Class positions, int32, or values, float32; shape (rows,). Raises BadValueError for a null, a NaN or a value
         that is not one of the known classes; ``where`` names the chunk in the message."""
         if values.null_count:
-            raise BadValueError(bad_message(self.name, values.null_count, "nulls", where))
+            raise BadValueError(bad_message(self.name, values.null_count, [_NULL], where))
         if self.task == "regress":
             numbers, _ = less(values, self.offset)
-            bad = not_finite(numbers)
-            if bad:
-                raise BadValueError(
-                    bad_message(self.name, bad, "values that are NaN, infinite or too large for float32", where)
-                )
+            if bad := numbers.size - int(np.isfinite(numbers).sum()):
+                raise BadValueError(bad_message(self.name, bad, [_NOT_FINITE], where))
             return numbers
-        plain = plain_values(values)
-        if is_named(plain):
-            named, codes = named_values(plain)
-            positions: NDArray[np.int32] = np.array([self._position(v) for v in named] or [-1], np.int32)[codes]
-        else:
-            positions = self._class_positions(as_numbers(plain))
+        positions = self._codes(values)
         if len(positions) and int(positions.min()) < 0:
             row = int(np.argmin(positions))
-            value = plain[row].as_py()
+            value = plain_values(values)[row].as_py()
             shown = digits(value) if isinstance(value, Decimal) else repr(value)
             raise BadValueError(
-                f"target {self.name!r} is {shown} in {where}, which is not one of the {len(self.classes)} "
-                f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
-                "in --classes",
+                f"target {self.name!r} is {shown} in {where}, which is {self._unknown}: train on data that has it, or name "
+                "it in --classes",
                 row=row,
             )
         return positions
 
-    def usable(self, values: pa.Array) -> NDArray[np.bool_] | None:
-        """Which values are usable, shape (rows,): not null, NaN, infinite or too large for float32. None if all are."""
+    @property
+    def _unknown(self) -> str:
+        shown = ", ".join(map(repr, self.classes[:10]))
+        return f"not one of the {len(self.classes)} known classes ({shown}{', ...' if len(self.classes) > 10 else ''})"
+
+    def _codes(self, values: pa.Array) -> NDArray[np.int32]:
+        """The position of each value among the classes, shape (rows,); -1 if it is not one of them. No value is null."""
+        plain = plain_values(values)
+        if not is_named(plain):
+            return self._class_positions(as_numbers(plain))
+        named, codes = named_values(plain)
+        positions: NDArray[np.int32] = np.array([self._position(v) for v in named] or [-1], np.int32)[codes]
+        return positions
+
+    def unusable(self, values: pa.Array) -> list[Unusable]:
+        """The rows whose value is null, not finite, too large for float32, or not one of the known classes; and what it is. A
+        row is in one item at most."""
+        found: list[Unusable] = []
         good = np.ones(len(values), np.bool_)
         if values.null_count:
-            good &= ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
-        kind = value_type(values.type)
-        if pa.types.is_floating(kind) or self.task == "regress":
-            for first, last in runs(good):
-                with np.errstate(over="ignore"):
-                    numbers = as_numbers(values.slice(first, last - first)).astype(np.float32)
-                good[first:last] = np.isfinite(numbers)
-        return None if good.all() else good
+            good = ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+            found.append((~good, _NULL))
+        if self.task == "regress" or pa.types.is_floating(value_type(values.type)):
+            numbers = less(values, self.offset)[0] if self.task == "regress" else as_numbers(values)
+            infinite = good & ~np.isfinite(numbers)
+            if infinite.any():
+                found.append((infinite, _NOT_FINITE))
+                good &= ~infinite
+        if self.classes:
+            unknown = np.zeros(len(values), np.bool_)
+            unknown[good] = self._codes(only(values, good)) < 0
+            if unknown.any():
+                found.append((unknown, self._unknown))
+        return found
 
     @cached_property
     def labels(self) -> pa.Array:
@@ -197,6 +217,18 @@ class Target:
         return np.where(values[at] == numbers, order[at], np.int32(-1)).astype(np.int32)
 
 
+def only(values: pa.Array, rows: NDArray[np.bool_]) -> pa.Array:
+    """The values of some rows. `pyarrow.compute`, which filters, takes 20 MB.
+
+    >>> only(pa.array([1, None, 3]), np.array([True, False, True])).to_pylist()
+    [1, 3]
+    """
+    if rows.all():
+        return values
+    parts = [values.slice(first, last - first) for first, last in runs(rows)]
+    return pa.concat_arrays(parts) if parts else values.slice(0, 0)
+
+
 def runs(good: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """The start and end of each run of true values.
 
@@ -205,10 +237,6 @@ def runs(good: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """
     borders = np.flatnonzero(np.diff(good, prepend=False, append=False)).tolist()
     yield from zip(borders[::2], borders[1::2], strict=True)
-
-
-def not_finite(numbers: NDArray[Any]) -> int:
-    return numbers.size - int(np.isfinite(numbers).sum())
 
 
 def _compares_exactly(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
@@ -246,8 +274,10 @@ def named_values(values: pa.Array) -> tuple[list[Any], NDArray[Any]]:
     return [values.dictionary[i].as_py() for i in used.tolist()], codes
 
 
-def bad_message(name: str, count: int, what: str, where: str) -> str:
-    return f"target {name!r} has {count:,} {what} in {where}: remove these rows first"
+def bad_message(name: str, count: int, kinds: Sequence[str], where: str) -> str:
+    """The message for values that cannot be used. kinds: what they are, as `Target.unusable` says it."""
+    what = "nulls" if list(kinds) == [_NULL] else f"values that are {' or '.join(kinds)}"
+    return f"target {name!r} has {count:,} {what} in {where}: remove these rows, or skip them with --on-error skip"
 
 
 def resolve_task(field: pa.Field, task: str | None) -> str:

@@ -73,7 +73,7 @@ def opened_term(reader: Reader, table: ChunkTable) -> Term:
 
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
     """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
-    that can be read at a time: the widest column, or all columns without a width."""
+    that can be read at a time: the widest column, targets and weight, or all columns without a width."""
     sizes = {field.name: bytes_per_row(field.type) for field in reader.schema}
     row_bytes = sum(sizes[name] for name in layout.read)
     if getattr(reader, "row_oriented", False):  # reading some columns costs as much as reading all
@@ -85,7 +85,9 @@ def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[fl
     text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
     everything = max(sum(sizes.values()) + text, 1e-9)
     together = sum(sizes[name] for name in loose) + text
-    return row_bytes, (row_bytes + text) / everything, max(together, *(sizes[n] for n in layout.read)) / everything
+    weighted = sum(sizes[name] for name in (*layout.targets, layout.weight)) if layout.weight else 0.0
+    widest = max(together, weighted, *(sizes[name] for name in layout.read))
+    return row_bytes, (row_bytes + text) / everything, widest / everything
 
 
 def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:

@@ -81,7 +81,8 @@ class Job:
         source = _open(data, settings, prior)
         ledger = None
         if settings.on_error == "skip":
-            ledger = Ledger(data_name(data), source.table.total_rows, settings.max_skipped)
+            infinite = settings.infinities == "error"
+            ledger = Ledger(data_name(data), source.table, settings.max_skipped, infinite=infinite)
         job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=prior is not None)
         if prior is not None and prior.goes_on:
             if ledger is not None and prior.ledger is not None:

@@ -112,6 +112,7 @@ class Trainer:
                 self._step(batch)
                 line = self.history.on_the_way(self.loader.rows_seen, self.seconds)
                 self.cursor = self.loader.state_dict()
+                self.loader.note_skipped()
             self._record(line)
             if self.monitor.over():
                 self.monitor.check()
