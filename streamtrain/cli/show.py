@@ -55,11 +55,15 @@ def inspection(result: dict[str, Any]) -> None:
     stored = result["stored_bytes"]
     sizes = f"{format_bytes(result['decoded_bytes'])} decoded" + (f", {format_bytes(stored)} stored" if stored else "")
     rows, chunks = _count(result["rows"], "row"), _count(result["chunks"], "chunk")
-    _line(f"{rows} in {chunks}, {_count(len(result['columns']), 'column')}, {sizes}\n")
+    table = "" if result["table"] is None else f"{result['table']}: "
+    rows += "" if result["rows"] == result["all_rows"] else f" of {result['all_rows']:,} that match --where"
+    _line(f"{table}{rows} in {chunks}, {_count(len(result['columns']), 'column')}, {sizes}\n")
     shown = [(c["name"], c["type"], c["becomes"] or "-", c["why"]) for c in result["columns"]]
     _table("column", "type", "becomes", "why", rows=shown, numbers=False)
     if result["target"]:
         _target(result["target"])
+    for warning in result["warnings"]:
+        warn(warning)
 
 
 def _target(target: dict[str, Any]) -> None:
@@ -93,11 +97,24 @@ def plan(result: dict[str, Any]) -> None:
     _line(
         f"{_count(result['rows'], 'row')} in {_count(chosen['chunks'], 'chunk')}; {_count(chosen['windows'], 'window')} "
         f"of at most {_count(chosen['window_rows'], 'row')}, {chosen['windows_in_flight']} at a time; "
-        f"batches of {chosen['batch_size']}; {_count(chosen['workers'], 'read')} at a time\n"
+        f"batches of {chosen['batch_size']}; {_count(chosen['workers'], 'read')} at a time"
     )
+    for sentence in _chosen(chosen):
+        _line(sentence)
+    _line("")
     _memory(result["memory"])
     for warning in result["warnings"]:
         warn(warning)
+
+
+def _chosen(plan: dict[str, Any], *, held: bool = True) -> list[str]:
+    """How many rows match --where, and, if asked for, how many of them are held out, in words."""
+    chosen, rows = [], plan.get("rows")
+    if plan.get("all_rows") not in (None, rows):
+        chosen.append(f"{rows:,} of {plan['all_rows']:,} rows match --where")
+    if held and plan.get("held_rows"):
+        chosen.append(f"{plan['held_rows']:,} of {rows:,} rows are held out")
+    return chosen
 
 
 def _metrics(metrics: dict[str, Any]) -> str:
@@ -136,6 +153,9 @@ def fit(result: dict[str, Any]) -> None:
         f"{result['rows_seen']:,} rows learned in {result['seconds']:.1f} s ({result['rows_per_second']:,.0f} rows/s): "
         f"{result['learner']}, {result['loss']} loss, batches of {result['batch_size']}, {_count(result['epochs'], 'epoch')}"
     )
+    by_column = result["settings"].get("holdout_by") or result["settings"].get("holdout_after")
+    for sentence in _chosen(result["plan"], held=bool(by_column)):
+        _line(f"{'rows':<12} {sentence}")
     for name, metrics in result["metrics"].items():
         if metrics is not None:
             _line(f"{name:<12} {_metrics(metrics)}")

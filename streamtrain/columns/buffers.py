@@ -1,4 +1,4 @@
-"""The arrays of a window: numbers, targets, weights, hashes and texts. Every row is written at its position in the window."""
+"""The arrays of a window: numbers, targets, weights, hashes, texts and bags. Every row is written at its position."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ _GROWTH = 8  # the store grows by one part in so many when texts are longer than
 
 
 class TextStore:
-    """The texts of the rows of a window: their bytes in one array, and for each row and column where its text starts.
+    """The texts and bags of the rows of a window: their bytes in one array, and for each row and column where its text starts.
 
-    Threads add the bytes of chunks in any order: what a row holds does not depend on the order.
+    Threads add the bytes of chunks in any order: what a row holds does not depend on the order. align: bytes, of which each
+    start is a multiple: those of the entries of a bag, so that they can be read as numbers.
     """
 
-    def __init__(self, rows: int, columns: int, nbytes: int) -> None:
+    def __init__(self, rows: int, columns: int, nbytes: int, align: int = 1) -> None:
+        self._align = align
         self.starts = np.empty((rows, columns), np.int64)
         self.sizes = np.empty((rows, columns), np.int32)
         self._data, self._used = np.empty(max(1, nbytes), np.uint8), 0
@@ -37,9 +39,10 @@ class TextStore:
     def add(self, data: NDArray[np.uint8]) -> int:
         """Copy bytes into the store. Returns where they start."""
         with self._lock:
-            start, self._used = self._used, self._used + len(data)
+            used, start = self._used, -(-self._used // self._align) * self._align
+            self._used = start + len(data)
             if self._used > len(self._data):
-                self._grow(max(self._used, len(self._data) + len(self._data) // _GROWTH), start)
+                self._grow(max(self._used, len(self._data) + len(self._data) // _GROWTH), used)
             self._data[start : self._used] = data
             return start
 
@@ -58,7 +61,7 @@ class TextStore:
 
     def copy_from(self, texts: Texts, row: int) -> None:
         """Copy texts to the rows from ``row`` on."""
-        own = texts.copy()
+        own = texts.copy(self._align)
         self.sizes[row : row + len(own)] = own.sizes
         self.starts[row : row + len(own)] = own.starts + self.add(own.data)
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from streamtrain.columns.role import Column, problem_of, type_or_problem
+from streamtrain.columns.conversion import converted_type
+from streamtrain.columns.role import Column, has_conflict, is_readable, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
+from streamtrain.columns.types import is_text
 from streamtrain.errors import ColumnError, UsageError, one_of
-from streamtrain.storage.arrow import pick
+from streamtrain.storage.arrow import pick, value_type
+from streamtrain.storage.nested import struct_of
+from streamtrain.storage.pandas_index import is_index
 
-__all__ = ["choose_features", "choose_role", "choose_roles", "no_role"]
+__all__ = ["choose_features", "choose_role", "choose_roles", "no_common_type", "no_role"]
 
 
 def choose_features(
@@ -25,12 +29,14 @@ def choose_features(
 ) -> tuple[Column, ...]:
     """The feature columns with their roles: those named in ``features``, or all except target, weight and excluded columns.
     Ignored columns are left out. roles: requested roles, by column. Raises ColumnError."""
-    roles = dict(roles or {})
+    roles = {name: role for each, role in (roles or {}).items() for name in _fields(schema, [each])}
+    features, exclude = None if features is None else _fields(schema, features), _fields(schema, exclude)
     for name in (*(features or ()), *exclude, *roles):
         pick(schema, name, "features")
     targets = {target} if isinstance(target, str) else set(target or ())
     taken = {*targets, weight, *exclude}
-    names = list(features) if features is not None else [name for name in schema.names if name not in taken]
+    others = [field.name for field in schema if field.name in roles or not is_index(field)]
+    names = list(features) if features is not None else [name for name in others if name not in taken]
     both = [name for name in names if name in targets]
     if both:
         raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")
@@ -47,6 +53,20 @@ def choose_features(
     return columns
 
 
+def _fields(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """The names, with those of its fields for the name of a struct."""
+    found: list[str] = []
+    for name in names:
+        fields = [] if name in schema.names else [f.name for f in schema if _is_field(f, name)]
+        found += fields or [name]
+    return found
+
+
+def _is_field(field: pa.Field, name: str) -> bool:
+    """Whether a column is a field of the struct of this name, which may itself be a field."""
+    return field.name.startswith(f"{name}.") and struct_of(field) is not None
+
+
 def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     """A column with its role: the requested one, or by its type.
 
@@ -56,22 +76,38 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     >>> column.role, column.numbers, column.why
     ('category', 0, 'strings')
     """
-    kind, readable = field.type, problem_of(field) is None
+    kind = field.type
     if requested is not None:
         if requested not in ROLES:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
-        if not role.accepts(kind) or (role.is_read and not readable):
+        if role.is_read and is_text(value_type(kind)) and is_readable(field) and not role.accepts(kind):
+            into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
+            if into is not None and role.accepts(into):
+                return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
+        if requested == "category" and role_named("bag").accepts(kind):  # of categories
+            role = role_named("bag")
+        if not role.accepts(kind) or (role.is_read and not is_readable(field)):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
-        return Column(field.name, kind, requested, "named by --as", is_requested=True)
+        return Column(field.name, kind, role.name, "named by --as", is_requested=True)
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
-        if why is not None and (readable or not role.is_read):
+        if why is not None and (problem_of(field) is None or not role.is_read):
             return Column(field.name, kind, name, why)
+    if has_conflict(field):
+        raise ColumnError(no_common_type(field))
     raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
+
+
+def no_common_type(field: pa.Field) -> str:
+    """Why a column whose values have no common type is no feature by itself, and what to do."""
+    return (
+        f"column {field.name!r} is {problem_of(field)}: give --as {field.name}=category, which takes all of its values as "
+        f"text, or --exclude {_as_list([field.name])}"
+    )
 
 
 def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:
@@ -81,7 +117,7 @@ def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str
         try:
             columns.append(choose_role(schema.field(name), requested.get(name)))
         except ColumnError as error:
-            if name in requested:
+            if name in requested or has_conflict(schema.field(name)):
                 raise
             refused.append((name, str(error)))
     if refused:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from streamtrain.columns.categories import hash_values
+from streamtrain.columns.lists import unnested
 from streamtrain.columns.numbers import unpacked
-from streamtrain.columns.target import runs
+from streamtrain.columns.target_values import runs
 from streamtrain.columns.texts import text_bytes
-from streamtrain.columns.types import is_binary, is_text
+from streamtrain.columns.types import is_binary, is_list, is_text
 from streamtrain.kernels.hashing import take
 from streamtrain.storage.arrow import unpacked_bits, valid
 
@@ -97,7 +98,7 @@ class ColumnDigest:
         self._values = xxh3_64()
         self._nulls: xxh3_64 | None = None  # most columns have neither
         self._lengths: xxh3_64 | None = None
-        self._entries: ColumnDigest | None = None  # of lists
+        self._entries: tuple[ColumnDigest, ...] = ()  # of the values of lists, or of each field of structs
 
     @property
     def rows(self) -> int:
@@ -120,9 +121,10 @@ class ColumnDigest:
             self._values.intdigest(),
             0 if self._nulls is None else self._nulls.intdigest(),
             0 if self._lengths is None else self._lengths.intdigest(),
-            0 if self._entries is None else self._entries.value(""),
+            self._entries[0].value("") if self._entries else 0,
         )
-        return int(xxh3_64_intdigest(parts + name.encode()))
+        more = "".join(f"/{entries.value('')}" for entries in self._entries[1:])
+        return int(xxh3_64_intdigest(parts + name.encode() + more.encode()))
 
     def _add(self, values: pa.Array) -> None:
         """Add values of any type, in blocks."""
@@ -155,13 +157,24 @@ class ColumnDigest:
         """given: which values are not null, shape (rows,); None if all are."""
         kind = values.type
         if isinstance(values, pa.FixedSizeListArray):
-            self._entries = self._entries or ColumnDigest()
-            self._entries.update(values.flatten())  # without those of lists that are null
+            self._entries = self._entries or (ColumnDigest(),)
+            self._entries[0].update(values.flatten())  # without those of lists that are null
         elif _has_bytes(kind) and not pa.types.is_fixed_size_binary(kind):
             self._add_bytes(values, given)
         elif pa.types.is_boolean(kind):
             bits = unpacked_bits(values.buffers()[1], values.offset, len(values))
             self._values.update((bits if given is None else bits[given]).data)
+        elif is_list(kind) or pa.types.is_map(kind):
+            child, offsets = unnested(values)
+            lengths = np.diff(offsets)
+            self._lengths = self._lengths or xxh3_64()
+            self._lengths.update((lengths if given is None else lengths[given]).astype("<i8").data)
+            self._entries = self._entries or (ColumnDigest(),)
+            self._entries[0].update(child)
+        elif isinstance(kind, pa.StructType):
+            self._entries = self._entries or tuple(ColumnDigest() for _ in kind)
+            for entries, i in zip(self._entries, range(len(kind)), strict=True):
+                entries.update(values.field(i) if given is None else values.filter(pa.array(given)).field(i))
         elif pa.types.is_nested(kind):  # no role takes these
             self._values.update("\n".join(map(repr, values.to_pylist())).encode() + b"\n")
         elif kind.bit_width:

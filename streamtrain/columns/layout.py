@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,27 +12,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
-from streamtrain.columns.numbers import as_numbers
-from streamtrain.columns.role import Column, Offset
-from streamtrain.columns.target import Target, Unusable, only
-from streamtrain.columns.texts import NGRAMS_PER_BYTE
-from streamtrain.columns.types import shape_of
-from streamtrain.errors import BadValueError, ColumnError, SchemaError
+from streamtrain.columns.lists import OddListError
+from streamtrain.columns.role import Column, Offset, type_or_problem
+from streamtrain.columns.target import Target
+from streamtrain.columns.target_values import Unusable, only, target_type
+from streamtrain.columns.types import is_list, shape_of
+from streamtrain.columns.weights import Skips, rows_in_use, single_weights, write_weights
+from streamtrain.errors import ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
-__all__ = ["Layout", "Skips", "has_width"]
-
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Skips:
-    """Which rows are skipped, besides those without a usable target or weight. infinite: those with an infinite feature."""
-
-    infinite: bool = True
+__all__ = ["Layout", "has_width", "is_unknown_list"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +47,9 @@ class Layout:
     ) -> Layout:  # fmt: skip
         """The layout of columns of a schema. Raises ColumnError for a weight that is not a number, and for wrong crosses."""
         if weight is not None and not (
-            is_number(pick(schema, weight, "weights").type) and width(schema.field(weight).type) == 1
+            is_number(target_type(pick(schema, weight, "weights").type)) and width(schema.field(weight).type) == 1
         ):
-            raise ColumnError(f"--weight {weight}: the column is {schema.field(weight).type}, not a number")
+            raise ColumnError(f"--weight {weight}: the column is {type_or_problem(schema.field(weight))}, not a number")
         return cls(tuple(columns), target, weight, parse_crosses(crosses, columns))
 
     @cached_property
@@ -101,9 +94,19 @@ class Layout:
 
     @cached_property
     def texts(self) -> dict[str, int]:
-        """The text columns, and the position of each among the texts of a row."""
+        """The columns of text and of bags, and the position of each among the texts of a row."""
         names = [column.name for column in self.columns if column.becomes.has_text]
         return {name: i for i, name in enumerate(names)}
+
+    @cached_property
+    def bags(self) -> tuple[str, ...]:
+        """The names of the columns that are bags, whose entries are among the texts of a row."""
+        return tuple(column.name for column in self.columns if column.role == "bag")
+
+    @cached_property
+    def unknown_lists(self) -> tuple[str, ...]:
+        """The columns of lists of numbers of which the first rows have not told the length."""
+        return tuple(column.name for column in self.columns if is_unknown_list(column))
 
     @cached_property
     def width(self) -> int:
@@ -134,7 +137,7 @@ class Layout:
 
     @cached_property
     def text_bytes(self) -> float:
-        """Bytes of the texts of a row: the mean over the first rows, plus a reserve."""
+        """Bytes of the texts and bags of a row: the mean over the first rows, plus a reserve."""
         return sum(column.becomes.text_bytes(column) for column in self.columns)
 
     @property
@@ -147,8 +150,8 @@ class Layout:
 
     @property
     def ngrams(self) -> float:
-        """N-grams of the texts of a row, on average."""
-        return NGRAMS_PER_BYTE * self.text_bytes
+        """N-grams of the texts of a row, and entries of its bags, on average."""
+        return sum(column.becomes.row_entries(column) for column in self.columns)
 
     @property
     def outputs(self) -> int:
@@ -157,18 +160,24 @@ class Layout:
             return 1
         return len(self.target.classes) if len(self.target.classes) > 2 else len(self.target.names)
 
-    def groups(self, share: float) -> list[list[str]]:
+    def groups(self, share: float, units: Mapping[str, tuple[str, float]]) -> list[list[str]]:
         """The columns in groups that are read one after the other: each group has at most ``share`` of the bytes of a row, or
-        is one column. Columns without a fixed width form one group, because their sizes are unknown."""
+        is one column. Columns without a fixed width form one group, because their sizes are unknown. units: what is decoded to
+        read each column, and its bytes of a row (see `read_units`): columns of one struct are in one group."""
         if share >= 1:
             return [list(self.read)]
-        loose = [column.name for column in self.columns if not has_width(column.type)]
         kinds = {column.name: column.type for column in self.columns}
-        wide = [[name] for name in self.read if name not in loose]
-        if self.weight:  # a target is looked at if the weight is not 0
-            wide = [names for names in wide if names[0] not in self.targets and names != [self.weight]]
-            wide.append([*self.targets, self.weight])
-        sizes = [(names, sum(bytes_per_row(kinds[n]) if n in kinds else 8.0 for n in names)) for names in wide]
+        together: dict[str, list[str]] = {}  # the columns of each unit
+        for name in self.read:  # a target is looked at if the weight is not 0, so they are read together
+            unit = self.weight if self.weight and name in self.targets else name
+            together.setdefault(units[unit][0], []).append(name)
+        is_loose = {
+            unit: any(n in kinds and not has_width(kinds[n]) for n in names) for unit, names in together.items()
+        }
+        loose = [name for unit, names in together.items() if is_loose[unit] for name in names]
+        sizes = [
+            (names, self._unit_bytes(kinds, names, units)) for unit, names in together.items() if not is_loose[unit]
+        ]
         if not sizes:
             return [loose]
         most, groups, size = share * sum(size for _, size in sizes) * 1.001, [list(sizes[0][0])], sizes[0][1]
@@ -179,11 +188,26 @@ class Layout:
             size += more
         return [*groups, loose] if loose else groups
 
+    def _unit_bytes(
+        self, kinds: Mapping[str, pa.DataType], names: list[str], units: Mapping[str, tuple[str, float]]
+    ) -> float:
+        nbytes = {
+            units[n][0]: units[n][1] if units[n][0] != n else bytes_per_row(kinds[n]) if n in kinds else 8.0
+            for n in names
+        }
+        return sum(nbytes.values())
+
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def buffers(self, rows: int, dtype: Any = None) -> WindowArrays:
-        """Arrays for this many rows. dtype: of the numbers; by default that of a window."""
-        texts = TextStore(rows, len(self.texts), int(rows * self.text_bytes)) if self.texts else None
+        """Arrays for this many rows. dtype: of the numbers; by default that of a window. Raises UsageError while the length of
+        lists is unknown."""
+        if unknown := self.unknown_lists:
+            raise UsageError(
+                f"{unknown[0]!r}: how long its lists are is not known: call with_roles() of the source first"
+            )
+        align = ENTRY_BYTES if self.bags else 1
+        texts = TextStore(rows, len(self.texts), int(rows * self.text_bytes), align) if self.texts else None
         features = np.empty((rows, self.width), dtype or self.dtype)
         weighted = self.weight is not None
         return WindowArrays(
@@ -209,27 +233,30 @@ class Layout:
         """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors. seen: is called
         with each column right before it is written, which then finds it in the processor's cache.
 
-        Raises BadValueError for a target that is null, not finite or not known, unless the row has weight 0. With ``skips``
-        the rows that cannot be used are returned instead, and why.
+        Raises BadValueError for a target that cannot be used, unless the row has weight 0. With ``skips`` such rows are returned.
         """
         rows = RowWriter(into, positions, where, finds_infinite=skips is not None and skips.infinite)
         unusable: list[Unusable] = []
-        weights = batch.column(self.weight) if self.weight in batch.schema.names else None
-        used = None if weights is None else _used(weights)
+        weights = None
+        if self.weight is not None and self.weight in batch.schema.names:
+            weights = single_weights(self.weight, batch.column(self.weight), where)
+        used = None if weights is None else rows_in_use(weights)
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             if seen is not None:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                if values.type != column.type:
-                    raise SchemaError(f"{where}: column {name!r} is {values.type}, but {column.type} was expected")
+                try:
+                    values = column.as_known(values, where)
+                except OddListError as error:
+                    raise error.of(name) from None
                 column.becomes.write(column, values, rows, offset)
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:
                 unusable += self._write_target(name, values, rows, used, skips)
-            elif name == self.weight:
-                unusable += _write_weights(name, values, rows, skips)
+            elif weights is not None:
+                unusable += write_weights(name, weights, rows, skips)
         rows.finish()
         for number, infinite in rows.infinite.items():
             why = f"feature {self.number_names[number]!r} is infinite, or too large for float32"
@@ -237,10 +264,9 @@ class Layout:
         return [(mask, why) for mask, why in unusable if mask.any()]
 
     def _write_target(
-        self, name: str, values: pa.Array, rows: RowWriter, used: Mask | None, skips: Skips | None
+        self, name: str, values: pa.Array, rows: RowWriter, used: NDArray[np.bool_] | None, skips: Skips | None
     ) -> list[Unusable]:
-        """Write the targets of one column. used: the rows whose weight is not 0; None for all. Returns the rows of these that
-        cannot be used."""
+        """Write the targets of one column. used: the rows whose weight is not 0; None for all."""
         assert self.target is not None
         target, column = self.target.part(name), self.target.names.index(name)
         if skips is None and used is None:
@@ -259,6 +285,11 @@ class Layout:
         return replace(self, columns=tuple(columns))
 
 
+def is_unknown_list(column: Column) -> bool:
+    """Whether a column is of lists of numbers of which the first rows have not told the length."""
+    return column.role == "number" and is_list(column.type)
+
+
 def has_width(kind: pa.DataType) -> bool:
     """Whether all values of a type take the same bytes.
 
@@ -269,26 +300,3 @@ def has_width(kind: pa.DataType) -> bool:
         return bool(value_type(kind).bit_width >= 0)
     except ValueError:
         return False
-
-
-def _used(weights: pa.Array) -> Mask | None:
-    """The rows whose weight is not 0, shape (rows,); None if all are. A weight that is null or NaN is not 0."""
-    used: Mask = as_numbers(weights) != 0
-    return None if used.all() else used
-
-
-def _write_weights(name: str, values: pa.Array, rows: RowWriter, skips: Skips | None) -> list[Unusable]:
-    """Write weights. Returns the rows whose weight cannot be used; without ``skips`` such a weight is an error."""
-    with np.errstate(over="ignore"):
-        numbers = as_numbers(values).astype(np.float32)
-    bad = ~(np.isfinite(numbers) & (numbers >= 0))
-    if not bad.any():
-        rows.add_weights(numbers)
-        return []
-    if skips is None:
-        raise BadValueError(
-            f"weight {name!r} has a value that is null, NaN, infinite or negative in {rows.where}: weights must be 0 or more"
-        )
-    numbers[bad] = 0
-    rows.add_weights(numbers)
-    return [(bad, f"weight {name!r} is null, NaN, infinite or negative")]

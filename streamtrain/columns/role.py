@@ -16,13 +16,16 @@ import pyarrow as pa
 
 from streamtrain.columns.buffers import TEXT_ENTRY_BYTES, RowWriter
 from streamtrain.columns.categories import seed_of
+from streamtrain.columns.conversion import convert, converted_type
 from streamtrain.columns.differences import Shift
+from streamtrain.columns.lists import of_length
 from streamtrain.columns.roles import role_named
-from streamtrain.columns.types import family, shape_of, type_name, value_meaning
-from streamtrain.errors import ColumnError
+from streamtrain.columns.types import family, is_list, shape_of, type_name, value_meaning
+from streamtrain.errors import ColumnError, SchemaError
 from streamtrain.storage.arrow import value_type
+from streamtrain.storage.casting import NotHeldError
 
-__all__ = ["Column", "Offset", "Role", "Unknown", "problem_of", "type_or_problem"]
+__all__ = ["Column", "Offset", "Role", "Unknown", "has_conflict", "is_readable", "problem_of", "type_or_problem"]
 
 #: what the first rows decide: the role of a column, or the offset of its numbers
 Unknown = Literal["role", "offset"]
@@ -40,7 +43,8 @@ class Role:
     """What a column becomes. The defaults describe a role that stores nothing; a subclass overrides what differs.
 
     name: its module's name. is_read: whether such a column is read at all. has_hash, has_text: whether a row of a window
-    holds a hash, or a text, of each value. remembers: the fields of `Column` that the first rows set and a model file keeps.
+    holds a hash, or bytes of any length, of each value. remembers: the fields of `Column` that the first rows set and a model
+    file keeps.
     """
 
     name: ClassVar[str]
@@ -77,6 +81,10 @@ class Role:
         """Bytes of text in a row of a window, on average."""
         return 0.0
 
+    def row_entries(self, column: Column) -> float:
+        """Entries of the sparse part that are made of the text of a row, on average."""
+        return 0.0
+
     def row_bytes(self, column: Column) -> float:
         """Bytes in a row of a window, except the numbers, whose size depends on the other columns."""
         return 4 * self.has_hash + TEXT_ENTRY_BYTES * self.has_text + self.text_bytes(column)
@@ -104,9 +112,13 @@ class Role:
         """
         kind = field.type
         if pa.types.is_null(value_type(kind)):
-            return replace(own, type=kind, learned_type=own.type)
-        usable = self.accepts(kind) and problem_of(field) is None and self.meaning(kind) == self.meaning(own.type)
+            return replace(own, type=kind, learned_type=own.type, cast_from=None)
+        readable = is_readable(field)
+        usable = self.accepts(kind) and readable and self.meaning(kind) == self.meaning(own.type)
         if not usable or (crossed and value_meaning(kind) != value_meaning(own.type)):
+            into = converted_type(kind, "category" if crossed else self.name, own.type) if readable else None
+            if into is not None and (not crossed or value_meaning(into) == value_meaning(own.type)):
+                return replace(own, type=into, learned_type=None, cast_from=kind)
             raise ColumnError(
                 f"feature {own.name!r} is {type_or_problem(field)}; the model knows it as {own.type}: cast it first"
             )
@@ -114,7 +126,7 @@ class Role:
             raise ColumnError(
                 f"feature {own.name!r} has {self.numbers(kind)} numbers a row; the model knows {own.numbers}"
             )
-        return replace(own, type=kind, learned_type=None)
+        return replace(own, type=kind, learned_type=None, cast_from=None)
 
     def describe(self, column: Column) -> dict[str, Any]:
         """The column for a model file, as JSON."""
@@ -135,9 +147,10 @@ class Column:
 
     role: one of `ROLES`. why: for people. offset: what is subtracted from its numbers before they are rounded to float32
     (dates as numbers, large ids, numbers of many digits), in the column's own unit; one for each entry, or one for all.
-    text_bytes: mean bytes of a text in the
-    first rows. learned_type: the type that the model learned from, if every value of these data is missing. is_requested:
-    whether the user chose the role.
+    text_bytes: mean decoded bytes of a text, or of the entries of a bag, in the first rows. entries: of a bag, on average in
+    the first rows. learned_type: the type that the model learned from, if every value of these data is missing.
+    is_requested: whether the user chose the role. cast_from: the type in the data, if the values are converted, or if they are
+    lists that turned out to have one length.
     """
 
     name: str
@@ -146,8 +159,10 @@ class Column:
     why: str
     offset: Shift | tuple[Shift, ...] = 0.0
     text_bytes: float = 0.0
+    entries: float = 0.0
     learned_type: pa.DataType | None = None
     is_requested: bool = False
+    cast_from: pa.DataType | None = None
 
     @cached_property
     def becomes(self) -> Role:
@@ -169,6 +184,25 @@ class Column:
         """The seed of the hashes of its values."""
         return seed_of(self.name)
 
+    def as_known(self, values: pa.Array, where: str) -> pa.Array:
+        """The values as the type of the column. Raises SchemaError if they are of another type than the data have, and for a
+        value that the type does not hold; OddListError for a list of another length. where: names the chunk."""
+        if values.type == self.type and self.cast_from is None:
+            return values
+        if values.type != self.cast_from:
+            expected = self.cast_from or self.type
+            raise SchemaError(f"{where}: column {self.name!r} is {values.type}, but {expected} was expected")
+        if is_list(values.type):
+            return of_length(values, self.numbers)
+        try:
+            return convert(values, self.type)
+        except NotHeldError as error:
+            how = "on data in which it is text" if self.role == "category" else f"with --as {self.name}=category"
+            raise SchemaError(
+                f"{where}: column {self.name!r} is {value_type(values.type)} here, but is used as {self.type}, which does not "
+                f"hold {error.value!r} without loss: correct the value, or train {how}"
+            ) from None
+
     def as_dict(self) -> dict[str, Any]:
         """What ``streamtrain inspect`` shows."""
         return {"becomes": self.role, "why": self.why, "numbers": self.numbers}
@@ -185,6 +219,16 @@ def problem_of(field: pa.Field) -> str | None:
     """Why a reader cannot read a column; None if it can."""
     problem = (field.metadata or {}).get(b"problem")
     return None if problem is None else problem.decode()
+
+
+def is_readable(field: pa.Field) -> bool:
+    """Whether a column can be read, if only as text because its values have no common type."""
+    return problem_of(field) is None or not pa.types.is_null(field.type)
+
+
+def has_conflict(field: pa.Field) -> bool:
+    """Whether the values of a column have no common type, but can be read as text."""
+    return problem_of(field) is not None and is_readable(field)
 
 
 def type_or_problem(field: pa.Field) -> str:

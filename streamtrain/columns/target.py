@@ -5,7 +5,7 @@ Integers, booleans and strings are classes; floats are regression.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -15,22 +15,31 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.decimals import class_of, digits, distinct
+from streamtrain.columns.conversion import convert, converted_type
+from streamtrain.columns.decimals import class_of, digits
 from streamtrain.columns.differences import Shift
 from streamtrain.columns.numbers import as_numbers, less
+from streamtrain.columns.role import has_conflict, problem_of
+from streamtrain.columns.target_values import (
+    NOT_FINITE,
+    NULL,
+    Unusable,
+    bad_message,
+    is_named,
+    named_values,
+    only,
+    plain_values,
+    single_targets,
+    target_type,
+)  # fmt: skip
+from streamtrain.columns.types import is_text
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
+from streamtrain.storage.casting import NotHeldError
 
-__all__ = [
-    "Target", "Unusable", "bad_message", "is_named", "named_values", "only", "plain_values", "resolve_task", "runs",
-]  # fmt: skip
+__all__ = ["Target", "resolve_task"]
 
 _TASKS = ("classify", "regress")
-
-#: rows that cannot be used, shape (rows,), and why
-Unusable = tuple[NDArray[np.bool_], str]
-
-_NULL, _NOT_FINITE = "null", "NaN, infinite or too large for float32"
 
 
 @dataclass(frozen=True)
@@ -118,12 +127,13 @@ class Target:
     def encode(self, values: pa.Array, where: str) -> NDArray[Any]:
         """Class positions, int32, or values, float32; shape (rows,). Raises BadValueError for a null, a NaN or a value
         that is not one of the known classes; ``where`` names the chunk in the message."""
+        values = single_targets(values, self.name, where)
         if values.null_count:
-            raise BadValueError(bad_message(self.name, values.null_count, [_NULL], where))
+            raise BadValueError(bad_message(self.name, values.null_count, [NULL], where))
         if self.task == "regress":
             numbers, _ = less(values, self.offset)
             if bad := numbers.size - int(np.isfinite(numbers).sum()):
-                raise BadValueError(bad_message(self.name, bad, [_NOT_FINITE], where))
+                raise BadValueError(bad_message(self.name, bad, [NOT_FINITE], where))
             return numbers
         positions = self._codes(values)
         if len(positions) and int(positions.min()) < 0:
@@ -144,6 +154,14 @@ class Target:
 
     def _codes(self, values: pa.Array) -> NDArray[np.int32]:
         """The position of each value among the classes, shape (rows,); -1 if it is not one of them. No value is null."""
+        if (kind := self.converts(values.type)) is not None:
+            try:
+                values = convert(values, kind)
+            except NotHeldError:
+                if len(values) == 1:
+                    return np.array([-1], np.int32)
+                half = len(values) // 2
+                return np.concatenate([self._codes(values.slice(0, half)), self._codes(values.slice(half))])
         plain = plain_values(values)
         if not is_named(plain):
             return self._class_positions(as_numbers(plain))
@@ -154,16 +172,16 @@ class Target:
     def unusable(self, values: pa.Array) -> list[Unusable]:
         """The rows whose value is null, not finite, too large for float32, or not one of the known classes; and what it is. A
         row is in one item at most."""
-        found: list[Unusable] = []
+        found, values = list[Unusable](), single_targets(values, self.name, "the data")
         good = np.ones(len(values), np.bool_)
         if values.null_count:
             good = ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
-            found.append((~good, _NULL))
+            found.append((~good, NULL))
         if self.task == "regress" or pa.types.is_floating(value_type(values.type)):
             numbers = less(values, self.offset)[0] if self.task == "regress" else as_numbers(values)
             infinite = good & ~np.isfinite(numbers)
             if infinite.any():
-                found.append((infinite, _NOT_FINITE))
+                found.append((infinite, NOT_FINITE))
                 good &= ~infinite
         if self.classes:
             unknown = np.zeros(len(values), np.bool_)
@@ -171,6 +189,13 @@ class Target:
             if unknown.any():
                 found.append((unknown, self._unknown))
         return found
+
+    def converts(self, kind: pa.DataType) -> pa.DataType | None:
+        """The type to which labels of another type are converted: whole numbers to text, and the other way round."""
+        first, is_written = (self.classes or (None,))[0], is_text(value_type(kind))
+        if isinstance(first, str):
+            return None if is_written else converted_type(kind, "category", pa.string())
+        return pa.int64() if type(first) is int and is_written else None
 
     @cached_property
     def labels(self) -> pa.Array:
@@ -217,77 +242,29 @@ class Target:
         return np.where(values[at] == numbers, order[at], np.int32(-1)).astype(np.int32)
 
 
-def only(values: pa.Array, rows: NDArray[np.bool_]) -> pa.Array:
-    """The values of some rows. `pyarrow.compute`, which filters, takes 20 MB.
-
-    >>> only(pa.array([1, None, 3]), np.array([True, False, True])).to_pylist()
-    [1, 3]
-    """
-    if rows.all():
-        return values
-    parts = [values.slice(first, last - first) for first, last in runs(rows)]
-    return pa.concat_arrays(parts) if parts else values.slice(0, 0)
-
-
-def runs(good: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """The start and end of each run of true values.
-
-    >>> list(runs(np.array([True, True, False, True])))
-    [(0, 2), (3, 4)]
-    """
-    borders = np.flatnonzero(np.diff(good, prepend=False, append=False)).tolist()
-    yield from zip(borders[::2], borders[1::2], strict=True)
-
-
 def _compares_exactly(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
     """Whether numpy compares numbers of two dtypes without rounding one of them."""
     return one.kind == other.kind or one.kind == "b" or other.kind == "b" or max(one.itemsize, other.itemsize) < 8
 
 
-def plain_values(values: pa.Array) -> pa.Array:
-    """Strings as a dictionary, other numbers than decimals without one."""
-    if isinstance(values, pa.RunEndEncodedArray):
-        from pyarrow import compute
-
-        values = compute.run_end_decode(values)
-    if pa.types.is_decimal(value_type(values.type)):
-        return values
-    if is_number(values.type):
-        return values if not isinstance(values, pa.DictionaryArray) else pa.array(as_numbers(values))
-    return values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
-
-
-def is_named(plain: pa.Array) -> bool:
-    """Whether what `plain_values` returned is for `named_values`."""
-    return isinstance(plain, pa.DictionaryArray) or bool(pa.types.is_decimal(plain.type))
-
-
-def named_values(values: pa.Array) -> tuple[list[Any], NDArray[Any]]:
-    """The values of a dictionary or the distinct decimals, and for each row which of them it has, shape (rows,). A dictionary
-    with more values than rows is reduced to the values that occur: the dictionary of a row group may hold a million values."""
-    if not isinstance(values, pa.DictionaryArray):
-        return distinct(values)
-    codes = values.indices.to_numpy(zero_copy_only=False)
-    if len(values.dictionary) <= len(codes):
-        return values.dictionary.to_pylist(), codes
-    used, codes = np.unique(codes, return_inverse=True)
-    return [values.dictionary[i].as_py() for i in used.tolist()], codes
-
-
-def bad_message(name: str, count: int, kinds: Sequence[str], where: str) -> str:
-    """The message for values that cannot be used. kinds: what they are, as `Target.unusable` says it."""
-    what = "nulls" if list(kinds) == [_NULL] else f"values that are {' or '.join(kinds)}"
-    return f"target {name!r} has {count:,} {what} in {where}: remove these rows, or skip them with --on-error skip"
-
-
 def resolve_task(field: pa.Field, task: str | None) -> str:
     """The given task, or the one that fits the type of the column. Raises ColumnError if the column cannot be a target,
     UsageError for an unknown task."""
-    kind = value_type(field.type)
+    kind, several = target_type(field.type), width(field.type)
     if task is not None and task not in _TASKS:
         raise UsageError(f"--task {task}: must be 'classify' or 'regress'")
+    if task != "classify" and has_conflict(field):
+        raise ColumnError(
+            f"target {field.name!r} is {problem_of(field)}: give --task classify, which takes all of its values as text, or "
+            "convert the files"
+        )
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if (not text and not is_number(kind)) or width(field.type) != 1:
+    if several > 1 and (text or is_number(kind)):
+        raise ColumnError(
+            f"target {field.name!r} is {field.type}, {several:,} values a row: a target is one: store each as a column, and "
+            "name them as in --target a,b,c"
+        )
+    if not text and not is_number(kind):
         raise ColumnError(f"target {field.name!r} is {field.type}: a target is one number, boolean or string a row")
     if task == "regress" and text:
         raise ColumnError(f"target {field.name!r} is text: --task regress needs numbers")

@@ -9,12 +9,15 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain.columns.times import is_time
-from streamtrain.storage.arrow import value_type
+from streamtrain.storage.arrow import is_number, value_type
+from streamtrain.storage.sparse import SparseRows
 
 __all__ = [
     "TICKS_PER_SECOND",
     "family",
     "is_binary",
+    "is_list",
+    "is_list_of_numbers",
     "is_single",
     "is_text",
     "shape_of",
@@ -34,6 +37,7 @@ TICKS_PER_SECOND: dict[str, int | Fraction] = {
 }
 
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]")
+_SPARSE, _MAP, _LIST = re.compile(r"sparse rows of ([1-9][0-9]{0,9})"), re.compile(r"map of (.+) to (.+)"), "list of "
 
 
 def shape_of(kind: pa.DataType) -> tuple[int, ...] | None:
@@ -59,6 +63,16 @@ def is_binary(kind: pa.DataType) -> bool:
     """Whether this is a type of byte strings."""
     t = pa.types
     return bool(t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind) or t.is_fixed_size_binary(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether this is a type of lists whose length is not fixed. Maps are not lists."""
+    return isinstance(kind, (pa.ListType, pa.LargeListType, pa.ListViewType, pa.LargeListViewType))
+
+
+def is_list_of_numbers(kind: pa.DataType) -> bool:
+    """Whether this is a type of lists of single numbers whose length is not fixed."""
+    return is_list(kind) and is_single(kind.value_type) and is_number(kind.value_type)
 
 
 def is_single(kind: pa.DataType) -> bool:
@@ -105,6 +119,12 @@ def type_name(kind: pa.DataType) -> str:
     """The name of a type in a model file. All types of numbers share one name: a model reads any of them."""
     if isinstance(kind, (pa.DictionaryType, pa.RunEndEncodedType)):
         return type_name(kind.value_type)
+    if isinstance(kind, SparseRows):
+        return f"sparse rows of {kind.width}"
+    if pa.types.is_map(kind):
+        return f"map of {type_name(kind.key_type)} to {type_name(kind.item_type)}"
+    if is_list(kind):
+        return f"list of {type_name(kind.value_type)}"
     if is_time(kind) or pa.types.is_duration(kind):
         return str(kind)
     return family(kind) if shape_of(kind) is None else "number"
@@ -122,6 +142,12 @@ def type_named(name: str, shape: list[int] | None) -> pa.DataType:
         return pa.fixed_shape_tensor(pa.float32(), shape)
     if name in _NAMED:
         return _NAMED[name]()
+    if sparse := _SPARSE.fullmatch(name):
+        return SparseRows(int(sparse[1]))
+    if mapping := _MAP.fullmatch(name):
+        return pa.map_(_single_named(mapping[1]), _single_named(mapping[2]))
+    if name.startswith(_LIST):
+        return pa.list_(_single_named(name.removeprefix(_LIST)))
     if stamp := _TIMESTAMP.fullmatch(name):
         return pa.timestamp(stamp[1], stamp[2])
     for make, units in ((pa.time32, ("s", "ms")), (pa.time64, ("us", "ns")), (pa.duration, ("s", "ms", "us", "ns"))):
@@ -129,3 +155,10 @@ def type_named(name: str, shape: list[int] | None) -> pa.DataType:
             if name == str(make(unit)):
                 return make(unit)
     raise ValueError(f"{name!r} is not the type of a feature")
+
+
+def _single_named(name: str) -> pa.DataType:
+    """The type of single values with this name."""
+    if _SPARSE.fullmatch(name) or name.startswith(("map of ", _LIST)):
+        raise ValueError(f"{name!r} is not the type of a single value")
+    return type_named(name, None)

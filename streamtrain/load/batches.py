@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from streamtrain.batch import Batch
 from streamtrain.columns.buffers import WindowArrays
 from streamtrain.columns.layout import Layout
+from streamtrain.load.holdout import HoldOut
 from streamtrain.load.window import Window, WindowOrder
 from streamtrain.plan import Plan
 from streamtrain.storage.reader import ChunkTable
@@ -94,7 +95,7 @@ def _together(row_numbers: list[RowNumbers]) -> NDArray[np.int64]:
     return np.concatenate([part() for part in row_numbers]) if row_numbers else np.empty(0, np.int64)
 
 
-def count_batches(table: ChunkTable, plan: Plan, seed: int, epoch: int, holdout: float) -> int:
+def count_batches(table: ChunkTable, plan: Plan, seed: int, epoch: int, holdout: HoldOut) -> int:
     """How many batches an epoch has: of rows to learn, and of the held-out rows of each window."""
     if not holdout:
         return -(-table.total_rows // plan.batch_size)

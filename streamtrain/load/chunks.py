@@ -11,7 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.columns.buffers import WindowArrays
-from streamtrain.columns.layout import Layout, Skips
+from streamtrain.columns.layout import Layout
+from streamtrain.columns.lists import OddListError
+from streamtrain.columns.weights import Skips
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError
 from streamtrain.load.digests import ChunkDigest, Pair, RunDigest
 from streamtrain.storage.checked import read_columns, read_together
@@ -85,7 +87,7 @@ def write_chunks(
         else:
             batches = read_together(cast("ReadsTogether", reader), chunks, columns)
         for batch in batches:
-            write_rows(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], digest, skips, skip)
+            write_rows(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], digest, skips, skip, row)
             row += batch.num_rows
 
 
@@ -98,7 +100,13 @@ def write_rows(
     digest: ChunkDigest | RunDigest | None,
     skips: Skips | None,
     skip: Skip,
+    row: int,
 ) -> None:
+    """row: how many rows of the chunk come before these."""
     seen = None if digest is None else digest.add
-    for rows, why in layout.write(batch, into, positions, chunk.key, skips=skips, seen=seen):
+    try:
+        unusable = layout.write(batch, into, positions, chunk.key, skips=skips, seen=seen)
+    except OddListError as error:
+        raise BadValueError(f"row {row + (error.row or 0):,} of {chunk.key}: {error}") from None
+    for rows, why in unusable:
         skip(positions[rows], why)

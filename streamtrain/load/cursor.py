@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError
+from streamtrain.load.holdout import HoldOut
 from streamtrain.plan import Plan
 from streamtrain.plan.order import VERSION
+from streamtrain.storage.kept import KeptTable
+from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["START", "checked", "nowhere", "order_of"]
 
@@ -21,14 +23,16 @@ __all__ = ["START", "checked", "nowhere", "order_of"]
 START = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0}
 
 
-def order_of(rows: NDArray[np.int64], plan: Plan, seed: int, holdout: float) -> int:
-    """A hash of everything that determines the order of the rows and where batches are cut; 63 bits, so that int64 holds it.
-
-    rows: of each chunk, shape (chunks,).
-    """
-    cause = (VERSION, int(plan.window_rows), bool(plan.shuffle), int(seed), float(holdout), int(plan.batch_size))
+def order_of(table: ChunkTable, plan: Plan, seed: int, holdout: HoldOut) -> int:
+    """A hash of everything that determines the order of the rows and where batches are cut; 63 bits, so that int64 holds it."""
+    cause = (VERSION, int(plan.window_rows), bool(plan.shuffle), int(seed), float(holdout.share), int(plan.batch_size))
     digest = hashlib.sha256(repr(cause).encode())
-    digest.update(np.ascontiguousarray(rows, "<i8").data)
+    digest.update(np.ascontiguousarray(table.rows, "<i8").data)
+    kept = table.kept if isinstance(table, KeptTable) else None
+    for name, bits in (("kept", kept), ("held", holdout.bits)):
+        if bits is not None:
+            digest.update(name.encode())
+            digest.update(bits.data.data)
     return int.from_bytes(digest.digest()[:8], "big") >> 1
 
 

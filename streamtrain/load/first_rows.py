@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.columns.layout import Layout
-from streamtrain.columns.numbers import as_numbers
+from streamtrain.columns.layout import Layout, is_unknown_list
 from streamtrain.columns.role import Column
-from streamtrain.columns.target import only
-from streamtrain.errors import ChangedError, CorruptError, SchemaError
+from streamtrain.columns.target_values import only
+from streamtrain.columns.weights import rows_in_use, single_weights
+from streamtrain.errors import ChangedError, ColumnError, CorruptError, SchemaError
 from streamtrain.load.ledger import Ledger
 from streamtrain.storage.checked import first_rows
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader
@@ -26,7 +26,8 @@ def told_by_first_rows(
     reader: Reader, table: ChunkTable, columns: Mapping[str, Column], layout: Layout, ledger: Ledger | None
 ) -> dict[str, Column]:
     """The columns by name, completed from the first rows of the first chunk that can be read; where all of these are missing,
-    from those of later chunks. A column without any value stays as it is and is left out.
+    from those of later chunks. A column without any value stays as it is and is left out. Raises ColumnError for one of lists
+    of numbers: how many these have is unknown.
 
     layout: its weight and target say which rows are left out: those of weight 0, and those that are skipped. ledger: chunks
     that cannot be read are entered here; without it they are errors. Raises CorruptError if no chunk can be read.
@@ -42,6 +43,12 @@ def told_by_first_rows(
         number += max(1, (len(table) - 1 - number) // max(1, _CHUNKS - read))
     if not read:
         raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
+    for name, column in columns.items():
+        if is_unknown_list(told.get(name, column)):
+            raise ColumnError(
+                f"{name!r} has no list in the first rows of the chunks that were looked at, so that it is unknown how many "
+                f"numbers a row has: give --exclude {name}"
+            )
     return told
 
 
@@ -64,7 +71,8 @@ def _told_by(
                 if used is not None:
                     values = only(values, used[: len(values)])
                 if values.null_count < len(values):
-                    told[name] = columns[name].becomes.first_rows(columns[name], values)
+                    known = columns[name].as_known(values, chunk.key)
+                    told[name] = columns[name].becomes.first_rows(columns[name], known)
     except (CorruptError, SchemaError) as error:
         if ledger is None or isinstance(error, ChangedError):
             raise
@@ -82,7 +90,8 @@ def _used(reader: Reader, chunk: Chunk, layout: Layout, *, skips: bool) -> NDArr
     used = np.ones(rows.num_rows, np.bool_)
     for name, values in zip(names, (rows.column(name).chunk(0) for name in names), strict=True):
         if name == layout.weight:
-            used &= as_numbers(values) != 0
+            weighted = rows_in_use(single_weights(name, values, chunk.key))
+            used &= True if weighted is None else weighted
         elif layout.target is not None:
             for mask, _ in layout.target.part(name).unusable(values):
                 used &= ~mask

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.columns.layout import Skips
+from streamtrain.columns.weights import Skips
 from streamtrain.errors import CorruptError, DataError
 from streamtrain.storage.reader import ChunkTable
 
@@ -97,7 +97,10 @@ class Ledger:
     def entries(self) -> list[dict[str, Any]]:
         """One entry for each chunk, in the order of the data: ``source``, ``chunk``, ``rows`` and ``error``."""
         with self._lock:
-            return [self.entry(number, self._counts[number]) for number in sorted(self._counts)]
+            unread = {
+                number for number in self._lost if not self._table.rows[number]
+            }  # nobody knows which rows are left
+            return [self.entry(number, self._counts.get(number, 0)) for number in sorted({*self._counts, *unread})]
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and reasons by the number of their chunk, which chunks are skipped completely, and how many rows were read:

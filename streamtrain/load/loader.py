@@ -17,6 +17,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
 from streamtrain.load.batches import BatchBuffer, count_batches
 from streamtrain.load.cursor import START, checked, nowhere, order_of
+from streamtrain.load.holdout import HoldOut
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.prefetch import Prefetcher
 from streamtrain.load.schedulers import require_cluster
@@ -34,15 +35,15 @@ __all__ = ["Loader"]
 class Loader:
     """Shuffled batches of exactly ``plan.batch_size`` rows: each training row once an epoch.
 
-    Iterating runs to the end of the current epoch; iterating again runs the next one. The last batch of an epoch may be smaller.
-    Held-out rows arrive as batches of their own (``batch.held_out``), after the other rows of their window. Close the loader.
+    Iterating runs to the end of the current epoch; iterating again runs the next one. Its last batch may be smaller. Held-out
+    rows arrive as batches of their own (``batch.held_out``), after the other rows of their window. Close the loader.
 
     Parameters
     ----------
     source, plan
         What to read, and how (`Source.plan`). If the target was not surveyed yet, the loader surveys it.
     seed, holdout
-        The seed of the order, and the share of the rows that are for scoring only.
+        The seed of the order, and the share of the rows that are for scoring only, if no column says which.
     cluster
         A ``distributed.Client``, or the address of a dask scheduler, whose workers read; None for threads of this process.
     epochs
@@ -84,10 +85,11 @@ class Loader:
         if source.layout.target is not None and not source.layout.target.is_known:
             source = source.surveyed(ledger=ledger)
         self.source, self.plan, self._copies = source, plan, copy
-        self._options: dict[str, Any] = {"cluster": cluster, "seed": seed, "holdout": holdout, "epochs": epochs}
-        self._options |= {"monitor": monitor, "ledger": ledger}
+        self._held = source.held or HoldOut(float(holdout), None, source.table)
+        reading = {"cluster": cluster, "monitor": monitor, "ledger": ledger}
+        self._options: dict[str, Any] = reading | {"seed": seed, "holdout": self._held, "epochs": epochs}
         self._training = BatchBuffer(source.layout, plan.batch_size)
-        self._scoring = BatchBuffer(source.layout, plan.batch_size) if holdout else None
+        self._scoring = BatchBuffer(source.layout, plan.batch_size) if self._held else None
         self._cursor = dict(START)
         self._prefetcher: Prefetcher | None = None
         self._window: Window | None = None
@@ -98,8 +100,7 @@ class Loader:
 
     def __len__(self) -> int:
         """How many batches an epoch has. With a hold-out this takes some seconds for 10^8 rows."""
-        options = self._options
-        return count_batches(self.source.table, self.plan, options["seed"], self.epoch, options["holdout"])
+        return count_batches(self.source.table, self.plan, self._options["seed"], self.epoch, self._held)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -107,9 +108,8 @@ class Loader:
         return tuple(self.source.layout.number_names)
 
     def state_dict(self) -> dict[str, int]:
-        """The cursor: what is handed out next, and rows seen; and ``order``, a number that two loaders share if they cut the same
-        batches from the same rows."""
-        return {**self._cursor, "order": self._order}
+        """The cursor: what is handed out next, and rows seen; and ``order``, which loaders of the same batches share."""
+        return self._cursor | {"order": self._order}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where a loader of the same order was when ``state_dict`` returned this state. Threads may differ.
@@ -123,7 +123,7 @@ class Loader:
 
     @cached_property
     def _order(self) -> int:
-        return order_of(self.source.table.rows, self.plan, self._options["seed"], self._options["holdout"])
+        return order_of(self.source.table, self.plan, self._options["seed"], self._held)
 
     @property
     def epoch(self) -> int:
@@ -142,14 +142,14 @@ class Loader:
 
     def measured_bytes(self) -> dict[str, int]:
         """The measured bytes of terms of the plan: the size of buffers, and the most bytes that the gate held for reads."""
-        batches, filling = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0), self._prefetcher
-        buffers, reads = (filling.buffer_bytes, filling.gate.peak_bytes) if filling else (0, 0)
+        batches = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0)
+        buffers, reads = (own.buffer_bytes, own.gate.peak_bytes) if (own := self._prefetcher) else (0, 0)
         return {"windows": buffers, "reads": reads, "batches": batches}
 
     def held_bytes(self) -> dict[str, int]:
         """Bytes at this moment: of the window buffers, and of the reads that the gate admitted."""
-        now = self._prefetcher
-        return {"window_bytes": now.buffer_bytes if now else 0, "reading_bytes": now.gate.held_bytes if now else 0}
+        buffers, reads = (own.buffer_bytes, own.gate.held_bytes) if (own := self._prefetcher) else (0, 0)
+        return {"window_bytes": buffers, "reading_bytes": reads}
 
     def __iter__(self) -> Iterator[Batch]:
         self._ended = False
@@ -223,8 +223,8 @@ class Loader:
         """Whether the next row to hand out is in the first window that was read, or at the end of the epoch."""
         if first is not None:
             return self._row <= first.order.training
-        table, plan, seed = self.source.table, self.plan, self._options["seed"]
-        order = windows(table.rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
+        rows, plan, seed = self.source.table.rows, self.plan, self._options["seed"]
+        order = windows(rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
         return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
 
     def _require(self, exists: bool) -> None:
@@ -234,8 +234,7 @@ class Loader:
             raise nowhere(self._cursor)
 
     def note_skipped(self) -> None:
-        """Enter the skipped rows of the last batch in the ledger, as requesting the next one does. Raises CorruptError if they
-        are too many."""
+        """Enter the skipped rows of the last batch in the ledger, as requesting the next one does: see `Ledger.count`."""
         (rows, chunks), self._unnoted = self._unnoted, (0, ())
         if (ledger := self._options["ledger"]) is not None:
             ledger.count(rows, chunks)
@@ -269,7 +268,7 @@ class Loader:
         return batch
 
     def close(self) -> None:
-        """Stop reading, and release threads and buffers. Iterating again continues from the state."""
+        """Stop reading; release threads and buffers. Iterating again continues from the state."""
         if self._prefetcher is not None:
             self._prefetcher.stop()
         self._prefetcher = self._window = None
@@ -277,9 +276,9 @@ class Loader:
         self._training.batch()  # drop the rows of an unfinished batch: they are read again
 
     def __repr__(self) -> str:
-        plan, cursor = self.plan, (f"epoch {self.epoch + 1}", f"{count(self.rows_seen, 'row')} seen")
-        rows = f"{count(plan.rows, 'row')} in batches of {plan.batch_size}"
-        return one_line(self, rows, count(plan.windows, "window"), *cursor)
+        rows, windows = f"{count(self.plan.rows, 'row')} in batches of {self.plan.batch_size}", self.plan.windows
+        seen = count(self.rows_seen, "row")
+        return one_line(self, rows, count(windows, "window"), f"epoch {self.epoch + 1}", f"{seen} seen")
 
     def _repr_html_(self) -> str:
         rows = [

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import DataError
 from streamtrain.load.chunks import load_chunks
+from streamtrain.load.holdout import HoldOut
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.read import PieceReader, Stopped
 from streamtrain.load.schedulers import ClusterScheduler, connected, make_scheduler
@@ -38,7 +39,7 @@ class Prefetcher:
     """
 
     def __init__(
-        self, source: Source, plan: Plan, cluster: Any, *, seed: int, holdout: float, epoch: int, window: int,
+        self, source: Source, plan: Plan, cluster: Any, *, seed: int, holdout: HoldOut, epoch: int, window: int,
         epochs: int | None, monitor: Monitor | None, ledger: Ledger | None,
     ) -> None:  # fmt: skip
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout

@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.columns.layout import Layout, Skips
+from streamtrain.columns.layout import Layout
+from streamtrain.columns.weights import Skips
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
 from streamtrain.load.chunks import Skip, refuse, write_chunks, write_rows
 from streamtrain.load.digests import ChunkDigest, Digests, RunDigest
@@ -21,6 +22,7 @@ from streamtrain.memory.gate import ByteGate
 from streamtrain.plan.order import Pieces
 from streamtrain.plan.together import tasks, together
 from streamtrain.storage.checked import open_stream
+from streamtrain.storage.nested import read_units
 from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether
 
 __all__ = ["PieceReader", "Stopped"]
@@ -46,7 +48,7 @@ class PieceReader:
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self._sliced = sliced
-        self.groups = layout.groups(share)
+        self.groups = layout.groups(share, read_units(reader.schema, layout.read))
         self._slice_rows, self._gate, self._read_bytes, self._threads = slice_rows, gate, read_bytes, threads
         self._ledger, self.digests = ledger, digests
         self._streams: dict[int, Stream] = {}
@@ -184,9 +186,10 @@ class PieceReader:
             batch = stream.take(max(piece.start, stream.position), piece.stop)
             if batch is not None:
                 last = stream.position - piece.start
+                first = stream.position - batch.num_rows
                 positions = window.order.positions(number, last - batch.num_rows, last)
                 skip = self._skip_in(piece.chunk, window)
-                write_rows(self._layout, batch, window.arrays, positions, chunk, stream.digest, self.skips, skip)
+                write_rows(self._layout, batch, window.arrays, positions, chunk, stream.digest, self.skips, skip, first)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,11 @@ from streamtrain.columns.layout import Layout
 from streamtrain.columns.role import Unknown
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
-from streamtrain.errors import (
-    BadValueError,
-    NotFoundError,
-    UsageError,
-    data_name,
-)
-from streamtrain.load.demand import column_shares, demand_of, longest_layout
+from streamtrain.errors import BadValueError, DataError, UsageError, data_name
+from streamtrain.load.demand import demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
+from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.survey import survey, survey_known
 from streamtrain.memory.monitor import budget_of, opening
@@ -31,10 +27,11 @@ from streamtrain.notebook import count, html_table, one_line
 from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
-from streamtrain.storage import open_data
 from streamtrain.storage.arrow import pick
-from streamtrain.storage.reader import ChunkTable, Reader
+from streamtrain.storage.nested import columns_of, stored_columns
+from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import OpenData, open_rows
 
 __all__ = ["Source"]
 
@@ -57,6 +54,8 @@ class Source:
         What was read from this source, to compare with what is read again. None if nothing is read twice.
     least_baseline_bytes
         The least that a plan assumes for the process: what the plan before the pass over the target assumed.
+    held, unread
+        The rows that are held out, where a column decides; and the errors of chunks that were not read then, by number.
 
     Examples
     --------
@@ -71,6 +70,8 @@ class Source:
     is_surveyed: bool = False
     digests: Digests | None = None
     least_baseline_bytes: int = 0
+    held: HoldOut | None = None
+    unread: Mapping[int, DataError] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         target = self.layout.target
@@ -90,9 +91,9 @@ class Source:
         cls, data: Any, *, target: str | Sequence[str] | None = None, features: Sequence[str] | None = None,
         exclude: Sequence[str] = (), weight: str | None = None, task: str | None = None,
         roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
-        reading: ReadSettings | None = None,
+        reading: ReadSettings | None = None, hold_out: HoldOutRule | None = None, skips: bool = False,
     ) -> Source:  # fmt: skip
-        """Open data and choose the columns. Metadata is read; the classes of the target are not known yet.
+        """Open data and choose the columns. Reads metadata, and the columns that choose rows; the classes are not known yet.
 
         Parameters
         ----------
@@ -112,6 +113,8 @@ class Source:
             Columns to learn from together: ``"city:day"``.
         reading
             How the data are read.
+        hold_out, skips
+            Which rows are held out, if a column decides; and whether the caller skips the chunks that are ``unread``.
 
         Raises
         ------
@@ -125,10 +128,8 @@ class Source:
         chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
         with opening(data_name(data)):
-            reader = open_data(data, reading or ReadSettings())
-            table, schema = ChunkTable.of(reader.chunks()), reader.schema
-        if table.total_rows == 0:
-            raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
+            opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips)
+            schema = columns_of(opened.reader.schema)
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
@@ -136,14 +137,22 @@ class Source:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
         columns = choose_features(schema, **settings)
-        return cls(reader, table, Layout.of(schema, columns, chosen_target, weight, crosses)).with_digests()
+        layout = Layout.of(schema, columns, chosen_target, weight, crosses)
+        return cls.of_rows(opened, layout, hold_out).with_digests()
+
+    @classmethod
+    def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:
+        """The source of open data. Raises DataError if the rule holds out no row, or all."""
+        held = None if hold_out is None else hold_out.found(opened)
+        return cls(opened.reader, opened.table, layout, held=held, unread=opened.unread)
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
         """A source of the named columns of an open reader, without a target. roles: by column, where not the default. Raises
         ColumnError and UsageError as `open` does."""
-        columns = choose_features(reader.schema, features=features, roles=roles)
-        return cls(reader, table, Layout.of(reader.schema, columns, None, None))
+        schema = columns_of(reader.schema)
+        columns = choose_features(schema, features=features, roles=roles)
+        return cls(reader, table, Layout.of(schema, columns, None, None))
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
@@ -191,11 +200,10 @@ class Source:
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
 
     def checked_target(self, ledger: Ledger | None = None) -> None:
-        """Read the target, whose classes are known, before the other columns are read: what cannot be used is found now. ledger
-        and errors: as in `surveyed`."""
-        found = np.zeros(len(self.table), np.uint64)
-        assert self.layout.target is not None
-        survey_known(self.reader, self.table, self.layout.target, self.layout.weight, ledger, found)
+        """Read the target, whose classes are known: what cannot be used is found now. For the rest see `surveyed`."""
+        found, target = np.zeros(len(self.table), np.uint64), self.layout.target
+        assert target is not None
+        survey_known(self.reader, self.table, target, self.layout.weight, ledger, found)
         if self.digests is not None:
             self.digests.check_targets(found)
         release_freed_memory()
@@ -233,11 +241,6 @@ class Source:
         """The layout for planning: with texts as long as in the chunk where they are longest."""
         return longest_layout(self.reader, self.table, self.layout)
 
-    @property
-    def row_bytes(self) -> float:
-        """Bytes of one decoded row of the columns that are read."""
-        return column_shares(self.reader, self.table, self.layout)[0]
-
     def plan(
         self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
         threads: int | None = None, shuffle: bool = True, window_bytes: int | None = None, terms: Sequence[Term] = (),
@@ -271,25 +274,27 @@ class Source:
         terms = terms if self.digests is None else [*terms, self.digests.term]
         demand = demand_of(
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
-            least_baseline_bytes=self.least_baseline_bytes,
+            least_baseline_bytes=self.least_baseline_bytes, held=self.held,
         )  # fmt: skip
-        return solve(
+        plan = solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
-            read_so_far="Only the target was read." if self.is_surveyed else "Nothing was read.",
+            read_so_far=read_so_far(self.table, self.held, is_surveyed=self.is_surveyed),
         )  # fmt: skip
+        every, held = self.table.unfiltered.total_rows, self.held or NONE
+        stored = stored_columns(self.reader.schema, self.layout.read)
+        own = self.reader.warnings(stored) if isinstance(self.reader, Warns) else []
+        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *own, *held.warnings])
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""
         if error.row is None:
             return error
-        position = int(batch.rows[error.row])
-        chunk = int(np.searchsorted(self.table.starts, position, side="right")) - 1
-        where = f"row {position - int(self.table.starts[chunk]):,} of {self.table[chunk].key}"
+        chunk, row = self.table.located(int(batch.rows[error.row]))
+        where = f"row {row:,} of {self.table[chunk].key}"
         if error.column is None:
             return BadValueError(f"{where}: {error}")
-        feature = self.layout.number_names[error.column]
         return BadValueError(
-            f"feature {feature!r} is infinite, or too large for float32, in {where}: say what to do with it "
-            "when the model is fitted, --infinities clip or --infinities missing; or skip such rows, --on-error skip"
+            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: give the "
+            "fit --infinities clip or --infinities missing, or skip such rows with --on-error skip"
         )

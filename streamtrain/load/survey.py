@@ -11,15 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.columns.decimals import as_classes
-from streamtrain.columns.numbers import as_numbers
-from streamtrain.columns.target import Target, Unusable, bad_message, only, resolve_task
+from streamtrain.columns.target import Target, resolve_task
+from streamtrain.columns.target_values import Unusable, bad_message, only, target_type
+from streamtrain.columns.weights import rows_in_use, single_weights
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.load.digests import ChunkDigest, RunDigest
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.tally import MOST_CLASSES, Tally, with_earlier
 from streamtrain.plan.together import together
-from streamtrain.storage.arrow import is_number, pick, value_type
+from streamtrain.storage.arrow import is_number, pick
 from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
 __all__ = ["survey", "survey_known"]
@@ -46,7 +48,7 @@ def survey(
     DataError for a single class, and for more than 1,000 distinct integers without ``task``; UsageError for classes of
     another type than those of the earlier target.
     """
-    field = pick(reader.schema, name, "target")
+    field = pick(columns_of(reader.schema), name, "target")
     if earlier is not None and task not in (None, earlier.task):
         raise UsageError(f"--task {task}: the old run has task {earlier.task} for {name!r}: leave --task out")
     own_task = resolve_task(field, task if earlier is None else earlier.task)
@@ -158,7 +160,8 @@ class _Pass:
         """The rows whose weight is not 0."""
         if self._weight is None:
             return np.ones(batch.num_rows, np.bool_)
-        return np.asarray(as_numbers(batch.column(self._weight)) != 0)
+        used = rows_in_use(single_weights(self._weight, batch.column(self._weight), "the data"))
+        return np.ones(batch.num_rows, np.bool_) if used is None else used
 
     def _unusable(self, batch: pa.RecordBatch) -> list[Unusable]:
         used = self._used(batch)
@@ -176,7 +179,7 @@ def _runs(reader: Reader, table: ChunkTable) -> Iterator[slice]:
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:
     if task != "classify":
         raise UsageError("--classes: is for classification; leave it out, or give --task classify")
-    kind = value_type(field.type)
+    kind = target_type(field.type)
     try:
         if pa.types.is_boolean(kind):
             values: Iterable[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}

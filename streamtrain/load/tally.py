@@ -12,9 +12,9 @@ import pyarrow as pa
 from streamtrain.columns.decimals import as_classes
 from streamtrain.columns.differences import Shift
 from streamtrain.columns.numbers import as_numbers, first_number, less
-from streamtrain.columns.target import Target, is_named, named_values, plain_values
+from streamtrain.columns.target import Target
+from streamtrain.columns.target_values import is_named, named_values, plain_values, single_targets, target_type
 from streamtrain.errors import DataError, UsageError
-from streamtrain.storage.arrow import value_type
 
 __all__ = ["MOST_CLASSES", "Tally", "with_earlier"]
 
@@ -26,7 +26,8 @@ class Tally:
     """Counts of the classes, or moments of a regression target, and how they differ between blocks."""
 
     def __init__(self, field: pa.Field, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
-        self._scale = value_type(field.type).scale if pa.types.is_decimal(value_type(field.type)) else None
+        kind = target_type(field.type)
+        self._scale = kind.scale if pa.types.is_decimal(kind) else None
         self._name, self._task, self._refuse_many, self._earlier = field.name, task, refuse_many, earlier
         self._counts: Counter[Any] = Counter()
         # for each class, the sum over blocks of (rows of the class)^2 / rows
@@ -37,6 +38,7 @@ class Tally:
 
     def add(self, values: pa.Array) -> None:
         """Add values, all of which can be used."""
+        values = single_targets(values, self._name, "the data")
         self._rows += len(values)
         if not len(values):
             return

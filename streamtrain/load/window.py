@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from streamtrain.columns.layout import Layout
 from streamtrain.kernels import permute
+from streamtrain.load.holdout import HoldOut
 from streamtrain.plan import Plan
-from streamtrain.plan.order import Pieces, held_out, row_keys, row_positions, rows_at, windows
+from streamtrain.plan.order import Pieces, row_keys, row_positions, rows_at, windows
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["Window", "WindowOrder"]
@@ -26,11 +27,11 @@ class WindowOrder:
     """Says where each row that is read goes in the buffers of a window. The rows to learn come first, in the order in which
     they are learned; the held-out rows follow, in the order of the data. Positions are computed when needed, never stored.
 
-    pieces: what the window is made of, each some consecutive rows of one chunk. starts: how many rows come before each
-    piece, and last the rows of the window; shape (pieces + 1,). held: how many held-out rows come before each piece, and last
-    those of the window; shape (pieces + 1,). data_starts: the position in the whole data of the first row of each piece;
-    shape (pieces,). keys: the numbers that choose the permutation; None keeps the order of the data.
-    """
+    pieces: what the window is made of, each some consecutive rows of one chunk. starts: how many rows come before each piece,
+    and last the rows of the window; shape (pieces + 1,). held: how many held-out rows come before each piece, and last those of
+    the window; shape (pieces + 1,). data_starts: the position in the whole data of the first row of each piece; shape
+    (pieces,). keys: the numbers that choose the permutation; None keeps the order of the data. table: of the chunks, which
+    knows the positions of its rows in the data; None if they are its own."""
 
     epoch: int
     number: int
@@ -39,30 +40,30 @@ class WindowOrder:
     held: NDArray[np.int64]
     data_starts: NDArray[np.int64]
     keys: NDArray[np.uint32] | None
-    holdout: float
+    holdout: HoldOut
+    table: ChunkTable | None = None
 
     @classmethod
     def of(
-        cls, pieces: Pieces, chunk_starts: NDArray[np.int64], *, epoch: int, number: int, seed: int, shuffle: bool,
-        holdout: float,
+        cls, pieces: Pieces, table: ChunkTable, *, epoch: int, number: int, seed: int, shuffle: bool, holdout: HoldOut,
     ) -> WindowOrder:  # fmt: skip
-        """The order of the rows of these pieces. chunk_starts: the position in the data of each chunk's first row."""
+        """The order of the rows of these pieces of the chunks of a table."""
         starts = np.concatenate([[0], np.cumsum(pieces.rows)])
-        data_starts = chunk_starts[pieces.chunks] + pieces.starts
+        data_starts = table.starts[pieces.chunks] + pieces.starts
         keys = row_keys(seed=seed, epoch=epoch, window=number) if shuffle else None
         held = _held_before(starts, data_starts, holdout)
-        return cls(epoch, number, pieces, starts, held, data_starts, keys, holdout)
+        return cls(epoch, number, pieces, starts, held, data_starts, keys, holdout, table)
 
     @classmethod
     def of_epoch(
-        cls, table: ChunkTable, plan: Plan, *, seed: int, epoch: int, holdout: float, first: int = 0
+        cls, table: ChunkTable, plan: Plan, *, seed: int, epoch: int, holdout: HoldOut, first: int = 0
     ) -> Iterator[WindowOrder]:
         """The order of each window of an epoch, from window number ``first`` on."""
         each = windows(table.rows, plan.window_rows, seed=seed, epoch=epoch, shuffle=plan.shuffle)
         for number, pieces in enumerate(each):
             if number >= first:
                 yield cls.of(
-                    pieces, table.starts, epoch=epoch, number=number, seed=seed, shuffle=plan.shuffle, holdout=holdout
+                    pieces, table, epoch=epoch, number=number, seed=seed, shuffle=plan.shuffle, holdout=holdout
                 )
 
     @property
@@ -103,7 +104,7 @@ class WindowOrder:
         positions: NDArray[np.int64] = within + np.repeat(starts, rows)
         if not self.holdout:
             return self._learned_at(positions)
-        out = held_out(within + np.repeat(data_starts, rows), self.holdout)
+        out = self.holdout.mask(within + np.repeat(data_starts, rows))
         before: NDArray[np.int64] = np.cumsum(out) - out
         before += np.repeat(held - before[ends - rows], rows)  # held-out rows of the window before each row
         learned = self._learned_at((positions - before)[~out])
@@ -132,7 +133,8 @@ class WindowOrder:
             rows[~learned] = self._before_held[held] + held
         rows[learned] = chosen
         piece = np.searchsorted(self.starts, rows, side="right") - 1
-        return np.asarray(rows - self.starts[piece] + self.data_starts[piece], np.int64)
+        found = np.asarray(rows - self.starts[piece] + self.data_starts[piece], np.int64)
+        return found if self.table is None else self.table.data_rows(found)
 
     @cached_property
     def _before_held(self) -> NDArray[np.int32]:
@@ -210,7 +212,7 @@ def _in_order(skipped: list[tuple[int, NDArray[np.int32]]]) -> tuple[NDArray[np.
 
 
 def _held(
-    starts: NDArray[np.int64], data_starts: NDArray[np.int64], holdout: float
+    starts: NDArray[np.int64], data_starts: NDArray[np.int64], holdout: HoldOut
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
     """Which rows of a window are held out, in the order of its pieces: blocks of at most 65,536 rows, each as the number of
     its first row and a mask, shape (rows,)."""
@@ -219,10 +221,10 @@ def _held(
         a, b = np.searchsorted(starts, first, "right") - 1, np.searchsorted(starts, last)
         ends = np.clip(starts[a : b + 1], first, last)
         shifts = np.repeat(data_starts[a:b] - starts[a:b], ends[1:] - ends[:-1])
-        yield first, held_out(np.arange(first, last) + shifts, holdout)
+        yield first, holdout.mask(np.arange(first, last) + shifts)
 
 
-def _held_before(starts: NDArray[np.int64], data_starts: NDArray[np.int64], holdout: float) -> NDArray[np.int64]:
+def _held_before(starts: NDArray[np.int64], data_starts: NDArray[np.int64], holdout: HoldOut) -> NDArray[np.int64]:
     """How many held-out rows come before each piece, and last how many there are; shape (pieces + 1,)."""
     if not holdout:
         return np.broadcast_to(np.int64(0), len(starts))  # takes no memory
@@ -235,6 +237,6 @@ def _held_before(starts: NDArray[np.int64], data_starts: NDArray[np.int64], hold
     return before
 
 
-def _count_held(first: int, rows: int, holdout: float) -> int:
+def _count_held(first: int, rows: int, holdout: HoldOut) -> int:
     """How many of the rows from position ``first`` of the data on are held out."""
     return int(_held_before(np.array([0, rows]), np.array([first]), holdout)[-1])

@@ -172,7 +172,15 @@ def _text_bytes_of(fields: StoredFields, column: Column) -> float:
     return float(fields.get("text_bytes", float, least=0, most=_MAX_TEXT_BYTES))
 
 
-_REMEMBERED: dict[str, Callable[[StoredFields, Column], Any]] = {"offset": _offset_of, "text_bytes": _text_bytes_of}
+def _entries_of(fields: StoredFields, column: Column) -> float:
+    return float(fields.get("entries", float, least=0, most=_MAX_TEXT_BYTES))
+
+
+_REMEMBERED: dict[str, Callable[[StoredFields, Column], Any]] = {
+    "offset": _offset_of,
+    "text_bytes": _text_bytes_of,
+    "entries": _entries_of,
+}
 
 
 def _require_zone(fields: StoredFields, kind: pa.DataType) -> None:

@@ -37,7 +37,8 @@ Floats = NDArray[np.float32]
 def shape_of_rows(layout: Layout) -> Shape:
     """The shape of the rows of a layout, for the preparation."""
     crosses = tuple(tuple(layout.hashes[name] for name in cross) for cross in layout.crosses)
-    return Shape(tuple(layout.number_names), tuple(layout.hashes), layout.categories, crosses, tuple(layout.texts))
+    names = tuple(layout.number_names), tuple(layout.hashes)
+    return Shape(*names, layout.categories, crosses, tuple(layout.texts), layout.bags)
 
 
 def shape_of_learner(layout: Layout, hash_bits: int) -> LearnerShape:
@@ -99,8 +100,8 @@ class Model:
         if shape.sparse and not takes_sparse(self.learner):
             names = [*layout.hashes, *layout.texts]
             raise ColumnError(
-                f"the learner takes numbers only, but {names[0]!r} is a category or text: leave such columns out, or give its "
-                "predict a parameter `sparse`"
+                f"the learner takes numbers only, but {names[0]!r} is a category, a text or a bag: leave such columns out, or "
+                "give its predict a parameter `sparse`"
             )
         self._scale = _scale_of(self.learner, targets) if self.target.task == "regress" else None
         self._steps = Steps(self.layout, self.preparation, self.learner, self._scale, self.prepared.class_weights)

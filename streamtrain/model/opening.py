@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from streamtrain.columns.target import resolve_task
-from streamtrain.errors import NotFoundError, data_name
+from streamtrain.errors import data_name
 from streamtrain.load import Source
+from streamtrain.load.holdout import HoldOutRule
 from streamtrain.memory.monitor import opening
 from streamtrain.model.model import Model
-from streamtrain.storage import ChunkTable, open_data
+from streamtrain.storage.kept import KeptTable
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["open_for"]
 
 
-def open_for(model: Model, data: Any, *, with_target: bool, reading: ReadSettings | None = None) -> Source:
-    """A source of the model's columns in other data. Reads metadata only. Raises DataError where the data cannot be used, and
-    ColumnError where a column is missing or of another type."""
+def open_for(
+    model: Model, data: Any, *, with_target: bool, reading: ReadSettings | None = None, hold_out: HoldOutRule | None = None,
+    skips: bool = False, kept: KeptTable | None = None,
+) -> Source:  # fmt: skip
+    """A source of the model's columns in other data. Reads metadata, and the columns of ``--where`` and of the hold-out. Raises
+    DataError where the data cannot be used, and ColumnError where a column is missing or of another type. kept: the rows that
+    match, if the same data were opened before."""
     with opening(data_name(data)):
-        reader = open_data(data, reading or ReadSettings())
-        table, schema = ChunkTable.of(reader.chunks()), reader.schema
-    if not table.total_rows:
-        raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
+        opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips, kept=kept)
+        schema = columns_of(opened.reader.schema)
     layout = model.layout_for(schema, with_target=with_target)
     if with_target:
         for name in model.target.names:
             resolve_task(schema.field(name), model.target.task)
-    return Source(reader, table, layout)
+            if model.target.part(name).converts(schema.field(name).type) is not None:
+                import_module("pyarrow.compute")  # which casts: its memory is taken before there is a plan
+    return Source.of_rows(opened, layout, hold_out)

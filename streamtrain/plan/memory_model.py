@@ -71,6 +71,7 @@ class Demand:
     more_text_bytes: (rows of a window) -> bytes by which its texts may be longer than ``window_row_bytes`` says.
     scratch_bytes: (rows of a batch) -> bytes of temporary arrays while they are prepared and learned.
     is_remote: whether each read is a request to a server. reads_together: whether small chunks are read several in a call.
+    leaves_out: whether some rows are left out when a chunk is read, so that a chunk of few rows may be long to read.
     """
 
     table: ChunkTable
@@ -87,6 +88,7 @@ class Demand:
     scratch_bytes: Callable[[int], int] | None = None
     is_remote: bool = False
     reads_together: bool = False
+    leaves_out: bool = False
     has_text: bool = False
     more_text_bytes: Callable[[int], int] | None = None
 
@@ -95,6 +97,11 @@ class Demand:
         """Rows of a slice to choose from, best first; fewer where rows are long."""
         is_long = self.has_text and _most_streamed(self, np.ones(len(self.table), bool), SLICE_ROWS[-1]) > READ_BYTES[0]
         return (*SLICE_ROWS, *TEXT_SLICE_ROWS) if is_long else SLICE_ROWS
+
+    @property
+    def slices_whole(self) -> bool:
+        """Whether a chunk that a window holds may still have to be read in slices."""
+        return self.has_text or self.leaves_out
 
     @property
     def learner_bytes(self) -> int:
@@ -182,8 +189,8 @@ def planned_terms(demand: Demand, knobs: Knobs, baseline_bytes: int | None = Non
 
 def sliced(demand: Demand, window_rows: int, most_bytes: int, *, shuffle: bool) -> NDArray[np.bool_]:
     """Which chunks enter a window as a whole but are read in slices, because a read takes more than ``most_bytes`` even of the
-    fewest columns; shape (chunks,). Only where there is text: other columns are read a few at a time."""
-    if not demand.has_text or demand.stream_bytes is None:
+    fewest columns; shape (chunks,). Only where there is text, or rows are left out: other columns are read a few at a time."""
+    if not demand.slices_whole or demand.stream_bytes is None:
         return np.broadcast_to(np.zeros(1, np.bool_), len(demand.table))  # takes no memory
     most = most_bytes / _least_share(demand) if _least_share(demand) else math.inf
     return np.asarray((demand.read_bytes > most) & ~streamed(demand.table.rows, window_rows, shuffle=shuffle))
@@ -208,7 +215,7 @@ def _one_read(demand: Demand, large: NDArray[np.bool_], knobs: Knobs) -> tuple[i
     it reads. large: the chunks that do not."""
     table = demand.table
     in_slices = sliced(demand, knobs.window_rows, knobs.read_bytes, shuffle=knobs.shuffle)
-    whole = ~(large | in_slices) if demand.has_text else ~large
+    whole = ~(large | in_slices) if demand.slices_whole else ~large
     peak = float(np.max(demand.read_bytes, where=whole, initial=0))
     positions = _POSITION_BYTES * int(np.max(table.rows, where=whole, initial=0))
     if demand.reads_together:
@@ -233,7 +240,7 @@ def _one_stream(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> in
 def _most_streamed(demand: Demand, large: NDArray[np.bool_], slice_rows: int) -> int:
     """Bytes of the largest stream of these chunks, of all columns."""
     table, stream_bytes = demand.table, demand.stream_bytes
-    if demand.has_text:
+    if demand.slices_whole:
         chunks = np.flatnonzero(large)
         tried = chunks[np.argsort(-table.read_peak_bytes[chunks], kind="stable")[:_TRIED_STREAMS]].tolist()
     else:

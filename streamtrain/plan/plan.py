@@ -76,6 +76,8 @@ class Plan(MemoryPlan):
         Whether it would fit with a single column.
     is_fixed
         Whether a resumed run has set the window and the columns.
+    all_rows, held_rows
+        The rows of the data before ``where`` left some out; and how many of the rest are held out, None if nobody has counted.
 
     Examples
     --------
@@ -107,10 +109,22 @@ class Plan(MemoryPlan):
     enough_hash_bits: int | None = None
     fits_fewer_columns: bool = False
     is_fixed: bool = False
+    all_rows: int | None = None
+    held_rows: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The ``plan`` object of the reports."""
-        names = ("chunks", "windows", "window_rows", "windows_in_flight", "batch_size", "streamed_chunks")
+        names = (
+            "rows",
+            "all_rows",
+            "held_rows",
+            "chunks",
+            "windows",
+            "window_rows",
+            "windows_in_flight",
+            "batch_size",
+            "streamed_chunks",
+        )
         return {name: getattr(self, name) for name in names} | {"workers": self.threads}
 
     @property

@@ -30,8 +30,8 @@ _MISSING_SHARE = 0.25
 class Scratch:
     """What a row of a layout consists of.
 
-    numbers: of a row. entries: of a row, without those for missing numbers. ngrams: how many of the entries are n-grams.
-    text_bytes: of a row. outputs: numbers of a prediction.
+    numbers: of a row. entries: of a row, without those for missing numbers. ngrams: how many of the entries are
+    n-grams or in bags. text_bytes: of a row. outputs: numbers of a prediction.
 
     >>> scratch = Scratch(numbers=13, entries=26, outputs=1)
     >>> scratch.rows_at_once, scratch.learning(1000, 20 << 20), scratch.learning(1000, 20 << 20, fused=True)

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrain.batch import Batch, Sparse
+from streamtrain.batch import Batch, Sparse, Texts
 from streamtrain.columns.categories import NULL, seed_of
 from streamtrain.errors import BadValueError
 from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
 from streamtrain.options import check
 from streamtrain.plan.term import Term
+from streamtrain.prepare.bags import bag_part, mark_missing
 from streamtrain.prepare.ngrams import Part, beside, text_part
 from streamtrain.prepare.settings import FeatureSettings
 from streamtrain.prepare.standardize import Standardize
@@ -46,7 +47,7 @@ class Shape:
     """What a row of a window holds.
 
     numbers, texts: names of columns. hashes: names of columns that are hashed, of which the first ``categories`` are learned
-    from. crosses: the positions of the hashes that each cross combines.
+    from. crosses: the positions of the hashes that each cross combines. bags: which of the texts are bags, by name.
 
     >>> Shape(("x",), ("city", "day"), 2, ((0, 1),)).sparse
     True
@@ -57,6 +58,7 @@ class Shape:
     categories: int = 0
     crosses: tuple[tuple[int, ...], ...] = ()
     texts: tuple[str, ...] = ()
+    bags: tuple[str, ...] = ()
 
     @property
     def sparse(self) -> bool:
@@ -92,7 +94,8 @@ class Preparation:
         ``hash_bits``: there are 2^hash_bits slots for the values of categories, crosses and n-grams; None: see
         `default_hash_bits`. ``infinities``: what to do with a number that is infinite, or too large for float32.
         ``"error"``: raise. ``"clip"``: replace it by the mean plus or minus 10 running standard deviations, or treat it as
-        missing while the deviation is 0. ``"missing"``: treat it as missing.
+        missing while the deviation is 0. ``"missing"``: treat it as missing. Entries of sparse rows have no
+        deviation, so that clipped ones are missing.
 
     Raises
     ------
@@ -208,6 +211,9 @@ class Preparation:
         texts = self._texts(batch)
         sizes = None if texts is None else np.diff(texts.indptr)
         others = 0 if texts is None else int(texts.indptr[-1])
+        if texts is not None and not absent and not shape.categories and not shape.crosses:
+            slots = self.vocabulary.observe(texts.hashes) if learn else self.vocabulary.transform(texts.hashes)
+            return Sparse(texts.indptr, slots, texts.values, self.vocabulary.width)
         total = absent + others + rows * (shape.categories + len(shape.crosses))
         indptr, hashes = entries(
             batch.features,
@@ -233,10 +239,25 @@ class Preparation:
             return None
         first = len(self.shape.numbers)
         parts = [
-            text_part(batch.texts, i, seed_of(name), int(self._missing[first + i]))
+            self._bag(batch.texts, i, int(self._missing[first + i]))
+            if name in self.shape.bags
+            else text_part(batch.texts, i, seed_of(name), int(self._missing[first + i]))
             for i, name in enumerate(self.shape.texts)
         ]
         return parts[0] if len(parts) == 1 else beside(parts)
+
+    def _bag(self, texts: Texts, column: int, missing: int) -> Part:
+        part = bag_part(texts, column)
+        infinite = np.isinf(part.values)
+        if infinite.any() and self.settings.infinities == "error":
+            entry = int(np.argmax(infinite))
+            raise BadValueError(
+                f"feature {self.shape.texts[column]!r} has an entry {part.values[entry]}, or one too large for float32: say "
+                "what to do with it when the model is fitted, --infinities clip or --infinities missing",
+                row=int(np.searchsorted(part.indptr, entry, "right")) - 1,
+            )
+        mark_missing(part, missing)
+        return part
 
     # -- for the report ------------------------------------------------------------------------------------------------
 

@@ -10,9 +10,12 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, without_secrets
 from streamtrain.storage.files.locate import locate
+from streamtrain.storage.first_bytes import FIRST_BYTES, Foreign, foreign_name, format_of_bytes, looks_like
 from streamtrain.storage.reader import Reader
+from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.text.source import text_source
 
 __all__ = [
     "COMPRESSIONS",
@@ -20,12 +23,13 @@ __all__ = [
     "ZARR_MARKS",
     "file_reader",
     "format_of",
-    "has_format",
     "reader_for",
     "suffixes_of",
 ]
 
 _COMPRESSED = (".gz", ".zst", ".bz2", ".lz4", ".xz", ".zip")
+_UNPACK = {".gz": "gunzip", ".zst": "unzstd", ".bz2": "bunzip2", ".lz4": "unlz4", ".xz": "unxz", ".zip": "unzip"}
+_TEXT = ("csv", "jsonl")  # these are read compressed
 
 
 class _Format(NamedTuple):
@@ -35,9 +39,9 @@ class _Format(NamedTuple):
 
 
 _FORMATS = {
-    "ipc": _Format((".arrow", ".arrows", ".feather", ".ipc"), "ipc", "IpcReader"),
-    "csv": _Format((".csv", ".tsv"), "csv", "CsvReader"),
-    "jsonl": _Format((".jsonl", ".ndjson"), "jsonl", "JsonLinesReader"),
+    "arrow": _Format((".arrow", ".arrows", ".feather", ".ipc"), "ipc", "IpcReader"),
+    "csv": _Format((".csv", ".tsv", ".tab"), "csv", "CsvReader"),
+    "jsonl": _Format((".jsonl", ".ndjson", ".json"), "jsonl", "JsonLinesReader"),
     "parquet": _Format((".parquet", ".parq", ".pq"), "parquet.reader", "ParquetReader"),
 }
 #: the formats that can be written, and their compressions; the default comes first
@@ -50,38 +54,75 @@ MAX_CHUNK_ROWS = 1 << 26  # pyarrow silently splits larger row groups
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
-def format_of(names: Iterable[str]) -> str:
-    """The format of files with these names: Parquet if any of them is, or if no name tells. Raises DataError if the names
-    have two other formats.
+def format_of(names: Iterable[str]) -> str | None:
+    """The format of files by their names: Parquet if any of them is; None if no name tells. ``.json`` tells where no other name
+    does, because it is often a description that lies beside the data. Raises DataError if the names have two other formats.
 
-    >>> format_of(["a/b.csv.gz"]), format_of(["a.csv", "b.parquet"]), format_of(["part-0"])
-    ('csv', 'parquet', 'parquet')
+    >>> format_of(["a/b.csv.gz"]), format_of(["a.csv", "b.parquet"]), format_of(["part-0"]), format_of(["a.csv", "about.json"])
+    ('csv', 'parquet', None, 'csv')
     """
-    kinds = {kind for name in names for kind in [_format(name)] if kind}
-    if len(kinds) > 1 and "parquet" not in kinds:
-        raise DataError(f"the files have several formats ({', '.join(sorted(kinds))}): choose those of one with a glob")
-    return "parquet" if "parquet" in kinds else next(iter(kinds), "parquet")
+    kinds: dict[str, bool] = {}
+    for name in names:
+        kind, is_weak = _format(name)
+        if kind is not None:
+            kinds[kind] = kinds.get(kind, True) and is_weak
+    strong = {kind for kind, is_weak in kinds.items() if not is_weak} or set(kinds)
+    if len(strong) > 1 and "parquet" not in strong:
+        raise DataError(
+            f"the files have several formats ({', '.join(sorted(strong))}): choose those of one with a glob"
+        )
+    return "parquet" if "parquet" in strong else next(iter(strong), None)
 
 
-def _format(name: str) -> str | None:
+def _format(name: str) -> tuple[str | None, bool]:
+    """The format of a file by its name, and whether the name tells little."""
     suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
-    last = suffixes[-2:-1] if suffixes[-1:] and suffixes[-1] in _COMPRESSED else suffixes[-1:]
-    return next((kind for kind, row in _FORMATS.items() if last and last[0] in row.suffixes), None)
+    is_packed = bool(suffixes) and suffixes[-1] in _COMPRESSED
+    last = suffixes[-2:-1] if is_packed else suffixes[-1:]
+    kind = next((kind for kind, row in _FORMATS.items() if last and last[0] in row.suffixes), None)
+    return (None if is_packed and kind not in _TEXT else kind), last == [".json"]
 
 
-def file_reader(target: str) -> Reader:
-    """The reader for a local file, glob or directory. Raises NotFoundError if there are no files."""
-    several = os.path.isdir(target) or (glob.has_magic(target) and not os.path.exists(target))
-    kind = (_format(target) if not os.path.isdir(target) else None) or format_of(
-        locate(target, ())[1] if several else [target]
-    )
-    reader: Reader = reader_for(kind)(target)
+def file_reader(target: str, settings: ReadSettings, kind: str | None = None) -> Reader:
+    """The reader for the files of a path, glob, directory or URL. kind: their format, if it is known. Raises NotFoundError if
+    there are no files, DataError if their format is not read, and UsageError for a setting that has no effect on it."""
+    shown = without_secrets(target)
+    several = "://" in target or os.path.isdir(target) or (glob.has_magic(target) and not os.path.exists(target))
+    kind = settings.input_format or kind or (None if os.path.isdir(target) else _format(target)[0])
+    if kind is None:
+        kind = format_of(locate(target, ())[1] if several else [target]) or _format_inside(target, shown)
+    settings.require_effect(shown, kind)
+    reader: Reader = reader_for(kind)(target, **settings.given_for_text(kind))
     return reader
 
 
-def has_format(path: str) -> bool:
-    """Whether a file name has the suffix of a format."""
-    return _format(path) is not None
+def _format_inside(target: str, shown: str) -> str:
+    """The format of files whose names do not tell, by the first bytes of the first. Raises DataError if they do not, either."""
+    store, names = locate(target, ())
+    name = names[0]
+    whole = next((end for end in _COMPRESSED if name.lower().endswith(end)), "")
+    if whole and format_of([name[: -len(whole)]]):
+        raise DataError(
+            f"{store.shown(name)}: a file of this format is not read if it is compressed as a whole: unpack it, with "
+            f"{_UNPACK.get(whole, 'its program')}"
+        )
+    found: str | Foreign | None = foreign_name(name)
+    head = b""
+    if found is None:
+        with text_source(store, name, store.stat(name)) as source:
+            head = source.read(FIRST_BYTES)
+        found = format_of_bytes(head)
+    if isinstance(found, str):
+        return found
+    listed = f"the formats that are read are {', '.join(_FORMATS)} and zarr"
+    if found is not None:
+        raise DataError(f"{store.shown(name)}: is {found.what}, which is not read; {listed}: {found.remedy}")
+    like = looks_like(head)
+    hint = f"for example {like}" if like else "and if it has one of these formats, it may be damaged"
+    raise DataError(
+        f"{store.shown(name)}: neither its name nor its first bytes tell the format; {listed}: say which one it is with "
+        f"--input-format, {hint}"
+    )
 
 
 def reader_for(kind: str) -> Any:
@@ -94,6 +135,6 @@ def suffixes_of(kind: str) -> tuple[str, ...]:
     """The suffixes of the file names of a format.
 
     >>> suffixes_of("csv")
-    ('.csv', '.tsv')
+    ('.csv', '.tsv', '.tab')
     """
     return _FORMATS[kind].suffixes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute  # encodes text as dictionaries; imported early so that the plan counts its memory
 
-from streamtrain.errors import CorruptError, DataError, SchemaError
+from streamtrain.errors import CorruptError, DataError
 from streamtrain.storage.arrow import bytes_per_row, pick
+from streamtrain.storage.files.columns import FileColumns
 from streamtrain.storage.files.locate import locate
-from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
-from streamtrain.storage.parquet.footer import READ_ERRORS, is_text, missing_codec, name_problem, require_same
+from streamtrain.storage.parquet.footer import READ_ERRORS, is_text, missing_codec, name_problem
 from streamtrain.storage.reader import Chunk, ChunkTable
 from streamtrain.storage.text.source import edges
 
@@ -48,18 +49,23 @@ class IpcReader(FileBacked):
     """
 
     def __init__(self, target: str | Path) -> None:
-        self._store, self._files = locate(str(target), suffixes_of("ipc"))
+        self._store, self._files = locate(str(target), suffixes_of("arrow"))
         self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._streams: list[bool] = []
         self._dictionary_bytes: list[int] = []  # bytes of the dictionaries of each file
-        self._schemas: list[list[str]] = []  # the column names of each file, in its own order
+        self._columns = FileColumns(self._files, self._store.folders)
+        self._slack = _SLACK
         digest = hashlib.sha256()
         batches: list[tuple[int, ...]] = []
         for i in range(len(self._files)):
             try:
-                self._add_schema(i)
-                batches += self._messages(i, digest)
+                schema, metadata = self._open_schema(i)
+                found = list(self._messages(i, digest))
+                self._columns.add(
+                    schema, partial(metadata.get, b"pandas"), has_rows=any(rows for _, _, rows, *_ in found)
+                )
+                batches += found
             except DataError:
                 raise
             except READ_ERRORS as error:
@@ -72,29 +78,23 @@ class IpcReader(FileBacked):
         sums = (np.add.reduceat(column, first) if len(first) else column for column in (rows, decoded))
         self._rows, self._decoded = sums
         self._largest = np.maximum.reduceat(body + decoded, first) if len(first) else body
-        self._largest_rows = np.maximum.reduceat(rows, first) if len(first) else rows
-        self._partitions = Partitions(self._files)
-        self.schema = self._partitions.added_to(self._file_schema)
+        self._columns.finish()
+        self.schema = self._columns.schema
+        largest_rows = np.maximum.reduceat(rows, first) if len(first) else rows
+        self._largest = self._largest + np.ceil(largest_rows * self._columns.cast_row_bytes).astype(np.int64)
 
-    def _add_schema(self, i: int) -> None:
+    def _open_schema(self, i: int) -> tuple[pa.Schema, dict[bytes, bytes]]:
+        """The schema for reading a file, and its metadata."""
         name = self._files[i]
         self._streams.append(is_stream(self._store, name))
         with self._store.open(name, self._stats[i]) as source:
             stored = (pa.ipc.open_stream if self._streams[i] else pa.ipc.open_file)(source).schema
-        names = stored.names
-        twice = [n for n in names if names.count(n) > 1] if len(set(names)) < len(names) else []
-        if twice:
-            raise SchemaError(f"{name}: more than one column is named {twice[0]!r}: rename all but one")
-        schema = pa.schema([f.with_type(CODES) if _is_text(f.type) else f for f in stored]).remove_metadata()
-        self._schemas.append(names)
-        if i == 0:
-            self._file_schema = schema
-            self._text_columns = sum(_is_text(f.type) for f in stored)
-            self._slack = _TEXT_SLACK if self._text_columns else _SLACK
-            self._row_bytes = sum(bytes_per_row(f.type) for f in schema)
-            self._has_width = all(_has_width(f.type) for f in stored)
-            return
-        require_same(self._file_schema, schema, name, self._files[0])
+        schema = pa.schema([f.with_type(CODES) if _is_text(f.type) else f for f in stored])
+        self._text_columns = sum(_is_text(f.type) for f in stored)
+        self._slack = _TEXT_SLACK if self._text_columns else self._slack
+        self._row_bytes = sum(bytes_per_row(f.type) for f in schema)
+        self._has_width = all(_has_width(f.type) for f in stored)
+        return schema, stored.metadata or {}
 
     def _messages(self, i: int, digest: Any) -> Iterator[tuple[int, ...]]:
         """For each batch: file, number, rows, bytes read beside the result, bytes of the result."""
@@ -149,13 +149,13 @@ class IpcReader(FileBacked):
             pick(self.schema, name, "read")
         i = self._number(chunk)
         file, read_rows = int(self._file_of[i]), 0
-        stored = [name for name in columns if name in self._file_schema.names]
+        stored = self._columns.stored(file, columns)
         for batch in self._read_batches(i, file, stored) if stored else [None]:
             n = chunk.rows if batch is None else batch.num_rows
             read_rows += n
             for start in range(0, n, rows):
                 part, some = None if batch is None else batch.slice(start, rows), min(rows, n - start)
-                yield self._partitions.assembled(part, some, columns, self.schema, file)
+                yield self._columns.assembled(part, some, columns, file)
         if read_rows != chunk.rows:
             raise CorruptError(
                 f"{self._store.shown(self._files[file])}: {read_rows:,} rows were read of {chunk.key}, but "
@@ -169,7 +169,7 @@ class IpcReader(FileBacked):
         return int(self._slack * held) + _FLOOR_BYTES
 
     def _read_batches(self, i: int, file: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        name, names = self._files[file], self._schemas[file]
+        name, names = self._files[file], self._columns.file_schema(file).names
         fields = [names.index(column) for column in columns]
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
         first, n = int(self._first[i]), int(self._batches[i])
@@ -181,7 +181,7 @@ class IpcReader(FileBacked):
                     batch = reader.read_next_batch() if is_stream else reader.get_batch(number)
                     for column, values in zip(batch.schema.names, batch.columns, strict=True):
                         self._require_valid(file, column, values)
-                    yield self._converted(batch, columns)
+                    yield self._converted(batch, file, columns)
                     del batch
         except (DataError, MemoryError):
             raise
@@ -193,7 +193,9 @@ class IpcReader(FileBacked):
         """The column that cannot be read up to this batch, if it is one alone: pyarrow does not say which."""
         broken: list[str] = []
         for column in columns if len(columns) <= _MOST_TRIED else ():
-            options = pa.ipc.IpcReadOptions(included_fields=[self._schemas[file].index(column)], use_threads=False)
+            options = pa.ipc.IpcReadOptions(
+                included_fields=[self._columns.file_schema(file).names.index(column)], use_threads=False
+            )
             try:
                 with self._store.open(self._files[file], self._stats[file]) as source:
                     is_stream = self._streams[file]
@@ -210,10 +212,10 @@ class IpcReader(FileBacked):
         except pa.ArrowInvalid as error:
             raise self._failed(file, error, column) from None
 
-    def _converted(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
-        arrays = [batch.column(name) for name in columns]
+    def _converted(self, batch: pa.RecordBatch, file: int, columns: Sequence[str]) -> pa.RecordBatch:
+        arrays, schema = [batch.column(name) for name in columns], self._columns.file_schema(file)
         coded = [a.cast(pa.string()).dictionary_encode() if _is_text(a.type) else a for a in arrays]
-        return pa.RecordBatch.from_arrays(coded, schema=pa.schema([self._file_schema.field(name) for name in columns]))
+        return pa.RecordBatch.from_arrays(coded, schema=pa.schema([schema.field(name) for name in columns]))
 
     def _failed(self, file: int, error: BaseException, column: str | None = None) -> DataError:
         """The error to raise. Raises ChangedError instead if the file has changed."""
@@ -229,12 +231,12 @@ class IpcReader(FileBacked):
     def fingerprint(self) -> str:
         """SHA-256 of the names, sizes, and first and last 64 kB of the files, the metadata of all batches, and a sample of
         the bytes (see `sampled`), because the files have no checksums."""
-        digest = hashlib.sha256(b"ipc" + self._metadata.encode())
+        digest = self._digest(b"ipc" + self._metadata.encode())
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
         for piece in self._sample():
             digest.update(piece)
-        return digest.hexdigest()
+        return str(digest.hexdigest())
 
 
 def _first_of_runs(file_of: Any, rows: Any, nbytes: Any, streams: Any) -> Any:

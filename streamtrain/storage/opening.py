@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import NotFoundError, without_secrets
+from streamtrain.errors import NotFoundError, UsageError, data_name, without_secrets
 from streamtrain.kernels.crash import reading
+from streamtrain.storage.files.table_roots import kind_of_table, split_version
 from streamtrain.storage.formats import ZARR_MARKS, file_reader
+from streamtrain.storage.lake.moments import Moment
 from streamtrain.storage.reader import Reader
 from streamtrain.storage.schemes import is_registered, open_url
 from streamtrain.storage.settings import ReadSettings
@@ -23,7 +28,9 @@ def open_reader(
     target: Any,
     *,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None,
     # end of settings
 ) -> Reader:  # fmt: skip
     """Open data and return a reader for it.
@@ -35,6 +42,25 @@ def open_reader(
         a data frame; or a reader, which is returned unchanged.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format : str | None
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter : str | None
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header : bool
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na : Sequence[str] | None
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal : str
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding : str | None
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where : str | None
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version : int | None
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of : str | None
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
 
     Returns
     -------
@@ -57,17 +83,25 @@ def open_reader(
     """
     read_settings = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
-    return open_data(target, read_settings)
+    reader = open_data(target, read_settings)
+    if read_settings.where is None:
+        return reader
+    from streamtrain.storage.where.opening import filtered_reader
+
+    return filtered_reader(reader, read_settings, data_name(target))
 
 
 def open_data(target: Any, settings: ReadSettings) -> Reader:
-    """As `open_reader`, with settings that were checked."""
+    """The reader of all rows of the data, whatever ``where`` says: see `streamtrain.storage.where.opening`."""
     if isinstance(target, (str, Path)):
         with reading(without_secrets(str(target))):
             return _open_path(str(target), settings)
+    settings.require_effect("this", "data in memory or a reader")
+    settings.require_no_version(data_name(target))
     if isinstance(target, Reader):
         return target
     from streamtrain.storage.tables import MemoryReader
@@ -78,18 +112,47 @@ def open_data(target: Any, settings: ReadSettings) -> Reader:
 def _open_path(target: str, settings: ReadSettings) -> Reader:
     if not target:
         raise NotFoundError("the path of the data is empty: give a file, glob, directory or URL")
+    target, settings = _with_version(target, settings)
     scheme, colon, _ = target.partition("://")
+    if not colon and (kind := kind_of_table(target)) is not None:
+        from streamtrain.storage.lake.opening import open_table
+
+        if settings.input_format not in (None, "parquet"):
+            raise UsageError(f"--input-format {settings.input_format}: {target} is a {kind} table: leave it out")
+        settings.require_effect(target, "parquet")
+        return open_table(kind, target, _moment(settings))
+    settings.require_no_version(without_secrets(target))
     if colon and scheme in _REMOTE and not is_registered(scheme):
         from streamtrain.storage.remote.opening import open_remote
 
         return open_remote(target, settings)
     if colon:
+        settings.require_effect(without_secrets(target), f"{scheme}://")
         return open_url(scheme, target)
-    if _is_zarr(target):
+    if settings.input_format == "zarr" or (settings.input_format is None and _is_zarr(target)):
+        settings.require_effect(target, "zarr")
         from streamtrain.storage.zarr import ZarrReader
 
         return ZarrReader(target, missing_chunks=settings.missing_chunks)
-    return file_reader(target)
+    return file_reader(target, settings)
+
+
+def _with_version(target: str, settings: ReadSettings) -> tuple[str, ReadSettings]:
+    """The path, and the settings with the version that stands behind it."""
+    path, version = split_version(target)
+    if version is None:
+        return path, settings
+    if settings.table_version not in (None, version) or settings.as_of is not None:
+        given = (
+            f"--as-of {settings.as_of}" if settings.as_of is not None else f"--table-version {settings.table_version}"
+        )
+        raise UsageError(f"{target}: names a version itself: leave out {given}")
+    return path, replace(settings, table_version=version)
+
+
+def _moment(settings: ReadSettings) -> Moment:
+    time = None if settings.as_of is None else datetime.fromisoformat(settings.as_of)
+    return Moment(settings.table_version, time, settings.snapshots)
 
 
 def _is_zarr(target: str) -> bool:

@@ -32,7 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamtrain.errors import DataError
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams"]
+__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns", "snapshots_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,24 @@ class Streams(Protocol):
 
 
 @runtime_checkable
+class Warns(Protocol):
+    """Optional: say what the user should know of data that can be read."""
+
+    def warnings(self, columns: Sequence[str]) -> list[str]:
+        """Warnings about these columns, which are those that are read; one for each thing, not for each file."""
+
+
+def snapshots_of(reader: Any) -> dict[str, str]:
+    """Of the tables that a reader reads, by their ids: the snapshot of each, which a resumed run reads again. Optional: the
+    attribute ``snapshots``.
+
+    >>> snapshots_of("no table")
+    {}
+    """
+    return dict(getattr(reader, "snapshots", {}))
+
+
+@runtime_checkable
 class ReadsTogether(Protocol):
     """Optional: read several small chunks in one call, for data that have very many."""
 
@@ -105,7 +123,8 @@ class ChunkTable(Sequence[Chunk]):
     def __init__(
         self, key: Callable[[int], str], rows: ArrayLike, decoded_bytes: ArrayLike, read_peak_bytes: ArrayLike
     ) -> None:
-        self._key = key
+        #: (number of a chunk) -> its key
+        self.key = key
         self.rows: NDArray[np.int64] = np.asarray(rows, np.int64)
         self.decoded_bytes: NDArray[np.int64] = np.asarray(decoded_bytes, np.int64)
         self.read_peak_bytes: NDArray[np.int64] = np.asarray(read_peak_bytes, np.int64)
@@ -146,5 +165,24 @@ class ChunkTable(Sequence[Chunk]):
             return [self[k] for k in range(*i.indices(len(self)))]
         if not -len(self) <= i < len(self):
             raise IndexError(i)
-        i %= len(self)
-        return Chunk(self._key(i), int(self.rows[i]), int(self.decoded_bytes[i]), int(self.read_peak_bytes[i]))
+        return self._chunk(i % len(self))
+
+    def _chunk(self, i: int) -> Chunk:
+        return Chunk(self.key(i), int(self.rows[i]), int(self.decoded_bytes[i]), int(self.read_peak_bytes[i]))
+
+    # -- fewer rows than the reader has, see `storage.kept` ----------------------------------------------------------------
+
+    @property
+    def unfiltered(self) -> ChunkTable:
+        """The table of all rows of the data: this one, unless rows are left out."""
+        return self
+
+    def data_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions in the data of rows of this table; same shape."""
+        return rows
+
+    def located(self, position: int) -> tuple[int, int]:
+        """The number of the chunk in which a position in the data is, and the number of the row in it."""
+        starts = self.unfiltered.starts
+        chunk = int(np.searchsorted(starts, position, side="right")) - 1
+        return chunk, position - int(starts[chunk])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ __all__ = ["evaluate"]
 def evaluate(
     run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -38,13 +41,33 @@ def evaluate(
         Reads at the same time; 2 by default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
     progress
         Called with the rows done and the rows there are, after each batch.
 
     Returns
     -------
     dict
-        ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets.
+        ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets;
+        ``warnings``.
 
     Raises
     ------
@@ -67,7 +90,8 @@ def evaluate(
     require_settings(memory, threads)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     with within(memory):
@@ -77,4 +101,9 @@ def evaluate(
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
             metrics = score(source, plan, model, monitor, progress)
-            return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}
+            return {
+                "rows": plan.rows,
+                "metrics": scores(metrics),
+                "per_class": per_class(metrics, model.target),
+                "warnings": plan.warnings,
+            }

@@ -3,12 +3,13 @@ clustered they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.columns.choose import choose_role, no_role
+from streamtrain.columns.choose import choose_role, no_common_type, no_role
+from streamtrain.columns.role import has_conflict
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError, data_name
@@ -16,12 +17,16 @@ from streamtrain.load import Source
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
-from streamtrain.storage import ChunkTable, open_data
 from streamtrain.storage.arrow import pick, value_type, width
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.nested import columns_of
+from streamtrain.storage.pandas_index import is_index
+from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["inspect"]
+
+Described = dict[str, dict[str, Any]]  # what is shown of a column, by name
 
 
 def inspect(
@@ -30,7 +35,9 @@ def inspect(
     target: str | Sequence[str] | None = None,
     roles: Mapping[str, str] | Sequence[str] | None = None,
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -45,13 +52,33 @@ def inspect(
         What columns become, by name, if not the default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
 
     Returns
     -------
     dict
-        ``rows``, ``chunks``, ``stored_bytes``, ``decoded_bytes``, ``target`` and ``columns``. Each column has ``name``,
-        ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many numbers a
-        row of it becomes.
+        ``rows``, ``all_rows`` (without ``where``), ``chunks``, ``table`` (format and version of a Delta or Iceberg table,
+        otherwise None), ``stored_bytes``, ``decoded_bytes``, ``target``, ``warnings`` and ``columns``. Each column has
+        ``name``, ``type``, ``becomes`` (its role, or None if it cannot be a feature), ``why``, and ``numbers``, how many
+        numbers a row of it becomes.
 
     Raises
     ------
@@ -72,7 +99,8 @@ def inspect(
     targets = [target] if isinstance(target, str) else list(target)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
@@ -83,23 +111,26 @@ def _described(
     data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings
 ) -> dict[str, Any]:
     with opening(data_name(data)):
-        reader = open_data(data, reading)
-        table = ChunkTable.of(reader.chunks())
+        opened = open_rows(data, reading)
+        reader, table = opened.reader, opened.table
     for name in requested:
-        pick(reader.schema, name, "features")
+        pick(columns_of(reader.schema), name, "features")
     sampled = _sampled(reader, table, requested)
     columns = [
         {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)}
         | _becomes(f, targets, requested, sampled)
-        for f in reader.schema
+        for f in columns_of(reader.schema)
     ]
     return {
         "rows": table.total_rows,
+        "all_rows": table.unfiltered.total_rows,
         "chunks": len(table),
+        "table": getattr(reader, "title", None),
         "columns": columns,
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
         "target": Target.of([survey(reader, table, name) for name in targets]).as_dict() if targets else None,
+        "warnings": reader.warnings(reader.schema.names) if isinstance(reader, Warns) else [],
     }
 
 
@@ -110,25 +141,46 @@ def _becomes(
         return {"becomes": "target", "why": "named by --target"}
     if field.name in sampled:
         return sampled[field.name]
+    if is_index(field) and field.name not in requested:
+        return {
+            "becomes": None,
+            "why": "the index of a pandas frame: name it in --features to learn from it",
+            "numbers": 0,
+        }
     try:
         return choose_role(field, requested.get(field.name)).as_dict()
     except ColumnError:
         if field.name in requested:
             raise
-        return {"becomes": None, "why": no_role([field.name]), "numbers": 0}
+        why = no_common_type(field) if has_conflict(field) else no_role([field.name])
+        return {"becomes": None, "why": why, "numbers": 0}
 
 
-def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> Described:
     """The columns whose role depends on their first rows, described with that role."""
     names = []
-    for field in reader.schema:
+    for field in columns_of(reader.schema):
         try:
             column = choose_role(field, requested.get(field.name))
         except StreamtrainError:
             continue  # reported with all other columns
-        if column.becomes.unknown(column) == "role":
+        if column.becomes.unknown(column) == "role" and (field.name in requested or not is_index(field)):
             names.append(field.name)
     if not names or not table.total_rows:
         return {}
-    source = Source.of(reader, table, names, {name: requested[name] for name in names if name in requested})
-    return {column.name: column.as_dict() for column in source.with_roles().layout.columns}
+
+    def described(some: Sequence[str]) -> Described:
+        source = Source.of(reader, table, some, {name: requested[name] for name in some if name in requested})
+        return {column.name: column.as_dict() for column in source.with_roles().layout.columns}
+
+    try:
+        return described(names)
+    except ColumnError:  # of lists of several lengths: which column it is, is found out one by one
+        return {name: each for column in names for name, each in _described_alone(described, column).items()}
+
+
+def _described_alone(described: Callable[[Sequence[str]], Described], name: str) -> Described:
+    try:
+        return described([name])
+    except ColumnError as error:
+        return {name: {"becomes": None, "why": str(error), "numbers": 0}}

@@ -29,13 +29,16 @@ def fit(
     # settings: Settings RunSettings
     target: str | Sequence[str] | None = None, features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
-    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
-    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
-    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
-    optimizer: str = default("normalized"), learning_rate: float | None = None,
-    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
-    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
+    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None, holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None, on_error: str = default("raise"),
+    max_skipped: float = default(0.01), roles: Mapping[str, str] | Sequence[str] = default(()),
+    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
+    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
+    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
+    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
+    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -61,14 +64,37 @@ def fit(
         The column of sample weights.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format : str | None
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter : str | None
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header : bool
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na : Sequence[str] | None
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal : str
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding : str | None
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where : str | None
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version : int | None
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of : str | None
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
     holdout : float
         Share of rows that are scored, never learned. Default: 0.0.
+    holdout_by : str | None
+        Hold out a share of the values of this column, each with all of its rows: .1, or ``holdout``.
+    holdout_after : str | None
+        Hold out the rows after a time: time=2026-01-15.
     on_error : str
         A chunk that cannot be read, a row without a target: raise, or skip. One of raise, skip. Default: raise.
     max_skipped : float
         With ``on_error`` skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
-        What a column becomes, by its name. One of number, time, category, text, ignore.
+        What a column becomes, by its name. One of number, time, category, text, bag, ignore.
     crosses : str | Sequence[str | Sequence[str]]
         Categories whose combinations are learned from too.
     hash_bits : int | None
@@ -170,12 +196,14 @@ def fit(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
-        infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
-        learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
-        delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed,
-        class_weight=class_weight, epochs=epochs, patience=patience, memory=memory, threads=threads,
-        on_overrun=on_overrun,
+        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
+        where=where, table_version=table_version, as_of=as_of, holdout=holdout, holdout_by=holdout_by,
+        holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
+        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
+        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
+        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
+        threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     if "learner" in settings:
@@ -201,13 +229,16 @@ def make_plan(
     # settings: Settings
     target: str | Sequence[str], features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
-    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
-    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
-    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
-    optimizer: str = default("normalized"), learning_rate: float | None = None,
-    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
-    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
+    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None, holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None, on_error: str = default("raise"),
+    max_skipped: float = default(0.01), roles: Mapping[str, str] | Sequence[str] = default(()),
+    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
+    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
+    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
+    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
+    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -243,12 +274,14 @@ def make_plan(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
-        infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
-        learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
-        delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed,
-        class_weight=class_weight, epochs=epochs, patience=patience, memory=memory, threads=threads,
-        on_overrun=on_overrun,
+        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
+        where=where, table_version=table_version, as_of=as_of, holdout=holdout, holdout_by=holdout_by,
+        holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
+        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
+        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
+        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
+        threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     checked = Settings.of(settings)

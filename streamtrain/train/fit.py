@@ -85,7 +85,7 @@ class _Fit:
         settings, folder = self.start.effective, self.folder
         _require_judge(settings, self.start.validate)
         warn_unless_compiled()
-        validation = None if self.start.validate is None else Scorer.planned(self.start.validate, settings)
+        validation = None if self.start.validate is None else self._scorer(settings)
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
@@ -101,6 +101,8 @@ class _Fit:
             validation.require_columns(job.model)
         if folder is not None and header is None:
             self._describe(job, validation)
+        if (parent := self.start.parent) is not None:
+            self.warnings += parent.leaks(settings, lambda: identity.describe_data(job.source)["fingerprint"])
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
@@ -109,6 +111,9 @@ class _Fit:
         self._place(trainer)
         with noted(self._how_to_go_on):
             return self._end(trainer, trainer.run())
+
+    def _scorer(self, settings: Settings) -> Scorer:
+        return Scorer.planned(self.start.validate, settings, self.start.snapshots("validation"))
 
     @property
     def seconds(self) -> float:
@@ -265,7 +270,7 @@ class _Fit:
 
 
 def _require_judge(settings: Settings, validate: Any) -> None:
-    if settings.patience is not None and validate is None and not settings.holdout:
+    if settings.patience is not None and validate is None and not settings.holds_out:
         raise UsageError(f"--patience {settings.patience}: needs rows to judge by: give --holdout or --validate")
 
 

@@ -26,7 +26,8 @@ from streamtrain.load import Source
 from streamtrain.options import flag, options_of, plain, switches_off
 from streamtrain.plan import order as shuffle
 from streamtrain.storage.files.store import FileBacked
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import Reader, snapshots_of
+from streamtrain.storage.where.opening import where_fingerprint
 from streamtrain.train.settings import Settings
 
 __all__ = [
@@ -207,11 +208,12 @@ def describe_data(source: Source) -> dict[str, Any]:
         sizes = reader.file_sizes
         files = sizes if len(sizes) <= _MOST_FILES else None
     return {
-        "fingerprint": _fingerprint(reader),
+        "fingerprint": where_fingerprint(_fingerprint(reader), source.table),
         "rows": source.table.total_rows,
         "chunks": len(source.table),
         "schema": {field.name: str(field.type) for field in reader.schema},
         "files": files,
+        **({"snapshots": snapshots} if (snapshots := snapshots_of(reader)) else {}),
     }
 
 

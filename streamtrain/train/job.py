@@ -19,6 +19,7 @@ from streamtrain.learn.family import Recipe
 from streamtrain.learn.learner import target_scale
 from streamtrain.learn.own_code import state_bytes_of
 from streamtrain.load import Source
+from streamtrain.load.holdout import HoldOut
 from streamtrain.load.ledger import Ledger
 from streamtrain.memory.monitor import Monitor, unlimited
 from streamtrain.metrics.scores import metrics_bytes, metrics_term
@@ -83,6 +84,8 @@ class Job:
         if settings.on_error == "skip":
             infinite = settings.infinities == "error"
             ledger = Ledger(data_name(data), source.table, settings.max_skipped, infinite=infinite)
+            for number, error in source.unread.items():
+                ledger.skip_chunk(number, error)
         job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=prior is not None)
         if prior is not None and prior.goes_on:
             if ledger is not None and prior.ledger is not None:
@@ -142,13 +145,14 @@ class Job:
 
 
 def _open(data: Any, settings: Settings, prior: PriorModel | None) -> Source:
+    choice: dict[str, Any] = {"hold_out": settings.hold_out_rule, "skips": settings.on_error == "skip"}
     if prior is not None:
-        source = open_for(prior.model, data, with_target=True, reading=settings.reading)
+        source = open_for(prior.model, data, with_target=True, reading=settings.reading, **choice)
         return replace(source, is_surveyed=prior.goes_on).with_digests()
     return Source.open(
         data, target=settings.target, features=settings.features, exclude=settings.exclude,
         weight=settings.weight, task=settings.task, roles=cast("Mapping[str, str]", settings.roles), crosses=settings.crosses,
-        reading=settings.reading,
+        reading=settings.reading, **choice,
     )  # fmt: skip
 
 
@@ -175,12 +179,15 @@ def _from_zero(target: Target | None) -> Target | None:
 
 def _plan(source: Source, model: Model, settings: Settings, validation: Sequence[Term]) -> Plan:
     scratch, learner_bytes = Scratch.of(source.longest_layout), state_bytes_of(model.learner)
-    return source.plan(
+    plan = source.plan(
         memory=settings.memory, batch_size=settings.batch_size, window_rows=settings.window_rows,
         threads=settings.threads, shuffle=settings.shuffle,
         terms=_terms(model, settings, validation, 0 if source.digests is None else source.digests.term.bytes),
         scratch_bytes=partial(scratch.learning, learner_bytes=learner_bytes, fused=model.is_fused),
     )  # fmt: skip
+    if source.held is None and settings.holdout:
+        return replace(plan, held_rows=HoldOut(settings.holdout, None, source.table).count)
+    return plan
 
 
 def _plan_of_one_column(source: Source, settings: Settings, validation: Sequence[Term]) -> Plan:
@@ -205,7 +212,7 @@ def _terms(model: Model, settings: Settings, validation: Sequence[Term], digests
     the order of the rows, which must not depend on --out.
     """
     best = settings.patience is not None
-    scored = 2 + (settings.holdout > 0) + best  # rows learned, rows held out, those of the epoch before, and the best
+    scored = 2 + settings.holds_out + best  # rows learned, rows held out, those of the epoch before, and the best
     metrics = metrics_term(scored * metrics_bytes(model.target))
     digests_bytes += sum(term.bytes for term in validation if term.name == "digests")
     arrays_bytes = (1 + best) * model.state_bytes + metrics.bytes + digests_bytes

@@ -11,13 +11,16 @@ from typing import Any
 from streamtrain.columns.settings import read_target
 from streamtrain.errors import RunError, UsageError
 from streamtrain.learn.family import require_savable
+from streamtrain.load.settings import LoadSettings
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.model import Model, load_model
+from streamtrain.model.stored import StoredFields
 from streamtrain.options import flag, options_of, plain
 from streamtrain.prepare.settings import feature_settings
 from streamtrain.runs.folder import read_report
 from streamtrain.runs.stored import lineage_of
 from streamtrain.storage.files.apart import require_apart
+from streamtrain.storage.where.opening import unfiltered
 from streamtrain.train import identity
 from streamtrain.train.identity import is_same, shown
 from streamtrain.train.job import PriorModel
@@ -25,15 +28,19 @@ from streamtrain.train.settings import Settings
 
 __all__ = ["FitRequest", "ParentRun", "StartPoint"]
 
+_LEAKS = "--continue-from:"  # how the warning about rows that were learned before begins
+
 
 @dataclass(frozen=True)
 class ParentRun:
     """The run that another one continues. model: with everything that it has learned; lineage: of this run and its parents, the
-    oldest first: ``run``, ``rows_seen``, ``fingerprint`` of its data."""
+    oldest first: ``run``, ``rows_seen``, ``fingerprint`` of its data. held: its settings of the hold-out; None if it may have
+    learned rows that these hold out."""
 
     run: str
     model: Model
     lineage: list[dict[str, Any]]
+    held: LoadSettings | None = None
 
     @classmethod
     def load(cls, run: str | Path, learner: Any = None, memory: Any = None) -> ParentRun:
@@ -41,7 +48,26 @@ class ParentRun:
         model, report = load_model(run, learner=learner, memory=memory), read_report(Path(run))
         rows_seen, fingerprint = report.get("rows_seen", int), report.get("fingerprint", str, optional=True)
         own = {"run": str(run), "rows_seen": rows_seen, "fingerprint": fingerprint}
-        return cls(str(run), model, [*lineage_of(report), own])
+        return cls(str(run), model, [*lineage_of(report), own], _held_by(report))
+
+    def leaks(self, settings: Settings, fingerprint: Callable[[], str | None]) -> list[str]:
+        """The warning that rows are held out now that this run, or one before it, may have learned; none if it cannot have.
+        fingerprint: of the data now."""
+        if not settings.holds_out:
+            return []
+        before, by_position = self.held, settings.hold_out_rule is None
+        if before is not None:
+            same = (before.holdout_by, before.holdout_after) == (settings.holdout_by, settings.holdout_after)
+            if same and before.held_share >= settings.held_share:
+                return []
+        was, now = self.lineage[-1]["fingerprint"], fingerprint() if by_position else None
+        if by_position and None not in (was, now) and unfiltered(str(was)) != unfiltered(str(now)):
+            return []  # a position says something of its own data only
+        return [
+            f"{_LEAKS} {self.run} may have learned rows that are held out now, because its hold-out was another: their "
+            "scores may be too good: hold out by the same settings in both runs, or give --validate with data that "
+            "neither has learned"
+        ]
 
     @property
     def _own(self) -> dict[str, Any]:
@@ -117,9 +143,14 @@ class StartPoint:
 
     @property
     def effective(self) -> Settings:
-        """The settings; sizes that were not given are those that the run chose."""
+        """The settings; sizes and snapshots of tables that were not given are those that the run chose."""
         made = {} if self.checkpoint is None else self.checkpoint["resolved"]
-        return replace(self.settings, **{name: made[name] for name in identity.resolved_names() if made})
+        chosen = {name: made[name] for name in identity.resolved_names() if made}
+        return replace(self.settings, **chosen, snapshots=self.snapshots("data"))
+
+    def snapshots(self, what: str) -> dict[str, str]:
+        """The snapshots of tables that the run has read. what: data or validation."""
+        return {} if self.checkpoint is None else dict((self.checkpoint[what] or {}).get("snapshots", {}))
 
 
 @dataclass(frozen=True)
@@ -186,6 +217,16 @@ class FitRequest:
             validate,
             resumed.changes,
         )
+
+
+def _held_by(report: StoredFields) -> LoadSettings | None:
+    """The settings of the hold-out of a run that has finished; None if it may have learned rows that they hold out."""
+    if any(warning.startswith(_LEAKS) for warning in report.values("warnings", str)):
+        return None
+    settings = report.inner("settings")
+    share = settings.get("holdout", float, optional=True) or 0.0
+    by = settings.get("holdout_by", str, optional=True)
+    return LoadSettings(share, by, settings.get("holdout_after", str, optional=True))
 
 
 def _is_same_path(one: str | Path, other: str | Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from streamtrain.storage.settings import ReadSettings
 
 if TYPE_CHECKING:
     from streamtrain.learn import Learner
+    from streamtrain.load.holdout import HoldOutRule
 
 __all__ = ["RunSettings", "Settings", "TrainSettings"]
 
@@ -77,6 +78,7 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
             raise UsageError(f"--weight {self.weight}: is the target")
         if self.weight is not None and self.weight in (self.features or ()):
             raise UsageError(f"--weight {self.weight}: is a feature too: leave it out of --features")
+        self.require_one_rule()
         self._require_learner()
 
     @classmethod
@@ -90,7 +92,7 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as the report has them."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if "option" in each.metadata}
         values["crosses"] = [c if isinstance(c, str) else ":".join(c) for c in self.crosses]
         return values | {"learner": learner_name(self.learner)}
 
@@ -106,7 +108,19 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
     @property
     def reading(self) -> ReadSettings:
         """How the data are read."""
-        return ReadSettings(**{name: getattr(self, name) for name in options_of(ReadSettings)})
+        return ReadSettings(**{each.name: getattr(self, each.name) for each in fields(ReadSettings)})
+
+    @property
+    def hold_out_rule(self) -> HoldOutRule | None:
+        """Which rows are held out, where a column decides."""
+        if self.holdout_by is None and self.holdout_after is None:
+            return None
+        from streamtrain.load.holdout import HoldOutRule  # with numpy: settings are declared without it
+
+        after = None
+        if self.holdout_after is not None:
+            after = split_pair(self.holdout_after, "--holdout-after", "COL=TIME")
+        return HoldOutRule(self.holdout_by, self.held_share, after)
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from streamtrain.state import Form, forms_of, prefixed
 from streamtrain.train import identity
 from streamtrain.train.settings import Settings
 from streamtrain.train.validation import DIGESTS
+
+_SNAPSHOT = re.compile(r"[0-9]{1,19}(?:/[0-9]{1,9})?", re.ASCII)
 
 __all__ = ["checked_checkpoint", "loading", "reading"]
 
@@ -112,9 +115,12 @@ def _require_data(fields: StoredFields) -> None:
         data.get("fingerprint", str, optional=True)
         data.get("rows", int, least=1)
         data.get("chunks", int, least=1)
-        for inner, kind, optional in (("schema", str, False), ("files", int, True)):
+        for inner, kind, optional in (("schema", str, False), ("files", int, True), ("snapshots", str, True)):
             if (values := data.get(inner, dict, optional=optional)) is not None:
                 StoredFields(fields.path, {inner: list(values.values())}, data.at).values(inner, kind)
+        for snapshot in (data.get("snapshots", dict, optional=True) or {}).values():
+            if not _SNAPSHOT.fullmatch(snapshot):
+                raise data.wrong("snapshots", snapshot, "it must be the number of a snapshot")
 
 
 def _require_history(fields: StoredFields) -> None:
@@ -217,7 +223,7 @@ def _own_forms(
     moments = timeline["moments"]
     timeline["moments"] = moments._replace(shape=(MOST_MOMENTS, *moments.shape[1:]), loose=0)
     forms = prefixed("timeline.", timeline) | prefixed("progressive.", metrics)
-    if settings.holdout:
+    if settings.holds_out:
         forms |= prefixed("holdout.", metrics)
     if fields.get("history.judge", str) != "progressive":
         forms |= prefixed("judged.", metrics)

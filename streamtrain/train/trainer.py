@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -65,7 +66,7 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.job, self.validation, self.progress, self.sink = job, validation, progress, sink
         self.model, self.settings, self.plan = job.model, job.settings, job.plan
-        self.history = Scores(self.model.target, holdout=self.settings.holdout > 0, patience=self.settings.patience)
+        self.history = Scores(self.model.target, holdout=self.settings.holds_out, patience=self.settings.patience)
         self.schedule = CheckpointSchedule(checkpoint_seconds, self.plan.stage_bytes.get("checkpoint", 0))
         self.baseline = resident_bytes()
         self.monitor, self.interrupts = job.monitor(self._measured, self._watch), Interrupts()
@@ -257,8 +258,11 @@ class Trainer:
         self.timeline.record(self.seconds, "train", self.now())
         times = self._times()
         loop = times.pop("loop")
+        plan = self.plan
+        if plan.held_rows is None and history.epochs:  # each of them is scored once an epoch
+            plan = replace(plan, held_rows=history.held // history.epochs)
         return Report(
-            plan=self.plan,
+            plan=plan,
             settings=settings.as_dict(),
             learner=settings.learner if isinstance(settings.learner, str) else type(self.model.learner).__name__,
             loss=loss_name(self.model.learner) or "unknown",

@@ -30,6 +30,8 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.plan.term import Term
 from streamtrain.state import part
+from streamtrain.storage.kept import KeptTable
+from streamtrain.storage.reader import snapshots_of
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = [
@@ -137,24 +139,29 @@ class Scorer:
     """Validation data, which are scored at the end of each epoch.
 
     data: as `fit` takes them. reading: how they are read. terms: the memory of scoring them, for the plan of the fit.
-    digests: what was read of them; None before they are opened for the model.
+    digests: what was read of them; None before they are opened for the model. kept: their rows that match ``--where``, if it is
+    given: they are found once.
     """
 
     data: Any
     reading: ReadSettings
     terms: tuple[Term, ...]
     digests: Digests | None = None
+    kept: KeptTable | None = None
 
     @classmethod
-    def planned(cls, data: Any, settings: Any) -> Scorer:
-        """Open the data before training: their errors are raised then, and the memory of scoring is planned."""
+    def planned(cls, data: Any, settings: Any, snapshots: Mapping[str, str]) -> Scorer:
+        """Open the data before training: their errors are raised then, and the memory of scoring is planned. snapshots: of
+        tables, that the run has read."""
+        reading = settings.reading.for_validation(snapshots)
         source = Source.open(
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
-            task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=settings.reading,
+            task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=reading,
         )  # fmt: skip
         plan = cls.least(source, None)
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
-        return cls(data, settings.reading, terms)
+        pinned = replace(reading, snapshots=snapshots_of(source.reader))
+        return cls(data, pinned, terms, kept=source.table if isinstance(source.table, KeptTable) else None)
 
     @staticmethod
     def least(source: Source, model: Model | None) -> Plan:
@@ -167,7 +174,7 @@ class Scorer:
 
     def open(self, model: Model) -> Source:
         """The data, with the columns of the model."""
-        source = open_for(model, self.data, with_target=True, reading=self.reading)
+        source = open_for(model, self.data, with_target=True, reading=self.reading, kept=self.kept)
         if self.digests is None:
             self.digests = source.with_digests().digests
         return replace(source, digests=self.digests)

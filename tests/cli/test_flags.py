@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer.main
+from deltalake import write_deltalake
 from make import CommandLine
 
 from streamtrain import fit
@@ -60,8 +61,15 @@ VALUES = {
     "--plot": "{here}/p.svg",
     "--html": "{here}/p.html",
     "--sort": "loss",
+    "--columns-out": "x,row",
+    "--where": "x>2",
+    "--holdout-by": "day",
+    "--holdout-after": "x=3",
+    "--table-version": "0",
+    "--as-of": "2100-01-01",
 }
-ELSEWHERE = {"--cluster"}  # needs a scheduler: tests/load/test_loader.py
+ELSEWHERE = {"--cluster", "--no-header"}  # tests/load/test_loader.py, tests/storage/test_text_settings.py
+TEXT = {"--delimiter": ";", "--na": "nothing", "--decimal": ".", "--encoding": "latin-1"}  # of d.csv, in one call
 TOGETHER = {"profile", "check-reader"}  # slow ones: flags that do not need others are given in one call
 ALONE = {
     "--target",
@@ -69,16 +77,19 @@ ALONE = {
     "--exclude",
     "--class-weight",
     "--max-rows",
+    "--holdout-after",
+    *(TABLE := ("--table-version", "--as-of")),
 }  # but for these, which do not go with all others
 
 
 def _calls(name: str, command: Any) -> list[tuple[str, ...]]:
     """The flags of a command; in each call, those that are given together."""
     flags = [option.opts[0] for option in command.params if option.opts[0].startswith("--")]
-    flags = [flag for flag in flags if flag not in ELSEWHERE]
+    text = tuple(flag for flag in flags if flag in TEXT)
+    flags = [flag for flag in flags if flag not in ELSEWHERE and flag not in TEXT]
     is_plain = {flag: "--" not in VALUES.get(flag, "") and flag not in ALONE for flag in flags}
     together = tuple(flag for flag in flags if is_plain[flag] and name in TOGETHER)
-    return [*((flag,) for flag in flags if flag not in together), *([together] if together else [])]
+    return [*((flag,) for flag in flags if flag not in together), *(some for some in (together, text) if some)]
 
 
 FLAGS = [(name, flags) for name, command in COMMANDS.items() for flags in _calls(name, command)]
@@ -98,6 +109,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "z": random.integers(0, 2, 200),
     }
     pq.write_table(pa.table(columns), folder / "d.parquet")
+    rows = "\n".join(";".join(map(str, row)) for row in zip(*columns.values(), strict=True))
+    (folder / "d.csv").write_text(";".join(columns) + "\n" + rows + "\n")
+    write_deltalake(folder / "t", pa.table(columns))
     fit(folder / "d.parquet", target="y", out=folder / "run")
     return folder
 
@@ -128,12 +142,13 @@ def test_takes_the_flag(
     cli: CommandLine,
 ) -> None:
     monkeypatch.chdir(folder)
-    words = CALLS[name].split()
+    data = "d.csv" if set(flags) & set(TEXT) else "t" if set(flags) & set(TABLE) else "d.parquet"
+    words = CALLS[name].replace("d.parquet", data).split()
     for flag in flags:
         option = next(option for option in COMMANDS[name].params if flag in option.opts)
         if flag in words:
             del words[words.index(flag) : words.index(flag) + 2]
-        words += [flag, *(VALUES[flag] if flag in VALUES else _value(option)).split()]
+        words += [flag, *({**VALUES, **TEXT}.get(flag) or _value(option)).split()]
     if "--continue-from" in flags:  # the target is the run's
         words = [word for word in words if word not in ("--target", "y")]
     done = cli(*(word.format(here=tmp_path) for word in (name, *words)))

@@ -47,10 +47,21 @@ def column(kind: pa.DataType, *, nulls: bool) -> pa.Array:
         return pc.run_end_encode(column(kind.value_type, nulls=nulls))
     elif isinstance(kind, pa.FixedShapeTensorType):
         return pa.ExtensionArray.from_storage(kind, column(pa.list_(kind.value_type, 6), nulls=nulls))
-    else:  # lists of fixed size
-        values = [column(kind.value_type, nulls=nulls)[i : i + kind.list_size].to_pylist() for i in range(ROWS)]
-        values = [(value * kind.list_size)[: kind.list_size] for value in values]
+    else:
+        values = lists(kind, nulls=nulls)
     return pa.array([None if nulls and i % 5 == 1 else value for i, value in enumerate(values)], kind)
+
+
+def lists(kind: Any, *, nulls: bool) -> list[Any]:
+    if pa.types.is_map(kind):
+        return [{f"k{k}": (i + k) % 9 for k in range(i % 3)} for i in range(ROWS)]
+    if pa.types.is_struct(kind.value_type):
+        return [[{"a": i + k, "b": k / 4} for k in range(i % 3)] for i in range(ROWS)]
+    if pa.types.is_fixed_size_list(kind):
+        fixed = (column(kind.value_type, nulls=nulls)[i : i + kind.list_size].to_pylist() for i in range(ROWS))
+        return [(value * kind.list_size)[: kind.list_size] for value in fixed]
+    entries = column(kind.value_type, nulls=nulls).to_pylist()
+    return [entries[i : i + i % 4] for i in range(ROWS)]
 
 
 KINDS = [
@@ -58,6 +69,8 @@ KINDS = [
     pa.decimal256(50, 2), pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int32(), pa.binary()),
     pa.dictionary(pa.int32(), pa.int64()), pa.dictionary(pa.int32(), pa.decimal128(20, 3)),
     pa.run_end_encoded(pa.int32(), pa.int64()), pa.run_end_encoded(pa.int32(), pa.string()), pa.list_(pa.float32(), 3),
+    pa.list_(pa.int64()), pa.large_list(pa.string()), pa.list_(pa.dictionary(pa.int32(), pa.string())),
+    pa.map_(pa.string(), pa.int16()), pa.list_(pa.struct([("a", pa.int32()), ("b", pa.float32())])),
     pa.list_(pa.list_(pa.uint8(), 2), 3), pa.fixed_shape_tensor(pa.float64(), [2, 3]),
 ]  # fmt: skip
 
@@ -126,3 +139,18 @@ def test_where_nulls_and_borders_of_text_are() -> None:
     assert digested([pa.array(["a", None])]) != digested([pa.array(["a", ""])])
     assert digested([pa.nulls(3)]) != digested([pa.nulls(4)])
     assert digested([]) != digested([pa.nulls(1)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        (pa.list_(pa.string()), [["a", "b"]], [["a", "c"]]),
+        (pa.list_(pa.int64()), [[1], [2, 3]], [[1, 2], [3]]),
+        (pa.map_(pa.string(), pa.int8()), [{"a": 1}], [{"a": 2}]),
+        (pa.struct([("a", pa.int8()), ("b", pa.int8())]), [{"a": 1, "b": 2}], [{"a": 2, "b": 1}]),
+        (pa.list_(pa.string()), [["a"], None], [["a"], []]),
+    ],
+    ids=str,
+)
+def test_nested_values_that_differ(kind: Any, one: Any, other: Any) -> None:
+    assert digested([pa.array(one, kind)]) != digested([pa.array(other, kind)])

@@ -73,7 +73,7 @@ def categories(folder: Path, least_bytes: int) -> None:
         return numbers(group, 13) | some | targets(group)
 
     first = write(folder / "part-00000.parquet", map(block, range(0, rows, group)), compression="zstd")
-    link(first, 3)
+    copy(first, 3)
 
 
 def _prose(rng: np.random.Generator, texts: int, words: int) -> list[str]:
@@ -93,7 +93,7 @@ def texts_of(words: int, *, rows: int, group: int, files: int) -> Callable[[Path
     def make_them(folder: Path, least_bytes: int) -> None:
         rng = np.random.default_rng(3)
         blocks = ({"xt": _prose(rng, group, words)} | numbers(group, 2) | targets(group) for _ in range(rows // group))
-        link(write(folder / "part-00000.parquet", blocks, compression="zstd"), files)
+        copy(write(folder / "part-00000.parquet", blocks, compression="zstd"), files)
 
     return make_them
 
@@ -113,7 +113,7 @@ def missing_of(columns: int, *, groups: int, rows: int, files: int = 0) -> Calla
     def make_them(folder: Path, least_bytes: int) -> None:
         block = with_some(numbers(rows, columns), missing=0.2) | targets(rows)
         first = write(folder / "part-00000.parquet", [block] * groups, compression="none", **PLAIN)
-        link(first, files or -(-least_bytes // (groups * rows * columns * 4)))
+        copy(first, files or -(-least_bytes // (groups * rows * columns * 4)))
 
     return make_them
 
@@ -131,15 +131,15 @@ def few_categories(columns: int, counts: tuple[int, ...]) -> Callable[[Path, int
         some = {f"xc{j}": _names("v", n).take(rng.integers(0, n, rows)) for j, n in enumerate(counts)}
         block = numbers(rows, columns) | some | targets(rows) | several_targets(rows)
         first = write(folder / "part-00000.parquet", [block] * 10, compression="zstd", use_dictionary=list(some))
-        link(first, 3)
+        copy(first, 3)
 
     return make_them
 
 
-def link(first: Path, copies: int) -> None:
-    """``copies`` files in all that hold what the first does: part-00000.parquet is the first."""
+def copy(first: Path, copies: int) -> None:
+    """``copies`` files in all that hold what the first does: part-00000.parquet is the first. No links, which are read once."""
     for i in range(1, copies):
-        os.link(first, first.with_name(f"part-{i:05d}.parquet"))
+        shutil.copyfile(first, first.with_name(f"part-{i:05d}.parquet"))
 
 
 def write(path: Path, blocks: Iterator[Block] | list[Block], **options: Any) -> Path:
@@ -167,7 +167,7 @@ def parquet(
         rows = -(-least_bytes // (files * 4 * columns))
     block = numbers(rows, columns, distinct=distinct) | targets(rows) | (texts(rows) if text else {})
     first = write(folder / "part-00000.parquet", [block] * groups, **options)
-    link(first, files or -(-least_bytes // (groups * rows * columns * 4)))
+    copy(first, files or -(-least_bytes // (groups * rows * columns * 4)))
 
 
 def one_file(folder: Path, least_bytes: int) -> None:

@@ -31,7 +31,9 @@ MB = 10**6
 CHILD = """
 import json, sys
 import streamtrain
+from streamtrain.memory.pandas_import import leave_pandas_out
 from streamtrain.memory.process import peak_bytes
+leave_pandas_out()  # as on the command line
 found = {}
 for path in sys.argv[2:]:
     try:

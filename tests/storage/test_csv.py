@@ -181,7 +181,7 @@ def test_what_is_no_table(tmp_path: Path) -> None:
         ("a,a\n1,2\n", SchemaError, "more than one column is named 'a'"),
         ('a,b\n1,"2\n3,4\n', CorruptError, "line 2: the record that begins here does not end: check for a quote"),
         ("a,b\n1\n", CorruptError, "line 2: has 1 field, but the header has 2 names"),
-        (b"a,b\n\xff,1\n", CorruptError, "line 2: not UTF-8"), (b"\xff\n1\n", SchemaError, "line 1: the header cannot be read"),
+        (b"a,b\n\xff,1\n", CorruptError, "line 2: not UTF-8"), (b"\xff\n1\n", CorruptError, "line 1: not UTF-8: byte 0xff"),
     ]:  # fmt: skip
         with pytest.raises(kind, match=says):  # type: ignore[arg-type]
             open_reader(write_file(tmp_path / "x.csv", text))
@@ -194,10 +194,7 @@ def test_several_files_and_partitions(tmp_path: Path) -> None:
     reader = open_reader(tmp_path / "d")
     assert rows(reader) == [(1, "a", 1), (2, "b", 2), (3, "c", 2)] and rows(reader, ["k"]) == [(1,), (2,), (2,)]
     write_file(tmp_path / "d" / "k=2" / "c.csv", "s,z\nb,2\n")
-    with pytest.raises(
-        SchemaError, match=r"c\.csv: (column 'x' is missing, but .*a\.csv|has a column 'z' that is missing in .*a\.csv)"
-    ):
-        open_reader(tmp_path / "d")
+    assert rows(open_reader(tmp_path / "d"), ["x", "s", "z", "k"])[2:] == [(3, "c", None, 2), (None, "b", 2, 2)]
     write_file(tmp_path / "d" / "k=2" / "c.jsonl", "{}")
     with pytest.raises(DataError, match="several formats"):
         open_reader(tmp_path / "d")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.errors import NotFoundError, SchemaError
-from streamtrain.storage.files.listing import list_files, partition_columns
+from streamtrain.storage.files.listing import list_files
+from streamtrain.storage.files.partitions import Partitions
 
 SUFFIXES = (".parquet",)
 
@@ -29,7 +31,7 @@ def listed(target: Path | str) -> list[str]:
 
 def test_a_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
     write(tmp_path, "_odd name #1:[x] é.txt")
-    assert list_files(str(tmp_path / "_odd name #1:[x] é.txt"), SUFFIXES) == (tmp_path, ["_odd name #1:[x] é.txt"])
+    assert list_files(str(tmp_path / "_odd name #1:[x] é.txt"), SUFFIXES)[:2] == (tmp_path, ["_odd name #1:[x] é.txt"])
 
 
 def test_what_is_no_data_in_a_directory(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_relative_glob_starts_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write(tmp_path, "k=1/x.parquet", "k=2/x.parquet")
     monkeypatch.chdir(tmp_path)
     for pattern in ("k=*/x.parquet", "./k=*/*.parquet"):
-        root, files = list_files(pattern, SUFFIXES)
+        root, files, _ = list_files(pattern, SUFFIXES)
         assert files == ["k=1/x.parquet", "k=2/x.parquet"] and (root / files[0]).is_file()
 
 
@@ -111,17 +113,33 @@ def test_what_cannot_be_looked_at_may_be_data(tmp_path: Path, monkeypatch: pytes
         listed(tmp_path)
 
 
+def partition_columns(files: list[str]) -> dict[str, pa.Array]:
+    """The value of each file by key."""
+    parts = Partitions(files)
+    each = {key: [parts.constant(key, 1, i) for i in range(len(files))] for key in parts.keys}
+    return {key: pa.chunked_array(arrays) for key, arrays in each.items()}
+
+
 def test_partitions_by_type() -> None:
-    files = ["i=1/s=a%20b%2Fc/n=x/f", "i=-07/s=1_000/n=__HIVE_DEFAULT_PARTITION__/f", "i=3/s=%C3%A9/n=y/g"]
+    files = ["i=1/s=a%20b%2Fc/n=x/f", "i=-7/s=1_000/n=__HIVE_DEFAULT_PARTITION__/f", "i=3/s=%C3%A9/n=y/g"]
     columns = partition_columns(files)
     assert columns["i"].type == pa.int64() and columns["i"].to_pylist() == [1, -7, 3]
     assert columns["s"].to_pylist() == ["a b/c", "1_000", "é"] and columns["n"].to_pylist() == ["x", None, "y"]
     assert partition_columns(["i=__HIVE_DEFAULT_PARTITION__/f", "i=5/f"])["i"].to_pylist() == [None, 5]
     # what int() takes beside integers is text: two folders must not become one value
-    for odd in ("1_000", "+1", " 1", "1.0", "٣", "99999999999999999999"):
+    for odd in ("1_000", "+1", " 1", "1.0", "٣", "99999999999999999999", "07", "-0", "00"):
         assert partition_columns([f"i={odd}/f", "i=1/f"])["i"].to_pylist() == [odd, "1"]
     assert partition_columns(["a%3Db=1/f"])["a=b"].to_pylist() == [1]
     assert partition_columns([]) == {} == partition_columns(["plain/f", "g"])
+
+
+def test_partitions_of_days_and_times_are_times() -> None:
+    days = partition_columns(["d=2026-02-28/f", "d=__HIVE_DEFAULT_PARTITION__/f"])["d"]
+    assert days.type == pa.date32() and days.to_pylist() == [date(2026, 2, 28), None]
+    times = partition_columns(["t=2026-01-01 03%3A04%3A05/f", "t=2026-01-02/f"])["t"]
+    assert times.type == pa.timestamp("us") and times[0].as_py() == datetime(2026, 1, 1, 3, 4, 5)
+    for odd in ("2026-02-30", "2026-1-1", "20260101"):
+        assert partition_columns([f"d={odd}/f", "d=2026-01-01/f"])["d"].to_pylist() == [odd, "2026-01-01"]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5))

@@ -12,7 +12,7 @@ from streamtrain.storage.formats import COMPRESSIONS, format_of, reader_for, suf
 from streamtrain.storage.reader import ChunkTable
 from streamtrain.tools.settings import FORMATS
 
-KINDS = ("ipc", "csv", "jsonl", "parquet")
+KINDS = ("arrow", "csv", "jsonl", "parquet")
 
 
 def test_a_suffix_belongs_to_one_format_whose_reader_can_be_imported() -> None:

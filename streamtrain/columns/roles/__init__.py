@@ -6,6 +6,7 @@
 | time | timestamps, dates, times of day | float32: age in days; hour, weekday and month as points on a circle |
 | category | text, bytes, dictionaries; any single value on request | a 32-bit hash of the value |
 | text | text of several words that rarely repeats | its bytes |
+| bag | sparse rows; lists of text or whole numbers; maps | a 32-bit hash and a float32 of each entry |
 | ignore | columns in which every value is missing; any column on request | nothing: it is not read |
 
 To add a role, write a module with a `Role` named ``ROLE`` (see `streamtrain.columns.role`) and add its name here. Nothing heavy
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROLES", "role_named"]
 
-ROLES = ("number", "time", "category", "text", "ignore")
+ROLES = ("number", "time", "category", "text", "bag", "ignore")
 
 
 def role_named(name: str) -> Role:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from streamtrain.columns.bags import is_bag
 from streamtrain.columns.buffers import RowWriter
+from streamtrain.columns.lists import lengths, one_length
 from streamtrain.columns.numbers import offset_of, to_float32, unpacked
 from streamtrain.columns.role import Column, Offset, Role, Unknown
 from streamtrain.columns.times import is_time
-from streamtrain.columns.types import is_single, shape_of, value_meaning
-from streamtrain.errors import BadValueError
+from streamtrain.columns.types import is_list, is_list_of_numbers, is_single, shape_of, value_meaning
+from streamtrain.errors import BadValueError, ColumnError
 from streamtrain.storage.arrow import is_number, value_type, width
 
 __all__ = ["ROLE", "Number"]
@@ -26,9 +29,11 @@ class Number(Role):
     remembers = ("offset",)
 
     def accepts(self, kind: pa.DataType) -> bool:
-        return _is_numeric(kind) or (is_time(kind) and is_single(kind))
+        return _is_numeric(kind) or is_list_of_numbers(kind) or (is_time(kind) and is_single(kind))
 
     def why(self, kind: pa.DataType) -> str | None:
+        if is_list_of_numbers(kind) and not is_bag(kind):
+            return "numbers, as many in each row"
         if not _is_numeric(kind) or (isinstance(kind, pa.DictionaryType) and is_single(kind)):
             return None
         if shape_of(kind) is not None:
@@ -59,13 +64,33 @@ class Number(Role):
             rows.add_numbers(at.number, numbers.reshape(len(values), -1))
 
     def unknown(self, column: Column) -> Unknown | None:
-        """The offset of numbers that float32 may not hold."""
+        """The offset of numbers that float32 may not hold; how long lists are."""
         kind = column.type
+        if is_list(kind):
+            return "role"
         value = value_type(kind)
         return "offset" if value != pa.float32() and not pa.types.is_null(value) and value.bit_width > 16 else None
 
     def first_rows(self, column: Column, values: pa.Array) -> Column:
-        return replace(column, offset=offset_of(values))
+        if not is_list(column.type):
+            return replace(column, offset=offset_of(values))
+        if not (length := one_length(values)):
+            raise ColumnError(
+                f"{column.name!r} is {column.type} with {lengths(values)} numbers in the first rows: there must be as many in "
+                f"each row: pad the shorter lists, or give --exclude {column.name}"
+            )
+        fixed = pa.list_(column.type.value_type, length)
+        return replace(column, type=fixed, cast_from=column.type, why=f"lists of {length:,} numbers")
+
+    def same(self, own: Column, field: pa.Field, *, crossed: bool = False) -> Column:
+        """As for every role; where the model knows how many numbers a value has, lists may have them too."""
+        kind: Any = field.type
+        if shape_of(own.learned_type or own.type) is None or not is_list(kind):
+            return super().same(own, field, crossed=crossed)
+        if pa.types.is_null(kind.value_type):
+            return super().same(own, field.with_type(pa.null()), crossed=crossed)
+        fixed = super().same(own, field.with_type(pa.list_(kind.value_type, own.numbers)), crossed=crossed)
+        return replace(fixed, cast_from=kind)
 
     def meaning(self, kind: pa.DataType) -> str:
         """Any type of number can be used for another; durations are in seconds, times in their own unit."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamtrain.columns.buffers import RowWriter
 from streamtrain.columns.role import Column, Offset, Role, Unknown
-from streamtrain.columns.texts import mean_bytes, text_bytes
+from streamtrain.columns.texts import NGRAMS_PER_BYTE, mean_bytes, text_bytes
 from streamtrain.columns.types import is_text
 from streamtrain.storage.arrow import value_type
 
@@ -32,6 +32,9 @@ class Text(Role):
 
     def text_bytes(self, column: Column) -> float:
         return _RESERVE * column.text_bytes
+
+    def row_entries(self, column: Column) -> float:
+        return NGRAMS_PER_BYTE * self.text_bytes(column)
 
     def write(self, column: Column, values: pa.Array, rows: RowWriter, at: Offset) -> None:
         rows.add_texts(at.text, *text_bytes(values))

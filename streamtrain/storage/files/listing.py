@@ -1,43 +1,52 @@
-"""List the data files of a file name, glob or directory, and read Hive partitions (``key=value`` folders) from their paths."""
+"""List the data files of a file name, glob or directory."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from urllib.parse import unquote
+from typing import NamedTuple, TypeVar
 
-import pyarrow as pa
+from streamtrain.errors import NotFoundError
+from streamtrain.storage.files.table_roots import require_no_table, require_no_table_in
 
-from streamtrain.errors import NotFoundError, SchemaError
-
-__all__ = ["data_files", "list_files", "partition_columns"]
-
-_NULL = "__HIVE_DEFAULT_PARTITION__"
-_INTEGER = re.compile(
-    r"-?[0-9]{1,18}"
-)  # int() would also accept 1_000 and digits of other scripts; those are text here
+__all__ = ["Listed", "data_files", "list_files", "once_each"]
 
 
-def list_files(target: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]:
-    """The root folder, and the names of the data files relative to it, sorted.
+_T = TypeVar("_T")
+
+
+class Listed(NamedTuple):
+    """Data files. root: the folder that their names are relative to. names: sorted folder by folder. again: names of files that
+    are among them by another name."""
+
+    root: Path
+    names: list[str]
+    again: list[str]
+
+
+def list_files(target: str, suffixes: tuple[str, ...]) -> Listed:
+    """The data files of a file, folder or glob.
 
     In a directory or glob, names that begin with ``_`` or ``.``, checksum files and empty files are not data. If some
-    files have one of the ``suffixes``, only those are data. Links to folders are followed.
+    files have one of the ``suffixes``, only those are data. Links to folders are followed. A file that is reached twice, by a
+    link, is listed once.
     Raises NotFoundError if there are no data files, and for a folder that cannot be listed or a broken link, because
-    data could be missing.
+    data could be missing; DataError for files of a table, of which only its log tells which are alive.
     """
     path = Path(target)
+    require_no_table(target)
     if path.is_file():
-        return path.parent, [path.name]
+        return Listed(path.parent, [path.name], [])
     if path.is_dir():
         root, names = path, set(_walk(path))
     elif glob.has_magic(target):
         root = _static_prefix(path)
         names = set()
-        for match in glob.glob(target, recursive=True):
+        matches = glob.glob(target, recursive=True)
+        require_no_table(target, matches)
+        for match in matches:
             name = Path(match).relative_to(root).as_posix()
             names |= {f"{name}/{inner}" for inner in _walk(Path(match))} if os.path.isdir(match) else {name}
     else:
@@ -47,16 +56,35 @@ def list_files(target: str, suffixes: tuple[str, ...]) -> tuple[Path, list[str]]
         number = f"{len(names):,} files" if len(names) > 1 else "one file"
         content = f"{number} there, none of them data" if names else "nothing there"
         raise NotFoundError(f"{target}: no data files ({content}): give a file, glob or directory that contains data")
-    return root, data
+    return Listed(root, *once_each(data, lambda name: os.path.join(root, name)))
+
+
+def once_each(files: Iterable[_T], path_of: Callable[[_T], str]) -> tuple[list[_T], list[_T]]:
+    """The files without those that come again by another name, and these. A file that does not exist is kept.
+
+    >>> once_each(["a", "./a", "b"], lambda name: name)
+    (['a', './a', 'b'], [])
+    """
+    first, again, seen = list[_T](), list[_T](), set[tuple[int, int]]()
+    for file in files:
+        try:
+            status = os.stat(path_of(file))
+        except OSError:
+            first.append(file)
+            continue
+        identity = status.st_dev, status.st_ino
+        (again if status.st_ino and identity in seen else first).append(file)
+        seen.add(identity)
+    return first, again
 
 
 def data_files(names: Iterable[str], suffixes: tuple[str, ...], nbytes: Callable[[str], int]) -> list[str]:
-    """The names of the data files among all files of a folder, sorted folder by folder.
+    """The names of the data files among all files of a folder, sorted as pandas and polars read them: as text.
 
     >>> data_files(["b/x.csv", "b-/x.csv", "_log", "a"], (".csv",), {"b/x.csv": 1, "b-/x.csv": 1, "a": 9}.__getitem__)
-    ['b/x.csv', 'b-/x.csv']
+    ['b-/x.csv', 'b/x.csv']
     """
-    data = [name for name in sorted(names, key=lambda name: name.split("/")) if _is_data(name) and nbytes(name) > 0]
+    data = [name for name in sorted(names) if _is_data(name) and nbytes(name) > 0]
     return [name for name in data if os.path.splitext(name)[1].lower() in suffixes] or data
 
 
@@ -70,6 +98,7 @@ def _walk(folder: Path) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(folder_path)
+        require_no_table_in(str(folder), at, folders)
         folders[:] = [name for name in folders if _is_data(name)]
         inner = os.path.relpath(at, folder).replace(os.sep, "/")
         yield from names if inner == os.curdir else (f"{inner}/{name}" for name in names)
@@ -99,35 +128,3 @@ def _static_prefix(path: Path) -> Path:
 def _is_data(relative: str) -> bool:
     hidden = any(part.startswith(("_", ".")) and "=" not in part for part in relative.split("/"))
     return not hidden and not relative.endswith(".crc")
-
-
-def partition_columns(files: Iterable[str]) -> dict[str, pa.Array]:
-    """One array for each key of the ``key=value`` folders, with the value for each file, in the order of the files.
-
-    Integers become int64, other values dictionary-encoded strings. ``__HIVE_DEFAULT_PARTITION__`` is null.
-
-    >>> partition_columns(["year=2024/a.parquet", "year=2025/b.parquet"])["year"].to_pylist()
-    [2024, 2025]
-    """
-    names = list(files)
-    parts = ([part.partition("=") for part in name.split("/")[:-1] if "=" in part] for name in names)
-    pairs = [[(unquote(key), unquote(value)) for key, _, value in folders] for folders in parts]
-    keys = [key for key, _ in pairs[0]] if pairs else []
-    if len(set(keys)) < len(keys):
-        raise SchemaError(
-            f"{names[0]}: two of the folders above this file have the same partition key: rename one of them"
-        )
-    for name, own in zip(names, pairs, strict=True):
-        if [key for key, _ in own] != keys:
-            raise SchemaError(
-                f"{name}: has partition keys {[k for k, _ in own]}, but {names[0]} has {keys}: "
-                "all files must have the same key=value folders in their paths"
-            )
-    return {key: _typed([own[i][1] for own in pairs]) for i, key in enumerate(keys)}
-
-
-def _typed(values: list[str]) -> pa.Array:
-    present = [None if value == _NULL else value for value in values]
-    if all(v is None or _INTEGER.fullmatch(v) for v in present):
-        return pa.array([None if v is None else int(v) for v in present], pa.int64())
-    return pa.array(present, pa.dictionary(pa.int32(), pa.string()))

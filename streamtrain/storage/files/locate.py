@@ -14,5 +14,5 @@ def locate(target: str, suffixes: tuple[str, ...]) -> tuple[FileStore, list[str]
         from streamtrain.storage.remote.store import locate_remote
 
         return locate_remote(target, suffixes)
-    root, names = list_files(target, suffixes)
-    return LocalFileStore(root), names
+    listed = list_files(target, suffixes)
+    return LocalFileStore(listed.root, listed.again), listed.names

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -13,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import ChangedError, CorruptError
+from streamtrain.errors import ChangedError, CorruptError, listed
+from streamtrain.storage.files.columns import FileColumns
+from streamtrain.storage.files.partitions import folders_above
 from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.stamps import Stamps, local_stamp, stamp_of
 
@@ -39,9 +42,15 @@ class FileStore(Protocol):
     """A folder of files. Names are relative to it and use ``/``. A store is picklable and thread-safe.
 
     is_remote: whether each read is a request to a server. Requests are slow, so few large reads beat many small ones.
+    again: the names of files that are among the data by another name.
     """
 
     is_remote: bool
+    again: Sequence[str]
+
+    @property
+    def folders(self) -> list[str]:
+        """The ``key=value`` folders above the files: the end of the path of this folder."""
 
     def shown(self, name: str) -> str:
         """The path or URL of a file, for messages. It contains no credentials."""
@@ -67,13 +76,14 @@ class FileStore(Protocol):
 class FileBacked:
     """What every reader of files offers in addition to the four members of a reader. The subclass sets the attributes.
 
-    _file_of: the number of the file of each chunk.
+    _file_of: the number of the file of each chunk. _columns: what the columns of the data are in each file.
     """
 
     _store: FileStore
     _files: list[str]
     _stats: list[Stat]
     _file_of: NDArray[Any]
+    _columns: FileColumns
 
     @property
     def stored_files(self) -> tuple[FileStore, list[str]]:
@@ -81,9 +91,26 @@ class FileBacked:
         return self._store, self._files
 
     @property
+    def files_of_chunks(self) -> NDArray[np.int64]:
+        """The number of the file of each chunk; shape (chunks,)."""
+        return np.asarray(self._file_of, np.int64)
+
+    @property
     def file_sizes(self) -> dict[str, int]:
         """The bytes of each data file, by name."""
         return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}
+
+    def warnings(self, columns: Sequence[str]) -> list[str]:
+        """What to say of these columns: those that some files do not have; and of the files: those that were found twice."""
+        warnings, again = self._columns.warnings(columns), self._store.again
+        if again:
+            files = "1 file was" if len(again) == 1 else f"{len(again):,} files were"
+            warnings.append(f"{files} found twice, by a link to the same file, and read once: {listed(again)}")
+        return warnings
+
+    def _digest(self, kind: bytes) -> Any:
+        """A SHA-256 that begins with the kind of the files, and the ``key=value`` folders above them."""
+        return hashlib.sha256(kind + "/".join(self._store.folders).encode(errors="surrogateescape"))
 
     def _sample(self) -> Iterator[bytes]:
         """Pieces of the data files, for a fingerprint (see `sampled`)."""
@@ -109,9 +136,13 @@ class LocalFileStore:
 
     is_remote = False
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, again: Sequence[str] = ()) -> None:
+        self.root, self.again = root, again
         self._before = "" if str(root) == "." else os.path.join(root, "")  # strings: a Path costs ten times as much
+
+    @property
+    def folders(self) -> list[str]:
+        return folders_above(os.path.abspath(self.root))
 
     def shown(self, name: str) -> str:
         return self._before + name

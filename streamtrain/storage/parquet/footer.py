@@ -1,4 +1,4 @@
-"""The metadata of a Parquet file: the schema for reading its columns, checks that files and row counts agree, and the size of
+"""The metadata of a Parquet file: the schema for reading its columns, checks that row counts agree, and the size of
 its pages."""
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.errors import CorruptError, SchemaError
-from streamtrain.storage.arrow import value_type
+from streamtrain.errors import CorruptError
+from streamtrain.storage.common_type import CODES
 from streamtrain.storage.files.store import FileStore
 from streamtrain.storage.parquet.sizes import Page
 from streamtrain.storage.parquet.thrift import INTEGERS, STRUCT, Thrift, ThriftError
 
 __all__ = [
+    "INT96_UNIT",
     "READ_ERRORS",
+    "ReadSchemas",
     "as_codes",
     "cause",
     "first_line",
@@ -25,14 +27,18 @@ __all__ = [
     "is_text",
     "missing_codec",
     "name_problem",
+    "pandas_metadata",
     "read_schema",
     "require_counts",
-    "require_same",
     "writer_of",
 ]
 
 #: the exceptions that pyarrow raises for bytes that it cannot read
 READ_ERRORS = (OSError, pa.ArrowException, ValueError, TypeError, KeyError)
+
+
+#: timestamps of 96 bits, as Spark and Hive write them, are read in this unit: in nanoseconds the year 9999 would be 1816
+INT96_UNIT = "us"
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -45,38 +51,31 @@ def as_codes(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()).dictionary_encode() if is_text(values.type) else values
 
 
-def read_schema(schema: pa.Schema, name: str) -> pa.Schema:
+def read_schema(schema: pa.Schema) -> pa.Schema:
     """The schema for reading the columns of a file. Text stays dictionary-encoded, because its decoded size is unknown."""
     for i, field in enumerate(schema):
         if is_text(field.type):
-            schema = schema.set(i, field.with_type(pa.dictionary(pa.int32(), pa.string())))
-    twice = {n for n in schema.names if schema.names.count(n) > 1} if len(set(schema.names)) < len(schema) else set()
-    if twice:
-        raise SchemaError(f"{name}: more than one column is named {sorted(twice)[0]!r}: rename all but one")
+            schema = schema.set(i, field.with_type(CODES))
     return schema
 
 
-def require_same(expected: pa.Schema, schema: pa.Schema, name: str, first: str) -> None:
-    """Raise SchemaError if the schema of file ``name`` differs from the expected one, which is that of file ``first``."""
-    if schema.equals(expected):
-        return
-    for field in expected:
-        if field.name not in schema.names:
-            raise SchemaError(
-                f"{name}: column {field.name!r} is missing, but {first} has it: all files must have the same columns"
-            )
-        kind = schema.field(field.name).type
-        if kind != field.type:
-            here, there = value_type(kind), value_type(field.type)
-            here, there = (here, there) if here != there else (kind, field.type)
-            raise SchemaError(
-                f"{name}: column {field.name!r} is {here}, but {there} in {first}: convert one of the files"
-            )
-    for extra in schema.names:
-        if extra not in expected.names:
-            raise SchemaError(
-                f"{name}: has a column {extra!r} that is missing in {first}: all files must have the same columns"
-            )
+class ReadSchemas:
+    """The schemas for reading files, of which successive ones are mostly equal."""
+
+    def __init__(self) -> None:
+        self._stored: pa.Schema | None = None
+        self._read = pa.schema([])
+
+    def schema(self, stored: pa.Schema) -> pa.Schema:
+        """The schema for reading the columns of a file."""
+        if self._stored is None or not stored.equals(self._stored, check_metadata=True):
+            self._stored, self._read = stored, read_schema(stored)
+        return self._read
+
+
+def pandas_metadata(metadata: Any) -> Any:
+    """What pandas wrote into the metadata of a file; None if it did not write it."""
+    return (metadata.metadata or {}).get(b"pandas")
 
 
 def require_counts(name: str, total: int, groups: NDArray[np.int64]) -> None:

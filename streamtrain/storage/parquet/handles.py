@@ -15,7 +15,7 @@ from streamtrain.errors import CorruptError, DataError
 from streamtrain.memory.monitor import require_room
 from streamtrain.memory.sizes import format_bytes
 from streamtrain.storage.files.store import FileStore, Stat
-from streamtrain.storage.parquet.footer import READ_ERRORS, cause, is_text
+from streamtrain.storage.parquet.footer import INT96_UNIT, READ_ERRORS, cause, is_text
 from streamtrain.storage.parquet.tail import TAIL_BYTES, demand_of, footer_length, parsed_bytes
 
 __all__ = ["KEPT_FOOTERS_BYTES", "Footer", "Handles", "Mode"]
@@ -97,7 +97,7 @@ class Handles:
         try:
             with self._store.open(name, self._stats[name]) as source:
                 self._look_at(name, source)
-                file = pq.ParquetFile(source, pre_buffer=False)
+                file = pq.ParquetFile(source, pre_buffer=False, coerce_int96_timestamp_unit=INT96_UNIT)
                 if file.metadata.num_rows and file.metadata.serialized_size + _FRAME_BYTES >= source.size():
                     raise CorruptError(
                         f"{path}: a summary of other files, without their rows: read those, or their folder"
@@ -170,6 +170,7 @@ class Handles:
             # be interrupted with Ctrl-C while it waits for them.
             pre_buffer=self._store.is_remote and not mode.buffer_size and not _in_main_thread(),
             page_checksum_verification=True,
+            coerce_int96_timestamp_unit=INT96_UNIT,
         )
 
     def _take(self, name: str, mode: Mode) -> Any:

@@ -9,10 +9,10 @@ read at a time and kept for the next. All handles of a file share its footer. Co
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,19 @@ from numpy.typing import NDArray
 from streamtrain.errors import CorruptError, DataError
 from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import pick
+from streamtrain.storage.files.columns import FileColumns
 from streamtrain.storage.files.locate import locate
-from streamtrain.storage.files.partitions import Partitions
-from streamtrain.storage.files.store import FileBacked, ahead
+from streamtrain.storage.files.store import FileBacked, FileStore, ahead
 from streamtrain.storage.formats import suffixes_of
+from streamtrain.storage.parquet.batches import after, coded, empty
 from streamtrain.storage.parquet.footer import (
     READ_ERRORS,
-    as_codes,
+    ReadSchemas,
     cause,
     first_page,
-    is_text,
     missing_codec,
-    read_schema,
+    pandas_metadata,
     require_counts,
-    require_same,
     writer_of,
 )
 from streamtrain.storage.parquet.handles import KEPT_FOOTERS_BYTES, Footer, Handles, Mode
@@ -61,27 +60,29 @@ class ParquetReader(FileBacked):
     """
 
     def __init__(self, target: str | Path) -> None:
-        self._store, self._files = locate(str(target), suffixes_of("parquet"))
-        self._stats = [self._store.stat(name) for name in self._files]
-        self._handles = Handles(self._store, dict(zip(self._files, self._stats, strict=True)))
-        self._partitions = Partitions(self._files)
+        store, files = locate(str(target), suffixes_of("parquet"))
+        self._open(store, files, FileColumns(files, store.folders))
+
+    def _open(self, store: FileStore, files: list[str], columns: FileColumns) -> None:
+        """Open these files. columns: what their columns are, to which no file was added so far."""
+        self._store, self._files, self._columns = store, files, columns
+        self._stats = [store.stat(name) for name in files]
+        self._handles = Handles(store, dict(zip(files, self._stats, strict=True)))
         self._open_footers()
 
     def _open_footers(self) -> None:
         rows, stored = array("q"), array("q")  # of each row group
         counts, lengths = array("q"), array("q")  # of each file: its row groups, and the bytes of its footer
-        page = Page()
+        page, stored_columns = Page(), 0
+        read = ReadSchemas()
         opened = (ahead if self._store.is_remote else map)(self._open_footer, self._files)
-        for i, (name, ((footer, stored_schema), first)) in enumerate(zip(self._files, opened, strict=True)):
-            page = page.larger(first)
-            schema = read_schema(stored_schema, name)
-            if i == 0:
-                self._file_schema = schema
-            else:
-                require_same(self._file_schema, schema, name, self._files[0])
+        for name, ((footer, stored_schema), first) in zip(self._files, opened, strict=True):
+            page, stored_columns = page.larger(first), max(stored_columns, footer.num_columns)
+            schema = read.schema(stored_schema)
             groups = map(footer.row_group, range(footer.num_row_groups))
             table = np.array([(group.num_rows, group.total_byte_size) for group in groups], np.int64).reshape(-1, 2)
             require_counts(name, footer.num_rows, table[:, 0])
+            self._columns.add(schema, partial(pandas_metadata, footer), has_rows=bool(table[:, 0].any()))
             rows.frombytes(table[:, 0].tobytes())
             stored.frombytes(np.maximum(0, table[:, 1]).tobytes())
             counts.append(len(table))
@@ -90,16 +91,18 @@ class ParquetReader(FileBacked):
         self._footer_lengths = np.frombuffer(lengths, np.int64)
         self._first = np.concatenate([[0], np.cumsum(counts)])  # the number of the first row group of each file
         self._rows = np.frombuffer(rows, np.int64)
-        self.schema = self._partitions.added_to(self._file_schema)
-        buffer_bytes = remote_buffer_bytes(footer.num_columns) if self._store.is_remote else STREAM_BUFFER_BYTES
+        self._columns.finish()
+        self.schema = self._columns.schema
+        buffer_bytes = remote_buffer_bytes(stored_columns) if self._store.is_remote else STREAM_BUFFER_BYTES
         self._sizes = Sizes.of(
-            self.schema, self._rows, np.frombuffer(stored, np.int64), footer.num_columns, page, buffer_bytes
-        )
+            self.schema, self._rows, np.frombuffer(stored, np.int64), stored_columns, page, buffer_bytes,
+            self._columns.cast_row_bytes,
+        )  # fmt: skip
         self._long: frozenset[str] = frozenset()  # the columns whose text is long: see `LongText`
         if self._sizes.is_long.any():
             self._look_at_text()
         self._numbers = {name: i for i, name in enumerate(self._files)}
-        self._stored_names = frozenset(self._file_schema.names)
+        self._text_names = frozenset(f.name for f in self._stored_fields() if has_text(f.type))
 
     def _look_at_text(self) -> None:
         """Find out how long text is stored."""
@@ -109,8 +112,12 @@ class ParquetReader(FileBacked):
             (self._files[self._file_of[i]], int(i - self._first[self._file_of[i]]), int(text_bytes[i]))
             for i in most_first
         )
-        text = look(self._store, groups, [field.name for field in self._file_schema if has_text(field.type)])
+        text = look(self._store, groups, [f.name for f in self._stored_fields() if has_text(f.type)])
         self._long, self._sizes = frozenset(text.columns), replace(self._sizes, text_pages=text.most())
+
+    def _stored_fields(self) -> list[pa.Field]:
+        """The columns of all files, as they are stored."""
+        return [field for schema in self._columns.variants for field in schema]
 
     def _open_footer(self, name: str) -> tuple[Footer, Page]:
         """The footer of a file, and the size of its first page."""
@@ -188,19 +195,18 @@ class ParquetReader(FileBacked):
         self, name: str, groups: list[int], total: int, columns: Sequence[str], rows: int, *, buffer_size: int
     ) -> Iterator[pa.RecordBatch]:
         """Some columns of row groups of a file, in batches of at most ``rows`` rows. total: the rows in the footer."""
-        stored = [c for c in columns if c in self._stored_names]
+        file = self._numbers[name]
         for other in set(columns).difference(self.schema.names):
             pick(self.schema, other, "read")  # raises ColumnError
+        stored = self._columns.stored(file, columns)
         read_rows, which = (
             0,
             f"row group {groups[0]}" if len(groups) == 1 else f"row groups {groups[0]} to {groups[-1]}",
         )
         try:
-            for batch in self._batches(name, groups, stored, rows, buffer_size) if stored else _empty(total, rows):
+            for batch in self._batches(name, groups, stored, rows, buffer_size) if stored else empty(total, rows):
                 read_rows += batch.num_rows
-                yield self._partitions.assembled(
-                    batch if stored else None, batch.num_rows, columns, self.schema, self._numbers[name]
-                )
+                yield self._columns.assembled(batch if stored else None, batch.num_rows, columns, file)
         except (DataError, MemoryError):
             raise
         except READ_ERRORS as error:
@@ -229,13 +235,13 @@ class ParquetReader(FileBacked):
         try:
             for batch in self._decoded(name, groups, columns, rows, Mode(buffer_size, self._long)):
                 read_rows += batch.num_rows
-                yield _coded(batch)
+                yield coded(batch)
         except OSError as error:
             if "not yet implemented" not in str(error).lower():
                 raise
             # pyarrow cannot read text in a delta encoding as dictionaries: continue with plain text
-            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, self._stored_names))
-            yield from map(_coded, _after(read_rows, plain))
+            plain = self._decoded(name, groups, columns, rows, Mode(buffer_size, self._text_names))
+            yield from map(coded, after(read_rows, plain))
 
     def _decoded(
         self, name: str, groups: list[int], columns: Sequence[str], rows: int, mode: Mode
@@ -259,7 +265,7 @@ class ParquetReader(FileBacked):
 
     def fingerprint(self) -> str:
         """SHA-256 of the names, sizes, footers and row counts of the files, and a sample of their bytes (see `sampled`)."""
-        digest = hashlib.sha256(b"parquet")
+        digest = self._digest(b"parquet")
         for name in self._files:
             size = self._store.stat(name).nbytes
             footer = int.from_bytes(self._store.read(name, max(0, size - 8), size - 4), "little")
@@ -268,7 +274,7 @@ class ParquetReader(FileBacked):
         digest.update(self._rows.tobytes())
         for piece in self._sample():
             digest.update(piece)
-        return digest.hexdigest()
+        return str(digest.hexdigest())
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_handles": None}
@@ -277,23 +283,3 @@ class ParquetReader(FileBacked):
         self.__dict__.update(
             state, _handles=Handles(state["_store"], dict(zip(state["_files"], state["_stats"], strict=True)))
         )
-
-
-def _after(rows: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches without their first ``rows`` rows."""
-    for batch in batches:
-        if batch.num_rows > rows:
-            yield batch.slice(rows)
-        rows = max(0, rows - batch.num_rows)
-
-
-def _empty(total: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """Batches without real columns, for a read of partition columns only."""
-    for start in range(0, total, rows):
-        yield pa.record_batch([pa.nulls(min(rows, total - start))], names=[""])
-
-
-def _coded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    if not any(map(is_text, batch.schema.types)):
-        return batch
-    return pa.RecordBatch.from_arrays([as_codes(values) for values in batch.columns], names=batch.schema.names)

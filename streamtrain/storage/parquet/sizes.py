@@ -103,9 +103,9 @@ class Sizes:
     @classmethod
     def of(
         cls, schema: pa.Schema, rows: Any, encoded_bytes: Any, stored_columns: int, page: Page,
-        buffer_bytes: int = STREAM_BUFFER_BYTES,
+        buffer_bytes: int = STREAM_BUFFER_BYTES, cast_row_bytes: float = 0.0,
     ) -> Sizes:  # fmt: skip
-        """The sizes of row groups with these rows and encoded bytes."""
+        """The sizes of row groups with these rows and encoded bytes. cast_row_bytes: of the columns that are cast."""
         kinds = [value_type(field.type) for field in schema]
         return cls(
             rows=np.asarray(rows, np.int64),
@@ -113,7 +113,7 @@ class Sizes:
             stored_columns=stored_columns,
             row_bytes=sum(bytes_per_row(field.type) for field in schema),
             stored_row_bytes=sum(_stored_width(field.type) for field in schema),
-            scratch_row_bytes=sum(map(_scratch_width, kinds)),
+            scratch_row_bytes=sum(map(_scratch_width, kinds)) + cast_row_bytes,
             level_columns=stored_columns - sum(not f.nullable and not pa.types.is_nested(f.type) for f in schema),
             text_columns=sum(map(_has_no_width, kinds)),
             page=page,

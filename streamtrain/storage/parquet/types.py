@@ -6,48 +6,80 @@ import base64
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrain.errors import ColumnError, CorruptError
 from streamtrain.storage.files.store import FileStore
-from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
+from streamtrain.storage.parquet.footer import INT96_UNIT, READ_ERRORS, first_line, read_schema
 
 __all__ = ["declared_schema", "key_values", "leaves", "require_storable"]
 
 _SCHEMA_KEY = b"ARROW:schema"
 
 
-def declared_schema(store: FileStore, names: Sequence[str]) -> pa.Schema:
-    """The schema with which Parquet files were written. (The reader's schema has text as dictionaries.) A column is nullable
-    if it is in any file. Only metadata on which all files agree are kept. Reads every footer, one at a time."""
-    merged: pa.Schema | None = None
+def declared_schema(store: FileStore, names: Sequence[str], schema: pa.Schema) -> pa.Schema:
+    """The schema with which Parquet files were written, for the columns of ``schema``, that of their reader, which has text as
+    dictionaries. Where files declare different types, a column has the type of the reader. A column is nullable if it is in any
+    file. Only metadata on which all files agree are kept. Reads every footer, one at a time."""
+    merged: dict[str, _Declared] = {}
+    last: pa.Schema | None = None
+    metadata: Any = None
     for name in names:
-        try:
-            with store.open(
-                name, store.stat(name)
-            ) as source:  # the schema of file.metadata would keep the footer in memory, in a reference cycle
-                file = pq.ParquetFile(source, pre_buffer=False)
-                metadata = {key: value for key, value in (file.metadata.metadata or {}).items() if key != _SCHEMA_KEY}
-                schema = file.schema_arrow.with_metadata(metadata or None)
-        except READ_ERRORS as error:
-            raise CorruptError(f"{store.shown(name)}: the footer cannot be read: {first_line(error)}") from error
-        merged = schema if merged is None else _agreed(merged, schema)
-    assert merged is not None
-    return merged
+        stored = _stored_schema(store, name)
+        if last is not None and stored.equals(last, check_metadata=True):
+            continue
+        metadata = stored.metadata if last is None else _common(metadata, stored.metadata)
+        last = stored
+        for field in stored:
+            merged[field.name] = merged[field.name].with_field(field) if field.name in merged else _Declared.of(field)
+    fields = [merged[f.name].field(f) if f.name in merged else _decoded(f) for f in schema]
+    return pa.schema(fields, metadata or None)
 
 
-def _agreed(first: pa.Schema, other: pa.Schema) -> pa.Schema:
-    if first.equals(other, check_metadata=True):
-        return first
-    fields = []
-    for field in first:
-        twin = other.field(field.name)
-        metadata = _common(field.metadata, twin.metadata)
-        fields.append(pa.field(field.name, field.type, field.nullable or twin.nullable, metadata))
-    return pa.schema(fields, _common(first.metadata, other.metadata))
+def _stored_schema(store: FileStore, name: str) -> pa.Schema:
+    try:
+        with store.open(
+            name, store.stat(name)
+        ) as source:  # the schema of file.metadata would keep the footer in memory
+            file = pq.ParquetFile(source, pre_buffer=False, coerce_int96_timestamp_unit=INT96_UNIT)
+            metadata = {key: value for key, value in (file.metadata.metadata or {}).items() if key != _SCHEMA_KEY}
+            return file.schema_arrow.with_metadata(metadata or None)
+    except READ_ERRORS as error:
+        raise CorruptError(f"{store.shown(name)}: the footer cannot be read: {first_line(error)}") from error
+
+
+class _Declared(NamedTuple):
+    """A column as files declare it. kinds: its different types."""
+
+    kinds: frozenset[pa.DataType]
+    nullable: bool
+    metadata: Any
+
+    @classmethod
+    def of(cls, field: pa.Field) -> _Declared:
+        return cls(frozenset([field.type]), field.nullable, field.metadata)
+
+    def with_field(self, field: pa.Field) -> _Declared:
+        return _Declared(
+            self.kinds | {field.type}, self.nullable or field.nullable, _common(self.metadata, field.metadata)
+        )
+
+    def field(self, read: pa.Field) -> pa.Field:
+        """The column to write. read: as the reader has it."""
+        kind = next(iter(self.kinds))
+        if len(self.kinds) > 1 or read.type not in (kind, read_schema(pa.schema([("", kind)])).field(0).type):
+            coded = all(isinstance(kind, pa.DictionaryType) for kind in self.kinds)
+            kind = read.type if coded else _decoded(read).type
+        return pa.field(read.name, kind, self.nullable or read.nullable, self.metadata)
+
+
+def _decoded(field: pa.Field) -> pa.Field:
+    """A column of the reader, of whose text nobody says that it is a dictionary."""
+    kind = field.type.value_type if isinstance(field.type, pa.DictionaryType) else field.type
+    return pa.field(field.name, kind, field.nullable)
 
 
 def _common(first: Any, other: Any) -> dict[bytes, bytes] | None:

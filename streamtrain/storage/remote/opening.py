@@ -5,11 +5,10 @@ from __future__ import annotations
 import glob
 
 from streamtrain.errors import NotFoundError, UsageError
-from streamtrain.storage.formats import ZARR_MARKS, format_of, has_format, reader_for
+from streamtrain.storage.formats import ZARR_MARKS, file_reader, format_of
 from streamtrain.storage.reader import Reader
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client
-from streamtrain.storage.remote.listing import walk
 from streamtrain.storage.settings import ReadSettings
 
 __all__ = ["open_remote"]
@@ -23,20 +22,16 @@ def open_remote(target: str, settings: ReadSettings) -> Reader:
         raise UsageError(
             f"{address.shown}: a Zarr zip file can only be read from this machine: download it, or unpack it on the server"
         )
-    if has_format(path):
-        return _of_files(format_of([path]), target)
+    kind = settings.input_format or format_of([path])
+    if kind is not None and kind != "zarr":
+        return file_reader(target, settings, kind)
     client = Client(address)
-    if not glob.has_magic(path) and (path.endswith(".zarr") or _is_zarr(client, path)):
+    if kind == "zarr" or (not glob.has_magic(path) and (path.endswith(".zarr") or _is_zarr(client, path))):
         from streamtrain.storage.zarr import ZarrReader
 
+        settings.require_effect(address.shown, "zarr")
         return ZarrReader(target, missing_chunks=settings.missing_chunks)
-    folder = path if not glob.has_magic(path) else path[: path.index(next(filter(glob.has_magic, path.split("/"))))]
-    return _of_files(format_of(walk(client, folder.rstrip("/")) or [path]), target)
-
-
-def _of_files(kind: str, target: str) -> Reader:
-    reader: Reader = reader_for(kind)(target)
-    return reader
+    return file_reader(target, settings)
 
 
 def _is_zarr(client: Client, path: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from streamtrain.storage.files.partitions import folders_above
 from streamtrain.storage.files.store import Stat, require_unchanged
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client, Traffic
@@ -21,6 +23,7 @@ class RemoteFileStore:
     process that reads it."""
 
     is_remote = True
+    again: Sequence[str] = ()
 
     def __init__(self, client: Client, root: str, stats: dict[str, Stat]) -> None:
         self._client, self._root, self._stats = client, root, dict(stats)
@@ -30,6 +33,10 @@ class RemoteFileStore:
     def traffic(self) -> Traffic:
         """The counts of requests so far."""
         return self._client.traffic
+
+    @property
+    def folders(self) -> list[str]:
+        return folders_above(self._root)
 
     def shown(self, name: str) -> str:
         return self._client.address.at(self._path(name)).shown

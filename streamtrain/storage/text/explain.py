@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamtrain.errors import CorruptError, DataError, SchemaError
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
+from streamtrain.storage.text.encoding import not_in_encoding
 from streamtrain.storage.text.records import Block, first_bad
 
 __all__ = ["explained"]
@@ -18,7 +19,11 @@ __all__ = ["explained"]
 class Format(Protocol):
     """What a text format says of one record (see `TextReader`)."""
 
+    @property
+    def encoding(self) -> str: ...
     def shown(self, file: int) -> str: ...
+    def place(self, file: int, line: int) -> str: ...
+    def utf8(self, data: bytes) -> bytes: ...
     def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str: ...
     def decode_one(self, record: bytes, field: pa.Field, file: int) -> None: ...
     def value(self, record: bytes, column: str, file: int) -> str: ...
@@ -42,14 +47,12 @@ def explained(
     at = first_bad(len(ends), works)
     record, where = (
         block.data[block.starts[at] : ends[at]],
-        f"{reader.shown(file)}: line {block.line_at(block.starts[at])}",
+        f"{reader.shown(file)}: {reader.place(file, block.line_at(block.starts[at]))}",
     )
     try:
-        str(record, "utf-8")
+        record = reader.utf8(record)
     except UnicodeDecodeError as invalid:
-        return CorruptError(
-            f"{where}: not UTF-8: byte {record[invalid.start]:#04x} at position {invalid.start} of the record"
-        )
+        return CorruptError(f"{where}: {not_in_encoding(record, reader.encoding, invalid)}")
     if form := reader.complaint(record, schema or pa.schema([]), columns, file):
         return CorruptError(f"{where}: {form}")
     for name in [*columns, *schema.names] if schema is not None else []:

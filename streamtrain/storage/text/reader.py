@@ -7,8 +7,6 @@ types are inferred from the first block, or given.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,21 +18,24 @@ import pyarrow as pa
 from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaError, without_secrets
 from streamtrain.memory.monitor import require_room, unlimited
 from streamtrain.storage.arrow import bytes_per_row, pick
+from streamtrain.storage.common_type import CODES
+from streamtrain.storage.files.columns import FileColumns
 from streamtrain.storage.files.locate import locate
-from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
+from streamtrain.storage.text.encoding import AsUtf8, Encoding
 from streamtrain.storage.text.explain import explained
-from streamtrain.storage.text.records import Block, Scanner, blocks, extents
+from streamtrain.storage.text.format import TextFormat
+from streamtrain.storage.text.records import Block, blocks, extents
 from streamtrain.storage.text.scanners import BadRecord
 from streamtrain.storage.text.source import COMPRESSIONS, LOOK_BACK_BYTES, STORED_BYTES, codec_of, edges, text_source
 
 __all__ = ["CODES", "FEW_COLUMNS", "TextReader"]
 
-CODES = pa.dictionary(pa.int32(), pa.string())  # text is read as dictionaries
 _OTHER_COMPRESSIONS = (".bz2", ".lz4", ".xz", ".zip", ".br")
 BLOCK_BYTES = 1 << 20  # decoded at once
+_LATER_BYTES = 1 << 16  # of a file that is not the first, from which types are inferred
 _SCAN_BYTES = BLOCK_BYTES + (1 << 18)  # searched for records at once; the first MiB after a header is among it
 
 # Measured; tests/storage/test_csv.py and test_jsonl.py measure again.
@@ -42,23 +43,18 @@ _FLOOR_BYTES = 1_500_000
 _SLACK = 1.35
 _COLUMN_BYTES, FEW_COLUMNS = 2_000, 512  # of a column in a decoded block, besides its values; so many need no more
 _LEARNED_COLUMN_BYTES = 13_000  # of a column that is learned from, besides its values: objects, slices, a checkpoint
+_ENCODING_SCRATCH = 6.0  # bytes for each byte of a block: as text of up to four bytes a character, and as UTF-8
 _TEXT_SCRATCH = 3.5  # bytes for each byte of a block: the dictionary and its hash table grow by doubling
 
 
-class TextReader(FileBacked):
-    """Reads text files. The subclass of a format finds the records and decodes them.
+class TextReader(TextFormat, FileBacked):
+    """Reads text files. The subclass of a format finds the records and decodes them."""
 
-    suffixes: of the files, without a compression's. scratch: bytes of memory that decoding takes for each byte of a block.
-    """
-
-    suffixes: tuple[str, ...]
-    scratch: float
     row_oriented = True  # every read parses all columns
     schema: pa.Schema
-    _file_schema: pa.Schema
-    _partitions: Partitions
 
-    def __init__(self, target: str | Path, schema: pa.Schema | None) -> None:
+    def __init__(self, target: str | Path, schema: pa.Schema | None, encoding: str | None) -> None:
+        self._encoding = Encoding(encoding)
         endings = tuple(suffix + end for suffix in self.suffixes for end in ("", *COMPRESSIONS))
         self._store, names = locate(str(target), (*self.suffixes, *COMPRESSIONS))
         self._files = [name for name in names if name.lower().endswith(endings)] or names
@@ -72,83 +68,71 @@ class TextReader(FileBacked):
         self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._given = pa.schema([]) if schema is None else schema
-        self._fixed: pa.Schema | None = None
+        self._columns = FileColumns(self._files, self._store.folders, join=self.types.join, as_text=self.types.is_text)
+        self._inferred: list[pa.Schema] = []  # of the first file
         self._density = 0.0  # decoded bytes per byte of text
+        self._first: tuple[Block, int] | None = None  # the records that tell types and density
         table = [(i, *extent) for i in range(len(self._files)) for extent in self._extents(i)]
         columns = np.asarray(table, np.int64).reshape(-1, 6).T.copy()
         self._file_of, self._start, self._stop, self._rows, self._line, self._longest = columns
-        if self._fixed is None:
+        if not len(self._rows):
             raise NotFoundError(f"{without_secrets(str(target))}: the files have no rows")
-        partitions = Partitions(self._files)
-        self._partitions, self._file_schema = partitions, self._fixed
-        self.schema = partitions.added_to(self._file_schema)
-
-    # -- what a format defines ----------------------------------------------------------------------------------------------
-
-    def read_little(self) -> None:
-        """Use the library of the format once."""
-        raise NotImplementedError
-
-    def scanner(self) -> Scanner:
-        """What finds the records of a file, or of a part that begins with one."""
-        raise NotImplementedError
-
-    def without_header(self, file: int, block: Block) -> Block:
-        """The first block of a file, without its header."""
-        return block
-
-    def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
-        """The number of columns of these records, and if it is large the memory to infer and decode them; otherwise 0."""
-        raise NotImplementedError
-
-    def infer(self, data: bytes, file: int) -> pa.Schema:
-        """The names and types of the columns. Given types are kept."""
-        raise NotImplementedError
-
-    def decode(self, data: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
-        """Decode at least one column of records, with the types of the schema."""
-        raise NotImplementedError
-
-    def decode_one(self, record: bytes, field: pa.Field, file: int) -> None:
-        """Decode one column of one record, and ignore the others."""
-        self.decode(record, pa.schema([field]), [field.name], file)
-
-    def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str:
-        """What is wrong with the form of a record that cannot be decoded; "" if its form is right and a value is wrong."""
-        raise NotImplementedError
-
-    def value(self, record: bytes, column: str, file: int) -> str:
-        """A value as it is written in a record, for messages."""
-        raise NotImplementedError
+        self._columns.finish(self.types.decoded, self.texts())
+        self.schema = self._columns.schema
+        if self._first is not None and self.texts():  # the first records were measured with other types
+            self._measure(self._columns.file_schema(self._first[1]))
+        self._first = None
 
     # -- opening: one pass over each file ---------------------------------------------------------------------------
 
     def _extents(self, file: int) -> Iterator[tuple[int, ...]]:
-        with self._reporting(file), self._source(file) as source:
-            yield from extents(self._data_blocks(file, source), cut=codec_of(self._files[file]) is None)
+        with self._reporting(file), self.source(file) as source:
+            yield from extents(self._data_blocks(file, source), cut=not self._is_whole(file))
+
+    def _is_whole(self, file: int) -> bool:
+        """Whether a file can only be read from its beginning, so that it is one chunk."""
+        return codec_of(self._files[file]) is not None or self._encoding.is_streamed
 
     def _data_blocks(self, file: int, source: Any) -> Iterator[Block]:
-        begun = False
-        for block in blocks(source, _SCAN_BYTES, self.scanner()):
+        begun = has_types = False
+        for block in blocks(source, _SCAN_BYTES, self.scanner(file)):
             if not begun and block.rows:
                 begun, block = True, self.without_header(file, block)
-            if begun and block.rows and self._fixed is None:
-                self._fix_types(block.upto(BLOCK_BYTES), file)
+            if begun and block.rows and not has_types:
+                has_types = True
+                if self._inferred:
+                    self._columns.add(self._later_types(block.upto(_LATER_BYTES), file))
+                else:
+                    self._columns.add(self._first_types(block.upto(BLOCK_BYTES), file))
             if begun:
+                if block.rows:
+                    self.look(block.data, file, self._columns.file_schema(file))
                 yield block
+        if not has_types:
+            self._columns.add(self.untyped(file), has_rows=False)
 
-    def _fix_types(self, block: Block, file: int) -> None:
+    def _later_types(self, block: Block, file: int) -> pa.Schema:
+        """The types in a file that is not the first. What cannot be decoded is an error when it is read."""
+        try:
+            return self._checked(block, file, None, (), lambda data: self.infer(data, file))
+        except (CorruptError, SchemaError):
+            return self.untyped(file)
+
+    def _first_types(self, block: Block, file: int) -> pa.Schema:
         columns, more = self.infer_bytes(block, file)
         values = 2 * int(_SLACK * columns * block.rows * 8)
         require_room(more, self.shown(file), max(0, columns - FEW_COLUMNS) * _LEARNED_COLUMN_BYTES + values)
         schema = self._checked(block, file, None, (), lambda data: self.infer(data, file))
-        twice = [name for name, count in Counter(schema.names).items() if count > 1]
-        if twice or not schema.names:
-            problem = (
-                f"more than one column is named {twice[0]!r}: rename all but one" if twice else "there are no columns"
-            )
-            raise SchemaError(f"{self.shown(file)}: {problem}")
-        self._fixed = schema
+        if not schema.names:
+            raise SchemaError(f"{self.shown(file)}: there are no columns")
+        self._inferred.append(schema)
+        self._first = block, file
+        self._measure(schema)
+        return schema
+
+    def _measure(self, schema: pa.Schema) -> None:
+        assert self._first is not None
+        block, file = self._first
         self._density = self._table(block, schema, schema.names, file).nbytes / len(block.data)
 
     # -- reading ---------------------------------------------------------------------------------------------------------
@@ -178,8 +162,10 @@ class TextReader(FileBacked):
         text = int(self._stop[i] - self._start[i])
         block = min(text, BLOCK_BYTES + 2 * int(self._longest[i]))
         codec = codec_of(self._files[self._file_of[i]])
-        held = STORED_BYTES + min(text, LOOK_BACK_BYTES[codec]) if codec else text
+        held = STORED_BYTES if codec or self._encoding.is_streamed else text
+        held += min(text, LOOK_BACK_BYTES[codec]) if codec else 0
         scratch = self.scratch + (_TEXT_SCRATCH if CODES in self.schema.types else 0)
+        scratch += 0 if self._encoding.is_utf8 else _ENCODING_SCRATCH
         return held + scratch * block + _FLOOR_BYTES
 
     def _wide_bytes(self) -> int:
@@ -200,13 +186,12 @@ class TextReader(FileBacked):
             pick(self.schema, name, "read")
         i = self._number(chunk)
         file, read_rows = int(self._file_of[i]), 0
-        stored = set(self._file_schema.names)
-        for batch in self._batches(i, file, [name for name in columns if name in stored]):
+        for batch in self._batches(i, file, self._columns.stored(file, columns)):
             n = chunk.rows if batch is None else batch.num_rows
             read_rows += n
             for start in range(0, n, rows):
                 part, some = None if batch is None else batch.slice(start, rows), min(rows, n - start)
-                yield self._partitions.assembled(part, some, columns, self.schema, file)
+                yield self._columns.assembled(part, some, columns, file)
         if read_rows != chunk.rows:
             raise CorruptError(
                 f"{self.shown(file)}: {read_rows:,} rows were read of {chunk.key}, but {chunk.rows:,} were declared: the data "
@@ -228,10 +213,10 @@ class TextReader(FileBacked):
             yield None
             return
         start, stop, line = (int(column[i]) for column in (self._start, self._stop, self._line))
-        with self._reporting(file), self._source(file, start, stop) as source:
-            for block in blocks(source, BLOCK_BYTES, self.scanner(), start=start, line=line):
+        with self._reporting(file), self.source(file, start, stop) as source:
+            for block in blocks(source, BLOCK_BYTES, self.scanner(file), start=start, line=line):
                 if block.rows:
-                    yield from self._table(block, self._file_schema, columns, file).to_batches()
+                    yield from self._table(block, self._columns.file_schema(file), columns, file).to_batches()
         self._store.verify(self._files[file], self._stats[file])
 
     def _table(self, block: Block, schema: pa.Schema, columns: Sequence[str], file: int) -> pa.Table:
@@ -243,9 +228,7 @@ class TextReader(FileBacked):
         """Decode a block. Raises DataError, which names the first line that cannot be decoded."""
 
         def attempt(data: bytes, rows: int) -> Any:
-            if not data.isascii():
-                str(data, "utf-8")
-            result = decode(data)
+            result = decode(self.utf8(data))
             if schema is not None and result.num_rows != rows:
                 raise ValueError(f"{rows} records were decoded to {result.num_rows} rows")
             return result
@@ -258,8 +241,25 @@ class TextReader(FileBacked):
 
     # -- bytes -----------------------------------------------------------------------------------------------------------
 
-    def _source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
-        return text_source(self._store, self._files[file], self._stats[file], start, stop)
+    def source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
+        if not self._encoding.is_streamed:
+            return text_source(self._store, self._files[file], self._stats[file], start, stop)
+        source = AsUtf8(text_source(self._store, self._files[file], self._stats[file]), self._encoding.name)
+        source.skip(start)
+        return source
+
+    def place(self, file: int, line: int) -> str:
+        """Where a record is in a file, for messages."""
+        return f"line {line}"
+
+    def utf8(self, data: bytes) -> bytes:
+        """Bytes of records as UTF-8. Raises UnicodeDecodeError if they are in another encoding."""
+        return self._encoding.utf8(data)
+
+    @property
+    def encoding(self) -> str:
+        """The name of the encoding."""
+        return self._encoding.name
 
     @contextmanager
     def _reporting(self, file: int) -> Iterator[None]:
@@ -269,7 +269,7 @@ class TextReader(FileBacked):
             raise
         except BadRecord as error:
             self._store.verify(self._files[file], self._stats[file])
-            raise CorruptError(f"{self.shown(file)}: line {error.line}: {error.what}") from None
+            raise CorruptError(f"{self.shown(file)}: {self.place(file, error.line)}: {error.what}") from None
         except READ_ERRORS as error:
             self._store.verify(self._files[file], self._stats[file])
             raise CorruptError(f"{self.shown(file)}: cannot be read: {first_line(error)}") from error
@@ -277,10 +277,13 @@ class TextReader(FileBacked):
     def fingerprint(self) -> str:
         """SHA-256 of the names, sizes, and first and last 64 kB of the files, the rows of all chunks, and a sample of the
         bytes (see `sampled`). There are no metadata, and reading everything would take as long as an epoch."""
-        digest = hashlib.sha256(b"text")
+        digest = self._digest(b"text")
         for name in self._files:
             digest.update(edges(self._store, name, self._store.stat(name)))
         digest.update(self._rows.tobytes() + str(self.schema).encode())
+        options = (None if self._encoding.is_utf8 else self._encoding.name, *self.options())
+        if any(option is not None for option in options):
+            digest.update(repr(options).encode())
         for piece in self._sample():
             digest.update(piece)
-        return digest.hexdigest()
+        return str(digest.hexdigest())

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamtrain.errors import data_name
 from streamtrain.load import connected, threads_of
+from streamtrain.load.demand import column_shares
 from streamtrain.memory.monitor import within
 from streamtrain.memory.sizes import format_bytes
 from streamtrain.notebook import count, html_table, one_line
@@ -107,13 +108,16 @@ def profile(
     # settings: Settings
     target: str | Sequence[str], features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    holdout: float = default(0.0), on_error: str = default("raise"), max_skipped: float = default(0.01),
-    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
-    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
-    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
-    optimizer: str = default("normalized"), learning_rate: float | None = None,
-    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
-    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
+    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None, holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None, on_error: str = default("raise"),
+    max_skipped: float = default(0.01), roles: Mapping[str, str] | Sequence[str] = default(()),
+    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
+    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
+    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
+    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
+    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -158,12 +162,14 @@ def profile(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        holdout=holdout, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses, hash_bits=hash_bits,
-        infinities=infinities, task=task, classes=classes, learner=learner, loss=loss, optimizer=optimizer,
-        learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2, average=average,
-        delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows, shuffle=shuffle, seed=seed,
-        class_weight=class_weight, epochs=epochs, patience=patience, memory=memory, threads=threads,
-        on_overrun=on_overrun,
+        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
+        where=where, table_version=table_version, as_of=as_of, holdout=holdout, holdout_by=holdout_by,
+        holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
+        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
+        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
+        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
+        threads=threads, on_overrun=on_overrun,
         # end of given
     )  # fmt: skip
     ProfileSettings(max_seconds=max_seconds, max_rows=max_rows)
@@ -186,7 +192,7 @@ def _profile(
         report = trainer.run(lambda seen, spent: _enough(seen, max_rows) or _enough(spent, max_seconds))
         recorder.gauges, recorder.stage = dict, "end"
     report.seconds = time.perf_counter() - started
-    row_bytes = job.source.row_bytes
+    row_bytes = column_shares(job.source.reader, job.source.table, job.source.layout)[0]
     return Profile(
         data=data_name(data),
         data_rows=job.plan.rows,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from streamtrain.errors import ColumnError, NotFoundError, data_name
+from streamtrain.columns.role import has_conflict, problem_of
+from streamtrain.errors import ColumnError, data_name
+from streamtrain.load.demand import stream_bytes
 from streamtrain.memory.monitor import budget_of, opening, within
 from streamtrain.memory.process import peak_bytes, release_freed_memory, resident_bytes
 from streamtrain.runs.report import memory_dict
@@ -19,6 +21,7 @@ from streamtrain.storage import open_data
 from streamtrain.storage.files.apart import require_apart
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.where.opening import rows_of
 from streamtrain.tools.rechunk.copying import Output, copy_rows
 from streamtrain.tools.rechunk.gather import is_loose
 from streamtrain.tools.rechunk.plan import CopyPlan, Demand, solve
@@ -33,7 +36,9 @@ def rechunk(
     data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: float | str | None = None,
     compression: str = "zstd",
     # settings: ReadSettings
-    missing_chunks: str = "error",
+    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
+    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
+    table_version: int | None = None, as_of: str | None = None,
     # end of settings
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -59,6 +64,25 @@ def rechunk(
         ``"zstd"``, ``"gzip"``, ``"lz4"`` or ``"none"``; for Parquet also ``"snappy"`` and ``"brotli"``.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    input_format
+        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+    delimiter
+        CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
+    header
+        CSV: whether the first line names the columns; otherwise they are f0, f1, ... Default: True.
+    na
+        CSV: what means missing, in all columns: a,b. Blanks do in columns of numbers. Default: NA, NaN, null, None, ?,
+        -, . and the like, in columns of numbers.
+    decimal
+        CSV: the decimal point. One of ., ,. Default: ..
+    encoding
+        CSV and JSON: the encoding of the text, such as latin-1. Default: utf-8.
+    where
+        Only the rows for which this is true: ``age >= 18 and city in ('Rome', 'Oslo')``.
+    table_version
+        Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
+    as_of
+        A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
     progress
         Called with the rows done and the rows there are.
 
@@ -90,7 +114,8 @@ def rechunk(
     """
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks,
+        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
+        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
@@ -98,9 +123,9 @@ def rechunk(
     with within(settings.memory):
         with opening(data_name(data)):
             reader, declared = _open(data, reading)
-            table = ChunkTable.of(reader.chunks())
-        if not table.total_rows:
-            raise NotFoundError(f"{data_name(data) if isinstance(data, str) else 'the data'}: has no rows")
+            table = rows_of(
+                reader, reading, name=data_name(data) if isinstance(data, (str, Path)) else "the data"
+            ).table
         written_as = format or _format_of(reader)
         settings.require_compression(written_as)
         output = _output(data, reader, declared, settings, written_as)
@@ -138,8 +163,9 @@ def _open(data: Any, reading: ReadSettings) -> tuple[Reader, pa.Schema]:
     """Open the data. Returns the reader, and the columns as the files declare them: the reader may give text as codes."""
     reader = open_data(data, reading)
     for field in reader.schema:
-        if pa.types.is_null(field.type) and b"problem" in (field.metadata or {}):
-            raise ColumnError(field.metadata[b"problem"].decode())
+        if (problem := problem_of(field)) is not None:
+            advice = f"column {field.name!r} is {problem}: copy the files of each type by themselves, given as a glob"
+            raise ColumnError(advice if has_conflict(field) else problem)
     if not _is(reader, "parquet.reader", "ParquetReader"):
         return reader, reader.schema
     from streamtrain.storage.parquet.reader import ParquetReader
@@ -148,12 +174,8 @@ def _open(data: Any, reading: ReadSettings) -> tuple[Reader, pa.Schema]:
     assert isinstance(reader, ParquetReader)
     (place, names), closed = reader.stored_files, pickle.dumps(reader)
     del reader  # and its footers, which would be in memory twice
-    stored, again = declared_schema(place, names), pickle.loads(closed)
-    for field in again.schema:
-        if field.name not in stored.names:
-            coded = isinstance(field.type, pa.DictionaryType)
-            stored = stored.append(field.with_type(field.type.value_type) if coded else field)
-    return again, stored
+    again = pickle.loads(closed)
+    return again, declared_schema(place, names, again.schema)
 
 
 def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, format: str) -> Output:
@@ -181,7 +203,7 @@ def _plan(reader: Reader, table: ChunkTable, output: Output, settings: Settings)
         output=lambda rows: output.terms(table, rows),
         opened_bytes=0 if opened is None else max(0, opened - baseline),
         open_bytes=getattr(reader, "open_bytes", 0),
-        stream_bytes=reader.stream_peak_bytes if isinstance(reader, Streams) else None,
+        stream_bytes=(lambda chunk, rows: stream_bytes(reader, chunk, rows)) if isinstance(reader, Streams) else None,
         loose=any(is_loose(kind) for kind in reader.schema.types),
     )
     given = settings.memory is not None

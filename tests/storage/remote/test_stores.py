@@ -74,7 +74,7 @@ def test_a_prefix_of_a_bucket_is_a_folder(folder: Path, store: int, s3: str, mon
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store}")
     assert values("s3://years") == values(str(folder))
     assert values("s3://years/year=2024") == [
-        {k: v for k, v in row.items() if k != "year"} for row in values("s3://years")[:20]
+        {**row, "year": 2024} for row in values("s3://years") if row["year"] in (2024, "2024")
     ]
 
 

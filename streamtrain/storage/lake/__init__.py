@@ -1,0 +1,1 @@
+"""Tables that are folders of Parquet files with a log, Delta and Iceberg. The log says what of them is alive."""

@@ -1,0 +1,45 @@
+"""From a folder or metadata file to the reader of the table."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from streamtrain.errors import DataError
+from streamtrain.storage.files.table_roots import DELTA, HUDI, ICEBERG
+from streamtrain.storage.lake.moments import Moment
+from streamtrain.storage.lake.reader import LakeReader
+from streamtrain.storage.lake.snapshot import Snapshot
+
+__all__ = ["open_table"]
+
+_PACKAGES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
+
+
+def open_table(kind: str, target: str, moment: Moment) -> LakeReader:
+    """The reader of the table in a folder. kind: its format. Raises DataError for a table that cannot be read, and where the
+    package is missing that reads its log."""
+    return LakeReader(_snapshot(kind, Path(target), moment))
+
+
+def _snapshot(kind: str, target: Path, moment: Moment) -> Snapshot:
+    if kind == HUDI:
+        raise DataError(
+            f"{target}: is a Hudi table, which streamtrain does not read; its files alone may hold rows that are deleted: "
+            "write a copy as Parquet files, or as a Delta or Iceberg table"
+        )
+    package = _PACKAGES[kind]
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise DataError(
+            f"{target}: is a table in the format {kind}, and the package that reads its log cannot be imported ({error}): pip "
+            f"install 'streamtrain[{kind.lower()}]'"
+        ) from error
+    if kind == DELTA:
+        from streamtrain.storage.lake.delta import delta_snapshot
+
+        return delta_snapshot(target, moment)
+    from streamtrain.storage.lake.iceberg import iceberg_snapshot
+
+    return iceberg_snapshot(target, moment)

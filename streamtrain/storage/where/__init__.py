@@ -1,0 +1,1 @@
+"""``--where``: its grammar (`grammar`), literals in the type of a column (`literals`), and the rows that match (`masks`)."""
