@@ -233,7 +233,7 @@ class Layout:
         """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors. seen: is called
         with each column right before it is written, which then finds it in the processor's cache.
 
-        Raises BadValueError for a target that cannot be used, unless the row has weight 0. With ``skips`` such rows are returned.
+        Raises BadValueError for a target that cannot be used, unless its weight is 0. With ``skips`` such rows are returned.
         """
         rows = RowWriter(into, positions, where, finds_infinite=skips is not None and skips.infinite)
         unusable: list[Unusable] = []
