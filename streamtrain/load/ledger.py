@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamtrain.columns.weights import Skips
 from streamtrain.errors import CorruptError, DataError
+from streamtrain.load.settings import SkipSettings
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["Ledger"]
@@ -46,6 +47,19 @@ class Ledger:
         self._why: dict[int, tuple[str, ...]] = {}
         self._lost: set[int] = set()
         self.rows = self.read = 0  # rows skipped, and handed out
+
+    @classmethod
+    def of(
+        cls, settings: SkipSettings, source: str, table: ChunkTable, infinities: str, unread: Mapping[int, DataError]
+    ) -> Ledger | None:
+        """The ledger for data; None if what cannot be used is an error. infinities: the setting of the model. unread: chunks of
+        which it is already known that they cannot be read."""
+        if settings.on_error != "skip":
+            return None
+        ledger = cls(source, table, settings.max_skipped, infinite=infinities == "error")
+        for number, error in unread.items():
+            ledger.skip_chunk(number, error)
+        return ledger
 
     def is_lost(self, number: int) -> bool:
         """Whether all rows of the chunk with this number are skipped."""

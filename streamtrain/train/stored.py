@@ -171,9 +171,9 @@ def _require_cursor(fields: StoredFields) -> None:
 
 
 def _require_ledger(fields: StoredFields) -> None:
-    if fields.get("ledger", dict, optional=True) is None:
-        return
-    _require_one_ledger(fields, "ledger", "data")
+    for name, data in (("ledger", "data"), ("validation_ledger", "validation")):
+        if fields.content.get(name) is not None and fields.get(data, dict, optional=True) is not None:
+            _require_one_ledger(fields, name, data)
 
 
 def _require_one_ledger(fields: StoredFields, name: str, data: str) -> None:
