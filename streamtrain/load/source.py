@@ -14,18 +14,13 @@ from streamtrain.columns.layout import Layout
 from streamtrain.columns.role import Unknown
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
-from streamtrain.errors import (
-    BadValueError,
-    DataError,
-    UsageError,
-    data_name,
-)
+from streamtrain.errors import BadValueError, DataError, UsageError, data_name
 from streamtrain.load.demand import demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.survey import survey
+from streamtrain.load.survey import survey, survey_known
 from streamtrain.memory.monitor import budget_of, opening
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.notebook import count, html_table, one_line
@@ -193,7 +188,7 @@ class Source:
                 raise UsageError("--classes: is for one target, but there are several: leave it out")
             if earlier is not None and earlier.names != target.names:
                 raise UsageError(f"--target {target.name}: the old run has target {earlier.name}: give the same")
-            options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
+            options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger, "weight": self.layout.weight}
             parts = {name: None if earlier is None else earlier.part(name) for name in target.names}
             options["digests"] = found = np.zeros(len(self.table), np.uint64)
             target = Target.of(
@@ -203,6 +198,15 @@ class Source:
                 self.digests.check_targets(found)
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
+
+    def checked_target(self, ledger: Ledger | None = None) -> None:
+        """Read the target, whose classes are known: what cannot be used is found now. For the rest see `surveyed`."""
+        found, target = np.zeros(len(self.table), np.uint64), self.layout.target
+        assert target is not None
+        survey_known(self.reader, self.table, target, self.layout.weight, ledger, found)
+        if self.digests is not None:
+            self.digests.check_targets(found)
+        release_freed_memory()
 
     def with_layout(self, layout: Layout) -> Source:
         """The same source with another layout."""
@@ -228,7 +232,7 @@ class Source:
         columns = {column.name: column for column in self.layout.columns if column.becomes.unknown(column) == unknown}
         if not columns:
             return self
-        told = told_by_first_rows(self.reader, self.table, columns, ledger)
+        told = told_by_first_rows(self.reader, self.table, columns, self.layout, ledger)
         release_freed_memory()
         return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
@@ -291,6 +295,6 @@ class Source:
         if error.column is None:
             return BadValueError(f"{where}: {error}")
         return BadValueError(
-            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: say "
-            "what to do with it when the model is fitted, --infinities clip or --infinities missing"
+            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: give the "
+            "fit --infinities clip or --infinities missing, or skip such rows with --on-error skip"
         )
