@@ -37,6 +37,9 @@ def choose_features(
     taken = {*targets, weight, *exclude}
     others = [field.name for field in schema if field.name in roles or not (is_index(field) or left_out(field))]
     names = list(features) if features is not None else [name for name in others if name not in taken]
+    broken = [] if features is None else [schema.field(name) for name in features if roles.get(name) != "ignore"]
+    if problem := next((text for field in broken if (text := problem_of(field)) and not is_readable(field)), None):
+        raise ColumnError(problem)
     both = [name for name in names if name in targets]
     if both:
         raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")

@@ -65,14 +65,16 @@ def open_store(path: Path | Address, *, fills: bool, sample_dim: str | None, ask
     columns = {}
     for element, (candidate, problem) in zip(elements, candidates, strict=True):
         if element.name in chosen:
+            if (
+                element.problem
+                and asked.others == "features"
+                and not element.left_out
+                and element.name not in asked.without
+            ):
+                raise ColumnError(f"{path}: {element.problem}, or leave it out (--exclude {element.name})")
             own, last = replace(element, problem=element.problem or problem), (candidate.dimensions or (None,))[-1]
             columns[element.name] = column_of(own, values, joins=last in joins, is_wanted=element.name in wanted)
-    _require_some(path, list(columns.values()))
-    deciding = [c for c in columns.values() if not c.left_out] or list(columns.values())
-    counted = [
-        c for c in columns.values() if not c.left_out or asked.others in ("all", "shown") or c.name in asked.columns
-    ]
-    grid = make_grid(counted, deciding)
+    grid = _grid(path, list(columns.values()), wanted)
     _watch(files, values, columns.values(), grid.run_rows)
     return Opened(files, grid, values, columns, tuple(_documents(elements, grid)))
 
@@ -224,9 +226,13 @@ def _open_array(path: Path | Address, place: tuple[Any, str], at: str, version: 
         ) from None
 
 
-def _require_some(path: Path | Address, columns: Sequence[Column]) -> None:
+def _grid(path: Path | Address, columns: Sequence[Column], wanted: set[str]) -> Grid:
+    """How the rows are cut, and whose memory counts."""
     readable = [c for c in columns if not c.problem]
     if not readable:
         raise ColumnError(f"{path}: no array can be read: {columns[0].problem}")
     if readable[0].rows == 0:
         raise NotFoundError(f"{path}: the arrays have 0 rows: give a store with rows")
+    counted = [c for c in columns if c.name in wanted]
+    deciding = [c for c in readable if not c.left_out] or readable
+    return make_grid(counted if any(not c.problem for c in counted) else columns, deciding)
