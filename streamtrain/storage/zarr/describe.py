@@ -116,6 +116,7 @@ def column_of(element: Element, values: Values, *, joins: bool, is_wanted: bool)
     arrays = {
         role: _stored_array(f"{name}/{role}" if role else name, path, values.arrays[path])
         for role, path in element.arrays.items()
+        if not element.problem  # then they may not be open
     }
     try:
         if element.problem:
