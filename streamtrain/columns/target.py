@@ -287,7 +287,7 @@ def bad_message(name: str, count: int, what: str, where: str) -> str:
 
 def target_type(kind: pa.DataType) -> pa.DataType:
     """The type of a single target: of what is in a list, where a row is a list of one."""
-    return target_type(value_type(kind.value_type)) if is_list(kind) else value_type(kind)
+    return value_type(kind.value_type) if is_list(kind) else value_type(kind)
 
 
 def single_targets(values: pa.Array, name: str, where: str) -> pa.Array:
