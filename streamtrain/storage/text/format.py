@@ -75,6 +75,6 @@ class TextFormat:
         """A value as it is written in a record, for messages."""
         raise NotImplementedError
 
-    def way_on(self, column: str) -> str:
+    def way_on(self, record: bytes, column: str, file: int) -> str:
         """What to do about a value that does not fit its column, besides giving the type; "" or words that end with a blank."""
         return ""
