@@ -19,7 +19,7 @@ from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
-from streamtrain.storage.files.store import FileBacked, is_remote
+from streamtrain.storage.files.store import file_sizes, is_remote
 from streamtrain.storage.kept import KeptChunk, KeptTable, whole
 from streamtrain.storage.nested import columns_of, read_units
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
@@ -86,7 +86,7 @@ def rows_term(table: ChunkTable, held: HoldOut | None) -> Term:
 def opened_term(reader: Reader, table: ChunkTable) -> Term:
     """What open data take before a row is read: for data that are opened again while a model trains. The data that it learns
     from are open already, and part of the baseline."""
-    files = len(reader.stored_files[1]) if isinstance(reader, FileBacked) else 0
+    files = len(file_sizes(reader) or ())
     footers = getattr(reader, "footers_bytes", 0)
     return Term("opened", footers + _OPENED_CHUNK_BYTES * len(table) + _OPENED_FILE_BYTES * files, "reading")
 

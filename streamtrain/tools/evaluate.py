@@ -36,7 +36,7 @@ def evaluate(
     run
         A model, or the folder of a run that has finished.
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these.
     learner
         The learner of the run, if it is your own code: see `load_model`.
     memory

@@ -46,7 +46,7 @@ def inspect(
     Parameters
     ----------
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these.
     target
         The column to predict, or several.
     roles

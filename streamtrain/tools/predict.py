@@ -58,7 +58,8 @@ def predict(
     run
         A model, or the folder of a run that has finished.
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. The target may be absent.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these. It may lack
+        the target.
     out
         The file to write, in a folder that exists and not among the data: ``.csv`` or ``.jsonl`` (also with ``.gz`` or
         ``.zst``), ``.arrow``, or Parquet. It appears when it is complete.

@@ -54,7 +54,7 @@ def fit(
     Parameters
     ----------
     data : Any
-        A path, glob, directory, Zarr store or URL; a reader; or arrays and tables in memory.
+        A path, glob, directory, Zarr store or URL; a reader; arrays and tables in memory; or a list of these.
     target : str | Sequence[str]
         The column to predict, or several: a,b. Required, unless a run says it.
     features : str | Sequence[str] | None

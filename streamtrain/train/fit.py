@@ -296,7 +296,10 @@ def _resolved(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _path(data: Any) -> str | None:
-    """The path of the data; None for data without one, or if it contains a secret."""
+def _path(data: Any) -> str | list[str] | None:
+    """The path of the data, or several; None for data without one, or if it contains a secret."""
+    if isinstance(data, (list, tuple)):
+        paths = [_path(one) for one in data]
+        return None if None in paths else [str(path) for path in paths]
     text = str(data) if isinstance(data, (str, Path)) else None
     return text if text is not None and without_secrets(text) == text else None

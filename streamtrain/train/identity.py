@@ -25,7 +25,7 @@ from streamtrain.learn.own_code import is_own_code
 from streamtrain.load import Source
 from streamtrain.options import flag, options_of, plain, switches_off
 from streamtrain.plan import order as shuffle
-from streamtrain.storage.files.store import FileBacked
+from streamtrain.storage.files.store import file_sizes
 from streamtrain.storage.reader import Reader, snapshots_of
 from streamtrain.storage.where.opening import where_fingerprint
 from streamtrain.train.settings import Settings
@@ -203,10 +203,9 @@ def _processor() -> str:
 
 def describe_data(source: Source) -> dict[str, Any]:
     """A description of the data. The fingerprint decides whether they are the same; the rest says what changed."""
-    reader, files = source.reader, None
-    if isinstance(reader, FileBacked):
-        sizes = reader.file_sizes
-        files = sizes if len(sizes) <= _MOST_FILES else None
+    reader = source.reader
+    sizes = file_sizes(reader)
+    files = sizes if sizes is not None and len(sizes) <= _MOST_FILES else None
     return {
         "fingerprint": where_fingerprint(_fingerprint(reader), source.table),
         "rows": source.table.total_rows,

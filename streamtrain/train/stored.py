@@ -108,6 +108,8 @@ def _settings(fields: StoredFields, described: Described) -> Settings:
 
 
 def _require_data(fields: StoredFields) -> None:
+    if isinstance(fields.content.get("validate"), list):
+        fields.values("validate", str)
     for name in ("data", "validation"):
         if fields.get(name, dict, optional=name == "validation") is None:
             continue

@@ -51,7 +51,7 @@ def rechunk(
     Parameters
     ----------
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these.
     out
         The folder to write: new or empty, and not among the data.
     chunk_rows
