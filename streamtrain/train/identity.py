@@ -31,9 +31,22 @@ from streamtrain.storage.where.opening import where_fingerprint
 from streamtrain.train.settings import Settings
 
 __all__ = [
-    "Resumed", "describe_data", "environment", "environment_changes", "few", "is_same", "only_contents_differ",
-    "other_contents", "require_same_data", "require_same_versions", "resolved_names", "resumed_settings", "shown",
-    "software", "versions",
+    "Resumed",
+    "describe_data",
+    "environment",
+    "environment_changes",
+    "few",
+    "is_other_validation",
+    "is_same",
+    "only_contents_differ",
+    "other_contents",
+    "require_same_data",
+    "require_same_versions",
+    "resolved_names",
+    "resumed_settings",
+    "shown",
+    "software",
+    "versions",
 ]  # fmt: skip
 
 _MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones
@@ -245,14 +258,17 @@ def other_contents(touched: Sequence[str]) -> RunError:
 
 def _other_data(what: str, differences: Sequence[str]) -> RunError:
     return RunError(
-        f"--resume: {what} are not those that the run was started with: {'; '.join(differences)}: give those, or learn "
-        "from new data with --continue-from, in another folder"
+        f"--resume: {what} are not those that the run was started with: {'; '.join(differences)}: give those; or "
+        "go on with changed values of the same chunks, rows and types with --data-changed accept; or learn from new data with "
+        "--continue-from, in another folder"
     )
 
 
-def only_contents_differ(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two descriptions of data differ in nothing but the fingerprint."""
+def only_contents_differ(was: Mapping[str, Any], now: Mapping[str, Any], *, sizes: bool = True) -> bool:
+    """Whether two descriptions of data differ in nothing but the fingerprint; without ``sizes``, and the sizes of files."""
     known = None not in (was["fingerprint"], now["fingerprint"])
+    if not sizes and was["files"] and now["files"] and list(was["files"]) == list(now["files"]):
+        was = {**was, "files": now["files"]}
     return known and was["fingerprint"] != now["fingerprint"] and not _differences(was, now)
 
 
