@@ -223,8 +223,8 @@ class Trainer:
         self.schedule.took(began - self.started, time.perf_counter() - self.started)
 
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any], *, judges_anew: bool = False) -> None:
-        """Continue from a checkpoint of the same job; the job has already loaded the ledger. judges_anew: the validation data are
-        others than they were. Raises ValueError, KeyError or UsageError for the state of another job."""
+        """Continue from a checkpoint of the same job; the job has already loaded the ledger. judges_anew: the validation data
+        are others. Raises ValueError, KeyError or UsageError for the state of another job."""
         if header["cursor"]["window"] > self.plan.windows:
             raise ValueError(f"cursor.window is {header['cursor']['window']:,}, and an epoch has {self.plan.windows:,}")
         self.loader.load_state_dict(header["cursor"])
