@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from streamtrain.columns.conversion import converted_type
-from streamtrain.columns.role import Column, has_conflict, is_readable, problem_of, type_or_problem
+from streamtrain.columns.role import Column, has_conflict, is_readable, left_out, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.types import is_text
 from streamtrain.errors import ColumnError, UsageError, one_of
@@ -35,8 +35,11 @@ def choose_features(
         pick(schema, name, "features")
     targets = {target} if isinstance(target, str) else set(target or ())
     taken = {*targets, weight, *exclude}
-    others = [field.name for field in schema if field.name in roles or not is_index(field)]
+    others = [field.name for field in schema if field.name in roles or not (is_index(field) or left_out(field))]
     names = list(features) if features is not None else [name for name in others if name not in taken]
+    broken = [] if features is None else [schema.field(name) for name in features if roles.get(name) != "ignore"]
+    if problem := next((text for field in broken if (text := problem_of(field)) and not is_readable(field)), None):
+        raise ColumnError(problem)
     both = [name for name in names if name in targets]
     if both:
         raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")
@@ -82,7 +85,9 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
         if role.is_read and is_text(value_type(kind)) and is_readable(field) and not role.accepts(kind):
-            into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
+            into = converted_type(
+                kind, requested, pa.timestamp("us") if requested in ("time", "clock") else pa.float64()
+            )
             if into is not None and role.accepts(into):
                 return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
         if requested == "category" and role_named("bag").accepts(kind):  # of categories
@@ -92,22 +97,20 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
         return Column(field.name, kind, role.name, "named by --as", is_requested=True)
+    if has_conflict(field):
+        raise ColumnError(no_common_type(field))
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
-        if why is not None and (problem_of(field) is None or not role.is_read):
+        if why is not None and problem_of(field) is None:
             return Column(field.name, kind, name, why)
-    if has_conflict(field):
-        raise ColumnError(no_common_type(field))
     raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
 
 
 def no_common_type(field: pa.Field) -> str:
     """Why a column whose values have no common type is no feature by itself, and what to do."""
-    return (
-        f"column {field.name!r} is {problem_of(field)}: give --as {field.name}=category, which takes all of its values as "
-        f"text, or --exclude {_as_list([field.name])}"
-    )
+    as_text = f"--as {field.name}=category, which takes all of its values as text, or " if is_readable(field) else ""
+    return f"column {field.name!r} is {problem_of(field)}: give {as_text}--exclude {_as_list([field.name])}"
 
 
 def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:

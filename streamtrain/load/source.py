@@ -29,8 +29,8 @@ from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.nested import columns_of, stored_columns
-from streamtrain.storage.reader import ChunkTable, Reader, Warns
-from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.reader import ChunkTable, KnowsOthers, Reader, Warns
+from streamtrain.storage.settings import Asked, ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
 
 __all__ = ["Source"]
@@ -127,15 +127,18 @@ class Source:
         """
         chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
-        with opening(data_name(data)):
-            opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips)
-            schema = columns_of(opened.reader.schema)
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
+        names = [target] if isinstance(target, str) else list(target or ())
+        asking = Asked.of(names, weight, settings)
+        with opening(data_name(data)):
+            opened = open_rows(data, replace(reading or ReadSettings(), asked=asking), hold_out, skips=skips)
+            schema = columns_of(opened.reader.schema)
         chosen_target = None
-        if target is not None:
-            names = [target] if isinstance(target, str) else list(target)
+        if names:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
+        if isinstance(opened.reader, KnowsOthers):  # what is no column need not be excluded, but may be
+            settings["exclude"] = [name for name in settings["exclude"] if not opened.reader.is_beside(name)]
         columns = choose_features(schema, **settings)
         layout = Layout.of(schema, columns, chosen_target, weight, crosses)
         return cls.of_rows(opened, layout, hold_out).with_digests()

@@ -22,6 +22,7 @@ from streamtrain.storage.text.fields import (
     MISSING,
     has_codes,
     is_code,
+    is_number,
     other_delimiter,
     spelled,
     told_by_header,
@@ -260,6 +261,11 @@ class CsvReader(TextReader):
         mark = other_delimiter(names)
         meant = f"; a name is {names[0][:100]!r}: if it is several, pass --delimiter {mark}" if mark else ""
         return f"has {counts[0]} field{'s' * (counts[0] > 1)}, but {first}{meant}"
+
+    def way_on(self, record: bytes, column: str, file: int) -> str:
+        [(text, _)] = values_of(next(self._written(record, file, [column]))[1])
+        missing = "" if is_number(text) else "if it means missing, name it in --na, with the other words that do; or "
+        return f"{missing}leave the column out (--exclude {column}); or "
 
     def value(self, record: bytes, column: str, file: int) -> str:
         return repr(self._read(record, file, [column], {column: pa.string()}).column(0)[0].as_py())[:100]

@@ -28,9 +28,9 @@ def open_reader(
     target: Any,
     *,
     # settings: ReadSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None,
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
     # end of settings
 ) -> Reader:  # fmt: skip
     """Open data and return a reader for it.
@@ -42,6 +42,8 @@ def open_reader(
         a data frame; or a reader, which is returned unchanged.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim : str | None
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format : str | None
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter : str | None
@@ -83,8 +85,8 @@ def open_reader(
     """
     read_settings = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     reader = open_data(target, read_settings)
@@ -117,7 +119,7 @@ def _open_path(target: str, settings: ReadSettings) -> Reader:
     if not colon and (kind := kind_of_table(target)) is not None:
         from streamtrain.storage.lake.opening import open_table
 
-        if settings.input_format not in (None, "parquet"):
+        if settings.input_format not in (None, "parquet") and not settings.are_of_others:
             raise UsageError(f"--input-format {settings.input_format}: {target} is a {kind} table: leave it out")
         settings.require_effect(target, "parquet")
         return open_table(kind, target, _moment(settings))
@@ -129,11 +131,14 @@ def _open_path(target: str, settings: ReadSettings) -> Reader:
     if colon:
         settings.require_effect(without_secrets(target), f"{scheme}://")
         return open_url(scheme, target)
-    if settings.input_format == "zarr" or (settings.input_format is None and _is_zarr(target)):
+    by_name = settings.input_format is None or settings.are_of_others
+    if _is_zarr(target) if by_name else settings.input_format == "zarr":
         settings.require_effect(target, "zarr")
         from streamtrain.storage.zarr import ZarrReader
 
-        return ZarrReader(target, missing_chunks=settings.missing_chunks)
+        return ZarrReader(
+            target, missing_chunks=settings.missing_chunks, sample_dim=settings.sample_dim, asked=settings.asked
+        )
     return file_reader(target, settings)
 
 
@@ -160,4 +165,4 @@ def _is_zarr(target: str) -> bool:
         return False
     path = Path(target)
     marked = path.is_dir() and any((path / mark).exists() for mark in (*ZARR_MARKS, ".zattrs"))
-    return marked or path.suffix == ".zarr" or target.endswith(".zarr.zip")
+    return marked or path.suffix == ".zarr" or target.endswith(".zarr.zip") or ".zarr.zip/" in target

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Literal
 
 from streamtrain.errors import UsageError
 from streamtrain.options import check, flag, option, options_of, split_names
 from streamtrain.storage.where.grammar import read_where
 
-__all__ = ["INPUT_FORMATS", "ReadSettings"]
+__all__ = ["INPUT_FORMATS", "Asked", "ReadSettings"]
 
 INPUT_FORMATS = ("parquet", "csv", "jsonl", "arrow", "zarr")
 _TABS = ("tab", "\\t")
 #: the formats on which a setting has an effect
 _EFFECTS = {
     "delimiter": ("csv",), "header": ("csv",), "na": ("csv",), "decimal": ("csv",), "encoding": ("csv", "jsonl"),
+    "sample_dim": ("zarr",),
 }  # fmt: skip
 
 
@@ -44,9 +45,11 @@ def read_encoding(text: Any) -> Any:
     import codecs
 
     try:
-        "".encode(text)  # refuses what is not an encoding of text, such as base64
         name = codecs.lookup(text).name
-    except (LookupError, ValueError, UnicodeError):
+        bytes(range(256)).decode(name, "replace")  # refuses what is not an encoding of text, such as base64 and idna
+        if codecs.getincrementaldecoder(name)().decode("a,1".encode(name), True) != "a,1":
+            raise LookupError
+    except (LookupError, ValueError):
         raise UsageError(
             f"--encoding {text!r}: is not an encoding that Python knows, such as utf-8, latin-1, cp1252 or utf-16"
         ) from None
@@ -72,6 +75,27 @@ def read_time(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The columns that somebody wants of data that may have more than one table of rows, such as a Zarr store.
+
+    columns: those that are named, the target first. others: whether all others are wanted too; or those that are features
+    unless told otherwise; or only shown; or none. without: others that are not wanted.
+    """
+
+    columns: tuple[str, ...] = ()
+    others: Literal["all", "features", "shown", "none"] = "all"
+    without: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, targets: Sequence[str], weight: str | None, settings: Mapping[str, Any]) -> Asked:
+        """What a model is fitted to. settings: of columns, as they were given: features, exclude, roles."""
+        features, roles = settings.get("features"), dict(settings.get("roles") or ())
+        used = [name for name, role in roles.items() if role != "ignore"]
+        named = [*targets, *([] if weight is None else [weight]), *(features or ()), *used]
+        return cls(tuple(dict.fromkeys(named)), "features" if features is None else "none", tuple(settings["exclude"]))
+
+
+@dataclass(frozen=True)
 class ReadSettings:
     """How data are read. Raises UsageError for an invalid setting."""
 
@@ -81,6 +105,10 @@ class ReadSettings:
         group="data",
         choices=("error", "fill"),
     )
+    sample_dim: str | None = option(
+        None, "The dimension of a Zarr store along which the rows are.", group="data", metavar="NAME",
+        otherwise="that of the target",
+    )  # fmt: skip
     input_format: str | None = option(
         None, "The format of the files.", group="data", choices=INPUT_FORMATS,
         otherwise="by their names, or their first bytes",
@@ -120,6 +148,10 @@ class ReadSettings:
     )  # fmt: skip
     #: the snapshots of tables that a run has read, by the id of the table: they are meant where no version is given
     snapshots: Mapping[str, str] = field(default_factory=dict)
+    #: whether they were given for other data too, so that one without an effect on these is no mistake
+    are_of_others: bool = False
+    #: the columns that somebody wants
+    asked: Asked = field(default_factory=Asked)
 
     def __post_init__(self) -> None:
         check(self)
@@ -130,7 +162,7 @@ class ReadSettings:
 
     def for_validation(self, snapshots: Mapping[str, str]) -> ReadSettings:
         """How other data are read: a version is of the data that it was given for. snapshots: that a run has read of them."""
-        return replace(self, table_version=None, as_of=None, snapshots=snapshots)
+        return replace(self, table_version=None, as_of=None, snapshots=snapshots, are_of_others=True)
 
     def require_no_version(self, shown: str) -> None:
         """Raise UsageError if a version was given for data that are no table."""
@@ -147,6 +179,8 @@ class ReadSettings:
 
     def require_effect(self, shown: str, kind: str) -> None:
         """Raise UsageError for a setting that was given, but has no effect on a format. shown: the data, for the message."""
+        if self.are_of_others:
+            return
         declared, options = {f.name: f for f in fields(ReadSettings)}, options_of(ReadSettings)
         if self.input_format is not None and kind not in INPUT_FORMATS:
             raise UsageError(f"--input-format {self.input_format}: has no effect on {kind}: leave it out")

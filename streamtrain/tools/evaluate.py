@@ -22,9 +22,10 @@ __all__ = ["evaluate"]
 def evaluate(
     run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
     # settings: ReadSettings SkipSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None, on_error: str = "raise", max_skipped: float = 0.01,
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = "raise", max_skipped: float = 0.01,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -44,6 +45,8 @@ def evaluate(
         Reads at the same time; 2 by default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter
@@ -93,8 +96,8 @@ def evaluate(
     require_settings(memory, threads)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     skipping = SkipSettings(
@@ -110,11 +113,12 @@ def evaluate(
         plan = plan_for_process(source, model, memory, threads)
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
+            held = model.preparation.ages.held.copy()
             metrics = score(source, plan, model, monitor, progress, ledger)
             return {
                 "rows": plan.rows,
                 "metrics": scores(metrics),
                 "per_class": per_class(metrics, model.target),
-                "warnings": plan.warnings,
+                "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
                 "skipped": [] if ledger is None else ledger.entries(),
             }

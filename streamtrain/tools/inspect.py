@@ -4,12 +4,13 @@ clustered they are."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from streamtrain.columns.choose import choose_role, no_common_type, no_role
-from streamtrain.columns.role import has_conflict
+from streamtrain.columns.role import has_conflict, left_out
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError, data_name
@@ -21,7 +22,7 @@ from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.nested import columns_of
 from streamtrain.storage.pandas_index import is_index
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
-from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.settings import Asked, ReadSettings
 from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["inspect"]
@@ -35,9 +36,9 @@ def inspect(
     target: str | Sequence[str] | None = None,
     roles: Mapping[str, str] | Sequence[str] | None = None,
     # settings: ReadSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None,
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -52,6 +53,8 @@ def inspect(
         What columns become, by name, if not the default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter
@@ -99,8 +102,8 @@ def inspect(
     targets = [target] if isinstance(target, str) else list(target)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
@@ -111,7 +114,7 @@ def _described(
     data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings
 ) -> dict[str, Any]:
     with opening(data_name(data)):
-        opened = open_rows(data, reading)
+        opened = open_rows(data, replace(reading, asked=Asked((*targets, *requested), "shown")))
         reader, table = opened.reader, opened.table
     for name in requested:
         pick(columns_of(reader.schema), name, "features")
@@ -139,6 +142,8 @@ def _becomes(
 ) -> dict[str, Any]:
     if field.name in targets:
         return {"becomes": "target", "why": "named by --target"}
+    if (reason := left_out(field)) and field.name not in requested:
+        return {"becomes": None, "why": reason, "numbers": 0}
     if field.name in sampled:
         return sampled[field.name]
     if is_index(field) and field.name not in requested:
@@ -164,7 +169,9 @@ def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) ->
             column = choose_role(field, requested.get(field.name))
         except StreamtrainError:
             continue  # reported with all other columns
-        if column.becomes.unknown(column) == "role" and (field.name in requested or not is_index(field)):
+        if column.becomes.unknown(column) == "role" and (
+            field.name in requested or not (is_index(field) or left_out(field))
+        ):
             names.append(field.name)
     if not names or not table.total_rows:
         return {}

@@ -41,9 +41,10 @@ def predict(
     run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: float | str | None = None,
     threads: int | None = None, columns_out: Sequence[str] | None = None,
     # settings: ReadSettings SkipSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None, on_error: str = "raise", max_skipped: float = 0.01,
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = "raise", max_skipped: float = 0.01,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -72,6 +73,8 @@ def predict(
         columns of these names.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter
@@ -122,8 +125,8 @@ def predict(
     require_settings(memory, threads)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     skipping = SkipSettings(
@@ -148,6 +151,7 @@ def predict(
             source, model, memory, threads, written_bytes=_written_bytes(path, schema, source, model, copied)
         )
         plan.require_fits()
+        held = model.preparation.ages.held.copy()
         try:
             with (
                 Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
@@ -160,8 +164,12 @@ def predict(
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {out}: cannot be written: {error}") from error
-        skipped = [] if ledger is None else ledger.entries()
-        return {"rows": plan.rows, "out": str(out), "warnings": plan.warnings, "skipped": skipped}
+        return {
+            "rows": plan.rows,
+            "out": str(out),
+            "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+            "skipped": [] if ledger is None else ledger.entries(),
+        }
 
 
 def _group_rows(model: Model) -> int:

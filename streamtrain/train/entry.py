@@ -29,16 +29,17 @@ def fit(
     # settings: Settings RunSettings
     target: str | Sequence[str] | None = None, features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
-    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None, on_error: str = default("raise"),
-    max_skipped: float = default(0.01), holdout: float = default(0.0), holdout_by: str | None = None,
-    holdout_after: str | None = None, roles: Mapping[str, str] | Sequence[str] = default(()),
-    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
-    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
-    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
-    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
-    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    sample_dim: str | None = None, input_format: str | None = None, delimiter: str | None = None,
+    header: bool = default(True), na: Sequence[str] | None = None, decimal: str = default("."),
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = default("raise"), max_skipped: float = default(0.01), holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None,
+    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
+    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
+    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
+    optimizer: str = default("normalized"), learning_rate: float | None = None,
+    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
+    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -64,6 +65,8 @@ def fit(
         The column of sample weights.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim : str | None
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format : str | None
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter : str | None
@@ -94,7 +97,7 @@ def fit(
     holdout_after : str | None
         Hold out the rows after a time: time=2026-01-15.
     roles : Mapping[str, str] | Sequence[str]
-        What a column becomes, by its name. One of number, time, category, text, bag, ignore.
+        What a column becomes, by its name. One of number, time, clock, category, text, bag, ignore.
     crosses : str | Sequence[str | Sequence[str]]
         Categories whose combinations are learned from too.
     hash_bits : int | None
@@ -199,12 +202,12 @@ def fit(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
-        where=where, table_version=table_version, as_of=as_of, on_error=on_error, max_skipped=max_skipped,
-        holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles, crosses=crosses,
-        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
-        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
-        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        sample_dim=sample_dim, input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal,
+        encoding=encoding, where=where, table_version=table_version, as_of=as_of, on_error=on_error,
+        max_skipped=max_skipped, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles,
+        crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner,
+        loss=loss, optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule,
+        l1=l1, l2=l2, average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
         shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
         threads=threads, on_overrun=on_overrun,
         # end of given
@@ -233,16 +236,17 @@ def make_plan(
     # settings: Settings
     target: str | Sequence[str], features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
-    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None, on_error: str = default("raise"),
-    max_skipped: float = default(0.01), holdout: float = default(0.0), holdout_by: str | None = None,
-    holdout_after: str | None = None, roles: Mapping[str, str] | Sequence[str] = default(()),
-    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
-    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
-    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
-    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
-    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    sample_dim: str | None = None, input_format: str | None = None, delimiter: str | None = None,
+    header: bool = default(True), na: Sequence[str] | None = None, decimal: str = default("."),
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = default("raise"), max_skipped: float = default(0.01), holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None,
+    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
+    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
+    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
+    optimizer: str = default("normalized"), learning_rate: float | None = None,
+    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
+    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -278,12 +282,12 @@ def make_plan(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
-        where=where, table_version=table_version, as_of=as_of, on_error=on_error, max_skipped=max_skipped,
-        holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles, crosses=crosses,
-        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
-        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
-        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        sample_dim=sample_dim, input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal,
+        encoding=encoding, where=where, table_version=table_version, as_of=as_of, on_error=on_error,
+        max_skipped=max_skipped, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles,
+        crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner,
+        loss=loss, optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule,
+        l1=l1, l2=l2, average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
         shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
         threads=threads, on_overrun=on_overrun,
         # end of given

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,7 @@ class Scorer:
     data: as `fit` takes them. reading: how they are read. terms: the memory of scoring them, for the plan of the fit.
     skipping: what happens to rows that cannot be used. digests: what was read of them; None before they are opened for the
     model. kept: their rows that match ``--where``, if it is given: they are found once. ledger: of the skipped rows; None
-    before the data are opened, or if such rows are errors.
+    before the data are opened, or if such rows are errors. warnings: of the latest score.
     """
 
     data: Any
@@ -156,6 +156,7 @@ class Scorer:
     skipping: SkipSettings
     digests: Digests | None = None
     kept: KeptTable | None = None
+    warnings: list[str] = field(default_factory=list)
     ledger: Ledger | None = None
 
     @classmethod
@@ -168,6 +169,8 @@ class Scorer:
             task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=reading,
             skips=settings.on_error == "skip",
         )  # fmt: skip
+        if source.layout.bags or source.layout.unknown_lists:  # of which the first rows tell the size
+            source = source.with_roles()
         plan = cls.least(source, None)
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
         pinned = replace(reading, snapshots=snapshots_of(source.reader))
@@ -199,5 +202,7 @@ class Scorer:
 
     def score(self, model: Model, monitor: Monitor, progress: RowProgress | None = None) -> Metrics:
         """The metrics of the model on these data. monitor: that of the whole fit."""
-        source = self.open(model)
-        return score(source, self.least(source, model), model, monitor, progress, self.ledger)
+        source, held = self.open(model), model.preparation.ages.held.copy()
+        metrics = score(source, self.least(source, model), model, monitor, progress)
+        self.warnings = [f"--validate: {warning}" for warning in model.preparation.ages.warnings(since=held)]
+        return metrics

@@ -213,7 +213,7 @@ def _prepare() -> None:
     Path("cut.parquet").write_bytes(raw[: len(raw) // 2])
     write("differ/a.parquet")
     write("differ/b.parquet", columns(x=[f"a{i}" for i in range(len(x))]))
-    write("words.parquet", columns(s=["a", "b"] * (ROWS // 2), t=np.arange(ROWS).astype("M8[us]"), l=[[1]] * ROWS))
+    write("words.parquet", columns(s=["a", "b"] * (ROWS // 2), t=np.arange(ROWS).astype("M8[us]"), l=[[[1]]] * ROWS))
     write("inf.parquet", columns(x=np.where(np.isnan(holes), np.inf, x)))
     write("bad_y/a.parquet", columns(y=x))
     write("bad_y/b.parquet", columns(y=holes))
@@ -221,7 +221,7 @@ def _prepare() -> None:
     write("one.parquet", columns(y=ones.astype(int)))
     write("float.parquet", columns(y=x))
     write("only.parquet", {"y": [0, 1]})
-    write("hostile.parquet", columns(**{"a,b": x, "nl\nx": [["s"]] * ROWS, "[red]": x}))
+    write("hostile.parquet", columns(**{"a,b": x, "nl\nx": [[["s"]]] * ROWS, "[red]": x}))
     group = zarr.create_group("lengths.zarr")
     for name, n in (("X", 10), ("y", 9)):
         group.create_array(name, data=np.ones(n))
@@ -255,7 +255,10 @@ BAD = [
         "fit words.parquet --target y --exclude l --as s=number",
         ["column 's' is string here, but is used as", "=category"],
     ),
-    ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words: must be one of number, time, category"]),
+    (
+        "fit words.parquet --target y --exclude l --as s=words",
+        ["--as s=words: must be one of number, time, clock, category"],
+    ),
     ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
     ("fit words.parquet --target y --exclude l --as s", ["--as s", "COL=ROLE"]),
     ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is not a feature"]),

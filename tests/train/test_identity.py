@@ -137,6 +137,7 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"seed": 4}, "--seed is 4, the run has 3"),
     ({"holdout": 0.1}, "--holdout is 0.1, the run has 0.0"),
     ({"missing_chunks": "fill"}, "--missing-chunks is fill, the run has error"),
+    ({"sample_dim": "t"}, "--sample-dim is t, the run has none"),
     ({"table_version": 1}, "--table-version is 1, the run has none"),
     ({"as_of": "2026-01-15"}, r"--as-of is 2026-01-15T00:00:00\+00:00, the run has none"),
     ({"where": "y = 1"}, "--where is y = 1, the run has none"),

@@ -279,7 +279,11 @@ def test_a_hole_where_training_had_none_is_the_mean() -> None:
         ("city", pa.array([1] * 700), "feature 'city' is int64; the model knows it as string"),
         ("code", pa.array(["1"] * 700), "feature 'code' is string; the model knows it as int64"),
         ("note", pa.array([[1]] * 700), "feature 'note' is list"),
-        ("t", pa.array([{"a": 1}] * 700), "feature 't' is struct<a: int64>; the model knows it as timestamp"),
+        (
+            "t",
+            pa.array([[{"a": 1}]] * 700),
+            "feature 't' is list<item: struct<a: int64>>; the model knows it as timestamp",
+        ),
         ("tz", pa.nulls(700, pa.timestamp("ms", "UTC")), "feature 'tz' is timestamp.*UTC.*Europe/Berlin.*cast"),
         ("day", pa.nulls(700, pa.date64()), "feature 'day' is date64.*date32.*cast"),  # it is crossed: told by its days
         ("wait", pa.array([5] * 700), "feature 'wait' is int64; the model knows it as duration"),
@@ -310,7 +314,11 @@ def test_times_in_another_unit_are_never_taken_for_the_numbers_or_names_that_the
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        ({}, ColumnError, r"'nested' \(struct<a: int64>\).*neither a number.*--exclude nested,lists, or split each"),
+        (
+            {},
+            ColumnError,
+            r"'nested' \(list<item: struct<a: int64>>\).*neither a number.*--exclude nested,lists, or split each",
+        ),
         ({"roles": {"nested": "number"}}, ColumnError, "--as nested=number.*struct.*=ignore"),
         ({"roles": {"q": "number"}}, ColumnError, "no column 'q'.*must be one of"),
         ({"roles": {"y": "number"}}, ColumnError, "--as y=number: 'y' is not a feature"),
@@ -338,7 +346,9 @@ def test_times_in_another_unit_are_never_taken_for_the_numbers_or_names_that_the
 def test_what_cannot_be_learned_from(asked: dict[str, Any], error: type[Exception], message: str) -> None:
     table = everything(50)
     if not asked or "nested" in asked.get("roles", {}):
-        table = table.append_column("nested", pa.array([{"a": 1}] * 50)).append_column("lists", pa.array([[1]] * 50))
+        table = table.append_column("nested", pa.array([[{"a": 1}]] * 50)).append_column(
+            "lists", pa.array([[[1]]] * 50)
+        )
     with pytest.raises(error, match=message):
         fit(table, target="y", **asked)
 

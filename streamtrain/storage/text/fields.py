@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 __all__ = [
-    "MISSING", "has_codes", "is_code", "other_delimiter", "spelled", "told_by_header", "told_by_values", "values_of",
-    "without_words",
+    "MISSING", "has_codes", "is_code", "is_number", "other_delimiter", "spelled", "told_by_header", "told_by_values",
+    "values_of", "without_words",
 ]  # fmt: skip
 
 #: words that mean that a value is missing in a column of numbers; blanks do, too
@@ -43,6 +43,15 @@ def is_code(text: bytes) -> bool:
     (True, False, False)
     """
     return _CODE.fullmatch(text.strip()) is not None
+
+
+def is_number(text: str) -> bool:
+    """Whether a field is a number.
+
+    >>> is_number(" -2.5e3"), is_number("2 m")
+    (True, False)
+    """
+    return _NUMBER.fullmatch(text.strip()) is not None
 
 
 def has_codes(data: bytes, delimiter: str) -> bool:
