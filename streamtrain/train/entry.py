@@ -43,8 +43,8 @@ def fit(
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
-    on_overrun: str = default("raise"), validate: Any = None, cluster: Any = None, out: str | Path | None = None,
-    resume: bool = False, verify: str = "times", continue_from: str | Path | None = None,
+    on_overrun: str = default("raise"), validate: Any = None, data_changed: str | None = None, cluster: Any = None,
+    out: str | Path | None = None, resume: bool = False, verify: str = "times", continue_from: str | Path | None = None,
     checkpoint_seconds: float | None = None,
     # end of settings
     progress: Callable[[Progress], object] | None = None,
@@ -154,6 +154,9 @@ def fit(
         Over the budget while running: raise BudgetExceeded, or warn. One of raise, warn. Default: raise.
     validate : Any
         Other data, scored after each epoch.
+    data_changed : str | None
+        With ``resume``: accept data of the same chunks, rows and types whose values have changed. One of accept.
+        Default: an error.
     cluster : Any
         A ``distributed.Client``, or the address of a dask scheduler, tcp://host:8786: its workers read.
     out : str | Path | None
@@ -213,15 +216,16 @@ def fit(
         settings["learner"] = learner_to_record(settings["learner"])
     run = RunSettings(
         # passed: RunSettings
-        validate=validate, cluster=cluster, out=out, resume=resume, verify=verify, continue_from=continue_from,
-        checkpoint_seconds=checkpoint_seconds,
+        validate=validate, data_changed=data_changed, cluster=cluster, out=out, resume=resume, verify=verify,
+        continue_from=continue_from, checkpoint_seconds=checkpoint_seconds,
         # end of passed
     )  # fmt: skip
     with connected(run.cluster) as client:
         if (threads := threads_of(client)) is not None:
             settings.setdefault("threads", threads)
         request = FitRequest(
-            data, settings, run.continue_from, run.checkpoint_seconds, run.validate, client, progress, run.verify == "full"
+            data, settings, run.continue_from, run.checkpoint_seconds, run.validate, client, progress, run.verify == "full",
+            run.data_changed == "accept",
         )  # fmt: skip
         return run_fit(request, run.out, run.resume)
 

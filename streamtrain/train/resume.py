@@ -167,6 +167,7 @@ class FitRequest:
     client: Any
     progress: Callable[[Any], object] | None
     verify: bool = False
+    accepts: bool = False  # data whose content has changed
 
     def check(self, out: str | Path | None, resume: bool) -> None:
         """Check everything that needs no reading. Raises UsageError."""
@@ -201,10 +202,6 @@ class FitRequest:
             was = f"continued from {parents[-1]['run']}" if parents else "did not continue another"
             raise RunError(f"--continue-from {self.continue_from}: the run {was}: leave it out, or name another folder")
         validate = header["validate"] if self.validate is None else self.validate
-        if header["validation"] is None and validate is not None:
-            raise RunError(
-                "--validate: the run was started without it: leave it out, or start a new run in another folder"
-            )
         if header["validation"] is not None and validate is None:
             raise RunError("--validate: the run's validation data have no path: pass them again")
         release_freed_memory()  # most of the header was the description of the model

@@ -168,6 +168,10 @@ class RunSettings:
         "What --resume compares first: the times of files; or, with full, all that was read before, which is read again.",
         choices=("times", "full"), resume="free",
     )  # fmt: skip
+    data_changed: str | None = option(
+        None, "With --resume: accept data of the same chunks, rows and types whose values have changed.", group="data",
+        choices=("accept",), otherwise="an error", resume="free",
+    )  # fmt: skip
     continue_from: str | Path | None = option(
         None, "Start with the model of another run; there may be more classes.", metavar="RUN", kept=True,
         wanted="must be a path",
@@ -184,5 +188,7 @@ class RunSettings:
         check(self)
         if self.resume and self.out is None:
             raise UsageError("--resume needs --out RUN")
+        if self.data_changed and not self.resume:
+            raise UsageError("--data-changed accept needs --resume: a new run has read nothing yet")
         if self.verify == "full" and not self.resume:
             raise UsageError("--verify full needs --resume: a new run has read nothing yet")

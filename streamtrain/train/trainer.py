@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -38,20 +38,11 @@ from streamtrain.train.identity import software
 from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.job import Job
 from streamtrain.train.progress import Progress
+from streamtrain.train.sink import RunSink
 from streamtrain.train.validation import Scorer, load_digests, state_of_digests
 
 __all__ = ["Progress", "RunSink", "Trainer", "utc_now"]
 _TICK_SECONDS = 0.2
-
-
-class RunSink(Protocol):
-    """Where a fit writes its scores and checkpoints."""
-
-    def record(self, scores: ScoreLine, /) -> None:
-        """Write one line of scores."""
-
-    def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any], /) -> None:
-        """Write a checkpoint. header: numbers and text, as JSON can hold them. arrays: by name."""
 
 
 class Trainer:
@@ -231,19 +222,21 @@ class Trainer:
         self.sink.save(header, arrays)
         self.schedule.took(began - self.started, time.perf_counter() - self.started)
 
-    def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint of the same job; the job has already loaded the ledger. Raises ValueError, KeyError or
-        UsageError for the state of another job."""
+    def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any], *, judges_anew: bool = False) -> None:
+        """Continue from a checkpoint of the same job; the job has already loaded the ledger. judges_anew: the validation data
+        are others. Raises ValueError, KeyError or UsageError for the state of another job."""
         if header["cursor"]["window"] > self.plan.windows:
             raise ValueError(f"cursor.window is {header['cursor']['window']:,}, and an epoch has {self.plan.windows:,}")
         self.loader.load_state_dict(header["cursor"])
         self.history.load_state_dict(header["history"], arrays)
         self.model.load_state_dict(part(arrays, "model."))
         self.timeline.load_state_dict(part(arrays, "timeline."))
-        load_digests(arrays, self.job.source, self.validation)
-        if self.validation is not None and self.validation.ledger is not None and header.get("validation_ledger"):
-            self.validation.ledger.load_state_dict(header["validation_ledger"])
         self.cursor, self.before = self.loader.state_dict(), dict(header["seconds"])
+        load_digests(arrays, self.job.source, None if judges_anew else self.validation)
+        if judges_anew:
+            self.history.judge_anew(self.before["loop"], self.loader.rows_seen)
+        elif self.validation is not None and self.validation.ledger is not None and header.get("validation_ledger"):
+            self.validation.ledger.load_state_dict(header["validation_ledger"])
 
     @property
     def _ledgers(self) -> list[Ledger]:

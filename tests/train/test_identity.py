@@ -112,7 +112,6 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"roles": {"k": "text"}}, "--as is k=text, the run has none"),
     ({"crosses": ["k:a"]}, "--cross is k:a, the run has none"),
     ({"hash_bits": 12}, "--hash-bits is 12, the run has [0-9]+"),
-    ({"infinities": "clip"}, "--infinities is clip, the run has error"),
     ({"weight": "w"}, "--weight is w, the run has none"),
     ({"task": "regress"}, "--task is regress, the run has classify"),
     ({"classes": ["0", "1"]}, "--classes is 0,1, the run has none"),
@@ -144,7 +143,6 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"where": "y = 1"}, "--where is y = 1, the run has none"),
     ({"holdout_by": "x"}, "--holdout-by is x, the run has none"),
     ({"holdout_after": "x=1"}, "--holdout-after is x=1, the run has none"),
-    ({"on_error": "skip"}, "--on-error is skip, the run has raise"),
 ]
 
 
@@ -161,8 +159,9 @@ def test_every_setting_is_free_or_must_be_the_same() -> None:
     rules = {name: option.resume for name, (_, option) in options_of(Settings).items()}
     assert tried == {name for name, rule in rules.items() if rule in ("same", "resolved")}
     assert {name for name, rule in rules.items() if rule == "free"} == {
-        "epochs", "memory", "threads", "on_overrun", "max_skipped",
+        "epochs", "memory", "threads", "on_overrun",
     }  # fmt: skip
+    assert {name for name, rule in rules.items() if rule == "recorded"} == {"infinities", "on_error", "max_skipped"}
 
 
 def test_a_setting_that_may_change_is_recorded(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,12 +246,8 @@ def test_settings_that_cannot_be(base: Path, wrong: dict[str, Any], says: str) -
     refused(base / "data", base / "r", says, UsageError, **wrong)
 
 
-def test_validation_where_there_was_none(base: Path) -> None:
-    refused(base / "data", base / "r", "--validate: the run was started without it", validate=base / "other")
-
-
 def test_validation_data(mine: Path, tmp_path: Path) -> None:
-    """They are found again by their path; others are refused, a copy is not."""
+    """They are found again by their path; where they are others then, that is refused; a copy is not."""
     shutil.copytree(mine / "other", tmp_path / "copy")
     begin(mine / "data", mine / "new", validate=mine / "other", patience=3, **ASKED)
     write(mine / "other/1.parquet", table(rows=ROWS + 1))
@@ -260,7 +255,6 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
         mine / "data", mine / "new", r"files changed: 1.parquet \(was .*; 600 rows then, 601 now; 12 chunks then"
     )
     assert text.startswith("--resume: the validation data are not those that the run was started with: ")
-    refused(mine / "data", mine / "new", "validation data", validate=mine / "data")
     refused(mine / "data", mine / "new", "--patience is 4, the run has 3", patience=4)
     shutil.rmtree(mine / "other")
     refused(mine / "data", mine / "new", "no such file", StreamtrainError)
@@ -270,7 +264,6 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
 def test_validation_data_without_a_path(tmp_path: Path) -> None:
     begin(table(), tmp_path / "r", validate=table(seed=4), **ASKED)
     refused(table(), tmp_path / "r", "--validate: the run.s validation data have no path: pass them again")
-    refused(table(), tmp_path / "r", "the validation data are not", validate=table(seed=5))
     assert fit(table(), out=tmp_path / "r", resume=True, validate=table(seed=4)).report.resumes == 1
 
 
@@ -343,7 +336,8 @@ def test_other_data(mine: Path, change: Callable[[Path], None], says: str) -> No
     change(mine / "data")
     text = refused(mine / "data", mine / "r", says)
     assert text.startswith("--resume: the data are not those that the run was started with: ")
-    assert text.endswith("give those, or learn from new data with --continue-from, in another folder")
+    accept = ", accept the values as they are now with --data-changed accept" if change is other_values else ""
+    assert text.endswith(f"give those{accept}, or learn from new data with --continue-from, in another folder")
 
 
 def test_a_column_that_the_run_learns_from_is_gone(mine: Path) -> None:

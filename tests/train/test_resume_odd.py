@@ -64,7 +64,7 @@ def test_a_window_that_has_other_rows_than_when_it_was_left(
     monkeypatch.setattr("streamtrain.train.identity._fingerprint", lambda _: "")  # it sees all of so small a file
     monkeypatch.setattr("streamtrain.train.unchanged.Recheck.require_known", lambda _: None)
     path.write_bytes(whole if how == "breaks" else damaged)
-    stopped(path, tmp_path / "r", 4, monkeypatch, **settings)
+    stopped(path, tmp_path / "r", 2, monkeypatch, **settings)
     path.write_bytes(damaged if how == "breaks" else whole)
     fit(path, out=tmp_path / "r", resume=True)
     if how == "heals":  # what was skipped is skipped again
