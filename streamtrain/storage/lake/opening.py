@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from streamtrain.errors import DataError
+from streamtrain.memory.monitor import unlimited
 from streamtrain.storage.files.table_roots import DELTA, HUDI, ICEBERG
 from streamtrain.storage.lake.moments import Moment
 from streamtrain.storage.lake.reader import LakeReader
@@ -39,7 +40,8 @@ def _snapshot(kind: str, target: Path, moment: Moment) -> Snapshot:
     if kind == DELTA:
         from streamtrain.storage.lake.delta import delta_snapshot
 
-        return delta_snapshot(target, moment)
+        with unlimited():  # the package waits forever for a thread that the limit of the system does not let start
+            return delta_snapshot(target, moment)
     from streamtrain.storage.lake.iceberg import iceberg_snapshot
 
     return iceberg_snapshot(target, moment)
