@@ -20,7 +20,7 @@ from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import UsageError
 from streamtrain.options import options_of
 from streamtrain.storage.settings import ReadSettings
-from streamtrain.tools.settings import MakeSettings, ProfileSettings, RechunkSettings
+from streamtrain.tools.settings import MakeSettings, PredictSettings, ProfileSettings, RechunkSettings
 from streamtrain.train.settings import RunSettings, Settings
 
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -192,15 +192,16 @@ def evaluate(run: Run, data: Data, learner: RunLearner = None, json: Json = Fals
 
     with RowsLine("rows scored") as line:
         result = streamtrain.evaluate(run, data, learner=learner, progress=line, **settings)
+    _warn(result["warnings"])
     _print(result, json, "evaluation")
 
 
 @command(short_help="Predictions for each row of other data.")
-@takes(Settings, only=_SCORING, grouped=False)
+@takes(PredictSettings, Settings, only=(*options_of(PredictSettings), *_SCORING), grouped=False)
 def predict(
     run: Run,
     data: Data,
-    out: Annotated[str, typer.Option(metavar="F.parquet", help="The Parquet file to write.")],
+    out: Annotated[str, typer.Option(metavar="F.parquet", help="The file to write: .parquet, .csv, .jsonl, .arrow.")],
     learner: RunLearner = None,
     json: Json = False,
     **settings: Any,
@@ -210,6 +211,7 @@ def predict(
 
     with RowsLine("rows predicted") as line:
         result = streamtrain.predict(run, data, out=out, learner=learner, progress=line, **settings)
+    _warn(result["warnings"])
     _print(result, json, "prediction")
 
 

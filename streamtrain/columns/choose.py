@@ -12,6 +12,7 @@ from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.types import is_text
 from streamtrain.errors import ColumnError, UsageError, one_of
 from streamtrain.storage.arrow import pick, value_type
+from streamtrain.storage.nested import struct_of
 from streamtrain.storage.pandas_index import is_index
 
 __all__ = ["choose_features", "choose_role", "choose_roles", "no_common_type", "no_role"]
@@ -28,7 +29,8 @@ def choose_features(
 ) -> tuple[Column, ...]:
     """The feature columns with their roles: those named in ``features``, or all except target, weight and excluded columns.
     Ignored columns are left out. roles: requested roles, by column. Raises ColumnError."""
-    roles = dict(roles or {})
+    roles = {name: role for each, role in (roles or {}).items() for name in _fields(schema, [each])}
+    features, exclude = None if features is None else _fields(schema, features), _fields(schema, exclude)
     for name in (*(features or ()), *exclude, *roles):
         pick(schema, name, "features")
     targets = {target} if isinstance(target, str) else set(target or ())
@@ -51,6 +53,20 @@ def choose_features(
     return columns
 
 
+def _fields(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """The names, with those of its fields for the name of a struct."""
+    found: list[str] = []
+    for name in names:
+        fields = [] if name in schema.names else [f.name for f in schema if _is_field(f, name)]
+        found += fields or [name]
+    return found
+
+
+def _is_field(field: pa.Field, name: str) -> bool:
+    """Whether a column is a field of the struct of this name, which may itself be a field."""
+    return field.name.startswith(f"{name}.") and struct_of(field) is not None
+
+
 def choose_role(field: pa.Field, requested: str | None = None) -> Column:
     """A column with its role: the requested one, or by its type.
 
@@ -65,33 +81,33 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
         if requested not in ROLES:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
-        if role.is_read and is_text(value_type(kind)) and is_readable(field, as_text=True) and not role.accepts(kind):
-            into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
+        if role.is_read and is_text(value_type(kind)) and is_readable(field) and not role.accepts(kind):
+            into = converted_type(
+                kind, requested, pa.timestamp("us") if requested in ("time", "clock") else pa.float64()
+            )
             if into is not None and role.accepts(into):
                 return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
         if requested == "category" and role_named("bag").accepts(kind):  # of categories
             role = role_named("bag")
-        if not role.accepts(kind) or (role.is_read and not is_readable(field, as_text=True)):
+        if not role.accepts(kind) or (role.is_read and not is_readable(field)):
             raise ColumnError(
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
         return Column(field.name, kind, role.name, "named by --as", is_requested=True)
+    if has_conflict(field):
+        raise ColumnError(no_common_type(field))
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
-        if why is not None and (problem_of(field) is None or not role.is_read):
+        if why is not None and problem_of(field) is None:
             return Column(field.name, kind, name, why)
-    if has_conflict(field):
-        raise ColumnError(no_common_type(field))
     raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
 
 
 def no_common_type(field: pa.Field) -> str:
     """Why a column whose values have no common type is no feature by itself, and what to do."""
-    return (
-        f"column {field.name!r} is {problem_of(field)}: give --as {field.name}=category, which takes all of its values as "
-        f"text, or --exclude {_as_list([field.name])}"
-    )
+    as_text = f"--as {field.name}=category, which takes all of its values as text, or " if is_readable(field) else ""
+    return f"column {field.name!r} is {problem_of(field)}: give {as_text}--exclude {_as_list([field.name])}"
 
 
 def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,15 +16,15 @@ from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
-from streamtrain.columns.lists import OddListError
+from streamtrain.columns.lists import OddListError, single_values
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.role import Column, Offset, type_or_problem
-from streamtrain.columns.target import Target, runs
+from streamtrain.columns.target import Target, runs, target_type
 from streamtrain.columns.types import is_list, shape_of
 from streamtrain.errors import BadValueError, ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
-__all__ = ["Layout", "has_width"]
+__all__ = ["Layout", "has_width", "is_unknown_list"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Layout:
     ) -> Layout:  # fmt: skip
         """The layout of columns of a schema. Raises ColumnError for a weight that is not a number, and for wrong crosses."""
         if weight is not None and not (
-            is_number(pick(schema, weight, "weights").type) and width(schema.field(weight).type) == 1
+            is_number(target_type(pick(schema, weight, "weights").type)) and width(schema.field(weight).type) == 1
         ):
             raise ColumnError(f"--weight {weight}: the column is {type_or_problem(schema.field(weight))}, not a number")
         return cls(tuple(columns), target, weight, parse_crosses(crosses, columns))
@@ -105,7 +105,7 @@ class Layout:
     @cached_property
     def unknown_lists(self) -> tuple[str, ...]:
         """The columns of lists of numbers of which the first rows have not told the length."""
-        return tuple(column.name for column in self.columns if column.role == "number" and is_list(column.type))
+        return tuple(column.name for column in self.columns if is_unknown_list(column))
 
     @cached_property
     def width(self) -> int:
@@ -159,24 +159,40 @@ class Layout:
             return 1
         return len(self.target.classes) if len(self.target.classes) > 2 else len(self.target.names)
 
-    def groups(self, share: float) -> list[list[str]]:
+    def groups(self, share: float, units: Mapping[str, tuple[str, float]]) -> list[list[str]]:
         """The columns in groups that are read one after the other: each group has at most ``share`` of the bytes of a row, or
-        is one column. Columns without a fixed width form one group, because their sizes are unknown."""
+        is one column. Columns without a fixed width form one group, because their sizes are unknown. units: what is decoded to
+        read each column, and its bytes of a row (see `read_units`): columns of one struct are in one group."""
         if share >= 1:
             return [list(self.read)]
-        loose = [column.name for column in self.columns if not has_width(column.type)]
         kinds = {column.name: column.type for column in self.columns}
-        wide = [name for name in self.read if name not in loose]
-        sizes = [(name, bytes_per_row(kinds[name]) if name in kinds else 8.0) for name in wide]
+        together: dict[str, list[str]] = {}  # the columns of each unit
+        for name in self.read:
+            together.setdefault(units[name][0], []).append(name)
+        is_loose = {
+            unit: any(n in kinds and not has_width(kinds[n]) for n in names) for unit, names in together.items()
+        }
+        loose = [name for unit, names in together.items() if is_loose[unit] for name in names]
+        sizes = [
+            (names, self._unit_bytes(kinds, names, units)) for unit, names in together.items() if not is_loose[unit]
+        ]
         if not sizes:
             return [loose]
-        most, groups, size = share * sum(size for _, size in sizes) * 1.001, [[sizes[0][0]]], sizes[0][1]
-        for name, more in sizes[1:]:
+        most, groups, size = share * sum(size for _, size in sizes) * 1.001, [list(sizes[0][0])], sizes[0][1]
+        for names, more in sizes[1:]:
             if size + more > most:
                 groups, size = [*groups, []], 0.0
-            groups[-1].append(name)
+            groups[-1] += names
             size += more
         return [*groups, loose] if loose else groups
+
+    def _unit_bytes(
+        self, kinds: Mapping[str, pa.DataType], names: list[str], units: Mapping[str, tuple[str, float]]
+    ) -> float:
+        name = names[0]
+        if units[name][0] != name:
+            return units[name][1]
+        return bytes_per_row(kinds[name]) if name in kinds else 8.0
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -223,11 +239,11 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                values = column.as_known(values, where)
                 try:
-                    column.becomes.write(column, values, rows, offset)
+                    values = column.as_known(values, where)
                 except OddListError as error:
                     raise error.of(name) from None
+                column.becomes.write(column, values, rows, offset)
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:
@@ -251,6 +267,11 @@ class Layout:
         return replace(self, columns=tuple(columns))
 
 
+def is_unknown_list(column: Column) -> bool:
+    """Whether a column is of lists of numbers of which the first rows have not told the length."""
+    return column.role == "number" and is_list(column.type)
+
+
 def has_width(kind: pa.DataType) -> bool:
     """Whether all values of a type take the same bytes.
 
@@ -264,6 +285,10 @@ def has_width(kind: pa.DataType) -> bool:
 
 
 def _weights(name: str, values: pa.Array, where: str) -> NDArray[np.float32]:
+    try:
+        values = single_values(values)
+    except OddListError as error:
+        raise BadValueError(f"weight {name!r} {error} in {where}: a row has one weight") from None
     numbers = as_numbers(values).astype(np.float32) if not values.null_count else np.array([np.nan], np.float32)
     if len(numbers) and not (np.isfinite(numbers).all() and float(numbers.min()) >= 0):
         raise BadValueError(

@@ -12,7 +12,7 @@ from streamtrain.columns.types import is_list
 from streamtrain.errors import BadValueError
 from streamtrain.storage.arrow import valid
 
-__all__ = ["OddListError", "lengths", "of_length", "one_length", "unnested"]
+__all__ = ["OddListError", "lengths", "of_length", "one_length", "single_values", "unnested"]
 
 
 class OddListError(BadValueError):
@@ -107,6 +107,29 @@ def of_length(values: Any, length: int) -> Any:
     places = (offsets[:-1, None] + np.arange(length)).ravel()
     child = child.take(pa.array(places, mask=np.repeat(~given, length)))
     return pa.FixedSizeListArray.from_arrays(child, length, mask=pa.array(~given))
+
+
+def single_values(values: Any) -> Any:
+    """Lists and tensors of one value each as these values; anything else as it is. An empty list is null. Raises OddListError
+    for a list of several values.
+
+    >>> single_values(pa.array([[1], None, []])).to_pylist()
+    [1, None, None]
+    """
+    kind = values.type
+    while isinstance(kind, pa.FixedShapeTensorType):
+        values = values.storage
+        kind = values.type
+    if not (is_list(kind) or isinstance(kind, pa.FixedSizeListType)):
+        return values
+    child, offsets = unnested(values)
+    sizes = np.diff(offsets)
+    if (sizes > 1).any():
+        row = int(np.argmax(sizes > 1))
+        raise OddListError(f"has a list of {sizes[row]:,} values", row=row)
+    if not sizes.all():
+        child = child.take(pa.array(offsets[:-1], mask=sizes == 0)) if len(child) else pa.nulls(len(values), child.type)
+    return single_values(child)
 
 
 def _is_map(kind: pa.DataType) -> bool:

@@ -18,13 +18,16 @@ from streamtrain.columns.buffers import TEXT_ENTRY_BYTES, RowWriter
 from streamtrain.columns.categories import seed_of
 from streamtrain.columns.conversion import convert, converted_type
 from streamtrain.columns.differences import Shift
+from streamtrain.columns.lists import of_length
 from streamtrain.columns.roles import role_named
-from streamtrain.columns.types import family, is_text, shape_of, type_name, value_meaning
+from streamtrain.columns.types import family, is_list, shape_of, type_name, value_meaning
 from streamtrain.errors import ColumnError, SchemaError
 from streamtrain.storage.arrow import value_type
 from streamtrain.storage.casting import NotHeldError
+from streamtrain.storage.files.common_field import CONFLICT, PROBLEM
 
 __all__ = ["Column", "Offset", "Role", "Unknown", "has_conflict", "is_readable", "problem_of", "type_or_problem"]
+
 
 #: what the first rows decide: the role of a column, or the offset of its numbers
 Unknown = Literal["role", "offset"]
@@ -112,7 +115,7 @@ class Role:
         kind = field.type
         if pa.types.is_null(value_type(kind)):
             return replace(own, type=kind, learned_type=own.type, cast_from=None)
-        readable = is_readable(field, as_text=is_text(value_type(own.type)))
+        readable = is_readable(field)
         usable = self.accepts(kind) and readable and self.meaning(kind) == self.meaning(own.type)
         if not usable or (crossed and value_meaning(kind) != value_meaning(own.type)):
             into = converted_type(kind, "category" if crossed else self.name, own.type) if readable else None
@@ -148,8 +151,8 @@ class Column:
     (dates as numbers, large ids, numbers of many digits), in the column's own unit; one for each entry, or one for all.
     text_bytes: mean decoded bytes of a text, or of the entries of a bag, in the first rows. entries: of a bag, on average in
     the first rows. learned_type: the type that the model learned from, if every value of these data is missing.
-    is_requested: whether the user chose the role. cast_from: the type in the data, if the values are converted.
-    list_type: the type of the data, if it is of lists that turned out to have one length; ``type`` has this length.
+    is_requested: whether the user chose the role. cast_from: the type in the data, if the values are converted, or if they are
+    lists that turned out to have one length.
     """
 
     name: str
@@ -162,7 +165,6 @@ class Column:
     learned_type: pa.DataType | None = None
     is_requested: bool = False
     cast_from: pa.DataType | None = None
-    list_type: pa.DataType | None = None
 
     @cached_property
     def becomes(self) -> Role:
@@ -186,12 +188,14 @@ class Column:
 
     def as_known(self, values: pa.Array, where: str) -> pa.Array:
         """The values as the type of the column. Raises SchemaError if they are of another type than the data have, and for a
-        value that the type does not hold. where: names the chunk."""
-        expected = self.cast_from or self.list_type or self.type
-        if values.type == expected and self.cast_from is None:
+        value that the type does not hold; OddListError for a list of another length. where: names the chunk."""
+        if values.type == self.type and self.cast_from is None:
             return values
-        if values.type != expected:
+        if values.type != self.cast_from:
+            expected = self.cast_from or self.type
             raise SchemaError(f"{where}: column {self.name!r} is {values.type}, but {expected} was expected")
+        if is_list(values.type):
+            return of_length(values, self.numbers)
         try:
             return convert(values, self.type)
         except NotHeldError as error:
@@ -215,18 +219,19 @@ def _plain(value: Any) -> Any:
 
 def problem_of(field: pa.Field) -> str | None:
     """Why a reader cannot read a column; None if it can."""
-    problem = (field.metadata or {}).get(b"problem")
+    metadata = field.metadata or {}
+    problem = metadata.get(PROBLEM, metadata.get(CONFLICT))
     return None if problem is None else problem.decode()
 
 
-def is_readable(field: pa.Field, *, as_text: bool) -> bool:
-    """Whether a column can be read. as_text: as text, as which any values that have no common type can be read too."""
-    return problem_of(field) is None or (as_text and not pa.types.is_null(field.type))
+def is_readable(field: pa.Field) -> bool:
+    """Whether a column can be read, if only as text because its values have no common type."""
+    return problem_of(field) is None or (has_conflict(field) and not pa.types.is_null(field.type))
 
 
 def has_conflict(field: pa.Field) -> bool:
-    """Whether the values of a column have no common type, but can be read as text."""
-    return problem_of(field) is not None and is_readable(field, as_text=True)
+    """Whether the values of a column have no common type."""
+    return CONFLICT in (field.metadata or {})
 
 
 def type_or_problem(field: pa.Field) -> str:

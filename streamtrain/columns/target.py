@@ -15,14 +15,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.columns.conversion import convert, converted_type
 from streamtrain.columns.decimals import class_of, digits, distinct
 from streamtrain.columns.differences import Shift
+from streamtrain.columns.lists import OddListError, single_values
 from streamtrain.columns.numbers import as_numbers, less
 from streamtrain.columns.role import has_conflict, problem_of
+from streamtrain.columns.types import is_list, is_text
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
+from streamtrain.storage.casting import NotHeldError
 
-__all__ = ["Target", "bad_message", "is_named", "named_values", "not_finite", "plain_values", "resolve_task", "runs"]
+__all__ = [
+    "Target",
+    "bad_message",
+    "is_named",
+    "named_values",
+    "not_finite",
+    "plain_values",
+    "resolve_task",
+    "runs",
+    "single_targets",
+    "target_type",
+]
 
 _TASKS = ("classify", "regress")
 
@@ -112,6 +127,7 @@ class Target:
     def encode(self, values: pa.Array, where: str) -> NDArray[Any]:
         """Class positions, int32, or values, float32; shape (rows,). Raises BadValueError for a null, a NaN or a value
         that is not one of the known classes; ``where`` names the chunk in the message."""
+        values = single_targets(values, self.name, where)
         if values.null_count:
             raise BadValueError(bad_message(self.name, values.null_count, "nulls", where))
         if self.task == "regress":
@@ -122,7 +138,7 @@ class Target:
                     bad_message(self.name, bad, "values that are NaN, infinite or too large for float32", where)
                 )
             return numbers
-        plain = plain_values(values)
+        plain = plain_values(self._as_known(values, where))
         if is_named(plain):
             named, codes = named_values(plain)
             positions: NDArray[np.int32] = np.array([self._position(v) for v in named] or [-1], np.int32)[codes]
@@ -130,18 +146,12 @@ class Target:
             positions = self._class_positions(as_numbers(plain))
         if len(positions) and int(positions.min()) < 0:
             row = int(np.argmin(positions))
-            value = plain[row].as_py()
-            shown = digits(value) if isinstance(value, Decimal) else repr(value)
-            raise BadValueError(
-                f"target {self.name!r} is {shown} in {where}, which is not one of the {len(self.classes)} "
-                f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
-                "in --classes",
-                row=row,
-            )
+            raise self._unknown(plain[row].as_py(), where, row)
         return positions
 
     def usable(self, values: pa.Array) -> NDArray[np.bool_] | None:
         """Which values are usable, shape (rows,): not null, NaN, infinite or too large for float32. None if all are."""
+        values = single_targets(values, self.name, "the data")
         good = np.ones(len(values), np.bool_)
         if values.null_count:
             good &= ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
@@ -152,6 +162,30 @@ class Target:
                     numbers = as_numbers(values.slice(first, last - first)).astype(np.float32)
                 good[first:last] = np.isfinite(numbers)
         return None if good.all() else good
+
+    def converts(self, kind: pa.DataType) -> pa.DataType | None:
+        """The type to which labels of another type are converted: whole numbers to text, and the other way round."""
+        first, is_written = (self.classes or (None,))[0], is_text(value_type(kind))
+        if isinstance(first, str):
+            return None if is_written else converted_type(kind, "category", pa.string())
+        return pa.int64() if type(first) is int and is_written else None
+
+    def _as_known(self, values: pa.Array, where: str) -> pa.Array:
+        """The labels as the classes are."""
+        kind = self.converts(values.type)
+        try:
+            return values if kind is None else convert(values, kind)
+        except NotHeldError as error:
+            raise self._unknown(error.value, where, values.to_pylist().index(error.value)) from None
+
+    def _unknown(self, value: Any, where: str, row: int) -> BadValueError:
+        shown = digits(value) if isinstance(value, Decimal) else repr(value)
+        return BadValueError(
+            f"target {self.name!r} is {shown} in {where}, which is not one of the {len(self.classes)} "
+            f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
+            "in --classes",
+            row=row,
+        )
 
     @cached_property
     def labels(self) -> pa.Array:
@@ -251,10 +285,26 @@ def bad_message(name: str, count: int, what: str, where: str) -> str:
     return f"target {name!r} has {count:,} {what} in {where}: remove these rows first"
 
 
+def target_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a single target: of what is in a list, where a row is a list of one."""
+    return target_type(value_type(kind.value_type)) if is_list(kind) else value_type(kind)
+
+
+def single_targets(values: pa.Array, name: str, where: str) -> pa.Array:
+    """Targets that may be stored as lists of one, as single values. Raises BadValueError for a list of several."""
+    try:
+        return single_values(values)
+    except OddListError as error:
+        raise BadValueError(
+            f"target {name!r} {error} in {where}: a target is one: store each as a column, and name them as in --target a,b,c",
+            row=error.row,
+        ) from None
+
+
 def resolve_task(field: pa.Field, task: str | None) -> str:
     """The given task, or the one that fits the type of the column. Raises ColumnError if the column cannot be a target,
     UsageError for an unknown task."""
-    kind = value_type(field.type)
+    kind, several = target_type(field.type), width(field.type)
     if task is not None and task not in _TASKS:
         raise UsageError(f"--task {task}: must be 'classify' or 'regress'")
     if task != "classify" and has_conflict(field):
@@ -263,7 +313,12 @@ def resolve_task(field: pa.Field, task: str | None) -> str:
             "convert the files"
         )
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    if (not text and not is_number(kind)) or width(field.type) != 1:
+    if several > 1 and (text or is_number(kind)):
+        raise ColumnError(
+            f"target {field.name!r} is {field.type}, {several:,} values a row: a target is one: store each as a column, and "
+            "name them as in --target a,b,c"
+        )
+    if not text and not is_number(kind):
         raise ColumnError(f"target {field.name!r} is {field.type}: a target is one number, boolean or string a row")
     if task == "regress" and text:
         raise ColumnError(f"target {field.name!r} is text: --task regress needs numbers")

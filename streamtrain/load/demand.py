@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
 from streamtrain.columns.layout import Layout, has_width
+from streamtrain.columns.types import is_list
 from streamtrain.load.holdout import HoldOut
 from streamtrain.memory.process import release_freed_memory, resident_bytes
 from streamtrain.plan.memory_model import Demand
@@ -20,9 +21,10 @@ from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.files.store import FileBacked, is_remote
 from streamtrain.storage.kept import KeptChunk, KeptTable, whole
+from streamtrain.storage.nested import columns_of, read_units
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 
-__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "rows_term", "stream_bytes"]
+__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "read_so_far", "rows_term", "stream_bytes"]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
@@ -89,21 +91,31 @@ def opened_term(reader: Reader, table: ChunkTable) -> Term:
     return Term("opened", footers + _OPENED_CHUNK_BYTES * len(table) + _OPENED_FILE_BYTES * files, "reading")
 
 
+def read_so_far(table: ChunkTable, held: HoldOut | None, *, is_surveyed: bool) -> str:
+    """What was read before a plan, in words."""
+    if table.unfiltered is table and held is None:
+        return "Only the target was read." if is_surveyed else "Nothing was read."
+    return f"Only the columns that choose rows {'and the target ' if is_surveyed else ''}were read."
+
+
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
     """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
     that can be read at a time: the widest column, or all columns without a width."""
-    sizes = _row_sizes(reader, layout)
-    row_bytes = sum(sizes[name] for name in layout.read)
+    sizes, units = _row_sizes(reader, layout), read_units(reader.schema, layout.read)
+    stored = {
+        unit: nbytes if unit != name else sizes[name] for name, (unit, nbytes) in units.items()
+    }  # structs are read whole
+    row_bytes = sum(stored.values())
     if getattr(reader, "row_oriented", False):  # reading some columns costs as much as reading all
         return row_bytes, 1.0, 1.0
     # Metadata do not tell how long text is. All decoded bytes beyond the columns with a width may be in columns that are
     # read.
-    loose = {column.name for column in layout.columns if not has_width(column.type)}
+    loose = {units[column.name][0] for column in layout.columns if not has_width(column.type)}
     decoded = float(table.decoded_bytes.sum()) / max(1, table.total_rows)
     text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
     everything = max(sum(sizes.values()) + text, 1e-9)
-    together = sum(sizes[name] for name in loose) + text
-    return row_bytes, (row_bytes + text) / everything, max(together, *(sizes[n] for n in layout.read)) / everything
+    together = sum(stored[unit] for unit in loose) + text
+    return row_bytes, (row_bytes + text) / everything, max(together, *stored.values()) / everything
 
 
 def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
@@ -118,8 +130,8 @@ def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:
 
 def _row_sizes(reader: Reader, layout: Layout) -> dict[str, float]:
     """Decoded bytes of a row of each column: of lists that turned out to have one length, those of as many numbers."""
-    known = {column.name: column.type for column in layout.columns if column.list_type is not None}
-    return {field.name: bytes_per_row(known.get(field.name, field.type)) for field in reader.schema}
+    known = {column.name: column.type for column in layout.columns if is_list(column.cast_from)}
+    return {field.name: bytes_per_row(known.get(field.name, field.type)) for field in columns_of(reader.schema)}
 
 
 def _text_row_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> NDArray[np.float64]:
@@ -147,8 +159,12 @@ def _more_text_bytes(reader: Reader, table: ChunkTable, layout: Layout) -> Calla
 
 def _copied_row_bytes(reader: Reader, layout: Layout) -> float:
     """Bytes of a row that are copied before they are written to the window (see `Demand`)."""
-    numbers = sum(column.numbers for column in layout.columns if reader.schema.field(column.name).nullable)
+    schema = columns_of(reader.schema)
+    numbers = sum(column.numbers for column in layout.columns if schema.field(column.name).nullable)
     entries = sum(column.entries for column in layout.columns)
-    converted = sum(CONVERTED_TEXT_BYTES for column in layout.columns if column.cast_from is not None)
-    lists = sum(bytes_per_row(column.type) for column in layout.columns if column.list_type is not None)
-    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted + lists
+    converted = sum(
+        bytes_per_row(column.type) if is_list(column.cast_from) else CONVERTED_TEXT_BYTES
+        for column in layout.columns
+        if column.cast_from is not None
+    )
+    return 4.0 * (numbers + len(layout.hashes)) + 2 * ENTRY_BYTES * entries + converted

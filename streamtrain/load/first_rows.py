@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from streamtrain.columns.layout import is_unknown_list
 from streamtrain.columns.role import Column
-from streamtrain.errors import ChangedError, CorruptError, SchemaError
+from streamtrain.errors import ChangedError, ColumnError, CorruptError, SchemaError
 from streamtrain.load.ledger import Ledger
 from streamtrain.storage.checked import first_rows
 from streamtrain.storage.reader import ChunkTable, Reader
@@ -20,7 +21,8 @@ def told_by_first_rows(
     reader: Reader, table: ChunkTable, columns: Mapping[str, Column], ledger: Ledger | None
 ) -> dict[str, Column]:
     """The columns by name, completed from the first rows of the first chunk that can be read; where all of these are missing,
-    from those of later chunks. A column without any value stays as it is and is left out.
+    from those of later chunks. A column without any value stays as it is and is left out. Raises ColumnError for one of lists
+    of numbers: how many these have is unknown.
 
     ledger: chunks that cannot be read are entered here; without it they are errors. Raises CorruptError if no chunk can be
     read.
@@ -36,6 +38,12 @@ def told_by_first_rows(
         number += max(1, (len(table) - 1 - number) // max(1, _CHUNKS - read))
     if not read:
         raise CorruptError("no chunk of the data can be read: restore the data, or read another copy of them")
+    for name, column in columns.items():
+        if is_unknown_list(told.get(name, column)):
+            raise ColumnError(
+                f"{name!r} has no list in the first rows of the chunks that were looked at, so that it is unknown how many "
+                f"numbers a row has: give --exclude {name}"
+            )
     return told
 
 

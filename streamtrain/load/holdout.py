@@ -19,12 +19,13 @@ from streamtrain.columns.texts import text_bytes
 from streamtrain.errors import ColumnError, DataError
 from streamtrain.kernels.hashing import hash_bytes
 from streamtrain.plan.order import held_out
-from streamtrain.storage.arrow import pick, valid
+from streamtrain.storage.arrow import valid
 from streamtrain.storage.kept import Bits, KeptTable
 from streamtrain.storage.reader import ChunkTable
 from streamtrain.storage.where.grammar import Compare, Literal
 from streamtrain.storage.where.literals import compared_type
-from streamtrain.storage.where.masks import Where, decoded, missing, plain_type
+from streamtrain.storage.where.masks import Where, decoded, tested_type
+from streamtrain.storage.where.opening import OpenData
 
 __all__ = ["NONE", "HoldOut", "HoldOutRule", "value_texts"]
 
@@ -83,7 +84,7 @@ class HoldOutRule:
             assert self.by is not None
             return HashTest(schema, self.by, self.share)
         name, text = self.after
-        kind = plain_type(pick(schema, name, "rows of --holdout-after").type)
+        kind = tested_type(schema, name, f"--holdout-after {name}={text}")
         compared = compared_type(kind)
         literal = Literal("number" if compared in ("integer", "floating", "decimal") else "text", text)
         if compared in (None, "boolean"):
@@ -92,11 +93,11 @@ class HoldOutRule:
             )
         return AfterTest(Where(Compare(name, ">", literal), schema, f"--holdout-after {name}={text}"))
 
-    def checked(self, held: HoldOut, test: Any) -> HoldOut:
-        """What the rule has found, with warnings. test: which has found it. Raises DataError if it holds out no row, or all of
-        them."""
-        assert held.table is not None
-        rows, given = held.table.total_rows, f"--holdout-by {self.by} --holdout {self.share:g}"
+    def found(self, opened: OpenData) -> HoldOut:
+        """The rows that the rule holds out, with warnings. opened: with the test of this rule. Raises DataError if it holds out
+        no row, or all of them."""
+        test, held = opened.test, HoldOut(0.0, opened.passed, opened.table)
+        rows, given = opened.table.total_rows, f"--holdout-by {self.by} --holdout {self.share:g}"
         helps = "give a larger --holdout, or a column with more values"
         if self.after is not None:
             given, helps = f"--holdout-after {'='.join(self.after)}", "give another time"
@@ -105,8 +106,8 @@ class HoldOutRule:
             raise DataError(f"{given}: holds out {which} of the {rows:,} rows: {helps}")
         if not isinstance(test, AfterTest) or not test.nulls:
             return held
-        missing = f"{test.nulls:,} rows of the data have no {test.columns[0]!r}"
-        return replace(held, warnings=(f"{given}: {missing}: they are not held out, and so they are learned",))
+        without = f"{test.nulls:,} rows of the data have no {test.columns[0]!r}"
+        return replace(held, warnings=(f"{given}: {without}: they are not held out, and so they are learned",))
 
 
 class AfterTest:
@@ -118,7 +119,7 @@ class AfterTest:
 
     def matches(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         values = batch.column(batch.schema.get_field_index(self.columns[0]))
-        self.nulls += missing(decoded(values)).true_count
+        self.nulls += decoded(values).is_null().true_count
         return self._where.matches(batch)
 
 
@@ -127,7 +128,7 @@ class HashTest:
     single numbers, texts or times."""
 
     def __init__(self, schema: pa.Schema, column: str, share: float) -> None:
-        kind = plain_type(pick(schema, column, "groups of --holdout-by").type)
+        kind = tested_type(schema, column, f"--holdout-by {column}")
         if compared_type(kind) is None and not pa.types.is_null(kind):
             raise ColumnError(
                 f"--holdout-by {column}: column {column!r} is {kind}: name one with a number, a text or a time in each row"
@@ -168,12 +169,14 @@ def value_texts(values: Any) -> Any:
 
     t = pa.types
     kind = values.type
+    if t.is_fixed_size_binary(kind):
+        return values.cast(pa.binary())
     if t.is_null(kind) or compared_type(kind) == "text":
         return values
     if t.is_floating(kind):
         return _float_texts(values, compute)
     if t.is_decimal(kind):
-        encoded = values.dictionary_encode()
+        encoded = values.cast(pa.decimal256(kind.precision, kind.scale)).dictionary_encode()
         texts = pa.array([_decimal_text(each.as_py()) for each in encoded.dictionary], pa.string())
         return texts.take(encoded.indices)
     if t.is_timestamp(kind):

@@ -45,8 +45,7 @@ class Loader:
     source, plan
         What to read, and how (`Source.plan`). If the target was not surveyed yet, the loader surveys it.
     seed, holdout
-        The seed of the order, and the share of the rows that are for scoring only; without effect if a column of the source
-        says which (``source.held``).
+        The seed of the order, and the share of the rows that are for scoring only, if no column says which.
     cluster
         A ``distributed.Client``, or the address of a dask scheduler, whose workers read; None for threads of this process.
     epochs
@@ -89,8 +88,8 @@ class Loader:
             source = source.surveyed(ledger=ledger)
         self.source, self.plan, self._copies = source, plan, copy
         self._held = source.held or HoldOut(float(holdout), None, source.table)
-        self._options: dict[str, Any] = {"cluster": cluster, "seed": seed, "holdout": self._held, "epochs": epochs}
-        self._options |= {"monitor": monitor, "ledger": ledger}
+        reading = {"cluster": cluster, "monitor": monitor, "ledger": ledger}
+        self._options: dict[str, Any] = reading | {"seed": seed, "holdout": self._held, "epochs": epochs}
         self._training = BatchBuffer(source.layout, plan.batch_size)
         self._scoring = BatchBuffer(source.layout, plan.batch_size) if self._held else None
         self._cursor = dict(START)
@@ -102,8 +101,7 @@ class Loader:
 
     def __len__(self) -> int:
         """How many batches an epoch has if no row is skipped. With a hold-out this takes some seconds for 10^8 rows."""
-        options = self._options
-        return count_batches(self.source.table, self.plan, options["seed"], self.epoch, options["holdout"])
+        return count_batches(self.source.table, self.plan, self._options["seed"], self.epoch, self._held)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -152,8 +150,7 @@ class Loader:
 
     def held_bytes(self) -> dict[str, int]:
         """Bytes at this moment: of the window buffers, and of the reads that the gate admitted."""
-        filling = self._prefetcher
-        buffers, reads = (filling.buffer_bytes, filling.gate.held_bytes) if filling else (0, 0)
+        buffers, reads = (own.buffer_bytes, own.gate.held_bytes) if (own := self._prefetcher) else (0, 0)
         return {"window_bytes": buffers, "reading_bytes": reads}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -231,8 +228,8 @@ class Loader:
                 self.close()
                 raise window_changed(self._cursor, training, self._options["ledger"])
             return self._row <= training
-        table, plan, seed = self.source.table, self.plan, self._options["seed"]
-        order = windows(table.rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
+        rows, plan, seed = self.source.table.rows, self.plan, self._options["seed"]
+        order = windows(rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
         return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
 
     def _require(self, exists: bool) -> None:

@@ -24,6 +24,7 @@ from streamtrain.memory.gate import ByteGate
 from streamtrain.plan.order import Pieces
 from streamtrain.plan.together import tasks, together
 from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.nested import read_units
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
 __all__ = ["PieceReader", "Stopped", "load_chunks"]
@@ -125,7 +126,7 @@ class PieceReader:
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self._sliced = sliced
-        self.groups = layout.groups(share)
+        self.groups = layout.groups(share, read_units(reader.schema, layout.read))
         self._slice_rows, self._gate, self._read_bytes, self._threads = slice_rows, gate, read_bytes, threads
         self._ledger, self.digests = ledger, digests
         self._streams: dict[int, Stream] = {}

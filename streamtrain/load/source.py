@@ -16,12 +16,11 @@ from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import (
     BadValueError,
-    ColumnError,
     DataError,
     UsageError,
     data_name,
 )
-from streamtrain.load.demand import column_shares, demand_of, longest_layout
+from streamtrain.load.demand import demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
@@ -34,6 +33,7 @@ from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
+from streamtrain.storage.nested import columns_of, stored_columns
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
@@ -59,10 +59,8 @@ class Source:
         What was read from this source, to compare with what is read again. None if nothing is read twice.
     least_baseline_bytes
         The least that a plan assumes for the process: what the plan before the pass over the target assumed.
-    held
-        The rows that are held out, where a column decides.
-    unread
-        The errors of chunks that could not be read when rows were chosen, by number: they are skipped.
+    held, unread
+        The rows that are held out, where a column decides; and the errors of chunks that were not read then, by number.
 
     Examples
     --------
@@ -100,8 +98,7 @@ class Source:
         roles: Mapping[str, str] | None = None, crosses: Sequence[str | Sequence[str]] = (),
         reading: ReadSettings | None = None, hold_out: HoldOutRule | None = None, skips: bool = False,
     ) -> Source:  # fmt: skip
-        """Open data and choose the columns. Metadata is read, and the columns that say which rows are left out or held out; the
-        classes of the target are not known yet.
+        """Open data and choose the columns. Reads metadata, and the columns that choose rows; the classes are not known yet.
 
         Parameters
         ----------
@@ -121,10 +118,8 @@ class Source:
             Columns to learn from together: ``"city:day"``.
         reading
             How the data are read.
-        hold_out
-            Which rows are held out, if a column decides.
-        skips
-            Whether a chunk that cannot be read when rows are chosen is for the caller to skip; otherwise it is an error.
+        hold_out, skips
+            Which rows are held out, if a column decides; and whether the caller skips the chunks that are ``unread``.
 
         Raises
         ------
@@ -139,7 +134,7 @@ class Source:
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
         with opening(data_name(data)):
             opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips)
-            schema = opened.reader.schema
+            schema = columns_of(opened.reader.schema)
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
         chosen_target = None
         if target is not None:
@@ -153,17 +148,16 @@ class Source:
     @classmethod
     def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:
         """The source of open data. Raises DataError if the rule holds out no row, or all."""
-        held = None
-        if hold_out is not None and opened.passed is not None:
-            held = hold_out.checked(HoldOut(0.0, opened.passed, opened.table), opened.test)
+        held = None if hold_out is None else hold_out.found(opened)
         return cls(opened.reader, opened.table, layout, held=held, unread=opened.unread)
 
     @classmethod
     def of(cls, reader: Reader, table: ChunkTable, features: Sequence[str], roles: Mapping[str, str]) -> Source:
         """A source of the named columns of an open reader, without a target. roles: by column, where not the default. Raises
         ColumnError and UsageError as `open` does."""
-        columns = choose_features(reader.schema, features=features, roles=roles)
-        return cls(reader, table, Layout.of(reader.schema, columns, None, None))
+        schema = columns_of(reader.schema)
+        columns = choose_features(schema, features=features, roles=roles)
+        return cls(reader, table, Layout.of(schema, columns, None, None))
 
     def surveyed(
         self, *, classes: Sequence[str] | None = None, task: str | None = None, ledger: Ledger | None = None,
@@ -235,24 +229,13 @@ class Source:
         if not columns:
             return self
         told = told_by_first_rows(self.reader, self.table, columns, ledger)
-        layout = self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns])
-        if layout.unknown_lists:
-            raise ColumnError(
-                f"{layout.unknown_lists[0]!r} has no list in the first rows of the chunks that were looked at, so that it is "
-                f"unknown how many numbers a row has: give --exclude {layout.unknown_lists[0]}"
-            )
         release_freed_memory()
-        return self.with_layout(layout)
+        return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
     @property
     def longest_layout(self) -> Layout:
         """The layout for planning: with texts as long as in the chunk where they are longest."""
         return longest_layout(self.reader, self.table, self.layout)
-
-    @property
-    def row_bytes(self) -> float:
-        """Bytes of one decoded row of the columns that are read."""
-        return column_shares(self.reader, self.table, self.layout)[0]
 
     def plan(
         self, *, memory: float | str | None = None, batch_size: int | None = None, window_rows: int | None = None,
@@ -289,21 +272,15 @@ class Source:
             self.reader, self.table, self.layout, is_surveyed=self.is_surveyed, terms=terms, scratch_bytes=scratch_bytes,
             least_baseline_bytes=self.least_baseline_bytes, held=self.held,
         )  # fmt: skip
-        warnings = self.reader.warnings(self.layout.read) if isinstance(self.reader, Warns) else []
         plan = solve(
             demand, budget_bytes=budget_of(memory), budget_given=memory is not None, batch_size=batch_size,
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
-            read_so_far=self._read_so_far,
+            read_so_far=read_so_far(self.table, self.held, is_surveyed=self.is_surveyed),
         )  # fmt: skip
-        held, every = self.held or NONE, self.table.unfiltered.total_rows
-        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *warnings, *held.warnings])
-
-    @property
-    def _read_so_far(self) -> str:
-        """What was read before the plan, in words."""
-        if self.table.unfiltered is self.table and self.held is None:
-            return "Only the target was read." if self.is_surveyed else "Nothing was read."
-        return f"Only the columns that choose rows {'and the target ' if self.is_surveyed else ''}were read."
+        every, held = self.table.unfiltered.total_rows, self.held or NONE
+        stored = stored_columns(self.reader.schema, self.layout.read)
+        own = self.reader.warnings(stored) if isinstance(self.reader, Warns) else []
+        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *own, *held.warnings])
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""
@@ -313,8 +290,7 @@ class Source:
         where = f"row {row:,} of {self.table[chunk].key}"
         if error.column is None:
             return BadValueError(f"{where}: {error}")
-        feature = self.layout.number_names[error.column]
         return BadValueError(
-            f"feature {feature!r} is infinite, or too large for float32, in {where}: say what to do with it "
-            "when the model is fitted, --infinities clip or --infinities missing"
+            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: say "
+            "what to do with it when the model is fitted, --infinities clip or --infinities missing"
         )

@@ -23,13 +23,16 @@ from streamtrain.columns.target import (
     plain_values,
     resolve_task,
     runs,
+    single_targets,
+    target_type,
 )
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.load.digests import ChunkDigest, RunDigest
 from streamtrain.load.ledger import Ledger
 from streamtrain.plan.together import together
-from streamtrain.storage.arrow import is_number, pick, value_type
+from streamtrain.storage.arrow import is_number, pick
 from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
 __all__ = ["survey"]
@@ -56,7 +59,7 @@ def survey(
     DataError for a single class, and for more than 1,000 distinct integers without ``task``; UsageError for classes of
     another type than those of the earlier target.
     """
-    field = pick(reader.schema, name, "target")
+    field = pick(columns_of(reader.schema), name, "target")
     if earlier is not None and task not in (None, earlier.task):
         raise UsageError(f"--task {task}: the old run has task {earlier.task} for {name!r}: leave --task out")
     own_task = resolve_task(field, task if earlier is None else earlier.task)
@@ -136,7 +139,7 @@ def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, digest: ChunkDigest,
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:
     if task != "classify":
         raise UsageError("--classes: is for classification; leave it out, or give --task classify")
-    kind = value_type(field.type)
+    kind = target_type(field.type)
     try:
         if pa.types.is_boolean(kind):
             values: Iterable[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}
@@ -183,7 +186,8 @@ class _Tally:
     """Counts of the classes, or moments of a regression target, and how they differ between blocks."""
 
     def __init__(self, field: pa.Field, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
-        self._scale = value_type(field.type).scale if pa.types.is_decimal(value_type(field.type)) else None
+        kind = target_type(field.type)
+        self._scale = kind.scale if pa.types.is_decimal(kind) else None
         self._name, self._task, self._refuse_many, self._earlier = field.name, task, refuse_many, earlier
         self._counts: Counter[Any] = Counter()
         # for each class, the sum over blocks of (rows of the class)^2 / rows
@@ -195,6 +199,7 @@ class _Tally:
         self._offset: Shift | None = None
 
     def add(self, values: pa.Array, where: str) -> None:
+        values = single_targets(values, self._name, where)
         if values.null_count:
             self._add_bad(values.null_count, where)
             return

@@ -16,6 +16,7 @@ from streamtrain.memory.process import steady_allocators
 from streamtrain.plan import Plan
 from streamtrain.plan.order import streamed
 from streamtrain.storage.checked import open_stream, read_columns
+from streamtrain.storage.nested import read_units
 from streamtrain.storage.reader import Chunk
 
 __all__ = ["reread"]
@@ -44,7 +45,8 @@ class _Again:
 
     def __init__(self, source: Source, digests: Digests, plan: Plan, monitor: Monitor) -> None:
         self._source, self._digests, self._plan, self._monitor = source, digests, plan, monitor
-        self._groups = source.layout.groups(plan.read_share)
+        units = read_units(source.reader.schema, source.layout.read)
+        self._groups = source.layout.groups(plan.read_share, units)
         self._gate = ByteGate(max(1, plan.read_bytes), monitor.near)
         self._read_bytes = plan.read_bytes // max(1, min(plan.threads, plan.chunks))
         self._known = digests.known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from streamtrain.columns.target import resolve_task
@@ -11,6 +12,7 @@ from streamtrain.load.holdout import HoldOutRule
 from streamtrain.memory.monitor import opening
 from streamtrain.model.model import Model
 from streamtrain.storage.kept import KeptTable
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.where.opening import open_rows
 
@@ -26,9 +28,11 @@ def open_for(
     match, if the same data were opened before."""
     with opening(data_name(data)):
         opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips, kept=kept)
-        schema = opened.reader.schema
+        schema = columns_of(opened.reader.schema)
     layout = model.layout_for(schema, with_target=with_target)
     if with_target:
         for name in model.target.names:
             resolve_task(schema.field(name), model.target.task)
+            if model.target.part(name).converts(schema.field(name).type) is not None:
+                import_module("pyarrow.compute")  # which casts: its memory is taken before there is a plan
     return Source.of_rows(opened, layout, hold_out)

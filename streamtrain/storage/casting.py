@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from streamtrain.storage.arrow import valid
 
-__all__ = ["NotHeldError", "cast_exactly", "checked_cast", "through_codes"]
+__all__ = ["NotHeldError", "cast_exactly", "checked_cast", "require_exact", "through_codes"]
 
+_WHOLE = 2.0**53  # floats hold all integers below
 Cast = Callable[[pa.Array], pa.Array]
 
 
@@ -119,6 +121,17 @@ def _floats(values: pa.Array, kind: pa.DataType) -> pa.Array:
         if not exact:
             raise
         return floats
+
+
+def require_exact(numbers: pa.Array) -> None:
+    """Raise NotHeldError for a float that may be another integer than the one that was written.
+
+    >>> require_exact(pa.array([1.0, 2.5, None]))
+    """
+    found = numbers.to_numpy(zero_copy_only=False)
+    large = found[np.abs(found) >= _WHOLE]
+    if len(large):
+        raise NotHeldError(int(large[0]) if np.isfinite(large[0]) else float(large[0]))
 
 
 def _days(values: pa.Array) -> pa.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from streamtrain.kernels.crash import reading
 from streamtrain.memory.limits import is_shortage
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.kept import KeptChunk, kept_batches, mask_of, whole
+from streamtrain.storage.nested import read_plain
 from streamtrain.storage.reader import Chunk, Reader, ReadsTogether
 
 __all__ = ["checked_batches", "counted", "first_rows", "naming", "open_stream", "read_columns", "read_together"]
@@ -54,14 +55,20 @@ def naming(chunk: Chunk, own: str = "") -> Iterator[None]:
         raise CorruptError(f"{chunk.key}: cannot be read: {type(error).__name__}: {error}") from error
 
 
-def read_columns(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The requested columns of a chunk, in batches.
+def read_columns(
+    reader: Reader, chunk: Chunk, columns: Sequence[str], *, raw: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The requested columns of a chunk, in batches. raw: as they are stored, structs and extension types too; otherwise the
+    columns are those of `columns_of`.
 
     Raises CorruptError if the number of rows is not as declared, SchemaError if the columns are not as requested.
     """
+    if not raw:
+        yield from read_plain(reader.schema, columns, lambda stored: read_columns(reader, chunk, stored, raw=True))
+        return
     if isinstance(chunk, KeptChunk):
         if chunk.rows:
-            yield from kept_batches(read_columns(reader, chunk.whole, columns), mask_of([chunk]))
+            yield from kept_batches(read_columns(reader, chunk.whole, columns, raw=True), mask_of([chunk]))
         return
     own = code_of(reader)
     with naming(chunk, own):
@@ -85,10 +92,15 @@ def counted(batches: Iterator[pa.RecordBatch], chunk: Chunk) -> Iterator[pa.Reco
 def read_together(reader: ReadsTogether, chunks: Sequence[Chunk], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The requested columns of several chunks, read in one call, in batches: the rows of the first chunk first. Raises as
     `read_columns` does, but cannot tell which chunk is to blame."""
+    schema = cast("Reader", reader).schema
+    yield from read_plain(schema, columns, lambda stored: _read_together(reader, chunks, stored))
+
+
+def _read_together(reader: ReadsTogether, chunks: Sequence[Chunk], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     if any(isinstance(chunk, KeptChunk) for chunk in chunks):
         chunks = [chunk for chunk in chunks if chunk.rows]
         if chunks:
-            yield from kept_batches(read_together(reader, list(map(whole, chunks)), columns), mask_of(chunks))
+            yield from kept_batches(_read_together(reader, list(map(whole, chunks)), columns), mask_of(chunks))
         return
     first = chunks[0]
     every = replace(first, key=f"{first.key} to {chunks[-1].key}", rows=sum(chunk.rows for chunk in chunks))
@@ -98,16 +110,22 @@ def read_together(reader: ReadsTogether, chunks: Sequence[Chunk], columns: Seque
     yield from counted(checked_batches(data, every, columns, own), every)
 
 
-def open_stream(reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """A chunk from its first row, in slices of at most ``rows`` rows; in one piece if the reader has no streams."""
+def open_stream(
+    reader: Reader, chunk: Chunk, columns: Sequence[str], rows: int, *, raw: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """A chunk from its first row, in slices of at most ``rows`` rows; in one piece if the reader has no streams. raw: as in
+    `read_columns`."""
+    if not raw:
+        yield from read_plain(reader.schema, columns, lambda stored: open_stream(reader, chunk, stored, rows, raw=True))
+        return
     stream = getattr(reader, "stream", None)
     if isinstance(chunk, KeptChunk):
         if chunk.rows:
-            slices = counted(open_stream(reader, chunk.whole, columns, rows), chunk.whole)
+            slices = counted(open_stream(reader, chunk.whole, columns, rows, raw=True), chunk.whole)
             yield from kept_batches(slices, mask_of([chunk]))
         return
     if stream is None:
-        yield from read_columns(reader, chunk, columns)
+        yield from read_columns(reader, chunk, columns, raw=True)
         return
     own = code_of(reader)
     with naming(chunk, own):

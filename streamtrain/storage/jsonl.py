@@ -1,4 +1,4 @@
-"""JSON lines files with one object on each line, plain or compressed with gzip or zstd."""
+"""JSON files with one object on each line, or one array of objects, plain or compressed with gzip or zstd."""
 
 from __future__ import annotations
 
@@ -6,36 +6,42 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute  # encodes text as dictionaries; imported early so that the plan counts its memory
 import pyarrow.json as pj
 
 from streamtrain.storage.common_type import CODES
+from streamtrain.storage.first_bytes import FIRST_BYTES
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
+from streamtrain.storage.text.json_form import AsLines, Form, form_of
 from streamtrain.storage.text.reader import FEW_COLUMNS, TextReader
 from streamtrain.storage.text.records import Block
 from streamtrain.storage.text.scanners import JsonScanner
+from streamtrain.storage.text.source import Ahead
 from streamtrain.storage.text.types import JsonTypes
 from streamtrain.storage.text.wide import with_wide_integers
 
 __all__ = ["JsonLinesReader"]
 
 _KEY = re.compile(rb'("(?:[^"\\]|\\.)*+")\s*:', re.DOTALL)
+_LONGEST_START = 3  # bytes of a byte order mark, with which a file may begin
 _COLUMN_BYTES, _VALUE_BYTES = 4_000, 16  # of a key, and of each of its values, which may be absent: measured
 
 
 class JsonLinesReader(TextReader):
-    """Reads JSON lines. The keys are the columns. A value that is missing or ``null`` is null.
+    """Reads JSON lines, and arrays of objects. The keys are the columns. A value that is missing or ``null`` is null.
 
     target: a file, glob or directory; its ``key=value`` folders become columns.
     schema: types of some or all columns, by name, and of columns that do not occur in the first MiB. The other types are
     inferred from the first MiB of the first file.
 
     Opening reads all files once to find where lines begin (measured on a busy machine: 430 MB/s). A key that is not a column
-    is an error.
-    Raises SchemaError for values that do not fit, CorruptError for invalid JSON. Messages give file and line.
+    is an error. An array, or objects printed over several lines, are read as JSON lines (150 MB/s).
+    Raises SchemaError for values that do not fit, CorruptError for invalid JSON. Messages give the file, and the line or the
+    number of the object.
     """
 
     suffixes = suffixes_of("jsonl")
@@ -43,6 +49,7 @@ class JsonLinesReader(TextReader):
     scratch = 6.0
 
     def __init__(self, target: str | Path, schema: pa.Schema | None = None, *, encoding: str | None = None) -> None:
+        self._forms: dict[int, Form] = {}
         super().__init__(target, schema, encoding)
 
     def read_little(self) -> None:
@@ -50,6 +57,21 @@ class JsonLinesReader(TextReader):
 
     def scanner(self, file: int) -> JsonScanner:
         return JsonScanner()
+
+    def source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
+        source = super().source(file, start, stop)
+        head = b""
+        if file not in self._forms:
+            head = source.read(FIRST_BYTES)
+            name = self._files[file].lower()
+            self._forms[file] = form_of(head, lines_only=".jsonl" in name or ".ndjson" in name)
+        form = self._forms[file]
+        if form == "lines":
+            return Ahead(head, source) if head else source
+        return AsLines(source, form, head=head, is_begun=start > _LONGEST_START, to_end=stop is None)
+
+    def place(self, file: int, line: int) -> str:
+        return f"{'line' if self._forms[file] == 'lines' else 'object'} {line}"
 
     def infer_bytes(self, block: Block, file: int) -> tuple[int, int]:
         keys = len(set(_KEY.findall(block.data)))

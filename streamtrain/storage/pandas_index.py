@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["as_index", "index_columns", "is_index", "is_index_name"]
+__all__ = ["as_index", "index_columns", "is_index", "is_index_name", "with_index"]
 
 _INDEX = b"index"  # metadata of such a column
 _NAME = re.compile(r"__index_level_[0-9]+__|__null_dask_index__")  # of an index without a name
@@ -31,6 +31,15 @@ def is_index_name(name: str) -> bool:
     (True, False)
     """
     return _NAME.fullmatch(name) is not None
+
+
+def with_index(schema: pa.Schema) -> pa.Schema:
+    """The schema of a frame, with its index marked."""
+    named = index_columns((schema.metadata or {}).get(b"pandas"))
+    for i, field in enumerate(schema):
+        if field.name in named or is_index_name(field.name):
+            schema = schema.set(i, as_index(field))
+    return schema
 
 
 def index_columns(pandas: Any) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamtrain.errors import ColumnError, DataError, NotFoundError, SchemaError, UsageError
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.from_numpy import to_arrow
+from streamtrain.storage.pandas_index import with_index
 from streamtrain.storage.reader import Chunk, ChunkTable
 
 __all__ = ["MemoryReader"]
@@ -48,6 +49,9 @@ class MemoryReader:
                 f"give at least one of each"
             )
         _no_twins(self._table.column_names)
+        schema = with_index(self._table.schema)
+        if not schema.equals(self._table.schema, check_metadata=True):
+            self._table = pa.Table.from_arrays(self._table.columns, schema=schema)
 
     @property
     def schema(self) -> pa.Schema:

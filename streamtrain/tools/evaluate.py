@@ -66,7 +66,8 @@ def evaluate(
     Returns
     -------
     dict
-        ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets.
+        ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets;
+        ``warnings``.
 
     Raises
     ------
@@ -99,5 +100,11 @@ def evaluate(
         plan = plan_for_process(source, model, memory, threads)
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
+            held = model.preparation.ages.held.copy()
             metrics = score(source, plan, model, monitor, progress)
-            return {"rows": plan.rows, "metrics": scores(metrics), "per_class": per_class(metrics, model.target)}
+            return {
+                "rows": plan.rows,
+                "metrics": scores(metrics),
+                "per_class": per_class(metrics, model.target),
+                "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+            }

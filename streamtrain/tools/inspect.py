@@ -18,6 +18,7 @@ from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
 from streamtrain.storage.arrow import pick, value_type, width
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.pandas_index import is_index
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
 from streamtrain.storage.settings import ReadSettings
@@ -113,12 +114,12 @@ def _described(
         opened = open_rows(data, reading)
         reader, table = opened.reader, opened.table
     for name in requested:
-        pick(reader.schema, name, "features")
+        pick(columns_of(reader.schema), name, "features")
     sampled = _sampled(reader, table, requested)
     columns = [
         {"name": f.name, "type": str(value_type(f.type)), "numbers": width(f.type)}
         | _becomes(f, targets, requested, sampled)
-        for f in reader.schema
+        for f in columns_of(reader.schema)
     ]
     return {
         "rows": table.total_rows,
@@ -158,7 +159,7 @@ def _becomes(
 def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) -> Described:
     """The columns whose role depends on their first rows, described with that role."""
     names = []
-    for field in reader.schema:
+    for field in columns_of(reader.schema):
         try:
             column = choose_role(field, requested.get(field.name))
         except StreamtrainError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamtrain.batch import Batch
 from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
+from streamtrain.load import Source
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
+from streamtrain.options import checked, given
 from streamtrain.storage.files.apart import require_apart
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.tools.copied_columns import CopiedColumns
+from streamtrain.tools.prediction_file import format_of_output, prediction_file, require_types, written_bytes
+from streamtrain.tools.settings import PredictSettings
 from streamtrain.train.validation import (
     RowProgress,
     output_row_bytes,
@@ -31,7 +37,7 @@ _GROUP_BYTES = 8 * 10**6  # of the row groups that are written
 
 def predict(
     run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: float | str | None = None,
-    threads: int | None = None,
+    threads: int | None = None, columns_out: Sequence[str] | None = None,
     # settings: ReadSettings
     missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
     na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
@@ -39,7 +45,7 @@ def predict(
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write a prediction for each row of the data, in its order, to a Parquet file, in constant memory.
+    """Write a prediction for each row of the data, in its order, to a file, in constant memory.
 
     The columns are ``prediction`` and, for classes, ``probability_<class>`` for each; for several targets
     ``prediction_<target>`` and ``probability_<target>_<class>``.
@@ -51,13 +57,17 @@ def predict(
     data
         A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. The target may be absent.
     out
-        The file to write, in a folder that exists and not among the data. It appears when it is complete.
+        The file to write, in a folder that exists and not among the data: ``.csv`` or ``.jsonl`` (also with ``.gz`` or
+        ``.zst``), ``.arrow``, or Parquet. It appears when it is complete.
     learner
         The learner of the run, if it is your own code: see `load_model`.
     memory
         The budget for the whole process: bytes, or a size such as ``"512MB"``. By default half of what is available.
     threads
         Reads at the same time; 2 by default.
+    columns_out
+        Columns of the data to copy before the predictions. ``file`` and ``row`` say where a row comes from, in data without
+        columns of these names.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
     input_format
@@ -85,7 +95,7 @@ def predict(
     Returns
     -------
     dict
-        ``rows`` and ``out``.
+        ``rows``, ``out`` and ``warnings``.
 
     Raises
     ------
@@ -114,6 +124,8 @@ def predict(
         decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
+    names = checked(PredictSettings, given(columns_out=columns_out)).get("columns_out", [])
+    format_of_output(out)
     require_apart(f"--out {out}", out, data)
     with within(memory):
         model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
@@ -121,26 +133,30 @@ def predict(
         if (path.exists() and not path.is_file()) or not path.parent.is_dir():
             raise UsageError(f"--out {out}: must be a file in a folder that exists")
         source = open_for(model, data, with_target=False, reading=reading)
-        from streamtrain.storage.parquet.writer import (
-            ParquetTableWriter,
-        )  # after the settings were checked: it is large
-
-        schema = _schema(model)
-        written_bytes = _written_bytes(model, schema, source.table.total_rows)
-        plan = plan_for_process(source, model, memory, threads, written_bytes=written_bytes)
+        copied = CopiedColumns(source.reader, source.table, names) if names else None
+        schema = _schema(model) if copied is None else _together(copied.schema, _schema(model))
+        plan = plan_for_process(
+            source, model, memory, threads, written_bytes=_written_bytes(path, schema, source, model, copied)
+        )
         plan.require_fits()
+        held = model.preparation.ages.held.copy()
         try:
             with (
                 Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
-                ParquetTableWriter(path, schema, chunk_rows=_group_rows(model)) as writer,
+                prediction_file(path, schema, group_rows=_group_rows(model), is_copy=copied is not None) as write,
             ):
-                for _, found in predictions(source, plan, model, monitor, progress):
-                    writer.write(_table(model, found, schema))
+                for batch, found in predictions(source, plan, model, monitor, progress):
+                    for rows in _beside(copied, batch, _table(model, found), schema):
+                        write(rows)
         except OSError as error:
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {out}: cannot be written: {error}") from error
-        return {"rows": plan.rows, "out": str(out)}
+        return {
+            "rows": plan.rows,
+            "out": str(out),
+            "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+        }
 
 
 def _group_rows(model: Model) -> int:
@@ -148,12 +164,43 @@ def _group_rows(model: Model) -> int:
     return max(1024, min(65_536, _GROUP_BYTES // output_row_bytes(model)))
 
 
-def _written_bytes(model: Model, schema: pa.Schema, rows: int) -> int:
-    """The bytes of writing: two row groups, and the entries of all row groups in the footer."""
-    from streamtrain.storage.parquet.writer import footer_entry_bytes
+def _written_bytes(path: Path, schema: pa.Schema, source: Source, model: Model, copied: CopiedColumns | None) -> int:
+    """The bytes of writing, and of reading what is copied. Raises ColumnError for a column that the format cannot hold."""
+    kind, row_bytes = format_of_output(path), output_row_bytes(model) + (0 if copied is None else copied.row_bytes)
+    require_types(kind, schema)
+    written = written_bytes(
+        kind,
+        schema,
+        source.table.total_rows,
+        group_rows=_group_rows(model),
+        row_bytes=row_bytes,
+        is_copy=copied is not None,
+    )
+    return written + (0 if copied is None else copied.held_bytes)
 
-    groups = -(-rows // _group_rows(model))
-    return 2 * _group_rows(model) * output_row_bytes(model) + groups * sum(map(footer_entry_bytes, schema))
+
+def _beside(
+    copied: CopiedColumns | None, batch: Batch, predicted: pa.RecordBatch, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """The predictions of a batch, after the columns that are copied."""
+    if copied is None:
+        yield predicted
+        return
+    done = 0
+    for piece in copied.at(batch.rows):
+        own = predicted.slice(done, piece.num_rows)
+        yield pa.RecordBatch.from_arrays([*piece.columns, *own.columns], schema=schema)
+        done += piece.num_rows
+
+
+def _together(copied: pa.Schema, predicted: pa.Schema) -> pa.Schema:
+    """The copied columns, then those of the predictions. Raises UsageError if two have the same name."""
+    both = next((name for name in copied.names if name in predicted.names), None)
+    if both is not None:
+        raise UsageError(
+            f"--columns-out {both}: the predictions have a column of this name: leave it out, or rename it"
+        )
+    return pa.schema([*copied, *predicted])
 
 
 def _schema(model: Model) -> pa.Schema:
@@ -175,7 +222,7 @@ def _schema(model: Model) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _table(model: Model, found: NDArray[np.float32], schema: pa.Schema) -> pa.RecordBatch:
+def _table(model: Model, found: NDArray[np.float32]) -> pa.RecordBatch:
     columns: list[pa.Array] = []
     each = found.T if model.target.parts else [found]
     for target, values in zip(model.target.several, each, strict=True):
@@ -185,4 +232,4 @@ def _table(model: Model, found: NDArray[np.float32], schema: pa.Schema) -> pa.Re
         shares = np.stack([1 - values, values], axis=1) if values.ndim == 1 else values  # one: that of the second class
         columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1))))
         columns += [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(shares.shape[1])]
-    return pa.record_batch(columns, schema=schema)
+    return pa.record_batch(columns, schema=_schema(model))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.options import check, option
+from streamtrain.options import check, option, split_names
 
-__all__ = ["FORMATS", "MakeSettings", "ProfileSettings", "RechunkSettings"]
+__all__ = ["FORMATS", "MakeSettings", "PredictSettings", "ProfileSettings", "RechunkSettings"]
 
 FORMATS = ("parquet", "zarr")  # that can be written
 
@@ -46,3 +47,13 @@ class RechunkSettings:
     chunk_rows: int = option(..., "Rows a chunk.")
     format: str | None = option(None, "The format.", choices=FORMATS, otherwise="that of the data")
     compression: str = option("zstd", "zstd, lz4, none, ...")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """What `predict` writes beside the predictions."""
+
+    columns_out: Sequence[str] | None = option(
+        None, "Columns of the data to copy: id,date. In data without columns of these names file,row say where a row is from.",
+        metavar="COLS", read=split_names,
+    )  # fmt: skip

@@ -94,7 +94,7 @@ def fit(
     max_skipped : float
         With ``on_error`` skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
-        What a column becomes, by its name. One of number, time, category, text, bag, ignore.
+        What a column becomes, by its name. One of number, time, clock, category, text, bag, ignore.
     crosses : str | Sequence[str | Sequence[str]]
         Categories whose combinations are learned from too.
     hash_bits : int | None

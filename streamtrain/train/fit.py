@@ -103,7 +103,8 @@ class _Fit:
             validation.require_columns(job.model)
         if folder is not None and header is None:
             self._describe(job, validation)
-        self._warn_of_leaks(job)
+        if (parent := self.start.parent) is not None:
+            self.warnings += parent.leaks(settings, lambda: identity.describe_data(job.source)["fingerprint"])
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(
@@ -112,16 +113,6 @@ class _Fit:
         self._place(trainer)
         with noted(self._how_to_go_on):
             return self._end(trainer, trainer.run())
-
-    def _warn_of_leaks(self, job: Job) -> None:
-        """Warn where rows are held out that the run that is continued may have learned."""
-        parent = self.start.parent
-        if parent is None:
-            return
-        leaks = parent.leaks(job.settings, lambda: identity.describe_data(job.source)["fingerprint"])
-        if leaks is not None:
-            self.warnings.append(leaks)
-            self._warn([leaks])
 
     @property
     def seconds(self) -> float:

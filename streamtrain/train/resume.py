@@ -50,24 +50,24 @@ class ParentRun:
         own = {"run": str(run), "rows_seen": rows_seen, "fingerprint": fingerprint}
         return cls(str(run), model, [*lineage_of(report), own], _held_by(report))
 
-    def leaks(self, settings: Settings, fingerprint: Callable[[], str | None]) -> str | None:
-        """The warning that rows are held out now that this run, or one before it, may have learned; None if it cannot have.
+    def leaks(self, settings: Settings, fingerprint: Callable[[], str | None]) -> list[str]:
+        """The warning that rows are held out now that this run, or one before it, may have learned; none if it cannot have.
         fingerprint: of the data now."""
         if not settings.holds_out:
-            return None
+            return []
         before, by_position = self.held, settings.hold_out_rule is None
         if before is not None:
             same = (before.holdout_by, before.holdout_after) == (settings.holdout_by, settings.holdout_after)
             if same and before.held_share >= settings.held_share:
-                return None
+                return []
         was, now = self.lineage[-1]["fingerprint"], fingerprint() if by_position else None
         if by_position and None not in (was, now) and unfiltered(str(was)) != unfiltered(str(now)):
-            return None  # a position says something of its own data only
-        return (
+            return []  # a position says something of its own data only
+        return [
             f"{_LEAKS} {self.run} may have learned rows that are held out now, because its hold-out was another: their "
             "scores may be too good: hold out by the same settings in both runs, or give --validate with data that "
             "neither has learned"
-        )
+        ]
 
     @property
     def _own(self) -> dict[str, Any]:

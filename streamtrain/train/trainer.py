@@ -280,7 +280,11 @@ class Trainer:
             measured_terms=self._measured(),
             skipped=self.job.ledger.entries() if self.job.ledger is not None else [],
             remote=traffic(self.job.source.reader),
-            warnings=[*self.monitor.warnings, *self.model.preparation.warnings()],
+            warnings=[
+                *self.monitor.warnings,
+                *self.model.preparation.warnings(),
+                *(self.validation.warnings if self.validation is not None else ()),
+            ],
             measured_peak_bytes=peak_bytes(),
             time=times | {"other": loop - sum(times.values()) + times["read"]},
             started=self.start_date,

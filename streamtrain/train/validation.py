@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,7 @@ class Scorer:
 
     data: as `fit` takes them. reading: how they are read. terms: the memory of scoring them, for the plan of the fit.
     digests: what was read of them; None before they are opened for the model. kept: their rows that match ``--where``, if it is
-    given: they are found once.
+    given: they are found once. warnings: of the latest score.
     """
 
     data: Any
@@ -148,6 +148,7 @@ class Scorer:
     terms: tuple[Term, ...]
     digests: Digests | None = None
     kept: KeptTable | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def planned(cls, data: Any, settings: Any, snapshots: Mapping[str, str]) -> Scorer:
@@ -158,6 +159,8 @@ class Scorer:
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
             task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=reading,
         )  # fmt: skip
+        if source.layout.bags or source.layout.unknown_lists:  # of which the first rows tell the size
+            source = source.with_roles()
         plan = cls.least(source, None)
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
         pinned = replace(reading, snapshots=snapshots_of(source.reader))
@@ -181,5 +184,7 @@ class Scorer:
 
     def score(self, model: Model, monitor: Monitor, progress: RowProgress | None = None) -> Metrics:
         """The metrics of the model on these data. monitor: that of the whole fit."""
-        source = self.open(model)
-        return score(source, self.least(source, model), model, monitor, progress)
+        source, held = self.open(model), model.preparation.ages.held.copy()
+        metrics = score(source, self.least(source, model), model, monitor, progress)
+        self.warnings = [f"--validate: {warning}" for warning in model.preparation.ages.warnings(since=held)]
+        return metrics

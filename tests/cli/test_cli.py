@@ -96,7 +96,7 @@ def test_fit_evaluate_predict(run: CommandLine) -> None:
     assert set(scored) >= {"rows", "metrics"} and scored["rows"] == ROWS
     assert scored["metrics"] == result["metrics"]["validation"]
     predicted = run("predict", "r", other, "--out", "p.parquet", "--json").json
-    assert predicted == {"rows": ROWS, "out": "p.parquet"}
+    assert predicted == {"rows": ROWS, "out": "p.parquet", "warnings": []}
     assert pq.read_table("p.parquet").column_names == ["prediction", "probability_0", "probability_1"]
     assert not list(Path().glob(".*"))
 
@@ -212,7 +212,7 @@ def _prepare() -> None:
     raw = Path("ok.parquet").read_bytes()
     Path("cut.parquet").write_bytes(raw[: len(raw) // 2])
     write("differ/a.parquet")
-    write("differ/b.parquet", columns(x=x.astype("f4")))
+    write("differ/b.parquet", columns(x=[f"a{i}" for i in range(len(x))]))
     write("words.parquet", columns(s=["a", "b"] * (ROWS // 2), t=np.arange(ROWS).astype("M8[us]"), l=[[1]] * ROWS))
     write("inf.parquet", columns(x=np.where(np.isnan(holes), np.inf, x)))
     write("bad_y/a.parquet", columns(y=x))
@@ -239,7 +239,7 @@ BAD = [
         ["text.txt: neither its name nor its first bytes tell the format", "--input-format csv"],
     ),
     ("fit cut.parquet --target y", ["cut.parquet: not a Parquet file, or a damaged one"]),
-    ("fit differ --target y", ["b.parquet: column 'x' is float, but double in a.parquet"]),
+    ("fit differ --target y", ["x' is double in a.parquet, but string in b.parquet", "--as x=category", "--exclude x"]),
     ("fit ok.parquet --target yy", ["'yy'", "did you mean 'y'?"]),
     ("fit ok.parquet --target y --features x,zz", ["'zz'", "did you mean 'z'?"]),
     ("fit ok.parquet --target y --exclude q", ["'q'", "'x', 'z', 'y'"]),
@@ -251,7 +251,10 @@ BAD = [
         ["'l' (list", "neither a number, a time, a category nor text: give --exclude l, or split it"],
     ),
     ("fit words.parquet --target y --features x,s,l", ["'l' (list", "--exclude l,"]),
-    ("fit words.parquet --target y --exclude l --as s=number", ["--as s=number: the column is dictionary", "=ignore"]),
+    (
+        "fit words.parquet --target y --exclude l --as s=number",
+        ["column 's' is string here, but is used as", "=category"],
+    ),
     ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words: must be one of number, time, category"]),
     ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
     ("fit words.parquet --target y --exclude l --as s", ["--as s", "COL=ROLE"]),
@@ -307,7 +310,7 @@ BAD = [
     ("predict r ok.parquet --out ours", ["--out ours: must be a file"]),
     ("predict r ok.parquet --out /proc/p.parquet", ["--out /proc/p.parquet: cannot be written"]),
     ("predict r ok.parquet --out ok.parquet", ["--out ok.parquet: is one of the data files"]),
-    ("predict r differ --out p.parquet", ["b.parquet: column 'x'"]),
+    ("predict r differ --out p.parquet", ["b.parquet:0: column 'x' is string here"]),
     ("fit nope --target y --seed -1", ["--seed -1"]),
     ("fit nope --target y --holdout 1.5", ["--holdout 1.5"]),
     ("fit nope --target y --holdout nan", ["--holdout nan"]),

@@ -61,6 +61,7 @@ VALUES = {
     "--plot": "{here}/p.svg",
     "--html": "{here}/p.html",
     "--sort": "loss",
+    "--columns-out": "x,row",
     "--where": "x>2",
     "--holdout-by": "day",
     "--holdout-after": "x=3",

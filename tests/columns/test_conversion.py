@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain import evaluate, fit, load_model, make_plan, open_reader, rechunk
+from streamtrain import evaluate, fit, load_model, make_plan, open_reader, predict, rechunk
 from streamtrain.columns.conversion import convert, converted_type
 from streamtrain.errors import ColumnError, SchemaError
 from streamtrain.storage.casting import NotHeldError
@@ -190,3 +190,27 @@ def test_the_index_of_a_frame_is_no_feature_unless_asked_for(tmp_path: Path) -> 
     assert becomes["id"][0] is None and "index" in becomes["id"][1] and becomes["__null_dask_index__"][0] is None
     asked = {c["name"]: c["becomes"] for c in inspect(data, roles={"id": "category"})["columns"]}
     assert asked["id"] == "category"
+
+
+def test_what_is_missing_is_said_of_other_data_too(drift: str, tmp_path: Path) -> None:
+    run = fit(drift, target="y", exclude="note", out=tmp_path / "run")
+    says = ["column 'new' is missing in 1 of 2 files, the first of them 0.parquet: its values are null there"]
+    assert says[0] in run.report.as_dict()["warnings"]
+    assert evaluate(tmp_path / "run", drift)["warnings"] == says
+    assert predict(tmp_path / "run", drift, out=tmp_path / "p.parquet")["warnings"] == says
+    assert evaluate(tmp_path / "run", f"{drift}/1.parquet")["warnings"] == []
+
+
+def test_a_conflict_that_text_cannot_mend_is_an_error_too(tmp_path: Path) -> None:
+    for i, zone in enumerate((None, "UTC")):
+        columns = {"t": pa.array([0] * 9, pa.timestamp("us", zone)), "x": np.arange(9.0), "y": np.arange(9.0)}
+        pq.write_table(pa.table(columns), tmp_path / f"{i}.parquet")
+    with pytest.raises(
+        ColumnError, match=r"'t' is timestamp\[us\] in 0.parquet, but .*UTC\] in 1.parquet: give --exclude t"
+    ):
+        fit(tmp_path, target="y")
+    with pytest.raises(
+        ColumnError, match=r"--as t=category: the column is timestamp\[us\] in 0.parquet, but .* =ignore"
+    ):
+        fit(tmp_path, target="y", roles={"t": "category"})
+    assert fit(tmp_path, target="y", roles={"t": "ignore"}).model.layout.features == ("x",)

@@ -21,9 +21,9 @@ VECTORS = np.random.default_rng(0).normal(size=(ROWS, WIDTH)).astype(np.float32)
 
 
 def lists(kind: Any) -> pa.Array:
-    """The vectors, with a null and a missing number."""
+    """The vectors, with nulls, also at the end, and a missing number."""
     rows: list[Any] = VECTORS.tolist()
-    rows[3], rows[5] = None, [1.0, None, 2.0, 3.0]
+    rows[3], rows[5], rows[-1] = None, [1.0, None, 2.0, 3.0], None
     return pa.array(rows, kind)
 
 
@@ -68,6 +68,10 @@ def test_a_list_of_another_length_is_named(value: list[float], tmp_path: Path) -
         BadValueError, match=rf"row 205 of .*odd.parquet:3: feature 'emb' has a list of length {len(value)}"
     ):
         fitted(data)
+    slices = pa.Table.from_batches(table.to_batches(max_chunksize=300))
+    reader = streamtrain.reader_from(["all"], lambda _, columns: slices.select(columns), schema=table.schema)
+    with pytest.raises(BadValueError, match="row 1,405 of all: feature 'emb'"):
+        fitted(reader)
 
 
 def test_lists_of_several_lengths_are_refused_with_the_remedy() -> None:
@@ -109,9 +113,63 @@ def test_a_model_keeps_the_length() -> None:
     column = choose_role(field)
     own = kept(column.becomes.first_rows(column, lists(KINDS[0])))
     assert (own.role, own.numbers) == ("number", WIDTH)
-    assert own.becomes.same(own, field).list_type == KINDS[0]
-    assert own.becomes.same(own, pa.field("emb", FIXED)).list_type is None
+    assert own.becomes.same(own, field).cast_from == KINDS[0]
+    assert own.becomes.same(own, pa.field("emb", FIXED)).cast_from is None
     assert own.becomes.same(own, pa.field("emb", pa.list_(pa.null()))).learned_type is not None
     for other in (pa.list_(pa.string()), pa.float32(), pa.list_(pa.float32(), 3), pa.list_(pa.list_(pa.float32()))):
         with pytest.raises(ColumnError):
             own.becomes.same(own, pa.field("emb", other))
+
+
+def ones(values: list[Any], kind: Any) -> pa.Array:
+    """Each value as a list of one."""
+    return pa.array([[value] for value in values], kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (pa.float64(), "list"),
+        (pa.int64(), "tensor"),
+        (pa.bool_(), "large"),
+        (pa.string(), "list"),
+        (pa.string(), "fixed"),
+    ],
+    ids=str,
+)
+def test_a_target_and_a_weight_of_one_value_a_row_each(kind: Any, shape: str) -> None:
+    x = VECTORS[:300, 0]
+    plain = pa.array(
+        [{"bool": v > 0, "string": "np"[v > 0], "int64": int(v > 0)}.get(str(kind), v) for v in x.tolist()], kind
+    )
+    make = {"list": pa.list_, "large": pa.large_list}.get(shape, lambda value: pa.list_(value, 1))
+    y = ones(plain.to_pylist(), make(kind))
+    w = ones(np.abs(x).tolist(), make(pa.float32()))
+    if shape == "tensor":
+        y = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(kind, [1]), y)
+    wanted = streamtrain.fit(
+        pa.table({"x": x, "y": plain, "w": np.abs(x)}), target="y", weight="w", holdout=0.3, memory="2GB"
+    )
+    found = streamtrain.fit(pa.table({"x": x, "y": y, "w": w}), target="y", weight="w", holdout=0.3, memory="2GB")
+    assert state(found.model) == state(wanted.model)
+    assert found.report.as_dict()["metrics"] == wanted.report.as_dict()["metrics"]
+    assert found.model.target == wanted.model.target
+
+
+def test_targets_that_are_not_one_value() -> None:
+    for y in (
+        pa.array([[1.0, 2.0]] * 9),
+        pa.array([[1.0, 2.0]] * 9, pa.list_(pa.float64(), 2)),
+        pa.array([[1.0]] * 8 + [[1.0] * 2]),
+    ):
+        with pytest.raises((ColumnError, BadValueError), match=r"target 'y' .* a target is one: .*--target a,b,c"):
+            fitted(pa.table({"x": range(9), "y": y}))
+    for odd in ([], [None]):
+        rows = [[float(i)] for i in range(99)]
+        rows[7] = odd
+        with pytest.raises(BadValueError, match="target 'y' has 1 null"):
+            fitted(pa.table({"x": range(99), "y": rows}))
+        kept_rows = streamtrain.fit(pa.table({"x": range(99), "y": rows}), target="y", on_error="skip", max_skipped=0.5)
+        assert kept_rows.report.as_dict()["rows"] == 98
+    with pytest.raises(BadValueError, match="weight 'w' has a list of 2 values"):
+        fitted(pa.table({"x": range(9), "y": range(9), "w": [[1.0, 2.0]] * 9}), weight="w", task="regress")

@@ -112,3 +112,12 @@ def test_timestamps_of_96_bits_beyond_what_nanoseconds_hold(tmp_path: Path) -> N
     pq.write_table(times, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True, store_schema=False)
     reader = open_reader(tmp_path / "a.parquet")
     assert reader.read(reader.chunks()[0], ["t"]).to_pylist() == times.to_pylist()
+
+
+def test_the_index_of_a_frame_in_memory_is_no_feature() -> None:
+    pandas = pytest.importorskip("pandas")
+    made = pandas.DataFrame({"x": np.arange(50.0), "y": np.arange(50.0)}, index=np.arange(50) * 2)
+    assert fit(made, target="y").model.layout.features == ("x",)
+    assert fit(made.rename_axis("id"), target="y").model.layout.features == ("x",)
+    asked = fit(made.rename_axis("id"), target="y", features=["x", "id"])
+    assert asked.model.layout.features == ("x", "id")

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrain.errors import SchemaError
+from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.casting import NotHeldError, cast_exactly
 from streamtrain.storage.common_type import CODES, common_type
-from streamtrain.storage.files.columns import PROBLEM, Declared, FileColumns
+from streamtrain.storage.files.columns import CONFLICT, Declared, FileColumns
 
 TEXT = pa.string()
 
@@ -115,7 +115,7 @@ def test_columns_that_differ_in_type_and_that_are_missing(tmp_path: Path) -> Non
         {"x": None, "c": None, "gone": "b", "new": None},
         {"x": 1.5, "c": "u", "gone": None, "new": True},
     ]
-    assert reader.schema.field("note").metadata == {PROBLEM: b"int64 in a.parquet, but string in b.parquet"}
+    assert reader.schema.field("note").metadata == {CONFLICT: b"int64 in a.parquet, but string in b.parquet"}
     assert values(reader, "note") == ["7", "8", "late"]
     assert reader.warnings(["x", "gone"]) == [
         "column 'gone' is missing in 1 of 2 files, the first of them b.parquet: its values are null there"
@@ -163,3 +163,56 @@ def test_columns_that_a_table_declares() -> None:
         {"d": "none", "k": "u", "x": 3.0, "z": 9}
     ]
     assert columns.assembled(None, 1, ["k", "z"], 1).to_pylist() == [{"k": None, "z": 9}]
+
+
+def texts(folder: Path, *contents: str, end: str) -> Any:
+    for i, content in enumerate(contents):
+        (folder / f"{i}.{end}").write_text(content)
+    return open_reader(folder)
+
+
+def test_csv_files_whose_types_differ(tmp_path: Path) -> None:
+    reader = texts(
+        tmp_path, "i,t,c,n,k\n1,a,5,,1\n", "t,i,c,n,new\n07,2.5,x,3,4\n", "i,t,c,n,k\n", "i,t,c,n,k\nbad\n", end="csv"
+    )
+    types = {"i": pa.float64(), "t": CODES, "c": CODES, "n": pa.int64(), "k": pa.int64(), "new": pa.int64()}
+    assert {field.name: field.type for field in reader.schema} == types
+    rows = [row for c in reader.chunks()[:2] for row in reader.read(c, list(types)).to_pylist()]
+    assert rows == [
+        {"i": 1.0, "t": "a", "c": "5", "n": None, "k": 1, "new": None},
+        {"i": 2.5, "t": "07", "c": "x", "n": 3, "k": None, "new": 4},
+    ]
+    assert reader.schema.field("c").metadata == {CONFLICT: b"int64 in 0.csv, but string in 1.csv"}
+    with pytest.raises(CorruptError, match=r"3.csv: line 2: has 1 field, but the header has 5 names"):
+        reader.read(reader.chunks()[2], ["i"])
+
+
+def test_csv_integers_that_a_float_does_not_hold(tmp_path: Path) -> None:
+    reader = texts(tmp_path, "x\n9007199254740993\n", "x\n0.5\n9e300\n", end="csv")
+    assert reader.read(reader.chunks()[1], ["x"])["x"].to_pylist() == [0.5, 9e300]
+    with pytest.raises(SchemaError, match=r"0.csv: column 'x' .* which does not hold 9007199254740992"):
+        reader.read(reader.chunks()[0], ["x"])
+
+
+def test_json_lines_whose_types_differ(tmp_path: Path) -> None:
+    first = '{"n": null, "c": 5, "t": "2026-01-01", "s": {"a": 1}}\n'
+    second = '{"n": "late", "c": "x", "t": "soon", "s": {"b": "u"}, "new": 1.5}\n{"late": 1, "n": "x"}\n'
+    reader = texts(tmp_path, first, second, end="jsonl")
+    assert {f.name for f in reader.schema if f.metadata} == {"c", "t"}
+    assert values(reader, "n", "c", "t", "s", "new") == [
+        {"n": None, "c": "5", "t": "2026-01-01", "s": {"a": 1, "b": None}, "new": None},
+        {"n": "late", "c": "x", "t": "soon", "s": {"a": None, "b": "u"}, "new": 1.5},
+        {"n": "x", "c": None, "t": None, "s": None, "new": None},
+    ]
+    assert values(reader, "n") == [None, "late", "x"] and reader.warnings(["new"]) == []
+
+
+def test_arrow_files_whose_types_differ(tmp_path: Path) -> None:
+    for i, table in enumerate(
+        (pa.table({"x": pa.array([1], pa.int8()), "c": [7]}), pa.table({"c": ["u"], "x": [0.5]}))
+    ):
+        with pa.ipc.new_file(tmp_path / f"{i}.arrow", table.schema) as file:
+            file.write_table(table)
+    reader = open_reader(tmp_path)
+    assert values(reader, "x", "c") == [{"x": 1.0, "c": "7"}, {"x": 0.5, "c": "u"}]
+    assert reader.schema.field("c").metadata == {CONFLICT: b"int64 in 0.arrow, but string in 1.arrow"}

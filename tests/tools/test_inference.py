@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamtrain import evaluate, fit, predict
-from streamtrain.errors import BadValueError, ColumnError, DataError, NotFoundError, SchemaError, SizeError, UsageError
+from streamtrain.errors import BadValueError, ColumnError, NotFoundError, SchemaError, SizeError, UsageError
 from streamtrain.metrics import make_metrics
 
 ROWS = 3000
@@ -59,7 +59,7 @@ def test_predictions_keep_rows_order_and_labels(tmp_path: Path, kind: str) -> No
     folder = files(tmp_path / "d", data)
     model = train(folder, epochs=3).model
     result = predict(model, folder, out=tmp_path / "p.parquet", threads=3)
-    assert result == {"rows": ROWS, "out": str(tmp_path / "p.parquet")}
+    assert result == {"rows": ROWS, "out": str(tmp_path / "p.parquet"), "warnings": []}
     found = pq.read_table(tmp_path / "p.parquet")
     assert found.num_rows == ROWS
     truth = data["y"].to_pylist()
@@ -147,8 +147,10 @@ def test_what_is_missing_or_unknown(tmp_path: Path) -> None:
         evaluate(model, data.drop_columns(["y"]))
     with pytest.raises(BadValueError, match=r"target 'y' is 99 in .*not one of the 2 known classes \(-7, 3\)"):
         evaluate(model, data.set_column(3, "y", pa.array([3] * 2999 + [99])))
-    with pytest.raises(DataError, match="'y'"):
-        evaluate(model, data.set_column(3, "y", pa.array(["3"] * ROWS)))
+    with pytest.raises(BadValueError, match=r"target 'y' is '03' in .*not one of the 2 known classes \(-7, 3\)"):
+        evaluate(model, data.set_column(3, "y", pa.array(["3"] * (ROWS - 1) + ["03"])))
+    as_text = evaluate(model, data.set_column(3, "y", data["y"].cast(pa.string())))
+    assert as_text["metrics"] == evaluate(model, data)["metrics"]
     assert predict(model, data.drop_columns(["y"]), out=out)["rows"] == ROWS
     out.unlink()
     far = data.set_column(0, "x", pa.array([float("inf"), *data["x"].to_pylist()[1:]]))

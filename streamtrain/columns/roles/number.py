@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from streamtrain.columns.bags import is_bag
 from streamtrain.columns.buffers import RowWriter
-from streamtrain.columns.lists import lengths, of_length, one_length
+from streamtrain.columns.lists import lengths, one_length
 from streamtrain.columns.numbers import offset_of, to_float32, unpacked
 from streamtrain.columns.role import Column, Offset, Role, Unknown
 from streamtrain.columns.times import is_time
@@ -54,9 +54,9 @@ class Number(Role):
         if column.learned_type is not None:  # every value is missing
             rows.add_numbers(at.number, np.full((len(values), column.numbers), np.nan, np.float32))
         elif not rows.holds_uint8:
-            rows.add_numbers(at.number, to_float32(_vectors(column, values), column.offset))
+            rows.add_numbers(at.number, to_float32(values, column.offset))
         else:
-            numbers, valid = unpacked(_vectors(column, values))
+            numbers, valid = unpacked(values)
             if valid is not None and not valid.all():
                 raise BadValueError(
                     f"feature {column.name!r} has nulls in {rows.where}: leave it out with --exclude {column.name}"
@@ -73,14 +73,14 @@ class Number(Role):
 
     def first_rows(self, column: Column, values: pa.Array) -> Column:
         if not is_list(column.type):
-            return replace(column, offset=offset_of(_vectors(column, values)))
+            return replace(column, offset=offset_of(values))
         if not (length := one_length(values)):
             raise ColumnError(
                 f"{column.name!r} is {column.type} with {lengths(values)} numbers in the first rows: there must be as many in "
                 f"each row: pad the shorter lists, or give --exclude {column.name}"
             )
         fixed = pa.list_(column.type.value_type, length)
-        return replace(column, type=fixed, list_type=column.type, why=f"lists of {length:,} numbers")
+        return replace(column, type=fixed, cast_from=column.type, why=f"lists of {length:,} numbers")
 
     def same(self, own: Column, field: pa.Field, *, crossed: bool = False) -> Column:
         """As for every role; where the model knows how many numbers a value has, lists may have them too."""
@@ -90,7 +90,7 @@ class Number(Role):
         if pa.types.is_null(kind.value_type):
             return super().same(own, field.with_type(pa.null()), crossed=crossed)
         fixed = super().same(own, field.with_type(pa.list_(kind.value_type, own.numbers)), crossed=crossed)
-        return replace(fixed, list_type=kind)
+        return replace(fixed, cast_from=kind)
 
     def meaning(self, kind: pa.DataType) -> str:
         """Any type of number can be used for another; durations are in seconds, times in their own unit."""
@@ -98,11 +98,6 @@ class Number(Role):
         if is_time(kind):
             return value_meaning(kind)
         return "duration" if pa.types.is_duration(kind) else "number"
-
-
-def _vectors(column: Column, values: pa.Array) -> pa.Array:
-    """Lists that turned out to have one length, as lists of fixed size."""
-    return values if column.list_type is None else of_length(values, column.numbers)
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

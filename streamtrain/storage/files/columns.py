@@ -18,13 +18,13 @@ import pyarrow as pa
 
 from streamtrain.errors import SchemaError, listed
 from streamtrain.storage.arrow import bytes_per_row
-from streamtrain.storage.casting import NotHeldError, cast_exactly
+from streamtrain.storage.casting import NotHeldError, cast_exactly, require_exact
 from streamtrain.storage.common_type import CODES, common_type, is_readable_as_text
-from streamtrain.storage.files.common_field import PROBLEM, CommonField, shown_type
+from streamtrain.storage.files.common_field import CONFLICT, PROBLEM, CommonField, shown_type
 from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.pandas_index import as_index, index_columns, is_index_name
 
-__all__ = ["PROBLEM", "Declared", "FileColumns"]
+__all__ = ["CONFLICT", "PROBLEM", "Declared", "FileColumns"]
 
 _COPIED_TEXT_BYTES = 64  # of a value that becomes text
 
@@ -44,11 +44,13 @@ class Declared:
 
 
 class _Variant(NamedTuple):
-    """The columns of some files that have equal schemas. names: of stored columns, by the column of the data."""
+    """The columns of some files that have equal schemas. names: of stored columns, by the column of the data. whole: those that
+    are written as integers, but decoded as floats."""
 
     schema: pa.Schema
     names: dict[str, str]
     file: str
+    whole: frozenset[str] = frozenset()
 
 
 class FileColumns:
@@ -171,13 +173,15 @@ class FileColumns:
 
     def _as_decoded(self, variant: _Variant, decoded: Callable[[Any, pa.Field], pa.DataType | None]) -> _Variant:
         """The variant with the types as which its columns are read."""
-        fields = []
+        fields, whole = [], set[str]()
         for each in self.schema:
             stored = variant.schema.field(each.name).type if each.name in variant.names else None
             kind = stored if each.name in self.partitions.keys else decoded(stored, each)
             if kind is not None:
                 fields.append(pa.field(each.name, kind))
-        return _Variant(pa.schema(fields), {each.name: each.name for each in fields}, variant.file)
+                if pa.types.is_floating(kind) and stored is not None and pa.types.is_integer(stored):
+                    whole.add(each.name)
+        return _Variant(pa.schema(fields), {each.name: each.name for each in fields}, variant.file, frozenset(whole))
 
     def _cast_in(self, variant: _Variant) -> list[str]:
         keys = self.partitions.keys
@@ -226,9 +230,10 @@ class FileColumns:
         it has none of them. Raises SchemaError for a value that the common type does not hold, and for one that differs from
         that of the folder."""
         requested = pa.schema([self.schema.field(name) for name in columns])
-        if batch is not None and batch.schema.equals(requested) and self.partitions.keys.isdisjoint(columns):
-            return batch
         variant = self._variants[self._variant_of[file]]
+        as_it_is = self.partitions.keys.isdisjoint(columns) and variant.whole.isdisjoint(columns)
+        if as_it_is and batch is not None and batch.schema.equals(requested):
+            return batch
         stored = {} if batch is None else {at: batch.column(i) for i, at in enumerate(batch.schema.names)}
         arrays = [self._column(each, stored.get(variant.names.get(each.name, "\0")), rows, file) for each in requested]
         return pa.RecordBatch.from_arrays(arrays, schema=requested)
@@ -242,9 +247,9 @@ class FileColumns:
         if values is None:
             default = self._defaults.get(name)
             return pa.nulls(rows, wanted.type) if default is None else _repeated(default, rows, wanted.type)
-        if values.type == wanted.type:
-            return values
         try:
+            if name in self._variants[self._variant_of[file]].whole:
+                require_exact(values)
             return cast_exactly(values, wanted.type)
         except NotHeldError as error:
             raise SchemaError(

@@ -79,12 +79,12 @@ def once_each(files: Iterable[_T], path_of: Callable[[_T], str]) -> tuple[list[_
 
 
 def data_files(names: Iterable[str], suffixes: tuple[str, ...], nbytes: Callable[[str], int]) -> list[str]:
-    """The names of the data files among all files of a folder, sorted folder by folder.
+    """The names of the data files among all files of a folder, sorted as pandas and polars read them: as text.
 
     >>> data_files(["b/x.csv", "b-/x.csv", "_log", "a"], (".csv",), {"b/x.csv": 1, "b-/x.csv": 1, "a": 9}.__getitem__)
-    ['b/x.csv', 'b-/x.csv']
+    ['b-/x.csv', 'b/x.csv']
     """
-    data = [name for name in sorted(names, key=lambda name: name.split("/")) if _is_data(name) and nbytes(name) > 0]
+    data = [name for name in sorted(names) if _is_data(name) and nbytes(name) > 0]
     return [name for name in data if os.path.splitext(name)[1].lower() in suffixes] or data
 
 

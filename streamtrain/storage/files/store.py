@@ -91,6 +91,11 @@ class FileBacked:
         return self._store, self._files
 
     @property
+    def files_of_chunks(self) -> NDArray[np.int64]:
+        """The number of the file of each chunk; shape (chunks,)."""
+        return np.asarray(self._file_of, np.int64)
+
+    @property
     def file_sizes(self) -> dict[str, int]:
         """The bytes of each data file, by name."""
         return {name: stat.nbytes for name, stat in zip(self._files, self._stats, strict=True)}

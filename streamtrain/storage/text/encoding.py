@@ -10,6 +10,9 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
+from streamtrain.storage.first_bytes import Foreign, format_of_bytes
+from streamtrain.storage.text.source import Wrapped
+
 __all__ = ["AsUtf8", "Encoding", "not_in_encoding"]
 
 _ASCII = bytes(range(128))
@@ -42,6 +45,11 @@ class Encoding:
 
 def not_in_encoding(data: bytes, encoding: str, error: UnicodeDecodeError) -> str:
     """What is wrong with a record that is not in an encoding, and what to do."""
+    kind = format_of_bytes(data)
+    if isinstance(kind, Foreign):
+        return f"no text: this is {kind.what}: {kind.remedy}"
+    if kind in ("parquet", "arrow"):
+        return f"no text: this is {kind}: pass --input-format {kind}"
     meant = "utf-16" if data[:2] in _UTF16 or b"\0" in data[:4] else "latin-1"
     return (
         f"not {encoding.upper()}: byte {data[error.start]:#04x} at position {error.start} of the record: correct it, or pass "
@@ -49,7 +57,7 @@ def not_in_encoding(data: bytes, encoding: str, error: UnicodeDecodeError) -> st
     )
 
 
-class AsUtf8:
+class AsUtf8(Wrapped):
     """A source of bytes in an encoding as a source of UTF-8."""
 
     def __init__(self, source: Any, encoding: str) -> None:
@@ -69,9 +77,3 @@ class AsUtf8:
         """Go on after so many bytes of UTF-8."""
         while nbytes and (text := self.read(min(nbytes, 1 << 20))):
             nbytes, self._rest = max(0, nbytes - len(text)), text[nbytes:]
-
-    def __enter__(self) -> AsUtf8:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._source.close()

@@ -22,6 +22,8 @@ class Format(Protocol):
     @property
     def encoding(self) -> str: ...
     def shown(self, file: int) -> str: ...
+    def place(self, file: int, line: int) -> str: ...
+    def way_on(self, column: str) -> str: ...
     def utf8(self, data: bytes) -> bytes: ...
     def complaint(self, record: bytes, schema: pa.Schema, columns: Sequence[str], file: int) -> str: ...
     def decode_one(self, record: bytes, field: pa.Field, file: int) -> None: ...
@@ -46,7 +48,7 @@ def explained(
     at = first_bad(len(ends), works)
     record, where = (
         block.data[block.starts[at] : ends[at]],
-        f"{reader.shown(file)}: line {block.line_at(block.starts[at])}",
+        f"{reader.shown(file)}: {reader.place(file, block.line_at(block.starts[at]))}",
     )
     try:
         record = reader.utf8(record)
@@ -63,7 +65,7 @@ def explained(
             kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
             return SchemaError(
                 f"{where}: column {name!r} contains {reader.value(record, name, file)}, but is {kind} in "
-                f"{'the given schema' if name in given else 'the first rows'}: open the data as "
+                f"{'the given schema' if name in given else 'the first rows'}: {reader.way_on(name)}open the data as "
                 f"{type(reader).__module__}.{type(reader).__name__}(..., schema=pa.schema([({name!r}, TYPE)])) with a "
                 "type that fits all rows, or correct the line"
             )

@@ -86,7 +86,7 @@ class TextReader(TextFormat, FileBacked):
     # -- opening: one pass over each file ---------------------------------------------------------------------------
 
     def _extents(self, file: int) -> Iterator[tuple[int, ...]]:
-        with self._reporting(file), self._source(file) as source:
+        with self._reporting(file), self.source(file) as source:
             yield from extents(self._data_blocks(file, source), cut=not self._is_whole(file))
 
     def _is_whole(self, file: int) -> bool:
@@ -213,7 +213,7 @@ class TextReader(TextFormat, FileBacked):
             yield None
             return
         start, stop, line = (int(column[i]) for column in (self._start, self._stop, self._line))
-        with self._reporting(file), self._source(file, start, stop) as source:
+        with self._reporting(file), self.source(file, start, stop) as source:
             for block in blocks(source, BLOCK_BYTES, self.scanner(file), start=start, line=line):
                 if block.rows:
                     yield from self._table(block, self._columns.file_schema(file), columns, file).to_batches()
@@ -241,12 +241,16 @@ class TextReader(TextFormat, FileBacked):
 
     # -- bytes -----------------------------------------------------------------------------------------------------------
 
-    def _source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
+    def source(self, file: int, start: int = 0, stop: int | None = None) -> Any:
         if not self._encoding.is_streamed:
             return text_source(self._store, self._files[file], self._stats[file], start, stop)
         source = AsUtf8(text_source(self._store, self._files[file], self._stats[file]), self._encoding.name)
         source.skip(start)
         return source
+
+    def place(self, file: int, line: int) -> str:
+        """Where a record is in a file, for messages."""
+        return f"line {line}"
 
     def utf8(self, data: bytes) -> bytes:
         """Bytes of records as UTF-8. Raises UnicodeDecodeError if they are in another encoding."""
@@ -265,7 +269,7 @@ class TextReader(TextFormat, FileBacked):
             raise
         except BadRecord as error:
             self._store.verify(self._files[file], self._stats[file])
-            raise CorruptError(f"{self.shown(file)}: line {error.line}: {error.what}") from None
+            raise CorruptError(f"{self.shown(file)}: {self.place(file, error.line)}: {error.what}") from None
         except READ_ERRORS as error:
             self._store.verify(self._files[file], self._stats[file])
             raise CorruptError(f"{self.shown(file)}: cannot be read: {first_line(error)}") from error

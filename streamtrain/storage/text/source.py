@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
 from streamtrain.storage.files.store import FileStore, Stat
 
-__all__ = ["COMPRESSIONS", "LOOK_BACK_BYTES", "STORED_BYTES", "codec_of", "edges", "text_source"]
+__all__ = ["COMPRESSIONS", "LOOK_BACK_BYTES", "STORED_BYTES", "Ahead", "codec_of", "edges", "text_source"]
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 LOOK_BACK_BYTES = {"gzip": 1 << 16, "zstd": 8 << 20}
@@ -43,3 +43,30 @@ def edges(store: FileStore, name: str, stat: Stat) -> bytes:
     last = store.read(name, max(_EDGE_BYTES, stat.nbytes - _EDGE_BYTES), stat.nbytes)
     header = f"{name}\0{stat.nbytes}\0".encode(errors="surrogateescape")
     return header + store.read(name, 0, min(_EDGE_BYTES, stat.nbytes)) + last
+
+
+class Wrapped:
+    """A source of bytes that reads another one, and closes it."""
+
+    _source: Any
+
+    def close(self) -> None:
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Ahead(Wrapped):
+    """A source of which the first bytes were read already."""
+
+    def __init__(self, head: bytes, source: Any) -> None:
+        self._head, self._source = head, source
+
+    def read(self, nbytes: int) -> bytes:
+        """At most so many bytes, or the first; none at the end."""
+        head, self._head = self._head, b""
+        return head or bytes(self._source.read(nbytes))

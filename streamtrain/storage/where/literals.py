@@ -41,6 +41,8 @@ def compared_type(kind: pa.DataType) -> str | None:
     ('integer', 'text', None)
     """
     t = pa.types
+    if t.is_decimal(kind) and kind.scale < 0:  # Arrow has no operation for these
+        return None
     tests = {
         "integer": t.is_integer,
         "floating": t.is_floating,

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import pick
+from streamtrain.storage.files.common_field import PROBLEM
 from streamtrain.storage.where.grammar import (
     AllOf,
     AnyOf,
@@ -29,7 +30,7 @@ from streamtrain.storage.where.grammar import (
 )
 from streamtrain.storage.where.literals import value_in
 
-__all__ = ["Where", "decoded", "missing", "plain_type"]
+__all__ = ["Where", "decoded", "tested_type"]
 
 _FUNCTIONS = {"=": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
 _DICTIONARY_SHARE = 2  # a dictionary that is so many times as long as the rows is not compared as a whole
@@ -49,7 +50,7 @@ class Where:
     def __init__(self, condition: Condition, schema: pa.Schema, flag: str = "--where") -> None:
         self._condition, self._flag = condition, flag
         self.columns = columns_of(condition)
-        self._kinds = {name: plain_type(pick(schema, name, f"rows of {flag}").type) for name in self.columns}
+        self._kinds = {name: tested_type(schema, name, flag) for name in self.columns}
         self._values: dict[int, Any] = {}  # of each comparison, by the id of its node, which this holds
         self._bind(condition)
 
@@ -86,7 +87,7 @@ class Where:
             return reduce(joined, (self._of(part, columns) for part in condition.parts))
         values = columns[condition.column]
         if isinstance(condition, IsNull):
-            return missing(decoded(values))
+            return decoded(values).is_null()  # of a dictionary also where a code stands for null
         return self._compared(values, condition)
 
     def _compared(self, values: Any, condition: Column | Compare | In) -> Any:
@@ -109,6 +110,14 @@ class Where:
         return reduce(compute.or_kleene, (function(values, literal) for literal in literals))
 
 
+def tested_type(schema: pa.Schema, name: str, flag: str) -> pa.DataType:
+    """The type of the values of a column that chooses rows. Raises ColumnError if it is missing, or cannot be read."""
+    field = pick(schema, name, f"rows of {flag}")
+    if (problem := (field.metadata or {}).get(PROBLEM)) is not None:
+        raise ColumnError(f"{flag}: column {name!r} cannot be used: {problem.decode()}")
+    return _plain_type(field.type)
+
+
 def _compute() -> Any:
     from pyarrow import compute  # imported on demand: it costs 20 MB
 
@@ -121,7 +130,7 @@ def _literals(condition: Column | Compare | In) -> Sequence[Literal]:
     return [condition.literal if isinstance(condition, Compare) else Literal("boolean", "true")]
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
+def _plain_type(kind: pa.DataType) -> pa.DataType:
     """The type of the values that are compared."""
     while True:
         if isinstance(kind, (pa.DictionaryType, pa.RunEndEncodedType)):
@@ -141,19 +150,13 @@ def decoded(values: Any) -> Any:
     return values
 
 
-def missing(values: Any) -> Any:
-    """Which values are null: of a dictionary also those whose code stands for null."""
-    if not isinstance(values, pa.DictionaryArray) or not values.dictionary.null_count:
-        return values.is_null()
-    return _compute().fill_null(values.dictionary.is_null().take(values.indices), True)
-
-
 def _among(values: Any, literals: Sequence[Any]) -> Any:
-    """Whether values are among many literals, with one look-up for each; None for types that Arrow has no look-up for. Floats
-    are compared one by one: the look-up tells 0.0 and -0.0 apart."""
-    t = pa.types
-    if not (t.is_integer(values.type) or t.is_string(values.type) or t.is_large_string(values.type)):
+    """Whether values are among many literals, with one look-up for each; None for types that Arrow has no look-up for."""
+    compute, floating = _compute(), pa.types.is_floating(values.type)
+    if floating and any(literal.as_py() == 0 for literal in literals):  # the look-up tells 0.0 and -0.0 apart
+        literals = [*literals, pa.scalar(0.0, literals[0].type), pa.scalar(-0.0, literals[0].type)]
+    try:
+        found = compute.is_in(values, value_set=pa.array(literals, literals[0].type).cast(values.type))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return None
-    compute = _compute()
-    found = compute.is_in(values, value_set=pa.array([literal.as_py() for literal in literals], values.type))
     return compute.if_else(values.is_valid(), found, pa.scalar(None, pa.bool_())) if values.null_count else found

@@ -11,9 +11,10 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
-from streamtrain.errors import DataError, NotFoundError, data_name
+from streamtrain.errors import ColumnError, DataError, NotFoundError, data_name
 from streamtrain.storage.checked import open_stream, read_columns, read_together
 from streamtrain.storage.kept import Bits, KeptTable, whole
+from streamtrain.storage.nested import columns_of
 from streamtrain.storage.opening import open_data
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
 from streamtrain.storage.settings import ReadSettings
@@ -73,9 +74,16 @@ def rows_of(
     table = ChunkTable.of(own.chunks())
     if not table.total_rows:
         raise NotFoundError(f"{name}: has no rows")
-    tests: list[RowTest] = [] if test is None else [test(own.schema)]
-    if conditions:
-        tests.append(Where(conditions[0] if len(conditions) == 1 else AllOf(tuple(conditions)), own.schema))
+    tests: list[RowTest] = []
+    try:
+        if test is not None:
+            tests.append(test(columns_of(own.schema)))
+        if conditions:
+            tests.append(
+                Where(conditions[0] if len(conditions) == 1 else AllOf(tuple(conditions)), columns_of(own.schema))
+            )
+    except ColumnError as error:  # there may be other data, for validation
+        raise ColumnError(f"{name}: {error}") from None
     if not tests:
         return OpenData(own, table)
     found, unread = scan(own, table, tests, skips=skips)

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamtrain.errors import data_name
 from streamtrain.load import connected, threads_of
+from streamtrain.load.demand import column_shares
 from streamtrain.memory.monitor import within
 from streamtrain.memory.sizes import format_bytes
 from streamtrain.notebook import count, html_table, one_line
@@ -191,7 +192,7 @@ def _profile(
         report = trainer.run(lambda seen, spent: _enough(seen, max_rows) or _enough(spent, max_seconds))
         recorder.gauges, recorder.stage = dict, "end"
     report.seconds = time.perf_counter() - started
-    row_bytes = job.source.row_bytes
+    row_bytes = column_shares(job.source.reader, job.source.table, job.source.layout)[0]
     return Profile(
         data=data_name(data),
         data_rows=job.plan.rows,

@@ -75,7 +75,10 @@ def _batches(reader: Reader, chunk: Chunk, plan: CopyPlan) -> Iterator[pa.Record
     if not left:
         return
     rows = plan.slice_rows(chunk)
-    batches = read_columns(reader, chunk, names) if rows is None else open_stream(reader, chunk, names, rows)
+    if rows is None:
+        batches = read_columns(reader, chunk, names, raw=True)
+    else:
+        batches = open_stream(reader, chunk, names, rows, raw=True)
     for batch in batches:
         left -= batch.num_rows
         if left < 0:

@@ -73,7 +73,9 @@ def test_a_folder_of_a_server_is_that_of_this_machine(folder: Path, web: int) ->
 def test_a_prefix_of_a_bucket_is_a_folder(folder: Path, store: int, s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store}")
     assert values("s3://years") == values(str(folder))
-    assert values("s3://years/year=2024") == [{**row, "year": 2024} for row in values("s3://years")[:20]]
+    assert values("s3://years/year=2024") == [
+        {**row, "year": 2024} for row in values("s3://years") if row["year"] in (2024, "2024")
+    ]
 
 
 @pytest.mark.parametrize(
