@@ -20,7 +20,9 @@ _PACKAGES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
 def open_table(kind: str, target: str, moment: Moment) -> LakeReader:
     """The reader of the table in a folder. kind: its format. Raises DataError for a table that cannot be read, and where the
     package is missing that reads its log."""
-    return LakeReader(_snapshot(kind, Path(target), moment))
+    with unlimited():  # a package waits forever for a thread that the limit of the system does not let start
+        snapshot = _snapshot(kind, Path(target), moment)
+    return LakeReader(snapshot)
 
 
 def _snapshot(kind: str, target: Path, moment: Moment) -> Snapshot:
@@ -40,8 +42,7 @@ def _snapshot(kind: str, target: Path, moment: Moment) -> Snapshot:
     if kind == DELTA:
         from streamtrain.storage.lake.delta import delta_snapshot
 
-        with unlimited():  # the package waits forever for a thread that the limit of the system does not let start
-            return delta_snapshot(target, moment)
+        return delta_snapshot(target, moment)
     from streamtrain.storage.lake.iceberg import iceberg_snapshot
 
     return iceberg_snapshot(target, moment)
