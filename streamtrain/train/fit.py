@@ -86,7 +86,9 @@ class _Fit:
         settings, folder = self.start.effective, self.folder
         require_judge(settings, self.start.validate)
         warn_unless_compiled()
-        validation = None if self.start.validate is None else self._scorer(settings)
+        validation = None
+        if self.start.validate is not None:
+            validation = Scorer.planned(self.start.validate, settings, self.start.snapshots("validation"))
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
@@ -113,9 +115,6 @@ class _Fit:
         self._place(trainer)
         with noted(self._how_to_go_on):
             return self._end(trainer, trainer.run())
-
-    def _scorer(self, settings: Settings) -> Scorer:
-        return Scorer.planned(self.start.validate, settings, self.start.snapshots("validation"))
 
     @property
     def seconds(self) -> float:

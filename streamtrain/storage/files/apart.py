@@ -12,6 +12,7 @@ from typing import Any
 from streamtrain.errors import UsageError, printable
 from streamtrain.storage.files.file_urls import local_path
 from streamtrain.storage.files.store import FileBacked, LocalFileStore
+from streamtrain.storage.files.table_roots import split_version
 from streamtrain.storage.formats import ZARR_MARKS
 from streamtrain.storage.several import SeveralReader
 
@@ -49,6 +50,7 @@ def _problem(out: Path, real: Path, around: set[_Identity], data: str) -> str | 
     """What is wrong with a place for data at a path or glob; None if they are apart."""
     if not data or "://" in data:
         return None
+    data, _ = split_version(data)
     shown, targets = printable(data), [data]
     if glob.has_magic(data) and not os.path.exists(data):
         if any(_reaches(pattern, place.parts) for pattern in _patterns(data) for place in (out, real)):
