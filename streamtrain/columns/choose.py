@@ -85,7 +85,9 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
             raise UsageError(f"--as {field.name}={requested}: {one_of(requested, list(ROLES))}")
         role = role_named(requested)
         if role.is_read and is_text(value_type(kind)) and is_readable(field) and not role.accepts(kind):
-            into = converted_type(kind, requested, pa.timestamp("us") if requested == "time" else pa.float64())
+            into = converted_type(
+                kind, requested, pa.timestamp("us") if requested in ("time", "clock") else pa.float64()
+            )
             if into is not None and role.accepts(into):
                 return Column(field.name, into, requested, "named by --as", is_requested=True, cast_from=kind)
         if requested == "category" and role_named("bag").accepts(kind):  # of categories
@@ -95,22 +97,20 @@ def choose_role(field: pa.Field, requested: str | None = None) -> Column:
                 f"--as {field.name}={requested}: the column is {type_or_problem(field)}: leave it out with =ignore"
             )
         return Column(field.name, kind, role.name, "named by --as", is_requested=True)
+    if has_conflict(field):
+        raise ColumnError(no_common_type(field))
     for name in ROLES:
         role = role_named(name)
         why = role.why(kind)
-        if why is not None and (problem_of(field) is None or not role.is_read):
+        if why is not None and problem_of(field) is None:
             return Column(field.name, kind, name, why)
-    if has_conflict(field):
-        raise ColumnError(no_common_type(field))
     raise ColumnError(f"{field.name!r} ({type_or_problem(field)})")
 
 
 def no_common_type(field: pa.Field) -> str:
     """Why a column whose values have no common type is no feature by itself, and what to do."""
-    return (
-        f"column {field.name!r} is {problem_of(field)}: give --as {field.name}=category, which takes all of its values as "
-        f"text, or --exclude {_as_list([field.name])}"
-    )
+    as_text = f"--as {field.name}=category, which takes all of its values as text, or " if is_readable(field) else ""
+    return f"column {field.name!r} is {problem_of(field)}: give {as_text}--exclude {_as_list([field.name])}"
 
 
 def choose_roles(schema: pa.Schema, names: Sequence[str], requested: Mapping[str, str]) -> tuple[Column, ...]:

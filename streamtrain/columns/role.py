@@ -24,6 +24,7 @@ from streamtrain.columns.types import family, is_list, shape_of, type_name, valu
 from streamtrain.errors import ColumnError, SchemaError
 from streamtrain.storage.arrow import value_type
 from streamtrain.storage.casting import NotHeldError
+from streamtrain.storage.files.common_field import CONFLICT, PROBLEM
 
 __all__ = [
     "Column",
@@ -36,6 +37,7 @@ __all__ = [
     "problem_of",
     "type_or_problem",
 ]
+
 
 #: what the first rows decide: the role of a column, or the offset of its numbers
 Unknown = Literal["role", "offset"]
@@ -227,18 +229,19 @@ def _plain(value: Any) -> Any:
 
 def problem_of(field: pa.Field) -> str | None:
     """Why a reader cannot read a column; None if it can."""
-    problem = (field.metadata or {}).get(b"problem")
+    metadata = field.metadata or {}
+    problem = metadata.get(PROBLEM, metadata.get(CONFLICT))
     return None if problem is None else problem.decode()
 
 
 def is_readable(field: pa.Field) -> bool:
     """Whether a column can be read, if only as text because its values have no common type."""
-    return problem_of(field) is None or not pa.types.is_null(field.type)
+    return problem_of(field) is None or (has_conflict(field) and not pa.types.is_null(field.type))
 
 
 def has_conflict(field: pa.Field) -> bool:
-    """Whether the values of a column have no common type, but can be read as text."""
-    return problem_of(field) is not None and is_readable(field)
+    """Whether the values of a column have no common type."""
+    return CONFLICT in (field.metadata or {})
 
 
 def left_out(field: pa.Field) -> str | None:

@@ -100,7 +100,7 @@ def read_so_far(table: ChunkTable, held: HoldOut | None, *, is_surveyed: bool) -
 
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
     """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
-    that can be read at a time: the widest column, or all columns without a width."""
+    that can be read at a time: the widest column, targets and weight, or all columns without a width."""
     sizes, units = _row_sizes(reader, layout), read_units(reader.schema, layout.read)
     stored = {
         unit: nbytes if unit != name else sizes[name] for name, (unit, nbytes) in units.items()
@@ -115,7 +115,9 @@ def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[fl
     text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
     everything = max(sum(sizes.values()) + text, 1e-9)
     together = sum(stored[unit] for unit in loose) + text
-    return row_bytes, (row_bytes + text) / everything, max(together, *stored.values()) / everything
+    weighted = {units[name][0] for name in (*layout.targets, layout.weight)} if layout.weight else set()
+    widest = max(together, sum(stored[unit] for unit in weighted), *stored.values())
+    return row_bytes, (row_bytes + text) / everything, widest / everything
 
 
 def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:

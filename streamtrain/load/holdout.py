@@ -24,7 +24,7 @@ from streamtrain.storage.kept import Bits, KeptTable
 from streamtrain.storage.reader import ChunkTable
 from streamtrain.storage.where.grammar import Compare, Literal
 from streamtrain.storage.where.literals import compared_type
-from streamtrain.storage.where.masks import Where, decoded, missing, tested_type
+from streamtrain.storage.where.masks import Where, decoded, tested_type
 from streamtrain.storage.where.opening import OpenData
 
 __all__ = ["NONE", "HoldOut", "HoldOutRule", "value_texts"]
@@ -119,7 +119,7 @@ class AfterTest:
 
     def matches(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         values = batch.column(batch.schema.get_field_index(self.columns[0]))
-        self.nulls += missing(decoded(values)).true_count
+        self.nulls += decoded(values).is_null().true_count
         return self._where.matches(batch)
 
 

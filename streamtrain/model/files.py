@@ -26,7 +26,7 @@ __all__ = [
     "require_storable", "write_files",
 ]  # fmt: skip
 
-FORMAT = 3
+FORMAT = 4
 _ARRAYS, _DESCRIPTION = "model.safetensors", "model.json"
 _DAMAGES = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, OSError)
 

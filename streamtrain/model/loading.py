@@ -14,7 +14,7 @@ from streamtrain.learn.family import KnowsForms, Recipe, recorded_recipe
 from streamtrain.memory.monitor import opening
 from streamtrain.model.describe import LAYOUT_FIELDS, layout_of
 from streamtrain.model.files import FORMAT, naming_damage, read_description, read_state
-from streamtrain.model.model import Model, shape_of_learner
+from streamtrain.model.model import Model, shape_of_learner, shape_of_rows
 from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
 from streamtrain.options import check
@@ -64,7 +64,7 @@ class Described(NamedTuple):
         those of a user's own learner."""
         target, bits = self.layout.target, self.prepared.hash_bits
         assert target is not None and bits is not None
-        forms = prefixed("preparation.", Preparation.forms(self.layout.width, bits))
+        forms = prefixed("preparation.", Preparation.forms(shape_of_rows(self.layout), bits))
         if target.task == "regress":
             forms |= prefixed("target.", forms_of(TargetScale(len(target.names)).state_dict()))
         if not isinstance(self.recipe.family, KnowsForms):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from streamtrain.options import lazy_names
 
 if TYPE_CHECKING:
-    from streamtrain.prepare.preparation import Preparation, Shape, default_hash_bits
+    from streamtrain.prepare.preparation import Preparation
     from streamtrain.prepare.settings import INFINITIES
+    from streamtrain.prepare.shape import Shape, default_hash_bits
     from streamtrain.prepare.standardize import Standardize
     from streamtrain.prepare.target_scale import TargetScale
     from streamtrain.prepare.vocabulary import Vocabulary
@@ -27,12 +28,13 @@ __all__ = [
     "default_hash_bits",
 ]
 
-VERSION = 2  # of the preparation, `streamtrain.columns` included: a run cannot be resumed with another version
+VERSION = 3  # of the preparation, `streamtrain.columns` included: a run cannot be resumed with another version
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "preparation": ("Preparation", "Shape", "default_hash_bits"),
+        "preparation": ("Preparation",),
+        "shape": ("Shape", "default_hash_bits"),
         "settings": ("INFINITIES",),
         "standardize": ("Standardize",),
         "target_scale": ("TargetScale",),

@@ -8,9 +8,8 @@ gives each hash a slot, which is a column of the sparse part (`vocabulary`). Run
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,64 +22,22 @@ from streamtrain.kernels import sums
 from streamtrain.kernels.hashing import entries
 from streamtrain.options import check
 from streamtrain.plan.term import Term
+from streamtrain.prepare.ages import Ages
 from streamtrain.prepare.bags import bag_part, mark_missing
 from streamtrain.prepare.ngrams import Part, beside, text_part
 from streamtrain.prepare.settings import FeatureSettings
+from streamtrain.prepare.shape import Shape, default_hash_bits
 from streamtrain.prepare.standardize import Standardize
 from streamtrain.prepare.vocabulary import Vocabulary
 from streamtrain.state import Form, checked, forms_of, part, prefixed
 
-__all__ = ["Preparation", "Shape", "default_hash_bits"]
+__all__ = ["Preparation"]
 
 _CLIP = 10.0  # running standard deviations from the mean
-_MOST_BITS, _FEWEST_BITS = 18, 6
-_TABLE_BYTES, _SLOT_BYTES = 32 << 20, 16  # of a learner with one output: weight, average, optimizer, steps
-_MOST_MISSING_BITS = 10  # if only missing numbers need slots
 _MANY_SHARED = 0.05  # of all entries: a larger share gives a warning
 _CHECKED_WIDTH = 1024  # kernels prepare wider rows in place, so these are checked before they are learned
 
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a row of a window holds.
-
-    numbers, texts: names of columns. hashes: names of columns that are hashed, of which the first ``categories`` are learned
-    from. crosses: the positions of the hashes that each cross combines. bags: which of the texts are bags, by name.
-
-    >>> Shape(("x",), ("city", "day"), 2, ((0, 1),)).sparse
-    True
-    """
-
-    numbers: tuple[str, ...] = ()
-    hashes: tuple[str, ...] = ()
-    categories: int = 0
-    crosses: tuple[tuple[int, ...], ...] = ()
-    texts: tuple[str, ...] = ()
-    bags: tuple[str, ...] = ()
-
-    @property
-    def sparse(self) -> bool:
-        """Whether there is a sparse part even if no number is missing."""
-        return bool(self.categories or self.crosses or self.texts)
-
-
-def default_hash_bits(shape: Shape, outputs: int = 1) -> int:
-    """Return the bits of the default number of slots, 2^bits.
-
-    It is the largest number from 6 to 18 for which the slots of a learner with so many outputs take at most 32 MiB. If only
-    missing numbers need slots, it is the number of bits that these need, at most 10.
-
-    >>> default_hash_bits(Shape(hashes=("city",), categories=1)), default_hash_bits(Shape(hashes=("c",), categories=1), 23)
-    (18, 16)
-    >>> default_hash_bits(Shape(("x", "y")))
-    4
-    """
-    if not shape.sparse:
-        return max(4, min(_MOST_MISSING_BITS, math.ceil(math.log2(max(1, len(shape.numbers)) * 4 / 3)) + 1))
-    most = _TABLE_BYTES // (_SLOT_BYTES * outputs)
-    return max(_FEWEST_BITS, min(_MOST_BITS, most.bit_length() - 1))
 
 
 class Preparation:
@@ -116,6 +73,7 @@ class Preparation:
         check(self.settings)
         hash_bits = self.settings.hash_bits
         self.numbers = Standardize(len(shape.numbers))
+        self.ages = Ages(shape.ages, [shape.numbers[i] for i in shape.ages])
         self.vocabulary = Vocabulary(default_hash_bits(shape) if hash_bits is None else hash_bits)
         names = [*shape.numbers, *shape.texts]
         first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may have the name of another's part
@@ -159,6 +117,10 @@ class Preparation:
         Returns the batch, and which numbers were missing, shape (rows, features); None if there were none.
         """
         features = batch.features
+        if learn:
+            self.ages.observe(features)
+        else:
+            self.ages.hold(features)
         missing = self._find_missing(features) if not learn or self._checks_finite else None
         if missing is None and not self.shape.sparse:
             return batch, None
@@ -301,13 +263,14 @@ class Preparation:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that learning changes; copies."""
         state = prefixed("numbers.", self.numbers.state_dict()) | prefixed("vocabulary.", self.vocabulary.state_dict())
-        return state | {"checks_finite": int(self._checks_finite)}
+        return state | prefixed("ages.", self.ages.state_dict()) | {"checks_finite": int(self._checks_finite)}
 
     @staticmethod
-    def forms(numbers: int, hash_bits: int) -> dict[str, Form]:
-        """Return the forms of the state for so many numbers and bits, without making it."""
-        vocabulary = prefixed("vocabulary.", Vocabulary.forms(hash_bits))
-        return prefixed("numbers.", Standardize.forms(numbers)) | vocabulary | forms_of({"checks_finite": 0})
+    def forms(shape: Shape, hash_bits: int) -> dict[str, Form]:
+        """Return the forms of the state for rows of a shape and so many bits, without making it."""
+        forms = prefixed("numbers.", Standardize.forms(len(shape.numbers))) | forms_of({"checks_finite": 0})
+        forms |= prefixed("ages.", Ages.forms(len(shape.ages)))
+        return forms | prefixed("vocabulary.", Vocabulary.forms(hash_bits))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one of another
@@ -317,5 +280,7 @@ class Preparation:
             raise ValueError(f"the state's checks_finite has {checks_finite}: it must be 0 or 1")
         numbers = Standardize(self.numbers.features)
         numbers.load_state_dict(part(state, "numbers."))
+        ages = Ages(self.shape.ages, [self.shape.numbers[i] for i in self.shape.ages])
+        ages.load_state_dict(part(state, "ages."))
         self.vocabulary.load_state_dict(part(state, "vocabulary."))  # which changes nothing if it raises
-        self.numbers, self._checks_finite = numbers, bool(checks_finite)
+        self.numbers, self.ages, self._checks_finite = numbers, ages, bool(checks_finite)

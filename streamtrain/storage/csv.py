@@ -261,6 +261,10 @@ class CsvReader(TextReader):
         meant = f"; a name is {names[0][:100]!r}: if it is several, pass --delimiter {mark}" if mark else ""
         return f"has {counts[0]} field{'s' * (counts[0] > 1)}, but {first}{meant}"
 
+    def way_on(self, column: str) -> str:
+        missing = "if it means missing, name it in --na, with the other words that do"
+        return f"{missing}; or leave the column out (--exclude {column}); or "
+
     def value(self, record: bytes, column: str, file: int) -> str:
         return repr(self._read(record, file, [column], {column: pa.string()}).column(0)[0].as_py())[:100]
 

@@ -39,7 +39,10 @@ _STATA = Foreign(
     "a file of Stata, SAS or SPSS", "write it as Parquet, in Python pandas.read_stata(path).to_parquet('data.parquet')"
 )
 _ZIP = Foreign("a zip archive", "unpack it")
-_PACKED = Foreign("compressed", "give it a name that ends in .csv.gz, .jsonl.gz or .zst, or unpack it")
+_PACKED = Foreign(
+    "compressed, although its name does not say so",
+    "give it a name that ends in .csv.gz, .jsonl.gz or .zst, or unpack it",
+)
 
 _NAMES = {
     ".h5ad": _ANNDATA, ".h5": _HDF5, ".hdf5": _HDF5, ".hdf": _HDF5, ".nc": _HDF5, ".nc4": _HDF5, ".xlsx": _EXCEL,

@@ -10,9 +10,10 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from streamtrain.errors import DataError, without_secrets
+from streamtrain.errors import CorruptError, DataError, NotFoundError, without_secrets
 from streamtrain.storage.files.locate import locate
 from streamtrain.storage.first_bytes import FIRST_BYTES, Foreign, foreign_name, format_of_bytes, looks_like
+from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Reader
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.text.source import text_source
@@ -88,15 +89,17 @@ def file_reader(target: str, settings: ReadSettings, kind: str | None = None) ->
     there are no files, DataError if their format is not read, and UsageError for a setting that has no effect on it."""
     shown = without_secrets(target)
     several = "://" in target or os.path.isdir(target) or (glob.has_magic(target) and not os.path.exists(target))
-    kind = settings.input_format or kind or (None if os.path.isdir(target) else _format(target)[0])
-    if kind is None:
-        kind = format_of(locate(target, ())[1] if several else [target]) or _format_inside(target, shown)
+    requested = None if settings.input_format == "zarr" else settings.input_format
+    if requested is None or settings.are_of_others:
+        kind = kind or (None if os.path.isdir(target) else _format(target)[0])
+        kind = kind or format_of(locate(target, ())[1] if several else [target])
+    kind = kind or requested or _format_inside(target)
     settings.require_effect(shown, kind)
     reader: Reader = reader_for(kind)(target, **settings.given_for_text(kind))
     return reader
 
 
-def _format_inside(target: str, shown: str) -> str:
+def _format_inside(target: str) -> str:
     """The format of files whose names do not tell, by the first bytes of the first. Raises DataError if they do not, either."""
     store, names = locate(target, ())
     name = names[0]
@@ -109,8 +112,15 @@ def _format_inside(target: str, shown: str) -> str:
     found: str | Foreign | None = foreign_name(name)
     head = b""
     if found is None:
-        with text_source(store, name, store.stat(name)) as source:
-            head = source.read(FIRST_BYTES)
+        try:
+            with text_source(store, name, store.stat(name)) as source:
+                head = source.read(FIRST_BYTES)
+        except READ_ERRORS as error:
+            if isinstance(error, DataError):
+                raise
+            raise CorruptError(f"{store.shown(name)}: cannot be read: {first_line(error)}") from error
+        if not head:
+            raise NotFoundError(f"{store.shown(name)}: the file is empty")
         found = format_of_bytes(head)
     if isinstance(found, str):
         return found

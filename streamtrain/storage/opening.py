@@ -119,7 +119,7 @@ def _open_path(target: str, settings: ReadSettings) -> Reader:
     if not colon and (kind := kind_of_table(target)) is not None:
         from streamtrain.storage.lake.opening import open_table
 
-        if settings.input_format not in (None, "parquet"):
+        if settings.input_format not in (None, "parquet") and not settings.are_of_others:
             raise UsageError(f"--input-format {settings.input_format}: {target} is a {kind} table: leave it out")
         settings.require_effect(target, "parquet")
         return open_table(kind, target, _moment(settings))
@@ -131,7 +131,8 @@ def _open_path(target: str, settings: ReadSettings) -> Reader:
     if colon:
         settings.require_effect(without_secrets(target), f"{scheme}://")
         return open_url(scheme, target)
-    if settings.input_format == "zarr" or (settings.input_format is None and _is_zarr(target)):
+    by_name = settings.input_format is None or settings.are_of_others
+    if _is_zarr(target) if by_name else settings.input_format == "zarr":
         settings.require_effect(target, "zarr")
         from streamtrain.storage.zarr import ZarrReader
 

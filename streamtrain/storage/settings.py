@@ -45,9 +45,11 @@ def read_encoding(text: Any) -> Any:
     import codecs
 
     try:
-        "".encode(text)  # refuses what is not an encoding of text, such as base64
         name = codecs.lookup(text).name
-    except (LookupError, ValueError, UnicodeError):
+        bytes(range(256)).decode(name, "replace")  # refuses what is not an encoding of text, such as base64 and idna
+        if codecs.getincrementaldecoder(name)().decode("a,1".encode(name), True) != "a,1":
+            raise LookupError
+    except (LookupError, ValueError):
         raise UsageError(
             f"--encoding {text!r}: is not an encoding that Python knows, such as utf-8, latin-1, cp1252 or utf-16"
         ) from None
@@ -148,6 +150,8 @@ class ReadSettings:
     snapshots: Mapping[str, str] = field(default_factory=dict)
     #: the columns that somebody wants
     asked: Asked = field(default_factory=Asked)
+    #: whether they were given for other data too, so that one without an effect on these is no mistake
+    are_of_others: bool = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -158,7 +162,7 @@ class ReadSettings:
 
     def for_validation(self, snapshots: Mapping[str, str]) -> ReadSettings:
         """How other data are read: a version is of the data that it was given for. snapshots: that a run has read of them."""
-        return replace(self, table_version=None, as_of=None, snapshots=snapshots)
+        return replace(self, table_version=None, as_of=None, snapshots=snapshots, are_of_others=True)
 
     def require_no_version(self, shown: str) -> None:
         """Raise UsageError if a version was given for data that are no table."""
@@ -175,6 +179,8 @@ class ReadSettings:
 
     def require_effect(self, shown: str, kind: str) -> None:
         """Raise UsageError for a setting that was given, but has no effect on a format. shown: the data, for the message."""
+        if self.are_of_others:
+            return
         declared, options = {f.name: f for f in fields(ReadSettings)}, options_of(ReadSettings)
         if self.input_format is not None and kind not in INPUT_FORMATS:
             raise UsageError(f"--input-format {self.input_format}: has no effect on {kind}: leave it out")

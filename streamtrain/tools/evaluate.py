@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamtrain.errors import data_name
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import SkipSettings
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.metrics.scores import per_class, scores
 from streamtrain.model import Model, load_model
@@ -18,10 +21,11 @@ __all__ = ["evaluate"]
 
 def evaluate(
     run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
-    # settings: ReadSettings
+    # settings: ReadSettings SkipSettings
     missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
     delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
     encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = "raise", max_skipped: float = 0.01,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -69,7 +73,7 @@ def evaluate(
     -------
     dict
         ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets;
-        ``warnings``.
+        ``warnings``; ``skipped``, what was skipped, as in the report of `fit`.
 
     Raises
     ------
@@ -96,16 +100,25 @@ def evaluate(
         header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
+    skipping = SkipSettings(
+        # passed: SkipSettings
+        on_error=on_error, max_skipped=max_skipped,
+        # end of passed
+    )  # fmt: skip
     with within(memory):
         model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
-        source = open_for(model, data, with_target=True, reading=reading)
+        skips = skipping.on_error == "skip"
+        source = open_for(model, data, with_target=True, reading=reading, skips=skips)
+        ledger = Ledger.of(skipping, data_name(data), source.table, model.prepared.infinities, source.unread)
         plan = plan_for_process(source, model, memory, threads)
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
-            metrics = score(source, plan, model, monitor, progress)
+            held = model.preparation.ages.held.copy()
+            metrics = score(source, plan, model, monitor, progress, ledger)
             return {
                 "rows": plan.rows,
                 "metrics": scores(metrics),
                 "per_class": per_class(metrics, model.target),
-                "warnings": plan.warnings,
+                "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+                "skipped": [] if ledger is None else ledger.entries(),
             }

@@ -11,8 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
-from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError, data_name
 from streamtrain.load import Source
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import SkipSettings
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
@@ -38,10 +40,11 @@ _GROUP_BYTES = 8 * 10**6  # of the row groups that are written
 def predict(
     run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: float | str | None = None,
     threads: int | None = None, columns_out: Sequence[str] | None = None,
-    # settings: ReadSettings
+    # settings: ReadSettings SkipSettings
     missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
     delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
     encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = "raise", max_skipped: float = 0.01,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -97,7 +100,7 @@ def predict(
     Returns
     -------
     dict
-        ``rows``, ``out`` and ``warnings``.
+        ``rows``, ``out``, ``warnings``, and ``skipped``: rows that were skipped, whose predictions are null.
 
     Raises
     ------
@@ -126,6 +129,11 @@ def predict(
         header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
+    skipping = SkipSettings(
+        # passed: SkipSettings
+        on_error=on_error, max_skipped=max_skipped,
+        # end of passed
+    )  # fmt: skip
     names = checked(PredictSettings, given(columns_out=columns_out)).get("columns_out", [])
     format_of_output(out)
     require_apart(f"--out {out}", out, data)
@@ -134,26 +142,34 @@ def predict(
         path = Path(out).resolve()
         if (path.exists() and not path.is_file()) or not path.parent.is_dir():
             raise UsageError(f"--out {out}: must be a file in a folder that exists")
-        source = open_for(model, data, with_target=False, reading=reading)
+        skips = skipping.on_error == "skip"
+        source = open_for(model, data, with_target=False, reading=reading, skips=skips)
+        ledger = Ledger.of(skipping, data_name(data), source.table, model.prepared.infinities, source.unread)
         copied = CopiedColumns(source.reader, source.table, names) if names else None
         schema = _schema(model) if copied is None else _together(copied.schema, _schema(model))
         plan = plan_for_process(
             source, model, memory, threads, written_bytes=_written_bytes(path, schema, source, model, copied)
         )
         plan.require_fits()
+        held = model.preparation.ages.held.copy()
         try:
             with (
                 Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
                 prediction_file(path, schema, group_rows=_group_rows(model), is_copy=copied is not None) as write,
             ):
-                for batch, found in predictions(source, plan, model, monitor, progress):
-                    for rows in _beside(copied, batch, _table(model, found), schema):
+                for batch, found in predictions(source, plan, model, monitor, progress, ledger):
+                    for rows in _beside(copied, batch, _table(model, found, batch.weights), schema):
                         write(rows)
         except OSError as error:
             if isinstance(error, StreamtrainError):
                 raise
             raise RunError(f"--out {out}: cannot be written: {error}") from error
-        return {"rows": plan.rows, "out": str(out), "warnings": plan.warnings}
+        return {
+            "rows": plan.rows,
+            "out": str(out),
+            "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+            "skipped": [] if ledger is None else ledger.entries(),
+        }
 
 
 def _group_rows(model: Model) -> int:
@@ -219,14 +235,17 @@ def _schema(model: Model) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _table(model: Model, found: NDArray[np.float32]) -> pa.RecordBatch:
+def _table(model: Model, found: NDArray[np.float32], weights: NDArray[np.float32] | None) -> pa.RecordBatch:
+    """The columns of predictions. weights: 0 for a row that is skipped: its predictions are null."""
     columns: list[pa.Array] = []
     each = found.T if model.target.parts else [found]
+    null = None if weights is None else weights == 0
     for target, values in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(values + float(target.offset) if target.offset else np.array(values)))
+            numbers = values + float(target.offset) if target.offset else np.array(values)
+            columns.append(pa.array(numbers, mask=null))
             continue
         shares = np.stack([1 - values, values], axis=1) if values.ndim == 1 else values  # one: that of the second class
-        columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1))))
-        columns += [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(shares.shape[1])]
+        columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1), mask=null)))
+        columns += [pa.array(np.ascontiguousarray(shares[:, i]), mask=null) for i in range(shares.shape[1])]
     return pa.record_batch(columns, schema=_schema(model))

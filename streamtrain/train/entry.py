@@ -32,8 +32,8 @@ def fit(
     sample_dim: str | None = None, input_format: str | None = None, delimiter: str | None = None,
     header: bool = default(True), na: Sequence[str] | None = None, decimal: str = default("."),
     encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
-    holdout: float = default(0.0), holdout_by: str | None = None, holdout_after: str | None = None,
-    on_error: str = default("raise"), max_skipped: float = default(0.01),
+    on_error: str = default("raise"), max_skipped: float = default(0.01), holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None,
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
     classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
@@ -86,18 +86,18 @@ def fit(
         Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
     as_of : str | None
         A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
+    on_error : str
+        A chunk that cannot be read, a row that cannot be used: raise, or skip. One of raise, skip. Default: raise.
+    max_skipped : float
+        With ``on_error`` skip: more than this share of the rows read so far stops the run. Default: 0.01.
     holdout : float
         Share of rows that are scored, never learned. Default: 0.0.
     holdout_by : str | None
         Hold out a share of the values of this column, each with all of its rows: .1, or ``holdout``.
     holdout_after : str | None
         Hold out the rows after a time: time=2026-01-15.
-    on_error : str
-        A chunk that cannot be read, a row without a target: raise, or skip. One of raise, skip. Default: raise.
-    max_skipped : float
-        With ``on_error`` skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
-        What a column becomes, by its name. One of number, time, category, text, bag, ignore.
+        What a column becomes, by its name. One of number, time, clock, category, text, bag, ignore.
     crosses : str | Sequence[str | Sequence[str]]
         Categories whose combinations are learned from too.
     hash_bits : int | None
@@ -200,8 +200,8 @@ def fit(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
         sample_dim=sample_dim, input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal,
-        encoding=encoding, where=where, table_version=table_version, as_of=as_of, holdout=holdout,
-        holdout_by=holdout_by, holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles,
+        encoding=encoding, where=where, table_version=table_version, as_of=as_of, on_error=on_error,
+        max_skipped=max_skipped, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles,
         crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner,
         loss=loss, optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule,
         l1=l1, l2=l2, average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
@@ -235,8 +235,8 @@ def make_plan(
     sample_dim: str | None = None, input_format: str | None = None, delimiter: str | None = None,
     header: bool = default(True), na: Sequence[str] | None = None, decimal: str = default("."),
     encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
-    holdout: float = default(0.0), holdout_by: str | None = None, holdout_after: str | None = None,
-    on_error: str = default("raise"), max_skipped: float = default(0.01),
+    on_error: str = default("raise"), max_skipped: float = default(0.01), holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None,
     roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
     hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
     classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
@@ -279,8 +279,8 @@ def make_plan(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
         sample_dim=sample_dim, input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal,
-        encoding=encoding, where=where, table_version=table_version, as_of=as_of, holdout=holdout,
-        holdout_by=holdout_by, holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles,
+        encoding=encoding, where=where, table_version=table_version, as_of=as_of, on_error=on_error,
+        max_skipped=max_skipped, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles,
         crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner,
         loss=loss, optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule,
         l1=l1, l2=l2, average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,

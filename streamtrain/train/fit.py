@@ -98,7 +98,8 @@ class _Fit:
                 _require_epochs(settings, header)
         job.plan.require_fits()
         if validation is not None:
-            validation.require_columns(job.model)
+            with job.monitor():
+                validation.check(job.model, is_known=header is not None)
         if folder is not None and header is None:
             self._describe(job, validation)
         if (parent := self.start.parent) is not None:

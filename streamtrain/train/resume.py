@@ -138,7 +138,8 @@ class StartPoint:
         """The expected model description, as JSON: that of the checkpoint, with the changed settings."""
         assert self.described is not None
         model = json.loads(self.described)
-        model["settings"] |= {c["setting"]: c["is"] for c in self.changes if c["setting"] in model["settings"]}
+        for own in (model["settings"], model["preparation"]):
+            own |= {c["setting"]: c["is"] for c in self.changes if c["setting"] in own}
         return json.dumps(model)
 
     @property
@@ -226,7 +227,8 @@ def _held_by(report: StoredFields) -> LoadSettings | None:
     settings = report.inner("settings")
     share = settings.get("holdout", float, optional=True) or 0.0
     by = settings.get("holdout_by", str, optional=True)
-    return LoadSettings(share, by, settings.get("holdout_after", str, optional=True))
+    after = settings.get("holdout_after", str, optional=True)
+    return LoadSettings(holdout=share, holdout_by=by, holdout_after=after)
 
 
 def _is_same_path(one: str | Path, other: str | Path) -> bool:

@@ -21,6 +21,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.learn.learner import Fused, learner_terms, loss_name
 from streamtrain.load import Loader
+from streamtrain.load.ledger import Ledger
 from streamtrain.memory.process import objects_at_rest, peak_bytes, resident_bytes
 from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics import Metrics
@@ -113,6 +114,7 @@ class Trainer:
                 self._step(batch)
                 line = self.history.on_the_way(self.loader.rows_seen, self.seconds)
                 self.cursor = self.loader.state_dict()
+                self.loader.note_skipped()
             self._record(line)
             if self.monitor.over():
                 self.monitor.check()
@@ -220,6 +222,8 @@ class Trainer:
         scores, arrays = self.history.state_dict()
         ledger = None if self.job.ledger is None else self.job.ledger.state_dict()
         header = {"cursor": self.cursor, "history": scores, "ledger": ledger, "seconds": self._times()}
+        if self.validation is not None and self.validation.ledger is not None:
+            header["validation_ledger"] = self.validation.ledger.state_dict()
         arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
         arrays |= {f"timeline.{name}": array for name, array in self.timeline.state_dict().items()}
         arrays |= state_of_digests(self.job.source, self.validation)
@@ -237,7 +241,14 @@ class Trainer:
         self.model.load_state_dict(part(arrays, "model."))
         self.timeline.load_state_dict(part(arrays, "timeline."))
         load_digests(arrays, self.job.source, self.validation)
+        if self.validation is not None and self.validation.ledger is not None and header.get("validation_ledger"):
+            self.validation.ledger.load_state_dict(header["validation_ledger"])
         self.cursor, self.before = self.loader.state_dict(), dict(header["seconds"])
+
+    @property
+    def _ledgers(self) -> list[Ledger]:
+        each = self.job.ledger, None if self.validation is None else self.validation.ledger
+        return [ledger for ledger in each if ledger is not None]
 
     def _times(self) -> dict[str, float]:
         """Seconds of each part of the work, in this process and in earlier ones of the run."""
@@ -278,9 +289,13 @@ class Trainer:
             loop_seconds=loop,
             metrics=history.metrics,
             measured_terms=self._measured(),
-            skipped=self.job.ledger.entries() if self.job.ledger is not None else [],
+            skipped=[entry for ledger in self._ledgers for entry in ledger.entries()],
             remote=traffic(self.job.source.reader),
-            warnings=[*self.monitor.warnings, *self.model.preparation.warnings()],
+            warnings=[
+                *self.monitor.warnings,
+                *self.model.preparation.warnings(),
+                *(self.validation.warnings if self.validation is not None else ()),
+            ],
             measured_peak_bytes=peak_bytes(),
             time=times | {"other": loop - sum(times.values()) + times["read"]},
             started=self.start_date,

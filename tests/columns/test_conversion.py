@@ -199,3 +199,18 @@ def test_what_is_missing_is_said_of_other_data_too(drift: str, tmp_path: Path) -
     assert evaluate(tmp_path / "run", drift)["warnings"] == says
     assert predict(tmp_path / "run", drift, out=tmp_path / "p.parquet")["warnings"] == says
     assert evaluate(tmp_path / "run", f"{drift}/1.parquet")["warnings"] == []
+
+
+def test_a_conflict_that_text_cannot_mend_is_an_error_too(tmp_path: Path) -> None:
+    for i, zone in enumerate((None, "UTC")):
+        columns = {"t": pa.array([0] * 9, pa.timestamp("us", zone)), "x": np.arange(9.0), "y": np.arange(9.0)}
+        pq.write_table(pa.table(columns), tmp_path / f"{i}.parquet")
+    with pytest.raises(
+        ColumnError, match=r"'t' is timestamp\[us\] in 0.parquet, but .*UTC\] in 1.parquet: give --exclude t"
+    ):
+        fit(tmp_path, target="y")
+    with pytest.raises(
+        ColumnError, match=r"--as t=category: the column is timestamp\[us\] in 0.parquet, but .* =ignore"
+    ):
+        fit(tmp_path, target="y", roles={"t": "category"})
+    assert fit(tmp_path, target="y", roles={"t": "ignore"}).model.layout.features == ("x",)

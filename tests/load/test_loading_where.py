@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streamtrain import fit
 from streamtrain.errors import BadValueError, ColumnError, CorruptError, DataError
 from streamtrain.load import Loader, Source
+from streamtrain.load.chunks import load_chunks
+from streamtrain.load.demand import demand_of
 from streamtrain.load.holdout import HashTest, HoldOutRule, value_texts
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.read import load_chunks
+from streamtrain.plan.memory_model import sliced
 from streamtrain.plan.order import held_out
 from streamtrain.storage import Chunk
 from streamtrain.storage.checked import read_columns
@@ -92,6 +95,16 @@ def test_goes_on_exactly(folder: Path, where: str | None, rule: HoldOutRule | No
         assert one.state_dict()["order"] != other.state_dict()["order"]
 
 
+def test_the_order_is_of_the_rows() -> None:
+    """Also where the chunks have as many."""
+    orders = set()
+    for where, share in (("row < 300", 0.1), ("row >= 300", 0.1), ("row >= 300", 0.3)):
+        source = opened(table(), where, HoldOutRule("u", share))
+        with Loader(source, source.plan(batch_size=40, window_rows=300)) as loader:
+            orders.add(loader.state_dict()["order"])
+    assert len(orders) == 3
+
+
 def test_the_same_rows_as_a_copy_without_the_others(tmp_path: Path) -> None:
     """A file that has only the rows that match, in chunks of the same rows, gives the same batches."""
     pq.write_table(table(), tmp_path / "a.parquet", row_group_size=25)
@@ -139,7 +152,7 @@ def test_values_as_text() -> None:
     texts = [None if v is None else str(v) for v in values]
     hashes = HashTest(pa.schema([("a", pa.int64())]), "a", 0.5)._hashes
     expected = hashes(pa.array(texts)).tolist()
-    assert len(set(expected)) == 5
+    assert len({*expected, *hashes(pa.array([""])).tolist()}) == 6
     for kind in (pa.int8(), pa.int32(), pa.float32(), pa.float64()):
         assert hashes(pa.array(values, kind)).tolist() == expected, kind
     assert hashes(pa.array(values, pa.float32()).cast(pa.float16())).tolist() == expected
@@ -217,18 +230,45 @@ def test_a_chunk_whose_rows_are_unknown_is_skipped() -> None:
         Source.open(Damaged(), target="y", features=["row"], reading=reading)
 
     def loader() -> Loader:
-        ledger = Ledger("data", 240, most=1)
         source = Source.open(Damaged(), target="y", features=["row"], reading=reading, skips=True)
+        ledger = Ledger("data", source.table, most=1)
         for number, error in source.unread.items():
-            ledger.skip_chunk(number, source.table[number].key, source.table[number].rows, error)
+            ledger.skip_chunk(number, error)
         source = source.surveyed(ledger=ledger)
         plan = source.plan(batch_size=16, window_rows=60, memory=10**9)
         return Loader(source, plan, epochs=2, holdout=0.2, ledger=ledger)
 
+    report = fit(Damaged(), target="y", features=["row"], where="u < 9", on_error="skip", max_skipped=1).report
+    kept = sum(r % 17 < 9 for r in range(160, 200))
+    assert [(entry["chunk"], entry["rows"]) for entry in report.skipped] == [
+        ("part#0", 1),
+        ("part#2", 40),
+        ("part#4", kept),
+    ]
     with loader() as first:
-        rows = sorted(row for batch in first for row in batch.rows.tolist())
-        assert rows == [r for r in range(240) if r % 17 < 9 and r // 40 not in (2, 4) and r != 20]
+        rows, weights = [], []
+        for batch in first:
+            rows += batch.rows.tolist()
+            weights += [1.0] * len(batch) if batch.weights is None else batch.weights.tolist()
+        assert sorted(r for r, w in zip(rows, weights, strict=True) if w == 0) == [
+            r for r in range(240) if r // 40 == 2 or (r % 17 < 9 and (r // 40 == 4 or r == 20))
+        ]
+        rows = sorted(rows)
+        assert rows == [r for r in range(240) if r % 17 < 9 or r // 40 == 2]
     assert_resumes_exactly(loader, epochs=2)
+
+
+def test_a_long_chunk_with_few_rows_is_read_in_slices(tmp_path: Path) -> None:
+    """A window holds its rows, but the memory of a read does not hold the chunk."""
+    rows = np.arange(100_000)
+    pq.write_table(pa.table({"row": rows.astype("f4"), "city": rows % 5, "y": rows % 2}), tmp_path / "a.parquet")
+    few, every = opened(str(tmp_path / "a.parquet"), "row < 50"), opened(str(tmp_path / "a.parquet"), None)
+    for source, expected in ((few, True), (every, False)):
+        demand = demand_of(
+            source.reader, source.table, source.layout, is_surveyed=True, terms=(), scratch_bytes=None, held=source.held
+        )
+        assert sliced(demand, 100_000, 100_000, shuffle=True).tolist() == [expected]
+    assert sorted(rows_of(few)[0]) == list(range(50)) and few.plan().term_bytes["row choice"] > 100_000 / 8
 
 
 def test_an_error_names_the_row_of_the_whole_chunk(folder: Path) -> None:

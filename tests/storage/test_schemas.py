@@ -16,7 +16,7 @@ from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.casting import NotHeldError, cast_exactly
 from streamtrain.storage.common_type import CODES, common_type
-from streamtrain.storage.files.columns import PROBLEM, Declared, FileColumns
+from streamtrain.storage.files.columns import CONFLICT, Declared, FileColumns
 
 TEXT = pa.string()
 
@@ -115,7 +115,7 @@ def test_columns_that_differ_in_type_and_that_are_missing(tmp_path: Path) -> Non
         {"x": None, "c": None, "gone": "b", "new": None},
         {"x": 1.5, "c": "u", "gone": None, "new": True},
     ]
-    assert reader.schema.field("note").metadata == {PROBLEM: b"int64 in a.parquet, but string in b.parquet"}
+    assert reader.schema.field("note").metadata == {CONFLICT: b"int64 in a.parquet, but string in b.parquet"}
     assert values(reader, "note") == ["7", "8", "late"]
     assert reader.warnings(["x", "gone"]) == [
         "column 'gone' is missing in 1 of 2 files, the first of them b.parquet: its values are null there"
@@ -182,7 +182,7 @@ def test_csv_files_whose_types_differ(tmp_path: Path) -> None:
         {"i": 1.0, "t": "a", "c": "5", "n": None, "k": 1, "new": None},
         {"i": 2.5, "t": "07", "c": "x", "n": 3, "k": None, "new": 4},
     ]
-    assert reader.schema.field("c").metadata == {PROBLEM: b"int64 in 0.csv, but string in 1.csv"}
+    assert reader.schema.field("c").metadata == {CONFLICT: b"int64 in 0.csv, but string in 1.csv"}
     with pytest.raises(CorruptError, match=r"3.csv: line 2: has 1 field, but the header has 5 names"):
         reader.read(reader.chunks()[2], ["i"])
 
@@ -215,4 +215,4 @@ def test_arrow_files_whose_types_differ(tmp_path: Path) -> None:
             file.write_table(table)
     reader = open_reader(tmp_path)
     assert values(reader, "x", "c") == [{"x": 1.0, "c": "7"}, {"x": 0.5, "c": "u"}]
-    assert reader.schema.field("c").metadata == {PROBLEM: b"int64 in 0.arrow, but string in 1.arrow"}
+    assert reader.schema.field("c").metadata == {CONFLICT: b"int64 in 0.arrow, but string in 1.arrow"}

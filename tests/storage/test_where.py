@@ -24,6 +24,7 @@ from streamtrain.storage.kept import Bits, KeptTable
 from streamtrain.storage.reader import ChunkTable
 from streamtrain.storage.where.grammar import columns_of, parse
 from streamtrain.storage.where.masks import Where
+from streamtrain.storage.where.opening import where_fingerprint
 
 SIGNS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 DAYS = [datetime.date(2026, 1, 1) + datetime.timedelta(days) for days in range(4)]
@@ -242,11 +243,12 @@ def test_times_and_other_types() -> None:
         "bin": pa.array([b"ab", None], pa.binary(2)), "clock": pa.array([datetime.time(10, 30), None], pa.time32("s")),
         "n": pa.nulls(2), "l": pa.array([[1], None]), "e": pa.array([b"0123456789abcdef", None], pa.uuid()),
         "r": pa.RunEndEncodedArray.from_arrays([1, 2], pa.array(["a", None])),
-        "k": pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int8()), pa.array([None, "a"])),
+        "zero": [-0.0, 1.0], "k": pa.DictionaryArray.from_arrays(pa.array([1, 0], pa.int8()), pa.array([None, "a"])),
     })  # fmt: skip
     texts = [
         "tz = '2026-07-01'", "tz = '2026-06-30T22:00Z'", "tz = '2026-07-01 00:00:00.000+02:00'", "v = 'a'", "v in ('a', 'b')",
-        "h = .5", "bin = 'ab'", "bin < 'abc'", "clock = '10:30'", "l is not null", "e is not null", "r = 'a'", "k = 'a'",
+        "h = .5", "bin = 'ab'", "bin < 'abc'", "clock = '10:30'", "zero in (0, 2)", "zero = 0",
+        "l is not null", "e is not null", "r = 'a'", "k = 'a'",
         "k is not null", "n is null and v = 'a'", "not (n = 'anything') or v = 'a'",
     ]  # fmt: skip
     for text in texts:
@@ -276,6 +278,15 @@ def test_positions_of_rows() -> None:
             chunk = pickle.loads(pickle.dumps(table[number]))
             if chunk.rows < whole[number].rows:
                 assert chunk.mask(0, stop - start).to_pylist() == kept[start:stop].tolist()
+
+
+def test_the_fingerprint_is_of_the_rows_that_are_kept() -> None:
+    whole, found = ChunkTable(str, [8], [8], [8]), set()
+    for kept in ([True] * 4 + [False] * 4, [False] * 4 + [True] * 4):
+        bits = Bits(8)
+        bits.put(0, pa.array(kept))
+        found.add(where_fingerprint("a", KeptTable(whole, bits, "x")))
+    assert len(found) == 2 and where_fingerprint("a", whole) == "a"
 
 
 def test_a_reader_of_a_reader(tmp_path: Path) -> None:

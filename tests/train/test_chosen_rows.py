@@ -15,8 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from make import CommandLine
 
-from streamtrain import evaluate, fit, make_plan, predict, rechunk
+from streamtrain import evaluate, fit, make_plan, open_reader, predict, rechunk
 from streamtrain.errors import DataError, RunError, UsageError
+from streamtrain.load.holdout import HashTest
+from streamtrain.storage.where import opening
+from streamtrain.storage.where.scan import scan
 from streamtrain.train.history import Scores
 
 ROWS = 600
@@ -41,14 +44,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def users_held(world: Path) -> set[int]:
+    """The users of whom --holdout-by holds out all rows, as the test of rows says."""
+    users = pa.record_batch({"user": np.arange(60)})
+    return set(
+        np.flatnonzero(HashTest(users.schema, "user", 0.1).matches(users).to_numpy(zero_copy_only=False)).tolist()
+    )
+
+
 def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
 
-def test_as_a_copy_of_the_rows(world: Path, tmp_path: Path) -> None:
+def test_as_a_copy_of_the_rows(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bits as from a file that has no other rows; and so are evaluation, prediction and validation."""
     options = {"epochs": 2, **ASKED}
+    scans: list[object] = []
+    monkeypatch.setattr(opening, "scan", lambda *given, **more: scans.append(1) or scan(*given, **more))
     chosen = fit(world / "a.parquet", where="x > 0", validate=world / "a.parquet", out=tmp_path / "a", **options)
+    assert len(scans) == 2  # of the data, and of the validation data, however often these are scored
     copied = fit(world / "kept.parquet", validate=world / "kept.parquet", out=tmp_path / "b", **options)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     assert chosen.report.metrics == copied.report.metrics and chosen.report.rows == copied.report.rows
@@ -76,7 +90,7 @@ def test_a_stopped_run_goes_on(
 ) -> None:
     options = {"epochs": 2, "checkpoint_seconds": 0, "validate": world / "a.parquet", **ASKED, **chosen}
     whole = fit(world / "a.parquet", out=tmp_path / "whole", **options).report
-    own = Scores.on_the_way
+    on_the_way = Scores.on_the_way
     for stop in (3, 30):
         steps, run = [0], tmp_path / f"run{stop}"
 
@@ -84,7 +98,7 @@ def test_a_stopped_run_goes_on(
             steps[0] += 1
             if steps[0] == stop:
                 signal.raise_signal(signal.SIGINT)
-            return own(*found)
+            return on_the_way(*found)
 
         with monkeypatch.context() as patched:
             patched.setattr(Scores, "on_the_way", counted)
@@ -94,6 +108,8 @@ def test_a_stopped_run_goes_on(
         verify = "full" if stop == 30 else "times"
         report = fit(world / "a.parquet", out=run, resume=True, verify=verify, validate=world / "a.parquet").report
         assert weights(run) == weights(tmp_path / "whole") and report.metrics == whole.metrics
+        own = open_reader(world / "a.parquet").fingerprint()
+        assert (report.fingerprint == own) is ("where" not in chosen) and str(report.fingerprint).startswith(str(own))
     if "where" in chosen:
         with pytest.raises(RunError, match="--where is x > 9, the run has x >"):
             fit(world / "a.parquet", out=run, resume=True, where="x > 9")
@@ -106,6 +122,8 @@ def test_held_rows_are_counted_and_shown(world: Path, cli: CommandLine) -> None:
     assert (plan.rows, plan.all_rows, plan.held_rows) == (ROWS, ROWS, held)
     report = fit(world / "a.parquet", holdout_after="day=1970-02-01", **ASKED).report
     assert report.rows == ROWS - held and report.as_dict()["plan"]["held_rows"] == held
+    held = int(((frame.x > 0) & frame.user.isin(users_held(world))).sum())
+    assert make_plan(world / "a.parquet", where="x > 0", holdout_by="user", **ASKED).held_rows == held
     by_position = fit(world / "a.parquet", holdout=0.3, **ASKED).report
     assert by_position.as_dict()["plan"]["held_rows"] == ROWS - by_position.rows
     words = [str(world / "a.parquet"), "--target", "y", "--where", "x > 0", "--holdout-by", "user"]

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | number | numbers, booleans, decimals, durations (in seconds), tensors and lists of fixed size | float32, NaN if missing |
 | time | timestamps, dates, times of day | float32: age in days; hour, weekday and month as points on a circle |
+| clock | times, on request | float32: as for time, without the age |
 | category | text, bytes, dictionaries; any single value on request | a 32-bit hash of the value |
 | text | text of several words that rarely repeats | its bytes |
 | bag | sparse rows; lists of text or whole numbers; maps | a 32-bit hash and a float32 of each entry |
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROLES", "role_named"]
 
-ROLES = ("number", "time", "category", "text", "bag", "ignore")
+ROLES = ("number", "time", "clock", "category", "text", "bag", "ignore")
 
 
 def role_named(name: str) -> Role:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.columns.buffers import RowWriter
 from streamtrain.columns.differences import Shift, simple
@@ -24,7 +26,7 @@ class Time(Role):
     """Timestamps, dates and times of day (see `streamtrain.columns.times`)."""
 
     name = "time"
-    remembers = ("offset",)
+    remembers: ClassVar[tuple[str, ...]] = ("offset",)
 
     def accepts(self, kind: pa.DataType) -> bool:
         return is_time(kind) and is_single(kind)
@@ -38,14 +40,16 @@ class Time(Role):
         return [f".{part}" for part in time_parts(kind)]
 
     def write(self, column: Column, values: pa.Array, rows: RowWriter, at: Offset) -> None:
+        rows.add_numbers(at.number, self.numbers_of(column, values))
+
+    def numbers_of(self, column: Column, values: pa.Array) -> NDArray[np.float32]:
+        """The numbers of a column of times, the age first; shape (rows, numbers)."""
         if column.learned_type is not None:  # every value is missing
-            numbers = np.full((len(values), column.numbers), np.nan, np.float32)
-        else:
-            try:
-                numbers = to_time_numbers(values, _offset(column))
-            except ColumnError as error:  # an unknown time zone
-                raise ColumnError(f"feature {column.name!r}: {error}") from None
-        rows.add_numbers(at.number, numbers)
+            return np.full((len(values), column.numbers), np.nan, np.float32)
+        try:
+            return to_time_numbers(values, _offset(column))
+        except ColumnError as error:  # an unknown time zone
+            raise ColumnError(f"feature {column.name!r}: {error}") from None
 
     def unknown(self, column: Column) -> Unknown | None:
         return "offset"

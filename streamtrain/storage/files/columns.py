@@ -20,11 +20,11 @@ from streamtrain.errors import SchemaError, listed
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.casting import NotHeldError, cast_exactly, require_exact
 from streamtrain.storage.common_type import CODES, common_type, is_readable_as_text
-from streamtrain.storage.files.common_field import PROBLEM, CommonField, shown_type
+from streamtrain.storage.files.common_field import CONFLICT, PROBLEM, CommonField, shown_type
 from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.pandas_index import as_index, index_columns, is_index_name
 
-__all__ = ["PROBLEM", "Declared", "FileColumns"]
+__all__ = ["CONFLICT", "PROBLEM", "Declared", "FileColumns"]
 
 _COPIED_TEXT_BYTES = 64  # of a value that becomes text
 

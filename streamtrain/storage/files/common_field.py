@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from streamtrain.storage.common_type import CODES
 
-__all__ = ["PROBLEM", "CommonField", "shown_type"]
+__all__ = ["CONFLICT", "PROBLEM", "CommonField", "shown_type"]
 
-#: metadata of a column: why it cannot be read, or, where it has a type, only as text on request
-PROBLEM = b"problem"
+#: metadata of a column: why it cannot be read; why it has no common type (where its type is not null, it can be read as text)
+PROBLEM, CONFLICT = b"problem", b"conflict"
 
 
 class CommonField:
@@ -43,7 +43,7 @@ class CommonField:
         if self.problem is None:
             return pa.field(name, self.type, nullable, self.metadata)
         kind = CODES if all(map(as_text, self.kinds)) else pa.null()
-        return pa.field(name, kind, metadata={**(self.metadata or {}), PROBLEM: self.problem.encode()})
+        return pa.field(name, kind, metadata={**(self.metadata or {}), CONFLICT: self.problem.encode()})
 
 
 def shown_type(kind: pa.DataType) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
+from streamtrain.storage.first_bytes import Foreign, format_of_bytes
 from streamtrain.storage.text.source import Wrapped
 
 __all__ = ["AsUtf8", "Encoding", "not_in_encoding"]
@@ -44,6 +45,11 @@ class Encoding:
 
 def not_in_encoding(data: bytes, encoding: str, error: UnicodeDecodeError) -> str:
     """What is wrong with a record that is not in an encoding, and what to do."""
+    kind = format_of_bytes(data)
+    if isinstance(kind, Foreign):
+        return f"no text: this is {kind.what}: {kind.remedy}"
+    if kind in ("parquet", "arrow"):
+        return f"no text: this is {kind}: pass --input-format {kind}"
     meant = "utf-16" if data[:2] in _UTF16 or b"\0" in data[:4] else "latin-1"
     return (
         f"not {encoding.upper()}: byte {data[error.start]:#04x} at position {error.start} of the record: correct it, or pass "

@@ -74,3 +74,7 @@ class TextFormat:
     def value(self, record: bytes, column: str, file: int) -> str:
         """A value as it is written in a record, for messages."""
         raise NotImplementedError
+
+    def way_on(self, column: str) -> str:
+        """What to do about a value that does not fit its column, besides giving the type; "" or words that end with a blank."""
+        return ""

@@ -7,7 +7,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from streamtrain.storage.common_type import CODES, common_type, is_readable_as_text
-from streamtrain.storage.files.columns import PROBLEM
+from streamtrain.storage.files.columns import CONFLICT
 
 __all__ = ["CsvTypes", "InferredTypes", "JsonTypes"]
 
@@ -56,7 +56,7 @@ class JsonTypes:
 
     def decoded(self, stored: pa.DataType | None, field: pa.Field) -> pa.DataType | None:
         """As the type of the data, but numbers are not decoded as text."""
-        is_common = PROBLEM not in (field.metadata or {})
+        is_common = CONFLICT not in (field.metadata or {})
         return field.type if is_common or stored is None or pa.types.is_timestamp(stored) else stored
 
 

@@ -30,7 +30,7 @@ from streamtrain.storage.where.grammar import (
 )
 from streamtrain.storage.where.literals import value_in
 
-__all__ = ["Where", "decoded", "missing", "tested_type"]
+__all__ = ["Where", "decoded", "tested_type"]
 
 _FUNCTIONS = {"=": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater", ">=": "greater_equal"}
 _DICTIONARY_SHARE = 2  # a dictionary that is so many times as long as the rows is not compared as a whole
@@ -87,7 +87,7 @@ class Where:
             return reduce(joined, (self._of(part, columns) for part in condition.parts))
         values = columns[condition.column]
         if isinstance(condition, IsNull):
-            return missing(decoded(values))
+            return decoded(values).is_null()  # of a dictionary also where a code stands for null
         return self._compared(values, condition)
 
     def _compared(self, values: Any, condition: Column | Compare | In) -> Any:
@@ -148,13 +148,6 @@ def decoded(values: Any) -> Any:
     if isinstance(values, pa.RunEndEncodedArray):
         return decoded(_compute().run_end_decode(values))
     return values
-
-
-def missing(values: Any) -> Any:
-    """Which values are null: of a dictionary also those whose code stands for null."""
-    if not isinstance(values, pa.DictionaryArray) or not values.dictionary.null_count:
-        return values.is_null()
-    return _compute().fill_null(values.dictionary.is_null().take(values.indices), True)
 
 
 def _among(values: Any, literals: Sequence[Any]) -> Any:
