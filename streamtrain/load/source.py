@@ -138,8 +138,7 @@ class Source:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
         columns = choose_features(schema, **settings | {"exclude": columns_among(opened.reader, settings["exclude"])})
-        layout = Layout.of(schema, columns, chosen_target, weight, crosses)
-        return cls.of_rows(opened, layout, hold_out).with_digests()
+        return cls.of_rows(opened, Layout.of(schema, columns, chosen_target, weight, crosses), hold_out).with_digests()
 
     @classmethod
     def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:
