@@ -89,11 +89,7 @@ def test_flags() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     for kind in (Settings, RunSettings):
-        assert set(options_of(kind)) == set(kind.__dataclass_fields__) - {
-            "snapshots",
-            "asked",
-            "asked",
-        }  # what a run remembers and wants
+        assert set(options_of(kind)) == set(kind.__dataclass_fields__) - {"snapshots", "asked", "are_of_others"}
         for _, about in options_of(kind).values():
             assert about.help.endswith((".", "0.5.")) and about.group in GROUPS
 
