@@ -29,7 +29,7 @@ from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.nested import columns_of, stored_columns
-from streamtrain.storage.reader import ChunkTable, KnowsOthers, Reader, Warns
+from streamtrain.storage.reader import ChunkTable, Reader, Warns, columns_among
 from streamtrain.storage.settings import Asked, ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
 
@@ -137,11 +137,8 @@ class Source:
         if names:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
-        if isinstance(opened.reader, KnowsOthers):  # what is no column need not be excluded, but may be
-            settings["exclude"] = [name for name in settings["exclude"] if not opened.reader.is_beside(name)]
-        columns = choose_features(schema, **settings)
-        layout = Layout.of(schema, columns, chosen_target, weight, crosses)
-        return cls.of_rows(opened, layout, hold_out).with_digests()
+        columns = choose_features(schema, **settings | {"exclude": columns_among(opened.reader, settings["exclude"])})
+        return cls.of_rows(opened, Layout.of(schema, columns, chosen_target, weight, crosses), hold_out).with_digests()
 
     @classmethod
     def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:

@@ -145,7 +145,7 @@ def test_columns_are_the_arrays_along_time(tmp_path: Path, version: int) -> None
     assert got["t2m"].type == pa.fixed_shape_tensor(pa.float64(), [3, 4])
     assert got["flag"].type == pa.bool_()
     assert set(read(tmp_path / "s.zarr")) == set(got)  # most data are along time, whatever the target
-    by_lat = ZarrReader(tmp_path / "s.zarr", sample_dim="lat", missing_chunks="fill")
+    by_lat = ZarrReader(tmp_path / "s.zarr", sample_dim="lat", asked=Asked((), "shown"))
     assert by_lat.schema.names == ["lat", "mask"]
     result = streamtrain.fit(
         tmp_path / "s.zarr", target="flag", features=["t2m", "month"], missing_chunks="fill", sample_dim="time"
