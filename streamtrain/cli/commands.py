@@ -108,7 +108,7 @@ def no_command(
 
 @command(short_help="Columns, chunks and sizes of data, and their target.")
 @takes(
-    Settings, only=("target", "roles", *_READING),
+    Settings, only=("target", "roles", "task", *_READING, *_SKIPPING),
     optional={"target": "The column to look at, or several: a,b."}, grouped=False,
 )  # fmt: skip
 def inspect(data: Data, json: Json = False, **settings: Any) -> None:

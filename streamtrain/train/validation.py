@@ -203,6 +203,6 @@ class Scorer:
     def score(self, model: Model, monitor: Monitor, progress: RowProgress | None = None) -> Metrics:
         """The metrics of the model on these data. monitor: that of the whole fit."""
         source, held = self.open(model), model.preparation.ages.held.copy()
-        metrics = score(source, self.least(source, model), model, monitor, progress)
+        metrics = score(source, self.least(source, model), model, monitor, progress, self.ledger)
         self.warnings = [f"--validate: {warning}" for warning in model.preparation.ages.warnings(since=held)]
         return metrics

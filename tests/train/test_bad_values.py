@@ -13,6 +13,7 @@ import pytest
 
 from streamtrain import evaluate, fit, predict
 from streamtrain.errors import BadValueError, RunError
+from streamtrain.tools.inspect import inspect
 
 ROWS = 4_000
 ASKED: dict[str, Any] = {"target": "y", "batch_size": 16, "window_rows": 1_000, "shuffle": False, "memory": "3GB"}
@@ -55,6 +56,14 @@ def test_the_target_of_validation_data_is_looked_at_before_training(tmp_path: Pa
     assert evaluate(result.model, other, on_error="skip")["skipped"][0]["rows"] == 1
     with pytest.raises(BadValueError):
         evaluate(result.model, other)
+
+
+def test_inspect_says_what_a_null_is_and_looks_past_it() -> None:
+    with pytest.raises(BadValueError, match=r"target 'y' has 2 nulls in .*--on-error skip"):
+        inspect(table(labels={7: None, 8: None}), target="y")
+    found = inspect(table(labels={7: None, 8: None}), target="y", on_error="skip")["target"]
+    assert sum(found["counts"]) == ROWS - 2
+    assert inspect({"y": np.arange(2_000)}, target="y", task="regress")["target"]["task"] == "regress"
 
 
 def test_predictions_of_skipped_rows_are_null(tmp_path: Path) -> None:
