@@ -115,9 +115,9 @@ def open_data(target: Any, settings: ReadSettings) -> Reader:
     settings.require_no_version(data_name(target))
     if isinstance(target, Reader):
         return target
-    from streamtrain.storage.tables import MemoryReader
+    from streamtrain.storage.objects import open_object
 
-    return MemoryReader(target)
+    return open_object(target, settings)
 
 
 def _open_path(target: str, settings: ReadSettings) -> Reader:
