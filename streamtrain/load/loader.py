@@ -66,7 +66,8 @@ class Loader:
 
     Examples
     --------
-    >>>     >>> from streamtrain import Loader, Source
+    >>> import numpy as np
+    >>> from streamtrain import Loader, Source
     >>> source = Source.open({"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y")
     >>> with Loader(source, source.plan(batch_size=40), epochs=1) as loader:
     ...     len(loader), loader.feature_names, [len(batch) for batch in loader]

@@ -153,9 +153,22 @@ def test_other_settings(base: Path, other: dict[str, Any], says: str) -> None:
         assert text.startswith("--resume: the run was started with other settings: ") and "leave out" in text
 
 
+TEXT: list[dict[str, Any]] = [
+    {"input_format": "csv"}, {"delimiter": "|"}, {"header": False}, {"na": ["q"]}, {"decimal": ","}, {"encoding": "latin-1"},
+]  # fmt: skip
+
+
+def test_other_settings_of_text_files(tmp_path: Path) -> None:
+    data = tmp_path / "d.csv"
+    data.write_text("x,y\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(400)))
+    begin(data, tmp_path / "r", target="y", window_rows=100, epochs=2)
+    for other in TEXT:
+        refused(data, tmp_path / "r", f"--(no-)?{next(iter(other)).replace('_', '-')} is ", **other)
+
+
 def test_every_setting_is_free_or_must_be_the_same() -> None:
     """A new one is not forgotten here."""
-    tried = {name for other, _ in OTHER for name in other} | {"learner"}
+    tried = {name for other, _ in OTHER for name in other} | {"learner"} | {name for other in TEXT for name in other}
     rules = {name: option.resume for name, (_, option) in options_of(Settings).items()}
     assert tried == {name for name, rule in rules.items() if rule in ("same", "resolved")}
     assert {name for name, rule in rules.items() if rule == "free"} == {

@@ -274,7 +274,11 @@ def test_a_hole_where_training_had_none_is_the_mean() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("i", pa.array(["a"] * 700), "column 'i' is string here, but is used as int64, which does not hold 'a' without"),
+        (
+            "i",
+            pa.array(["a"] * 700),
+            "column 'i' is string here, but is used as int64, which does not hold 'a' without",
+        ),
         ("i", pa.array([0.5] * 700), "column 'i' is double here, but is used as int64, which does not hold 0.5"),
         ("note", pa.array([[1]] * 700), "feature 'note' is list"),
         (
@@ -333,7 +337,11 @@ def test_times_in_another_unit_are_the_same_times() -> None:
         ({"roles": {"f": "tmie"}}, UsageError, "--as f=tmie: .*did you mean time"),
         ({"roles": {"f": "time"}}, ColumnError, "--as f=time: the column is double"),
         ({"roles": {"f": "text"}}, ColumnError, "--as f=text: the column is double"),
-        ({"roles": {"city": "number"}}, SchemaError, "column 'city' is string here, but is used as double, which does not"),
+        (
+            {"roles": {"city": "number"}},
+            SchemaError,
+            "column 'city' is string here, but is used as double, which does not",
+        ),
         ({"roles": "f=text"}, ColumnError, "--as f=text: the column is double"),
         ({"crosses": ["f:city"]}, ColumnError, "--cross f:city: 'f' is double.*--as f=category"),
         ({"crosses": ["list:city"]}, ColumnError, "'list' is fixed_size_list.*only categories"),
