@@ -17,6 +17,7 @@ from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
 from streamtrain.columns.lists import OddListError
+from streamtrain.columns.number_names import NumberNames
 from streamtrain.columns.role import Column, Offset, type_or_problem
 from streamtrain.columns.target import Target
 from streamtrain.columns.target_values import Unusable, only, target_type
@@ -114,9 +115,8 @@ class Layout:
         return sum(column.numbers for column in self.columns)
 
     @cached_property
-    def number_names(self) -> list[str]:
-        """The name of every number of a row: ``x``; ``X[3]`` and ``X[2,5]`` for entries; ``t.age`` for times."""
-        return [name for column in self.columns for name in column.parts]
+    def number_names(self) -> NumberNames:
+        return NumberNames(self.columns)
 
     @cached_property
     def tensors(self) -> dict[str, tuple[int, tuple[int, ...]]]:
