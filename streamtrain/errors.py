@@ -185,11 +185,15 @@ def without_secrets(target: str) -> str:
 
 
 def data_name(data: Any) -> str:
-    """The name of data for messages and reports: their path or URL, or the type of a reader or of data in memory.
+    """The name of data for messages and reports: their path or URL, or the type of a reader or of data in memory; of several
+    the first of them.
 
-    >>> data_name("a.csv"), data_name({"x": [1.0]})
-    ('a.csv', 'dict')
+    >>> data_name("a.csv"), data_name({"x": [1.0]}), data_name(["a", "b", "c", "d"])
+    ('a.csv', 'dict', 'a, b and 2 more')
     """
+    if isinstance(data, list) and data:
+        more = f" and {len(data) - 2:,} more" if len(data) > 3 else ""
+        return ", ".join(map(data_name, data[: 2 if more else 3])) + more
     return without_secrets(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
 
 

@@ -24,8 +24,8 @@ from typing import Any, Literal, TypeVar
 from streamtrain.errors import UsageError, one_of
 
 __all__ = [
-    "GROUPS", "Default", "Option", "check", "checked", "default", "flag", "given", "lazy_names", "option", "options_of",
-    "plain", "shown_default", "split_names", "switches_off",
+    "GROUPS", "Default", "Option", "check", "checked", "default", "flag", "given", "lazy_names", "one_or_all", "option",
+    "options_of", "plain", "shown_default", "split_names", "switches_off",
 ]  # fmt: skip
 
 GROUPS = ("data", "columns", "learning", "memory and speed", "run")
@@ -244,6 +244,15 @@ def split_names(text: Any) -> Any:
         return text
     names = (m[1].replace('""', '"') if m[1] is not None else m[2].strip() for m in _NAME.finditer(text))
     return list(filter(None, names))
+
+
+def one_or_all(values: Any) -> Any:
+    """The value itself, where a list has only one; otherwise what was given.
+
+    >>> one_or_all(["a"]), one_or_all(["a", "b"]), one_or_all("a")
+    ('a', ['a', 'b'], 'a')
+    """
+    return values[0] if isinstance(values, list) and len(values) == 1 else values
 
 
 # -- parameters in Python ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import streamtrain
 from streamtrain.cli.options import Data, GroupedCommand, Json, Run, RunLearner, settings_of, takes
 from streamtrain.cli.stdout import result_on_stdout
 from streamtrain.errors import UsageError
+from streamtrain.load.settings import SkipSettings
 from streamtrain.options import options_of
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.tools.settings import MakeSettings, PredictSettings, ProfileSettings, RechunkSettings
@@ -34,7 +35,8 @@ app = typer.Typer(
 )
 
 _READING = tuple(options_of(ReadSettings))
-_SCORING = ("memory", "threads", *_READING)
+_SKIPPING = tuple(options_of(SkipSettings))
+_SCORING = ("memory", "threads", *_READING, *_SKIPPING)
 _PROFILE = (*options_of(Settings), "cluster", *options_of(ProfileSettings))
 _FIT_EXAMPLE = """\b
 Examples:
@@ -106,7 +108,7 @@ def no_command(
 
 @command(short_help="Columns, chunks and sizes of data, and their target.")
 @takes(
-    Settings, only=("target", "roles", *_READING),
+    Settings, only=("target", "roles", "task", *_READING, *_SKIPPING),
     optional={"target": "The column to look at, or several: a,b."}, grouped=False,
 )  # fmt: skip
 def inspect(data: Data, json: Json = False, **settings: Any) -> None:

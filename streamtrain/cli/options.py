@@ -15,13 +15,18 @@ from typer.core import TyperCommand, TyperOption
 from streamtrain.cli.own_code import importable_here
 from streamtrain.cli.stdout import kept_for_result
 from streamtrain.errors import UsageError
-from streamtrain.options import GROUPS, Option, flag, kinds_of, options_of, switches_off
+from streamtrain.options import GROUPS, Option, flag, kinds_of, one_or_all, options_of, switches_off
 
 __all__ = ["Data", "GroupedCommand", "Json", "Run", "RunLearner", "settings_of", "takes"]
 
 _METAVARS: dict[type, str] = {int: "N", float: "X", str: "NAME"}
 
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A path, glob, directory, Zarr store or registered URL.")]
+Data = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA", help="A path, glob, directory, table, Zarr store or URL; or several, read one after the other."
+    ),
+]  # fmt: skip
 RunLearner = Annotated[
     Optional[str],
     typer.Option(
@@ -106,7 +111,7 @@ def takes(
                 if _is_given(context, key) and values[key] is not None
             }
             importable_here(settings.get("learner"))
-            return command(**{parameter.name: values[parameter.name] for parameter in own}, **settings)
+            return command(**{parameter.name: one_or_all(values[parameter.name]) for parameter in own}, **settings)
 
         keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)

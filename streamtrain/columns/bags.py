@@ -13,6 +13,7 @@ from streamtrain.columns.categories import hash_values
 from streamtrain.columns.lists import unnested
 from streamtrain.columns.numbers import unpacked
 from streamtrain.columns.types import is_list, is_single
+from streamtrain.errors import BadValueError
 from streamtrain.kernels.hashing import mixed
 from streamtrain.storage.arrow import valid, value_type
 from streamtrain.storage.sparse import SparseRows
@@ -36,7 +37,8 @@ def is_bag(kind: pa.DataType) -> bool:
     if pa.types.is_map(kind):
         return is_single(kind.key_type) and is_single(kind.item_type)
     entry = value_type(kind.value_type) if is_list(kind) or isinstance(kind, pa.FixedSizeListType) else None
-    return entry is not None and is_single(entry) and not (pa.types.is_floating(entry) or pa.types.is_decimal(entry))
+    other = pa.types.is_floating, pa.types.is_decimal, pa.types.is_null
+    return entry is not None and is_single(entry) and not any(is_kind(entry) for is_kind in other)
 
 
 def bag_entries(values: Any, seed: int) -> tuple[Words, NDArray[np.int64]]:
@@ -52,9 +54,7 @@ def bag_entries(values: Any, seed: int) -> tuple[Words, NDArray[np.int64]]:
     child, offsets = unnested(values)
     numbers = None
     if isinstance(values.type, SparseRows):
-        indices, numbers = _plain(child.field(0)), _floats(child.field(1))
-        hashes = _hashes_of_columns(values.type.width, seed)[indices] if values.type.width <= _TABLE_WIDTH else None
-        hashes = hash_values(child.field(0), seed) if hashes is None else hashes
+        hashes, numbers = _sparse_hashes(child.field(0), values.type.width, seed), _floats(child.field(1))
     elif pa.types.is_map(values.type):
         hashes = hash_values(child.field(0), seed)
         if pa.types.is_floating(value_type(values.type.item_type)):
@@ -78,8 +78,13 @@ def _hashes_of_columns(width: int, seed: int) -> Words:
     return hash_values(pa.array(np.arange(width, dtype=np.int32)), seed)
 
 
-def _plain(values: Any) -> NDArray[Any]:
-    return unpacked(values)[0]
+def _sparse_hashes(indices: Any, width: int, seed: int) -> Words:
+    """The hash of the column of each entry of sparse rows. Raises BadValueError for a column that the rows do not have."""
+    columns, given = unpacked(indices)
+    if len(columns) and (given is not None or columns.min() < 0 or columns.max() >= width):
+        odd = "missing" if given is not None else columns.min() if columns.min() < 0 else columns.max()
+        raise BadValueError(f"sparse rows of {width:,} columns have an entry whose column is {odd}: correct the data")
+    return _hashes_of_columns(width, seed)[columns] if width <= _TABLE_WIDTH else hash_values(indices, seed)
 
 
 def _floats(values: Any) -> NDArray[np.float32]:

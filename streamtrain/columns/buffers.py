@@ -15,7 +15,6 @@ from streamtrain.kernels import scatter_columns, scatter_rows
 __all__ = ["TEXT_ENTRY_BYTES", "RowWriter", "TextStore", "WindowArrays"]
 
 TEXT_ENTRY_BYTES = 12  # of a text beside its bytes: where it starts, and its size
-_MOVED_ROWS = 8192  # at a time, when gaps are closed
 _GROWTH = 8  # the store grows by one part in so many when texts are longer than expected
 
 
@@ -106,16 +105,10 @@ class WindowArrays:
             if name in sources and array[:1].nbytes:
                 scatter_rows(np.ascontiguousarray(_matrix(sources[name])), _matrix(array), 0, positions)
 
-    def close_gaps(self, lost: NDArray[np.int32], rows: int) -> None:
-        """Move the first ``rows`` rows together over the positions ``lost``, which are sorted; the others keep their order."""
-        to = int(lost[0])
-        for first in range(to, rows, _MOVED_ROWS):
-            last = min(first + _MOVED_ROWS, rows)
-            gaps = lost[np.searchsorted(lost, first) : np.searchsorted(lost, last)]
-            kept = np.delete(np.arange(first, last), gaps - first)
-            for _, array in self.fields():
-                array[to : to + len(kept)] = array[kept]
-            to += len(kept)
+    def blank(self, rows: NDArray[Any]) -> None:
+        """Make rows that are not learned the same whatever was read of them: zeros, no text. rows: their positions."""
+        for name, array in self.fields():
+            array[rows] = -1 if name == "sizes" else 0
 
     def copy_rows(self, to: int, other: WindowArrays, first: int, last: int) -> None:
         """Copy rows ``first`` to ``last`` of ``other`` to the rows from ``to`` on; the dtype of numbers may differ."""
@@ -137,11 +130,18 @@ class RowWriter:
 
     Columns of single numbers and of hashes are collected and written together by `finish`: a row is then touched once.
 
-    positions: of the rows in the window, shape (rows,). where: names the chunk in errors.
+    positions: of the rows in the window, shape (rows,). where: names the chunk in errors. finds_infinite: whether infinite
+    numbers are searched.
+
+    infinite: which rows have an infinite number, shape (rows,), by the first such number of a row of the window.
     """
 
-    def __init__(self, arrays: WindowArrays, positions: NDArray[np.int64], where: str) -> None:
+    def __init__(
+        self, arrays: WindowArrays, positions: NDArray[np.int64], where: str, *, finds_infinite: bool = False
+    ) -> None:
         self._arrays, self._positions, self.where = arrays, positions, where
+        self._finds_infinite = finds_infinite
+        self.infinite: dict[int, NDArray[np.bool_]] = {}
         self._numbers: list[tuple[int, NDArray[np.float32]]] = []
         self._hashes: list[tuple[int, NDArray[np.float32]]] = []
 
@@ -153,10 +153,18 @@ class RowWriter:
     def add_numbers(self, first: int, numbers: NDArray[Any]) -> None:
         """Write numbers, shape (rows,) or (rows, entries), to the columns of the features from ``first`` on."""
         numbers = np.ascontiguousarray(numbers)
+        if self._finds_infinite and numbers.dtype.kind == "f":
+            self._find_infinite(first, numbers)
         if numbers.ndim == 1:
             self._numbers.append((first, numbers))
         else:
             scatter_rows(numbers, self._arrays.features, first, self._positions)
+
+    def _find_infinite(self, first: int, numbers: NDArray[Any]) -> None:
+        found = np.isinf(_matrix(numbers))
+        if found.any():
+            entry = int(np.argmax(found.any(axis=0)))
+            self.infinite[first + entry] = found.any(axis=1)
 
     def add_hashes(self, column: int, hashes: NDArray[np.uint32]) -> None:
         """Write hashes, shape (rows,), to a column of the hashes."""
@@ -172,11 +180,11 @@ class RowWriter:
         texts.starts[self._positions, column] = offsets[:-1] + (base - offsets[0])
         texts.sizes[self._positions, column] = np.where(valid, np.diff(offsets), -1)
 
-    def add_targets(self, column: int, targets: NDArray[Any], first: int, last: int) -> None:
-        """Write the targets of rows ``first`` to ``last``, shape (last - first,), to a column of the targets."""
+    def add_targets(self, column: int, targets: NDArray[Any], rows: NDArray[np.bool_] | None = None) -> None:
+        """Write the targets of some rows, by default of all, to a column of the targets."""
         into = self._arrays.targets
         into = into[:, None] if into.ndim == 1 else into
-        scatter_rows(targets[:, None], into, column, self._positions[first:last])
+        scatter_rows(targets[:, None], into, column, self._positions if rows is None else self._positions[rows])
 
     def add_weights(self, weights: NDArray[np.float32]) -> None:
         """Write weights, shape (rows,)."""

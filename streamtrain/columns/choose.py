@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from streamtrain.columns.conversion import converted_type
-from streamtrain.columns.role import Column, has_conflict, is_readable, problem_of, type_or_problem
+from streamtrain.columns.role import Column, has_conflict, is_readable, left_out, problem_of, type_or_problem
 from streamtrain.columns.roles import ROLES, role_named
 from streamtrain.columns.types import is_text
 from streamtrain.errors import ColumnError, UsageError, one_of
@@ -35,8 +35,11 @@ def choose_features(
         pick(schema, name, "features")
     targets = {target} if isinstance(target, str) else set(target or ())
     taken = {*targets, weight, *exclude}
-    others = [field.name for field in schema if field.name in roles or not is_index(field)]
+    others = [field.name for field in schema if field.name in roles or not (is_index(field) or left_out(field))]
     names = list(features) if features is not None else [name for name in others if name not in taken]
+    broken = [] if features is None else [schema.field(name) for name in features if roles.get(name) != "ignore"]
+    if problem := next((text for field in broken if (text := problem_of(field)) and not is_readable(field)), None):
+        raise ColumnError(problem)
     both = [name for name in names if name in targets]
     if both:
         raise ColumnError(f"{both[0]!r} is both the target and a feature: leave it out of --features")

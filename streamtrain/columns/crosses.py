@@ -32,6 +32,10 @@ def parse_crosses(crosses: Sequence[str | Sequence[str]], columns: Sequence[Colu
             if name not in by_name:
                 raise ColumnError(f"{flag}: {name!r} is not a feature: {near_names(name, list(by_name))}")
             column = by_name[name]
+            if column.role == "bag":
+                raise ColumnError(
+                    f"{flag}: {name!r} is {column.type}: a row of it has many values, and one is needed to cross"
+                )
             if not column.becomes.can_cross(column.type):
                 raise ColumnError(
                     f"{flag}: {name!r} is {column.type}: only categories and whole numbers can be crossed; round it first, or "

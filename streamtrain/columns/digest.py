@@ -19,7 +19,7 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.lists import unnested
 from streamtrain.columns.numbers import unpacked
-from streamtrain.columns.target import runs
+from streamtrain.columns.target_values import runs
 from streamtrain.columns.texts import text_bytes
 from streamtrain.columns.types import is_binary, is_list, is_text
 from streamtrain.kernels.hashing import take

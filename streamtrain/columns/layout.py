@@ -16,12 +16,14 @@ from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
-from streamtrain.columns.lists import OddListError, single_values
-from streamtrain.columns.numbers import as_numbers
+from streamtrain.columns.lists import OddListError
+from streamtrain.columns.number_names import NumberNames
 from streamtrain.columns.role import Column, Offset, type_or_problem
-from streamtrain.columns.target import Target, runs, target_type
+from streamtrain.columns.target import Target
+from streamtrain.columns.target_values import Unusable, only, target_type
 from streamtrain.columns.types import is_list, shape_of
-from streamtrain.errors import BadValueError, ColumnError, UsageError
+from streamtrain.columns.weights import Skips, rows_in_use, single_weights, write_weights
+from streamtrain.errors import ColumnError, UsageError
 from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
 
 __all__ = ["Layout", "has_width", "is_unknown_list"]
@@ -113,9 +115,8 @@ class Layout:
         return sum(column.numbers for column in self.columns)
 
     @cached_property
-    def number_names(self) -> list[str]:
-        """The name of every number of a row: ``x``; ``X[3]`` and ``X[2,5]`` for entries; ``t.age`` for times."""
-        return [name for column in self.columns for name in column.parts]
+    def number_names(self) -> NumberNames:
+        return NumberNames(self.columns)
 
     @cached_property
     def tensors(self) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -167,8 +168,9 @@ class Layout:
             return [list(self.read)]
         kinds = {column.name: column.type for column in self.columns}
         together: dict[str, list[str]] = {}  # the columns of each unit
-        for name in self.read:
-            together.setdefault(units[name][0], []).append(name)
+        for name in self.read:  # a target is looked at if the weight is not 0, so they are read together
+            unit = self.weight if self.weight and name in self.targets else name
+            together.setdefault(units[unit][0], []).append(name)
         is_loose = {
             unit: any(n in kinds and not has_width(kinds[n]) for n in names) for unit, names in together.items()
         }
@@ -189,10 +191,11 @@ class Layout:
     def _unit_bytes(
         self, kinds: Mapping[str, pa.DataType], names: list[str], units: Mapping[str, tuple[str, float]]
     ) -> float:
-        name = names[0]
-        if units[name][0] != name:
-            return units[name][1]
-        return bytes_per_row(kinds[name]) if name in kinds else 8.0
+        nbytes = {
+            units[n][0]: units[n][1] if units[n][0] != n else bytes_per_row(kinds[n]) if n in kinds else 8.0
+            for n in names
+        }
+        return sum(nbytes.values())
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -224,16 +227,20 @@ class Layout:
         positions: NDArray[np.int64],
         where: str,
         *,
-        skips: bool = False,
+        skips: Skips | None = None,
         seen: Callable[[str, pa.Array], None] | None = None,
-    ) -> NDArray[np.int64] | None:
+    ) -> list[Unusable]:
         """Write each row of a record batch to its position, shape (rows,). where: names the chunk in errors. seen: is called
         with each column right before it is written, which then finds it in the processor's cache.
 
-        Raises BadValueError for a target that is null or not finite. With ``skips`` the positions of such rows are returned
-        instead, or None if there are none.
+        Raises BadValueError for a target that cannot be used, unless its weight is 0. With ``skips`` such rows are returned.
         """
-        rows, lost = RowWriter(into, positions, where), []
+        rows = RowWriter(into, positions, where, finds_infinite=skips is not None and skips.infinite)
+        unusable: list[Unusable] = []
+        weights = None
+        if self.weight is not None and self.weight in batch.schema.names:
+            weights = single_weights(self.weight, batch.column(self.weight), where)
+        used = None if weights is None else rows_in_use(weights)
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             if seen is not None:
                 seen(name, values)
@@ -247,21 +254,32 @@ class Layout:
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
             elif self.target is not None and name in self.target.names:
-                good = self._write_target(name, values, rows, skips)
-                lost += [] if good is None else [positions[~good]]
-            elif self.weight is not None:
-                rows.add_weights(_weights(name, values, where))
+                unusable += self._write_target(name, values, rows, used, skips)
+            elif weights is not None:
+                unusable += write_weights(name, weights, rows, skips)
         rows.finish()
-        return np.concatenate(lost) if lost else None
+        for number, infinite in rows.infinite.items():
+            why = f"feature {self.number_names[number]!r} is infinite, or too large for float32"
+            unusable.append((infinite if used is None else infinite & used, why))
+        return [(mask, why) for mask, why in unusable if mask.any()]
 
-    def _write_target(self, name: str, values: pa.Array, rows: RowWriter, skips: bool) -> NDArray[np.bool_] | None:
-        """Write the targets of one column. Returns which rows have one, shape (rows,); None if all have."""
+    def _write_target(
+        self, name: str, values: pa.Array, rows: RowWriter, used: NDArray[np.bool_] | None, skips: Skips | None
+    ) -> list[Unusable]:
+        """Write the targets of one column. used: the rows whose weight is not 0; None for all."""
         assert self.target is not None
         target, column = self.target.part(name), self.target.names.index(name)
-        good = target.usable(values) if skips else None
-        for first, last in [(0, len(values))] if good is None else runs(good):
-            rows.add_targets(column, target.encode(values.slice(first, last - first), rows.where), first, last)
-        return good
+        if skips is None and used is None:
+            rows.add_targets(column, target.encode(values, rows.where))
+            return []
+        unusable = target.unusable(values)
+        good = np.ones(len(values), np.bool_)
+        for mask, _ in unusable:
+            good &= ~mask
+        if skips is None and used is not None and not good[used].all():
+            target.encode(only(values, used), rows.where)  # raises
+        rows.add_targets(column, target.encode(only(values, good), rows.where), None if good.all() else good)
+        return [(mask if used is None else mask & used, f"target {name!r} is {kind}") for mask, kind in unusable]
 
     def with_columns(self, columns: Sequence[Column]) -> Layout:
         return replace(self, columns=tuple(columns))
@@ -282,16 +300,3 @@ def has_width(kind: pa.DataType) -> bool:
         return bool(value_type(kind).bit_width >= 0)
     except ValueError:
         return False
-
-
-def _weights(name: str, values: pa.Array, where: str) -> NDArray[np.float32]:
-    try:
-        values = single_values(values)
-    except OddListError as error:
-        raise BadValueError(f"weight {name!r} {error} in {where}: a row has one weight") from None
-    numbers = as_numbers(values).astype(np.float32) if not values.null_count else np.array([np.nan], np.float32)
-    if len(numbers) and not (np.isfinite(numbers).all() and float(numbers.min()) >= 0):
-        raise BadValueError(
-            f"weight {name!r} has a value that is null, NaN, infinite or negative in {where}: weights must be 0 or more"
-        )
-    return numbers

@@ -26,7 +26,17 @@ from streamtrain.storage.arrow import value_type
 from streamtrain.storage.casting import NotHeldError
 from streamtrain.storage.files.common_field import CONFLICT, PROBLEM
 
-__all__ = ["Column", "Offset", "Role", "Unknown", "has_conflict", "is_readable", "problem_of", "type_or_problem"]
+__all__ = [
+    "Column",
+    "Offset",
+    "Role",
+    "Unknown",
+    "has_conflict",
+    "is_readable",
+    "left_out",
+    "problem_of",
+    "type_or_problem",
+]
 
 
 #: what the first rows decide: the role of a column, or the offset of its numbers
@@ -232,6 +242,12 @@ def is_readable(field: pa.Field) -> bool:
 def has_conflict(field: pa.Field) -> bool:
     """Whether the values of a column have no common type."""
     return CONFLICT in (field.metadata or {})
+
+
+def left_out(field: pa.Field) -> str | None:
+    """Why a column is no feature unless it is named; None if it is one."""
+    reason = (field.metadata or {}).get(b"left_out")
+    return None if reason is None else reason.decode()
 
 
 def type_or_problem(field: pa.Field) -> str:

@@ -5,7 +5,7 @@ Integers, booleans and strings are classes; floats are regression.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -16,28 +16,28 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.columns.conversion import convert, converted_type
-from streamtrain.columns.decimals import class_of, digits, distinct
+from streamtrain.columns.decimals import class_of, digits
 from streamtrain.columns.differences import Shift
-from streamtrain.columns.lists import OddListError, single_values
 from streamtrain.columns.numbers import as_numbers, less
 from streamtrain.columns.role import has_conflict, problem_of
-from streamtrain.columns.types import is_list, is_text
+from streamtrain.columns.target_values import (
+    NOT_FINITE,
+    NULL,
+    Unusable,
+    bad_message,
+    is_named,
+    named_values,
+    only,
+    plain_values,
+    single_targets,
+    target_type,
+)  # fmt: skip
+from streamtrain.columns.types import is_text
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 from streamtrain.storage.casting import NotHeldError
 
-__all__ = [
-    "Target",
-    "bad_message",
-    "is_named",
-    "named_values",
-    "not_finite",
-    "plain_values",
-    "resolve_task",
-    "runs",
-    "single_targets",
-    "target_type",
-]
+__all__ = ["Target", "resolve_task"]
 
 _TASKS = ("classify", "regress")
 
@@ -129,39 +129,66 @@ class Target:
         that is not one of the known classes; ``where`` names the chunk in the message."""
         values = single_targets(values, self.name, where)
         if values.null_count:
-            raise BadValueError(bad_message(self.name, values.null_count, "nulls", where))
+            raise BadValueError(bad_message(self.name, values.null_count, [NULL], where))
         if self.task == "regress":
             numbers, _ = less(values, self.offset)
-            bad = not_finite(numbers)
-            if bad:
-                raise BadValueError(
-                    bad_message(self.name, bad, "values that are NaN, infinite or too large for float32", where)
-                )
+            if bad := numbers.size - int(np.isfinite(numbers).sum()):
+                raise BadValueError(bad_message(self.name, bad, [NOT_FINITE], where))
             return numbers
-        plain = plain_values(self._as_known(values, where))
-        if is_named(plain):
-            named, codes = named_values(plain)
-            positions: NDArray[np.int32] = np.array([self._position(v) for v in named] or [-1], np.int32)[codes]
-        else:
-            positions = self._class_positions(as_numbers(plain))
+        positions = self._codes(values)
         if len(positions) and int(positions.min()) < 0:
             row = int(np.argmin(positions))
-            raise self._unknown(plain[row].as_py(), where, row)
+            value = plain_values(values)[row].as_py()
+            shown = digits(value) if isinstance(value, Decimal) else repr(value)
+            raise BadValueError(
+                f"target {self.name!r} is {shown} in {where}, which is {self._unknown}: train on data that has it, or name "
+                "it in --classes",
+                row=row,
+            )
         return positions
 
-    def usable(self, values: pa.Array) -> NDArray[np.bool_] | None:
-        """Which values are usable, shape (rows,): not null, NaN, infinite or too large for float32. None if all are."""
-        values = single_targets(values, self.name, "the data")
+    @property
+    def _unknown(self) -> str:
+        shown = ", ".join(map(repr, self.classes[:10]))
+        return f"not one of the {len(self.classes)} known classes ({shown}{', ...' if len(self.classes) > 10 else ''})"
+
+    def _codes(self, values: pa.Array) -> NDArray[np.int32]:
+        """The position of each value among the classes, shape (rows,); -1 if it is not one of them. No value is null."""
+        if (kind := self.converts(values.type)) is not None:
+            try:
+                values = convert(values, kind)
+            except NotHeldError:
+                if len(values) == 1:
+                    return np.array([-1], np.int32)
+                half = len(values) // 2
+                return np.concatenate([self._codes(values.slice(0, half)), self._codes(values.slice(half))])
+        plain = plain_values(values)
+        if not is_named(plain):
+            return self._class_positions(as_numbers(plain))
+        named, codes = named_values(plain)
+        positions: NDArray[np.int32] = np.array([self._position(v) for v in named] or [-1], np.int32)[codes]
+        return positions
+
+    def unusable(self, values: pa.Array) -> list[Unusable]:
+        """The rows whose value is null, not finite, too large for float32, or not one of the known classes; and what it is. A
+        row is in one item at most."""
+        found, values = list[Unusable](), single_targets(values, self.name, "the data")
         good = np.ones(len(values), np.bool_)
         if values.null_count:
-            good &= ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
-        kind = value_type(values.type)
-        if pa.types.is_floating(kind) or self.task == "regress":
-            for first, last in runs(good):
-                with np.errstate(over="ignore"):
-                    numbers = as_numbers(values.slice(first, last - first)).astype(np.float32)
-                good[first:last] = np.isfinite(numbers)
-        return None if good.all() else good
+            good = ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+            found.append((~good, NULL))
+        if self.task == "regress" or pa.types.is_floating(value_type(values.type)):
+            numbers = less(values, self.offset)[0] if self.task == "regress" else as_numbers(values)
+            infinite = good & ~np.isfinite(numbers)
+            if infinite.any():
+                found.append((infinite, NOT_FINITE))
+                good &= ~infinite
+        if self.classes:
+            unknown = np.zeros(len(values), np.bool_)
+            unknown[good] = self._codes(only(values, good)) < 0
+            if unknown.any():
+                found.append((unknown, self._unknown))
+        return found
 
     def converts(self, kind: pa.DataType) -> pa.DataType | None:
         """The type to which labels of another type are converted: whole numbers to text, and the other way round."""
@@ -169,23 +196,6 @@ class Target:
         if isinstance(first, str):
             return None if is_written else converted_type(kind, "category", pa.string())
         return pa.int64() if type(first) is int and is_written else None
-
-    def _as_known(self, values: pa.Array, where: str) -> pa.Array:
-        """The labels as the classes are."""
-        kind = self.converts(values.type)
-        try:
-            return values if kind is None else convert(values, kind)
-        except NotHeldError as error:
-            raise self._unknown(error.value, where, values.to_pylist().index(error.value)) from None
-
-    def _unknown(self, value: Any, where: str, row: int) -> BadValueError:
-        shown = digits(value) if isinstance(value, Decimal) else repr(value)
-        return BadValueError(
-            f"target {self.name!r} is {shown} in {where}, which is not one of the {len(self.classes)} "
-            f"known classes ({', '.join(map(repr, self.classes[:10]))}): train on data that has it, or name it "
-            "in --classes",
-            row=row,
-        )
 
     @cached_property
     def labels(self) -> pa.Array:
@@ -232,73 +242,9 @@ class Target:
         return np.where(values[at] == numbers, order[at], np.int32(-1)).astype(np.int32)
 
 
-def runs(good: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """The start and end of each run of true values.
-
-    >>> list(runs(np.array([True, True, False, True])))
-    [(0, 2), (3, 4)]
-    """
-    borders = np.flatnonzero(np.diff(good, prepend=False, append=False)).tolist()
-    yield from zip(borders[::2], borders[1::2], strict=True)
-
-
-def not_finite(numbers: NDArray[Any]) -> int:
-    return numbers.size - int(np.isfinite(numbers).sum())
-
-
 def _compares_exactly(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
     """Whether numpy compares numbers of two dtypes without rounding one of them."""
     return one.kind == other.kind or one.kind == "b" or other.kind == "b" or max(one.itemsize, other.itemsize) < 8
-
-
-def plain_values(values: pa.Array) -> pa.Array:
-    """Strings as a dictionary, other numbers than decimals without one."""
-    if isinstance(values, pa.RunEndEncodedArray):
-        from pyarrow import compute
-
-        values = compute.run_end_decode(values)
-    if pa.types.is_decimal(value_type(values.type)):
-        return values
-    if is_number(values.type):
-        return values if not isinstance(values, pa.DictionaryArray) else pa.array(as_numbers(values))
-    return values if isinstance(values, pa.DictionaryArray) else values.dictionary_encode()
-
-
-def is_named(plain: pa.Array) -> bool:
-    """Whether what `plain_values` returned is for `named_values`."""
-    return isinstance(plain, pa.DictionaryArray) or bool(pa.types.is_decimal(plain.type))
-
-
-def named_values(values: pa.Array) -> tuple[list[Any], NDArray[Any]]:
-    """The values of a dictionary or the distinct decimals, and for each row which of them it has, shape (rows,). A dictionary
-    with more values than rows is reduced to the values that occur: the dictionary of a row group may hold a million values."""
-    if not isinstance(values, pa.DictionaryArray):
-        return distinct(values)
-    codes = values.indices.to_numpy(zero_copy_only=False)
-    if len(values.dictionary) <= len(codes):
-        return values.dictionary.to_pylist(), codes
-    used, codes = np.unique(codes, return_inverse=True)
-    return [values.dictionary[i].as_py() for i in used.tolist()], codes
-
-
-def bad_message(name: str, count: int, what: str, where: str) -> str:
-    return f"target {name!r} has {count:,} {what} in {where}: remove these rows first"
-
-
-def target_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a single target: of what is in a list, where a row is a list of one."""
-    return target_type(value_type(kind.value_type)) if is_list(kind) else value_type(kind)
-
-
-def single_targets(values: pa.Array, name: str, where: str) -> pa.Array:
-    """Targets that may be stored as lists of one, as single values. Raises BadValueError for a list of several."""
-    try:
-        return single_values(values)
-    except OddListError as error:
-        raise BadValueError(
-            f"target {name!r} {error} in {where}: a target is one: store each as a column, and name them as in --target a,b,c",
-            row=error.row,
-        ) from None
 
 
 def resolve_task(field: pa.Field, task: str | None) -> str:

@@ -19,6 +19,7 @@ from streamtrain.storage.reader import ChunkTable
 __all__ = ["BatchBuffer", "count_batches"]
 
 RowNumbers = Callable[[], NDArray[np.int64]]
+_NO_ROWS = np.zeros(0, np.int32)
 
 
 class BatchBuffer:
@@ -29,34 +30,48 @@ class BatchBuffer:
         self._arrays = layout.buffers(rows, np.float32)
         self.views = layout.dtype == np.float32
         self._row_numbers: list[RowNumbers] = []
+        self._skipped: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []  # positions and chunks, of gathered rows
+        self.skipped_chunks = _NO_ROWS  # of each skipped row of the last batch, the number of its chunk
         self.filled = 0
 
     def view(self, window: Window, first: int, last: int, *, held_out: bool = False) -> Batch | None:
         """Rows ``first`` to ``last`` of the window as a batch, without a copy; None if a copy is needed."""
         if self.filled or not self.views or (last - first < self.rows and not held_out):
             return None
-        return self._cut(window.arrays, first, last, partial(window.rows.data_rows, first, last), held_out)
+        skipped = window.skipped_between(first, last)
+        return self._cut(window.arrays, first, last, _rows_of(window, first, last), held_out, *skipped)
 
     def gather(self, window: Window, first: int, last: int) -> None:
         """Append rows ``first`` to ``last`` of the window."""
         if not self.filled:
             self._arrays.clear()
         self._arrays.copy_rows(self.filled, window.arrays, first, last)
-        self._row_numbers.append(partial(window.rows.data_rows, first, last))
+        self._row_numbers.append(_rows_of(window, first, last))
+        positions, chunks = window.skipped_between(first, last)
+        self._skipped.append((positions + np.int32(self.filled), chunks))
         self.filled += last - first
 
     def batch(self, *, held_out: bool = False) -> Batch:
         """The gathered rows as a batch; the buffer starts again."""
-        rows, numbers = self.filled, self._row_numbers
-        self.filled, self._row_numbers = 0, []
-        return self._cut(self._arrays, 0, rows, partial(_together, numbers), held_out)
+        rows, numbers, skipped = self.filled, self._row_numbers, self._skipped
+        self.filled, self._row_numbers, self._skipped = 0, [], []
+        positions, chunks = (np.concatenate(parts) for parts in zip((_NO_ROWS, _NO_ROWS), *skipped, strict=True))
+        return self._cut(self._arrays, 0, rows, partial(_together, numbers), held_out, positions, chunks)
 
-    def _cut(self, arrays: WindowArrays, first: int, last: int, row_numbers: RowNumbers, held_out: bool) -> Batch:
-        rows = slice(first, last)
+    def _cut(
+        self, arrays: WindowArrays, first: int, last: int, row_numbers: RowNumbers, held_out: bool,
+        skipped: NDArray[np.int32], chunks: NDArray[np.int32],
+    ) -> Batch:  # fmt: skip
+        """Some rows as a batch. skipped: which of them have weight 0; where there are weights, these say it already."""
+        rows, self.skipped_chunks = slice(first, last), chunks
+        weights = None if arrays.weights is None else arrays.weights[rows]
+        if weights is None and len(skipped):
+            weights = np.ones(last - first, np.float32)
+            weights[skipped] = 0
         return Batch(
             arrays.features[rows],
             arrays.targets[rows] if len(arrays.targets) else arrays.targets,
-            None if arrays.weights is None else arrays.weights[rows],
+            weights,
             row_numbers,
             held_out,
             hashes=None if arrays.hashes is None else arrays.hashes[rows],
@@ -68,6 +83,12 @@ class BatchBuffer:
     def nbytes(self) -> int:
         """Bytes of all buffers."""
         return self._arrays.nbytes
+
+
+def _rows_of(window: Window, first: int, last: int) -> RowNumbers:
+    """Computes the rows of the data at positions ``first`` to ``last``; the window may hold others by then."""
+    order = window.order
+    return lambda: order.data_rows(np.arange(first, last))
 
 
 def _together(row_numbers: list[RowNumbers]) -> NDArray[np.int64]:

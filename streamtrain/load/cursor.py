@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from streamtrain.errors import CorruptError, UsageError
+from streamtrain.errors import UsageError
 from streamtrain.load.holdout import HoldOut
-from streamtrain.load.ledger import Ledger
 from streamtrain.plan import Plan
 from streamtrain.plan.order import VERSION
 from streamtrain.storage.kept import KeptTable
 from streamtrain.storage.reader import ChunkTable
 
-__all__ = ["START", "checked", "nowhere", "order_of", "window_changed"]
+__all__ = ["START", "checked", "nowhere", "order_of"]
 
-#: what comes next: the epoch, its window, and the row in it; how many rows were handed out to be learned; the next held-out
-#: window and row; how many rows to learn the window has, if some of them were handed out already
-START = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0, "training": 0}
+#: what comes next: the epoch, its window, and the row in it; how many rows were learned: those that were handed
+#: out to be learned, but for the skipped ones; and the next held-out window and row
+START = {"epoch": 0, "window": 0, "row": 0, "rows_seen": 0, "held_window": 0, "held_row": 0}
 
 
 def order_of(table: ChunkTable, plan: Plan, seed: int, holdout: HoldOut) -> int:
@@ -72,17 +71,6 @@ def nowhere(cursor: Mapping[str, int]) -> UsageError:
     """The error for a position that does not exist."""
     position = ", ".join(f"{name} {number}" for name, number in cursor.items() if name != "rows_seen")
     return UsageError(
-        f"the state of the loader is of a position that does not exist ({position}): the state was changed, or other rows are "
-        "skipped now"
-    )
-
-
-def window_changed(cursor: Mapping[str, int], training: int, ledger: Ledger | None) -> CorruptError:
-    """The error for a window whose number of rows to learn has changed since the state was taken."""
-    names = [] if ledger is None else [entry["chunk"] for entry in ledger.entries()]
-    skipped = f"{', '.join(names[:3]) or 'none'}{' and more' if len(names) > 3 else ''}"
-    return CorruptError(
-        f"window {cursor['window'] + 1} of epoch {cursor['epoch'] + 1} had {cursor['training']:,} rows to learn when it was "
-        f"left, and has {training:,} now: one of its chunks can no longer be read, or can be read again (skipped now: "
-        f"{skipped}): restore the data as they were"
+        f"the state of the loader is of a position that does not exist ({position}): the state was changed, or it is of a "
+        "loader of other rows"
     )

@@ -19,7 +19,7 @@ from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
-from streamtrain.storage.files.store import FileBacked, is_remote
+from streamtrain.storage.files.store import file_sizes, is_remote
 from streamtrain.storage.kept import KeptChunk, KeptTable, whole
 from streamtrain.storage.nested import columns_of, read_units
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
@@ -86,7 +86,7 @@ def rows_term(table: ChunkTable, held: HoldOut | None) -> Term:
 def opened_term(reader: Reader, table: ChunkTable) -> Term:
     """What open data take before a row is read: for data that are opened again while a model trains. The data that it learns
     from are open already, and part of the baseline."""
-    files = len(reader.stored_files[1]) if isinstance(reader, FileBacked) else 0
+    files = len(file_sizes(reader) or ())
     footers = getattr(reader, "footers_bytes", 0)
     return Term("opened", footers + _OPENED_CHUNK_BYTES * len(table) + _OPENED_FILE_BYTES * files, "reading")
 
@@ -100,7 +100,7 @@ def read_so_far(table: ChunkTable, held: HoldOut | None, *, is_surveyed: bool) -
 
 def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[float, float, float]:
     """Bytes of a row of the columns that are read; their share of all columns; and the share of the smallest group of columns
-    that can be read at a time: the widest column, or all columns without a width."""
+    that can be read at a time: the widest column, targets and weight, or all columns without a width."""
     sizes, units = _row_sizes(reader, layout), read_units(reader.schema, layout.read)
     stored = {
         unit: nbytes if unit != name else sizes[name] for name, (unit, nbytes) in units.items()
@@ -115,7 +115,9 @@ def column_shares(reader: Reader, table: ChunkTable, layout: Layout) -> tuple[fl
     text = _TEXT_COPIES * max(0.0, decoded - sum(sizes.values())) if loose else 0.0
     everything = max(sum(sizes.values()) + text, 1e-9)
     together = sum(stored[unit] for unit in loose) + text
-    return row_bytes, (row_bytes + text) / everything, max(together, *stored.values()) / everything
+    weighted = {units[name][0] for name in (*layout.targets, layout.weight)} if layout.weight else set()
+    widest = max(together, sum(stored[unit] for unit in weighted), *stored.values())
+    return row_bytes, (row_bytes + text) / everything, widest / everything
 
 
 def longest_layout(reader: Reader, table: ChunkTable, layout: Layout) -> Layout:

@@ -205,6 +205,12 @@ class Digests:
         if now not in (None, known):
             raise self._changed(number, f"the values of the first {before:,} rows")
 
+    def forget(self, chunks: NDArray[np.bool_]) -> None:
+        """Forget what was read of some chunks, a mask of shape (chunks,)."""
+        with self._lock:
+            self._all[chunks] = self._targets[chunks] = 0
+            self._begun = {number: part for number, part in self._begun.items() if not chunks[number]}
+
     def check_targets(self, targets: NDArray[np.uint64]) -> None:
         """Compare the targets of all chunks, shape (chunks,); 0 where they were not read. Note those not read before."""
         differ = (targets != self._targets) & (targets != 0) & (self._targets != 0)

@@ -1,89 +1,140 @@
-"""The record of skipped rows: chunks that could not be read, and rows without a usable target.
+"""The record of skipped rows: chunks that could not be read, and rows that cannot be used.
 
-It is exact, and the same for every pass over the data.
+Why is noted when they are read, how many when they are handed out: so the counts belong to the position of the loader, and do
+not depend on what was read ahead.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrain.columns.weights import Skips
 from streamtrain.errors import CorruptError, DataError
+from streamtrain.load.settings import SkipSettings
+from streamtrain.storage.reader import ChunkTable
 
 __all__ = ["Ledger"]
 
-_NAMED = 3  # how many entries the error for too many skipped rows shows
+_NAMED = 3  # how many entries the error for too many skipped rows shows, and how many reasons an entry
+_FEWEST_ROWS = 10_000  # before so many were read, any share of them may be skipped
 
 
 class Ledger:
-    """The skipped chunks and rows. Each chunk has one entry, however often it is read.
+    """The skipped chunks and rows; each chunk has one entry. A row counts each time that it is skipped: once an epoch.
 
-    source: a name of the data, for messages. total_rows: rows of the data. most: the largest share of them that may be
-    skipped. Several threads may use a ledger at once.
+    source: a name of the data, for messages. table: of their chunks. most: the largest share of the rows read so far that may
+    be skipped; it is not judged before 10,000 rows. infinite: whether rows with infinite features are skipped. Several threads
+    may use a ledger at once.
 
-    >>> ledger = Ledger("clicks", 1000, most=0.05)
-    >>> ledger.skip_rows(4, "part#4", 3, "target 'y': 3 nulls")
-    >>> ledger.rows, ledger.is_lost(4), [entry["chunk"] for entry in ledger.entries()]
-    (3, False, ['part#4'])
+    >>> table = ChunkTable("part#{}".format, [10, 10], [80, 80], [80, 80])
+    >>> ledger = Ledger("clicks", table, most=0.05)
+    >>> ledger.note(1, "target 'y' is null")
+    >>> ledger.count(20, [1, 1, 1])
+    >>> ledger.rows, ledger.is_lost(1), [(entry["chunk"], entry["rows"], entry["error"]) for entry in ledger.entries()]
+    (3, False, [('part#1', 3, "target 'y' is null")])
     """
 
-    def __init__(self, source: str, total_rows: int, most: float) -> None:
-        self._source, self._total, self._most = source, total_rows, most
+    def __init__(self, source: str, table: ChunkTable, most: float, *, infinite: bool = True) -> None:
+        self._source, self._table, self._most = source, table, most
+        self.skips = Skips(infinite)
         self._lock = threading.Lock()
-        self._entries: dict[int, dict[str, Any]] = {}
+        self._counts: dict[int, int] = {}
+        self._why: dict[int, tuple[str, ...]] = {}
         self._lost: set[int] = set()
-        self._rows = 0
+        self.rows = self.read = 0  # rows skipped, and handed out
 
-    @property
-    def rows(self) -> int:
-        """Rows skipped."""
-        return self._rows
+    @classmethod
+    def of(
+        cls, settings: SkipSettings, source: str, table: ChunkTable, infinities: str, unread: Mapping[int, DataError]
+    ) -> Ledger | None:
+        """The ledger for data; None if what cannot be used is an error. infinities: the setting of the model. unread: chunks of
+        which it is already known that they cannot be read."""
+        if settings.on_error != "skip":
+            return None
+        ledger = cls(source, table, settings.max_skipped, infinite=infinities == "error")
+        for number, error in unread.items():
+            ledger.skip_chunk(number, error)
+        return ledger
 
     def is_lost(self, number: int) -> bool:
         """Whether all rows of the chunk with this number are skipped."""
         return number in self._lost
 
-    def skip_chunk(self, number: int, key: str, rows: int, error: DataError) -> None:
-        """Enter all rows of a chunk. Raises CorruptError if too many rows are skipped now."""
+    def skip_chunk(self, number: int, error: DataError) -> None:
+        """Note that a chunk cannot be read: all of its rows are skipped from now on."""
         with self._lock:
-            self._lost.add(number)
-        self._add(number, key, rows, str(error))
+            if number not in self._lost:
+                self._lost.add(number)
+                self._why[number] = (str(error),)
 
-    def skip_rows(self, number: int, key: str, rows: int, why: str) -> None:
-        """Enter some rows of a chunk. Raises CorruptError if too many rows are skipped now."""
-        if not self.is_lost(number):
-            self._add(number, key, rows, why)
-
-    def _add(self, number: int, key: str, rows: int, error: str) -> None:
+    def note(self, number: int, why: str) -> None:
+        """Note why rows of a chunk are skipped."""
         with self._lock:
-            before = self._entries.get(number, {"rows": 0})
-            self._entries[number] = {"source": self._source, "chunk": key, "rows": rows, "error": error}
-            self._rows += rows - before["rows"]
-            skipped = self._rows
-        if skipped > self._most * self._total:
-            entries = self.entries()
-            more = f"; and {len(entries) - _NAMED:,} more" if len(entries) > _NAMED else ""
-            named = "; ".join(
-                f"{entry['chunk']}, {entry['rows']:,} rows: {entry['error']}" for entry in entries[:_NAMED]
-            )
-            raise CorruptError(
-                f"{self._source}: {skipped:,} of {self._total:,} rows would be skipped, more than --max-skipped "
-                f"{self._most:g} allows: repair the data, or allow more ({named}{more})"
-            )
+            known = self._why.get(number, ())
+            if number not in self._lost and why not in known:
+                self._why[number] = tuple(sorted((*known, why))[:_NAMED])  # the same whoever reads first
+
+    def count(self, rows: int, chunks: NDArray[np.int32] | Iterable[int]) -> None:
+        """Count rows that were handed out. chunks: the number of the chunk of each that was skipped. Raises CorruptError if too
+        many are skipped now."""
+        numbers, counts = np.unique(np.asarray(chunks, np.int32), return_counts=True)
+        with self._lock:
+            for number, more in zip(numbers.tolist(), counts.tolist(), strict=True):
+                self._counts[number] = self._counts.get(number, 0) + more
+            self.rows += int(counts.sum())
+            self.read += rows
+        if len(numbers):
+            self.require_few(self.rows, self.read, self.entries)
+
+    def require_few(self, skipped: int, read: int, entries: Any) -> None:
+        """Raise CorruptError if so many skipped rows are too many of those read. entries: returns them, for the message."""
+        if read < _FEWEST_ROWS or skipped <= self._most * read:
+            return
+        found = entries()
+        more = f"; and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
+        named = "; ".join(f"{entry['chunk']}, {entry['rows']:,} rows: {entry['error']}" for entry in found[:_NAMED])
+        raise CorruptError(
+            f"{self._source}: {skipped:,} of {read:,} rows read so far are skipped, more than --max-skipped {self._most:g} "
+            f"allows: repair the data, or allow more ({named}{more})"
+        )
+
+    def entry(self, number: int, rows: int) -> dict[str, Any]:
+        """The entry of a chunk of which so many rows are skipped."""
+        why = "; ".join(self._why.get(number, ()))
+        return {"source": self._source, "chunk": self._table[number].key, "rows": rows, "error": why}
 
     def entries(self) -> list[dict[str, Any]]:
         """One entry for each chunk, in the order of the data: ``source``, ``chunk``, ``rows`` and ``error``."""
         with self._lock:
-            return [dict(self._entries[number]) for number in sorted(self._entries)]
+            unread = {
+                number for number in self._lost if not self._table.rows[number]
+            }  # nobody knows which rows are left
+            return [self.entry(number, self._counts.get(number, 0)) for number in sorted({*self._counts, *unread})]
 
     def state_dict(self) -> dict[str, Any]:
-        """Entries by the number of their chunk, and which chunks are skipped completely: what a resumed run needs."""
+        """Counts and reasons by the number of their chunk, which chunks are skipped completely, and how many rows were read:
+        what a resumed run needs."""
         with self._lock:
-            return {"entries": {str(n): dict(e) for n, e in self._entries.items()}, "lost": sorted(self._lost)}
+            entries = {
+                str(number): {
+                    "source": self._source,
+                    "chunk": self._table[number].key,
+                    "rows": self._counts.get(number, 0),
+                    "why": list(why),
+                }
+                for number, why in self._why.items()
+            }
+            return {"entries": entries, "lost": sorted(self._lost), "read": self.read}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         with self._lock:
-            self._entries = {int(n): dict(e) for n, e in state["entries"].items()}
-            self._lost = set(state["lost"])
-            self._rows = sum(entry["rows"] for entry in self._entries.values())
+            entries = {int(number): entry for number, entry in state["entries"].items()}
+            self._counts = {number: entry["rows"] for number, entry in entries.items() if entry["rows"]}
+            self._why = {number: tuple(entry["why"]) for number, entry in entries.items()}
+            self._lost, self.read = set(state["lost"]), state["read"]
+            self.rows = sum(self._counts.values())

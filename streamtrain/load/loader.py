@@ -1,10 +1,9 @@
 """The loader: windows are filled in the background, batches of exactly the requested size are cut in the foreground.
 
-One batch, step by step: `plan.order.windows` lists the pieces of the next window. A background thread (`prefetch`) hands
-them to the scheduler, one dask task for a large chunk or a run of small ones. Each task reads its chunks inside the byte
-gate and writes every row to its position in a free window buffer (`read`, `columns.layout`, `window`). The filled window
-waits for its turn. ``next()`` cuts the next ``batch_size`` rows from it (`batches`). Once all its rows were handed out, the
-buffer is filled again. The state is a few integers: nothing that is in a buffer is part of it.
+One batch: `plan.order.windows` lists the pieces of the next window; a thread (`prefetch`) hands them to the scheduler, one dask
+task for a large chunk or a run of small ones; each task reads inside the byte gate, and writes every row to its position in a
+free window (`read`, `columns.layout`, `window`), from which ``next()`` cuts ``batch_size`` rows (`batches`). The state is a few
+integers: nothing that is in a buffer is part of it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from streamtrain.batch import Batch
 from streamtrain.errors import UsageError
 from streamtrain.load.batches import BatchBuffer, count_batches
-from streamtrain.load.cursor import START, checked, nowhere, order_of, window_changed
+from streamtrain.load.cursor import START, checked, nowhere, order_of
 from streamtrain.load.holdout import HoldOut
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.prefetch import Prefetcher
@@ -36,9 +35,8 @@ __all__ = ["Loader"]
 class Loader:
     """Shuffled batches of exactly ``plan.batch_size`` rows: each training row once an epoch.
 
-    Iterating runs to the end of the current epoch; iterating again runs the next one. The last batch of an epoch may be
-    smaller. Held-out rows arrive as batches of their own (``batch.held_out``), after the other rows of their window. Close
-    the loader, or use it in ``with``.
+    Iterating runs to the end of the current epoch; iterating again runs the next one. Its last batch may be smaller. Held-out
+    rows arrive as batches of their own (``batch.held_out``), after the other rows of their window. Close the loader.
 
     Parameters
     ----------
@@ -56,7 +54,8 @@ class Loader:
     monitor
         While it says that the process is near its budget, there is one read at a time.
     ledger
-        Unreadable chunks and rows without a usable target are entered here and skipped. Without a ledger they are errors.
+        Unreadable chunks and rows that cannot be used are entered here and skipped: they keep their places, and their weight
+        is 0. Without a ledger they are errors.
 
     Raises
     ------
@@ -97,10 +96,11 @@ class Loader:
         self._window: Window | None = None
         self._row = 0  # the next row of the window to hand out
         self._reads_over = self._ended = self._begins = False
+        self._unnoted: tuple[int, Any] = (0, ())  # rows of the last batch, and the chunk of each that is skipped
         self.wait_seconds = 0.0  # how long `next` waited for windows
 
     def __len__(self) -> int:
-        """How many batches an epoch has if no row is skipped. With a hold-out this takes some seconds for 10^8 rows."""
+        """How many batches an epoch has. With a hold-out this takes some seconds for 10^8 rows."""
         return count_batches(self.source.table, self.plan, self._options["seed"], self.epoch, self._held)
 
     @property
@@ -109,9 +109,8 @@ class Loader:
         return tuple(self.source.layout.number_names)
 
     def state_dict(self) -> dict[str, int]:
-        """The cursor: epoch, window and row to hand out next; rows seen; the next held-out window and row; and ``order``, a
-        number that two loaders share if they cut the same batches from the same rows."""
-        return {**self._cursor, "order": self._order}
+        """The cursor: what is handed out next, and rows seen; and ``order``, which loaders of the same batches share."""
+        return self._cursor | {"order": self._order}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where a loader of the same order was when ``state_dict`` returned this state. Threads may differ.
@@ -134,7 +133,7 @@ class Loader:
 
     @property
     def rows_seen(self) -> int:
-        """Rows handed out to be learned, over all epochs."""
+        """Rows handed out to be learned, over all epochs, without the skipped ones."""
         return self._cursor["rows_seen"]
 
     @property
@@ -144,8 +143,8 @@ class Loader:
 
     def measured_bytes(self) -> dict[str, int]:
         """The measured bytes of terms of the plan: the size of buffers, and the most bytes that the gate held for reads."""
-        batches, filling = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0), self._prefetcher
-        buffers, reads = (filling.buffer_bytes, filling.gate.peak_bytes) if filling else (0, 0)
+        batches = self._training.nbytes + (self._scoring.nbytes if self._scoring else 0)
+        buffers, reads = (own.buffer_bytes, own.gate.peak_bytes) if (own := self._prefetcher) else (0, 0)
         return {"windows": buffers, "reads": reads, "batches": batches}
 
     def held_bytes(self) -> dict[str, int]:
@@ -171,12 +170,13 @@ class Loader:
 
     def _next(self, most: int) -> Batch | None:
         """Up to ``most`` batches; None at the end of the epoch."""
+        self.note_skipped()
         epochs = self._options["epochs"]
         if self._ended or (epochs is not None and self.epoch >= epochs):
             return None
         prefetcher = self._start()
         while (window := self._current(prefetcher)) is not None:
-            number, training = window.order.number, window.rows.training
+            number, training = window.order.number, window.order.training
             first, size = self._row, self._training.rows
             last = min(training, first + size - self._training.filled)
             if not self._training.filled and last - first == size:
@@ -184,19 +184,19 @@ class Loader:
             if first < last:
                 self._row = last
                 if (batch := self._training.view(window, first, last)) is not None:
-                    return self._hand_out(batch, number, training)
+                    return self._hand_out(batch, number)
                 self._training.gather(window, first, last)
                 if self._training.filled == size:
-                    return self._hand_out(self._training.batch(), number, training)
+                    return self._hand_out(self._training.batch(), number)
             elif (batch := self._next_held(window)) is not None:
                 return batch
             else:
                 self._last, self._row, self._window = number, 0, None
                 prefetcher.release(window)
         if self._training.filled:
-            return self._hand_out(self._training.batch(), self._last + 1, 0)
+            return self._hand_out(self._training.batch(), self._last + 1)
         self._require(self._scoring is None or self._cursor["held_window"] == self._last + 1)
-        self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0, "training": 0}
+        self._cursor |= {"epoch": self.epoch + 1, "window": 0, "row": 0, "held_window": 0, "held_row": 0}
         self._reads_over, self._ended = False, True
         return None
 
@@ -223,11 +223,7 @@ class Loader:
     def _exists(self, first: Window | None) -> bool:
         """Whether the next row to hand out is in the first window that was read, or at the end of the epoch."""
         if first is not None:
-            training = first.rows.training
-            if self._row and training != self._cursor["training"] >= self._row:
-                self.close()
-                raise window_changed(self._cursor, training, self._options["ledger"])
-            return self._row <= training
+            return self._row <= first.order.training
         rows, plan, seed = self.source.table.rows, self.plan, self._options["seed"]
         order = windows(rows, plan.window_rows, seed=seed, epoch=self.epoch, shuffle=plan.shuffle)
         return self._row == 0 and self._cursor["window"] == sum(1 for _ in order)
@@ -238,33 +234,42 @@ class Loader:
             self.close()
             raise nowhere(self._cursor)
 
-    def _hand_out(self, batch: Batch, window: int, training: int) -> Batch:
+    def note_skipped(self) -> None:
+        """Enter the skipped rows of the last batch in the ledger, as requesting the next one does: see `Ledger.count`."""
+        (rows, chunks), self._unnoted = self._unnoted, (0, ())
+        if (ledger := self._options["ledger"]) is not None:
+            ledger.count(rows, chunks)
+
+    def _hand_out(self, batch: Batch, window: int) -> Batch:
         held = self._cursor["held_window"], self._cursor["held_row"]
         self._require(self._scoring is None or held == (window, 0))  # held-out rows come at the end of their window
-        seen = self.rows_seen + len(batch)
-        self._cursor |= {"window": window, "row": self._row, "rows_seen": seen, "training": training}
+        self._unnoted = len(batch), self._training.skipped_chunks
+        seen = self.rows_seen + len(batch) - len(self._training.skipped_chunks)
+        self._cursor |= {"window": window, "row": self._row, "rows_seen": seen}
         return batch
 
     def _next_held(self, window: Window) -> Batch | None:
         """The next held-out rows of the window; None if all were handed out."""
-        number, end = window.order.number, window.rows.count
+        number, end = window.order.number, window.order.rows
         if self._scoring is None or self._cursor["held_window"] > number:
             return None
         row = self._cursor["held_row"] if self._cursor["held_window"] == number else 0
-        first = window.rows.training + row
+        first = window.order.training + row
         self._require(first <= end)
         last = min(end, first + self._scoring.rows)
         done = last == end
         self._cursor |= {"held_window": number + done, "held_row": 0 if done else row + last - first}
         if first == last:
             return None
-        if (batch := self._scoring.view(window, first, last, held_out=True)) is not None:
-            return batch
-        self._scoring.gather(window, first, last)
-        return self._scoring.batch(held_out=True)
+        batch = self._scoring.view(window, first, last, held_out=True)
+        if batch is None:
+            self._scoring.gather(window, first, last)
+            batch = self._scoring.batch(held_out=True)
+        self._unnoted = len(batch), self._scoring.skipped_chunks
+        return batch
 
     def close(self) -> None:
-        """Stop reading, and release threads and buffers. Iterating again continues from the state."""
+        """Stop reading; release threads and buffers. Iterating again continues from the state."""
         if self._prefetcher is not None:
             self._prefetcher.stop()
         self._prefetcher = self._window = None
@@ -272,21 +277,18 @@ class Loader:
         self._training.batch()  # drop the rows of an unfinished batch: they are read again
 
     def __repr__(self) -> str:
-        return one_line(
-            self,
-            f"{count(self.plan.rows, 'row')} in batches of {self.plan.batch_size}",
-            count(self.plan.windows, "window"),
-            f"epoch {self.epoch + 1}",
-            f"{count(self.rows_seen, 'row')} seen",
-        )
+        rows, windows = f"{count(self.plan.rows, 'row')} in batches of {self.plan.batch_size}", self.plan.windows
+        seen = count(self.rows_seen, "row")
+        return one_line(self, rows, count(windows, "window"), f"epoch {self.epoch + 1}", f"{seen} seen")
 
     def _repr_html_(self) -> str:
         rows = [
             ("rows", f"{self.plan.rows:,}"),
             ("features", f"{self.source.layout.width:,}"),
-            ("batch size", self.plan.batch_size),
-            ("window rows", f"{self.plan.window_rows:,}"),
-            ("windows", f"{self.plan.windows:,}"),
+            *(
+                (name, f"{getattr(self.plan, name.replace(' ', '_')):,}")
+                for name in ("batch size", "window rows", "windows")
+            ),
             ("epoch", self.epoch + 1),
             ("rows seen", f"{self.rows_seen:,}"),
             *((f"bytes of {name}", format_bytes(size)) for name, size in self.measured_bytes().items()),

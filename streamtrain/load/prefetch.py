@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrain.errors import DataError
+from streamtrain.load.chunks import load_chunks
 from streamtrain.load.holdout import HoldOut
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.read import PieceReader, Stopped, load_chunks
+from streamtrain.load.read import PieceReader, Stopped
 from streamtrain.load.schedulers import ClusterScheduler, connected, make_scheduler
 from streamtrain.load.source import Source
 from streamtrain.load.window import Window, WindowOrder
@@ -42,7 +43,7 @@ class Prefetcher:
         epochs: int | None, monitor: Monitor | None, ledger: Ledger | None,
     ) -> None:  # fmt: skip
         self._source, self._plan, self._seed, self._holdout = source, plan, seed, holdout
-        self._first, self._epochs, self._skips = (epoch, window), epochs, ledger is not None
+        self._first, self._epochs = (epoch, window), epochs
         self._stack = ExitStack()
         self.gate = ByteGate(max(1, plan.read_bytes), monitor.near if monitor else never)
         self.reader = PieceReader(
@@ -141,20 +142,26 @@ class Prefetcher:
         kept = [run for run in kept if len(run)]
         chunks, table = window.order.pieces.chunks, self._source.table
         tasks = (
-            (load_chunks, *self._shared, [table[i] for i in chunks[run].tolist()], self.reader.groups, self._skips)
+            (
+                load_chunks,
+                *self._shared,
+                [table[i] for i in chunks[run].tolist()],
+                self.reader.groups,
+                self.reader.skips,
+            )
             for run in kept
         )
         for i, result in scheduler.run(tasks):
             if isinstance(result, DataError):
                 raise result
-            arrays, lost, digests, errors = result
+            arrays, unusable, digests, errors = result
             for piece, digest in digests.items():
                 if self._source.digests is not None:
                     self._source.digests.check(int(chunks[kept[i][piece]]), digest)
             positions = window.order.positions_together(kept[i])
             window.arrays.scatter_from(arrays, positions)
-            for rows in lost:
-                window.lose(positions[rows])
+            for piece, rows, why in unusable:
+                self.reader.skip(int(chunks[kept[i][piece]]), window, positions[rows], why)
             for piece, error in errors.items():
                 self.reader.lose(int(kept[i][piece]), window, error)
             if self._stopped.is_set():

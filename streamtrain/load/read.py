@@ -5,109 +5,31 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import cast
+from functools import partial
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrain.columns.buffers import WindowArrays
 from streamtrain.columns.layout import Layout
-from streamtrain.columns.lists import OddListError
-from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError
-from streamtrain.load.digests import ChunkDigest, Digests, Pair, RunDigest
+from streamtrain.columns.weights import Skips
+from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
+from streamtrain.load.chunks import Skip, refuse, write_chunks, write_rows
+from streamtrain.load.digests import ChunkDigest, Digests, RunDigest
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.stream import Stream
 from streamtrain.load.window import Window
 from streamtrain.memory.gate import ByteGate
 from streamtrain.plan.order import Pieces
 from streamtrain.plan.together import tasks, together
-from streamtrain.storage.checked import open_stream, read_columns, read_together
+from streamtrain.storage.checked import open_stream
 from streamtrain.storage.nested import read_units
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
+from streamtrain.storage.reader import ChunkTable, Reader, ReadsTogether
 
-__all__ = ["PieceReader", "Stopped", "load_chunks"]
-
-#: takes the positions of lost rows, shape (rows,)
-Lose = Callable[[NDArray[np.int64]], None]
+__all__ = ["PieceReader", "Stopped"]
 
 
 class Stopped(Exception):
     """The loader was closed while a read was under way."""
-
-
-def load_chunks(
-    reader: Reader, layout: Layout, chunks: Sequence[Chunk], groups: Sequence[Sequence[str]], skips: bool = False
-) -> tuple[WindowArrays, list[NDArray[np.int64]], dict[int, Pair], dict[int, DataError]]:
-    """Whole chunks in their own arrays, one after the other, as a worker of a cluster returns them; the numbers of the rows
-    without a usable target; and by their number in ``chunks`` the digests of the chunks, and the errors of those that cannot
-    be read. Without ``skips`` the first error is raised."""
-    rows = np.concatenate([[0], np.cumsum([chunk.rows for chunk in chunks])])
-    arrays, positions = layout.buffers(int(rows[-1])), np.arange(rows[-1])
-    lost: list[NDArray[np.int64]] = []
-    lose = lost.append if skips else None
-    if len(chunks) > 1 and isinstance(reader, ReadsTogether):
-        try:
-            digest = RunDigest(layout.targets, [chunk.rows for chunk in chunks])
-            write_chunks(reader, layout, chunks, groups, arrays, positions, lose, digest)
-            return arrays, lost, dict(enumerate(digest.values())), {}
-        except DataError:
-            lost.clear()  # chunk by chunk, so that the error names one
-    digests: dict[int, Pair] = {}
-    errors: dict[int, DataError] = {}
-    for i, chunk in enumerate(chunks):
-        try:
-            digest = RunDigest(layout.targets, [chunk.rows])
-            write_chunks(reader, layout, [chunk], groups, arrays, positions[rows[i] : rows[i + 1]], lose, digest)
-            (digests[i],) = digest.values()
-        except (CorruptError, SchemaError) as error:
-            if not skips or isinstance(error, ChangedError):
-                raise
-            errors[i] = error
-    return arrays, lost, digests, errors
-
-
-def write_chunks(
-    reader: Reader, layout: Layout, chunks: Sequence[Chunk], groups: Sequence[Sequence[str]], into: WindowArrays,
-    positions: NDArray[np.int64], lose: Lose | None, digest: RunDigest | None, check: Callable[[], None] = lambda: None,
-) -> None:  # fmt: skip
-    """Read whole chunks, group of columns by group, and write each row to its position. An error in several chunks may name any
-    of them.
-
-    positions: of all rows, those of the first chunk first; shape (rows,). lose: takes the positions of rows without a usable
-    target; without it such a row is an error. digest: takes the values. check: called before each group.
-    """
-    for columns in groups:
-        check()
-        row = 0
-        if len(chunks) == 1:
-            batches = read_columns(reader, chunks[0], columns)
-        else:
-            batches = read_together(cast("ReadsTogether", reader), chunks, columns)
-        for batch in batches:
-            _write(layout, batch, into, positions[row : row + batch.num_rows], chunks[0], lose, digest, row)
-            row += batch.num_rows
-
-
-def _write(
-    layout: Layout,
-    batch: pa.RecordBatch,
-    into: WindowArrays,
-    positions: NDArray[np.int64],
-    chunk: Chunk,
-    lose: Lose | None,
-    digest: ChunkDigest | RunDigest | None,
-    row: int,
-) -> None:
-    """row: how many rows of the chunk come before these."""
-    seen = None if digest is None else digest.add
-    try:
-        lost = layout.write(batch, into, positions, chunk.key, skips=lose is not None, seen=seen)
-    except OddListError as error:
-        raise BadValueError(f"row {row + (error.row or 0):,} of {chunk.key}: {error}") from None
-    if lose is not None and lost is not None:
-        lose(lost)
 
 
 class PieceReader:
@@ -115,7 +37,7 @@ class PieceReader:
 
     Pieces are named by their number in the order of the window. streamed: which chunks are read in slices over several
     windows, shape (chunks,). sliced: likewise, for one window: the plan has no memory for the whole of them. ledger: chunks
-    that cannot be read are entered here, and rows without a usable target are skipped; without it they are errors. digests:
+    that cannot be read, and rows that cannot be used, are skipped, and entered here; without it they are errors. digests:
     what is read is compared with these, and noted there.
     """
 
@@ -186,21 +108,33 @@ class PieceReader:
         return True
 
     def _write_chunks(self, chunks: list[int], positions: NDArray[np.int64], window: Window) -> None:
-        named, lose, digest = [self._table[chunk] for chunk in chunks], self._loses(window), None
+        named, digest = [self._table[chunk] for chunk in chunks], None
+        skip = self._skip_in(chunks[0], window) if len(chunks) == 1 else refuse
         if self.digests is not None:
             firsts = list(map(self.digests.first, chunks))
             digest = RunDigest(self._layout.targets, [chunk.rows for chunk in named], firsts)
         with self._gate.hold(self._read_bytes):
             write_chunks(
-                self._reader, self._layout, named, self.groups, window.arrays, positions, lose, digest,
+                self._reader, self._layout, named, self.groups, window.arrays, positions, digest, self.skips, skip,
                 self._check_stopped,
             )  # fmt: skip
         if self.digests is not None and digest is not None:
             for number, each in zip(chunks, digest.chunks, strict=True):
                 self.digests.check(number, each.value(), each.part)
 
-    def _loses(self, window: Window) -> Lose | None:
-        return window.lose if self._ledger is not None else None
+    @property
+    def skips(self) -> Skips | None:
+        """Which rows are skipped; None if such a row is an error."""
+        return None if self._ledger is None else self._ledger.skips
+
+    def _skip_in(self, chunk: int, window: Window) -> Skip:
+        return partial(self.skip, chunk, window)
+
+    def skip(self, chunk: int, window: Window, positions: NDArray[np.int64], why: str) -> None:
+        """Skip rows of a chunk."""
+        assert self._ledger is not None
+        self._ledger.note(chunk, why)
+        window.skip(chunk, positions)
 
     def _read(self, number: int, window: Window) -> None:
         """Write each row of a piece to its position."""
@@ -223,7 +157,7 @@ class PieceReader:
         piece = window.order.pieces[number]
         if self._ledger is None or not self._ledger.is_lost(piece.chunk):
             return False
-        window.lose(window.order.positions(number, 0, piece.rows))
+        window.lose(piece.chunk, window.order.positions(number, 0, piece.rows))
         return True
 
     def lose(self, number: int, window: Window, error: DataError) -> None:
@@ -231,9 +165,8 @@ class PieceReader:
         if self._ledger is None or isinstance(error, ChangedError):
             raise error
         piece = window.order.pieces[number]
-        chunk = self._table[piece.chunk]
-        self._ledger.skip_chunk(piece.chunk, chunk.key, chunk.rows, error)
-        window.lose(window.order.positions(number, 0, piece.rows))
+        self._ledger.skip_chunk(piece.chunk, error)
+        window.lose(piece.chunk, window.order.positions(number, 0, piece.rows))
 
     def _read_all_slices(self, number: int, window: Window) -> None:
         """Write all rows of a chunk to their positions, slice by slice."""
@@ -255,7 +188,8 @@ class PieceReader:
                 last = stream.position - piece.start
                 first = stream.position - batch.num_rows
                 positions = window.order.positions(number, last - batch.num_rows, last)
-                _write(self._layout, batch, window.arrays, positions, chunk, self._loses(window), stream.digest, first)
+                skip = self._skip_in(piece.chunk, window)
+                write_rows(self._layout, batch, window.arrays, positions, chunk, stream.digest, self.skips, skip, first)
         if piece.stop < chunk.rows:
             self._streams[piece.chunk] = stream
         else:

@@ -9,7 +9,7 @@ from streamtrain.columns.settings import split_pair
 from streamtrain.errors import UsageError
 from streamtrain.options import option
 
-__all__ = ["ON_ERROR", "LoadSettings"]
+__all__ = ["ON_ERROR", "LoadSettings", "SkipSettings"]
 
 ON_ERROR = ("raise", "skip")
 HELD_VALUES = 0.1  # the share of the values of --holdout-by that is held out
@@ -23,7 +23,21 @@ def read_after(text: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class LoadSettings:
+class SkipSettings:
+    """What happens to chunks that cannot be read, and to rows that cannot be used."""
+
+    on_error: str = option(
+        "raise", "A chunk that cannot be read, a row that cannot be used: raise, or skip.", group="data", choices=ON_ERROR,
+        resume="recorded",
+    )  # fmt: skip
+    max_skipped: float = option(
+        0.01, "With --on-error skip: more than this share of the rows read so far stops the run.", group="data",
+        least=0, most=1, resume="recorded",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadSettings(SkipSettings):
     """Which rows are learned, and what happens to rows that cannot be read."""
 
     holdout: float = option(
@@ -39,13 +53,6 @@ class LoadSettings:
     )  # fmt: skip
     holdout_after: str | None = option(
         None, "Hold out the rows after a time: time=2026-01-15.", group="data", metavar="COL=TIME", read=read_after,
-    )  # fmt: skip
-    on_error: str = option(
-        "raise", "A chunk that cannot be read, a row without a target: raise, or skip.", group="data", choices=ON_ERROR
-    )
-    max_skipped: float = option(
-        0.01, "With --on-error skip: more than this share of the rows stops the run.", group="data", least=0, most=1,
-        resume="free",
     )  # fmt: skip
 
     @property

@@ -14,18 +14,13 @@ from streamtrain.columns.layout import Layout
 from streamtrain.columns.role import Unknown
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
-from streamtrain.errors import (
-    BadValueError,
-    DataError,
-    UsageError,
-    data_name,
-)
+from streamtrain.errors import BadValueError, DataError, UsageError, data_name
 from streamtrain.load.demand import demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.survey import survey
+from streamtrain.load.survey import survey, survey_known
 from streamtrain.memory.monitor import budget_of, opening
 from streamtrain.memory.process import release_freed_memory
 from streamtrain.notebook import count, html_table, one_line
@@ -34,8 +29,8 @@ from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.nested import columns_of, stored_columns
-from streamtrain.storage.reader import ChunkTable, Reader, Warns
-from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.reader import ChunkTable, Reader, Warns, columns_among
+from streamtrain.storage.settings import Asked, ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
 
 __all__ = ["Source"]
@@ -132,18 +127,18 @@ class Source:
         """
         chosen = given(target=target, features=features, weight=weight, task=task, roles=roles)
         settings = checked(ColumnSettings, chosen | {"exclude": exclude, "crosses": crosses})
-        with opening(data_name(data)):
-            opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips)
-            schema = columns_of(opened.reader.schema)
         target, crosses, task = settings.get("target"), settings.pop("crosses"), settings.pop("task", None)
+        names = [target] if isinstance(target, str) else list(target or ())
+        asking = Asked.of(names, weight, settings)
+        with opening(data_name(data)):
+            opened = open_rows(data, replace(reading or ReadSettings(), asked=asking), hold_out, skips=skips)
+            schema = columns_of(opened.reader.schema)
         chosen_target = None
-        if target is not None:
-            names = [target] if isinstance(target, str) else list(target)
+        if names:
             fields = [pick(schema, name, "target") for name in names]
             chosen_target = Target.of([Target(f.name, resolve_task(f, task)) for f in fields])
-        columns = choose_features(schema, **settings)
-        layout = Layout.of(schema, columns, chosen_target, weight, crosses)
-        return cls.of_rows(opened, layout, hold_out).with_digests()
+        columns = choose_features(schema, **settings | {"exclude": columns_among(opened.reader, settings["exclude"])})
+        return cls.of_rows(opened, Layout.of(schema, columns, chosen_target, weight, crosses), hold_out).with_digests()
 
     @classmethod
     def of_rows(cls, opened: OpenData, layout: Layout, hold_out: HoldOutRule | None = None) -> Source:
@@ -193,7 +188,7 @@ class Source:
                 raise UsageError("--classes: is for one target, but there are several: leave it out")
             if earlier is not None and earlier.names != target.names:
                 raise UsageError(f"--target {target.name}: the old run has target {earlier.name}: give the same")
-            options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger}
+            options: dict[str, Any] = {"task": task, "classes": classes, "ledger": ledger, "weight": self.layout.weight}
             parts = {name: None if earlier is None else earlier.part(name) for name in target.names}
             options["digests"] = found = np.zeros(len(self.table), np.uint64)
             target = Target.of(
@@ -203,6 +198,15 @@ class Source:
                 self.digests.check_targets(found)
         release_freed_memory()
         return replace(self, layout=replace(self.layout, target=target), is_surveyed=True)
+
+    def checked_target(self, ledger: Ledger | None = None) -> None:
+        """Read the target, whose classes are known: what cannot be used is found now. For the rest see `surveyed`."""
+        found, target = np.zeros(len(self.table), np.uint64), self.layout.target
+        assert target is not None
+        survey_known(self.reader, self.table, target, self.layout.weight, ledger, found)
+        if self.digests is not None:
+            self.digests.check_targets(found)
+        release_freed_memory()
 
     def with_layout(self, layout: Layout) -> Source:
         """The same source with another layout."""
@@ -228,7 +232,7 @@ class Source:
         columns = {column.name: column for column in self.layout.columns if column.becomes.unknown(column) == unknown}
         if not columns:
             return self
-        told = told_by_first_rows(self.reader, self.table, columns, ledger)
+        told = told_by_first_rows(self.reader, self.table, columns, self.layout, ledger)
         release_freed_memory()
         return self.with_layout(self.layout.with_columns([told.get(c.name, c) for c in self.layout.columns]))
 
@@ -291,6 +295,6 @@ class Source:
         if error.column is None:
             return BadValueError(f"{where}: {error}")
         return BadValueError(
-            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: say "
-            "what to do with it when the model is fitted, --infinities clip or --infinities missing"
+            f"feature {self.layout.number_names[error.column]!r} is infinite, or too large for float32, in {where}: give the "
+            "fit --infinities clip or --infinities missing, or skip such rows with --on-error skip"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
@@ -12,48 +11,38 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.columns.decimals import as_classes
-from streamtrain.columns.differences import Shift
-from streamtrain.columns.numbers import as_numbers, first_number, less
-from streamtrain.columns.target import (
-    Target,
-    bad_message,
-    is_named,
-    named_values,
-    not_finite,
-    plain_values,
-    resolve_task,
-    runs,
-    single_targets,
-    target_type,
-)
+from streamtrain.columns.target import Target, resolve_task
+from streamtrain.columns.target_values import Unusable, bad_message, only, target_type
+from streamtrain.columns.weights import rows_in_use, single_weights
 from streamtrain.errors import BadValueError, ChangedError, CorruptError, DataError, SchemaError, UsageError
 from streamtrain.load.digests import ChunkDigest, RunDigest
 from streamtrain.load.ledger import Ledger
+from streamtrain.load.tally import MOST_CLASSES, Tally, with_earlier
 from streamtrain.plan.together import together
 from streamtrain.storage.arrow import is_number, pick
 from streamtrain.storage.checked import open_stream, read_columns, read_together
 from streamtrain.storage.nested import columns_of
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether
 
-__all__ = ["survey"]
+__all__ = ["survey", "survey_known"]
 
-_MOST_CLASSES = 1000  # distinct integers that count as classes without --task classify
-_MOST_COUNTED = 10_000  # distinct values of any type: their counts are in memory
 _BLOCK_ROWS = 8192
-_BAD_VALUES = "null, NaN or infinite values (or too large for float32)"
-_NAMED, _MOST_KEPT = 3, 100  # chunks with bad values: in the message, and counted
+_NAMED = 3  # chunks with values that cannot be used, in the message
 _SLICE_ROWS = 8 * _BLOCK_ROWS  # longer chunks are read in slices, so that the pass takes less memory than training
 
 
 def survey(
     reader: Reader, table: ChunkTable, name: str, *, task: str | None = None, classes: Sequence[str] | None = None,
     ledger: Ledger | None = None, earlier: Target | None = None, digests: NDArray[np.uint64] | None = None,
+    weight: str | None = None,
 ) -> Target:  # fmt: skip
-    """The target with its classes, or its offset and moments; only its column is read.
+    """The target with its classes, or its offset and moments; only its column is read, and that of the weights: rows of
+    weight 0 are not looked at.
 
     digests: to which the digest of the target in each chunk is added, shape (chunks,).
-    ledger: chunks that cannot be read, nulls and NaN are entered there and skipped. With ``classes`` and without a ledger
-    nothing is read. earlier: the target of an earlier run; its task, offset and classes are kept, and new classes are added.
+    ledger: chunks that cannot be read are entered there and skipped; rows that cannot be used are skipped. With ``classes`` and
+    without a ledger nothing is read. earlier: the target of an earlier run; its task, offset and classes are kept, and new
+    classes are added. weight: the column of the weights.
 
     Raises ColumnError for a column that cannot be a target; BadValueError for nulls and NaN (how many, in which files);
     DataError for a single class, and for more than 1,000 distinct integers without ``task``; UsageError for classes of
@@ -66,19 +55,118 @@ def survey(
     named = None if classes is None else _named_classes(field, own_task, classes, earlier)
     if named is not None and ledger is None:
         return Target(name, own_task, named, rows=table.total_rows)
-    many = earlier is not None and len(earlier.classes) > _MOST_CLASSES  # --task classify was given then
-    tally = _Tally(field, own_task, refuse_many=task is None and not many, earlier=earlier)
-    rule = Target(name, own_task)
-    for run in _runs(reader, table):
-        digest = RunDigest([name], table.rows[run].tolist())
-        if run.stop - run.start == 1 or not _add_together(tally, reader, table[run], digest, rule):
-            digest = RunDigest([name], table.rows[run].tolist())
-            _add_each(tally, reader, table, run, digest, rule, ledger)
-        if digests is not None:
-            digests[run] += np.array([target for _, target in digest.values()], np.uint64)
-    if ledger is not None and ledger.rows == table.total_rows:
-        raise CorruptError(f"no row is left: all are skipped, the first because of: {ledger.entries()[0]['error']}")
+    many = earlier is not None and len(earlier.classes) > MOST_CLASSES  # --task classify was given then
+    tally = Tally(field, own_task, refuse_many=task is None and not many, earlier=earlier)
+    reading = _Pass(reader, table, Target(name, own_task, named or ()), weight, ledger)
+    reading.run(None if named is not None else tally, digests)
     return tally.target() if named is None else Target(name, own_task, named, rows=table.total_rows)
+
+
+def survey_known(
+    reader: Reader, table: ChunkTable, target: Target, weight: str | None, ledger: Ledger | None,
+    digests: NDArray[np.uint64],
+) -> None:  # fmt: skip
+    """Read the target of other data, whose classes are known: what cannot be used is found now. As `survey`."""
+    for part in target.several:
+        _Pass(reader, table, part, weight, ledger).run(None, digests)
+
+
+class _Pass:
+    """One pass over the column of a target. rule: says which values can be used. For the rest see `survey`."""
+
+    def __init__(
+        self, reader: Reader, table: ChunkTable, rule: Target, weight: str | None, ledger: Ledger | None
+    ) -> None:
+        self._reader, self._table, self._rule, self._ledger = reader, table, rule, ledger
+        self._weight = weight
+        self._columns = [rule.name, *([weight] if weight else [])]
+        self._bad = np.zeros(len(table), np.int64)  # values of each chunk that cannot be used
+        self._kinds: dict[str, None] = {}  # what these are
+
+    def run(self, tally: Tally | None, digests: NDArray[np.uint64] | None) -> None:
+        """Read all chunks. tally: gets the values that can be used."""
+        table, ledger, name = self._table, self._ledger, self._rule.name
+        for run in _runs(self._reader, table):
+            digest = RunDigest([name], table.rows[run].tolist())
+            if run.stop - run.start == 1 or not self._add_together(tally, run, digest):
+                digest = RunDigest([name], table.rows[run].tolist())
+                self._add_each(tally, run, digest)
+            if digests is not None:
+                digests[run] += np.array([target for _, target in digest.values()], np.uint64)
+        skipped = int(self._bad.sum())
+        if skipped and ledger is None:
+            raise BadValueError(self._refusal(skipped))
+        if skipped and ledger is not None:
+            if skipped == table.total_rows:
+                raise CorruptError(
+                    f"no row is left: all are skipped, the first because of: {self._entries()[0]['error']}"
+                )
+            ledger.require_few(skipped, table.total_rows, self._entries)
+
+    def _refusal(self, rows: int) -> str:
+        worst = np.argsort(-self._bad, kind="stable")[:_NAMED].tolist()
+        chunks = ", ".join(f"{self._table[n].key} ({int(self._bad[n]):,})" for n in worst if self._bad[n])
+        others = int(np.count_nonzero(self._bad)) - _NAMED
+        more = f" and {others:,} more" if others > 0 else ""
+        return bad_message(self._rule.name, rows, list(self._kinds), chunks + more)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        assert self._ledger is not None
+        return [self._ledger.entry(number, int(self._bad[number])) for number in np.flatnonzero(self._bad).tolist()]
+
+    def _add_each(self, tally: Tally | None, run: slice, digest: RunDigest) -> None:
+        """Add the values of chunks one by one; enter what cannot be used in the ledger, if there is one."""
+        ledger = self._ledger
+        for number in range(run.start, run.stop):
+            chunk = self._table[number]
+            try:
+                self._add_chunk(tally, number, chunk, digest.chunks[number - run.start])
+            except (CorruptError, SchemaError) as error:
+                if ledger is None or isinstance(error, ChangedError):
+                    raise
+                ledger.skip_chunk(number, error)
+                self._bad[number] = chunk.rows
+
+    def _add_together(self, tally: Tally | None, run: slice, digest: RunDigest) -> bool:
+        """Add the values of several small chunks. False, and nothing is added, if a chunk cannot be read or has values that
+        cannot be used: these chunks are added one by one, so that messages name one."""
+        chunks, reader = self._table[run], cast("ReadsTogether", self._reader)
+        try:
+            found = list(read_together(reader, chunks, self._columns))
+            if any(self._unusable(batch) for batch in found):
+                return False
+        except DataError:
+            return False
+        for batch in found:
+            if tally is not None:
+                tally.add(only(batch.column(self._rule.name), self._used(batch)))
+            digest.add(self._rule.name, batch.column(self._rule.name))
+        return True
+
+    def _add_chunk(self, tally: Tally | None, number: int, chunk: Chunk, digest: ChunkDigest) -> None:
+        for batch in _slices(self._reader, chunk, self._columns):
+            digest.add(self._rule.name, batch.column(self._rule.name))
+            good = np.ones(batch.num_rows, np.bool_)
+            for rows, kind in self._unusable(batch):
+                good &= ~rows
+                self._bad[number] += int(np.count_nonzero(rows))
+                self._kinds[kind] = None
+                if self._ledger is not None:
+                    self._ledger.note(number, f"target {self._rule.name!r} is {kind}")
+            if tally is not None:
+                tally.add(only(batch.column(self._rule.name), good & self._used(batch)))
+
+    def _used(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        """The rows whose weight is not 0."""
+        if self._weight is None:
+            return np.ones(batch.num_rows, np.bool_)
+        used = rows_in_use(single_weights(self._weight, batch.column(self._weight), "the data"))
+        return np.ones(batch.num_rows, np.bool_) if used is None else used
+
+    def _unusable(self, batch: pa.RecordBatch) -> list[Unusable]:
+        used = self._used(batch)
+        found = self._rule.unusable(batch.column(self._rule.name))
+        return [(rows & used, kind) for rows, kind in found if (rows & used).any()]
 
 
 def _runs(reader: Reader, table: ChunkTable) -> Iterator[slice]:
@@ -86,54 +174,6 @@ def _runs(reader: Reader, table: ChunkTable) -> Iterator[slice]:
     if isinstance(reader, ReadsTogether):
         return together(table.rows, table.read_peak_bytes)
     return (slice(i, i + 1) for i in range(len(table)))
-
-
-def _add_each(
-    tally: _Tally, reader: Reader, table: ChunkTable, run: slice, digest: RunDigest, rule: Target, ledger: Ledger | None
-) -> None:
-    """Add the values of chunks one by one; enter what cannot be used in the ledger, if there is one."""
-    name = rule.name
-    for number in range(run.start, run.stop):
-        chunk, bad = table[number], 0
-        try:
-            bad = _add_chunk(tally, reader, chunk, digest.chunks[number - run.start], rule, skips=ledger is not None)
-        except (CorruptError, SchemaError) as error:
-            if ledger is None or isinstance(error, ChangedError):
-                raise
-            ledger.skip_chunk(number, chunk.key, chunk.rows, error)
-        if ledger is not None and bad:
-            ledger.skip_rows(number, chunk.key, bad, bad_message(name, bad, _BAD_VALUES, chunk.key))
-
-
-def _add_together(tally: _Tally, reader: Reader, chunks: Sequence[Chunk], digest: RunDigest, rule: Target) -> bool:
-    """Add the values of several small chunks. False, and nothing is added, if a chunk cannot be read or has bad values: these
-    chunks are added one by one, so that messages name one. rule: the target that says which values are bad."""
-    try:
-        found = [batch.column(0) for batch in read_together(cast("ReadsTogether", reader), chunks, [rule.name])]
-        if any(rule.usable(values) is not None for values in found):
-            return False
-    except DataError:
-        return False
-    for values in found:
-        tally.add(values, chunks[0].key)
-        digest.add(rule.name, values)
-    return True
-
-
-def _add_chunk(tally: _Tally, reader: Reader, chunk: Chunk, digest: ChunkDigest, rule: Target, *, skips: bool) -> int:
-    """Add the values of a chunk. skips: whether bad values are skipped; otherwise they are counted as bad. Returns how many
-    values were skipped."""
-    skipped = 0
-    for values in _slices(reader, chunk, rule.name):
-        digest.add(rule.name, values)
-        good = rule.usable(values) if skips else None
-        if good is None:
-            tally.add(values, chunk.key)
-        else:
-            skipped += len(good) - int(np.count_nonzero(good))
-            for first, last in runs(good):
-                tally.add(values.slice(first, last - first), chunk.key)
-    return skipped
 
 
 def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: Target | None) -> tuple[Any, ...]:
@@ -153,135 +193,16 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: 
     except (ValueError, KeyError, TypeError, OverflowError, InvalidOperation):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
-    all_classes = _with_earlier(field.name, values, earlier)
+    all_classes = with_earlier(field.name, values, earlier)
     if len(all_classes) < 2:
         raise UsageError(f"--classes: {len(all_classes)} class given: give at least two")
     return all_classes
 
 
-def _with_earlier(name: str, values: Iterable[Any], earlier: Target | None) -> tuple[Any, ...]:
-    """The classes of these data and those of the earlier target, sorted."""
-    before = earlier.classes if earlier is not None else ()
-    classes = {*before, *values}
-    if len({isinstance(c, str) for c in classes}) > 1:
-        old, new = ("text", "numbers") if isinstance(before[0], str) else ("numbers", "text")
-        raise UsageError(
-            f"target {name!r} holds {new}; the old run's classes are {old} ({', '.join(map(repr, before[:10]))}): cast it first"
-        )
-    if len({isinstance(c, bool) for c in classes}) > 1:  # false and true are 0 and 1 among numbers
-        classes = {int(c) if isinstance(c, bool) else c for c in classes}
-    return tuple(sorted(classes))
-
-
-def _slices(reader: Reader, chunk: Chunk, name: str) -> Iterator[pa.Array]:
-    """The values of the target in a chunk, in blocks of at most 8,192 rows."""
+def _slices(reader: Reader, chunk: Chunk, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a chunk, in blocks of at most 8,192 rows."""
     long = chunk.rows > _SLICE_ROWS
-    batches = open_stream(reader, chunk, [name], _SLICE_ROWS) if long else read_columns(reader, chunk, [name])
+    batches = open_stream(reader, chunk, columns, _SLICE_ROWS) if long else read_columns(reader, chunk, columns)
     for batch in batches:
         for start in range(0, batch.num_rows, _BLOCK_ROWS):
-            yield batch.column(0).slice(start, _BLOCK_ROWS)
-
-
-class _Tally:
-    """Counts of the classes, or moments of a regression target, and how they differ between blocks."""
-
-    def __init__(self, field: pa.Field, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
-        kind = target_type(field.type)
-        self._scale = kind.scale if pa.types.is_decimal(kind) else None
-        self._name, self._task, self._refuse_many, self._earlier = field.name, task, refuse_many, earlier
-        self._counts: Counter[Any] = Counter()
-        # for each class, the sum over blocks of (rows of the class)^2 / rows
-        self._squares: defaultdict[Any, float] = defaultdict(float)
-        self._bad_rows = self._bad_chunks = 0
-        self._worst: Counter[str] = Counter()  # bad values of the chunks that have most
-        self._rows = 0
-        self._moments = np.zeros(3)  # of values minus the first: sum, sum of squares, sum over blocks of (sum)^2 / rows
-        self._offset: Shift | None = None
-
-    def add(self, values: pa.Array, where: str) -> None:
-        values = single_targets(values, self._name, where)
-        if values.null_count:
-            self._add_bad(values.null_count, where)
-            return
-        self._rows += len(values)
-        if self._task == "regress":
-            self._add_numbers(values, where)
-        else:
-            self._add_classes(values, where)
-
-    def _add_bad(self, rows: int, where: str) -> None:
-        """Count bad values of a chunk; only the chunks that have most are kept."""
-        self._bad_rows += rows
-        self._bad_chunks += where not in self._worst
-        self._worst[where] += rows
-        if len(self._worst) > _MOST_KEPT:
-            self._worst = Counter(dict(self._worst.most_common(_NAMED)) | {where: self._worst[where]})
-
-    def _add_numbers(self, values: pa.Array, where: str) -> None:
-        numbers, _ = less(values, 0)
-        bad = not_finite(numbers)
-        if bad:
-            self._add_bad(bad, where)
-        elif numbers.size:
-            self._offset = first_number(values) if self._offset is None else self._offset
-            shifted, _ = less(values, self._offset, np.float64)
-            total = shifted.sum()
-            self._moments += total, (shifted * shifted).sum(), total * total / len(shifted)
-
-    def _add_classes(self, values: pa.Array, where: str) -> None:
-        plain = plain_values(values)
-        if is_named(plain):
-            named, codes = named_values(plain)
-            pairs = [(v, n) for v, n in zip(named, np.bincount(codes, minlength=len(named)).tolist(), strict=True) if n]
-        else:
-            distinct, counted = np.unique(as_numbers(plain), return_counts=True)
-            if distinct.dtype.kind == "f" and not np.isfinite(distinct).all():
-                self._add_bad(int(counted[~np.isfinite(distinct)].sum()), where)
-                return
-            pairs = list(zip(distinct.tolist(), counted.tolist(), strict=True))
-        for value, n in pairs:
-            self._counts[value] += n
-            self._squares[value] += n * n / len(values)
-        if len(self._counts) > _MOST_COUNTED:
-            raise DataError(
-                f"target {self._name!r} has more than {_MOST_COUNTED:,} distinct values: too many classes; numbers can be "
-                "learned with --task regress"
-            )
-        if self._refuse_many and len(self._counts) > _MOST_CLASSES and not isinstance(pairs[0][0], str):
-            raise DataError(
-                f"target {self._name!r} is an integer with more than {_MOST_CLASSES:,} distinct values: "
-                "give --task classify or --task regress"
-            )
-
-    def target(self) -> Target:
-        if self._bad_rows:
-            chunks = [f"{key} ({n:,})" for key, n in self._worst.most_common(_NAMED)]
-            more = f" and {self._bad_chunks - _NAMED:,} more" if self._bad_chunks > _NAMED else ""
-            raise BadValueError(bad_message(self._name, self._bad_rows, _BAD_VALUES, ", ".join(chunks) + more))
-        if self._task == "regress":
-            total, squares, between = self._moments.tolist()
-            variance = squares - total * total / max(1, self._rows)
-            clustering = (between - total * total / max(1, self._rows)) / variance if variance > 0 else 0.0
-            deviation, offset = float(np.sqrt(max(variance, 0) / max(1, self._rows))), self._offset or 0.0
-            far = abs(float(offset)) > max(1e4 * deviation, 65_536)
-            offset = self._earlier.offset if self._earlier is not None else offset if far else 0.0
-            return Target(self._name, "regress", rows=self._rows, clustering=_unit(clustering), offset=offset)
-        if self._scale is not None:
-            forms = as_classes(self._counts, self._scale, () if self._earlier is None else self._earlier.classes)
-            self._counts = Counter({forms[number]: n for number, n in self._counts.items()})
-            self._squares = defaultdict(float, {forms[number]: n for number, n in self._squares.items()})
-        classes = _with_earlier(self._name, self._counts, self._earlier)
-        if len(classes) < 2 or not self._counts:
-            only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
-            raise DataError(f"target {self._name!r} has one class ({only}): a classifier needs at least two classes")
-        shares = np.array([self._counts[c] for c in classes]) / self._rows
-        within = np.array([self._squares[c] for c in classes]) / self._rows
-        variance = float((shares * (1 - shares)).sum())  # 0 if all rows have the same class
-        clustering = float((within - shares**2).sum()) / variance if variance else 0.0
-        counts = tuple(self._counts[c] for c in classes)
-        return Target(self._name, "classify", classes, counts, self._rows, _unit(clustering))
-
-
-def _unit(x: float) -> float:
-    """A share: at least 0, at most 1, rounded to 6 digits."""
-    return round(float(min(1.0, max(0.0, x))), 6)
+            yield batch.slice(start, _BLOCK_ROWS)

@@ -16,9 +16,10 @@ from streamtrain.plan import Plan
 from streamtrain.plan.order import Pieces, row_keys, row_positions, rows_at, windows
 from streamtrain.storage.reader import ChunkTable
 
-__all__ = ["Window", "WindowOrder", "WindowRows"]
+__all__ = ["Window", "WindowOrder"]
 
-_HASHED_ROWS = 65_536  # rows at a time, when held-out rows are searched
+_HASHED_ROWS = _BLOCK_ROWS = 65_536  # rows at a time, when rows that are held out, or of weight 0, are searched
+_NO_ROWS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -144,63 +145,70 @@ class WindowOrder:
         return (rows - np.arange(len(rows))).astype(np.int32)
 
 
-@dataclass(frozen=True)
-class WindowRows:
-    """The rows of a filled window: those of its order without the lost ones, in the same order.
-
-    training: rows to learn. count: all rows. gaps: for each lost row, how many of the remaining rows come before it.
-    """
-
-    order: WindowOrder
-    training: int
-    count: int
-    gaps: NDArray[np.int32] | None = None
-
-    def data_rows(self, first: int, last: int) -> NDArray[np.int64]:
-        """The rows of the data at positions ``first`` to ``last``."""
-        positions = np.arange(first, last)
-        if self.gaps is not None:
-            positions += np.searchsorted(self.gaps, positions, side="right")
-        return self.order.data_rows(positions)
-
-
 class Window:
     """A buffer that is filled again and again: new memory for each window would cost as much as copying the rows into it.
 
-    Shuffling costs nothing extra: each row is written directly to its position.
+    Shuffling costs nothing extra: each row is written directly to its position. A row that is skipped keeps its position, and
+    has weight 0.
+
+    order: of the rows that it is filled with.
     """
 
     def __init__(self, layout: Layout, rows: int) -> None:
         self.arrays = layout.buffers(rows)
-        self.order: WindowOrder  # of the rows that it is filled with
-        self.rows: WindowRows  # set by `finish`
-        self._lost: list[NDArray[np.int32]] = []
+        self.order: WindowOrder
+        self._skipped, self._skipped_chunks = _NO_ROWS, _NO_ROWS
+        self._lost: list[tuple[int, NDArray[np.int32]]] = []
+        self._unusable: list[tuple[int, NDArray[np.int32]]] = []
 
     def forget(self) -> None:
         """Drop the order of the rows that were in the window."""
         self.__dict__.pop("order", None)
-        self.__dict__.pop("rows", None)
 
     def begin(self, order: WindowOrder) -> None:
         """Prepare for the rows of this order."""
-        self.order, self._lost = order, []
+        self.order, self._lost, self._unusable = order, [], []
         self.arrays.clear()
 
-    def lose(self, positions: NDArray[np.int64]) -> None:
-        """Note that there is no row at these positions. Called from several threads at once."""
-        self._lost.append(positions.astype(np.int32))
+    def lose(self, chunk: int, positions: NDArray[np.int64]) -> None:
+        """Note that the rows at these positions could not be read. Called from several threads at once."""
+        self._lost.append((chunk, positions.astype(np.int32)))
+
+    def skip(self, chunk: int, positions: NDArray[np.int64]) -> None:
+        """Note that the rows at these positions cannot be used, unless their weight is 0. Called from several threads."""
+        self._unusable.append((chunk, positions.astype(np.int32)))
 
     def finish(self) -> None:
-        """Close the gaps that lost rows leave, once every other row is written."""
-        training, count = self.order.training, self.order.rows
-        self.rows = WindowRows(self.order, training, count)
-        if self._lost:
-            lost = np.unique(np.concatenate(self._lost))
-            self._lost = []
-            self.arrays.close_gaps(lost, count)
-            gaps: NDArray[np.int32] = np.subtract(lost, np.arange(len(lost), dtype=np.int32))
-            training -= int(np.searchsorted(lost, training))
-            self.rows = WindowRows(self.order, training, count - len(lost), gaps)
+        """Give the skipped rows weight 0, once every other row is written; and make all rows of weight 0 alike, so that nothing
+        of what they hold is felt."""
+        weights, skipped = self.arrays.weights, list(self._lost)
+        for chunk, positions in self._unusable:  # all of them were written, with their weight
+            skipped.append((chunk, positions if weights is None else positions[weights[positions] != 0]))
+        self._skipped, self._skipped_chunks = _in_order(skipped)
+        self._lost, self._unusable = [], []
+        if weights is None:
+            if len(self._skipped):
+                self.arrays.blank(self._skipped)
+            return
+        weights[self._skipped] = 0
+        for first in range(0, self.order.rows, _BLOCK_ROWS):
+            unused = weights[first : min(first + _BLOCK_ROWS, self.order.rows)] == 0
+            if unused.any():
+                self.arrays.blank(np.flatnonzero(unused) + first)
+
+    def skipped_between(self, first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The skipped ones of the rows at positions ``first`` to ``last``: how many rows after ``first``, and their chunks."""
+        some = slice(*np.searchsorted(self._skipped, [first, last]).tolist())
+        return self._skipped[some] - np.int32(first), self._skipped_chunks[some]
+
+
+def _in_order(skipped: list[tuple[int, NDArray[np.int32]]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Positions, ascending and each once, and their chunks. skipped: positions by chunk."""
+    if not skipped:
+        return _NO_ROWS, _NO_ROWS
+    positions, first = np.unique(np.concatenate([rows for _, rows in skipped]), return_index=True)
+    chunks = np.repeat([chunk for chunk, _ in skipped], [len(rows) for _, rows in skipped])
+    return positions, chunks[first].astype(np.int32)
 
 
 def _held(

@@ -37,7 +37,7 @@ Floats = NDArray[np.float32]
 def shape_of_rows(layout: Layout) -> Shape:
     """The shape of the rows of a layout, for the preparation."""
     crosses = tuple(tuple(layout.hashes[name] for name in cross) for cross in layout.crosses)
-    names = tuple(layout.number_names), tuple(layout.hashes)
+    names = layout.number_names, tuple(layout.hashes)
     times = [column for column in layout.columns if column.role == "time" and column.parts[0] == f"{column.name}.age"]
     ages = tuple(layout.tensors[column.name][0] for column in times)
     return Shape(*names, layout.categories, crosses, tuple(layout.texts), layout.bags, ages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,7 @@ from streamtrain.memory.monitor import opening
 from streamtrain.model.model import Model
 from streamtrain.storage.kept import KeptTable
 from streamtrain.storage.nested import columns_of
-from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.settings import Asked, ReadSettings
 from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["open_for"]
@@ -26,8 +27,11 @@ def open_for(
     """A source of the model's columns in other data. Reads metadata, and the columns of ``--where`` and of the hold-out. Raises
     DataError where the data cannot be used, and ColumnError where a column is missing or of another type. kept: the rows that
     match, if the same data were opened before."""
+    targets, weight = (model.target.names, model.layout.weight) if with_target else ((), None)
+    columns = (*targets, *([] if weight is None else [weight]), *(column.name for column in model.layout.columns))
+    reading = replace(reading or ReadSettings(), asked=Asked(columns, "none"))
     with opening(data_name(data)):
-        opened = open_rows(data, reading or ReadSettings(), hold_out, skips=skips, kept=kept)
+        opened = open_rows(data, reading, hold_out, skips=skips, kept=kept)
         schema = columns_of(opened.reader.schema)
     layout = model.layout_for(schema, with_target=with_target)
     if with_target:

@@ -23,7 +23,7 @@ class FeatureSettings:
     )  # fmt: skip
     infinities: str = option(
         "error", "Infinite features: an error, clipped to 10 deviations from the mean, or missing.", group="columns",
-        choices=INFINITIES, continues="same",
+        choices=INFINITIES, continues="same", resume="recorded",
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ __all__ = ["CheckpointSchedule", "Checkpoints", "checkpoint_term"]
 _FORMAT = 1
 #: the types of the header's fields, which are checked before any is used
 _HEADER: dict[str, Any] = {
-    "settings": dict, "resolved": dict, "validate": str | None, "validation": dict | None, "versions": dict,
+    "settings": dict, "resolved": dict, "validate": str | list | None, "validation": dict | None, "versions": dict,
     "data": {"fingerprint": str | None, "rows": int, "chunks": int, "schema": dict, "files": dict | None},
     "environment": dict.fromkeys(("streamtrain", "numpy", "blas", "kernels", "processor"), str),
     "lineage": list, "changes": list, "resumes": int, "started": str, "warnings": list,

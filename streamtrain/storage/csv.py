@@ -7,7 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.csv as pc
 
 from streamtrain.errors import CorruptError, SchemaError, near_names
 from streamtrain.storage.common_type import CODES
+from streamtrain.storage.files.locate import Target
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
 from streamtrain.storage.text.encoding import not_in_encoding
@@ -47,7 +48,7 @@ _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 class CsvReader(TextReader):
     """Reads CSV files.
 
-    target: a file, glob or directory; its ``key=value`` folders become columns.
+    target: a file, glob or directory, or several; its ``key=value`` folders become columns.
     schema: types of some or all columns, by name. The other types are inferred from the first MiB of the first file.
     delimiter: the character between fields; by default a tab for ``.tsv`` and ``.tab``, otherwise a comma.
     header: whether the first line that is not blank names the columns; otherwise they are f0, f1, ..., as pyarrow names them.
@@ -65,7 +66,7 @@ class CsvReader(TextReader):
     scratch = 5.5
 
     def __init__(
-        self, target: str | Path, schema: pa.Schema | None = None, *, delimiter: str | None = None, header: bool = True,
+        self, target: Target, schema: pa.Schema | None = None, *, delimiter: str | None = None, header: bool = True,
         na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None,
     ) -> None:  # fmt: skip
         self._delimiter, self._decimal, self._has_header = delimiter, decimal, header

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ __all__ = [
     "ZARR_MARKS",
     "file_reader",
     "format_of",
+    "format_of_target",
     "reader_for",
     "suffixes_of",
 ]
@@ -84,19 +85,25 @@ def _format(name: str) -> tuple[str | None, bool]:
     return (None if is_packed and kind not in _TEXT else kind), last == [".json"]
 
 
-def file_reader(target: str, settings: ReadSettings, kind: str | None = None) -> Reader:
-    """The reader for the files of a path, glob, directory or URL. kind: their format, if it is known. Raises NotFoundError if
-    there are no files, DataError if their format is not read, and UsageError for a setting that has no effect on it."""
-    shown = without_secrets(target)
+def file_reader(target: str | Sequence[str], settings: ReadSettings, kind: str | None = None) -> Reader:
+    """The reader for the files of a path, glob, directory or URL; or of several on this machine, which have the format of the
+    first. kind: the format, if it is known. Raises NotFoundError if there are no files, DataError if their format is not read,
+    and UsageError for a setting that has no effect on it."""
+    first = target if isinstance(target, str) else target[0]
+    kind = format_of_target(first, settings, kind)
+    settings.require_effect(without_secrets(first), kind)
+    reader: Reader = reader_for(kind)(target, **settings.given_for_text(kind))
+    return reader
+
+
+def format_of_target(target: str, settings: ReadSettings, kind: str | None = None) -> str:
+    """The format of the files of a path, glob, directory or URL. kind: as it is known."""
     several = "://" in target or os.path.isdir(target) or (glob.has_magic(target) and not os.path.exists(target))
     requested = None if settings.input_format == "zarr" else settings.input_format
     if requested is None or settings.are_of_others:
         kind = kind or (None if os.path.isdir(target) else _format(target)[0])
         kind = kind or format_of(locate(target, ())[1] if several else [target])
-    kind = kind or requested or _format_inside(target)
-    settings.require_effect(shown, kind)
-    reader: Reader = reader_for(kind)(target, **settings.given_for_text(kind))
-    return reader
+    return kind or requested or _format_inside(target)
 
 
 def _format_inside(target: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow.compute  # encodes text as dictionaries; imported early so that t
 from streamtrain.errors import CorruptError, DataError
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.files.columns import FileColumns
-from streamtrain.storage.files.locate import locate
+from streamtrain.storage.files.locate import Target, locate
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.ipc_messages import DICTIONARY, RECORDS, BadMessage, file_messages, is_stream, stream_messages
@@ -44,12 +43,12 @@ _SLACK, _TEXT_SLACK = 1.1, 2.2  # dictionaries and hash tables grow by doubling
 class IpcReader(FileBacked):
     """Reads Arrow IPC files and streams. The first bytes of a file tell which it is.
 
-    target: a file, glob or directory; its ``key=value`` folders become columns.
+    target: a file, glob or directory, or several; its ``key=value`` folders become columns.
     Raises CorruptError, SchemaError, NotFoundError.
     """
 
-    def __init__(self, target: str | Path) -> None:
-        self._store, self._files = locate(str(target), suffixes_of("arrow"))
+    def __init__(self, target: Target) -> None:
+        self._store, self._files = locate(target, suffixes_of("arrow"))
         self._stats = [self._store.stat(name) for name in self._files]
         self._numbers = {name: i for i, name in enumerate(self._files)}
         self._streams: list[bool] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.compute  # encodes text as dictionaries; imported early so that t
 import pyarrow.json as pj
 
 from streamtrain.storage.common_type import CODES
+from streamtrain.storage.files.locate import Target
 from streamtrain.storage.first_bytes import FIRST_BYTES
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.footer import is_text
@@ -34,7 +34,7 @@ _COLUMN_BYTES, _VALUE_BYTES = 4_000, 16  # of a key, and of each of its values, 
 class JsonLinesReader(TextReader):
     """Reads JSON lines, and arrays of objects. The keys are the columns. A value that is missing or ``null`` is null.
 
-    target: a file, glob or directory; its ``key=value`` folders become columns.
+    target: a file, glob or directory, or several; its ``key=value`` folders become columns.
     schema: types of some or all columns, by name, and of columns that do not occur in the first MiB. The other types are
     inferred from the first MiB of the first file.
 
@@ -48,7 +48,7 @@ class JsonLinesReader(TextReader):
     types = JsonTypes()
     scratch = 6.0
 
-    def __init__(self, target: str | Path, schema: pa.Schema | None = None, *, encoding: str | None = None) -> None:
+    def __init__(self, target: Target, schema: pa.Schema | None = None, *, encoding: str | None = None) -> None:
         self._forms: dict[int, Form] = {}
         super().__init__(target, schema, encoding)
 

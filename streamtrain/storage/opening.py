@@ -7,19 +7,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streamtrain.errors import NotFoundError, UsageError, data_name, without_secrets
 from streamtrain.kernels.crash import reading
+from streamtrain.storage.files.file_urls import local_path
+from streamtrain.storage.files.gathered import partition_keys
+from streamtrain.storage.files.listing import once_each
 from streamtrain.storage.files.table_roots import kind_of_table, split_version
-from streamtrain.storage.formats import ZARR_MARKS, file_reader
+from streamtrain.storage.formats import ZARR_MARKS, file_reader, format_of_target
 from streamtrain.storage.lake.moments import Moment
 from streamtrain.storage.reader import Reader
 from streamtrain.storage.schemes import is_registered, open_url
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.several import SeveralReader
 
-__all__ = ["open_data", "open_reader"]
+__all__ = ["are_sources", "open_data", "open_reader"]
 
 _REMOTE = ("s3", "gs", "az", "http", "https", "memory")
 
@@ -28,9 +35,9 @@ def open_reader(
     target: Any,
     *,
     # settings: ReadSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None,
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
     # end of settings
 ) -> Reader:  # fmt: skip
     """Open data and return a reader for it.
@@ -39,9 +46,11 @@ def open_reader(
     ----------
     target : Any
         A path, glob, directory, Zarr store or URL; a dict of numpy arrays, an array, a pair ``(X, y)``, an Arrow table or
-        a data frame; or a reader, which is returned unchanged.
+        a data frame; a reader, which is returned unchanged; or a list of these, which are read one after the other.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim : str | None
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format : str | None
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter : str | None
@@ -83,8 +92,8 @@ def open_reader(
     """
     read_settings = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     reader = open_data(target, read_settings)
@@ -99,14 +108,16 @@ def open_data(target: Any, settings: ReadSettings) -> Reader:
     """The reader of all rows of the data, whatever ``where`` says: see `streamtrain.storage.where.opening`."""
     if isinstance(target, (str, Path)):
         with reading(without_secrets(str(target))):
-            return _open_path(str(target), settings)
+            return _open_path(local_path(str(target)), settings)
+    if are_sources(target):
+        return _open_each(target, settings)
     settings.require_effect("this", "data in memory or a reader")
     settings.require_no_version(data_name(target))
     if isinstance(target, Reader):
         return target
-    from streamtrain.storage.tables import MemoryReader
+    from streamtrain.storage.objects import open_object
 
-    return MemoryReader(target)
+    return open_object(target, settings)
 
 
 def _open_path(target: str, settings: ReadSettings) -> Reader:
@@ -134,8 +145,55 @@ def _open_path(target: str, settings: ReadSettings) -> Reader:
         settings.require_effect(target, "zarr")
         from streamtrain.storage.zarr import ZarrReader
 
-        return ZarrReader(target, missing_chunks=settings.missing_chunks)
+        return ZarrReader(
+            target, missing_chunks=settings.missing_chunks, sample_dim=settings.sample_dim, asked=settings.asked
+        )
     return file_reader(target, settings)
+
+
+def are_sources(target: Any) -> bool:
+    """Whether data are several sources: a list, or a tuple of paths and readers. A pair of arrays is ``(X, y)``.
+
+    >>> are_sources(["a.csv"]), are_sources(("a.csv", "b.csv")), are_sources(([[1.0]], [0]))
+    (True, True, False)
+    """
+    if isinstance(target, list):
+        return True
+    return isinstance(target, tuple) and bool(target) and all(isinstance(each, (str, Path, Reader)) for each in target)
+
+
+def _open_each(targets: Sequence[Any], settings: ReadSettings) -> Reader:
+    """The reader of several sources. Neighbouring files on this machine that have one format are read as one."""
+    if not targets:
+        raise NotFoundError("the list of data is empty: give at least one path")
+    wrong = next((each for each in targets if isinstance(each, (list, tuple, np.ndarray, int, float, bool))), None)
+    if wrong is not None:
+        raise UsageError(
+            f"a list of data has a {type(wrong).__name__} in it: a list holds paths, tables and readers, which are read one "
+            "after the other; arrays of one table are a pair (X, y), as a tuple, or a dict"
+        )
+    paths = [local_path(str(each)) if isinstance(each, (str, Path)) else each for each in targets]
+    stores, twice = once_each(paths, lambda each: each if isinstance(each, str) and _is_zarr(each) else "")
+    names, readers = list[str](), list[Reader]()
+    for group, each in groupby(stores, key=lambda path: _group_of(path, settings)):
+        some = list(each)
+        if group is None or len(some) == 1:
+            readers += [open_data(one, settings) for one in some]
+            names += map(data_name, some)
+        else:
+            with reading(data_name(some)):
+                readers.append(file_reader(some, settings, group[0]))
+            names.append(data_name(some))
+    return readers[0] if len(readers) == 1 and not twice else SeveralReader(readers, names, list(map(str, twice)))
+
+
+def _group_of(path: Any, settings: ReadSettings) -> tuple[str, tuple[str, ...]] | None:
+    """What files must have in common to be read as one: their format, and the keys of folders. None for what is no file."""
+    if not isinstance(path, str) or not path or "://" in path or _is_zarr(path) or settings.input_format == "zarr":
+        return None
+    if split_version(path)[1] is not None or kind_of_table(path) is not None:
+        return None
+    return format_of_target(path, settings), partition_keys(path)
 
 
 def _with_version(target: str, settings: ReadSettings) -> tuple[str, ReadSettings]:
@@ -161,4 +219,4 @@ def _is_zarr(target: str) -> bool:
         return False
     path = Path(target)
     marked = path.is_dir() and any((path / mark).exists() for mark in (*ZARR_MARKS, ".zattrs"))
-    return marked or path.suffix == ".zarr" or target.endswith(".zarr.zip")
+    return marked or path.suffix == ".zarr" or target.endswith(".zarr.zip") or ".zarr.zip/" in target

@@ -32,7 +32,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from streamtrain.errors import DataError
 
-__all__ = ["Chunk", "ChunkTable", "Reader", "ReadsTogether", "Streams", "Warns", "snapshots_of"]
+__all__ = [
+    "Chunk",
+    "ChunkTable",
+    "KnowsOthers",
+    "Reader",
+    "ReadsTogether",
+    "Streams",
+    "Warns",
+    "columns_among",
+    "snapshots_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,19 @@ class Streams(Protocol):
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
         """The most memory that one open stream of all columns takes, one slice of ``rows`` rows included."""
+
+
+@runtime_checkable
+class KnowsOthers(Protocol):
+    """Optional: tell what is stored beside the columns, such as arrays of other lengths."""
+
+    def is_beside(self, name: str) -> bool:
+        """Whether there is something of this name that is no column."""
+
+
+def columns_among(reader: Reader, names: Sequence[str]) -> list[str]:
+    """The names without those of what is stored beside the columns, which need not be excluded, but may be."""
+    return [name for name in names if not (isinstance(reader, KnowsOthers) and reader.is_beside(name))]
 
 
 @runtime_checkable

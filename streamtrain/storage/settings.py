@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Literal
 
 from streamtrain.errors import UsageError
 from streamtrain.options import check, flag, option, options_of, split_names
 from streamtrain.storage.where.grammar import read_where
 
-__all__ = ["INPUT_FORMATS", "ReadSettings"]
+__all__ = ["INPUT_FORMATS", "Asked", "ReadSettings"]
 
 INPUT_FORMATS = ("parquet", "csv", "jsonl", "arrow", "zarr")
 _TABS = ("tab", "\\t")
 #: the formats on which a setting has an effect
 _EFFECTS = {
     "delimiter": ("csv",), "header": ("csv",), "na": ("csv",), "decimal": ("csv",), "encoding": ("csv", "jsonl"),
+    "sample_dim": ("zarr",),
 }  # fmt: skip
 
 
@@ -74,6 +75,27 @@ def read_time(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The columns that somebody wants of data that may have more than one table of rows, such as a Zarr store.
+
+    columns: those that are named, the target first. others: whether all others are wanted too; or those that are features
+    unless told otherwise; or only shown; or none. without: others that are not wanted.
+    """
+
+    columns: tuple[str, ...] = ()
+    others: Literal["all", "features", "shown", "none"] = "all"
+    without: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, targets: Sequence[str], weight: str | None, settings: Mapping[str, Any]) -> Asked:
+        """What a model is fitted to. settings: of columns, as they were given: features, exclude, roles."""
+        features, roles = settings.get("features"), dict(settings.get("roles") or ())
+        used = [name for name, role in roles.items() if role != "ignore"]
+        named = [*targets, *([] if weight is None else [weight]), *(features or ()), *used]
+        return cls(tuple(dict.fromkeys(named)), "features" if features is None else "none", tuple(settings["exclude"]))
+
+
+@dataclass(frozen=True)
 class ReadSettings:
     """How data are read. Raises UsageError for an invalid setting."""
 
@@ -83,6 +105,10 @@ class ReadSettings:
         group="data",
         choices=("error", "fill"),
     )
+    sample_dim: str | None = option(
+        None, "The dimension of a Zarr store along which the rows are.", group="data", metavar="NAME",
+        otherwise="that of the target",
+    )  # fmt: skip
     input_format: str | None = option(
         None, "The format of the files.", group="data", choices=INPUT_FORMATS,
         otherwise="by their names, or their first bytes",
@@ -124,6 +150,8 @@ class ReadSettings:
     snapshots: Mapping[str, str] = field(default_factory=dict)
     #: whether they were given for other data too, so that one without an effect on these is no mistake
     are_of_others: bool = False
+    #: the columns that somebody wants
+    asked: Asked = field(default_factory=Asked)
 
     def __post_init__(self) -> None:
         check(self)

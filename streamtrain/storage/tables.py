@@ -17,7 +17,7 @@ from streamtrain.storage.from_numpy import to_arrow
 from streamtrain.storage.pandas_index import with_index
 from streamtrain.storage.reader import Chunk, ChunkTable
 
-__all__ = ["MemoryReader"]
+__all__ = ["MemoryReader", "array_of", "columns_of", "hash_batch", "to_column"]
 
 CHUNK_ROWS = 65_536
 
@@ -79,7 +79,7 @@ class MemoryReader:
         """A hash of the names, types and all values. It takes one pass over the data."""
         digest = hashlib.sha256(str(self._table.schema).encode())
         for chunk in self.chunks():
-            _hash(digest, self.read(chunk, self._table.column_names))
+            hash_batch(digest, self.read(chunk, self._table.column_names))
         return f"memory-{digest.hexdigest()}"
 
     def _slice(self, start: int, rows: int) -> Any:
@@ -125,7 +125,7 @@ class _Sink:
     def close(self) -> None: ...
 
 
-def _hash(digest: Any, batch: Any) -> None:
+def hash_batch(digest: Any, batch: Any) -> None:
     # IPC writes the rows of a slice only, not the rest of its buffers
     with pa.PythonFile(_Sink(digest), mode="w") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -136,7 +136,7 @@ def _table(data: Any) -> Any:
         return data
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         return _from_interface(data)
-    return _from_arrays(_columns(data))
+    return _from_arrays(columns_of(data))
 
 
 def _from_interface(data: Any) -> Any:
@@ -149,7 +149,7 @@ def _from_interface(data: Any) -> Any:
         ) from None
 
 
-def _columns(data: Any) -> Mapping[str, Any]:
+def columns_of(data: Any) -> Mapping[str, Any]:
     if isinstance(data, Mapping):
         return data
     if isinstance(data, np.ndarray):
@@ -165,7 +165,7 @@ def _columns(data: Any) -> Mapping[str, Any]:
 
 
 def _from_arrays(columns: Mapping[str, Any]) -> Any:
-    arrays = {str(name): _array(str(name), values) for name, values in columns.items()}
+    arrays = {str(name): array_of(str(name), values) for name, values in columns.items()}
     first = next(iter(arrays), "")
     for name, values in arrays.items():
         if len(values) != len(arrays[first]):
@@ -173,10 +173,10 @@ def _from_arrays(columns: Mapping[str, Any]) -> Any:
                 f"columns {first!r} and {name!r} have {len(arrays[first])} and {len(values)} rows: "
                 f"give arrays of the same length"
             )
-    return pa.table({name: _convert(name, values) for name, values in arrays.items()})
+    return pa.table({name: to_column(name, values) for name, values in arrays.items()})
 
 
-def _array(name: str, values: Any) -> Any:
+def array_of(name: str, values: Any) -> Any:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
     array = np.ma.getdata(values) if isinstance(values, np.ma.MaskedArray) and not values.mask.any() else values
@@ -190,7 +190,7 @@ def _array(name: str, values: Any) -> Any:
     return array
 
 
-def _convert(name: str, values: Any) -> Any:
+def to_column(name: str, values: Any) -> Any:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
     return _strings(name, values) if values.dtype.kind == "O" else to_arrow(name, values)

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from streamtrain.errors import data_name
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import SkipSettings
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.metrics.scores import per_class, scores
 from streamtrain.model import Model, load_model
@@ -18,10 +21,11 @@ __all__ = ["evaluate"]
 
 def evaluate(
     run: Model | str | Path, data: Any, *, learner: Any = None, memory: float | str | None = None, threads: int | None = None,
-    # settings: ReadSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None,
+    # settings: ReadSettings SkipSettings
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = "raise", max_skipped: float = 0.01,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -32,7 +36,7 @@ def evaluate(
     run
         A model, or the folder of a run that has finished.
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these.
     learner
         The learner of the run, if it is your own code: see `load_model`.
     memory
@@ -41,6 +45,8 @@ def evaluate(
         Reads at the same time; 2 by default.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter
@@ -67,7 +73,7 @@ def evaluate(
     -------
     dict
         ``rows``; ``metrics``, the scores by name; ``per_class``, a list, or None for regression and several targets;
-        ``warnings``.
+        ``warnings``; ``skipped``, what was skipped, as in the report of `fit`.
 
     Raises
     ------
@@ -90,21 +96,29 @@ def evaluate(
     require_settings(memory, threads)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        # end of passed
+    )  # fmt: skip
+    skipping = SkipSettings(
+        # passed: SkipSettings
+        on_error=on_error, max_skipped=max_skipped,
         # end of passed
     )  # fmt: skip
     with within(memory):
         model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
-        source = open_for(model, data, with_target=True, reading=reading)
+        skips = skipping.on_error == "skip"
+        source = open_for(model, data, with_target=True, reading=reading, skips=skips)
+        ledger = Ledger.of(skipping, data_name(data), source.table, model.prepared.infinities, source.unread)
         plan = plan_for_process(source, model, memory, threads)
         plan.require_fits()
         with Monitor(plan.budget_bytes, plan.term_bytes) as monitor:
             held = model.preparation.ages.held.copy()
-            metrics = score(source, plan, model, monitor, progress)
+            metrics = score(source, plan, model, monitor, progress, ledger)
             return {
                 "rows": plan.rows,
                 "metrics": scores(metrics),
                 "per_class": per_class(metrics, model.target),
                 "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+                "skipped": [] if ledger is None else ledger.entries(),
             }

@@ -4,16 +4,19 @@ clustered they are."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from streamtrain.columns.choose import choose_role, no_common_type, no_role
-from streamtrain.columns.role import has_conflict
+from streamtrain.columns.role import has_conflict, left_out
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError, data_name
 from streamtrain.load import Source
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import SkipSettings
 from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
@@ -21,7 +24,7 @@ from streamtrain.storage.arrow import pick, value_type, width
 from streamtrain.storage.nested import columns_of
 from streamtrain.storage.pandas_index import is_index
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
-from streamtrain.storage.settings import ReadSettings
+from streamtrain.storage.settings import Asked, ReadSettings
 from streamtrain.storage.where.opening import open_rows
 
 __all__ = ["inspect"]
@@ -34,10 +37,12 @@ def inspect(
     *,
     target: str | Sequence[str] | None = None,
     roles: Mapping[str, str] | Sequence[str] | None = None,
-    # settings: ReadSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None,
+    task: str | None = None,
+    # settings: ReadSettings SkipSettings
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = "raise", max_skipped: float = 0.01,
     # end of settings
 ) -> dict[str, Any]:  # fmt: skip
     """Describe data. Reads metadata, the first rows of text columns, and the whole target if one is named.
@@ -45,13 +50,17 @@ def inspect(
     Parameters
     ----------
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these.
     target
         The column to predict, or several.
     roles
         What columns become, by name, if not the default.
+    task
+        ``"classify"`` or ``"regress"``, if not by the type of the target.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter
@@ -94,24 +103,31 @@ def inspect(
     >>> described["rows"], [(c["name"], c["becomes"]) for c in described["columns"]], described["target"]["counts"]
     (4, [('x', 'number'), ('y', 'target')], [2, 2])
     """
-    settings = checked(ColumnSettings, given(target=target, roles=roles))
+    settings = checked(ColumnSettings, given(target=target, roles=roles, task=task))
     target, requested = settings.get("target", ()), dict(settings.get("roles", ()))
     targets = [target] if isinstance(target, str) else list(target)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        # end of passed
+    )  # fmt: skip
+    skipping = SkipSettings(
+        # passed: SkipSettings
+        on_error=on_error, max_skipped=max_skipped,
         # end of passed
     )  # fmt: skip
     with within(is_setting=False):
-        return _described(data, targets, requested, reading)
+        return _described(data, targets, requested, reading, skipping, task)
 
 
 def _described(
-    data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings
-) -> dict[str, Any]:
+    data: Any, targets: Sequence[str], requested: Mapping[str, str], reading: ReadSettings, skipping: SkipSettings,
+    task: str | None,
+) -> dict[str, Any]:  # fmt: skip
     with opening(data_name(data)):
-        opened = open_rows(data, reading)
+        asked = replace(reading, asked=Asked((*targets, *requested), "shown"))
+        opened = open_rows(data, asked, skips=skipping.on_error == "skip")
         reader, table = opened.reader, opened.table
     for name in requested:
         pick(columns_of(reader.schema), name, "features")
@@ -121,6 +137,8 @@ def _described(
         | _becomes(f, targets, requested, sampled)
         for f in columns_of(reader.schema)
     ]
+    ledger = Ledger.of(skipping, data_name(data), table, "error", opened.unread)
+    surveyed = [survey(reader, table, name, task=task, ledger=ledger) for name in targets]
     return {
         "rows": table.total_rows,
         "all_rows": table.unfiltered.total_rows,
@@ -129,7 +147,7 @@ def _described(
         "columns": columns,
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
-        "target": Target.of([survey(reader, table, name) for name in targets]).as_dict() if targets else None,
+        "target": Target.of(surveyed).as_dict() if targets else None,
         "warnings": reader.warnings(reader.schema.names) if isinstance(reader, Warns) else [],
     }
 
@@ -139,6 +157,8 @@ def _becomes(
 ) -> dict[str, Any]:
     if field.name in targets:
         return {"becomes": "target", "why": "named by --target"}
+    if (reason := left_out(field)) and field.name not in requested:
+        return {"becomes": None, "why": reason, "numbers": 0}
     if field.name in sampled:
         return sampled[field.name]
     if is_index(field) and field.name not in requested:
@@ -164,7 +184,9 @@ def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) ->
             column = choose_role(field, requested.get(field.name))
         except StreamtrainError:
             continue  # reported with all other columns
-        if column.becomes.unknown(column) == "role" and (field.name in requested or not is_index(field)):
+        if column.becomes.unknown(column) == "role" and (
+            field.name in requested or not (is_index(field) or left_out(field))
+        ):
             names.append(field.name)
     if not names or not table.total_rows:
         return {}

@@ -11,8 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
-from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError
+from streamtrain.errors import DataError, RunError, StreamtrainError, UsageError, data_name
 from streamtrain.load import Source
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import SkipSettings
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.model import Model, load_model
 from streamtrain.model.opening import open_for
@@ -38,10 +40,11 @@ _GROUP_BYTES = 8 * 10**6  # of the row groups that are written
 def predict(
     run: Model | str | Path, data: Any, *, out: str | Path, learner: Any = None, memory: float | str | None = None,
     threads: int | None = None, columns_out: Sequence[str] | None = None,
-    # settings: ReadSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None,
+    # settings: ReadSettings SkipSettings
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = "raise", max_skipped: float = 0.01,
     # end of settings
     progress: RowProgress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -55,7 +58,8 @@ def predict(
     run
         A model, or the folder of a run that has finished.
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory. The target may be absent.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these. It may lack
+        the target.
     out
         The file to write, in a folder that exists and not among the data: ``.csv`` or ``.jsonl`` (also with ``.gz`` or
         ``.zst``), ``.arrow``, or Parquet. It appears when it is complete.
@@ -70,6 +74,8 @@ def predict(
         columns of these names.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter
@@ -95,7 +101,7 @@ def predict(
     Returns
     -------
     dict
-        ``rows``, ``out`` and ``warnings``.
+        ``rows``, ``out``, ``warnings``, and ``skipped``: rows that were skipped, whose predictions are null.
 
     Raises
     ------
@@ -120,8 +126,13 @@ def predict(
     require_settings(memory, threads)
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        # end of passed
+    )  # fmt: skip
+    skipping = SkipSettings(
+        # passed: SkipSettings
+        on_error=on_error, max_skipped=max_skipped,
         # end of passed
     )  # fmt: skip
     names = checked(PredictSettings, given(columns_out=columns_out)).get("columns_out", [])
@@ -132,7 +143,9 @@ def predict(
         path = Path(out).resolve()
         if (path.exists() and not path.is_file()) or not path.parent.is_dir():
             raise UsageError(f"--out {out}: must be a file in a folder that exists")
-        source = open_for(model, data, with_target=False, reading=reading)
+        skips = skipping.on_error == "skip"
+        source = open_for(model, data, with_target=False, reading=reading, skips=skips)
+        ledger = Ledger.of(skipping, data_name(data), source.table, model.prepared.infinities, source.unread)
         copied = CopiedColumns(source.reader, source.table, names) if names else None
         schema = _schema(model) if copied is None else _together(copied.schema, _schema(model))
         plan = plan_for_process(
@@ -145,8 +158,8 @@ def predict(
                 Monitor(plan.budget_bytes, plan.term_bytes) as monitor,
                 prediction_file(path, schema, group_rows=_group_rows(model), is_copy=copied is not None) as write,
             ):
-                for batch, found in predictions(source, plan, model, monitor, progress):
-                    for rows in _beside(copied, batch, _table(model, found), schema):
+                for batch, found in predictions(source, plan, model, monitor, progress, ledger):
+                    for rows in _beside(copied, batch, _table(model, found, batch.weights), schema):
                         write(rows)
         except OSError as error:
             if isinstance(error, StreamtrainError):
@@ -156,6 +169,7 @@ def predict(
             "rows": plan.rows,
             "out": str(out),
             "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+            "skipped": [] if ledger is None else ledger.entries(),
         }
 
 
@@ -222,14 +236,17 @@ def _schema(model: Model) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _table(model: Model, found: NDArray[np.float32]) -> pa.RecordBatch:
+def _table(model: Model, found: NDArray[np.float32], weights: NDArray[np.float32] | None) -> pa.RecordBatch:
+    """The columns of predictions. weights: 0 for a row that is skipped: its predictions are null."""
     columns: list[pa.Array] = []
     each = found.T if model.target.parts else [found]
+    null = None if weights is None else weights == 0
     for target, values in zip(model.target.several, each, strict=True):
         if target.task == "regress":
-            columns.append(pa.array(values + float(target.offset) if target.offset else np.array(values)))
+            numbers = values + float(target.offset) if target.offset else np.array(values)
+            columns.append(pa.array(numbers, mask=null))
             continue
         shares = np.stack([1 - values, values], axis=1) if values.ndim == 1 else values  # one: that of the second class
-        columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1))))
-        columns += [pa.array(np.ascontiguousarray(shares[:, i])) for i in range(shares.shape[1])]
+        columns.append(target.labels.take(pa.array(np.argmax(shares, axis=1), mask=null)))
+        columns += [pa.array(np.ascontiguousarray(shares[:, i]), mask=null) for i in range(shares.shape[1])]
     return pa.record_batch(columns, schema=_schema(model))

@@ -113,6 +113,7 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
     if not header:
         return {}
     seconds, history, ledger = dict(header["seconds"]), header["history"], header["ledger"] or {"entries": {}}
+    skipped = [entry for _, entry in sorted(ledger["entries"].items(), key=lambda item: int(item[0])) if entry["rows"]]
     loop = seconds.pop("loop")
     beside = seconds.get("read", 0.0)
     return {
@@ -122,7 +123,7 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
         "rows_per_second": header["cursor"]["rows_seen"] / loop if loop else 0.0,
         "time": seconds | {"other": loop - sum(seconds.values()) + beside},
         "warnings": header["warnings"],
-        "skipped": [ledger["entries"][number] for number in sorted(ledger["entries"], key=int)],
+        "skipped": [entry | {"error": "; ".join(entry["why"])} for entry in skipped],
         "settings": header["settings"],
         "started": header.get("started"),
         "plan": {name: header["resolved"][name] for name in ("batch_size", "window_rows")},

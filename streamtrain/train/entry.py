@@ -29,21 +29,22 @@ def fit(
     # settings: Settings RunSettings
     target: str | Sequence[str] | None = None, features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
-    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None, holdout: float = default(0.0),
-    holdout_by: str | None = None, holdout_after: str | None = None, on_error: str = default("raise"),
-    max_skipped: float = default(0.01), roles: Mapping[str, str] | Sequence[str] = default(()),
-    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
-    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
-    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
-    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
-    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    sample_dim: str | None = None, input_format: str | None = None, delimiter: str | None = None,
+    header: bool = default(True), na: Sequence[str] | None = None, decimal: str = default("."),
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = default("raise"), max_skipped: float = default(0.01), holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None,
+    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
+    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
+    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
+    optimizer: str = default("normalized"), learning_rate: float | None = None,
+    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
+    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
-    on_overrun: str = default("raise"), validate: Any = None, cluster: Any = None, out: str | Path | None = None,
-    resume: bool = False, verify: str = "times", continue_from: str | Path | None = None,
+    on_overrun: str = default("raise"), validate: Any = None, data_changed: str | None = None, cluster: Any = None,
+    out: str | Path | None = None, resume: bool = False, verify: str = "times", continue_from: str | Path | None = None,
     checkpoint_seconds: float | None = None,
     # end of settings
     progress: Callable[[Progress], object] | None = None,
@@ -53,7 +54,7 @@ def fit(
     Parameters
     ----------
     data : Any
-        A path, glob, directory, Zarr store or URL; a reader; or arrays and tables in memory.
+        A path, glob, directory, Zarr store or URL; a reader; arrays and tables in memory; or a list of these.
     target : str | Sequence[str]
         The column to predict, or several: a,b. Required, unless a run says it.
     features : str | Sequence[str] | None
@@ -64,6 +65,8 @@ def fit(
         The column of sample weights.
     missing_chunks : str
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim : str | None
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format : str | None
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter : str | None
@@ -83,16 +86,16 @@ def fit(
         Of a Delta table the version, of an Iceberg table the snapshot; also DATA@N. Default: the current one.
     as_of : str | None
         A table as it was at this time, 2026-01-15T12:00:00+01:00; in UTC without a zone.
+    on_error : str
+        A chunk that cannot be read, a row that cannot be used: raise, or skip. One of raise, skip. Default: raise.
+    max_skipped : float
+        With ``on_error`` skip: more than this share of the rows read so far stops the run. Default: 0.01.
     holdout : float
         Share of rows that are scored, never learned. Default: 0.0.
     holdout_by : str | None
         Hold out a share of the values of this column, each with all of its rows: .1, or ``holdout``.
     holdout_after : str | None
         Hold out the rows after a time: time=2026-01-15.
-    on_error : str
-        A chunk that cannot be read, a row without a target: raise, or skip. One of raise, skip. Default: raise.
-    max_skipped : float
-        With ``on_error`` skip: more than this share of the rows stops the run. Default: 0.01.
     roles : Mapping[str, str] | Sequence[str]
         What a column becomes, by its name. One of number, time, clock, category, text, bag, ignore.
     crosses : str | Sequence[str | Sequence[str]]
@@ -151,6 +154,9 @@ def fit(
         Over the budget while running: raise BudgetExceeded, or warn. One of raise, warn. Default: raise.
     validate : Any
         Other data, scored after each epoch.
+    data_changed : str | None
+        With ``resume``: accept data of the same chunks, rows and types whose values have changed. One of accept.
+        Default: an error.
     cluster : Any
         A ``distributed.Client``, or the address of a dask scheduler, tcp://host:8786: its workers read.
     out : str | Path | None
@@ -196,12 +202,12 @@ def fit(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
-        where=where, table_version=table_version, as_of=as_of, holdout=holdout, holdout_by=holdout_by,
-        holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
-        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
-        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
-        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        sample_dim=sample_dim, input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal,
+        encoding=encoding, where=where, table_version=table_version, as_of=as_of, on_error=on_error,
+        max_skipped=max_skipped, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles,
+        crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner,
+        loss=loss, optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule,
+        l1=l1, l2=l2, average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
         shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
         threads=threads, on_overrun=on_overrun,
         # end of given
@@ -210,15 +216,16 @@ def fit(
         settings["learner"] = learner_to_record(settings["learner"])
     run = RunSettings(
         # passed: RunSettings
-        validate=validate, cluster=cluster, out=out, resume=resume, verify=verify, continue_from=continue_from,
-        checkpoint_seconds=checkpoint_seconds,
+        validate=validate, data_changed=data_changed, cluster=cluster, out=out, resume=resume, verify=verify,
+        continue_from=continue_from, checkpoint_seconds=checkpoint_seconds,
         # end of passed
     )  # fmt: skip
     with connected(run.cluster) as client:
         if (threads := threads_of(client)) is not None:
             settings.setdefault("threads", threads)
         request = FitRequest(
-            data, settings, run.continue_from, run.checkpoint_seconds, run.validate, client, progress, run.verify == "full"
+            data, settings, run.continue_from, run.checkpoint_seconds, run.validate, client, progress, run.verify == "full",
+            run.data_changed == "accept",
         )  # fmt: skip
         return run_fit(request, run.out, run.resume)
 
@@ -229,16 +236,17 @@ def make_plan(
     # settings: Settings
     target: str | Sequence[str], features: str | Sequence[str] | None = None,
     exclude: str | Sequence[str] = default(()), weight: str | None = None, missing_chunks: str = default("error"),
-    input_format: str | None = None, delimiter: str | None = None, header: bool = default(True),
-    na: Sequence[str] | None = None, decimal: str = default("."), encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None, holdout: float = default(0.0),
-    holdout_by: str | None = None, holdout_after: str | None = None, on_error: str = default("raise"),
-    max_skipped: float = default(0.01), roles: Mapping[str, str] | Sequence[str] = default(()),
-    crosses: str | Sequence[str | Sequence[str]] = default(()), hash_bits: int | None = None,
-    infinities: str = default("error"), task: str | None = None, classes: str | Sequence[Any] | None = None,
-    learner: Any = default("linear"), loss: str | None = None, optimizer: str = default("normalized"),
-    learning_rate: float | None = None, learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0),
-    l2: float = default(0.0), average: bool = default(True), delta: float | None = None, quantile: float | None = None,
+    sample_dim: str | None = None, input_format: str | None = None, delimiter: str | None = None,
+    header: bool = default(True), na: Sequence[str] | None = None, decimal: str = default("."),
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
+    on_error: str = default("raise"), max_skipped: float = default(0.01), holdout: float = default(0.0),
+    holdout_by: str | None = None, holdout_after: str | None = None,
+    roles: Mapping[str, str] | Sequence[str] = default(()), crosses: str | Sequence[str | Sequence[str]] = default(()),
+    hash_bits: int | None = None, infinities: str = default("error"), task: str | None = None,
+    classes: str | Sequence[Any] | None = None, learner: Any = default("linear"), loss: str | None = None,
+    optimizer: str = default("normalized"), learning_rate: float | None = None,
+    learning_rate_schedule: str = default("sqrt"), l1: float = default(0.0), l2: float = default(0.0),
+    average: bool = default(True), delta: float | None = None, quantile: float | None = None,
     batch_size: int | None = None, window_rows: int | None = None, shuffle: bool = default(True),
     seed: int = default(0), class_weight: str | Mapping[Any, Any] | None = None, epochs: int = default(1),
     patience: int | None = None, memory: float | str | None = None, threads: int | None = None,
@@ -274,12 +282,12 @@ def make_plan(
     settings = given(
         # given: Settings
         target=target, features=features, exclude=exclude, weight=weight, missing_chunks=missing_chunks,
-        input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal, encoding=encoding,
-        where=where, table_version=table_version, as_of=as_of, holdout=holdout, holdout_by=holdout_by,
-        holdout_after=holdout_after, on_error=on_error, max_skipped=max_skipped, roles=roles, crosses=crosses,
-        hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner, loss=loss,
-        optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule, l1=l1, l2=l2,
-        average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
+        sample_dim=sample_dim, input_format=input_format, delimiter=delimiter, header=header, na=na, decimal=decimal,
+        encoding=encoding, where=where, table_version=table_version, as_of=as_of, on_error=on_error,
+        max_skipped=max_skipped, holdout=holdout, holdout_by=holdout_by, holdout_after=holdout_after, roles=roles,
+        crosses=crosses, hash_bits=hash_bits, infinities=infinities, task=task, classes=classes, learner=learner,
+        loss=loss, optimizer=optimizer, learning_rate=learning_rate, learning_rate_schedule=learning_rate_schedule,
+        l1=l1, l2=l2, average=average, delta=delta, quantile=quantile, batch_size=batch_size, window_rows=window_rows,
         shuffle=shuffle, seed=seed, class_weight=class_weight, epochs=epochs, patience=patience, memory=memory,
         threads=threads, on_overrun=on_overrun,
         # end of given

@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from streamtrain.errors import ColumnError, RunError, StreamtrainError, UsageError, without_secrets
+from streamtrain.errors import ColumnError, RunError, StreamtrainError
 from streamtrain.kernels import warn_unless_compiled
-from streamtrain.learn.learner import loss_name
 from streamtrain.memory.monitor import Monitor, opening, within
 from streamtrain.model.loading import Described
 from streamtrain.model.new_classes import start_from
@@ -24,6 +23,7 @@ from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.report import Report, StoredReport
 from streamtrain.train import identity
+from streamtrain.train.facts import is_other_validation, path_of, require_epochs, require_judge, resolved
 from streamtrain.train.interrupts import noted
 from streamtrain.train.job import Job
 from streamtrain.train.result import FitResult
@@ -78,27 +78,31 @@ class _Fit:
         self.logged: set[str] = set()  # warnings, each of which is logged once
         self.static: dict[str, Any] = {}  # the part of a checkpoint that stays the same
         self.contents_differ = False  # the data have another fingerprint, and nothing else differs
+        self.judges_anew = False  # by other validation data
         self.start_date = utc_now() if start.checkpoint is None else start.checkpoint["started"]
 
     def run(self) -> FitResult:
         """Plan, train, report."""
         settings, folder = self.start.effective, self.folder
-        _require_judge(settings, self.start.validate)
+        require_judge(settings, self.start.validate)
         warn_unless_compiled()
-        validation = None if self.start.validate is None else self._scorer(settings)
+        validation = None
+        if self.start.validate is not None:
+            validation = Scorer.planned(self.start.validate, settings, self.start.snapshots("validation"))
         job = self._open(settings, validation.terms if validation else ())
         header = self.start.checkpoint
         if header is not None and folder is not None:
             self._require_same(header, self._describe(job, validation), job.model.learner)
             with reading(folder):
                 if (finished := self._finished(header)) is not None:
-                    if self.contents_differ:
+                    if self.contents_differ and not self.request.accepts:
                         raise identity.other_contents([])
                     return finished
-                _require_epochs(settings, header)
+                require_epochs(settings, header)
         job.plan.require_fits()
         if validation is not None:
-            validation.require_columns(job.model)
+            with job.monitor():
+                validation.check(job.model, is_known=header is not None and not self.judges_anew)
         if folder is not None and header is None:
             self._describe(job, validation)
         if (parent := self.start.parent) is not None:
@@ -111,9 +115,6 @@ class _Fit:
         self._place(trainer)
         with noted(self._how_to_go_on):
             return self._end(trainer, trainer.run())
-
-    def _scorer(self, settings: Settings) -> Scorer:
-        return Scorer.planned(self.start.validate, settings, self.start.snapshots("validation"))
 
     @property
     def seconds(self) -> float:
@@ -162,7 +163,7 @@ class _Fit:
         elif folder is not None:
             note_stamps(trainer)
         if folder is not None:
-            folder.begin(self.static | {"model": described, "resolved": _resolved(trainer)}, trainer.history.lines)
+            folder.begin(self.static | {"model": described, "resolved": resolved(trainer)}, trainer.history.lines)
         self.start = replace(start, parent=None, described=None)
 
     def _load(self, trainer: Trainer, header: Mapping[str, Any], folder: RunFolder) -> None:
@@ -171,14 +172,17 @@ class _Fit:
         has_digests = any(name.startswith("digests.") for name in arrays)
         try:
             with loading(folder):
-                trainer.load(header, arrays)
+                trainer.load(header, arrays, judges_anew=self.judges_anew)
         except StreamtrainError:
             if self.contents_differ:  # the reason, if the rows of the chunks are others
                 raise identity.other_contents([]) from None
             raise
         del arrays
         how = {"has_digests": has_digests, "contents_differ": self.contents_differ, "verify": self.request.verify}
-        warnings = require_unchanged(trainer, **how)
+        warnings, accepted = require_unchanged(trainer, **how, accepts=self.request.accepts)
+        if accepted:
+            self._change("data", identity.few(accepted), "accepted as they are now")
+            warnings.append(f"--data-changed accept: {identity.few(accepted)} changed, and are learned as they are now")
         self.new_warnings += warnings
         self.warnings += [warning for warning in warnings if warning not in self.warnings]
 
@@ -206,7 +210,7 @@ class _Fit:
         self.static |= {
             "settings": start.settings.as_dict(),
             "data": data,
-            "validate": _path(start.validate),
+            "validate": path_of(start.validate),
             "validation": None if validation is None else identity.describe_data(validation.open(job.model)),
             "versions": identity.versions(),
             "environment": identity.environment() if before is None else before["environment"],
@@ -221,14 +225,25 @@ class _Fit:
 
     def _require_same(self, header: Mapping[str, Any], described: Mapping[str, Any], learner: Any) -> None:
         assert self.folder is not None
-        self.contents_differ = identity.only_contents_differ(header["data"], described["data"])
+        self.contents_differ = identity.only_contents_differ(
+            header["data"], described["data"], sizes=not self.request.accepts
+        )
         if not self.contents_differ:  # otherwise what has changed is found out once the checkpoint is loaded
             identity.require_same_data(header["data"], described["data"])
-        if header["validation"] is not None:
-            identity.require_same_data(header["validation"], described["validation"], "the validation data")
+        before, now = header["validation"], described["validation"]
+        if self.request.validate is None and before is not None:
+            identity.require_same_data(before, now, "the validation data")
+        self.judges_anew = is_other_validation(before, now)
+        if self.judges_anew:
+            self._change("validate", header["validate"], described["validate"])
         damaged = [f"{damage}: the checkpoint before it is used" for damage in self.folder.checkpoints.damaged]
         self.new_warnings = [*damaged, *identity.environment_changes(header, learner)]
         self.warnings += [warning for warning in self.new_warnings if warning not in self.warnings]
+
+    def _change(self, name: str, was: Any, now: Any) -> None:
+        """Record a change, with the rows seen."""
+        self.start = replace(self.start, changes=[*self.start.changes, {"setting": name, "was": was, "is": now}])
+        self.static["changes"] = self.start.all_changes
 
     def _finished(self, header: Mapping[str, Any]) -> FitResult | None:
         """The stored result if the run is finished; None if anything is left to do, even if only the result is not written."""
@@ -267,35 +282,3 @@ class _Fit:
             self.folder.write(trainer.model, report)
         self._warn(report.warnings)
         return FitResult(trainer.model, report)
-
-
-def _require_judge(settings: Settings, validate: Any) -> None:
-    if settings.patience is not None and validate is None and not settings.holds_out:
-        raise UsageError(f"--patience {settings.patience}: needs rows to judge by: give --holdout or --validate")
-
-
-def _require_epochs(settings: Settings, header: Mapping[str, Any]) -> None:
-    """Raise RunError if the run has begun more epochs than ``--epochs``."""
-    begun = len(header["history"]["ends"])
-    if any(header["cursor"][name] for name in ("window", "row", "held_window", "held_row")):
-        begun = header["cursor"]["epoch"] + 1
-    if settings.epochs < begun:
-        raise RunError(f"--epochs {settings.epochs}: the run is already in epoch {begun}: give {begun} or more")
-
-
-def _resolved(trainer: Trainer) -> dict[str, Any]:
-    """The values of settings whose default depends on the data, if they affect what is learned."""
-    model, plan = trainer.model, trainer.plan
-    return {
-        "batch_size": plan.batch_size,
-        "window_rows": plan.window_rows,
-        "hash_bits": model.preparation.vocabulary.bits,
-        "task": model.task,
-        "loss": loss_name(model.learner),
-    }
-
-
-def _path(data: Any) -> str | None:
-    """The path of the data; None for data without one, or if it contains a secret."""
-    text = str(data) if isinstance(data, (str, Path)) else None
-    return text if text is not None and without_secrets(text) == text else None

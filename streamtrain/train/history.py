@@ -107,13 +107,22 @@ class Scores:
         if judged["loss"] is None:
             raise DataError("--patience needs a loss: no row was held out, and the validation data have no loss")
         self.is_over = self._patience.update(judged["loss"])
-        if self._patience.best is not None and self._patience.best[1] == epoch:
+        if self._patience.best is not None and self._patience.best[1] == self._patience.epochs - 1:  # just now
             self.best = epoch, state(), self._judged
 
     def _line(self, epoch: int, rows_seen: int, seconds: float, by_kind: dict[str, Any]) -> ScoreLine:
         line = {"epoch": epoch, "rows_seen": rows_seen, "seconds": round(seconds, 3)}
         self.lines.append(line | {name: by_kind.get(name) for name in SCORE_KINDS})
         return self.lines[-1]
+
+    def judge_anew(self, seconds: float, rows_seen: int) -> None:
+        """Judge by other validation data from now on: no model is the best so far. A line without scores marks it."""
+        self.best, self.is_over = None, False
+        self._judge, self._judged = "progressive", self.progressive
+        if self._patience is not None:
+            self._patience = Patience(self._patience.patience)
+        self._line(self.epochs, rows_seen, seconds, {})
+        self.lines[-1]["changed"] = "validate"
 
     # -- for the report ------------------------------------------------------------------------------------------------
 

@@ -25,15 +25,27 @@ from streamtrain.learn.own_code import is_own_code
 from streamtrain.load import Source
 from streamtrain.options import flag, options_of, plain, switches_off
 from streamtrain.plan import order as shuffle
-from streamtrain.storage.files.store import FileBacked
+from streamtrain.storage.files.store import file_sizes
 from streamtrain.storage.reader import Reader, snapshots_of
 from streamtrain.storage.where.opening import where_fingerprint
 from streamtrain.train.settings import Settings
 
 __all__ = [
-    "Resumed", "describe_data", "environment", "environment_changes", "few", "is_same", "only_contents_differ",
-    "other_contents", "require_same_data", "require_same_versions", "resolved_names", "resumed_settings", "shown",
-    "software", "versions",
+    "Resumed",
+    "describe_data",
+    "environment",
+    "environment_changes",
+    "few",
+    "is_same",
+    "only_contents_differ",
+    "other_contents",
+    "require_same_data",
+    "require_same_versions",
+    "resolved_names",
+    "resumed_settings",
+    "shown",
+    "software",
+    "versions",
 ]  # fmt: skip
 
 _MOST_FILES = 4096  # files whose names are kept, so that a message can name the changed ones
@@ -203,10 +215,9 @@ def _processor() -> str:
 
 def describe_data(source: Source) -> dict[str, Any]:
     """A description of the data. The fingerprint decides whether they are the same; the rest says what changed."""
-    reader, files = source.reader, None
-    if isinstance(reader, FileBacked):
-        sizes = reader.file_sizes
-        files = sizes if len(sizes) <= _MOST_FILES else None
+    reader = source.reader
+    sizes = file_sizes(reader)
+    files = sizes if sizes is not None and len(sizes) <= _MOST_FILES else None
     return {
         "fingerprint": where_fingerprint(_fingerprint(reader), source.table),
         "rows": source.table.total_rows,
@@ -235,24 +246,29 @@ def require_same_data(was: Mapping[str, Any], now: Mapping[str, Any], what: str 
     if was["fingerprint"] is None or now["fingerprint"] is None:
         raise UsageError(f"--resume: cannot check that {what} are unchanged: the reader must return a fingerprint")
     if was["fingerprint"] != now["fingerprint"]:
-        raise _other_data(what, _differences(was, now) or [_CONTENTS])
+        may_accept = what == "the data" and only_contents_differ(was, now, sizes=False)
+        raise _other_data(what, _differences(was, now) or [_CONTENTS], may_accept=may_accept)
 
 
 def other_contents(touched: Sequence[str]) -> RunError:
     """The error for data of which only the contents differ. touched: the files that may be the reason."""
-    return _other_data("the data", [_CONTENTS + (f" (written since then: {few(touched)})" if touched else "")])
+    differences = [_CONTENTS + (f" (written since then: {few(touched)})" if touched else "")]
+    return _other_data("the data", differences, may_accept=True)
 
 
-def _other_data(what: str, differences: Sequence[str]) -> RunError:
-    return RunError(
-        f"--resume: {what} are not those that the run was started with: {'; '.join(differences)}: give those, or learn "
-        "from new data with --continue-from, in another folder"
-    )
+def _other_data(what: str, differences: Sequence[str], *, may_accept: bool) -> RunError:
+    accept = ", accept the values as they are now with --data-changed accept" if may_accept else ""
+    is_data = what == "the data"
+    other = "learn from new data with --continue-from, in another folder" if is_data else "name others with --validate"
+    shown = f"{'; '.join(differences)}: give those{accept}, or {other}"
+    return RunError(f"--resume: {what} are not those that the run was started with: {shown}")
 
 
-def only_contents_differ(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two descriptions of data differ in nothing but the fingerprint."""
+def only_contents_differ(was: Mapping[str, Any], now: Mapping[str, Any], *, sizes: bool = True) -> bool:
+    """Whether two descriptions of data differ in nothing but the fingerprint; without ``sizes``, and the sizes of files."""
     known = None not in (was["fingerprint"], now["fingerprint"])
+    if not sizes and was["files"] and now["files"] and list(was["files"]) == list(now["files"]):
+        was = {**was, "files": now["files"]}
     return known and was["fingerprint"] != now["fingerprint"] and not _differences(was, now)
 
 

@@ -80,12 +80,7 @@ class Job:
         terms of scoring validation data (`Scorer.terms`).
         """
         source = _open(data, settings, prior)
-        ledger = None
-        if settings.on_error == "skip":
-            ledger = Ledger(data_name(data), source.table.total_rows, settings.max_skipped)
-            for number, error in source.unread.items():
-                chunk = source.table[number]
-                ledger.skip_chunk(number, chunk.key, chunk.rows, error)
+        ledger = Ledger.of(settings, data_name(data), source.table, settings.infinities, source.unread)
         job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=prior is not None)
         if prior is not None and prior.goes_on:
             if ledger is not None and prior.ledger is not None:

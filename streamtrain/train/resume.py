@@ -138,7 +138,8 @@ class StartPoint:
         """The expected model description, as JSON: that of the checkpoint, with the changed settings."""
         assert self.described is not None
         model = json.loads(self.described)
-        model["settings"] |= {c["setting"]: c["is"] for c in self.changes if c["setting"] in model["settings"]}
+        for own in (model["settings"], model["preparation"]):
+            own |= {c["setting"]: c["is"] for c in self.changes if c["setting"] in own}
         return json.dumps(model)
 
     @property
@@ -166,6 +167,7 @@ class FitRequest:
     client: Any
     progress: Callable[[Any], object] | None
     verify: bool = False
+    accepts: bool = False  # data whose content has changed
 
     def check(self, out: str | Path | None, resume: bool) -> None:
         """Check everything that needs no reading. Raises UsageError."""
@@ -200,10 +202,6 @@ class FitRequest:
             was = f"continued from {parents[-1]['run']}" if parents else "did not continue another"
             raise RunError(f"--continue-from {self.continue_from}: the run {was}: leave it out, or name another folder")
         validate = header["validate"] if self.validate is None else self.validate
-        if header["validation"] is None and validate is not None:
-            raise RunError(
-                "--validate: the run was started without it: leave it out, or start a new run in another folder"
-            )
         if header["validation"] is not None and validate is None:
             raise RunError("--validate: the run's validation data have no path: pass them again")
         release_freed_memory()  # most of the header was the description of the model
@@ -226,7 +224,8 @@ def _held_by(report: StoredFields) -> LoadSettings | None:
     settings = report.inner("settings")
     share = settings.get("holdout", float, optional=True) or 0.0
     by = settings.get("holdout_by", str, optional=True)
-    return LoadSettings(share, by, settings.get("holdout_after", str, optional=True))
+    after = settings.get("holdout_after", str, optional=True)
+    return LoadSettings(holdout=share, holdout_by=by, holdout_after=after)
 
 
 def _is_same_path(one: str | Path, other: str | Path) -> bool:

@@ -13,7 +13,7 @@ from streamtrain.learn.family import Recipe, is_family, learner_name, recipe_of,
 from streamtrain.learn.own_code import learner_title, require_members
 from streamtrain.learn.settings import LearnSettings
 from streamtrain.load.settings import LoadSettings
-from streamtrain.options import check, option, options_of, split_names
+from streamtrain.options import check, one_or_all, option, options_of, split_names
 from streamtrain.plan.settings import PlanSettings
 from streamtrain.prepare.settings import FeatureSettings
 from streamtrain.storage.settings import ReadSettings
@@ -149,7 +149,10 @@ class Settings(TrainSettings, PlanSettings, LearnSettings, FeatureSettings, Load
 class RunSettings:
     """Where a fit begins, who reads, and what is stored. Raises UsageError for an invalid one, before any I/O."""
 
-    validate: Any = option(None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True)
+    validate: Any = option(
+        None, "Other data, scored after each epoch.", group="data", metavar="DATA2", kept=True,
+        repeated=True, read=one_or_all,
+    )  # fmt: skip
     cluster: Any = option(
         None, "The address of a dask scheduler, whose workers read: tcp://host:8786.", group="memory and speed",
         metavar="ADDRESS", kept=True, resume="free",
@@ -164,6 +167,10 @@ class RunSettings:
         "times",
         "What --resume compares first: the times of files; or, with full, all that was read before, which is read again.",
         choices=("times", "full"), resume="free",
+    )  # fmt: skip
+    data_changed: str | None = option(
+        None, "With --resume: accept data of the same chunks, rows and types whose values have changed.", group="data",
+        choices=("accept",), otherwise="an error", resume="free",
     )  # fmt: skip
     continue_from: str | Path | None = option(
         None, "Start with the model of another run; there may be more classes.", metavar="RUN", kept=True,
@@ -181,5 +188,7 @@ class RunSettings:
         check(self)
         if self.resume and self.out is None:
             raise UsageError("--resume needs --out RUN")
+        if self.data_changed and not self.resume:
+            raise UsageError("--data-changed accept needs --resume: a new run has read nothing yet")
         if self.verify == "full" and not self.resume:
             raise UsageError("--verify full needs --resume: a new run has read nothing yet")

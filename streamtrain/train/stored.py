@@ -108,6 +108,8 @@ def _settings(fields: StoredFields, described: Described) -> Settings:
 
 
 def _require_data(fields: StoredFields) -> None:
+    if isinstance(fields.content.get("validate"), list):
+        fields.values("validate", str)
     for name in ("data", "validation"):
         if fields.get(name, dict, optional=name == "validation") is None:
             continue
@@ -164,29 +166,36 @@ def _require_cursor(fields: StoredFields) -> None:
     cursor.get("epoch", int, least=epoch, most=epoch)
     for name in ("window", "held_window"):
         cursor.get(name, int, most=fields.get("data.rows", int))
-    for name in ("held_row", "training"):
+    for name in ("row", "held_row"):
         cursor.get(name, int, most=rows)
-    cursor.get("row", int, most=cursor.get("training", int))
     cursor.get("rows_seen", int, most=(epoch + 1) * rows)
     cursor.get("order", int)
 
 
 def _require_ledger(fields: StoredFields) -> None:
-    if fields.get("ledger", dict, optional=True) is None:
-        return
-    ledger, chunks = fields.inner("ledger"), fields.get("data.chunks", int)
+    for name, data in (("ledger", "data"), ("validation_ledger", "validation")):
+        if fields.content.get(name) is not None and fields.get(data, dict, optional=True) is not None:
+            _require_one_ledger(fields, name, data)
+
+
+def _require_one_ledger(fields: StoredFields, name: str, data: str) -> None:
+    """Check a ledger; data: the name of the description of what it is of."""
+    ledger, chunks = fields.inner(name), fields.get(f"{data}.chunks", int)
+    ledger.require_only(("entries", "lost", "read"))
     entries = ledger.get("entries", dict)
     for number in entries:
         if not (number.isascii() and number.isdecimal() and len(number) < 19 and int(number) < chunks):
             raise ledger.wrong("entries", number, f"it must be the number of one of {chunks:,} chunks")
-        entry = StoredFields(fields.path, entries[number], f"ledger.entries.{number}.")
-        entry.require_only(("source", "chunk", "rows", "error"))
-        entry.get("rows", int, most=fields.get("data.rows", int))
-        for name in ("source", "chunk", "error"):
-            entry.get(name, str)
+        entry = StoredFields(fields.path, entries[number], f"{name}.entries.{number}.")
+        entry.require_only(("source", "chunk", "rows", "why"))
+        entry.get("rows", int)
+        entry.values("why", str)
+        for each in ("source", "chunk"):
+            entry.get(each, str)
     for number in ledger.values("lost", int):
         if str(number) not in entries:
             raise ledger.wrong("lost", number, "it must be the number of an entry")
+    ledger.get("read", int)
 
 
 def _require_past(fields: StoredFields) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -21,6 +21,7 @@ from streamtrain.batch import Batch
 from streamtrain.errors import BadValueError
 from streamtrain.learn.learner import Fused, learner_terms, loss_name
 from streamtrain.load import Loader
+from streamtrain.load.ledger import Ledger
 from streamtrain.memory.process import objects_at_rest, peak_bytes, resident_bytes
 from streamtrain.memory.timeline import Timeline
 from streamtrain.metrics import Metrics
@@ -37,20 +38,11 @@ from streamtrain.train.identity import software
 from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.job import Job
 from streamtrain.train.progress import Progress
+from streamtrain.train.sink import RunSink
 from streamtrain.train.validation import Scorer, load_digests, state_of_digests
 
 __all__ = ["Progress", "RunSink", "Trainer", "utc_now"]
 _TICK_SECONDS = 0.2
-
-
-class RunSink(Protocol):
-    """Where a fit writes its scores and checkpoints."""
-
-    def record(self, scores: ScoreLine, /) -> None:
-        """Write one line of scores."""
-
-    def save(self, header: Mapping[str, Any], arrays: Mapping[str, Any], /) -> None:
-        """Write a checkpoint. header: numbers and text, as JSON can hold them. arrays: by name."""
 
 
 class Trainer:
@@ -113,6 +105,7 @@ class Trainer:
                 self._step(batch)
                 line = self.history.on_the_way(self.loader.rows_seen, self.seconds)
                 self.cursor = self.loader.state_dict()
+                self.loader.note_skipped()
             self._record(line)
             if self.monitor.over():
                 self.monitor.check()
@@ -220,6 +213,8 @@ class Trainer:
         scores, arrays = self.history.state_dict()
         ledger = None if self.job.ledger is None else self.job.ledger.state_dict()
         header = {"cursor": self.cursor, "history": scores, "ledger": ledger, "seconds": self._times()}
+        if self.validation is not None and self.validation.ledger is not None:
+            header["validation_ledger"] = self.validation.ledger.state_dict()
         arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
         arrays |= {f"timeline.{name}": array for name, array in self.timeline.state_dict().items()}
         arrays |= state_of_digests(self.job.source, self.validation)
@@ -227,17 +222,26 @@ class Trainer:
         self.sink.save(header, arrays)
         self.schedule.took(began - self.started, time.perf_counter() - self.started)
 
-    def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint of the same job; the job has already loaded the ledger. Raises ValueError, KeyError or
-        UsageError for the state of another job."""
+    def load(self, header: Mapping[str, Any], arrays: Mapping[str, Any], *, judges_anew: bool = False) -> None:
+        """Continue from a checkpoint of the same job; the job has already loaded the ledger. judges_anew: the validation data
+        are others. Raises ValueError, KeyError or UsageError for the state of another job."""
         if header["cursor"]["window"] > self.plan.windows:
             raise ValueError(f"cursor.window is {header['cursor']['window']:,}, and an epoch has {self.plan.windows:,}")
         self.loader.load_state_dict(header["cursor"])
         self.history.load_state_dict(header["history"], arrays)
         self.model.load_state_dict(part(arrays, "model."))
         self.timeline.load_state_dict(part(arrays, "timeline."))
-        load_digests(arrays, self.job.source, self.validation)
         self.cursor, self.before = self.loader.state_dict(), dict(header["seconds"])
+        load_digests(arrays, self.job.source, None if judges_anew else self.validation)
+        if judges_anew:
+            self.history.judge_anew(self.before["loop"], self.loader.rows_seen)
+        elif self.validation is not None and self.validation.ledger is not None and header.get("validation_ledger"):
+            self.validation.ledger.load_state_dict(header["validation_ledger"])
+
+    @property
+    def _ledgers(self) -> list[Ledger]:
+        each = self.job.ledger, None if self.validation is None else self.validation.ledger
+        return [ledger for ledger in each if ledger is not None]
 
     def _times(self) -> dict[str, float]:
         """Seconds of each part of the work, in this process and in earlier ones of the run."""
@@ -278,7 +282,7 @@ class Trainer:
             loop_seconds=loop,
             metrics=history.metrics,
             measured_terms=self._measured(),
-            skipped=self.job.ledger.entries() if self.job.ledger is not None else [],
+            skipped=[entry for ledger in self._ledgers for entry in ledger.entries()],
             remote=traffic(self.job.source.reader),
             warnings=[
                 *self.monitor.warnings,

@@ -39,8 +39,13 @@ def note_stamps(trainer: Trainer) -> None:
             source.digests.stamps = source.reader.stamps().values
 
 
-def require_unchanged(trainer: Trainer, *, has_digests: bool, contents_differ: bool, verify: bool) -> list[str]:
-    """Compare the data of a trainer with its checkpoint, which it has loaded. Return warnings.
+def require_unchanged(
+    trainer: Trainer, *, has_digests: bool, contents_differ: bool, verify: bool, accepts: bool = False
+) -> tuple[list[str], list[str]]:
+    """Compare the data of a trainer with its checkpoint, which it has loaded. Return warnings, and the names of the files whose
+    change is accepted.
+
+    accepts: whether changed values of the data are accepted; what was read of these files is forgotten.
 
     has_digests: whether the checkpoint has digests. contents_differ: whether the fingerprint is another: then this raises an
     error, which says what has changed. verify: read again all that was read before, and compare it.
@@ -50,9 +55,13 @@ def require_unchanged(trainer: Trainer, *, has_digests: bool, contents_differ: b
     if not has_digests and not contents_differ:
         warning = _without_digests(verify=verify)
         note_stamps(trainer)
-        return [warning]
+        return [warning], []
     warnings: list[str] = []
     checks = {what: Recheck(source, what, trainer.job.ledger) for what, source in _sources(trainer).items()}
+    accepted: list[str] = []
+    if accepts and (contents_differ or len(checks[_DATA].unknown)):
+        accepted = checks[_DATA].forget()
+        contents_differ = False
     for what, check in checks.items():
         if verify and has_digests:
             plan = trainer.plan
@@ -64,7 +73,7 @@ def require_unchanged(trainer: Trainer, *, has_digests: bool, contents_differ: b
     if contents_differ:
         raise identity.other_contents([file for check in checks.values() for file in check.touched])
     note_stamps(trainer)
-    return warnings
+    return warnings, accepted
 
 
 def _without_digests(*, verify: bool) -> str:
@@ -114,6 +123,18 @@ class Recheck:
         if ledger is not None:
             skipped = np.fromiter((ledger.is_lost(int(n)) for n in self.unknown), np.bool_, len(self.unknown))
             self.unknown = self.unknown[~skipped]
+
+    def forget(self) -> list[str]:
+        """Forget what was read of the files that were written since; of all data, where nothing shows which these are. Return
+        the names of the files."""
+        reader, before, chunks = self.source.reader, self._digests.stamps, np.ones(len(self.source.table), np.bool_)
+        if self.touched and isinstance(reader, Stamped):
+            stamps = reader.stamps()
+            if len(before) == len(stamps.values):
+                chunks = (stamps.values != before)[stamps.file_of]
+        self._digests.forget(chunks)
+        self.unknown = np.zeros(0, np.int64)
+        return self.touched or [self._what]
 
     def require_known(self) -> None:
         """Raise RunError if there are chunks that nothing can be compared with."""

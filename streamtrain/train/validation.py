@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError
+from streamtrain.errors import BadValueError, data_name
 from streamtrain.load import Loader, Source
 from streamtrain.load.demand import longest_layout, opened_term
 from streamtrain.load.digests import Digests
+from streamtrain.load.ledger import Ledger
+from streamtrain.load.settings import SkipSettings
 from streamtrain.memory.monitor import Monitor
 from streamtrain.memory.process import peak_bytes
 from streamtrain.metrics import Metrics
@@ -109,11 +111,12 @@ def _digests(source: Source, validation: Scorer | None) -> dict[str, Digests]:
 
 
 def predictions(
-    source: Source, plan: Plan, model: Model, monitor: Monitor, progress: RowProgress | None = None
-) -> Iterator[tuple[Batch, NDArray[np.float32]]]:
-    """The rows of the source in batches, each with the model's predictions (see `Model.predict`)."""
+    source: Source, plan: Plan, model: Model, monitor: Monitor, progress: RowProgress | None = None,
+    ledger: Ledger | None = None,
+) -> Iterator[tuple[Batch, NDArray[np.float32]]]:  # fmt: skip
+    """The rows of the source in batches, with the model's predictions (see `Model.predict`). Skipped rows have weight 0."""
     done = 0
-    with threadpool_limits(1, "blas"), Loader(source, plan, epochs=1, monitor=monitor) as loader:
+    with threadpool_limits(1, "blas"), Loader(source, plan, epochs=1, monitor=monitor, ledger=ledger) as loader:
         for batch in loader:
             monitor.check()
             try:
@@ -126,10 +129,13 @@ def predictions(
                 progress(done, plan.rows)
 
 
-def score(source: Source, plan: Plan, model: Model, monitor: Monitor, progress: RowProgress | None = None) -> Metrics:
+def score(
+    source: Source, plan: Plan, model: Model, monitor: Monitor, progress: RowProgress | None = None,
+    ledger: Ledger | None = None,
+) -> Metrics:  # fmt: skip
     """The metrics of the model on the rows of the source."""
     metrics = metrics_for(model.target)
-    for batch, found in predictions(source, plan, model, monitor, progress):
+    for batch, found in predictions(source, plan, model, monitor, progress, ledger):
         metrics.update(batch.targets, found, batch.weights)
     return metrics
 
@@ -139,16 +145,19 @@ class Scorer:
     """Validation data, which are scored at the end of each epoch.
 
     data: as `fit` takes them. reading: how they are read. terms: the memory of scoring them, for the plan of the fit.
-    digests: what was read of them; None before they are opened for the model. kept: their rows that match ``--where``, if it is
-    given: they are found once. warnings: of the latest score.
+    skipping: what happens to rows that cannot be used. digests: what was read of them; None before they are opened for the
+    model. kept: their rows that match ``--where``, if it is given: they are found once. ledger: of the skipped rows; None
+    before the data are opened, or if such rows are errors. warnings: of the latest score.
     """
 
     data: Any
     reading: ReadSettings
     terms: tuple[Term, ...]
+    skipping: SkipSettings
     digests: Digests | None = None
     kept: KeptTable | None = None
     warnings: list[str] = field(default_factory=list)
+    ledger: Ledger | None = None
 
     @classmethod
     def planned(cls, data: Any, settings: Any, snapshots: Mapping[str, str]) -> Scorer:
@@ -158,33 +167,42 @@ class Scorer:
         source = Source.open(
             data, target=settings.target, features=settings.features, exclude=settings.exclude,
             task=settings.task, roles=settings.roles, crosses=settings.crosses, reading=reading,
+            skips=settings.on_error == "skip",
         )  # fmt: skip
         if source.layout.bags or source.layout.unknown_lists:  # of which the first rows tell the size
             source = source.with_roles()
         plan = cls.least(source, None)
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
         pinned = replace(reading, snapshots=snapshots_of(source.reader))
-        return cls(data, pinned, terms, kept=source.table if isinstance(source.table, KeptTable) else None)
+        kept = source.table if isinstance(source.table, KeptTable) else None
+        return cls(data, pinned, terms, settings, kept=kept)
 
     @staticmethod
     def least(source: Source, model: Model | None) -> Plan:
         """The smallest plan, whatever memory is available: its bytes are a term of the fit's plan, and so affect its order."""
         return _plan(source, model, 1, 1)
 
-    def require_columns(self, model: Model) -> None:
-        """Raise the errors about columns that `score` would raise after the first epoch. Reads metadata."""
-        self.open(model)
+    def check(self, model: Model, *, is_known: bool) -> None:
+        """Raise the errors that `score` would raise after the first epoch, about columns and the target. is_known: whether an
+        earlier process of the run has read the target."""
+        source = self.open(model)
+        if not is_known:
+            source.checked_target(self.ledger)
 
     def open(self, model: Model) -> Source:
         """The data, with the columns of the model."""
-        source = open_for(model, self.data, with_target=True, reading=self.reading, kept=self.kept)
+        skips = self.skipping.on_error == "skip"
+        source = open_for(model, self.data, with_target=True, reading=self.reading, skips=skips, kept=self.kept)
         if self.digests is None:
             self.digests = source.with_digests().digests
+            self.ledger = Ledger.of(
+                self.skipping, data_name(self.data), source.table, model.prepared.infinities, source.unread
+            )
         return replace(source, digests=self.digests)
 
     def score(self, model: Model, monitor: Monitor, progress: RowProgress | None = None) -> Metrics:
         """The metrics of the model on these data. monitor: that of the whole fit."""
         source, held = self.open(model), model.preparation.ages.held.copy()
-        metrics = score(source, self.least(source, model), model, monitor, progress)
+        metrics = score(source, self.least(source, model), model, monitor, progress, self.ledger)
         self.warnings = [f"--validate: {warning}" for warning in model.preparation.ages.warnings(since=held)]
         return metrics

@@ -96,7 +96,7 @@ def test_fit_evaluate_predict(run: CommandLine) -> None:
     assert set(scored) >= {"rows", "metrics"} and scored["rows"] == ROWS
     assert scored["metrics"] == result["metrics"]["validation"]
     predicted = run("predict", "r", other, "--out", "p.parquet", "--json").json
-    assert predicted == {"rows": ROWS, "out": "p.parquet", "warnings": []}
+    assert predicted == {"rows": ROWS, "out": "p.parquet", "warnings": [], "skipped": []}
     assert pq.read_table("p.parquet").column_names == ["prediction", "probability_0", "probability_1"]
     assert not list(Path().glob(".*"))
 
@@ -213,7 +213,7 @@ def _prepare() -> None:
     Path("cut.parquet").write_bytes(raw[: len(raw) // 2])
     write("differ/a.parquet")
     write("differ/b.parquet", columns(x=[f"a{i}" for i in range(len(x))]))
-    write("words.parquet", columns(s=["a", "b"] * (ROWS // 2), t=np.arange(ROWS).astype("M8[us]"), l=[[1]] * ROWS))
+    write("words.parquet", columns(s=["a", "b"] * (ROWS // 2), t=np.arange(ROWS).astype("M8[us]"), l=[[[1]]] * ROWS))
     write("inf.parquet", columns(x=np.where(np.isnan(holes), np.inf, x)))
     write("bad_y/a.parquet", columns(y=x))
     write("bad_y/b.parquet", columns(y=holes))
@@ -221,7 +221,7 @@ def _prepare() -> None:
     write("one.parquet", columns(y=ones.astype(int)))
     write("float.parquet", columns(y=x))
     write("only.parquet", {"y": [0, 1]})
-    write("hostile.parquet", columns(**{"a,b": x, "nl\nx": [["s"]] * ROWS, "[red]": x}))
+    write("hostile.parquet", columns(**{"a,b": x, "nl\nx": [[["s"]]] * ROWS, "[red]": x}))
     group = zarr.create_group("lengths.zarr")
     for name, n in (("X", 10), ("y", 9)):
         group.create_array(name, data=np.ones(n))
@@ -255,13 +255,16 @@ BAD = [
         "fit words.parquet --target y --exclude l --as s=number",
         ["column 's' is string here, but is used as", "=category"],
     ),
-    ("fit words.parquet --target y --exclude l --as s=words", ["--as s=words: must be one of number, time, category"]),
+    (
+        "fit words.parquet --target y --exclude l --as s=words",
+        ["--as s=words: must be one of number, time, clock, category"],
+    ),
     ("fit words.parquet --target y --exclude l --as q=text", ["no column 'q'"]),
     ("fit words.parquet --target y --exclude l --as s", ["--as s", "COL=ROLE"]),
     ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is not a feature"]),
     ("fit words.parquet --target y --exclude l --cross s:x", ["--cross s:x", "'x' is double", "--as x=category"]),
     ("fit words.parquet --target y --exclude l --cross s", ["--cross s", "at least two"]),
-    ("fit words.parquet --target l --features x", ["target 'l' is list"]),
+    ("fit words.parquet --target l --features x", ["target 'l'"]),
     ("fit bad_y --target y", ["target 'y' has 2 ", "b.parquet:0 (2)"]),
     ("fit null_y.parquet --target y", ["target 'y' has 3 ", "null_y.parquet:0 (3)"]),
     ("fit inf.parquet --target y", ["'x' is infinite", " in row ", " of inf.parquet:0", "--infinities clip"]),

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer.main
+import zarr
 from deltalake import write_deltalake
 from make import CommandLine
 
@@ -65,6 +66,8 @@ VALUES = {
     "--where": "x>2",
     "--holdout-by": "day",
     "--holdout-after": "x=3",
+    "--sample-dim": "rows",
+    "--data-changed": "accept --resume --out {here}/resumed",
     "--table-version": "0",
     "--as-of": "2100-01-01",
 }
@@ -78,6 +81,7 @@ ALONE = {
     "--class-weight",
     "--max-rows",
     "--holdout-after",
+    "--sample-dim",
     *(TABLE := ("--table-version", "--as-of")),
 }  # but for these, which do not go with all others
 
@@ -112,7 +116,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = "\n".join(";".join(map(str, row)) for row in zip(*columns.values(), strict=True))
     (folder / "d.csv").write_text(";".join(columns) + "\n" + rows + "\n")
     write_deltalake(folder / "t", pa.table(columns))
+    group = zarr.create_group(folder / "d.zarr")
+    for name in ("x", "w", "y", "z"):
+        group.create_array(name, data=columns[name], chunks=(100,), dimension_names=["rows"])
     fit(folder / "d.parquet", target="y", out=folder / "run")
+    fit(folder / "d.zarr", target="y", out=folder / "zarr-run")
     return folder
 
 
@@ -143,7 +151,9 @@ def test_takes_the_flag(
 ) -> None:
     monkeypatch.chdir(folder)
     data = "d.csv" if set(flags) & set(TEXT) else "t" if set(flags) & set(TABLE) else "d.parquet"
+    data = "d.zarr" if "--sample-dim" in flags else data
     words = CALLS[name].replace("d.parquet", data).split()
+    words = ["zarr-run" if word == "run" and data == "d.zarr" else word for word in words]
     for flag in flags:
         option = next(option for option in COMMANDS[name].params if flag in option.opts)
         if flag in words:

@@ -188,3 +188,13 @@ def test_the_plan_counts_the_entries(matrix: Any) -> None:
     more = layouts[1].row_bytes - layouts[0].row_bytes
     entries = matrix.indptr[1024] / 1024
     assert more == pytest.approx(19 * 8 * entries, rel=0.35)
+
+
+@pytest.mark.parametrize("width", [5, 1 << 20])
+@pytest.mark.parametrize("index", [-1, 1 << 20, None])
+def test_sparse_rows_with_a_column_that_they_do_not_have(width: int, index: int | None) -> None:
+    rows = pa.array([[{"index": 0, "value": 1.0}, {"index": index, "value": 1.0}]], SparseRows(width).storage_type)
+    with pytest.raises(
+        BadValueError, match=f"{width:,} columns have an entry whose column is {index if index else 'missing'}"
+    ):
+        bag_entries(pa.ExtensionArray.from_storage(SparseRows(width), rows), 3)

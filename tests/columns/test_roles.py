@@ -26,7 +26,7 @@ ROLES: list[tuple[Any, str, int]] = [
     (pa.timestamp("us", "UTC"), "time", 7), (pa.date32(), "time", 5), (pa.time64("us"), "time", 2),
     (pa.string(), "category", 0), (pa.large_string(), "category", 0), (pa.string_view(), "category", 0),
     (pa.binary(), "category", 0), (pa.binary(4), "category", 0), (pa.dictionary(pa.int8(), pa.string()), "category", 0),
-    (pa.dictionary(pa.int8(), pa.int64()), "category", 0), (pa.null(), "ignore", 0),
+    (pa.dictionary(pa.int8(), pa.int64()), "category", 0), (pa.null(), "ignore", 0), (pa.list_(pa.null()), "ignore", 0),
     (pa.list_(pa.string()), "bag", 0), (pa.list_(pa.int64()), "bag", 0), (pa.map_(pa.string(), pa.int8()), "bag", 0),
     (SparseRows(9), "bag", 0), (pa.list_(pa.float32()), "number", 1), (pa.list_(pa.string(), 2), "bag", 0),
 ]  # fmt: skip
@@ -123,7 +123,15 @@ def test_a_role_is_listed_by_its_name_and_kept_by_a_model(name: str) -> None:
 
 
 def test_crosses() -> None:
-    schema = pa.schema([("a", pa.string()), ("b:c", pa.int64()), ("f", pa.float32()), ("day", pa.date32())])
+    schema = pa.schema(
+        [
+            ("a", pa.string()),
+            ("b:c", pa.int64()),
+            ("f", pa.float32()),
+            ("day", pa.date32()),
+            ("l", pa.list_(pa.string())),
+        ]
+    )
     columns = choose_roles(schema, schema.names, {})
     assert parse_crosses(["a:b:c", "a:day"], columns) == (("a", "b:c"), ("a", "day"))
     assert parse_crosses([("a", "b:c", "day")], columns) == (("a", "b:c", "day"),)
@@ -132,6 +140,7 @@ def test_crosses() -> None:
         ("a:a", "different"),
         ("a:x", "not a feature"),
         ("a:f", "--as f=category"),
+        ("a:l", "'l' is list<item: string>: a row of it has many values"),
     ):
         with pytest.raises((UsageError, ColumnError), match=what):
             parse_crosses([wrong], columns)

@@ -157,7 +157,7 @@ def test_changed_rows_where_the_next_piece_reaches_further(shuffle: bool, skips:
         assert again.digests is not None
         again.digests.load_state_dict(noted)
         data.changed = True
-        with Loader(again, plan, epochs=1, ledger=Ledger("data", ROWS, most=1) if skips else None) as loader:
+        with Loader(again, plan, epochs=1, ledger=Ledger("data", again.table, most=1) if skips else None) as loader:
             loader.load_state_dict(state)
             if is_found:
                 with pytest.raises(ChangedError, match=rf"{number}: the values of the first {rows} rows differ"):

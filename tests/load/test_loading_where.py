@@ -16,10 +16,10 @@ import pytest
 from streamtrain import fit
 from streamtrain.errors import BadValueError, ColumnError, CorruptError, DataError
 from streamtrain.load import Loader, Source
+from streamtrain.load.chunks import load_chunks
 from streamtrain.load.demand import demand_of
 from streamtrain.load.holdout import HashTest, HoldOutRule, value_texts
 from streamtrain.load.ledger import Ledger
-from streamtrain.load.read import load_chunks
 from streamtrain.plan.memory_model import sliced
 from streamtrain.plan.order import held_out
 from streamtrain.storage import Chunk
@@ -230,10 +230,10 @@ def test_a_chunk_whose_rows_are_unknown_is_skipped() -> None:
         Source.open(Damaged(), target="y", features=["row"], reading=reading)
 
     def loader() -> Loader:
-        ledger = Ledger("data", 240, most=1)
         source = Source.open(Damaged(), target="y", features=["row"], reading=reading, skips=True)
+        ledger = Ledger("data", source.table, most=1)
         for number, error in source.unread.items():
-            ledger.skip_chunk(number, source.table[number].key, source.table[number].rows, error)
+            ledger.skip_chunk(number, error)
         source = source.surveyed(ledger=ledger)
         plan = source.plan(batch_size=16, window_rows=60, memory=10**9)
         return Loader(source, plan, epochs=2, holdout=0.2, ledger=ledger)
@@ -246,8 +246,15 @@ def test_a_chunk_whose_rows_are_unknown_is_skipped() -> None:
         ("part#4", kept),
     ]
     with loader() as first:
-        rows = sorted(row for batch in first for row in batch.rows.tolist())
-        assert rows == [r for r in range(240) if r % 17 < 9 and r // 40 not in (2, 4) and r != 20]
+        rows, weights = [], []
+        for batch in first:
+            rows += batch.rows.tolist()
+            weights += [1.0] * len(batch) if batch.weights is None else batch.weights.tolist()
+        assert sorted(r for r, w in zip(rows, weights, strict=True) if w == 0) == [
+            r for r in range(240) if r // 40 == 2 or (r % 17 < 9 and (r // 40 == 4 or r == 20))
+        ]
+        rows = sorted(rows)
+        assert rows == [r for r in range(240) if r % 17 < 9 or r // 40 == 2]
     assert_resumes_exactly(loader, epochs=2)
 
 

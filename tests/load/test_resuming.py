@@ -171,14 +171,15 @@ def test_where_rows_are_lost(tmp_path: Path) -> None:
     ledgers: list[Ledger] = []
 
     def make() -> Loader:
-        ledgers.append(Ledger("rows", ROWS, most=0.5))
-        source = Source.open(str(tmp_path), target="y", weight="w", task="classify").surveyed(ledger=ledgers[-1])
+        source = Source.open(str(tmp_path), target="y", weight="w", task="classify")
+        ledgers.append(Ledger("rows", source.table, most=0.5))
+        source = source.surveyed(ledger=ledgers[-1])
         source = source.with_offsets(ledgers[-1])
         plan = replace(source.plan(batch_size=32, window_rows=120), slice_rows=16)
         return Loader(source, plan, holdout=0.2, epochs=2, ledger=ledgers[-1])
 
     assert_resumes_exactly(make, epochs=2)
-    assert ledgers[0].rows == 30 + 2  # the other two without a target are in that row group
+    assert ledgers[0].rows == 2 * (30 + 2)  # in two epochs; the other two without a target are in that row group
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------------

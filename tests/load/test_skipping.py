@@ -20,14 +20,14 @@ import streamtrain
 from streamtrain.errors import ChangedError, CorruptError, DataError
 from streamtrain.load import Loader, Source
 from streamtrain.load.ledger import Ledger
-from streamtrain.storage import Chunk
+from streamtrain.storage import Chunk, ChunkTable
 
 ROWS = 40
 
 
 class Damaged:
     """Chunks of 40 rows: x is the position, y a class. bad: chunks that fail, by the row at which they do. nulls: positions
-    without a target."""
+    that cannot be used: without a target, with one that is not known, or with an infinite feature."""
 
     schema = pa.schema([("x", pa.float32()), ("z", pa.float32()), ("y", pa.int64())])
 
@@ -41,8 +41,10 @@ class Damaged:
 
     def batch(self, first: int, rows: int, columns: Sequence[str]) -> pa.RecordBatch:
         at = np.arange(first, first + rows)
-        y = pa.array([None if int(p) in self.nulls else int(p) % 2 for p in at], pa.int64())
-        whole = pa.record_batch({"x": at.astype("f4"), "z": at.astype("f4"), "y": y})
+        nulls = [int(p) in self.nulls for p in at]
+        y = pa.array([[None, 7, int(p) % 2][p % 3] if null else int(p) % 2 for p, null in zip(at, nulls, strict=True)])
+        x = np.where(nulls & (at % 3 == 2), np.inf, at)
+        whole = pa.record_batch({"x": x.astype("f4"), "z": at.astype("f4"), "y": y.cast(pa.int64())})
         return whole.select(columns)
 
     def fails(self, chunk: int, columns: Sequence[str]) -> bool:
@@ -79,39 +81,38 @@ class Together(Damaged):
         return pa.Table.from_batches([self.read(chunk, columns) for chunk in chunks])
 
 
+def opened(reader: Any, most: float = 1.0, *, skips: bool = True) -> tuple[Source, Ledger | None]:
+    source = Source.open(reader, target="y")
+    ledger = Ledger("data", source.table, most) if skips else None
+    return source.surveyed(classes=["0", "1"], ledger=ledger).with_offsets(ledger), ledger
+
+
 def batches(
     reader: Any,
-    ledger: Ledger | None,
     *,
     window_rows: int,
+    skips: bool = True,
+    most: float = 1.0,
     holdout: float = 0.0,
     epochs: int = 2,
     threads: int = 2,
     cluster: Any = None,
-) -> list[tuple[bool, list[int]]]:
-    """The positions of each batch's rows; they must be what the features say, and the targets must fit them."""
-    source = Source.open(reader, target="y").surveyed(ledger=ledger).with_offsets(ledger)
+) -> tuple[list[tuple[bool, list[int]]], set[int], Ledger | None]:
+    """The positions of each batch's rows, and those of weight 0; the others must have their features and targets."""
+    source, ledger = opened(reader, most, skips=skips)
     plan = source.plan(batch_size=16, window_rows=window_rows, threads=threads)
-    found = []
+    found, skipped = [], set()
     options = {"seed": 3, "holdout": holdout, "epochs": epochs, "ledger": ledger, "cluster": cluster}
     with Loader(source, plan, **options) as loader:
         for _ in range(epochs):
             for batch in loader:
-                assert batch.features[:, 0].tolist() == batch.features[:, 1].tolist() == batch.rows.tolist()
-                assert (batch.targets == batch.rows % 2).all()
+                weights = np.ones(len(batch)) if batch.weights is None else batch.weights
+                expected = np.where(weights == 0, 0, batch.rows)
+                assert batch.features[:, 0].tolist() == batch.features[:, 1].tolist() == expected.tolist()
+                assert (batch.targets == expected % 2).all() and set(weights.tolist()) <= {0.0, 1.0}
+                skipped |= set(batch.rows[weights == 0].tolist())
                 found.append((batch.held_out, batch.rows.tolist()))
-    return found
-
-
-def without(found: list[tuple[bool, list[int]]], epochs: int, lost: set[int]) -> list[list[int]]:
-    """The rows of each epoch that are left, in order: those to learn and those held out."""
-    learned = [row for held, rows in found if not held for row in rows]
-    held = [row for is_held, rows in found if is_held for row in rows]
-    parts = []
-    for rows in (learned, held):
-        size = len(rows) // epochs
-        parts += [[row for row in rows[e * size : (e + 1) * size] if row not in lost] for e in range(epochs)]
-    return parts
+    return found, skipped, ledger
 
 
 @examples(20)
@@ -123,45 +124,50 @@ def without(found: list[tuple[bool, list[int]]], epochs: int, lost: set[int]) ->
     holdout=st.sampled_from([0.0, 0.3]),
     kind=st.sampled_from([Damaged, Streamed, Together]),
     target_too=st.booleans(),
+    threads=st.integers(1, 4),
 )
-def test_the_rest_stands_as_it_would_without_what_is_skipped(
-    chunks: int, bad: dict[int, int], nulls: list[int], window_rows: int, holdout: float, kind: Any, target_too: bool
-) -> None:
+def test_what_is_skipped_keeps_its_place_and_has_weight_0(
+    chunks: int, bad: dict[int, int], nulls: list[int], window_rows: int, holdout: float, kind: Any, target_too: bool,
+    threads: int,
+) -> None:  # fmt: skip
     bad = {i: row for i, row in bad.items() if i < chunks}
     nulls = [p for p in nulls if p < chunks * ROWS]
     lost = {p for i in bad for p in range(i * ROWS, (i + 1) * ROWS)} | set(nulls)
-    assume(len({p % 2 for p in range(chunks * ROWS) if p not in lost}) == 2)
-    ledger = Ledger("data", chunks * ROWS, most=1)
-    asked = {"window_rows": window_rows, "holdout": holdout}
-    found = batches(kind(chunks, bad, nulls, target_too=target_too), ledger, **asked)
-    expected = without(batches(Damaged(chunks, {}), None, **asked), 2, lost)
-    assert without(found, 2, set()) == expected
-    short = [rows for held, rows in found if not held and len(rows) != 16]
-    assert all(rows[-1] in expected[0][-1:] + expected[1][-1:] for rows in short)
+    assume(len(lost) < chunks * ROWS)
+    asked: dict[str, Any] = {"window_rows": window_rows, "holdout": holdout}
+    found, skipped, ledger = batches(kind(chunks, bad, nulls, target_too=target_too), **asked, threads=threads)
+    assert found == batches(Damaged(chunks, {}), **asked, skips=False)[0]
+    assert ledger is not None and skipped == lost
     counted = {e["chunk"]: e["rows"] for e in ledger.entries()}
     partly = {i: sum(p // ROWS == i for p in set(nulls)) for i in range(chunks) if i not in bad}
-    assert counted == {f"part#{i}": ROWS for i in bad} | {f"part#{i}": n for i, n in partly.items() if n}
-    assert ledger.rows == len(lost)
+    assert counted == {f"part#{i}": 2 * ROWS for i in bad} | {f"part#{i}": 2 * n for i, n in partly.items() if n}
+    assert ledger.rows == 2 * len(lost) and ledger.read == 2 * ROWS * chunks  # in two epochs
 
 
 @pytest.mark.parametrize("kind", [Damaged, Streamed])
 def test_a_cursor_is_exact_where_rows_are_skipped(kind: Any) -> None:
-    reader = kind(9, {2: 30, 5: 0}, [3, 4, 300])
+    reader = kind(9, {2: 30, 5: 0}, [3, 4, 5, 300])
 
-    def loader() -> Loader:
-        ledger = Ledger("data", 9 * ROWS, most=1)
-        source = Source.open(reader, target="y").surveyed(ledger=ledger)
-        return Loader(source, source.plan(batch_size=16, window_rows=100), holdout=0.2, epochs=1, ledger=ledger)
+    def loader() -> tuple[Loader, Ledger]:
+        source, ledger = opened(reader)
+        assert ledger is not None
+        plan = source.plan(batch_size=16, window_rows=100)
+        return Loader(source, plan, holdout=0.2, epochs=1, ledger=ledger), ledger
 
-    with loader() as whole:
-        states, rows = [whole.state_dict()], []
+    whole, ledger = loader()
+    with whole:
+        states, rows = [(whole.state_dict(), ledger.state_dict())], []
         for batch in whole:
+            whole.note_skipped()
             rows.append(batch.rows.tolist())
-            states.append(whole.state_dict())
-    for i, state in enumerate(states):
-        with loader() as again:
+            states.append((whole.state_dict(), json.loads(json.dumps(ledger.state_dict()))))
+    for i, (state, noted) in enumerate(states):
+        again, other = loader()
+        with again:
+            other.load_state_dict(noted)
             again.load_state_dict(state)
             assert [batch.rows.tolist() for batch in again] == rows[i:]
+            assert other.entries() == ledger.entries() and other.read == ledger.read == 9 * ROWS
 
 
 @pytest.mark.parametrize("kind", [Damaged, Streamed])
@@ -182,18 +188,25 @@ def test_the_workers_of_a_cluster_skip_the_same(kind: Any) -> None:
         Client(cluster, timeout=WAIT, set_as_default=False) as client,
     ):
         for workers in (None, client):
-            ledgers.append(Ledger("data", 9 * ROWS, most=1))
-            reader = kind(9, {2: 30, 5: 0}, [3, 4, 300])
-            found.append(batches(reader, ledgers[-1], window_rows=100, holdout=0.2, cluster=workers))
+            reader = kind(9, {2: 30, 5: 0}, [3, 4, 5, 300])
+            *rows, ledger = batches(reader, window_rows=100, holdout=0.2, cluster=workers)
+            found.append(rows)
+            ledgers.append(ledger)
     assert found[0] == found[1]
-    assert ledgers[0].entries() == ledgers[1].entries() and ledgers[0].rows == 2 * ROWS + 3
+    assert ledgers[0].entries() == ledgers[1].entries() and ledgers[0].rows == 2 * (2 * ROWS + 4)
 
 
 def test_too_much_is_an_error_that_names_it() -> None:
-    with pytest.raises(CorruptError, match=r"80 of 400 rows would be skipped, more than --max-skipped 0.1") as caught:
-        batches(Damaged(10, {2: 0, 7: 0}), Ledger("data", 400, most=0.1), window_rows=400)
-    assert "part#2, 40 rows" in str(caught.value) and "the disk is on fire" in str(caught.value)
-    batches(Damaged(10, {2: 0, 7: 0}), Ledger("data", 400, most=0.2), window_rows=400)
+    # 10 % of the rows: not judged before 10,000 rows were read, which is in the third of epochs of 4,000 rows
+    bad = {20 * i: 0 for i in range(5)}
+    _, _, ledger = batches(Damaged(100, bad), most=0.04, window_rows=400, epochs=2)
+    assert ledger is not None and ledger.rows == 2 * 5 * ROWS
+    with pytest.raises(
+        CorruptError, match=r"of 10,\d\d\d rows read so far are skipped, more than --max-skip.* 0.04"
+    ) as caught:
+        batches(Damaged(100, bad), most=0.04, window_rows=400, epochs=3)
+    assert "part#0, " in str(caught.value) and "the disk is on fire" in str(caught.value)
+    batches(Damaged(100, bad), most=0.06, window_rows=400, epochs=3)
 
 
 def test_a_file_that_changes_is_not_skipped() -> None:
@@ -204,24 +217,29 @@ def test_a_file_that_changes_is_not_skipped() -> None:
             return super().read(chunk, columns)
 
     with pytest.raises(ChangedError):
-        batches(Changing(4, {}), Ledger("data", 160, most=1), window_rows=160)
+        batches(Changing(4, {}), window_rows=160)
 
 
 def test_without_it_all_of_this_is_an_error() -> None:
     with pytest.raises(CorruptError, match="part#1: cannot be read: OSError: the disk is on fire"):
-        batches(Damaged(4, {1: 0}), None, window_rows=160)
+        batches(Damaged(4, {1: 0}), skips=False, window_rows=160)
     with pytest.raises(DataError, match="1 null"):
-        batches(Damaged(4, {}, [7]), None, window_rows=160)
+        batches(Damaged(4, {}, [6]), skips=False, window_rows=160)
+    with pytest.raises(DataError, match="not one of the 2 known classes"):
+        batches(Damaged(4, {}, [7]), skips=False, window_rows=160)
 
 
 def test_the_ledger_goes_on_from_its_state() -> None:
-    ledger, again = (Ledger("data", 1000, most=1) for _ in range(2))
-    ledger.skip_chunk(3, "c", 40, CorruptError("gone"))
-    ledger.skip_rows(1, "a", 2, "nulls")
-    ledger.skip_rows(3, "c", 1, "of a chunk that is skipped whole")
+    table = ChunkTable("part#{}".format, [40] * 4, [1] * 4, [1] * 4)
+    ledger, again = (Ledger("data", table, most=1) for _ in range(2))
+    ledger.skip_chunk(3, CorruptError("gone"))
+    ledger.note(1, "nulls")
+    ledger.note(3, "of a chunk that is skipped whole")
+    ledger.count(160, [1, 1, *[3] * 40])
     again.load_state_dict(json.loads(json.dumps(ledger.state_dict())))
     assert again.entries() == ledger.entries() and again.is_lost(3) and not again.is_lost(1)
-    assert [e["chunk"] for e in again.entries()] == ["a", "c"] and again.rows == 42
+    assert [(e["chunk"], e["error"]) for e in again.entries()] == [("part#1", "nulls"), ("part#3", "gone")]
+    assert again.rows == 42 and again.read == 160
 
 
 # -- on the command line ---------------------------------------------------------------------------------------------------
@@ -263,9 +281,9 @@ def test_what_is_skipped_is_shown(tmp_path: Path, cli: CommandLine) -> None:
     refused = cli("fit", data, "--target", "y", "--out", tmp_path / "no")
     assert refused.code == 2 and "4.parquet" in refused.err and not refused.out
     assert not (tmp_path / "no").exists()
-    few = cli("fit", data, "--target", "y", "--on-error", "skip")
-    assert few.code == 2 and "more than --max-skipped 0.01" in few.err
-    shown = cli("fit", data, "--target", "y", "--on-error", "skip", "--max-skipped", "0.1")
+    few = cli("fit", data, "--target", "y", "--on-error", "skip", "--epochs", "3")
+    assert few.code == 2 and "more than --max-skipped 0.01" in few.err  # 10,000 rows were read
+    shown = cli("fit", data, "--target", "y", "--on-error", "skip")
     assert "skipped      500 rows of 1 chunk" in shown.out and "4.parquet" in shown.out
 
 

@@ -190,15 +190,15 @@ def test_arrays_that_are_impossible(name: str, good: Good, tmp_path: Path) -> No
     assert str(folder) in str(caught.value)
 
 
-ENTRY = {"source": "d", "chunk": "c", "rows": 1, "error": "e"}
+ENTRY = {"source": "d", "chunk": "c", "rows": 1, "why": ["e"]}
 CHECKPOINTS: list[tuple[str, Any, str]] = [
     ("cursor.epoch", 9, "its cursor.epoch is 9: it must be from"),
     ("cursor.row", 10**6, "its cursor.row is 1000000"),
     ("cursor.rows_seen", 10**9, "its cursor.rows_seen is 1000000000"),
     ("history.ends", [7], "its history.ends is [7]"),
     ("history.lines.0.progressive.loss", "x", "its history.lines[0].progressive.loss is 'x'"),
-    ("ledger", {"entries": {"99": ENTRY}, "lost": []}, "its ledger.entries is '99'"),
-    ("ledger", {"entries": {}, "lost": [1]}, "its ledger.lost is 1"),
+    ("ledger", {"entries": {"99": ENTRY}, "lost": [], "read": 1}, "its ledger.entries is '99'"),
+    ("ledger", {"entries": {}, "lost": [1], "read": 1}, "its ledger.lost is 1"),
     ("seconds.loop", -1.0, "its seconds.loop is -1.0"),
     ("resolved.hash_bits", 9, "its resolved.hash_bits is 9"),
     ("resolved.batch_size", 0, "its settings are wrong: --batch-size 0"),

@@ -81,6 +81,8 @@ def test_a_file_that_is_reached_twice_is_read_once(tmp_path: Path) -> None:
     for target in (tmp_path / "d", f"{tmp_path}/d/*.parquet"):
         reader = open_reader(target)
         assert [chunk.key for chunk in reader.chunks()] == ["a.parquet:0", "e.parquet:0"]
-        expected = "2 files were found twice, by a link to the same file, and read once: 'b.parquet', 'c.parquet'"
+        expected = (
+            "2 files were found twice, by a link or by several of the sources, and read once: 'b.parquet', 'c.parquet'"
+        )
         assert reader.warnings(["x"]) == [expected]  # type: ignore[attr-defined]
     assert [chunk.key for chunk in open_reader(tmp_path / "d/c.parquet").chunks()] == ["c.parquet:0"]

@@ -118,9 +118,9 @@ def test_long_text_is_converted_a_part_at_a_time(tmp_path: Path, monkeypatch: py
     texts, sizes = pa.array(["x" * 100_000, "y"]), []
     batch = pa.record_batch({"s": pa.DictionaryArray.from_arrays(pa.array([0, 1] * 500, pa.int32()), texts)})
 
-    def watched(name: str, values: Any, *more: Any) -> Any:
+    def watched(name: str, values: Any, *more: Any, **how: Any) -> Any:
         sizes.append(sum(len(text) for text in values.to_pylist()))
-        return as_numpy(name, values, *more)
+        return as_numpy(name, values, *more, **how)
 
     monkeypatch.setattr("streamtrain.tools.rechunk.to_zarr.as_numpy", watched)
     output = ZarrOutput.of(batch.schema, batch.schema, "zstd")

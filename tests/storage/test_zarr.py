@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError, UsageError
 from streamtrain.storage.reader import Reader, Streams
 from streamtrain.storage.zarr import ZarrReader, ZarrWriter
-from streamtrain.storage.zarr.grid import CALL_CHUNKS, Column, make_grid
+from streamtrain.storage.zarr.columns import CALL_CHUNKS, Column, StoredArray
+from streamtrain.storage.zarr.grid import make_grid
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
@@ -68,7 +69,7 @@ def chunk_file(path: Path, array: str) -> Path:
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of at most 100 rows, calls of at most 300 bytes: many of each on little data."""
     monkeypatch.setattr("streamtrain.storage.zarr.grid.RUN_ROWS", 100)
-    monkeypatch.setattr("streamtrain.storage.zarr.grid.READ_BYTES", 300)
+    monkeypatch.setattr("streamtrain.storage.zarr.columns.READ_BYTES", 300)
 
 
 @pytest.mark.usefixtures("small_runs")
@@ -166,10 +167,10 @@ def test_what_cannot_be_a_column_is_listed_and_refused_when_read(tmp_path: Path)
     path = store(tmp_path / "s", {**odd, "ok": np.ones(3)})
     zarr.open_group(path).create_array("scalar", data=np.array(5))
     reader = ZarrReader(path)
-    assert reader.schema.names == ["c", "names", "ok", "rec", "scalar"]
+    assert reader.schema.names == ["c", "names", "ok", "rec"]  # a scalar has no rows
     chunk = reader.chunks()[0]
     assert reader.read(chunk, ["ok"]).num_rows == 3
-    for name in [*odd, "scalar"]:
+    for name in odd:
         assert reader.schema.field(name).type == pa.null()
         with pytest.raises(ColumnError, match=f"'{name}'.*leave"):
             reader.read(chunk, [name])
@@ -212,9 +213,9 @@ def test_zip(tmp_path: Path) -> None:
 
 def test_grid_is_whole_chunks_of_the_widest_array() -> None:
     def grid(rows: int, x_chunk: int, width: int) -> Any:
-        X = Column("X", "X", (rows, width), np.dtype("f4"), (x_chunk, width), (x_chunk, width), 0, pa.float32())
-        y = Column("y", "y", (rows,), np.dtype("i8"), (rows,), (rows,), 0, pa.int64())
-        return make_grid([X, y])
+        X = StoredArray("X", "X", (rows, width), np.dtype("f4"), (x_chunk, width), (x_chunk, width))
+        y = StoredArray("y", "y", (rows,), np.dtype("i8"), (rows,), (rows,))
+        return make_grid([Column("X", pa.float32(), (X,)), Column("y", pa.int64(), (y,))])
 
     assert grid(10**7, 1000, 4).run_rows == 65_000  # rows bound
     assert grid(10**7, 1000, 98).run_rows == 20_000  # 400 bytes a row, 8 MB
@@ -223,7 +224,7 @@ def test_grid_is_whole_chunks_of_the_widest_array() -> None:
     assert len(grid(10**7, 500_000, 40)) == 20
     assert grid(10**7, 500_000, 40).block_rows(8192) == 500_000
     assert grid(10**7, 1000, 4).block_rows(8192) == 8000
-    assert grid(10**7, 1000, 4).read_peak_bytes(65_000) > 2 * 80_000_000  # y: one chunk, kept, and its stored bytes
+    assert grid(10**7, 1000, 4).read_peak_bytes(0, 65_000) > 2 * 80_000_000  # y: one chunk, kept, and its stored bytes
 
 
 @pytest.mark.parametrize(("shape", "chunks"), [((3000,), (1,)), ((3, 1000), (1, 1)), ((3000, 2), (2, 1))])
@@ -243,8 +244,8 @@ def test_a_call_makes_a_bounded_number_of_tasks(
     got = read_all(ZarrReader(tmp_path / "a.zarr", missing_chunks="fill"))["a"]
     np.testing.assert_array_equal(got, values)
     assert max(calls) <= CALL_CHUNKS and len(calls) < 20
-    column = Column("a", "a", shape, np.dtype("f8"), chunks, chunks, 0, pa.float64())
-    assert make_grid([column]).read_peak_bytes(shape[0]) > 4_500_000 + 150 * 2600
+    column = Column("a", pa.float64(), (StoredArray("a", "a", shape, np.dtype("f8"), chunks, chunks),))
+    assert make_grid([column]).read_peak_bytes(0, shape[0]) > 4_500_000 + 150 * 2600
 
 
 def test_long_narrow_chunks_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

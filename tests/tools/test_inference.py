@@ -59,7 +59,7 @@ def test_predictions_keep_rows_order_and_labels(tmp_path: Path, kind: str) -> No
     folder = files(tmp_path / "d", data)
     model = train(folder, epochs=3).model
     result = predict(model, folder, out=tmp_path / "p.parquet", threads=3)
-    assert result == {"rows": ROWS, "out": str(tmp_path / "p.parquet"), "warnings": []}
+    assert result == {"rows": ROWS, "out": str(tmp_path / "p.parquet"), "warnings": [], "skipped": []}
     found = pq.read_table(tmp_path / "p.parquet")
     assert found.num_rows == ROWS
     truth = data["y"].to_pylist()

@@ -56,7 +56,7 @@ def test_a_finished_run_is_shown_whole(run: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "Finished: 2 epochs, 35," in text and "holdout loss 0." in text and "The budget holds" in text
     for shown in (
-        "1 rows were skipped",
+        "2 rows were skipped",
         "&lt;b&gt;colour&lt;/b&gt;",
         "classify, 2 classes",
         "epoch 2",

@@ -112,7 +112,6 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"roles": {"k": "text"}}, "--as is k=text, the run has none"),
     ({"crosses": ["k:a"]}, "--cross is k:a, the run has none"),
     ({"hash_bits": 12}, "--hash-bits is 12, the run has [0-9]+"),
-    ({"infinities": "clip"}, "--infinities is clip, the run has error"),
     ({"weight": "w"}, "--weight is w, the run has none"),
     ({"task": "regress"}, "--task is regress, the run has classify"),
     ({"classes": ["0", "1"]}, "--classes is 0,1, the run has none"),
@@ -138,12 +137,12 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"seed": 4}, "--seed is 4, the run has 3"),
     ({"holdout": 0.1}, "--holdout is 0.1, the run has 0.0"),
     ({"missing_chunks": "fill"}, "--missing-chunks is fill, the run has error"),
+    ({"sample_dim": "t"}, "--sample-dim is t, the run has none"),
     ({"table_version": 1}, "--table-version is 1, the run has none"),
     ({"as_of": "2026-01-15"}, r"--as-of is 2026-01-15T00:00:00\+00:00, the run has none"),
     ({"where": "y = 1"}, "--where is y = 1, the run has none"),
     ({"holdout_by": "x"}, "--holdout-by is x, the run has none"),
     ({"holdout_after": "x=1"}, "--holdout-after is x=1, the run has none"),
-    ({"on_error": "skip"}, "--on-error is skip, the run has raise"),
 ]
 
 
@@ -154,14 +153,28 @@ def test_other_settings(base: Path, other: dict[str, Any], says: str) -> None:
         assert text.startswith("--resume: the run was started with other settings: ") and "leave out" in text
 
 
+TEXT: list[dict[str, Any]] = [
+    {"input_format": "csv"}, {"delimiter": "|"}, {"header": False}, {"na": ["q"]}, {"decimal": ","}, {"encoding": "latin-1"},
+]  # fmt: skip
+
+
+def test_other_settings_of_text_files(tmp_path: Path) -> None:
+    data = tmp_path / "d.csv"
+    data.write_text("x,y\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(400)))
+    begin(data, tmp_path / "r", target="y", window_rows=100, epochs=2)
+    for other in TEXT:
+        refused(data, tmp_path / "r", f"--(no-)?{next(iter(other)).replace('_', '-')} is ", **other)
+
+
 def test_every_setting_is_free_or_must_be_the_same() -> None:
     """A new one is not forgotten here."""
-    tried = {name for other, _ in OTHER for name in other} | {"learner"}
+    tried = {name for other, _ in OTHER for name in other} | {"learner"} | {name for other in TEXT for name in other}
     rules = {name: option.resume for name, (_, option) in options_of(Settings).items()}
     assert tried == {name for name, rule in rules.items() if rule in ("same", "resolved")}
     assert {name for name, rule in rules.items() if rule == "free"} == {
-        "epochs", "memory", "threads", "on_overrun", "max_skipped",
+        "epochs", "memory", "threads", "on_overrun",
     }  # fmt: skip
+    assert {name for name, rule in rules.items() if rule == "recorded"} == {"infinities", "on_error", "max_skipped"}
 
 
 def test_a_setting_that_may_change_is_recorded(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,12 +259,8 @@ def test_settings_that_cannot_be(base: Path, wrong: dict[str, Any], says: str) -
     refused(base / "data", base / "r", says, UsageError, **wrong)
 
 
-def test_validation_where_there_was_none(base: Path) -> None:
-    refused(base / "data", base / "r", "--validate: the run was started without it", validate=base / "other")
-
-
 def test_validation_data(mine: Path, tmp_path: Path) -> None:
-    """They are found again by their path; others are refused, a copy is not."""
+    """They are found again by their path; where they are others then, that is refused; a copy is not."""
     shutil.copytree(mine / "other", tmp_path / "copy")
     begin(mine / "data", mine / "new", validate=mine / "other", patience=3, **ASKED)
     write(mine / "other/1.parquet", table(rows=ROWS + 1))
@@ -259,7 +268,6 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
         mine / "data", mine / "new", r"files changed: 1.parquet \(was .*; 600 rows then, 601 now; 12 chunks then"
     )
     assert text.startswith("--resume: the validation data are not those that the run was started with: ")
-    refused(mine / "data", mine / "new", "validation data", validate=mine / "data")
     refused(mine / "data", mine / "new", "--patience is 4, the run has 3", patience=4)
     shutil.rmtree(mine / "other")
     refused(mine / "data", mine / "new", "no such file", StreamtrainError)
@@ -269,7 +277,6 @@ def test_validation_data(mine: Path, tmp_path: Path) -> None:
 def test_validation_data_without_a_path(tmp_path: Path) -> None:
     begin(table(), tmp_path / "r", validate=table(seed=4), **ASKED)
     refused(table(), tmp_path / "r", "--validate: the run.s validation data have no path: pass them again")
-    refused(table(), tmp_path / "r", "the validation data are not", validate=table(seed=5))
     assert fit(table(), out=tmp_path / "r", resume=True, validate=table(seed=4)).report.resumes == 1
 
 
@@ -342,7 +349,8 @@ def test_other_data(mine: Path, change: Callable[[Path], None], says: str) -> No
     change(mine / "data")
     text = refused(mine / "data", mine / "r", says)
     assert text.startswith("--resume: the data are not those that the run was started with: ")
-    assert text.endswith("give those, or learn from new data with --continue-from, in another folder")
+    accept = ", accept the values as they are now with --data-changed accept" if change is other_values else ""
+    assert text.endswith(f"give those{accept}, or learn from new data with --continue-from, in another folder")
 
 
 def test_a_column_that_the_run_learns_from_is_gone(mine: Path) -> None:

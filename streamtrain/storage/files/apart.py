@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.errors import UsageError, printable
+from streamtrain.storage.files.file_urls import local_path
 from streamtrain.storage.files.store import FileBacked, LocalFileStore
+from streamtrain.storage.files.table_roots import split_version
 from streamtrain.storage.formats import ZARR_MARKS
+from streamtrain.storage.several import SeveralReader
 
 __all__ = ["require_apart"]
 
@@ -33,9 +36,9 @@ def require_apart(what: str, out: str | Path, *data: Any) -> None:
     """
     real = Path(os.path.realpath(out))
     around = {identity for place in (real, *real.parents) if (identity := _identity(place))}
-    for one in data:
+    for one in _each(data):
         if isinstance(one, (str, Path)):
-            problem = _problem(Path(os.path.abspath(out)), real, around, str(one))
+            problem = _problem(Path(os.path.abspath(out)), real, around, local_path(str(one)))
         else:
             is_file = _identity(real) in set(map(_identity, _files_of(one))) - {None}
             problem = "is one of the data files" if is_file else None
@@ -47,6 +50,7 @@ def _problem(out: Path, real: Path, around: set[_Identity], data: str) -> str | 
     """What is wrong with a place for data at a path or glob; None if they are apart."""
     if not data or "://" in data:
         return None
+    data, _ = split_version(data)
     shown, targets = printable(data), [data]
     if glob.has_magic(data) and not os.path.exists(data):
         if any(_reaches(pattern, place.parts) for pattern in _patterns(data) for place in (out, real)):
@@ -105,6 +109,14 @@ def _contents(root: str, *, files: bool) -> Iterator[_Identity | None]:
 
 def _parents(target: str) -> Sequence[Path]:
     return Path(os.path.realpath(target)).parents
+
+
+def _each(data: Sequence[Any]) -> Iterator[Any]:
+    """The data, and what is in lists of them."""
+    for one in data:
+        yield from (
+            _each(one) if isinstance(one, (list, tuple)) else one.sources if isinstance(one, SeveralReader) else [one]
+        )
 
 
 def _files_of(reader: Any) -> Iterator[Path]:

@@ -20,7 +20,17 @@ from streamtrain.storage.files.partitions import folders_above
 from streamtrain.storage.files.sample import sampled
 from streamtrain.storage.files.stamps import Stamps, local_stamp, stamp_of
 
-__all__ = ["FileBacked", "FileStore", "LocalFileStore", "Stat", "ahead", "is_remote", "require_unchanged", "traffic"]
+__all__ = [
+    "FileBacked",
+    "FileStore",
+    "LocalFileStore",
+    "Stat",
+    "ahead",
+    "file_sizes",
+    "is_remote",
+    "require_unchanged",
+    "traffic",
+]
 
 _AT_ONCE = 8
 
@@ -105,7 +115,9 @@ class FileBacked:
         warnings, again = self._columns.warnings(columns), self._store.again
         if again:
             files = "1 file was" if len(again) == 1 else f"{len(again):,} files were"
-            warnings.append(f"{files} found twice, by a link to the same file, and read once: {listed(again)}")
+            warnings.append(
+                f"{files} found twice, by a link or by several of the sources, and read once: {listed(again)}"
+            )
         return warnings
 
     def _digest(self, kind: bytes) -> Any:
@@ -183,6 +195,15 @@ def require_unchanged(shown: str, before: Stat, now: Stat) -> None:
             f"{shown}: the file has changed since it was opened ({sizes}), so the rows read so far do not match it. Start "
             "again when nothing writes to the data"
         )
+
+
+def file_sizes(reader: Any) -> dict[str, int] | None:
+    """The bytes of each data file of a reader, by name; None if it does not read files.
+
+    >>> file_sizes("no files")
+    """
+    sizes: dict[str, int] | None = getattr(reader, "file_sizes", None)
+    return sizes
 
 
 def is_remote(reader: Any) -> bool:

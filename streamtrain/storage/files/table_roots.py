@@ -14,6 +14,7 @@ __all__ = [
     "HUDI",
     "ICEBERG",
     "kind_of_table",
+    "mark_of_table",
     "marks_table",
     "require_no_table",
     "require_no_table_in",
@@ -47,6 +48,18 @@ def marks_table(folder: str, name: str) -> bool:
     if _MARKS[name] != ICEBERG:
         return os.path.isdir(inner)
     return os.path.isdir(inner) and any(map(_METADATA.fullmatch, os.listdir(inner)))
+
+
+def mark_of_table(path: str) -> str | None:
+    """The format of a table, if a file of this path is part of its log; for files on a server.
+
+    >>> mark_of_table("a/_delta_log/0.json"), mark_of_table("a/metadata/v1.metadata.json"), mark_of_table("metadata/a.csv")
+    ('Delta', 'Iceberg', None)
+    """
+    *folders, name = path.split("/")
+    if folders and folders[-1] == "metadata" and _METADATA.fullmatch(name):
+        return ICEBERG
+    return next((_MARKS[folder] for folder in folders if _MARKS.get(folder) in (DELTA, HUDI)), None)
 
 
 def require_no_table(target: str, found: Iterable[str] = ()) -> None:

@@ -31,8 +31,8 @@ _PLAIN: dict[type, pa.DataType] = {
 def arrow_type(kind: Any) -> pa.DataType | None:
     """The type of Arrow that a column of a type is read as; None for one that is not known.
 
-    >>> arrow_type(iceberg.DecimalType(9, 2)), arrow_type(iceberg.ListType(1, iceberg.LongType()))
-    (Decimal128Type(decimal128(9, 2)), ListType(list<element: int64>))
+    >>> arrow_type(iceberg.DecimalType(9, 2)), arrow_type(iceberg.UUIDType())
+    (Decimal128Type(decimal128(9, 2)), UuidType(extension<arrow.uuid>))
     """
     if type(kind) in _PLAIN:
         return _PLAIN[type(kind)]

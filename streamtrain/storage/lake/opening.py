@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from streamtrain.errors import DataError
+from streamtrain.memory.monitor import unlimited
 from streamtrain.storage.files.table_roots import DELTA, HUDI, ICEBERG
 from streamtrain.storage.lake.moments import Moment
 from streamtrain.storage.lake.reader import LakeReader
@@ -19,7 +20,9 @@ _PACKAGES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
 def open_table(kind: str, target: str, moment: Moment) -> LakeReader:
     """The reader of the table in a folder. kind: its format. Raises DataError for a table that cannot be read, and where the
     package is missing that reads its log."""
-    return LakeReader(_snapshot(kind, Path(target), moment))
+    with unlimited():  # a package waits forever for a thread that the limit of the system does not let start
+        snapshot = _snapshot(kind, Path(target), moment)
+    return LakeReader(snapshot)
 
 
 def _snapshot(kind: str, target: Path, moment: Moment) -> Snapshot:

@@ -13,7 +13,6 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from streamtrain.errors import CorruptError, DataError
 from streamtrain.kernels.crash import reading
 from streamtrain.storage.arrow import pick
 from streamtrain.storage.files.columns import FileColumns
-from streamtrain.storage.files.locate import locate
+from streamtrain.storage.files.locate import Target, locate
 from streamtrain.storage.files.store import FileBacked, FileStore, ahead
 from streamtrain.storage.formats import suffixes_of
 from streamtrain.storage.parquet.batches import after, coded, empty
@@ -55,12 +54,12 @@ _SIZED_AT_ONCE = 65_536  # row groups
 class ParquetReader(FileBacked):
     """Reads Parquet files.
 
-    target: a file, glob or directory; its ``key=value`` folders become columns.
+    target: a file, glob or directory, or several; its ``key=value`` folders become columns.
     Raises CorruptError, SchemaError, NotFoundError.
     """
 
-    def __init__(self, target: str | Path) -> None:
-        store, files = locate(str(target), suffixes_of("parquet"))
+    def __init__(self, target: Target) -> None:
+        store, files = locate(target, suffixes_of("parquet"))
         self._open(store, files, FileColumns(files, store.folders))
 
     def _open(self, store: FileStore, files: list[str], columns: FileColumns) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from streamtrain.errors import DataError, NotFoundError
 from streamtrain.storage.files.listing import data_files
 from streamtrain.storage.files.store import Stat, ahead
+from streamtrain.storage.files.table_roots import mark_of_table
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.failure import GivenUp
 
@@ -60,7 +61,9 @@ def find_files(client: Client, suffixes: tuple[str, ...]) -> tuple[str, dict[str
 def walk(client: Client, folder: str) -> dict[str, int] | None:
     """The path and size (-1 if unknown) of every file at any depth; None if the server does not list them."""
     if not client.address.is_web:
-        return {entry.path: entry.nbytes for entry in client.entries(folder, deep=True) or []}
+        listed = {entry.path: entry.nbytes for entry in client.entries(folder, deep=True) or []}
+        _require_no_table(client, listed)
+        return listed
     files: dict[str, int] = {}
     folders, seen = [folder], 0
     while folders:
@@ -79,7 +82,18 @@ def walk(client: Client, folder: str) -> dict[str, int] | None:
                 folders.append(entry.path)
             else:
                 files[entry.path] = entry.nbytes
+    _require_no_table(client, files)
     return files
+
+
+def _require_no_table(client: Client, files: Iterable[str]) -> None:
+    """Raise DataError for the files of a table, which may hold rows that are deleted."""
+    for path in files:
+        if (kind := mark_of_table(path)) is not None:
+            raise DataError(
+                f"{client.address.shown}: holds a table in the format {kind} ({path}); tables are read from this machine only, "
+                "and their files alone may hold rows that are deleted: copy the whole table, with its log"
+            )
 
 
 def _data(client: Client, root: str, entries: dict[str, int], suffixes: tuple[str, ...]) -> dict[str, Stat]:

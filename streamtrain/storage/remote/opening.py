@@ -30,7 +30,9 @@ def open_remote(target: str, settings: ReadSettings) -> Reader:
         from streamtrain.storage.zarr import ZarrReader
 
         settings.require_effect(address.shown, "zarr")
-        return ZarrReader(target, missing_chunks=settings.missing_chunks)
+        return ZarrReader(
+            target, missing_chunks=settings.missing_chunks, sample_dim=settings.sample_dim, asked=settings.asked
+        )
     return file_reader(target, settings)
 
 

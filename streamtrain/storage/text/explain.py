@@ -66,8 +66,7 @@ def explained(
             return SchemaError(
                 f"{where}: column {name!r} contains {reader.value(record, name, file)}, but is {kind} in "
                 f"{'the given schema' if name in given else 'the first rows'}: "
-                f"{reader.way_on(record, name, file)}open the data as "
-                f"{type(reader).__module__}.{type(reader).__name__}(..., schema=pa.schema([({name!r}, TYPE)])) with a "
-                "type that fits all rows, or correct the line"
+                f"{reader.way_on(record, name, file)}open the data as {type(reader).__module__}.{type(reader).__name__}(..., "
+                f"schema=pa.schema([({name!r}, TYPE)])) with a type that fits all rows, or correct the line"
             )
     return CorruptError(f"{where}: cannot be read: {first_line(error)}")

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaError, without_secrets
+from streamtrain.errors import CorruptError, DataError, NotFoundError, SchemaError, data_name
 from streamtrain.memory.monitor import require_room, unlimited
 from streamtrain.storage.arrow import bytes_per_row, pick
 from streamtrain.storage.common_type import CODES
 from streamtrain.storage.files.columns import FileColumns
-from streamtrain.storage.files.locate import locate
+from streamtrain.storage.files.locate import Target, locate
 from streamtrain.storage.files.store import FileBacked
 from streamtrain.storage.parquet.footer import READ_ERRORS, first_line
 from streamtrain.storage.reader import Chunk, ChunkTable
@@ -53,10 +52,10 @@ class TextReader(TextFormat, FileBacked):
     row_oriented = True  # every read parses all columns
     schema: pa.Schema
 
-    def __init__(self, target: str | Path, schema: pa.Schema | None, encoding: str | None) -> None:
+    def __init__(self, target: Target, schema: pa.Schema | None, encoding: str | None) -> None:
         self._encoding = Encoding(encoding)
         endings = tuple(suffix + end for suffix in self.suffixes for end in ("", *COMPRESSIONS))
-        self._store, names = locate(str(target), (*self.suffixes, *COMPRESSIONS))
+        self._store, names = locate(target, (*self.suffixes, *COMPRESSIONS))
         self._files = [name for name in names if name.lower().endswith(endings)] or names
         packed = next((name for name in self._files if name.lower().endswith(_OTHER_COMPRESSIONS)), None)
         if packed:
@@ -76,7 +75,7 @@ class TextReader(TextFormat, FileBacked):
         columns = np.asarray(table, np.int64).reshape(-1, 6).T.copy()
         self._file_of, self._start, self._stop, self._rows, self._line, self._longest = columns
         if not len(self._rows):
-            raise NotFoundError(f"{without_secrets(str(target))}: the files have no rows")
+            raise NotFoundError(f"{data_name(target)}: the files have no rows")
         self._columns.finish(self.types.decoded, self.texts())
         self.schema = self._columns.schema
         if self._first is not None and self.texts():  # the first records were measured with other types

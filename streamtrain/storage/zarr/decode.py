@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.buffer import cpu
 
-from streamtrain.storage.zarr.grid import Column
+from streamtrain.storage.zarr.columns import StoredArray
 
 __all__ = ["LastBlock", "read_rows"]
 
@@ -51,17 +51,17 @@ class _Target(cpu.NDBuffer):
         return self._memory()
 
 
-def read_rows(array: Any, column: Column, start: int, stop: int) -> NDArray[Any]:
+def read_rows(array: Any, stored: StoredArray, start: int, stop: int) -> NDArray[Any]:
     """Rows ``start`` to ``stop``, shape (stop - start, ...), in native byte order. Exceptions of zarr are not caught."""
-    shape = (stop - start, *column.shape[1:])
-    boxes = _boxes(column, start, stop)
+    shape = (stop - start, *stored.shape[1:])
+    boxes = _boxes(stored, start, stop)
     first = next(boxes)
     if _shape(first) == shape:
         # a piece keeps its whole chunk in memory: use it without a copy only if it is at least half of the chunk
-        target = _Target(shape, column.dtype, column.unit_bytes // 2 if column.dtype.kind != "T" else 0)
+        target = _Target(shape, stored.dtype, stored.unit_bytes // 2 if stored.dtype.kind != "T" else 0)
         array.get_basic_selection(first, out=target)
         return target.as_numpy_array()
-    out = np.empty(shape, column.dtype)
+    out = np.empty(shape, stored.dtype)
     for box in itertools.chain([first], boxes):
         target_box = (slice(box[0].start - start, box[0].stop - start), *box[1:])
         array.get_basic_selection(box, out=cpu.NDBuffer.from_numpy_array(out[target_box]))
@@ -72,10 +72,10 @@ def _shape(box: Box) -> tuple[int, ...]:
     return tuple(part.stop - part.start for part in box)
 
 
-def _boxes(column: Column, start: int, stop: int) -> Iterator[Box]:
-    """The index ranges of successive calls to zarr, which decodes up to ten chunks of a call at once; see `Column.box`."""
-    others = (_cuts(0, n, b) for n, b in zip(column.shape[1:], column.box[1:], strict=True))
-    yield from itertools.product(_cuts(start, stop, column.box[0]), *others)
+def _boxes(stored: StoredArray, start: int, stop: int) -> Iterator[Box]:
+    """The index ranges of successive calls to zarr, which decodes up to ten chunks of a call at once; see `StoredArray.box`."""
+    others = (_cuts(0, n, b) for n, b in zip(stored.shape[1:], stored.box[1:], strict=True))
+    yield from itertools.product(_cuts(start, stop, stored.box[0]), *others)
 
 
 def _cuts(start: int, stop: int, step: int) -> list[slice]:
@@ -85,7 +85,7 @@ def _cuts(start: int, stop: int, step: int) -> list[slice]:
 
 
 class LastBlock:
-    """The last decoded block of a column whose chunks are longer than a run.
+    """The last decoded block of an array whose chunks are longer than a run.
 
     One thread reads at a time; otherwise several threads would decode the same block into separate memory.
     """
@@ -95,19 +95,19 @@ class LastBlock:
         self._at = -1
         self._block: NDArray[Any] | None = None
 
-    def read(self, array: Any, column: Column, start: int, stop: int) -> NDArray[Any]:
+    def read(self, array: Any, stored: StoredArray, start: int, stop: int) -> NDArray[Any]:
         """Rows ``start`` to ``stop``, as a copy, because a view would keep the whole block in memory."""
-        out = np.empty((stop - start, *column.shape[1:]), column.dtype)
+        out = np.empty((stop - start, *stored.shape[1:]), stored.dtype)
         with self._lock:
-            for piece in _cuts(start, stop, column.unit[0]):
-                at = piece.start // column.unit[0] * column.unit[0]
-                block = self._get(array, column, at)
+            for piece in _cuts(start, stop, stored.unit[0]):
+                at = piece.start // stored.unit[0] * stored.unit[0]
+                block = self._get(array, stored, at)
                 out[piece.start - start : piece.stop - start] = block[piece.start - at : piece.stop - at]
         return out
 
-    def _get(self, array: Any, column: Column, at: int) -> NDArray[Any]:
+    def _get(self, array: Any, stored: StoredArray, at: int) -> NDArray[Any]:
         if self._at != at or self._block is None:
             self._at, self._block = -1, None  # free the old block before the new one is decoded
-            self._block = read_rows(array, column, at, min(at + column.unit[0], column.shape[0]))
+            self._block = read_rows(array, stored, at, min(at + stored.unit[0], stored.shape[0]))
             self._at = at
         return self._block

@@ -9,11 +9,11 @@ import re
 import stat
 import zipfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from streamtrain.errors import CorruptError, NotFoundError, StreamtrainError
 from streamtrain.storage.files.sample import sampled
@@ -21,9 +21,11 @@ from streamtrain.storage.files.stamps import local_stamp
 from streamtrain.storage.formats import ZARR_MARKS
 from streamtrain.storage.remote.address import Address
 
-__all__ = ["Directory", "Files", "Zip", "fingerprint", "list_arrays", "open_files"]
+__all__ = [
+    "Directory", "Files", "Node", "Zip", "around", "fingerprint", "joined", "node_at", "open_files", "parsed_json",
+    "require_no_chunks", "zip_above",
+]  # fmt: skip
 
-_MOST_LEVELS = 100
 _CHUNK_NAME = re.compile(r"c|\d+([./]\d+)*")
 
 
@@ -99,18 +101,21 @@ class Directory:
 
 
 class Zip:
-    """A store in a local zip file."""
+    """A store in a local zip file, or in a folder of one. archive: the zip file. inner: the folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        with self._opened("its directory") as archive:
-            self._sizes = {info.filename: info.file_size for info in archive.infolist() if _is_key(info.filename)}
+    def __init__(self, archive: Path, inner: str = "") -> None:
+        self.archive, self.inner = archive, inner
+        self.root = archive / inner if inner else archive
+        below = f"{inner}/" if inner else ""
+        with self._opened("its directory") as opened:
+            sizes = {info.filename: info.file_size for info in opened.infolist() if _is_key(info.filename)}
+        self._sizes = {name[len(below) :]: size for name, size in sizes.items() if name.startswith(below)}
 
     def read(self, key: str) -> bytes | None:
         return None if key not in self._sizes else self.part(key, 0, self._sizes[key])
 
     def part(self, key: str, start: int, stop: int) -> bytes:
-        with self._opened(key) as archive, archive.open(key) as file:
+        with self._opened(key) as archive, archive.open(joined(self.inner, key)) as file:
             file.seek(start)
             return file.read(stop - start)
 
@@ -118,7 +123,7 @@ class Zip:
     def _opened(self, what: str) -> Iterator[zipfile.ZipFile]:
         """The open zip file. Raises CorruptError, which names what was read, for any error of reading it."""
         try:
-            with zipfile.ZipFile(self.root) as archive:
+            with zipfile.ZipFile(self.archive) as archive:
                 yield archive
         except (MemoryError, StreamtrainError):
             raise
@@ -132,7 +137,7 @@ class Zip:
         return self._sizes.get(key)
 
     def stamp(self, key: str) -> str:
-        return local_stamp(self.root)
+        return local_stamp(self.archive)
 
     def children(self, prefix: str) -> list[str]:
         below = f"{prefix}/" if prefix else ""
@@ -153,64 +158,102 @@ def _is_key(name: str) -> bool:
 
 def open_files(path: Path | Address) -> Files:
     """The files of the Zarr store at a path or URL. Raises NotFoundError if there is none."""
+    files = _files_at(path)
+    if any(files.size(name) is not None for name in ZARR_MARKS):
+        return files
+    inside = [name for name in files.children("")[:100] if node_at(files, name).kind != "none"]
+    remedy = f"give {path}/{inside[0]}" if inside else "give the folder with one of them"
+    raise NotFoundError(f"{path}: not a Zarr store, because it has none of {', '.join(ZARR_MARKS)}: {remedy}")
+
+
+def _files_at(path: Path | Address) -> Files:
     if isinstance(path, Address):
         from streamtrain.storage.zarr.remote import RemoteFiles
 
-        files: Files = RemoteFiles(path)
-    elif not path.exists():
+        return RemoteFiles(path)
+    if path.is_dir():
+        return Directory(path)
+    archive = zip_above(path)
+    if archive is not None:
+        return Zip(archive, path.relative_to(archive).as_posix().removeprefix("."))
+    if not path.exists():
         raise NotFoundError(f"{path}: there is no such Zarr store")
-    elif path.is_dir():
-        files = Directory(path)
-    elif zipfile.is_zipfile(path):
-        files = Zip(path)
+    raise NotFoundError(f"{path}: not a Zarr store, because it is neither a directory nor a zip file")
+
+
+def zip_above(path: Path) -> Path | None:
+    """The zip file that a path is, or leads into; None if there is none."""
+    file = next((above for above in (path, *path.parents) if above.exists()), None)
+    return file if file is not None and file.is_file() and zipfile.is_zipfile(file) else None
+
+
+def around(path: Path | Address) -> tuple[Files, str] | None:
+    """The files of the group that an array is in, and its name there; None if it is in none: then its name is not its own,
+    because a copy may have another one."""
+    if isinstance(path, Address):
+        from streamtrain.storage.zarr.remote import RemoteFiles
+
+        folder, _, name = path.path.rstrip("/").rpartition("/")
+        files: Files = RemoteFiles(path.at(folder))
+        return (files, name) if folder and _is_group(files) else None
+    path = path.absolute()
+    archive = zip_above(path)
+    if path.is_dir() or archive is None:
+        files = Directory(path.parent)
+    elif archive == path:
+        return None
     else:
-        raise NotFoundError(f"{path}: not a Zarr store, because it is neither a directory nor a zip file")
-    if not any(files.size(name) is not None for name in ZARR_MARKS):
-        raise NotFoundError(
-            f"{path}: not a Zarr store, because it has none of {', '.join(ZARR_MARKS)}: give the folder with one of them"
-        )
-    return files
+        files = Zip(archive, path.parent.relative_to(archive).as_posix().removeprefix("."))
+    return (files, path.name) if _is_group(files) else None
 
 
-def list_arrays(files: Files, prefix: str = "") -> Iterator[tuple[str, Literal[2, 3]]]:
-    """The path and Zarr version of every array at or below ``prefix``, sorted.
+def _is_group(files: Files) -> bool:
+    return any(files.size(mark) is not None for mark in ("zarr.json", ".zgroup"))
 
-    Reads the metadata document of each array, because consolidated metadata may be outdated.
-    """
-    if prefix.count("/") >= _MOST_LEVELS:
-        raise CorruptError(f"{files.root}: has more than {_MOST_LEVELS} levels of groups: give one of the inner ones")
-    kind, version = _node(files, prefix)
-    if kind == "array":
-        yield prefix, version
-    elif kind == "group":
-        for name in files.children(prefix):
-            yield from list_arrays(files, _join(prefix, name))
-    elif any(_CHUNK_NAME.fullmatch(key[len(prefix) + 1 :].split("/")[0]) for key, _ in files.sizes(prefix)):
+
+class Node(NamedTuple):
+    """What is at a path of a store: an array, a group, or nothing that Zarr knows. attributes: of a group."""
+
+    kind: Literal["array", "group", "none"]
+    version: Literal[2, 3]
+    attributes: dict[str, Any]
+
+
+def node_at(files: Files, path: str) -> Node:
+    """The array or group at a path. Reads its own document, because consolidated metadata may be outdated."""
+    key = joined(path, "zarr.json")
+    document = files.read(key)
+    if document is not None:
+        parsed = parsed_json(files, key, document)
+        kind = parsed.get("node_type")
+        if kind not in ("array", "group"):
+            raise CorruptError(f"{files.root}: {key} has node_type {kind!r}, not array or group: restore it")
+        attributes = parsed.get("attributes")
+        return Node(kind, 3, attributes if isinstance(attributes, dict) else {})
+    if files.size(joined(path, ".zarray")) is not None:
+        return Node("array", 2, {})
+    if files.size(joined(path, ".zgroup")) is None:
+        return Node("none", 2, {})
+    document = files.read(joined(path, ".zattrs"))
+    return Node("group", 2, {} if document is None else parsed_json(files, joined(path, ".zattrs"), document))
+
+
+def require_no_chunks(files: Files, path: str) -> None:
+    """Raise CorruptError if a folder without metadata has chunk files: the array that they belong to is damaged."""
+    if any(_CHUNK_NAME.fullmatch(key[len(path) + 1 :].split("/")[0]) for key, _ in files.sizes(path)):
         raise CorruptError(
-            f"{files.root}: {prefix!r} contains chunk files but no metadata (zarr.json or .zarray): restore them, or remove "
+            f"{files.root}: {path!r} contains chunk files but no metadata (zarr.json or .zarray): restore them, or remove "
             f"the folder"
         )
 
 
-def _join(prefix: str, name: str) -> str:
+def joined(prefix: str, name: str) -> str:
+    """The path of what is called ``name`` in a group."""
     return f"{prefix}/{name}" if prefix else name
 
 
-def _node(files: Files, prefix: str) -> tuple[str, Literal[2, 3]]:
-    document = files.read(_join(prefix, "zarr.json"))
-    if document is not None:
-        kind = _parse(files, _join(prefix, "zarr.json"), document).get("node_type")
-        if kind not in ("array", "group"):
-            raise CorruptError(
-                f"{files.root}: {_join(prefix, 'zarr.json')} has node_type {kind!r}, not array or group: restore it"
-            )
-        return str(kind), 3
-    if files.size(_join(prefix, ".zarray")) is not None:
-        return "array", 2
-    return ("group" if files.size(_join(prefix, ".zgroup")) is not None else "none"), 2
-
-
-def _parse(files: Files, key: str, document: bytes) -> dict[str, Any]:
+def parsed_json(files: Files, key: str, document: bytes) -> dict[str, Any]:
+    """A metadata document. Raises CorruptError if it is no JSON object."""
     try:
         parsed = json.loads(document)
     except ValueError as error:
@@ -222,12 +265,16 @@ def _parse(files: Files, key: str, document: bytes) -> dict[str, Any]:
     return parsed
 
 
-def fingerprint(files: Files, arrays: list[str]) -> str:
-    """A hash of the metadata document of every array, the names and sizes of its chunk files, and a sample of their bytes
-    (see `sampled`). The files of a folder are listed twice rather than kept: there may be millions of them."""
+def fingerprint(files: Files, arrays: list[str], documents: Iterable[str] = ()) -> str:
+    """A hash of the metadata document of every array, other documents, the names and sizes of the chunk files, and a sample of
+    their bytes (see `sampled`). The files of a folder are listed twice rather than kept: there may be millions of them."""
     digest, sizes, kept = hashlib.sha256(), array("q"), dict[str, list[tuple[str, int]]]()
+    for key in documents:
+        document = files.read(key) or b""
+        digest.update(f"{key}\0{len(document)}\0".encode(errors="surrogateescape"))
+        digest.update(document)
     for path in arrays:
-        document = files.read(_join(path, "zarr.json")) or files.read(_join(path, ".zarray")) or b""
+        document = files.read(joined(path, "zarr.json")) or files.read(joined(path, ".zarray")) or b""
         digest.update(f"{path}\0{len(document)}\0".encode(errors="surrogateescape"))
         digest.update(document)
         chunks = _chunk_files(files, [path])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.storage.zarr.columns import StoredArray
 from streamtrain.storage.zarr.files import Files
-from streamtrain.storage.zarr.grid import Column
 
 __all__ = ["ShardIndexes"]
 
@@ -28,14 +28,14 @@ class ShardIndexes:
     not checked.
     """
 
-    def __init__(self, files: Files, array: Any, column: Column) -> None:
+    def __init__(self, files: Files, array: Any, stored: StoredArray) -> None:
         self._files, self._lock = files, Lock()
-        self._inner = tuple(s // u for s, u in zip(column.file, column.unit, strict=True))
-        self._unit, self._column = column.unit, column
+        self._inner = tuple(s // u for s, u in zip(stored.file, stored.unit, strict=True))
+        self._unit, self._stored = stored.unit, stored
         self._kept: OrderedDict[str, NDArray[np.bool_]] = OrderedDict()
         self._crc_bytes, self._at_end = -1, True
         (first, *others) = array.metadata.to_dict()["codecs"]
-        if column.sharded and first["name"] == "sharding_indexed" and not others:
+        if stored.sharded and first["name"] == "sharding_indexed" and not others:
             settings = first["configuration"]
             names = [codec["name"] for codec in settings["index_codecs"]]
             little = settings["index_codecs"][0].get("configuration", {}).get("endian", "little") == "little"
@@ -56,8 +56,8 @@ class ShardIndexes:
         if not missing.any():
             return None
         for inner in np.argwhere(missing).tolist():
-            begin = tuple(a * s + p * u for a, s, p, u in zip(at, self._column.file, inner, self._unit, strict=True))
-            inside = all(b < n for b, n in zip(begin, self._column.shape, strict=True))
+            begin = tuple(a * s + p * u for a, s, p, u in zip(at, self._stored.file, inner, self._unit, strict=True))
+            inside = all(b < n for b, n in zip(begin, self._stored.shape, strict=True))
             if inside and begin[0] < stop and begin[0] + self._unit[0] > start:
                 return begin
         return None

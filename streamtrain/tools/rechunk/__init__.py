@@ -36,9 +36,9 @@ def rechunk(
     data: Any, *, out: str | Path, chunk_rows: int, format: str | None = None, memory: float | str | None = None,
     compression: str = "zstd",
     # settings: ReadSettings
-    missing_chunks: str = "error", input_format: str | None = None, delimiter: str | None = None, header: bool = True,
-    na: Sequence[str] | None = None, decimal: str = ".", encoding: str | None = None, where: str | None = None,
-    table_version: int | None = None, as_of: str | None = None,
+    missing_chunks: str = "error", sample_dim: str | None = None, input_format: str | None = None,
+    delimiter: str | None = None, header: bool = True, na: Sequence[str] | None = None, decimal: str = ".",
+    encoding: str | None = None, where: str | None = None, table_version: int | None = None, as_of: str | None = None,
     # end of settings
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -51,7 +51,7 @@ def rechunk(
     Parameters
     ----------
     data
-        A path, glob, directory, Zarr store, URL, reader, or arrays and tables in memory.
+        A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these.
     out
         The folder to write: new or empty, and not among the data.
     chunk_rows
@@ -64,6 +64,8 @@ def rechunk(
         ``"zstd"``, ``"gzip"``, ``"lz4"`` or ``"none"``; for Parquet also ``"snappy"`` and ``"brotli"``.
     missing_chunks
         An absent Zarr chunk: an error, or filled with its fill value. One of error, fill. Default: error.
+    sample_dim
+        The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
         The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
     delimiter
@@ -114,8 +116,8 @@ def rechunk(
     """
     reading = ReadSettings(
         # passed: ReadSettings
-        missing_chunks=missing_chunks, input_format=input_format, delimiter=delimiter, header=header, na=na,
-        decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
+        missing_chunks=missing_chunks, sample_dim=sample_dim, input_format=input_format, delimiter=delimiter,
+        header=header, na=na, decimal=decimal, encoding=encoding, where=where, table_version=table_version, as_of=as_of,
         # end of passed
     )  # fmt: skip
     settings = Settings(out=out, chunk_rows=chunk_rows, format=format, memory=memory, compression=compression)
@@ -189,7 +191,10 @@ def _output(data: Any, reader: Reader, declared: pa.Schema, settings: Settings, 
     from streamtrain.tools.rechunk.to_zarr import ZarrOutput
 
     if _is(reader, "zarr", "ZarrReader") and isinstance(data, (str, Path)) and "://" not in str(data):
-        return ZarrOutput.like(reader.schema, Path(data), settings.compression)
+        from streamtrain.storage.zarr import ZarrReader
+
+        assert isinstance(reader, ZarrReader)
+        return ZarrOutput.like(reader, settings.compression)
     return ZarrOutput.of(reader.schema, declared, settings.compression)
 
 

@@ -15,7 +15,7 @@ from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.parquet.text_sizes import has_text, plain_bytes
 from streamtrain.storage.reader import ChunkTable
-from streamtrain.storage.zarr import ZarrWriter
+from streamtrain.storage.zarr import ZarrReader, ZarrWriter
 from streamtrain.storage.zarr.files import Directory
 from streamtrain.storage.zarr.writer import Notes, check_names, write_peak_bytes
 from streamtrain.tools.rechunk.plan import most_bytes
@@ -29,7 +29,7 @@ _CONVERTED_BYTES = 4_000_000  # of text that are Python strings at the same time
 
 @dataclass(frozen=True)
 class ZarrOutput:
-    """What will be written. columns: the shape and dtype of a row, by name.
+    """What will be written. columns: the shape and dtype of a row, by name. with_nan: the columns in which a null is NaN.
 
     Raises ColumnError for a column that Zarr cannot hold.
     """
@@ -38,6 +38,7 @@ class ZarrOutput:
     columns: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
     compression: str
     notes: dict[str, Notes] = field(default_factory=dict)
+    with_nan: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_names(self.columns)
@@ -47,10 +48,11 @@ class ZarrOutput:
         return cls(incoming, {f.name: array_of(f) for f in declared}, compression)
 
     @classmethod
-    def like(cls, incoming: pa.Schema, path: Path, compression: str) -> ZarrOutput:
+    def like(cls, reader: ZarrReader, compression: str) -> ZarrOutput:
         """Output like another store: its arrays, attributes and dimension names."""
-        columns, notes = existing(path)
-        return cls(incoming, {name: columns[name] for name in incoming.names}, compression, notes)
+        columns, notes = existing(reader)
+        floats = frozenset(name for name, (shape, dtype) in columns.items() if dtype.kind == "f" and not shape)
+        return cls(reader.schema, columns, compression, notes, floats)
 
     def terms(self, table: ChunkTable, rows: int) -> tuple[Term, ...]:
         """The terms of the plan for chunks of ``rows`` rows."""
@@ -95,7 +97,8 @@ class ZarrSink:
             self._require(held, (self._chunk_rows - room + rows) / min(self._rows, self._chunk_rows))
             self.most_held_bytes = max(self.most_held_bytes, held)
             part = batch.slice(0, rows)
-            self._writer.write({n: as_numpy(n, part.column(n), *self._output.columns[n]) for n in part.schema.names})
+            own, nan = self._output.columns, self._output.with_nan
+            self._writer.write({n: as_numpy(n, part.column(n), *own[n], has_nan=n in nan) for n in part.schema.names})
             self._written, batch = self._written + rows, batch.slice(rows)
 
     def _part(self, batch: pa.RecordBatch, rows: int) -> tuple[int, int]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import zarr
 from numpy.typing import NDArray
 
 from streamtrain.errors import BadValueError, ColumnError
 from streamtrain.storage.arrow import valid
-from streamtrain.storage.zarr.opening import open_store
+from streamtrain.storage.zarr import ZarrReader
+from streamtrain.storage.zarr.cf import CfDecoder
+from streamtrain.storage.zarr.files import node_at
 from streamtrain.storage.zarr.writer import Notes
 from streamtrain.tools.rechunk.dictionaries import integers, occurring
 
 __all__ = ["array_of", "as_numpy", "existing"]
 
 _TEXT = np.dtypes.StringDType()
+#: what makes a group a data frame or AnnData; a copy as plain arrays is neither
+_FRAME_ATTRIBUTES = frozenset(("encoding-type", "encoding-version", "column-order", "_index"))
 _REMEDY = "write Parquet (--format parquet), or convert it"
 
 
@@ -57,18 +59,29 @@ def _dtype(kind: pa.DataType) -> np.dtype[Any] | None:
     return None if dtype is None else np.dtype(dtype)
 
 
-def existing(path: Path) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype[Any]]], dict[str, Notes]]:
-    """Return the shapes and dtypes of the arrays of a store, some of which Arrow cannot express (text of fixed length, days),
-    and the attributes of arrays and groups."""
-    opened = open_store(path)
-    columns = {name: (column.shape[1:], column.dtype) for name, column in opened.columns.items()}
-    notes = {name: _notes(array) for name, array in opened.arrays.items()}
-    for name, column in opened.columns.items():
-        parts = column.path.split("/")[:-1] if column.path else None  # a store of a single array has no group
-        for at in [] if parts is None else ["/".join(parts[:i]) for i in range(len(parts) + 1)]:
+def existing(reader: ZarrReader) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype[Any]]], dict[str, Notes]]:
+    """Return the shapes and dtypes of the columns of a store, some of which Arrow cannot express (text of fixed length, days),
+    and the attributes of arrays and groups. Packed values are written as they are read, without what says how they are packed.
+    """
+    opened, columns, notes = reader.opened, {}, {}
+    for field in reader.schema:
+        name, column = field.name, opened.columns[field.name]
+        array = None if column.csr is not None else opened.values.arrays[column.arrays[0].path]
+        if column.decoder is None and column.csr is None:
+            columns[name] = (column.arrays[0].shape[1:], column.arrays[0].dtype)
+            notes[name] = _notes(array)
+        elif isinstance(column.decoder, CfDecoder):
+            columns[name] = (column.decoder.row_shape, column.decoder.written_dtype)
+            notes[name] = _unpacked(_notes(array), column.decoder)
+        else:
+            columns[name] = array_of(field)
+        if not column.stored[0].path:
+            continue  # a store of a single array has no group
+        parts = name.split("/")[:-1]
+        for at in ["/".join(parts[:i]) for i in range(len(parts) + 1)]:
             if at not in notes:
-                group = zarr.open_group(opened.arrays[name].store, path=at, mode="r")
-                notes[at] = Notes(dict(group.attrs))
+                attributes = node_at(opened.files, at).attributes
+                notes[at] = Notes({key: value for key, value in attributes.items() if key not in _FRAME_ATTRIBUTES})
     return columns, notes
 
 
@@ -78,10 +91,26 @@ def _notes(array: Any) -> Notes:
     return Notes(attributes, tuple(names) if names and len(names) == array.ndim else None, array.fill_value)
 
 
-def as_numpy(name: str, values: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a column as an array of shape (rows, *shape). A null becomes NaT in times; elsewhere it raises BadValueError."""
+def _unpacked(notes: Notes, decoder: CfDecoder) -> Notes:
+    """Metadata without what says how values are packed."""
+    gone = {"scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "_Encoding"}
+    gone |= {"dtype"} if decoder.is_bool or decoder.times is not None else set()
+    gone |= {"units", "calendar"} if decoder.times is not None else set()
+    names = notes.dimension_names
+    return Notes(
+        {key: value for key, value in notes.attributes.items() if key not in gone},
+        names[:-1] if names and decoder.joined else names,
+    )
+
+
+def as_numpy(
+    name: str, values: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_nan: bool = False
+) -> NDArray[Any]:
+    """Return a column as an array of shape (rows, *shape). A null becomes NaT in times; elsewhere it raises BadValueError.
+
+    has_nan: whether a null is NaN, because the column was read from an array of floats."""
     coded = isinstance(values, pa.DictionaryArray)
-    if dtype.kind not in "Mm" and (values.null_count or (coded and values.dictionary.null_count)):
+    if dtype.kind not in "Mm" and not has_nan and (values.null_count or (coded and values.dictionary.null_count)):
         raise BadValueError(
             f"column {name!r} contains a null, which Zarr cannot hold: fill it first, or give --format parquet"
         )

@@ -210,7 +210,7 @@ def test_column_mapping(tmp_path: Path, mode: str) -> None:
     root = tmp_path / "t"
     for name, start in (("a", 0), ("b", 10)):
         fields = [
-            pa.field(n, pa.int64(), metadata={"PARQUET:field_id": str(i)})
+            pa.field(n if mode == "name" else f"stored {n}", pa.int64(), metadata={"PARQUET:field_id": str(i)})
             for i, n in ((1, "p1"), (2, "p2"), (3, "gone"))
         ]
         values = [range(start, start + 3), range(start + 100, start + 103), [9] * 3]
@@ -240,8 +240,11 @@ def test_column_mapping(tmp_path: Path, mode: str) -> None:
         column("new", 5, "p5"),
     ]
     commit(root, 0, [protocol("columnMapping"), metadata(*fields), add("b", "1"), add("a", "x")])
-    assert rows_of(open_reader(root)) == by_package(root)
-    assert rows_of(open_reader(root))[0] == {"p2": 0, "p1": "x", "p1 again": 100, "new": None}
+    if mode == "name":  # by number the package finds only columns that have the name, too
+        assert rows_of(open_reader(root)) == by_package(root)
+    expected = [(start + i, key, start + i + 100) for start, key in ((0, "x"), (10, "1")) for i in range(3)]
+    rows = [{"p2": a, "p1": k, "p1 again": b, "new": None} for a, k, b in expected]
+    assert rows_of(open_reader(root)) == sorted(rows, key=repr)
 
 
 def test_wider_types(tmp_path: Path) -> None:

@@ -351,6 +351,15 @@ def test_deletion_vectors(plain: Any) -> None:
         open_reader(root_of(plain))
 
 
+def test_deletes_do_not_matter_to_newer_files(plain: Any) -> None:
+    path = root_of(plain) / "data/again.parquet"
+    kind = pa.field("x", pa.int64(), metadata={"PARQUET:field_id": "1"})
+    pq.write_table(pa.table([pa.array([7, 8])], schema=pa.schema([kind])), path)
+    change_by_hand(plain, [positions(plain, "p1", [(str(path), 0)])], DeleteManifests)
+    change_by_hand(plain, [data_file(path, rows=2)])
+    assert values_of(plain) == sorted([*range(1_010), 7, 8])
+
+
 def test_equality_deletes_are_named(plain: Any) -> None:
     path = root_of(plain) / "data/e.parquet"
     pq.write_table(pa.table({"x": [1]}), path)

@@ -1,0 +1,150 @@
+"""Values that cannot be used: found before training, skipped, or mended while the run waits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from streamtrain import evaluate, fit, predict
+from streamtrain.errors import BadValueError, RunError
+from streamtrain.tools.inspect import inspect
+
+ROWS = 4_000
+ASKED: dict[str, Any] = {"target": "y", "batch_size": 16, "window_rows": 1_000, "shuffle": False, "memory": "3GB"}
+
+
+def table(bad: dict[int, Any] | None = None, labels: dict[int, Any] | None = None) -> pa.Table:
+    """A table whose x is other at some rows, and whose label is."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=ROWS)
+    y = np.where(x > 0, "b", "a").tolist()
+    for row, value in (bad or {}).items():
+        x[row] = value
+    for row, value in (labels or {}).items():
+        y[row] = value
+    return pa.table({"x": x, "z": rng.normal(size=ROWS), "y": y})
+
+
+def write(folder: Path, whole: pa.Table) -> Path:
+    folder.mkdir(exist_ok=True)
+    for i in range(4):
+        pq.write_table(whole.slice(1_000 * i, 1_000), folder / f"{i}.parquet", row_group_size=500)
+    return folder
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("label", "says"), [(None, "1 null"), ("c", "not one of the 2 known classes")])
+def test_the_target_of_validation_data_is_looked_at_before_training(tmp_path: Path, label: Any, says: str) -> None:
+    other = table(labels={7: label})
+    with pytest.raises(BadValueError, match=says):
+        fit(table(), validate=other, out=tmp_path / "r", **ASKED)
+    assert not (tmp_path / "r").exists()
+    result = fit(table(), validate=other, on_error="skip", epochs=2, **ASKED)
+    (entry,) = result.report.skipped
+    assert entry["rows"] == 2 and "target 'y' is" in entry["error"]  # in two epochs
+    kept = other.filter(np.arange(ROWS) != 7)
+    assert result.report.metrics["validation"] == pytest.approx(evaluate(result.model, kept)["metrics"])
+    assert evaluate(result.model, other, on_error="skip")["skipped"][0]["rows"] == 1
+    with pytest.raises(BadValueError):
+        evaluate(result.model, other)
+
+
+def test_inspect_says_what_a_null_is_and_looks_past_it() -> None:
+    with pytest.raises(BadValueError, match=r"target 'y' has 2 nulls in .*--on-error skip"):
+        inspect(table(labels={7: None, 8: None}), target="y")
+    found = inspect(table(labels={7: None, 8: None}), target="y", on_error="skip")["target"]
+    assert sum(found["counts"]) == ROWS - 2
+    assert inspect({"y": np.arange(2_000)}, target="y", task="regress")["target"]["task"] == "regress"
+
+
+def test_predictions_of_skipped_rows_are_null(tmp_path: Path) -> None:
+    model = fit(table(), **ASKED).model
+    with pytest.raises(BadValueError, match=r"row 11 of .*--on-error skip"):
+        predict(model, table({11: np.inf, 12: 1e300}), out=tmp_path / "p.parquet")
+    done = predict(model, table({11: np.inf, 12: 1e300}), out=tmp_path / "p.parquet", on_error="skip")
+    predict(model, table({11: 0.0, 12: 0.0}), out=tmp_path / "q.parquet")
+    found, whole = (pq.read_table(tmp_path / name).to_pylist() for name in ("p.parquet", "q.parquet"))
+    assert [i for i, row in enumerate(found) if None in row.values()] == [11, 12] and done["skipped"][0]["rows"] == 2
+    assert set(found[11].values()) == {None}
+    assert all(one == other for i, (one, other) in enumerate(zip(found, whole, strict=True)) if i not in (11, 12))
+
+
+def test_nothing_of_a_row_of_weight_0_is_felt(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=ROWS)
+    masked = rng.random(ROWS) < 0.3
+    found = []
+    for run, (feature, target) in enumerate([(np.inf, np.nan), (1e6, -1e6), (np.nan, None), (0.0, 0.0)]):
+        y = pa.array([target if m else v for m, v in zip(masked, (2 * x).tolist(), strict=True)], pa.float64())
+        data = pa.table({"x": np.where(masked, feature, x), "y": y, "w": (~masked).astype("f8")})
+        result = fit(data, weight="w", holdout=0.2, out=tmp_path / f"{run}", **ASKED)
+        found.append((weights(tmp_path / f"{run}"), json.dumps(result.report.metrics), result.report.skipped))
+    assert found == found[:1] * 4
+
+
+def test_a_run_that_failed_late_goes_on(tmp_path: Path) -> None:
+    """Each change is recorded with the rows seen, and what was learned before stays."""
+    data = write(tmp_path / "data", table({3_900: np.inf}))
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"infinities": "clip"}, "infinities"), ({"on_error": "skip", "max_skipped": 0.5}, "on_error"),
+        ({"validate": table(), "infinities": "missing"}, "infinities"),
+    ]  # fmt: skip
+    for i, (change, name) in enumerate(changes):
+        run = tmp_path / f"{i}"
+        stopped(data, run)
+        with pytest.raises(BadValueError, match="--infinities clip"):
+            fit(data, out=run, resume=True)
+        report = fit(data, out=run, resume=True, **change).report.as_dict()
+        assert {each["setting"] for each in report["changes"]} == set(change)
+        assert all(0 <= each["rows_seen"] <= 3_900 for each in report["changes"])
+        assert report["settings"][name] == change[name]
+        assert [entry["rows"] for entry in report["skipped"]] == ([1] if "on_error" in change else [])
+
+
+def stopped(data: Any, out: Path, **asked: Any) -> None:
+    def stop(now: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, out=out, progress=stop, **ASKED | asked)
+
+
+def test_other_values_of_the_same_chunks_are_accepted_if_asked(tmp_path: Path) -> None:
+    data, run = write(tmp_path / "data", table()), tmp_path / "r"
+    stopped(data, run, epochs=2)
+    changed = table({3_900: 5.0}).slice(3_000)
+    pq.write_table(changed, data / "3.parquet", row_group_size=500)
+    with pytest.raises(RunError, match=r"--data-changed accept.*--continue-from"):
+        fit(data, out=run, resume=True)
+    report = fit(data, out=run, resume=True, data_changed="accept").report.as_dict()
+    (change,) = report["changes"]
+    assert change["setting"] == "data" and change["was"] == "3.parquet" and change["rows_seen"] <= 2 * ROWS
+    assert any("--data-changed accept: 3.parquet" in warning for warning in report["warnings"])
+
+
+def test_rows_that_are_others_are_not_accepted(tmp_path: Path) -> None:
+    data, run = write(tmp_path / "data", table()), tmp_path / "r"
+    stopped(data, run, epochs=2)
+    pq.write_table(table().slice(3_000), data / "3.parquet", row_group_size=250)
+    with pytest.raises(RunError, match="--continue-from"):
+        fit(data, out=run, resume=True, data_changed="accept")
+
+
+def test_other_validation_data_judge_anew(tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    stopped(table(), run, epochs=3, validate=table(), patience=5)
+    other = table(labels=dict.fromkeys(range(50), "a"))
+    report = fit(table(), out=run, resume=True, validate=other).report.as_dict()
+    assert [change["setting"] for change in report["changes"]] == ["validate"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (mark,) = [i for i, line in enumerate(lines) if line.get("changed") == "validate"]
+    assert lines[mark]["progressive"] is None and lines[-1]["validation"]["loss"] > 0 and mark < len(lines) - 1
