@@ -22,7 +22,7 @@ from streamtrain.model.stored import StoredFields, read_json, shown_error, shown
 from streamtrain.state import Form, make_durable
 
 __all__ = [
-    "FORMAT", "array_bytes_beside", "naming_damage", "read_description", "read_state", "require_forms",
+    "FORMAT", "array_bytes_beside", "has_description", "naming_damage", "read_description", "read_state", "require_forms",
     "require_storable", "write_files",
 ]  # fmt: skip
 
@@ -56,6 +56,12 @@ def require_storable(name: str, state: Mapping[str, Any]) -> None:
             )
 
 
+def has_description(folder: Path) -> bool:
+    """Whether a folder has the description of a model."""
+    with naming_damage(folder):
+        return (folder / _DESCRIPTION).exists()
+
+
 def read_description(folder: Path, room: Room) -> StoredFields:
     """The description in a run folder, whose checksum is right. Raises RunError if there is none, or if it is another one than
     was written; BudgetRefused as `Room` does."""
@@ -63,7 +69,8 @@ def read_description(folder: Path, room: Room) -> StoredFields:
     if not path.exists():
         if (folder / "checkpoints").is_dir():
             raise RunError(
-                f"{folder}: the model is not written yet: `streamtrain fit DATA --out {folder} --resume` writes it"
+                f"{folder}: the model is not written yet: `streamtrain fit DATA --out {folder} --resume` writes it; once there "
+                "is a checkpoint, `streamtrain evaluate`, `predict` and `fit --continue-from` use that"
             )
         what = "has no model.json" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         raise RunError(f"{folder}: not a run ({what}): name the folder that `streamtrain fit --out` wrote")

@@ -29,7 +29,18 @@ from streamtrain.model.tensor_header import (
     shown,
 )
 
-__all__ = ["Contents", "Entry", "TensorFileError", "can_hold", "load", "load_some", "look", "save", "verify"]
+__all__ = [
+    "Contents",
+    "Entry",
+    "TensorFileError",
+    "bytes_of",
+    "can_hold",
+    "load",
+    "load_some",
+    "look",
+    "save",
+    "verify",
+]
 
 _SEAL = "sha256"
 _SEAL_FORM = ("<u1", (32,))
@@ -105,11 +116,12 @@ def save(
     return hasher.hexdigest()
 
 
-def load(path: str | Path, *, sealed: bool = False, room: Room | None = None) -> Contents:
+def load(path: str | Path, *, sealed: bool = False, room: Room | None = None, prefix: str = "") -> Contents:
     """Read all arrays of a file and its metadata, array by array. Plain numbers come back as arrays of shape ().
 
     Only the arrays and the header are in memory. sealed: the file contains its own SHA-256 (see `save`), which is compared
-    and left out, so that a single changed bit is noticed. room: bounds what is loaded; None for one's own files.
+    and left out, so that a single changed bit is noticed. room: bounds what is loaded; None for one's own files. prefix: only
+    arrays whose names begin so are kept; the checksum is still that of all.
     Raises TensorFileError for a file that is not of the format, cut off, damaged, or not sealed though it should be; RunError
     and BudgetRefused as `Room` does; OSError as the file system does.
 
@@ -125,15 +137,18 @@ def load(path: str | Path, *, sealed: bool = False, room: Room | None = None) ->
     streamtrain.model.tensor_header.TensorFileError: its checksum differs: the file is not what was written
     """
     arrays: dict[str, NDArray[Any]] = {}
+    scratch = memoryview(bytearray(_BLOCK_BYTES))
 
     def blocks(entry: Entry) -> Iterator[memoryview]:
+        if not entry.name.startswith(prefix):
+            return _passed(entry, scratch)
         arrays[entry.name] = np.empty(entry.shape, entry.dtype)
         return _blocks(arrays[entry.name])
 
     with open_at_once(path) as file:
         header, metadata, entries = read_header(file, room)
         if room is not None:
-            room.require_arrays(Path(path), sum(entry.stop - entry.start for entry in entries))
+            room.require_arrays(Path(path), bytes_of(entries, prefix))
         digest = _read(file, header, entries, blocks, sealed=sealed)
     for name, array in arrays.items():
         if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
@@ -152,13 +167,9 @@ def verify(path: str | Path, sha256: str | None = None, *, room: Room | None = N
     """
     scratch = memoryview(bytearray(_BLOCK_BYTES))
 
-    def blocks(entry: Entry) -> Iterator[memoryview]:
-        for start in range(entry.start, entry.stop, _BLOCK_BYTES):
-            yield scratch[: min(entry.stop - start, _BLOCK_BYTES)]
-
     with open_at_once(path) as file:
         header, _, entries = read_header(file, room)
-        found = _read(file, header, entries, blocks, sealed=sha256 is None)
+        found = _read(file, header, entries, lambda entry: _passed(entry, scratch), sealed=sha256 is None)
     if sha256 is not None and found != sha256:
         raise TensorFileError("was changed or damaged since it was written: its checksum differs")
 
@@ -173,13 +184,18 @@ def look(path: str | Path, *, room: Room | None = None) -> tuple[dict[str, str],
     return metadata, [entry for entry in entries if entry[:3] != (_SEAL, *_SEAL_FORM)]
 
 
+def bytes_of(entries: Iterable[Entry], prefix: str = "") -> int:
+    """The bytes of those arrays whose names begin so."""
+    return sum(entry.stop - entry.start for entry in entries if entry.name.startswith(prefix))
+
+
 def load_some(path: str | Path, prefix: str, *, room: Room) -> dict[str, NDArray[Any]]:
     """Read those arrays whose names begin so, and return them without the beginning. They may take 1 MB in all. No checksum is
     compared. Raises as `load` does, and TensorFileError for more than that."""
     with open_at_once(path) as file:
         header, _, entries = read_header(file, room)
         some = [entry for entry in entries if entry.name.startswith(prefix)]
-        if (size := sum(entry.stop - entry.start for entry in some)) > _BLOCK_BYTES:
+        if (size := bytes_of(some)) > _BLOCK_BYTES:
             raise TensorFileError(f"its arrays {shown(prefix)}... take {size:,} bytes: more than {_BLOCK_BYTES:,}")
         arrays = {}
         for entry in some:
@@ -262,6 +278,12 @@ def _read(
     if seal is not None and found != hasher.digest():
         raise TensorFileError("its checksum differs: the file is not what was written")
     return hasher.hexdigest()
+
+
+def _passed(entry: Entry, scratch: memoryview) -> Iterator[memoryview]:
+    """Memory for an array that is not kept, piece by piece."""
+    for start in range(entry.start, entry.stop, len(scratch)):
+        yield scratch[: min(entry.stop - start, len(scratch))]
 
 
 def _seal_of(entries: Iterable[Entry]) -> Entry:

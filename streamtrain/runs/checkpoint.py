@@ -22,7 +22,7 @@ from streamtrain.model import tensors
 from streamtrain.model.room import Room
 from streamtrain.model.stored import parse_json, shown_value
 from streamtrain.plan.term import Term
-from streamtrain.state import WRITING, make_durable, remove_unfinished, write_beside
+from streamtrain.state import WRITING, make_durable, part, remove_unfinished, write_beside
 
 __all__ = ["CheckpointSchedule", "Checkpoints", "checkpoint_term"]
 
@@ -98,17 +98,22 @@ class Checkpoints:
         tensors.verify(path, room=self._room)
         return header
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Load the arrays of the checkpoint that `newest` returned. Raises RunError if it can no longer be read."""
+    def arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
+        """Load those arrays of the checkpoint that `newest` returned whose names begin so, and return them without the
+        beginning. Raises RunError if it can no longer be read."""
         path = self._good[-1]
         try:
-            return tensors.load(path, sealed=True, room=self._room).arrays
+            return part(tensors.load(path, sealed=True, room=self._room, prefix=prefix).arrays, prefix)
         except (tensors.TensorFileError, OSError) as error:
             raise RunError(f"{path}: {error}") from error
 
     def exist(self) -> bool:
         """Whether there is any checkpoint, damaged or not."""
         return bool(self._files())
+
+    def names(self) -> list[str]:
+        """The names of the files, the oldest first."""
+        return [path.name for _, path in self._files()]
 
     def is_left_over(self) -> bool:
         """Whether the folder contains only files that a killed process was writing."""

@@ -11,9 +11,10 @@ from streamtrain.load.ledger import Ledger
 from streamtrain.load.settings import SkipSettings
 from streamtrain.memory.monitor import Monitor, within
 from streamtrain.metrics.scores import per_class, scores
-from streamtrain.model import Model, load_model
+from streamtrain.model import Model
 from streamtrain.model.opening import open_for
 from streamtrain.storage.settings import ReadSettings
+from streamtrain.train.last_checkpoint import open_model
 from streamtrain.train.validation import RowProgress, plan_for_process, require_settings, score
 
 __all__ = ["evaluate"]
@@ -34,7 +35,7 @@ def evaluate(
     Parameters
     ----------
     run
-        A model, or the folder of a run that has finished.
+        A model, or the folder of a run. Of one that has not finished the newest checkpoint is used, and ``warnings`` say so.
     data
         A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these.
     learner
@@ -78,7 +79,7 @@ def evaluate(
     Raises
     ------
     RunError
-        The folder contains no model.
+        The folder contains neither a model nor a checkpoint.
     DataError
         The data cannot be used, as in `fit`.
     BudgetRefused, BudgetExceeded
@@ -106,7 +107,7 @@ def evaluate(
         # end of passed
     )  # fmt: skip
     with within(memory):
-        model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
+        model, warnings = open_model(run, learner=learner, memory=memory)
         skips = skipping.on_error == "skip"
         source = open_for(model, data, with_target=True, reading=reading, skips=skips)
         ledger = Ledger.of(skipping, data_name(data), source.table, model.prepared.infinities, source.unread)
@@ -119,6 +120,6 @@ def evaluate(
                 "rows": plan.rows,
                 "metrics": scores(metrics),
                 "per_class": per_class(metrics, model.target),
-                "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+                "warnings": [*warnings, *plan.warnings, *model.preparation.ages.warnings(since=held)],
                 "skipped": [] if ledger is None else ledger.entries(),
             }

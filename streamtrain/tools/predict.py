@@ -16,7 +16,7 @@ from streamtrain.load import Source
 from streamtrain.load.ledger import Ledger
 from streamtrain.load.settings import SkipSettings
 from streamtrain.memory.monitor import Monitor, within
-from streamtrain.model import Model, load_model
+from streamtrain.model import Model
 from streamtrain.model.opening import open_for
 from streamtrain.options import checked, given
 from streamtrain.storage.files.apart import require_apart
@@ -24,6 +24,7 @@ from streamtrain.storage.settings import ReadSettings
 from streamtrain.tools.copied_columns import CopiedColumns
 from streamtrain.tools.prediction_file import format_of_output, prediction_file, require_types, written_bytes
 from streamtrain.tools.settings import PredictSettings
+from streamtrain.train.last_checkpoint import open_model
 from streamtrain.train.validation import (
     RowProgress,
     output_row_bytes,
@@ -56,7 +57,7 @@ def predict(
     Parameters
     ----------
     run
-        A model, or the folder of a run that has finished.
+        A model, or the folder of a run. Of one that has not finished the newest checkpoint is used, and ``warnings`` say so.
     data
         A path, glob, directory, Zarr store, URL or reader, arrays and tables in memory, or a list of these. It may lack
         the target.
@@ -108,7 +109,7 @@ def predict(
     UsageError
         ``out`` is not a file in a folder that exists, or lies among the data.
     RunError
-        The folder contains no model, or ``out`` cannot be written.
+        The folder contains neither a model nor a checkpoint, or ``out`` cannot be written.
     DataError
         The data cannot be used, as in `fit`.
     BudgetRefused, BudgetExceeded
@@ -139,7 +140,7 @@ def predict(
     format_of_output(out)
     require_apart(f"--out {out}", out, data)
     with within(memory):
-        model = run if isinstance(run, Model) else load_model(run, learner=learner, memory=memory)
+        model, warnings = open_model(run, learner=learner, memory=memory)
         path = Path(out).resolve()
         if (path.exists() and not path.is_file()) or not path.parent.is_dir():
             raise UsageError(f"--out {out}: must be a file in a folder that exists")
@@ -168,7 +169,7 @@ def predict(
         return {
             "rows": plan.rows,
             "out": str(out),
-            "warnings": [*plan.warnings, *model.preparation.ages.warnings(since=held)],
+            "warnings": [*warnings, *plan.warnings, *model.preparation.ages.warnings(since=held)],
             "skipped": [] if ledger is None else ledger.entries(),
         }
 

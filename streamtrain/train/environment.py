@@ -34,12 +34,13 @@ def versions() -> dict[str, int]:
     }
 
 
-def require_same_versions(header: Mapping[str, Any]) -> None:
-    """Raise RunError if the order, the preparation or the learner has another version than the run."""
+def require_same_versions(header: Mapping[str, Any], what: str) -> None:
+    """Raise RunError if the order, the preparation or the learner has another version than the run. what: how the message
+    begins."""
     for name, now in versions().items():
         if (was := header["versions"].get(name)) != now:
             raise RunError(
-                f"--resume: the run was started with version {was} of the {name}, and this is version {now}: go on with "
+                f"{what}: the run was started with version {was} of the {name}, and this is version {now}: go on with "
                 f"streamtrain {header['environment']['streamtrain']}, or start a new run in another folder"
             )
 

@@ -107,7 +107,9 @@ class _Fit:
         if folder is not None and header is None:
             self._describe(job, validation)
         if (parent := self.start.parent) is not None:
-            self.warnings += parent.leaks(settings, lambda: identity.describe_data(job.source)["fingerprint"])
+            leaks = parent.leaks(settings, lambda: identity.describe_data(job.source)["fingerprint"])
+            self.warnings += [*parent.warnings, *leaks]
+            self._warn(self.warnings)
         job = job.ready()
         self._warn(job.plan.warnings)
         trainer = Trainer(

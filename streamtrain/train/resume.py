@@ -24,6 +24,7 @@ from streamtrain.storage.where.opening import unfiltered
 from streamtrain.train import identity
 from streamtrain.train.identity import is_same, shown
 from streamtrain.train.job import PriorModel
+from streamtrain.train.last_checkpoint import LastCheckpoint
 from streamtrain.train.settings import Settings
 
 __all__ = ["FitRequest", "ParentRun", "StartPoint"]
@@ -35,20 +36,26 @@ _LEAKS = "--continue-from:"  # how the warning about rows that were learned befo
 class ParentRun:
     """The run that another one continues. model: with everything that it has learned; lineage: of this run and its parents, the
     oldest first: ``run``, ``rows_seen``, ``fingerprint`` of its data. held: its settings of the hold-out; None if it may have
-    learned rows that these hold out."""
+    learned rows that these hold out. warnings: where it has not finished."""
 
     run: str
     model: Model
     lineage: list[dict[str, Any]]
     held: LoadSettings | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, run: str | Path, learner: Any = None, memory: Any = None) -> ParentRun:
-        """learner, memory: see `load_model`. Raises RunError for a folder that holds no finished run."""
-        model, report = load_model(run, learner=learner, memory=memory), read_report(Path(run))
-        rows_seen, fingerprint = report.get("rows_seen", int), report.get("fingerprint", str, optional=True)
+        """learner, memory: see `load_model`. Raises RunError for a folder that holds no run with a model or a checkpoint."""
+        if (stopped := LastCheckpoint.of(run, learner, memory)) is not None:
+            model, stored, warnings = stopped.model, stopped.header, stopped.warnings
+            names = "cursor.rows_seen", "data.fingerprint"
+        else:
+            model, stored, warnings = load_model(run, learner=learner, memory=memory), read_report(Path(run)), []
+            names = "rows_seen", "fingerprint"
+        rows_seen, fingerprint = stored.get(names[0], int), stored.get(names[1], str, optional=True)
         own = {"run": str(run), "rows_seen": rows_seen, "fingerprint": fingerprint}
-        return cls(str(run), model, [*lineage_of(report), own], _held_by(report))
+        return cls(str(run), model, [*lineage_of(stored), own], _held_by(stored), warnings)
 
     def leaks(self, settings: Settings, fingerprint: Callable[[], str | None]) -> list[str]:
         """The warning that rows are held out now that this run, or one before it, may have learned; none if it cannot have.
@@ -217,11 +224,12 @@ class FitRequest:
         )
 
 
-def _held_by(report: StoredFields) -> LoadSettings | None:
-    """The settings of the hold-out of a run that has finished; None if it may have learned rows that they hold out."""
-    if any(warning.startswith(_LEAKS) for warning in report.values("warnings", str)):
+def _held_by(stored: StoredFields) -> LoadSettings | None:
+    """The settings of the hold-out of a run, from its report or a checkpoint; None if it may have learned rows that they hold
+    out."""
+    if any(warning.startswith(_LEAKS) for warning in stored.values("warnings", str)):
         return None
-    settings = report.inner("settings")
+    settings = stored.inner("settings")
     share = settings.get("holdout", float, optional=True) or 0.0
     by = settings.get("holdout_by", str, optional=True)
     after = settings.get("holdout_after", str, optional=True)

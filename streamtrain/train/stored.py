@@ -18,7 +18,7 @@ from streamtrain.model.files import require_forms
 from streamtrain.model.loading import Described
 from streamtrain.model.room import Room
 from streamtrain.model.stored import StoredFields, shown_error
-from streamtrain.model.tensors import Entry
+from streamtrain.model.tensors import Entry, bytes_of
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.stored import lineage_of
 from streamtrain.state import Form, forms_of, prefixed
@@ -61,16 +61,18 @@ def loading(folder: RunFolder) -> Iterator[None]:
 
 
 def checked_checkpoint(
-    path: Path, header: dict[str, Any], entries: Sequence[Entry], learner: Any, room: Room
-) -> Described:
+    path: Path, header: dict[str, Any], entries: Sequence[Entry], learner: Any, room: Room, *, needs: str = "",
+    what: str = "--resume",
+) -> Described:  # fmt: skip
     """Check the header of a checkpoint, and what arrays the file has; return the model that is described. Loads no array.
 
-    learner: the learner that the user named, or None. Raises WrongFile, which names the field, for what no run writes; RunError
+    learner: the learner that the user named, or None. needs: how the names of the arrays begin that will be loaded. what: how
+    the message about a run of another version begins. Raises WrongFile, which names the field, for what no run writes; RunError
     for a learner that is not to be imported unasked; BudgetRefused for arrays that do not fit.
     """
     fields = StoredFields(path, header)
     _require_past(fields)
-    environment.require_same_versions(header)
+    environment.require_same_versions(header, what)
     described = Described.of(fields.inner("model"), learner)
     settings = _settings(fields, described)
     _require_data(fields)
@@ -83,7 +85,7 @@ def checked_checkpoint(
         if any(entry.name.startswith(prefix) for entry in entries):  # earlier versions had none
             forms |= prefixed(prefix, Digests.forms(fields.get(f"{data}.chunks", int)))
     require_forms(path, entries, forms, [f"{before}{name}" for before in ("model.", "best.model.") for name in free])
-    room.require_arrays(path, sum(entry.stop - entry.start for entry in entries))
+    room.require_arrays(path, bytes_of(entries, needs))
     return described
 
 

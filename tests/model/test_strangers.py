@@ -22,6 +22,7 @@ from streamtrain.model import tensors
 from streamtrain.model.room import Room, parsed_bytes
 from streamtrain.model.stored import parse_json
 from streamtrain.runs.checkpoint import Checkpoints
+from streamtrain.train.last_checkpoint import open_model
 from streamtrain.train.stored import checked_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -218,6 +219,9 @@ def test_a_checkpoint_that_is_impossible(
     with pytest.raises(RunError) as caught:
         opened("checkpoint", folder)
     assert message in str(caught.value) and not loads, str(caught.value)
+    with pytest.raises(RunError) as caught:  # where only the model of it is wanted
+        open_model(folder)
+    assert message in str(caught.value) and not loads, str(caught.value)
 
 
 def test_code_is_not_imported_because_a_stranger_says_so(
@@ -235,6 +239,10 @@ def test_code_is_not_imported_because_a_stranger_says_so(
     seal_checkpoint(run, header, good.checkpoint)
     with pytest.raises(RunError, match=r"its settings\.learner is 'stranger:Learner': the model's learner is linear"):
         streamtrain.fit(good.finished.parent / "data.parquet", out=run, resume=True)
+    header["model"]["learner"] = "stranger:Learner"
+    seal_checkpoint(run, header, good.checkpoint)
+    with pytest.raises(RunError, match="loading it runs the code of module 'stranger'"):
+        open_model(run)
     assert "stranger" not in sys.modules
 
 

@@ -236,6 +236,20 @@ def test_every_bit_of_a_small_file_is_guarded(tmp_path: Path) -> None:
         refused(tmp_path / "a", bytes(damaged))
 
 
+def test_a_part_of_a_file_is_loaded_and_all_of_it_guarded(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    rest, model = np.arange(300_000.0), np.arange(7.0)
+    save(path, {"best.model.w": rest, "model.w": model, "model.n": 3, "other": rest}, sealed=True)
+    arrays = load(path, sealed=True, prefix="model.").arrays
+    assert sorted(arrays) == ["model.n", "model.w"] and np.array_equal(arrays["model.w"], model)
+    whole = bytearray(path.read_bytes())
+    place = whole.index(rest.tobytes()) + 2_000_000
+    whole[place] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(TensorFileError, match="its checksum differs"):
+        load(path, sealed=True, prefix="model.")
+
+
 def test_random_bits_of_a_larger_file_are_guarded(tmp_path: Path) -> None:
     draw = random.Random(0)
     save(tmp_path / "a", {"w": np.frombuffer(draw.randbytes(MB), np.float32), "b": np.ones(7, bool)}, sealed=True)

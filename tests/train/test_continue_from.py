@@ -273,8 +273,10 @@ def test_what_is_no_finished_run(world: Path, tmp_path: Path) -> None:
     refused("empty: not a run .has no model.json", data, out, continue_from=tmp_path / "empty")
     refused("first.parquet", data, out, continue_from=world / "first.parquet")
     assert stopped(data, tmp_path / "stopped", 2, **ASKED)
+    shutil.rmtree(tmp_path / "stopped/checkpoints")
+    (tmp_path / "stopped/checkpoints").mkdir()
     refused("stopped: the model is not written yet", data, out, continue_from=tmp_path / "stopped")
-    shutil.copytree(world / "parent", tmp_path / "old")
+    shutil.copytree(world / "parent", tmp_path / "old", ignore=shutil.ignore_patterns("checkpoints"))
     (tmp_path / "old/report.json").unlink()
     refused(
         "has no report.json: not the folder of a run, or the run did not finish",
