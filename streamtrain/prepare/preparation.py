@@ -214,8 +214,8 @@ class Preparation:
         if infinite.any() and self.settings.infinities == "error":
             entry = int(np.argmax(infinite))
             raise BadValueError(
-                f"feature {self.shape.texts[column]!r} has an entry {part.values[entry]}, or one too large for float32: say "
-                "what to do with it when the model is fitted, --infinities clip or --infinities missing",
+                f"feature {self.shape.texts[column]!r} has an entry {part.values[entry]}, or one too large for float32: give "
+                "the fit --infinities clip or --infinities missing, or skip such rows with --on-error skip",
                 row=int(np.searchsorted(part.indptr, entry, "right")) - 1,
             )
         mark_missing(part, missing)
