@@ -38,7 +38,7 @@ Floats = NDArray[np.float32]
 def shape_of_rows(layout: Layout) -> Shape:
     """The shape of the rows of a layout, for the preparation."""
     crosses = tuple(tuple(layout.hashes[name] for name in cross) for cross in layout.crosses)
-    names = tuple(layout.number_names), tuple(layout.hashes)
+    names = layout.number_names, tuple(layout.hashes)
     times = [column for column in layout.columns if column.role == "time" and column.parts[0] == f"{column.name}.age"]
     ages = tuple(layout.tensors[column.name][0] for column in times)
     scaled = tuple(c.name for c in layout.columns if c.role == "bag" and has_values(c.learned_type or c.type))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Shape", "default_hash_bits"]
@@ -24,7 +25,7 @@ class Shape:
     True
     """
 
-    numbers: tuple[str, ...] = ()
+    numbers: Sequence[str] = ()
     hashes: tuple[str, ...] = ()
     categories: int = 0
     crosses: tuple[tuple[int, ...], ...] = ()
