@@ -21,6 +21,7 @@ from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
 from streamtrain.storage.arrow import pick, value_type, width
+from streamtrain.storage.files.partitions import named_by_folders
 from streamtrain.storage.nested import columns_of
 from streamtrain.storage.pandas_index import is_index
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
@@ -148,7 +149,10 @@ def _described(
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
         "target": Target.of(surveyed).as_dict() if targets else None,
-        "warnings": reader.warnings(reader.schema.names) if isinstance(reader, Warns) else [],
+        "warnings": [
+            *(reader.warnings(reader.schema.names) if isinstance(reader, Warns) else ()),
+            *named_by_folders(reader.schema, reader.schema.names),
+        ],
     }
 
 
