@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 import pytest
 from make import CommandLine
 
-import streamtrain
 from streamtrain import fit, open_reader, predict
 from streamtrain.errors import ColumnError, UsageError
 from streamtrain.tools import copied_columns, prediction_file
@@ -168,7 +167,7 @@ def test_a_column_of_the_name_of_a_prediction_is_refused(home: Path, tmp_path: P
 def test_fields_of_structs_are_copied(tmp_path: Path) -> None:
     users = [None if i % 7 == 0 else {"age": i, "at": {"city": "abc"[i % 3]}} for i in range(400)]
     pq.write_table(pa.table({"u": users, "y": np.arange(400) % 2}), tmp_path / "d.parquet", row_group_size=90)
-    model = streamtrain.fit(tmp_path / "d.parquet", target="y").model
+    model = fit(tmp_path / "d.parquet", target="y").model
     predict(model, tmp_path / "d.parquet", out=tmp_path / "p.parquet", columns_out="u.at.city,u,u.age,row")
     found = pq.read_table(tmp_path / "p.parquet")
     assert found.column_names[:4] == ["u.at.city", "u", "u.age", "row"] and found["u"].to_pylist() == users
