@@ -21,7 +21,7 @@ from streamtrain.storage.files.listing import once_each
 from streamtrain.storage.files.table_roots import kind_of_table, split_version
 from streamtrain.storage.formats import ZARR_MARKS, file_reader, format_of_target
 from streamtrain.storage.lake.moments import Moment
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import Reader, is_reader
 from streamtrain.storage.schemes import is_registered, open_url
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.several import SeveralReader
@@ -114,8 +114,9 @@ def open_data(target: Any, settings: ReadSettings) -> Reader:
         return _open_each(target, settings)
     settings.require_effect("this", "data in memory or a reader")
     settings.require_no_version(data_name(target))
-    if isinstance(target, Reader):
-        return target
+    if is_reader(target):
+        reader: Reader = target
+        return reader
     from streamtrain.storage.objects import open_object
 
     return open_object(target, settings)
@@ -160,7 +161,11 @@ def are_sources(target: Any) -> bool:
     """
     if isinstance(target, list):
         return True
-    return isinstance(target, tuple) and bool(target) and all(isinstance(each, (str, Path, Reader)) for each in target)
+    return (
+        isinstance(target, tuple)
+        and bool(target)
+        and all(isinstance(each, (str, Path)) or is_reader(each) for each in target)
+    )
 
 
 def _open_each(targets: Sequence[Any], settings: ReadSettings) -> Reader:
