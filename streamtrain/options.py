@@ -194,20 +194,15 @@ def _wanted(hint: Any) -> str:
 
 def _check_range(flag: str, value: float, option: Option) -> None:
     least, most, above, below = option.least, option.most, option.above, option.below
-    fits = (
-        abs(value) <= sys.float_info.max  # a number of 400 digits is an int, and finite
-        and (least is None or value >= least)
-        and (most is None or value <= most)
-        and (above is None or value > above)
-        and (below is None or value < below)
-    )
-    if fits:
+    is_finite = abs(value) <= sys.float_info.max  # a number of 400 digits is an int
+    is_low = (least is not None and value < least) or (above is not None and value <= above)
+    if is_finite and not is_low and (most is None or value <= most) and (below is None or value < below):
         return
     bounds = ((least, "at least"), (above, "above"), (most, "at most"), (below, "below"))
     limits = " and ".join(f"{words} {bound}" for bound, words in bounds if bound is not None)
     if least is not None and most is not None:
         limits = f"from {least} to {most}"
-    finite = "" if abs(value) <= sys.float_info.max or not limits else ", and finite"
+    finite = "" if is_finite or not limits else ", and finite"
     raise UsageError(f"{flag} {value}: must be {limits or 'finite'}{finite}")
 
 
@@ -247,11 +242,7 @@ def split_names(text: Any) -> Any:
 
 
 def one_or_all(values: Any) -> Any:
-    """The value itself, where a list has only one; otherwise what was given.
-
-    >>> one_or_all(["a"]), one_or_all(["a", "b"]), one_or_all("a")
-    ('a', ['a', 'b'], 'a')
-    """
+    """The only value of a list; otherwise what was given."""
     return values[0] if isinstance(values, list) and len(values) == 1 else values
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -31,6 +32,7 @@ __all__ = [
     "require_sound",
     "staging",
     "to_json",
+    "utc_now",
     "write_beside",
 ]
 
@@ -220,3 +222,8 @@ def _remove_for_good(folder: Path) -> None:
         time.sleep(_REMOVAL_SECONDS)
         if not folder.exists():
             return
+
+
+def utc_now() -> str:
+    """The date and time in UTC, as ISO 8601: ``2026-01-31T12:00:00+00:00``."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

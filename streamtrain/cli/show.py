@@ -221,10 +221,12 @@ def evaluation(result: dict[str, Any]) -> None:
     if _few(result["per_class"]):
         _line("")
         _classes(result["per_class"])
+    _skipped(result["skipped"])
 
 
 def prediction(result: dict[str, Any]) -> None:
     _line(f"{result['rows']:,} predictions in {printable(result['out'])}")
+    _skipped(result["skipped"])
 
 
 def report(result: dict[str, Any]) -> None:

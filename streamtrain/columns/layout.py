@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,16 +16,16 @@ from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
-from streamtrain.columns.lists import OddListError
+from streamtrain.columns.number_names import NumberNames
 from streamtrain.columns.role import Column, Offset, type_or_problem
 from streamtrain.columns.target import Target
 from streamtrain.columns.target_values import Unusable, only, target_type
 from streamtrain.columns.types import is_list, shape_of
-from streamtrain.columns.weights import Skips, rows_in_use, single_weights, write_weights
+from streamtrain.columns.weights import Skips, known_values, rows_in_use, single_weights, write_weights
 from streamtrain.errors import ColumnError, UsageError
-from streamtrain.storage.arrow import bytes_per_row, is_number, pick, value_type, width
+from streamtrain.storage.arrow import is_number, pick, width
 
-__all__ = ["Layout", "has_width", "is_unknown_list"]
+__all__ = ["Layout", "is_unknown_list"]
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,8 @@ class Layout:
         return sum(column.numbers for column in self.columns)
 
     @cached_property
-    def number_names(self) -> list[str]:
-        """The name of every number of a row: ``x``; ``X[3]`` and ``X[2,5]`` for entries; ``t.age`` for times."""
-        return [name for column in self.columns for name in column.parts]
+    def number_names(self) -> NumberNames:
+        return NumberNames(self.columns)
 
     @cached_property
     def tensors(self) -> dict[str, tuple[int, tuple[int, ...]]]:
@@ -159,43 +158,6 @@ class Layout:
         if self.target is None:
             return 1
         return len(self.target.classes) if len(self.target.classes) > 2 else len(self.target.names)
-
-    def groups(self, share: float, units: Mapping[str, tuple[str, float]]) -> list[list[str]]:
-        """The columns in groups that are read one after the other: each group has at most ``share`` of the bytes of a row, or
-        is one column. Columns without a fixed width form one group, because their sizes are unknown. units: what is decoded to
-        read each column, and its bytes of a row (see `read_units`): columns of one struct are in one group."""
-        if share >= 1:
-            return [list(self.read)]
-        kinds = {column.name: column.type for column in self.columns}
-        together: dict[str, list[str]] = {}  # the columns of each unit
-        for name in self.read:  # a target is looked at if the weight is not 0, so they are read together
-            unit = self.weight if self.weight and name in self.targets else name
-            together.setdefault(units[unit][0], []).append(name)
-        is_loose = {
-            unit: any(n in kinds and not has_width(kinds[n]) for n in names) for unit, names in together.items()
-        }
-        loose = [name for unit, names in together.items() if is_loose[unit] for name in names]
-        sizes = [
-            (names, self._unit_bytes(kinds, names, units)) for unit, names in together.items() if not is_loose[unit]
-        ]
-        if not sizes:
-            return [loose]
-        most, groups, size = share * sum(size for _, size in sizes) * 1.001, [list(sizes[0][0])], sizes[0][1]
-        for names, more in sizes[1:]:
-            if size + more > most:
-                groups, size = [*groups, []], 0.0
-            groups[-1] += names
-            size += more
-        return [*groups, loose] if loose else groups
-
-    def _unit_bytes(
-        self, kinds: Mapping[str, pa.DataType], names: list[str], units: Mapping[str, tuple[str, float]]
-    ) -> float:
-        nbytes = {
-            units[n][0]: units[n][1] if units[n][0] != n else bytes_per_row(kinds[n]) if n in kinds else 8.0
-            for n in names
-        }
-        return sum(nbytes.values())
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -246,10 +208,8 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                try:
-                    values = column.as_known(values, where)
-                except OddListError as error:
-                    raise error.of(name) from None
+                values, odd = known_values(column, values, where, skips)
+                unusable += [(mask if used is None else mask & used, why) for mask, why in odd]
                 column.becomes.write(column, values, rows, offset)
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
@@ -258,8 +218,9 @@ class Layout:
             elif weights is not None:
                 unusable += write_weights(name, weights, rows, skips)
         rows.finish()
-        for number, infinite in rows.infinite.items():
-            why = f"feature {self.number_names[number]!r} is infinite, or too large for float32"
+        for which, infinite in rows.infinite.items():
+            feature = which if isinstance(which, str) else self.number_names[which]
+            why = f"feature {feature!r} is infinite, or too large for float32"
             unusable.append((infinite if used is None else infinite & used, why))
         return [(mask, why) for mask, why in unusable if mask.any()]
 
@@ -288,15 +249,3 @@ class Layout:
 def is_unknown_list(column: Column) -> bool:
     """Whether a column is of lists of numbers of which the first rows have not told the length."""
     return column.role == "number" and is_list(column.type)
-
-
-def has_width(kind: pa.DataType) -> bool:
-    """Whether all values of a type take the same bytes.
-
-    >>> has_width(pa.float32()), has_width(pa.dictionary(pa.int32(), pa.string()))
-    (True, False)
-    """
-    try:
-        return bool(value_type(kind).bit_width >= 0)
-    except ValueError:
-        return False

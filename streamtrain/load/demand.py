@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.conversion import CONVERTED_TEXT_BYTES
-from streamtrain.columns.layout import Layout, has_width
+from streamtrain.columns.groups import has_width
+from streamtrain.columns.layout import Layout
 from streamtrain.columns.types import is_list
 from streamtrain.load.holdout import HoldOut
 from streamtrain.memory.process import release_freed_memory, resident_bytes

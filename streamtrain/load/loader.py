@@ -66,9 +66,7 @@ class Loader:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from streamtrain import Loader, Source
-    >>> source = Source.open({"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y")
+    >>> source = Source.open({"x": [0.5] * 100, "y": [0, 1] * 50}, target="y")
     >>> with Loader(source, source.plan(batch_size=40), epochs=1) as loader:
     ...     len(loader), loader.feature_names, [len(batch) for batch in loader]
     (3, ('x',), [40, 40, 20])

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrain.columns.groups import groups
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.weights import Skips
 from streamtrain.errors import ChangedError, CorruptError, DataError, SchemaError
@@ -48,7 +49,7 @@ class PieceReader:
     ) -> None:  # fmt: skip
         self._reader, self._table, self._layout, self._streamed = reader, table, layout, streamed
         self._sliced = sliced
-        self.groups = layout.groups(share, read_units(reader.schema, layout.read))
+        self.groups = groups(layout, share, read_units(reader.schema, layout.read))
         self._slice_rows, self._gate, self._read_bytes, self._threads = slice_rows, gate, read_bytes, threads
         self._ledger, self.digests = ledger, digests
         self._streams: dict[int, Stream] = {}

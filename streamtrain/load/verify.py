@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from streamtrain.columns.groups import groups
 from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.load.digests import ChunkDigest, Digests
 from streamtrain.load.source import Source
@@ -46,7 +47,7 @@ class _Again:
     def __init__(self, source: Source, digests: Digests, plan: Plan, monitor: Monitor) -> None:
         self._source, self._digests, self._plan, self._monitor = source, digests, plan, monitor
         units = read_units(source.reader.schema, source.layout.read)
-        self._groups = source.layout.groups(plan.read_share, units)
+        self._groups = groups(source.layout, plan.read_share, units)
         self._gate = ByteGate(max(1, plan.read_bytes), monitor.near)
         self._read_bytes = plan.read_bytes // max(1, min(plan.threads, plan.chunks))
         self._known = digests.known

@@ -20,19 +20,9 @@ from streamtrain.plan.together import TOGETHER_BYTES, TOGETHER_ROWS, most_tasks
 from streamtrain.storage.reader import ChunkTable
 
 __all__ = [
-    "READ_BYTES",
-    "REMOTE_READ_BYTES",
-    "SLICE_ROWS",
-    "TEXT_SLICE_ROWS",
-    "WINDOW_CHUNKS",
-    "WINDOW_SHARE",
-    "Demand",
-    "Knobs",
-    "Windows",
-    "default_window_rows",
-    "planned_terms",
-    "sliced",
-]
+    "READ_BYTES", "REMOTE_READ_BYTES", "SLICE_ROWS", "TEXT_SLICE_ROWS", "WINDOW_CHUNKS", "WINDOW_SHARE", "Demand",
+    "Knobs", "Windows", "default_window_rows", "planned_terms", "sliced",
+]  # fmt: skip
 
 MB = 10**6
 _WINDOW_BYTES = 256 * MB  # decoded bytes of a default window, at most

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Shape", "default_hash_bits"]
@@ -17,20 +18,21 @@ class Shape:
     """What a row of a window holds.
 
     numbers, texts: names of columns. hashes: names of columns that are hashed, of which the first ``categories`` are learned
-    from. crosses: the positions of the hashes that each cross combines. bags: which of the texts are bags, by name. ages:
-    the positions of the numbers that are ages.
+    from. crosses: the positions of the hashes that each cross combines. bags: which of the texts are bags, by name. scaled:
+    which of the bags have entries with values. ages: the positions of the numbers that are ages.
 
     >>> Shape(("x",), ("city", "day"), 2, ((0, 1),)).sparse
     True
     """
 
-    numbers: tuple[str, ...] = ()
+    numbers: Sequence[str] = ()
     hashes: tuple[str, ...] = ()
     categories: int = 0
     crosses: tuple[tuple[int, ...], ...] = ()
     texts: tuple[str, ...] = ()
     bags: tuple[str, ...] = ()
     ages: tuple[int, ...] = ()
+    scaled: tuple[str, ...] = ()
 
     @property
     def sparse(self) -> bool:

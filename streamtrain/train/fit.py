@@ -22,7 +22,8 @@ from streamtrain.notebook import count
 from streamtrain.plan.term import Term
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.report import Report, StoredReport
-from streamtrain.train import identity
+from streamtrain.state import utc_now
+from streamtrain.train import environment, identity
 from streamtrain.train.facts import is_other_validation, path_of, require_epochs, require_judge, resolved
 from streamtrain.train.interrupts import noted
 from streamtrain.train.job import Job
@@ -30,7 +31,7 @@ from streamtrain.train.result import FitResult
 from streamtrain.train.resume import FitRequest, StartPoint
 from streamtrain.train.settings import Settings
 from streamtrain.train.stored import checked_checkpoint, loading, reading
-from streamtrain.train.trainer import Trainer, utc_now
+from streamtrain.train.trainer import Trainer
 from streamtrain.train.unchanged import note_stamps, require_unchanged
 from streamtrain.train.validation import Scorer
 
@@ -212,8 +213,8 @@ class _Fit:
             "data": data,
             "validate": path_of(start.validate),
             "validation": None if validation is None else identity.describe_data(validation.open(job.model)),
-            "versions": identity.versions(),
-            "environment": identity.environment() if before is None else before["environment"],
+            "versions": environment.versions(),
+            "environment": environment.environment() if before is None else before["environment"],
             "lineage": start.lineage,
             "changes": start.all_changes,
             "resumes": 0 if before is None else before["resumes"] + 1,
@@ -237,7 +238,7 @@ class _Fit:
         if self.judges_anew:
             self._change("validate", header["validate"], described["validate"])
         damaged = [f"{damage}: the checkpoint before it is used" for damage in self.folder.checkpoints.damaged]
-        self.new_warnings = [*damaged, *identity.environment_changes(header, learner)]
+        self.new_warnings = [*damaged, *environment.environment_changes(header, learner)]
         self.warnings += [warning for warning in self.new_warnings if warning not in self.warnings]
 
     def _change(self, name: str, was: Any, now: Any) -> None:

@@ -22,7 +22,7 @@ from streamtrain.model.tensors import Entry
 from streamtrain.runs.folder import RunFolder
 from streamtrain.runs.stored import lineage_of
 from streamtrain.state import Form, forms_of, prefixed
-from streamtrain.train import identity
+from streamtrain.train import environment, identity
 from streamtrain.train.settings import Settings
 from streamtrain.train.validation import DIGESTS
 
@@ -70,7 +70,7 @@ def checked_checkpoint(
     """
     fields = StoredFields(path, header)
     _require_past(fields)
-    identity.require_same_versions(header)
+    environment.require_same_versions(header)
     described = Described.of(fields.inner("model"), learner)
     settings = _settings(fields, described)
     _require_data(fields)
@@ -206,7 +206,7 @@ def _require_past(fields: StoredFields) -> None:
         change.get("rows_seen", int)
     for name in fields.get("seconds", dict):
         fields.get(f"seconds.{name}", float, least=0)
-    for name in identity.versions():
+    for name in environment.versions():
         fields.get(f"versions.{name}", int, optional=True)
     for name in fields.get("environment", dict):
         fields.get(f"environment.{name}", str)

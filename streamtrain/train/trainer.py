@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -31,17 +30,17 @@ from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import baseline_term, bytes_by_name
 from streamtrain.runs.checkpoint import CheckpointSchedule, checkpoint_term
 from streamtrain.runs.report import Report
-from streamtrain.state import part
+from streamtrain.state import part, utc_now
 from streamtrain.storage.files.store import traffic
+from streamtrain.train.environment import software
 from streamtrain.train.history import ScoreLine, Scores
-from streamtrain.train.identity import software
 from streamtrain.train.interrupts import Interrupts
 from streamtrain.train.job import Job
 from streamtrain.train.progress import Progress
 from streamtrain.train.sink import RunSink
 from streamtrain.train.validation import Scorer, load_digests, state_of_digests
 
-__all__ = ["Progress", "RunSink", "Trainer", "utc_now"]
+__all__ = ["Progress", "RunSink", "Trainer"]
 _TICK_SECONDS = 0.2
 
 
@@ -296,8 +295,3 @@ class Trainer:
             versions=software(),
             timeline=self.timeline.moments(),
         )
-
-
-def utc_now() -> str:
-    """The date and time in UTC, as ISO 8601: ``2026-01-31T12:00:00+00:00``."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

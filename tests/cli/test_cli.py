@@ -96,7 +96,7 @@ def test_fit_evaluate_predict(run: CommandLine) -> None:
     assert set(scored) >= {"rows", "metrics"} and scored["rows"] == ROWS
     assert scored["metrics"] == result["metrics"]["validation"]
     predicted = run("predict", "r", other, "--out", "p.parquet", "--json").json
-    assert predicted == {"rows": ROWS, "out": "p.parquet", "warnings": []}
+    assert predicted == {"rows": ROWS, "out": "p.parquet", "warnings": [], "skipped": []}
     assert pq.read_table("p.parquet").column_names == ["prediction", "probability_0", "probability_1"]
     assert not list(Path().glob(".*"))
 
@@ -264,7 +264,7 @@ BAD = [
     ("fit words.parquet --target y --exclude l --cross s:q", ["--cross s:q", "'q' is not a feature"]),
     ("fit words.parquet --target y --exclude l --cross s:x", ["--cross s:x", "'x' is double", "--as x=category"]),
     ("fit words.parquet --target y --exclude l --cross s", ["--cross s", "at least two"]),
-    ("fit words.parquet --target l --features x", ["target 'l' is list"]),
+    ("fit words.parquet --target l --features x", ["target 'l'"]),
     ("fit bad_y --target y", ["target 'y' has 2 ", "b.parquet:0 (2)"]),
     ("fit null_y.parquet --target y", ["target 'y' has 3 ", "null_y.parquet:0 (3)"]),
     ("fit inf.parquet --target y", ["'x' is infinite", " in row ", " of inf.parquet:0", "--infinities clip"]),

@@ -14,6 +14,7 @@ import pytest
 from make import CommandLine, state, write_parquet
 
 import streamtrain
+from streamtrain.columns.groups import groups
 from streamtrain.errors import ColumnError
 from streamtrain.load import Source
 from streamtrain.load.demand import column_shares
@@ -134,7 +135,7 @@ def test_a_struct_is_planned_as_what_is_decoded(structs: pa.Table) -> None:
     units = read_units(wide.schema, source.layout.read)
     assert units["s.f5"] == ("s", 72.0) and stored_columns(wide.schema, source.layout.read) == ["x", "s", "y"]
     assert column_shares(source.reader, source.table, source.layout) == (72 + 8 + 8, 1.0, 72 / 88)
-    assert source.layout.groups(0.1, units) == [["x"], ["s.f0", "s.f5"], ["y"]]
+    assert groups(source.layout, 0.1, units) == [["x"], ["s.f0", "s.f5"], ["y"]]
 
 
 def test_extension_types_are_what_they_store(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from make import examples, in_forks
 
-from streamtrain.errors import ColumnError, CorruptError, DataError, DataError, NotFoundError, SchemaError
+from streamtrain.errors import ColumnError, CorruptError, DataError, NotFoundError, SchemaError
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.parquet.reader import ParquetReader

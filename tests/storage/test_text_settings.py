@@ -176,6 +176,13 @@ def test_what_is_right_is_not_warned_about(tmp_path: Path, text: str) -> None:
     assert warned(write_file(tmp_path / "a.csv", text)) == []
 
 
+def test_points_between_thousands_are_said(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.csv", "x;y\n1.234,5;1\n234,5;2\n")
+    for settings in ({}, {"decimal": ","}):
+        [warning] = warned(path, delimiter=";", **settings)
+        assert "points between thousands, such as '1.234,5': remove them" in warning
+
+
 def test_a_wrong_delimiter_is_said_where_the_rows_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(CorruptError, match=r"has 3 fields, but the header has 1 name; .* pass --delimiter ';'"):
         open_reader(write_file(tmp_path / "a.csv", "x;y\n1,5;2,5\n"))

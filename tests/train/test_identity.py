@@ -26,7 +26,7 @@ from streamtrain.learn import Linear
 from streamtrain.model import tensors
 from streamtrain.options import flag, options_of, plain
 from streamtrain.runs.checkpoint import Checkpoints, CheckpointSchedule
-from streamtrain.train import identity
+from streamtrain.train import environment, identity
 from streamtrain.train.history import Scores
 from streamtrain.train.result import FitResult
 from streamtrain.train.settings import Settings
@@ -467,11 +467,11 @@ class Theirs:
 
 
 def test_what_decides_the_bits_of_a_built_in_learner_and_of_others() -> None:
-    now = identity.environment()
-    assert identity.environment_changes({"environment": now}, Theirs()) == []
+    now = environment.environment()
+    assert environment.environment_changes({"environment": now}, Theirs()) == []
     for name in now:
         was = {other: value for other, value in now.items() if other != name}  # as an earlier version recorded it
-        own, others = (identity.environment_changes({"environment": was}, one) for one in (Linear(1), Theirs()))
+        own, others = (environment.environment_changes({"environment": was}, one) for one in (Linear(1), Theirs()))
         assert (len(own), len(others)) == (name in ("numpy", "kernels", "machine"), name != "streamtrain")
         assert all(f"{name.replace('_', ' ')} not recorded then, {now[name]} now" in one for one in own + others)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,22 @@ MISSING = (
     "nan", "null", "?", "-", ".", "\\N", "None", "none", "<NA>",
 )  # fmt: skip
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+#: what text may be a number, the first that fits
+_KINDS = {
+    "number": _NUMBER,
+    "points": re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+"),  # 1.234,5
+    "thousands": re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?"),  # 1,234.5
+    "decimal": re.compile(r"[+-]?[0-9]+,[0-9]+"),  # 1,5
+}
+#: what such numbers have, and what to do; the first that occurs tells most
+_MARKS = {
+    "points": ("points between thousands", "remove them from the file, and pass --decimal ,"),
+    "decimal": ("decimal commas", "pass --decimal ,"),
+    "thousands": (
+        "commas",
+        "if these are decimal points, pass --decimal ,; if they separate thousands, remove them from the file",
+    ),
+}
 _CODE = re.compile(rb"0[0-9]+")
 _NEARLY_ALL, _SHOWN, _VALUES_AT_ONCE = 0.9, 5, 1000
 _ZERO = ord("0")
@@ -141,33 +156,23 @@ def told_by_values(
 ) -> str | None:
     """A warning if a column of text has nearly only numbers. values: its values and how often each occurs. words: those that
     mean missing. usual: those of them that occur in columns of numbers."""
-    total = numbers = commas = 0
-    comma, others, only_thousands = "", list[str](), True
+    counts, shown, others = Counter[str](), dict[str, str](), list[str]()
     for value, n in values:
         text = value.strip()
-        if not text or text in words:
-            continue
-        total += n
-        if _NUMBER.fullmatch(text):
-            numbers += n
-        elif _DECIMAL_COMMA.fullmatch(text) or _THOUSANDS.fullmatch(text):
-            commas, comma, only_thousands = (
-                commas + n,
-                comma or text,
-                only_thousands and bool(_THOUSANDS.fullmatch(text)),
-            )
-        elif len(others) <= _SHOWN and text not in others:
-            others.append(text)
-    if commas and numbers + commas >= _NEARLY_ALL * total:
-        if only_thousands:
-            return (
-                f"column {name!r} is text because its numbers have commas, such as {comma!r}: if these are decimal points, "
-                "pass --decimal ,; if they separate thousands, remove them from the file"
-            )
-        return f"column {name!r} is text because its numbers have decimal commas, such as {comma!r}: pass --decimal ,"
-    if not others or numbers < _NEARLY_ALL * total:
+        if text and text not in words:
+            kind = next((kind for kind, pattern in _KINDS.items() if pattern.fullmatch(text)), "other")
+            counts[kind] += n
+            shown.setdefault(kind, text)
+            if kind == "other" and len(others) <= _SHOWN and text not in others:
+                others.append(text)
+    least = _NEARLY_ALL * counts.total()
+    with_marks = [kind for kind in _MARKS if counts[kind]]
+    if with_marks and counts.total() - counts["other"] >= least:
+        what, remedy = _MARKS[with_marks[0]]
+        return f"column {name!r} is text because its numbers have {what}, such as {shown[with_marks[0]]!r}: {remedy}"
+    if not others or counts["number"] < least:
         return None
-    share = f"column {name!r} is text, although {numbers / total:.1%} of its first values are numbers"
+    share = f"column {name!r} is text, although {counts['number'] / counts.total():.1%} of its first values are numbers"
     if len(others) > _SHOWN:
         return f"{share}: others are not, such as {others[0]!r} and {others[1]!r}"
     quoted = ",".join(f'"{word}"' if "," in word else word for word in [*others, *usual])
