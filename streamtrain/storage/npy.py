@@ -118,8 +118,9 @@ class NpyReader(FileBacked):
         return np.asarray(own * self._steps[self._file_of], np.int64)
 
     def _row_peak(self, header: NpyHeader) -> float:
-        """The memory of a row while it is read: as stored, as it is put in order, and in Arrow."""
-        copies = 4 if any(kind.kind in "US" for _, kind, _ in _fields(header)) else 2  # text grows by doubling
+        """The memory of a row while it is read: as stored, in native and then in row order, in Arrow; and as the caller may
+        still hold the one before. Text grows by doubling."""
+        copies = 4 if any(kind.kind in "US" for _, kind, _ in _fields(header)) else 3
         return header.row_bytes + copies * max(header.row_bytes, _decoded_bytes(header)) + self._columns.cast_row_bytes
 
     def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
