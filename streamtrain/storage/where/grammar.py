@@ -183,7 +183,7 @@ class _Parser:
             return self._wrong(f"{word[0] if word else character!r} at character {at + 1} is not a number: "
                                "a column whose name begins so needs quotes, \"2nd\"")  # fmt: skip
         return self._wrong(f"{printable(character)!r} at character {at + 1} has no meaning here: "
-                           "a name with other characters than letters, digits, _ and . needs quotes, \"unit price\"")  # fmt: skip
+                           "a name with such a character needs quotes, \"unit price\"")  # fmt: skip
 
     def _wrong(self, what: str) -> UsageError:
         return UsageError(f"--where {shortened(self._text)}: {what}")
