@@ -116,7 +116,8 @@ def main() -> None:
             broken |= found["peak"] > found["planned"]
             print(
                 f"{store.name:<11} fit within {asked.memory}: {found['rows']:,} rows, "
-                f"{found['rows_per_second']:,.0f} rows/s, planned {found['planned'] / 1e6:.0f} MB, taken {found['peak'] / 1e6:.0f} MB, accuracy {found['accuracy']:.3f}",
+                f"{found['rows_per_second']:,.0f} rows/s, "
+                f"planned {found['planned'] / 1e6:.0f} MB, taken {found['peak'] / 1e6:.0f} MB, right {found['accuracy']:.3f}",
                 flush=True,
             )
         if asked.annbatch:
