@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain.columns.choose import choose_role, no_common_type, no_role
-from streamtrain.columns.role import has_conflict, left_out
+from streamtrain.columns.role import has_conflict, left_out, problem_of
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError, data_name
@@ -177,7 +177,7 @@ def _becomes(
     except ColumnError:
         if field.name in requested:
             raise
-        why = no_common_type(field) if has_conflict(field) else no_role([field.name])
+        why = no_common_type(field) if has_conflict(field) else problem_of(field) or no_role([field.name])
         return {"becomes": None, "why": why, "numbers": 0}
 
 
