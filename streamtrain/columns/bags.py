@@ -18,7 +18,7 @@ from streamtrain.kernels.hashing import mixed
 from streamtrain.storage.arrow import valid, value_type
 from streamtrain.storage.sparse import SparseRows
 
-__all__ = ["ENTRY_BYTES", "bag_entries", "is_bag"]
+__all__ = ["ENTRY_BYTES", "bag_entries", "has_values", "is_bag"]
 
 ENTRY_BYTES = 8  # of a row of a window: the hash of an entry, and its value
 _TABLE_WIDTH = 1 << 18  # of sparse rows whose columns' hashes are kept: 1 MB
@@ -41,6 +41,17 @@ def is_bag(kind: pa.DataType) -> bool:
     return entry is not None and is_single(entry) and not any(is_kind(entry) for is_kind in other)
 
 
+def has_values(kind: pa.DataType) -> bool:
+    """Whether the entries of bags of a type have values: sparse rows, and maps to fractions.
+
+    >>> has_values(pa.map_(pa.string(), pa.float32())), has_values(pa.map_(pa.string(), pa.int8()))
+    (True, False)
+    """
+    return isinstance(kind, SparseRows) or bool(
+        pa.types.is_map(kind) and pa.types.is_floating(value_type(kind.item_type))
+    )
+
+
 def bag_entries(values: Any, seed: int) -> tuple[Words, NDArray[np.int64]]:
     """The entries of each row, shape (entries, 2), uint32: the hash, and the bits of the float32 value; and where those of each
     row begin, and last where they end, shape (rows + 1,). A null row, and a null in a list, has none.
@@ -57,7 +68,7 @@ def bag_entries(values: Any, seed: int) -> tuple[Words, NDArray[np.int64]]:
         hashes, numbers = _sparse_hashes(child.field(0), values.type.width, seed), _floats(child.field(1))
     elif pa.types.is_map(values.type):
         hashes = hash_values(child.field(0), seed)
-        if pa.types.is_floating(value_type(values.type.item_type)):
+        if has_values(values.type):
             numbers = _floats(child.field(1))
         else:
             hashes = np.maximum(mixed(hashes ^ hash_values(child.field(1), seed)), np.uint32(1))

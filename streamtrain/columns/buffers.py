@@ -133,7 +133,8 @@ class RowWriter:
     positions: of the rows in the window, shape (rows,). where: names the chunk in errors. finds_infinite: whether infinite
     numbers are searched.
 
-    infinite: which rows have an infinite number, shape (rows,), by the first such number of a row of the window.
+    infinite: which rows have an infinite number, shape (rows,), by the first such number of a row of the window, or by the name
+    of a column of bags.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class RowWriter:
     ) -> None:
         self._arrays, self._positions, self.where = arrays, positions, where
         self._finds_infinite = finds_infinite
-        self.infinite: dict[int, NDArray[np.bool_]] = {}
+        self.infinite: dict[int | str, NDArray[np.bool_]] = {}
         self._numbers: list[tuple[int, NDArray[np.float32]]] = []
         self._hashes: list[tuple[int, NDArray[np.float32]]] = []
 
@@ -165,6 +166,12 @@ class RowWriter:
         if found.any():
             entry = int(np.argmax(found.any(axis=0)))
             self.infinite[first + entry] = found.any(axis=1)
+
+    def find_infinite_entries(self, name: str, values: NDArray[np.float32], offsets: NDArray[np.int64]) -> None:
+        """Search the values of a column of bags, if infinite numbers are searched. offsets: as `bag_entries` returns them."""
+        if self._finds_infinite and (found := np.flatnonzero(np.isinf(values))).size:
+            self.infinite[name] = np.zeros(len(offsets) - 1, np.bool_)
+            self.infinite[name][np.searchsorted(offsets, found, side="right") - 1] = True
 
     def add_hashes(self, column: int, hashes: NDArray[np.uint32]) -> None:
         """Write hashes, shape (rows,), to a column of the hashes."""

@@ -16,13 +16,12 @@ from streamtrain.columns.bags import ENTRY_BYTES
 from streamtrain.columns.buffers import RowWriter, TextStore, WindowArrays
 from streamtrain.columns.categories import hash_values
 from streamtrain.columns.crosses import parse_crosses
-from streamtrain.columns.lists import OddListError
 from streamtrain.columns.number_names import NumberNames
 from streamtrain.columns.role import Column, Offset, type_or_problem
 from streamtrain.columns.target import Target
 from streamtrain.columns.target_values import Unusable, only, target_type
 from streamtrain.columns.types import is_list, shape_of
-from streamtrain.columns.weights import Skips, rows_in_use, single_weights, write_weights
+from streamtrain.columns.weights import Skips, known_values, rows_in_use, single_weights, write_weights
 from streamtrain.errors import ColumnError, UsageError
 from streamtrain.storage.arrow import is_number, pick, width
 
@@ -209,10 +208,8 @@ class Layout:
                 seen(name, values)
             if name in self._offsets:
                 column, offset = self._offsets[name]
-                try:
-                    values = column.as_known(values, where)
-                except OddListError as error:
-                    raise error.of(name) from None
+                values, odd = known_values(column, values, where, skips)
+                unusable += [(mask if used is None else mask & used, why) for mask, why in odd]
                 column.becomes.write(column, values, rows, offset)
                 if offset.hash >= self.categories:  # part of a cross only
                     rows.add_hashes(offset.hash, hash_values(values, column.seed))
@@ -221,8 +218,9 @@ class Layout:
             elif weights is not None:
                 unusable += write_weights(name, weights, rows, skips)
         rows.finish()
-        for number, infinite in rows.infinite.items():
-            why = f"feature {self.number_names[number]!r} is infinite, or too large for float32"
+        for which, infinite in rows.infinite.items():
+            feature = which if isinstance(which, str) else self.number_names[which]
+            why = f"feature {feature!r} is infinite, or too large for float32"
             unusable.append((infinite if used is None else infinite & used, why))
         return [(mask, why) for mask, why in unusable if mask.any()]
 

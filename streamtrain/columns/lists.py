@@ -12,7 +12,7 @@ from streamtrain.columns.types import is_list
 from streamtrain.errors import BadValueError
 from streamtrain.storage.arrow import valid
 
-__all__ = ["OddListError", "lengths", "of_length", "one_length", "single_values", "unnested"]
+__all__ = ["OddListError", "evened", "lengths", "of_length", "one_length", "single_values", "unnested"]
 
 
 class OddListError(BadValueError):
@@ -21,7 +21,9 @@ class OddListError(BadValueError):
     def of(self, name: str) -> OddListError:
         """The error with the name of the column."""
         return OddListError(
-            f"feature {name!r} {self}: pad the lists to one length, or give --exclude {name}", row=self.row
+            f"feature {name!r} {self}: pad the lists to one length, skip such rows with --on-error skip, or give --exclude "
+            f"{name}",
+            row=self.row,
         )
 
 
@@ -107,6 +109,18 @@ def of_length(values: Any, length: int) -> Any:
     places = (offsets[:-1, None] + np.arange(length)).ravel()
     child = child.take(pa.array(places, mask=np.repeat(~given, length)))
     return pa.FixedSizeListArray.from_arrays(child, length, mask=pa.array(~given))
+
+
+def evened(values: Any, length: int) -> tuple[Any, NDArray[np.bool_]]:
+    """Lists as `of_length` makes them, null where they have another length; and which have, shape (rows,).
+
+    >>> lists, odd = evened(pa.array([[1, 2], [3]]), 2)
+    >>> lists.to_pylist(), odd.tolist()
+    ([[1, 2], None], [False, True])
+    """
+    odd = valid(values) & (np.diff(unnested(values)[1]) != length)
+    places = np.arange(len(values))
+    return of_length(values.take(pa.array(places, mask=odd)), length), odd
 
 
 def single_values(values: Any) -> Any:

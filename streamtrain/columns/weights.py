@@ -9,12 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.columns.buffers import RowWriter
-from streamtrain.columns.lists import OddListError, single_values
+from streamtrain.columns.lists import OddListError, evened, single_values
 from streamtrain.columns.numbers import as_numbers
+from streamtrain.columns.role import Column
 from streamtrain.columns.target_values import Unusable
 from streamtrain.errors import BadValueError
 
-__all__ = ["Skips", "rows_in_use", "single_weights", "write_weights"]
+__all__ = ["Skips", "known_values", "rows_in_use", "single_weights", "write_weights"]
 
 Mask = NDArray[np.bool_]
 
@@ -24,6 +25,18 @@ class Skips:
     """Which rows are skipped, besides those without a usable target or weight. infinite: those with an infinite feature."""
 
     infinite: bool = True
+
+
+def known_values(column: Column, values: pa.Array, where: str, skips: Skips | None) -> tuple[pa.Array, list[Unusable]]:
+    """The values as the type of the column, and the rows whose list has another length: those are null. Without ``skips`` such
+    a list is an error."""
+    try:
+        return column.as_known(values, where), []
+    except OddListError as error:
+        if skips is None:
+            raise error.of(column.name) from None
+        values, odd = evened(values, column.numbers)
+        return values, [(odd, f"feature {column.name!r} {error}")]
 
 
 def rows_in_use(weights: pa.Array) -> Mask | None:

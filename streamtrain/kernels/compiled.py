@@ -63,6 +63,7 @@ _FUNCTIONS = {
     "st_take": ("pppiiup", ""),
     "st_entries": ("piipppiipipppp", "i"),
     "st_find_slots": ("pipiiiipp", ""),
+    "st_scale_entries": ("ppippi", ""),
     "st_ngrams": ("pppiipppppppip", "i"),
     "st_enter_read": ("sin", "n"),
     "st_leave_read": ("n", ""),

@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 
+#include <float.h>
 #include <math.h>
 
 #define SOON 48 /* entries: how far ahead memory is prefetched */
@@ -141,5 +142,29 @@ void st_find_slots(const uint32_t *hashes, int64_t count, uint32_t *cells, int64
             used[1]++;
         }
         slots[i] = slot;
+    }
+}
+
+/* Divide the values of entries by the root of the mean square of the values that their slots had so far, one entry after the
+ * other. table, shape (slots, 2): how many values each slot had that are not 0, and the sum of their squares. Entries are
+ * counted first if learn is 1. scaled: which entries; 0 for all. */
+void st_scale_entries(const int32_t *slots, float *values, int64_t count, double *table, const uint8_t *scaled,
+                      int64_t learn)
+{
+    for (int64_t i = 0; i < count; i++) {
+        if (scaled && !scaled[i])
+            continue;
+        if (i + SOON < count)
+            __builtin_prefetch(table + 2 * (int64_t)slots[i + SOON]);
+        double *row = table + 2 * (int64_t)slots[i];
+        const double value = values[i];
+        if (learn && value != 0) {
+            row[0] += 1;
+            row[1] += value * value;
+        }
+        if (row[1] > 0) {
+            const double result = value * __builtin_sqrt(row[0] / row[1]);
+            values[i] = (float)(fmin(fmax(result, -FLT_MAX), FLT_MAX));
+        }
     }
 }

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from streamtrain.kernels.compiled import BUCKET, HASH_STEP, address, library, number
 
-__all__ = ["entries", "find_slots", "floats", "hash_bytes", "hash_words", "mixed", "take"]
+__all__ = ["entries", "find_slots", "floats", "hash_bytes", "hash_words", "mixed", "scale_entries", "take"]
 
 Words = NDArray[np.uint32]
 
 _STEP = np.uint32(HASH_STEP)
+_MOST = float(np.finfo(np.float32).max)
 _KINDS = {"i4": "INT32", "i8": "INT64", "f4": "FLOAT32", "f8": "FLOAT64"}  # enum number_kind of kernels.h
 
 
@@ -193,6 +194,40 @@ def find_slots(
     for i in np.argsort(first).tolist():
         slots[i] = _find_slot(int(distinct[i]), cells, used, most, sharing, claim, int(times[i]))
     return slots[inverse]
+
+
+def scale_entries(
+    slots: NDArray[np.int32], values: NDArray[np.float32], table: NDArray[np.float64],
+    scaled: NDArray[np.bool_] | None = None, *, learn: bool,
+) -> None:  # fmt: skip
+    """Divide the values of entries, **in place**, by the root of the mean square of the values that their slots had so far, one
+    entry after the other: the result does not depend on how many entries are passed at once.
+
+    table: shape (slots, 2), float64: how many values each slot had that are not 0, and the sum of their squares; with ``learn``
+    each entry is added before it is divided. scaled: which entries; None for all.
+
+    >>> table, values = np.zeros((2, 2)), np.array([30, -30, 0], np.float32)
+    >>> scale_entries(np.array([1, 1, 1], np.int32), values, table, learn=True)
+    >>> values.tolist(), table.tolist()
+    ([1.0, -1.0, 0.0], [[0.0, 0.0], [2.0, 1800.0]])
+    """
+    if (compiled := library()) is not None:
+        flags = None if scaled is None else address(scaled.view(np.uint8))
+        compiled.st_scale_entries(address(slots), address(values), len(slots), address(table), flags, learn)
+        return
+    which = np.arange(len(slots)) if scaled is None else np.flatnonzero(scaled)
+    which = which[np.argsort(slots[which], kind="stable")]  # the entries of each slot, one after the other
+    starts = np.flatnonzero(np.diff(slots[which], prepend=-1))
+    sizes = np.diff(starts, append=len(which))
+    for turn in range(int(sizes.max(initial=0))):  # the first entry of each slot, then the second, and so on
+        some = which[starts[sizes > turn] + turn]
+        numbers, rows = values[some].astype(np.float64), slots[some]
+        if learn:
+            table[rows, 0] += numbers != 0
+            table[rows, 1] += numbers * numbers
+        counts, squares = table[rows].T
+        factors = np.sqrt(np.divide(counts, squares, out=np.ones(len(rows)), where=squares > 0))
+        values[some] = np.clip(numbers * factors, -_MOST, _MOST)
 
 
 def _find_slot(

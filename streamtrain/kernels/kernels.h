@@ -205,6 +205,8 @@ int64_t st_entries(float *features, int64_t rows, int64_t width, const float *fi
                    const uint32_t *seeds, const int64_t *sizes, int64_t *indptr, uint32_t *entries);
 void st_find_slots(const uint32_t *hashes, int64_t count, uint32_t *cells, int64_t size, int64_t claim, int64_t most,
                    int64_t sharing, int64_t *used, int32_t *slots);
+void st_scale_entries(const int32_t *slots, float *values, int64_t count, double *table, const uint8_t *scaled,
+                      int64_t learn);
 
 /* ngrams.c */
 int64_t st_ngrams(const uint8_t *data, const int64_t *starts, const int32_t *sizes, int64_t row, int64_t rows,

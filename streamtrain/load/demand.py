@@ -20,12 +20,22 @@ from streamtrain.plan.memory_model import Demand
 from streamtrain.plan.scratch import Scratch
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import bytes_per_row
+from streamtrain.storage.files.partitions import named_by_folders
 from streamtrain.storage.files.store import file_sizes, is_remote
 from streamtrain.storage.kept import KeptChunk, KeptTable, whole
-from streamtrain.storage.nested import columns_of, read_units
-from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams
+from streamtrain.storage.nested import columns_of, read_units, stored_columns
+from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams, Warns
 
-__all__ = ["column_shares", "demand_of", "longest_layout", "opened_term", "read_so_far", "rows_term", "stream_bytes"]
+__all__ = [
+    "column_shares",
+    "data_warnings",
+    "demand_of",
+    "longest_layout",
+    "opened_term",
+    "read_so_far",
+    "rows_term",
+    "stream_bytes",
+]
 
 _ASSUMED_BASELINE_BYTES = 120 * 10**6  # if the process cannot be measured
 _TEXT_COPIES = 3  # how much more memory a read of text takes than its bytes, because dictionaries are made from it
@@ -70,6 +80,12 @@ def demand_of(
         reads_together=isinstance(reader, ReadsTogether),
         leaves_out=isinstance(table, KeptTable),
     )
+
+
+def data_warnings(reader: Reader, layout: Layout, *, is_surveyed: bool) -> list[str]:
+    """What to say of the columns that are read. is_surveyed: to learn from them; a model that is used knows its columns."""
+    own = reader.warnings(stored_columns(reader.schema, layout.read)) if isinstance(reader, Warns) else []
+    return [*own, *(named_by_folders(reader.schema, layout.read) if is_surveyed else ())]
 
 
 def stream_bytes(reader: Streams, chunk: Chunk, rows: int) -> int:

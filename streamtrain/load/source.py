@@ -15,7 +15,7 @@ from streamtrain.columns.role import Unknown
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target, resolve_task
 from streamtrain.errors import BadValueError, DataError, UsageError, data_name
-from streamtrain.load.demand import demand_of, longest_layout, read_so_far
+from streamtrain.load.demand import data_warnings, demand_of, longest_layout, read_so_far
 from streamtrain.load.digests import Digests
 from streamtrain.load.first_rows import told_by_first_rows
 from streamtrain.load.holdout import NONE, HoldOut, HoldOutRule
@@ -28,8 +28,8 @@ from streamtrain.options import checked, given
 from streamtrain.plan.plan import Plan, solve
 from streamtrain.plan.term import Term
 from streamtrain.storage.arrow import pick
-from streamtrain.storage.nested import columns_of, stored_columns
-from streamtrain.storage.reader import ChunkTable, Reader, Warns, columns_among
+from streamtrain.storage.nested import columns_of
+from streamtrain.storage.reader import ChunkTable, Reader, columns_among
 from streamtrain.storage.settings import Asked, ReadSettings
 from streamtrain.storage.where.opening import OpenData, open_rows
 
@@ -281,10 +281,9 @@ class Source:
             window_rows=window_rows, threads=threads or 2, shuffle=shuffle, window_bytes=window_bytes,
             read_so_far=read_so_far(self.table, self.held, is_surveyed=self.is_surveyed),
         )  # fmt: skip
-        every, held = self.table.unfiltered.total_rows, self.held or NONE
-        stored = stored_columns(self.reader.schema, self.layout.read)
-        own = self.reader.warnings(stored) if isinstance(self.reader, Warns) else []
-        return replace(plan, all_rows=every, held_rows=held.count, warnings=[*plan.warnings, *own, *held.warnings])
+        held, own = self.held or NONE, data_warnings(self.reader, self.layout, is_surveyed=self.is_surveyed)
+        warnings = [*plan.warnings, *own, *held.warnings]
+        return replace(plan, all_rows=self.table.unfiltered.total_rows, held_rows=held.count, warnings=warnings)
 
     def located(self, error: BadValueError, batch: Batch) -> BadValueError:
         """The error with the chunk and the number of its row, and the name of its column. batch: where the error was raised."""

@@ -180,6 +180,8 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: 
     if task != "classify":
         raise UsageError("--classes: is for classification; leave it out, or give --task classify")
     kind = target_type(field.type)
+    if earlier is not None:
+        kind = earlier.converts(kind) or kind
     try:
         if pa.types.is_boolean(kind):
             values: Iterable[Any] = {{"true": True, "false": False}[str(c).lower()] for c in classes}
@@ -193,7 +195,7 @@ def _named_classes(field: pa.Field, task: str, classes: Sequence[str], earlier: 
     except (ValueError, KeyError, TypeError, OverflowError, InvalidOperation):
         given = ", ".join(map(repr, classes))
         raise UsageError(f"--classes {given}: {field.name!r} is {field.type}; give values of that type") from None
-    all_classes = with_earlier(field.name, values, earlier)
+    all_classes = with_earlier(values, earlier)
     if len(all_classes) < 2:
         raise UsageError(f"--classes: {len(all_classes)} class given: give at least two")
     return all_classes

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from streamtrain.columns.conversion import convert
 from streamtrain.columns.decimals import as_classes
 from streamtrain.columns.differences import Shift
 from streamtrain.columns.numbers import as_numbers, first_number, less
 from streamtrain.columns.target import Target
 from streamtrain.columns.target_values import is_named, named_values, plain_values, single_targets, target_type
 from streamtrain.errors import DataError, UsageError
+from streamtrain.storage.casting import NotHeldError
 
 __all__ = ["MOST_CLASSES", "Tally", "with_earlier"]
 
@@ -27,7 +29,8 @@ class Tally:
 
     def __init__(self, field: pa.Field, task: str, *, refuse_many: bool, earlier: Target | None = None) -> None:
         kind = target_type(field.type)
-        self._scale = kind.scale if pa.types.is_decimal(kind) else None
+        self._known = None if earlier is None else earlier.converts(kind)  # the type of the earlier classes, if another
+        self._scale = kind.scale if pa.types.is_decimal(kind) and self._known is None else None
         self._name, self._task, self._refuse_many, self._earlier = field.name, task, refuse_many, earlier
         self._counts: Counter[Any] = Counter()
         # for each class, the sum over blocks of (rows of the class)^2 / rows
@@ -54,6 +57,12 @@ class Tally:
         self._moments += total, (shifted * shifted).sum(), total * total / len(shifted)
 
     def _add_classes(self, values: pa.Array) -> None:
+        if self._known is not None:
+            try:
+                values = convert(values, self._known)
+            except NotHeldError as error:
+                assert self._earlier is not None
+                raise UsageError(_other_kind(self._earlier, error.value)) from None
         plain = plain_values(values)
         if is_named(plain):
             named, codes = named_values(plain)
@@ -88,7 +97,13 @@ class Tally:
             forms = as_classes(self._counts, self._scale, () if self._earlier is None else self._earlier.classes)
             self._counts = Counter({forms[number]: n for number, n in self._counts.items()})
             self._squares = defaultdict(float, {forms[number]: n for number, n in self._squares.items()})
-        classes = with_earlier(self._name, self._counts, self._earlier)
+        if (
+            self._earlier is not None
+            and self._known is not None
+            and self._counts.keys().isdisjoint(self._earlier.classes)
+        ):
+            raise UsageError(_other_kind(self._earlier, next(iter(self._counts))))
+        classes = with_earlier(self._counts, self._earlier)
         if len(classes) < 2 or not self._counts:
             only = f"only {next(iter(self._counts))!r}" if self._counts else "none"
             raise DataError(f"target {self._name!r} has one class ({only}): a classifier needs at least two classes")
@@ -105,14 +120,21 @@ def _unit(x: float) -> float:
     return round(float(min(1.0, max(0.0, x))), 6)
 
 
-def with_earlier(name: str, values: Iterable[Any], earlier: Target | None) -> tuple[Any, ...]:
+def _other_kind(earlier: Target, value: Any) -> str:
+    kind = "text" if isinstance(earlier.classes[0], str) else "numbers"
+    return (
+        f"target {earlier.name!r} is {value!r}, but the classes of the old run are {kind} "
+        f"({', '.join(map(repr, earlier.classes[:10]))}): convert the target, or train a new model"
+    )
+
+
+def with_earlier(values: Iterable[Any], earlier: Target | None) -> tuple[Any, ...]:
     """The classes of these data and those of the earlier target, sorted."""
     before = earlier.classes if earlier is not None else ()
     classes = {*before, *values}
-    if len({isinstance(c, str) for c in classes}) > 1:
-        old, new = ("text", "numbers") if isinstance(before[0], str) else ("numbers", "text")
+    if earlier is not None and len({isinstance(c, str) for c in classes}) > 1:
         raise UsageError(
-            f"target {name!r} holds {new}; the old run's classes are {old} ({', '.join(map(repr, before[:10]))}): cast it first"
+            _other_kind(earlier, next(c for c in classes if isinstance(c, str) != isinstance(before[0], str)))
         )
     if len({isinstance(c, bool) for c in classes}) > 1:  # false and true are 0 and 1 among numbers
         classes = {int(c) if isinstance(c, bool) else c for c in classes}

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamtrain.batch import Batch
+from streamtrain.columns.bags import has_values
 from streamtrain.columns.layout import Layout
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, RunError, UsageError
@@ -40,7 +41,8 @@ def shape_of_rows(layout: Layout) -> Shape:
     names = layout.number_names, tuple(layout.hashes)
     times = [column for column in layout.columns if column.role == "time" and column.parts[0] == f"{column.name}.age"]
     ages = tuple(layout.tensors[column.name][0] for column in times)
-    return Shape(*names, layout.categories, crosses, tuple(layout.texts), layout.bags, ages)
+    scaled = tuple(c.name for c in layout.columns if c.role == "bag" and has_values(c.learned_type or c.type))
+    return Shape(*names, layout.categories, crosses, tuple(layout.texts), layout.bags, ages, scaled)
 
 
 def shape_of_learner(layout: Layout, hash_bits: int) -> LearnerShape:
@@ -94,11 +96,8 @@ class Model:
         bits = default_hash_bits(shape, kinds if kinds > 2 else targets) if bits is None else bits
         self.preparation = Preparation(shape, replace(self.prepared, hash_bits=bits))
         self.recipe = learner if isinstance(learner, Recipe) else None
-        self.learner: Learner
-        if isinstance(learner, Recipe):
-            self.learner = learner.make(shape_of_learner(layout, bits))
-        else:
-            self.learner = learner
+        made = learner.make(shape_of_learner(layout, bits)) if isinstance(learner, Recipe) else learner
+        self.learner: Learner = made
         if shape.sparse and not takes_sparse(self.learner):
             names = [*layout.hashes, *layout.texts]
             raise ColumnError(

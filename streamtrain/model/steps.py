@@ -102,6 +102,8 @@ class Steps:
         numbers = self.preparation.numbers
         if self.fused is None or self.scale is not None or batch.weights is not None or numbers.maps is None:
             return 1
+        if self.preparation.scales is not None:  # batches that were prepared in vain would count twice
+            return 1
         most = max(1, -(-numbers.rows_to_renewal // size))
         return 1 if numbers.has_new_columns(batch.features[start : start + most * size]) else most
 

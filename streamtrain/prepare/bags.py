@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from streamtrain.batch import Texts
+from streamtrain.errors import BadValueError
 from streamtrain.kernels.hashing import mixed
 from streamtrain.prepare.ngrams import Part
 
-__all__ = ["bag_part", "mark_missing"]
+__all__ = ["bag_part", "mark_missing", "require_finite"]
 
 _ENTRY = 8  # bytes: a uint32, the hash, and a float32, the value
 
@@ -28,6 +29,18 @@ def bag_part(texts: Texts, column: int) -> Part:
     entries = texts.data[: len(texts.data) // _ENTRY * _ENTRY].view(np.uint64)[positions].view(np.uint32).reshape(-1, 2)
     hashes, values = entries.T.copy()
     return Part(indptr, hashes, values.view(np.float32))
+
+
+def require_finite(part: Part, name: str) -> None:
+    """Raise BadValueError, with ``row``, for an entry that is infinite. name: of the column."""
+    infinite = np.isinf(part.values)
+    if infinite.any():
+        entry = int(np.argmax(infinite))
+        raise BadValueError(
+            f"feature {name!r} has an entry {part.values[entry]}, or one too large for float32: give the fit --infinities clip "
+            "or --infinities missing, or skip such rows with --on-error skip",
+            row=int(np.searchsorted(part.indptr, entry, "right")) - 1,
+        )
 
 
 def mark_missing(part: Part, missing: int) -> None:

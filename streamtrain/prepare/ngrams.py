@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from streamtrain.batch import Texts
 from streamtrain.kernels.ngrams import ngrams
 
-__all__ = ["Part", "beside", "text_part"]
+__all__ = ["Part", "beside", "chosen", "text_part"]
 
 
 class Part(NamedTuple):
@@ -60,3 +60,15 @@ def beside(parts: Sequence[Part]) -> Part:
         hashes[positions], values[positions] = part.hashes, part.values
         at += size
     return Part(indptr, hashes, values)
+
+
+def chosen(parts: Sequence[Part], which: Sequence[bool]) -> NDArray[np.bool_]:
+    """Return which entries of the joined parts are of the chosen parts, shape (entries,).
+
+    >>> one = Part(np.array([0, 1, 2]), np.array([5, 6], np.uint32), np.ones(2, np.float32))
+    >>> chosen([one, one], [True, False]).tolist()
+    [True, False, True, False]
+    """
+    pairs = zip(parts, which, strict=True)
+    marked = [part._replace(values=np.full(len(part.values), is_chosen, np.float32)) for part, is_chosen in pairs]
+    return np.asarray(beside(marked).values != 0)

@@ -3,7 +3,7 @@
 One batch, step by step: missing numbers are replaced by the running mean, and each adds an entry "was missing". The entries
 of a row are hashes: of its missing numbers, its categories, their crosses, and the n-grams of its texts. A bounded vocabulary
 gives each hash a slot, which is a column of the sparse part (`vocabulary`). Running statistics centre and scale the numbers
-(`numbers`).
+(`numbers`), and scale the values of bags (`scales`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from streamtrain.kernels.hashing import entries
 from streamtrain.options import check
 from streamtrain.plan.term import Term
 from streamtrain.prepare.ages import Ages
-from streamtrain.prepare.bags import bag_part, mark_missing
-from streamtrain.prepare.ngrams import Part, beside, text_part
+from streamtrain.prepare.bags import bag_part, mark_missing, require_finite
+from streamtrain.prepare.ngrams import Part, beside, chosen, text_part
+from streamtrain.prepare.scales import Scales
 from streamtrain.prepare.settings import FeatureSettings
 from streamtrain.prepare.shape import Shape, default_hash_bits
 from streamtrain.prepare.standardize import Standardize
@@ -75,6 +76,7 @@ class Preparation:
         self.numbers = Standardize(len(shape.numbers))
         self.ages = Ages(shape.ages, [shape.numbers[i] for i in shape.ages])
         self.vocabulary = Vocabulary(default_hash_bits(shape) if hash_bits is None else hash_bits)
+        self.scales = Scales(self.vocabulary.width) if shape.scaled else None
         names = [*shape.numbers, *shape.texts]
         first = {name: i for i, name in reversed([*enumerate(names)])}  # a column may have the name of another's part
         seeds = (seed_of(name, NULL, *([] if first[name] == i else [str(i)])) for i, name in enumerate(names))
@@ -170,35 +172,39 @@ class Preparation:
 
     def _sparse(self, batch: Batch, fill: NDArray[np.float32] | None, absent: int, learn: bool) -> Sparse:
         shape, rows = self.shape, len(batch)
-        texts = self._texts(batch)
+        texts, flags = self._texts(batch)
         sizes = None if texts is None else np.diff(texts.indptr)
         others = 0 if texts is None else int(texts.indptr[-1])
         if texts is not None and not absent and not shape.categories and not shape.crosses:
-            slots = self.vocabulary.observe(texts.hashes) if learn else self.vocabulary.transform(texts.hashes)
+            slots = self._slots(texts.hashes, texts.values, flags, learn)
             return Sparse(texts.indptr, slots, texts.values, self.vocabulary.width)
         total = absent + others + rows * (shape.categories + len(shape.crosses))
         indptr, hashes = entries(
-            batch.features,
-            fill,
-            self._missing,
-            batch.hashes,
-            shape.categories,
-            shape.crosses,
-            self._seeds,
-            sizes,
-            total,
-        )
-        values = None
+            batch.features, fill, self._missing, batch.hashes, shape.categories, shape.crosses, self._seeds, sizes, total
+        )  # fmt: skip
+        values, scaled = None, None
         if texts is not None and sizes is not None:
             values = np.ones(len(hashes), np.float32)
             positions = np.repeat(indptr[1:] - sizes - texts.indptr[:-1], sizes) + np.arange(others)
             hashes[positions], values[positions] = texts.hashes, texts.values
-        slots = self.vocabulary.observe(hashes) if learn else self.vocabulary.transform(hashes)
-        return Sparse(indptr, slots, values, self.vocabulary.width)
+            if self.scales is not None:
+                scaled = np.zeros(len(hashes), np.bool_)
+                scaled[positions] = True if flags is None else flags
+        return Sparse(indptr, self._slots(hashes, values, scaled, learn), values, self.vocabulary.width)
 
-    def _texts(self, batch: Batch) -> Part | None:
+    def _slots(
+        self, hashes: NDArray[np.uint32], values: NDArray[np.float32] | None, scaled: Mask | None, learn: bool
+    ) -> NDArray[np.int32]:
+        """The slots of entries, whose values are scaled **in place**. scaled: which of them; None for all."""
+        slots = self.vocabulary.observe(hashes) if learn else self.vocabulary.transform(hashes)
+        if self.scales is not None and values is not None:
+            self.scales.apply(slots, values, scaled, learn=learn)
+        return slots
+
+    def _texts(self, batch: Batch) -> tuple[Part | None, Mask | None]:
+        """The entries of texts and bags, and which of them are scaled; None for all, or if there are no scales."""
         if batch.texts is None or not self.shape.texts:
-            return None
+            return None, None
         first = len(self.shape.numbers)
         parts = [
             self._bag(batch.texts, i, int(self._missing[first + i]))
@@ -206,18 +212,15 @@ class Preparation:
             else text_part(batch.texts, i, seed_of(name), int(self._missing[first + i]))
             for i, name in enumerate(self.shape.texts)
         ]
-        return parts[0] if len(parts) == 1 else beside(parts)
+        joined = parts[0] if len(parts) == 1 else beside(parts)
+        if self.scales is None or self.shape.scaled == self.shape.texts:
+            return joined, None
+        return joined, chosen(parts, [name in self.shape.scaled for name in self.shape.texts])
 
     def _bag(self, texts: Texts, column: int, missing: int) -> Part:
         part = bag_part(texts, column)
-        infinite = np.isinf(part.values)
-        if infinite.any() and self.settings.infinities == "error":
-            entry = int(np.argmax(infinite))
-            raise BadValueError(
-                f"feature {self.shape.texts[column]!r} has an entry {part.values[entry]}, or one too large for float32: say "
-                "what to do with it when the model is fitted, --infinities clip or --infinities missing",
-                row=int(np.searchsorted(part.indptr, entry, "right")) - 1,
-            )
+        if self.settings.infinities == "error":
+            require_finite(part, self.shape.texts[column])
         mark_missing(part, missing)
         return part
 
@@ -253,7 +256,8 @@ class Preparation:
     @property
     def state_bytes(self) -> int:
         """Bytes of the statistics, and of the vocabulary when it is full."""
-        return self.numbers.state_bytes + self.vocabulary.state_bytes
+        scales = 0 if self.scales is None else self.scales.state_bytes
+        return self.numbers.state_bytes + self.vocabulary.state_bytes + scales
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -263,14 +267,16 @@ class Preparation:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that learning changes; copies."""
         state = prefixed("numbers.", self.numbers.state_dict()) | prefixed("vocabulary.", self.vocabulary.state_dict())
-        return state | prefixed("ages.", self.ages.state_dict()) | {"checks_finite": int(self._checks_finite)}
+        scales = {} if self.scales is None else prefixed("scales.", self.scales.state_dict())
+        return state | scales | prefixed("ages.", self.ages.state_dict()) | {"checks_finite": int(self._checks_finite)}
 
     @staticmethod
     def forms(shape: Shape, hash_bits: int) -> dict[str, Form]:
         """Return the forms of the state for rows of a shape and so many bits, without making it."""
         forms = prefixed("numbers.", Standardize.forms(len(shape.numbers))) | forms_of({"checks_finite": 0})
         forms |= prefixed("ages.", Ages.forms(len(shape.ages)))
-        return forms | prefixed("vocabulary.", Vocabulary.forms(hash_bits))
+        scales = Scales.forms((1 << hash_bits) + 1) if shape.scaled else {}
+        return forms | prefixed("scales.", scales) | prefixed("vocabulary.", Vocabulary.forms(hash_bits))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that ``state_dict`` returned. Raises ValueError, and changes nothing, for one of another
@@ -282,5 +288,9 @@ class Preparation:
         numbers.load_state_dict(part(state, "numbers."))
         ages = Ages(self.shape.ages, [self.shape.numbers[i] for i in self.shape.ages])
         ages.load_state_dict(part(state, "ages."))
+        scales = None if self.scales is None else Scales(self.vocabulary.width)
+        if scales is not None:
+            scales.load_state_dict(part(state, "scales."))
         self.vocabulary.load_state_dict(part(state, "vocabulary."))  # which changes nothing if it raises
+        self.scales = scales
         self.numbers, self.ages, self._checks_finite = numbers, ages, bool(checks_finite)

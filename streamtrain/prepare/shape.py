@@ -18,8 +18,8 @@ class Shape:
     """What a row of a window holds.
 
     numbers, texts: names of columns. hashes: names of columns that are hashed, of which the first ``categories`` are learned
-    from. crosses: the positions of the hashes that each cross combines. bags: which of the texts are bags, by name. ages:
-    the positions of the numbers that are ages.
+    from. crosses: the positions of the hashes that each cross combines. bags: which of the texts are bags, by name. scaled:
+    which of the bags have entries with values. ages: the positions of the numbers that are ages.
 
     >>> Shape(("x",), ("city", "day"), 2, ((0, 1),)).sparse
     True
@@ -32,6 +32,7 @@ class Shape:
     texts: tuple[str, ...] = ()
     bags: tuple[str, ...] = ()
     ages: tuple[int, ...] = ()
+    scaled: tuple[str, ...] = ()
 
     @property
     def sparse(self) -> bool:

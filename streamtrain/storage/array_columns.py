@@ -1,61 +1,88 @@
-"""Columns that are read in slices of rows: memory maps, arrays in chunks (zarr, h5py, xarray), sparse matrices, and arrays in
+"""Columns that are read in slices of rows: arrays in chunks (zarr, h5py, xarray), sparse matrices, and arrays in
 memory beside them."""
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from streamtrain.errors import ColumnError, UsageError
+from streamtrain.errors import ColumnError
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.from_numpy import arrow_type, to_arrow
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import Reader, Streams
 from streamtrain.storage.sparse import SparseRows, sparse_rows
 
-__all__ = ["ArrayColumn", "Chunked", "InMemory", "Mapped", "Sparse", "ThroughReader", "Xarray", "is_mapped"]
+__all__ = ["ArrayColumn", "Chunked", "Column", "InMemory", "Sparse", "ThroughReader", "Xarray"]
 
-_COPIED_MAP_BYTES = 64_000_000
 _GUESSED_TEXT_BYTES = 64
-_FAULT_BYTES = 65_536  # that the system maps around a page that is touched
+_FLOOR_BYTES = 65_536
 
 
 class ArrayColumn(Protocol):
     """A column. chunk_rows: the rows that are best read together; 0 if any are. row_bytes: of a row in Arrow. peak_bytes: the
-    most memory that reading so many rows takes, the result included."""
+    most memory that reading so many rows takes, the result included. passing_bytes: what it takes beside that, for any
+    number of rows, until they have been read."""
 
     type: pa.DataType
     rows: int
     chunk_rows: int
     row_bytes: float
+    passing_bytes: int
 
     def slice(self, start: int, stop: int) -> pa.Array:
         """The rows from ``start`` to ``stop``."""
 
     def peak_bytes(self, rows: int) -> int: ...
 
+    def pieces(self, start: int, stop: int, rows: int) -> Iterator[pa.Array]:
+        """The rows from ``start`` to ``stop``, one piece after the other: of about ``rows`` rows, or more where that many are
+        stored together. Nothing is read twice."""
+
+    def stream_bytes(self, rows: int) -> int:
+        """The most memory that such pieces take, with the last one still held."""
+
     def fingerprint(self) -> str | None:
         """That of the reader behind the column; None if there is none."""
 
 
-class _Column:
-    chunk_rows = 0
+class Column:
+    """What most columns have in common."""
+
+    chunk_rows = passing_bytes = 0
 
     def __init__(self, name: str, kind: pa.DataType, rows: int) -> None:
         self.name, self.type, self.rows = name, kind, rows
         self.row_bytes = bytes_per_row(kind)
 
+    def slice(self, start: int, stop: int) -> pa.Array:
+        raise NotImplementedError
+
     def peak_bytes(self, rows: int) -> int:
         return int(2 * rows * self.row_bytes)
+
+    def pieces(self, start: int, stop: int, rows: int) -> Iterator[pa.Array]:
+        block = self._block(rows)
+        while start < stop:
+            end = min(stop, (start // block + 1) * block) if self.chunk_rows else min(stop, start + rows)
+            yield self.slice(start, end)
+            start = end
+
+    def stream_bytes(self, rows: int) -> int:
+        block = self._block(rows)
+        return self.peak_bytes(block) + int(block * self.row_bytes)
+
+    def _block(self, rows: int) -> int:
+        """The rows that are read together: whole chunks, as they are stored."""
+        return self.chunk_rows * max(1, rows // self.chunk_rows) if self.chunk_rows else rows
 
     def fingerprint(self) -> str | None:
         return None
 
 
-class InMemory(_Column):
+class InMemory(Column):
     """An Arrow array in memory."""
 
     def __init__(self, name: str, values: Any) -> None:
@@ -69,57 +96,7 @@ class InMemory(_Column):
         return part
 
 
-def is_mapped(values: Any) -> bool:
-    """Whether an array is a map of a file, or a view of one."""
-    return _map_of(values)[0] is not None
-
-
-def _map_of(values: Any) -> tuple[np.memmap[Any, Any] | None, mmap.mmap | None]:
-    """The memory map behind an array, and the mapping of the operating system."""
-    found: np.memmap[Any, Any] | None = None
-    while isinstance(values, np.ndarray):
-        found = values if isinstance(values, np.memmap) else found
-        values = values.base
-    return (found, values) if found is not None and isinstance(values, mmap.mmap) else (None, None)
-
-
-class Mapped(_Column):
-    """A memory map of a file: rows are copied, and the pages that were read are given back to the system."""
-
-    def __init__(self, name: str, values: NDArray[Any]) -> None:
-        super().__init__(name, arrow_type(name, values.dtype, values.shape[1:]), len(values))
-        owner, self._map = _map_of(values)
-        if owner is None or self._map is None or owner.mode == "c":
-            raise UsageError(
-                f"column {name!r} is a memory map in mode 'c', whose pages cannot be given back without losing what was "
-                "written to it: open it in mode 'r', or save it and open it again"
-            )
-        self._values = np.asarray(values)
-        self._address = np.frombuffer(self._map, np.uint8).__array_interface__["data"][0]
-        self._spread = (
-            1 if values.ndim == 0 or values.flags.c_contiguous else int(np.prod(values.shape[1:], dtype=np.int64))
-        )
-
-    def slice(self, start: int, stop: int) -> pa.Array:
-        part = self._values[start:stop]
-        copied = np.array(part, order="C")
-        self._give_back(part)
-        return to_arrow(self.name, copied)
-
-    def _give_back(self, part: NDArray[Any]) -> None:
-        if not part.size or not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        assert self._map is not None
-        low, high = np.lib.array_utils.byte_bounds(part)
-        first = (low - self._address) // mmap.PAGESIZE * mmap.PAGESIZE
-        # the map is shared with the file, so what was written to it stays in the page cache
-        self._map.madvise(mmap.MADV_DONTNEED, first, min(high - self._address, len(self._map)) - first)
-
-    def peak_bytes(self, rows: int) -> int:
-        return int(3 * rows * self.row_bytes) + _FAULT_BYTES * (1 + self._spread)
-
-
-class Chunked(_Column):
+class Chunked(Column):
     """An array that is stored in chunks, as of zarr or h5py: it has ``shape``, ``dtype`` and slices."""
 
     def __init__(self, name: str, values: Any) -> None:
@@ -144,16 +121,17 @@ class Chunked(_Column):
 
     def peak_bytes(self, rows: int) -> int:
         blocks = 0 if not self.chunk_rows else -(-rows // self.chunk_rows) + 1
-        return int((2 * rows + 2 * min(2, blocks) * self.chunk_rows) * self.row_bytes) + _FAULT_BYTES
+        return int((2 * rows + 2 * min(2, blocks) * self.chunk_rows) * self.row_bytes) + _FLOOR_BYTES
 
 
 class Xarray(Chunked):
     """A variable of xarray: values are as xarray gives them, decoded and scaled."""
 
     def __init__(self, name: str, values: Any, dimension: str) -> None:
+        values = values.variable  # without its coordinates, which may be chunked otherwise
         super().__init__(name, values.transpose(dimension, ...))
         self._dimension = dimension
-        known = values.chunksizes or {}
+        known = values.chunksizes
         stored = values.encoding.get("preferred_chunks") or {}
         rows = max(known[dimension]) if dimension in known else stored.get(dimension, 0)
         self.chunk_rows = int(rows) if isinstance(rows, (int, np.integer)) else 0
@@ -184,7 +162,7 @@ def _to_arrow(name: str, values: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-class ThroughReader(_Column):
+class ThroughReader(Column):
     """The only column of a reader: a Zarr array on disk, whose chunks are checked as those of every store."""
 
     def __init__(self, name: str, reader: Reader) -> None:
@@ -210,11 +188,31 @@ class ThroughReader(_Column):
     def peak_bytes(self, rows: int) -> int:
         return int(2 * rows * self.row_bytes) + int(self._table.read_peak_bytes.max())
 
+    def pieces(self, start: int, stop: int, rows: int) -> Iterator[pa.Array]:
+        if not isinstance(self._reader, Streams):
+            yield from super().pieces(start, stop, rows)
+            return
+        starts = self._table.starts
+        first, last = np.searchsorted(starts, start, "right") - 1, np.searchsorted(starts, stop, "left")
+        for i in range(int(first), int(last)):
+            at = int(starts[i])
+            for batch in self._reader.stream(self._table[i], [self._own_name], rows):
+                low, high = max(start - at, 0), min(stop - at, batch.num_rows)
+                at += batch.num_rows
+                if low < high:
+                    yield batch.column(0).slice(low, high - low)
+
+    def stream_bytes(self, rows: int) -> int:
+        if not isinstance(self._reader, Streams):
+            return super().stream_bytes(rows)
+        largest = self._table[int(self._table.read_peak_bytes.argmax())]
+        return int(2 * rows * self.row_bytes) + self._reader.stream_peak_bytes(largest, rows)
+
     def fingerprint(self) -> str | None:
         return self._reader.fingerprint()
 
 
-class Sparse(_Column):
+class Sparse(Column):
     """A sparse matrix of scipy: each row has the entries that are not 0. Other forms than CSR are converted, which takes the
     memory of the matrix again."""
 

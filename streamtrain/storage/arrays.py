@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class ArraysReader:
             raise NotFoundError("the arrays have no rows: give at least one")
         self.schema = pa.schema([(name, column.type) for name, column in self._columns.items()])
         self._rows = lengths[first]
+        self._passing_bytes = max(column.passing_bytes for column in self._columns.values()) + _FLOOR_BYTES
         row_bytes = sum(column.row_bytes for column in self._columns.values())
         step = max(1, min(_CHUNK_ROWS, int(_CHUNK_BYTES / max(row_bytes, 1e-9))))
         stored = [column for column in self._columns.values() if column.chunk_rows]
@@ -65,20 +66,40 @@ class ArraysReader:
     def _sizes(self, rows: int) -> tuple[int, int]:
         columns = self._columns.values()
         decoded = int(np.ceil(rows * sum(column.row_bytes for column in columns)))
-        return decoded, sum(column.peak_bytes(rows) for column in columns) + _FLOOR_BYTES
+        return decoded, sum(column.peak_bytes(rows) for column in columns) + self._passing_bytes
 
     def _key(self, i: int) -> str:
         return f"rows[{i * self._step}:{min(self._rows, (i + 1) * self._step)}]"
 
     def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
         """The given columns of one chunk, in the given order, as a ``pyarrow.RecordBatch``."""
+        start = self._start(chunk)
+        fields = [pick(self.schema, name, "read") for name in columns]
+        arrays = [self._columns[name].slice(start, start + chunk.rows) for name in columns]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    def stream(self, chunk: Chunk, columns: Sequence[str], rows: int) -> Iterator[Any]:
+        """The chunk in slices of at most ``rows`` rows. What is stored together is read once, and held."""
+        start = self._start(chunk)
+        stop, schema = start + chunk.rows, pa.schema([pick(self.schema, name, "read") for name in columns])
+        each = [_cut(self._columns[name].pieces(start, stop, rows), chunk.rows, rows) for name in columns]
+        for arrays in zip(*each, strict=True):
+            yield pa.RecordBatch.from_arrays(list(arrays), schema=schema)
+            del arrays
+
+    def stream_peak_bytes(self, chunk: Chunk, rows: int) -> int:
+        """The pieces of all columns, and the slices that are made of them."""
+        rows = min(rows, chunk.rows)
+        each = (column.stream_bytes(rows) + int(rows * column.row_bytes) for column in self._columns.values())
+        return sum(each) + self._passing_bytes
+
+    def _start(self, chunk: Chunk) -> int:
+        """The first row of a chunk. Raises UsageError for one of another reader."""
         digits = chunk.key.removeprefix("rows[").partition(":")[0]
         start = int(digits) if digits.isdecimal() else -1
         if start % self._step or not 0 <= start < self._rows or chunk.key != self._key(start // self._step):
             raise UsageError(f"chunk {chunk.key!r} does not belong to this reader: use chunks from its chunks()")
-        fields = [pick(self.schema, name, "read") for name in columns]
-        arrays = [self._columns[name].slice(start, start + chunk.rows) for name in columns]
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+        return start
 
     def fingerprint(self) -> str:
         """A hash of names and types, of what is in memory, and of a sample of what is not (see `sampled`)."""
@@ -101,3 +122,19 @@ class ArraysReader:
         rows = [(int(start / size), min(self._rows, int(np.ceil(stop / size)))) for _, start, stop in pieces]
         rows = rows[::_FEWER] if column.chunk_rows else rows
         return [(a, min(b, a + self._step)) for a, end in rows for a in range(a, end, self._step) for b in [end]]
+
+
+def _cut(pieces: Iterator[pa.Array], total: int, rows: int) -> Iterator[pa.Array]:
+    """``total`` rows in pieces of any size, cut anew into slices of ``rows`` rows."""
+    piece, at = next(pieces), 0
+    while total:
+        parts, wanted = [], min(rows, total)
+        total -= wanted
+        while wanted:
+            if at == len(piece):
+                piece, at = None, 0  # it is given up before the next one is read
+                piece = next(pieces)
+            part = piece.slice(at, wanted)
+            parts.append(part)
+            at, wanted = at + len(part), wanted - len(part)
+        yield parts[0] if len(parts) == 1 else pa.concat_arrays(parts)

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from streamtrain.errors import ColumnError, DataError, near_names
 
-__all__ = ["as_batches", "bytes_per_row", "is_number", "pick", "value_type", "width"]
+__all__ = ["HINT", "as_batches", "bytes_per_row", "is_number", "pick", "value_type", "width"]
 
+#: metadata of a schema: what to say to who asks for a column that is not there
+HINT = b"streamtrain.hint"
 _STRING_BYTES = 32  # nominal: a Parquet footer does not tell how long strings are
 
 
@@ -81,7 +83,10 @@ def as_batches(data: Any) -> Iterable[pa.RecordBatch]:
 def pick(schema: pa.Schema, name: str, what: str) -> pa.Field:
     """The field with that name. Raises ColumnError, which suggests similar names, if there is none."""
     if schema.get_field_index(name) < 0 and name not in schema.names:  # only then: the list of names is slow to make
-        raise ColumnError(f"no column {name!r} for the {what}: {near_names(name, schema.names)}")
+        hint = (schema.metadata or {}).get(HINT, b"").decode()
+        raise ColumnError(
+            f"no column {name!r} for the {what}: {near_names(name, schema.names)}" + (f" ({hint})" if hint else "")
+        )
     return schema.field(name)
 
 

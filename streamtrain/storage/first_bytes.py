@@ -32,8 +32,10 @@ _DUCKDB = Foreign("a DuckDB database", "write the table as Parquet, COPY name TO
 _PICKLE = Foreign(
     "a pickle, which can run code", "write it as Parquet, in Python pandas.read_pickle(path).to_parquet('data.parquet')"
 )
-_NPZ = Foreign("an archive of numpy arrays", "pass its arrays in Python, as dict(numpy.load(path))")
-_NPY = Foreign("a numpy array", "pass it in Python, as numpy.load(path, mmap_mode='r')")
+_NPZ = Foreign(
+    "an archive of numpy arrays",
+    "pass its arrays in Python, as dict(numpy.load(path)); or unzip it, and pass numpy.load(name, mmap_mode='r') of each",
+)
 _SVM = Foreign("LIBSVM text", "read it in Python with sklearn.datasets.load_svmlight_file, and pass the arrays")
 _STATA = Foreign(
     "a file of Stata, SAS or SPSS", "write it as Parquet, in Python pandas.read_stata(path).to_parquet('data.parquet')"
@@ -47,12 +49,12 @@ _PACKED = Foreign(
 _NAMES = {
     ".h5ad": _ANNDATA, ".h5": _HDF5, ".hdf5": _HDF5, ".hdf": _HDF5, ".nc": _HDF5, ".nc4": _HDF5, ".xlsx": _EXCEL,
     ".xls": _EXCEL, ".ods": _EXCEL, ".orc": _ORC, ".avro": _AVRO, ".sqlite": _SQLITE, ".sqlite3": _SQLITE, ".db": _SQLITE,
-    ".duckdb": _DUCKDB, ".pkl": _PICKLE, ".pickle": _PICKLE, ".npz": _NPZ, ".npy": _NPY, ".svm": _SVM, ".libsvm": _SVM,
+    ".duckdb": _DUCKDB, ".pkl": _PICKLE, ".pickle": _PICKLE, ".npz": _NPZ, ".svm": _SVM, ".libsvm": _SVM,
     ".svmlight": _SVM, ".dta": _STATA, ".sas7bdat": _STATA, ".sav": _STATA,
 }  # fmt: skip
 _MAGIC: tuple[tuple[bytes, str | Foreign], ...] = (
     (b"PAR1", "parquet"), (b"PARE", "parquet"), (b"ARROW1", "arrow"), (b"\xff\xff\xff\xff", "arrow"), (b"FEA1", "arrow"),
-    (b"\x93NUMPY", _NPY), (b"\x89HDF\r\n\x1a\n", _HDF5), (b"CDF", _HDF5), (b"ORC", _ORC), (b"Obj\x01", _AVRO),
+    (b"\x93NUMPY", "npy"), (b"\x89HDF\r\n\x1a\n", _HDF5), (b"CDF", _HDF5), (b"ORC", _ORC), (b"Obj\x01", _AVRO),
     (b"SQLite format 3\0", _SQLITE), (b"\xd0\xcf\x11\xe0", _EXCEL), (b"\x1f\x8b", _PACKED), (b"\x28\xb5\x2f\xfd", _PACKED),
     (b"BZh", _PACKED), (b"\xfd7zXZ", _PACKED),
 )  # fmt: skip

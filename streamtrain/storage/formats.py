@@ -44,6 +44,7 @@ _FORMATS = {
     "arrow": _Format((".arrow", ".arrows", ".feather", ".ipc"), "ipc", "IpcReader"),
     "csv": _Format((".csv", ".tsv", ".tab"), "csv", "CsvReader"),
     "jsonl": _Format((".jsonl", ".ndjson", ".json"), "jsonl", "JsonLinesReader"),
+    "npy": _Format((".npy",), "npy", "NpyReader"),
     "parquet": _Format((".parquet", ".parq", ".pq"), "parquet.reader", "ParquetReader"),
 }
 #: the formats that can be written, and their compressions; the default comes first

@@ -14,7 +14,7 @@ import pyarrow as pa
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.sparse import SparseRows
 
-__all__ = ["columns_of", "plain_values", "read_plain", "read_units", "stored_columns", "struct_of"]
+__all__ = ["columns_of", "plain_type", "plain_values", "read_plain", "read_units", "stored_columns", "struct_of"]
 
 _STRUCT = b"struct"  # metadata of a field of a struct: the name of the stored column
 _KEPT = (pa.FixedShapeTensorType, SparseRows)  # extension types that roles know

@@ -85,7 +85,7 @@ def _is_record(values: Any) -> bool:
 
 def _is_sliced(values: Any) -> bool:
     """Whether an object is an array that is read in slices, because it is not in memory as a whole, or not dense."""
-    from streamtrain.storage.array_columns import is_mapped
+    from streamtrain.storage.mapped import is_mapped
 
     if isinstance(values, np.ndarray):
         return is_mapped(values)
@@ -102,7 +102,9 @@ def _column(name: str, values: Any, settings: ReadSettings) -> Any:
     if not _is_sliced(values):
         return kinds.InMemory(name, to_column(name, array_of(name, values)))
     if isinstance(values, np.ndarray):
-        return kinds.Mapped(name, values)
+        from streamtrain.storage.mapped import Mapped
+
+        return Mapped(name, values)
     if _is_of(values, "scipy.sparse"):
         return kinds.Sparse(name, values)
     if not values.shape:

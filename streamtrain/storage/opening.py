@@ -21,7 +21,7 @@ from streamtrain.storage.files.listing import once_each
 from streamtrain.storage.files.table_roots import kind_of_table, split_version
 from streamtrain.storage.formats import ZARR_MARKS, file_reader, format_of_target
 from streamtrain.storage.lake.moments import Moment
-from streamtrain.storage.reader import Reader
+from streamtrain.storage.reader import Reader, is_reader
 from streamtrain.storage.schemes import is_registered, open_url
 from streamtrain.storage.settings import ReadSettings
 from streamtrain.storage.several import SeveralReader
@@ -52,7 +52,8 @@ def open_reader(
     sample_dim : str | None
         The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format : str | None
-        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+        The format of the files. One of parquet, csv, jsonl, arrow, npy, zarr. Default: by their names, or their first
+        bytes.
     delimiter : str | None
         CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
     header : bool
@@ -113,8 +114,9 @@ def open_data(target: Any, settings: ReadSettings) -> Reader:
         return _open_each(target, settings)
     settings.require_effect("this", "data in memory or a reader")
     settings.require_no_version(data_name(target))
-    if isinstance(target, Reader):
-        return target
+    if is_reader(target):
+        reader: Reader = target
+        return reader
     from streamtrain.storage.objects import open_object
 
     return open_object(target, settings)
@@ -159,7 +161,11 @@ def are_sources(target: Any) -> bool:
     """
     if isinstance(target, list):
         return True
-    return isinstance(target, tuple) and bool(target) and all(isinstance(each, (str, Path, Reader)) for each in target)
+    return (
+        isinstance(target, tuple)
+        and bool(target)
+        and all(isinstance(each, (str, Path)) or is_reader(each) for each in target)
+    )
 
 
 def _open_each(targets: Sequence[Any], settings: ReadSettings) -> Reader:

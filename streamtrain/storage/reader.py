@@ -41,6 +41,7 @@ __all__ = [
     "Streams",
     "Warns",
     "columns_among",
+    "is_reader",
     "snapshots_of",
 ]
 
@@ -79,6 +80,16 @@ class Reader(Protocol):
     def fingerprint(self) -> str | None:
         """A hash of the content: names, sizes, row counts and metadata, but no modification times. A copy of the data
         elsewhere has the same fingerprint. None if the reader cannot make one."""
+
+
+def is_reader(data: Any) -> bool:
+    """Whether an object has the four members. It is asked for that of the rarest name first: ``chunks`` of other libraries'
+    objects may raise.
+
+    >>> is_reader("no reader")
+    False
+    """
+    return hasattr(data, "fingerprint") and isinstance(data, Reader)
 
 
 @runtime_checkable

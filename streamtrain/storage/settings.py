@@ -13,7 +13,7 @@ from streamtrain.storage.where.grammar import read_where
 
 __all__ = ["INPUT_FORMATS", "Asked", "ReadSettings"]
 
-INPUT_FORMATS = ("parquet", "csv", "jsonl", "arrow", "zarr")
+INPUT_FORMATS = ("parquet", "csv", "jsonl", "arrow", "npy", "zarr")
 _TABS = ("tab", "\\t")
 #: the formats on which a setting has an effect
 _EFFECTS = {

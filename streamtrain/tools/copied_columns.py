@@ -13,6 +13,7 @@ from streamtrain.errors import ColumnError, CorruptError, UsageError, near_names
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.checked import open_stream
 from streamtrain.storage.files.store import FileBacked
+from streamtrain.storage.nested import columns_of, plain_type
 from streamtrain.storage.parquet.text_sizes import has_text, plain_bytes
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
 
@@ -31,11 +32,12 @@ class CopiedColumns:
 
     def __init__(self, reader: Reader, table: ChunkTable, names: Sequence[str]) -> None:
         self._reader, self._table, self._names = reader, table, list(names)
-        self._stored = [name for name in names if name in reader.schema.names]
+        self._fields = {field.name: field for schema in (columns_of(reader.schema), reader.schema) for field in schema}
+        self._stored = [name for name in names if name in self._fields]
         self._first_chunks = _first_chunks(reader, table)
         self._starts = table.unfiltered.starts[self._first_chunks]
         self.schema = pa.schema([self._field(name) for name in names])
-        if any(isinstance(reader.schema.field(name).type, pa.DictionaryType) for name in self._stored):
+        if any(isinstance(self._fields[name].type, pa.DictionaryType) for name in self._stored):
             import_module("pyarrow.compute")  # decodes; its memory belongs to the baseline
         row_bytes = max(1.0, float(table.decoded_bytes.sum()) / max(1, table.total_rows))
         self._slice_rows = max(1, min(_SLICE_ROWS, int(_SLICE_BYTES / row_bytes)))
@@ -44,13 +46,14 @@ class CopiedColumns:
 
     def _field(self, name: str) -> pa.Field:
         if name in self._stored:
-            field = self._reader.schema.field(name)
+            field = self._fields[name]
             if b"problem" in (field.metadata or {}):
                 raise ColumnError(f"--columns-out {name}: {field.metadata[b'problem'].decode()}")
-            kind = field.type.value_type if isinstance(field.type, pa.DictionaryType) else field.type
+            kind = plain_type(field.type)
+            kind = kind.value_type if isinstance(kind, pa.DictionaryType) else kind
             return pa.field(name, kind)
         if name not in ORIGIN:
-            known = [*self._reader.schema.names, *ORIGIN]
+            known = [*self._fields, *ORIGIN]
             raise ColumnError(f"--columns-out {name}: the data have no such column: {near_names(name, known)}")
         if name == "file" and not isinstance(self._reader, FileBacked):
             raise UsageError("--columns-out file: the data have no column of this name, and are not read from files")

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamtrain.columns.choose import choose_role, no_common_type, no_role
-from streamtrain.columns.role import has_conflict, left_out
+from streamtrain.columns.role import has_conflict, left_out, problem_of
 from streamtrain.columns.settings import ColumnSettings
 from streamtrain.columns.target import Target
 from streamtrain.errors import ColumnError, StreamtrainError, data_name
@@ -21,6 +21,7 @@ from streamtrain.load.survey import survey
 from streamtrain.memory.monitor import opening, within
 from streamtrain.options import checked, given
 from streamtrain.storage.arrow import pick, value_type, width
+from streamtrain.storage.files.partitions import named_by_folders
 from streamtrain.storage.nested import columns_of
 from streamtrain.storage.pandas_index import is_index
 from streamtrain.storage.reader import ChunkTable, Reader, Warns
@@ -62,7 +63,8 @@ def inspect(
     sample_dim
         The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format
-        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+        The format of the files. One of parquet, csv, jsonl, arrow, npy, zarr. Default: by their names, or their first
+        bytes.
     delimiter
         CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
     header
@@ -148,7 +150,10 @@ def _described(
         "stored_bytes": getattr(reader, "stored_bytes", None),
         "decoded_bytes": int(table.decoded_bytes.sum()),
         "target": Target.of(surveyed).as_dict() if targets else None,
-        "warnings": reader.warnings(reader.schema.names) if isinstance(reader, Warns) else [],
+        "warnings": [
+            *(reader.warnings(reader.schema.names) if isinstance(reader, Warns) else ()),
+            *named_by_folders(reader.schema, reader.schema.names),
+        ],
     }
 
 
@@ -172,7 +177,7 @@ def _becomes(
     except ColumnError:
         if field.name in requested:
             raise
-        why = no_common_type(field) if has_conflict(field) else no_role([field.name])
+        why = no_common_type(field) if has_conflict(field) else problem_of(field) or no_role([field.name])
         return {"becomes": None, "why": why, "numbers": 0}
 
 

@@ -68,7 +68,8 @@ def fit(
     sample_dim : str | None
         The dimension of a Zarr store along which the rows are. Default: that of the target.
     input_format : str | None
-        The format of the files. One of parquet, csv, jsonl, arrow, zarr. Default: by their names, or their first bytes.
+        The format of the files. One of parquet, csv, jsonl, arrow, npy, zarr. Default: by their names, or their first
+        bytes.
     delimiter : str | None
         CSV: the character between fields, or tab. Default: a tab in .tsv and .tab, otherwise a comma.
     header : bool

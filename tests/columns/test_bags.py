@@ -114,8 +114,9 @@ def test_each_row_of_a_batch_has_its_own_entries(matrix: Any, window_rows: int) 
     assert sorted(seen) == list(range(ROWS))
 
 
-def test_the_learner_gets_the_matrix(matrix: Any) -> None:
-    """Each slot is one column: the sparse part is the matrix with its columns in another order."""
+def test_the_learner_gets_the_matrix_scaled(matrix: Any) -> None:
+    """Each slot is one column: the sparse part is the matrix with its columns in another order, each value divided by the root
+    of the mean square of those of its column so far."""
     source = Source.open(table(matrix), target="y").with_roles().surveyed()
     with Loader(source, source.plan(batch_size=ROWS, shuffle=False)) as loader:
         preparation = Preparation(shape_of_rows(source.layout))
@@ -125,7 +126,25 @@ def test_the_learner_gets_the_matrix(matrix: Any) -> None:
     order = np.argsort(
         preparation.vocabulary.transform(hash_values(pa.array(range(WIDTH)), source.layout.columns[0].seed))
     )
-    assert (own != matrix[:, order]).nnz == 0
+    dense = matrix.toarray().astype(np.float64)
+    spread = np.sqrt(np.cumsum(dense**2, axis=0) / np.maximum(1, np.cumsum(dense != 0, axis=0)))
+    np.testing.assert_allclose(own.toarray(), (dense / np.where(dense != 0, spread, 1))[:, order], rtol=1e-6)
+
+
+def test_only_values_of_bags_are_scaled(matrix: Any) -> None:
+    text = pa.array([f"some words {i} that are read like text {i % 7}" for i in range(ROWS)])
+    data = table(matrix, text=text, words=[["a", "b"][: i % 3] for i in range(ROWS)], x=[None, 1.0, 2.0] * (ROWS // 3))
+    parts = []
+    for columns in (["y", "text", "words", "x"], data.column_names):
+        source = Source.open(data.select(columns), target="y", roles={"text": "text"}).with_roles().surveyed()
+        with Loader(source, source.plan(batch_size=ROWS, shuffle=False)) as loader:
+            preparation = Preparation(shape_of_rows(source.layout))
+            part = preparation.learn(next(loader)).sparse
+            assert part is not None and part.values is not None
+            parts.append(Counter(part.values.tolist()))
+            assert (preparation.scales is not None) == ("X" in columns)
+    more = parts[1] - parts[0]
+    assert not parts[0] - parts[1] and sum(more.values()) == matrix.nnz
 
 
 def test_sparse_rows_are_learned_as_well_as_dense_ones_and_a_run_resumes_and_predicts(
@@ -136,6 +155,8 @@ def test_sparse_rows_are_learned_as_well_as_dense_ones_and_a_run_resumes_and_pre
         return streamtrain.fit(data, target="y", **settings)
 
     data = table(matrix)
+    matrix = (matrix @ sparse.diags_array(10 ** np.linspace(-3, 3, WIDTH))).astype(np.float32).tocsr()  # other units
+    data = pa.table({"X": table(matrix)["X"], "y": data["y"]})
     whole = fit(data, out=tmp_path / "whole")
     dense = fit({"X": matrix.toarray(), "y": data["y"].to_numpy()})
     scores = [result.report.as_dict()["metrics"]["holdout"]["accuracy"] for result in (whole, dense)]

@@ -301,20 +301,41 @@ def test_classes_that_do_not_occur_change_no_clustering() -> None:
 
 def test_named_and_known_classes() -> None:
     assert surveyed(["a"], earlier=older("a", "b"), classes=["z"]).classes == ("a", "b", "z")
-    with pytest.raises(UsageError, match="'y' holds numbers; the old run's classes are text"):
-        surveyed([1], earlier=older("a", "b"), classes=["1"])
+    assert surveyed([1], earlier=older("0", "1"), classes=["7"]).classes == ("0", "1", "7")
+    with pytest.raises(UsageError, match="--classes 'b': 'y' is"):
+        surveyed(["1"], earlier=older(0, 1), classes=["b"])
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "classes", "counts"),
+    [
+        ([1, 0, 2, 1], older("0", "1"), ("0", "1", "2"), (1, 2, 1)),
+        (np.array([1.0, 0.0]), older("0", "1"), ("0", "1"), (1, 1)),
+        (["1", "0", "2"], older(0, 1), (0, 1, 2), (1, 1, 1)),
+        (pa.array(["1", "0"]).dictionary_encode(), older(0, 1), (0, 1), (1, 1)),
+        (pa.array([1, 0], pa.decimal128(20, 0)), older("0", "1"), ("0", "1"), (1, 1)),
+    ],
+)
+def test_labels_are_read_as_the_type_of_the_known_classes(
+    values: Any, known: Target, classes: Any, counts: Any
+) -> None:
+    target = surveyed(values, earlier=known, task="classify")
+    assert (target.classes, target.counts) == (classes, counts)
 
 
 @pytest.mark.parametrize(
     ("values", "known", "task", "message"),
     [
         (
-            [1, 2],
+            np.array([1.0, 2.5]),
             older("a", "b"),
             None,
-            "'y' holds numbers; the old run's classes are text \\('a', 'b'\\): cast it first",
+            r"'y' is 2.5, but the classes of the old run are text \('a', 'b'\)",
         ),
-        (["a"], older(1, 2), None, "'y' holds text; the old run's classes are numbers \\(1, 2\\)"),
+        ([True], older("a", "b"), None, "'y' is True, but the classes of the old run are text"),
+        (["1", "a"], older(1, 2), None, r"'y' is 'a', but the classes of the old run are numbers \(1, 2\)"),
+        (["07"], older(1, 7), None, "'y' is '07', but"),
+        ([3, 4], older("a", "b"), None, "'y' is '3', but the classes of the old run are text"),
         (["a"], older("a", "b"), "regress", "--task regress: the old run has task classify for 'y'"),
     ],
 )

@@ -140,7 +140,10 @@ def hashes(rng: np.random.Generator) -> list[Any]:
     results += [*hashing.entries(features, fill, missing, codes, 2, crosses, seeds, None, 60 * 8), features]
     cells, used = np.zeros((64, 2), np.uint32), np.zeros(2, np.int64)
     words = rng.integers(1, 2**32, 120, np.uint32)[rng.integers(0, 120, 900)]
-    return [*results, hashing.find_slots(words, cells, used, most=48, sharing=16, claim=True), cells, used]
+    slots = hashing.find_slots(words, cells, used, most=48, sharing=16, claim=True)
+    table, values = np.zeros((65, 2)), rng.normal(0, 10 ** rng.uniform(-30, 30, 900)).astype(np.float32)
+    hashing.scale_entries(slots, values, table, rng.random(900) < 0.8, learn=True)
+    return [*results, slots, cells, used, table, values]
 
 
 def texts(rng: np.random.Generator) -> list[Any]:

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamtrain import kernels
-from streamtrain.kernels import functions, products
+from streamtrain.kernels import functions, hashing, products
 from streamtrain.kernels.fused_linear import LinearStep
 
 pytestmark = pytest.mark.skipif(not kernels.COMPILED, reason="the kernels were not compiled: there was no C compiler")
@@ -256,3 +256,36 @@ def test_binary_scores_are_what_numpy_makes_of_them(rows: int, seed: int) -> Non
     plain = in_numpy(kernels.binary_scores, targets, scores, found[1], **options)
     np.testing.assert_array_equal(*found)
     assert compiled == plain
+
+
+@given(st.integers(0, 400), st.integers(1, 9), st.booleans(), st.integers(0, 400), st.integers(0, 2**32 - 1))
+def test_values_are_scaled_by_those_before_however_many_are_passed(
+    count: int, slots: int, some: bool, cut: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    at = rng.integers(0, slots, count, np.int32)
+    given = np.where(rng.random(count) < 0.1, 0, rng.normal(0, 10 ** rng.uniform(-38, 38, count))).astype(np.float32)
+    scaled = rng.random(count) < 0.7 if some else None
+    given = np.clip(given, -3e38, 3e38)
+    table, values, other, others = np.zeros((slots, 2)), given.copy(), np.zeros((slots, 2)), given.copy()
+    hashing.scale_entries(at, values, table, scaled, learn=True)
+    for part in (slice(0, cut), slice(cut, None)):
+        flags = None if scaled is None else scaled[part]
+        in_numpy(hashing.scale_entries, at[part], others[part], other, flags, learn=True)
+    np.testing.assert_array_equal(values, others)
+    np.testing.assert_array_equal(table, other)
+    for i in range(count):
+        if scaled is None or scaled[i]:
+            before = given[: i + 1][
+                (at[: i + 1] == at[i]) & (given[: i + 1] != 0) & (scaled is None or scaled[: i + 1])
+            ]
+            root = np.sqrt(np.mean(before.astype(np.float64) ** 2)) if len(before) else 1.0
+            assert values[i] == pytest.approx(given[i] / root, rel=1e-6)
+        else:
+            assert values[i] == given[i]
+    unchanged = table.copy()
+    for function in (hashing.scale_entries, lambda *a, **k: in_numpy(hashing.scale_entries, *a, **k)):
+        later = given.copy()
+        function(at, later, table, None, learn=False)
+        np.testing.assert_array_equal(table, unchanged)
+        assert np.isfinite(later).all()

@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,42 @@ class TileReader:
         return f"tiles-{self.rows}"
 
 
+class RepeatedReader:
+    """``repeated://FOLDER?20`` has the rows of a folder twenty times: links to its files would be read once."""
+
+    def __init__(self, url: str) -> None:
+        from streamtrain import ChunkTable, open_reader
+
+        path, _, times = url.removeprefix("repeated://").partition("?")
+        self.reader, self.times = open_reader(path), int(times)
+        self.schema, self.once = self.reader.schema, ChunkTable.of(self.reader.chunks())
+
+    def chunks(self) -> Any:
+        import numpy as np
+
+        from streamtrain import ChunkTable
+
+        sizes = (self.once.rows, self.once.decoded_bytes, self.once.read_peak_bytes)
+        n = len(self.once)
+        return ChunkTable(lambda i: f"{i // n}/{self.once[i % n].key}", *(np.tile(size, self.times) for size in sizes))
+
+    @staticmethod
+    def _inner(chunk: Any) -> Any:
+        return replace(chunk, key=chunk.key.partition("/")[2])
+
+    def read(self, chunk: Any, columns: Any) -> Any:
+        return self.reader.read(self._inner(chunk), columns)
+
+    def stream(self, chunk: Any, columns: Any, rows: int) -> Any:
+        return self.reader.stream(self._inner(chunk), columns, rows)  # type: ignore[attr-defined]
+
+    def stream_peak_bytes(self, chunk: Any, rows: int) -> int:
+        return int(self.reader.stream_peak_bytes(self._inner(chunk), rows))  # type: ignore[attr-defined]
+
+    def fingerprint(self) -> str:
+        return f"{self.times} x {self.reader.fingerprint()}"
+
+
 def watch_plans(*, stop: bool = False) -> list[Any]:
     """Every plan that is checked from now on, accepted or refused. stop: raise Stopped then."""
     from streamtrain.plan import Plan
@@ -142,6 +179,7 @@ def arguments(asked: dict[str, Any]) -> dict[str, Any]:
     from streamtrain import open_reader, register_scheme
 
     register_scheme("tiles", TileReader)
+    register_scheme("repeated", RepeatedReader)
     target = TARGETS[asked["learner"]]
     targets = [target] if isinstance(target, str) else target
     names = [name for name in open_reader(asked["data"]).schema.names if name not in ("X", *targets)]

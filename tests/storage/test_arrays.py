@@ -20,8 +20,9 @@ import zarr
 import streamtrain
 from streamtrain import open_reader
 from streamtrain.errors import ColumnError, CorruptError, SchemaError, UsageError
-from streamtrain.storage.array_columns import Mapped
+from streamtrain.storage import arrays as arrays_module
 from streamtrain.storage.arrays import ArraysReader
+from streamtrain.storage.mapped import Mapped
 
 ROWS = 1000
 
@@ -45,6 +46,16 @@ class InChunks:
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("all of it was read")
+
+
+class Counted(InChunks):
+    """One that knows which rows were read."""
+
+    reads: list[tuple[int, int]]
+
+    def __getitem__(self, rows: slice) -> Any:
+        self.reads = [*getattr(self, "reads", []), (rows.start, rows.stop)]
+        return super().__getitem__(rows)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -78,11 +89,12 @@ def test_pages_of_a_map_that_is_written_to_are_kept(tmp_path: Path) -> None:
         open_reader({"x": copied})
 
 
-def test_a_map_larger_than_the_budget_of_a_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shape", "order"), [((10_000_000,), "C"), ((50_000, 200), "F")])
+def test_a_map_larger_than_the_budget_of_a_process(tmp_path: Path, shape: tuple[int, ...], order: str) -> None:
     """The pages that were read are given back: the peak of a process that reads 80 MB grows by less than half of that."""
     code = """
 import numpy as np, streamtrain, pyarrow as pa
-x = np.lib.format.open_memmap("x.npy", "w+", np.float64, (10_000_000,)); x[:] = 1; x.flush(); del x
+x = np.lib.format.open_memmap("x.npy", "w+", np.float64, SHAPE, ORDER == "F"); x[:] = 1; x.flush(); del x
 def peak(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
 reader = streamtrain.open_reader({"x": np.load("x.npy", mmap_mode="r")})
 reader.read(reader.chunks()[0], ["x"])  # what Arrow imports for the first array
@@ -91,9 +103,10 @@ before, total = peak(), 0
 for chunk in reader.chunks(): total += reader.read(chunk, ["x"]).num_rows
 print(total, peak() - before)
 """
+    code = code.replace("SHAPE", repr(shape)).replace("ORDER", repr(order))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     rows, grown = map(int, done.stdout.split())
-    assert rows == 10_000_000 and grown < 40_000
+    assert rows == shape[0] and grown < 40_000
 
 
 def test_arrays_in_chunks_are_read_in_slices() -> None:
@@ -108,6 +121,34 @@ def test_arrays_in_chunks_are_read_in_slices() -> None:
         open_reader((chunked, np.arange(3)))
     with pytest.raises(ColumnError, match="objects such as a dict"):
         values_of(open_reader({"o": InChunks(np.array([{}], object), (1,))}), "o")
+
+
+def test_streams_are_what_is_read_and_each_stored_chunk_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays_module, "_CHUNK_ROWS", 350)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(ROWS, 4)).astype("f4")
+    np.save(tmp_path / "m.npy", X[:, 0])
+    stored = zarr.create_array(tmp_path / "z.zarr", data=X[:, 1], chunks=(90,), shards=(450,))
+    table = xr.Dataset({"x": ("row", X[:, 2])}).chunk({"row": 77})
+    counted = Counted(X, (300, 4))
+    data = {
+        "X": counted, "map": np.load(tmp_path / "m.npy", mmap_mode="r"), "zarr": stored, "dask": table["x"],
+        "memory": zarr.array(X[:, 3], chunks=(64,)), "y": np.arange(ROWS), "sparse": sp.csr_array(X.round()),
+    }  # fmt: skip
+    reader: Any = open_reader(data)
+    assert [each.rows for each in reader.chunks()] == [300, 300, 300, 100]
+    for each in reader.chunks():
+        whole = reader.read(each, list(data))
+        for rows in (7, 130, ROWS):
+            counted.reads = []
+            batches = list(reader.stream(each, list(data), rows))
+            assert pa.Table.from_batches(batches).combine_chunks().to_batches()[0].equals(whole)
+            assert {batch.num_rows for batch in batches[:-1]} <= {rows}
+            assert counted.reads == sorted(set(counted.reads))
+            assert all(a % 300 == 0 for a, _ in counted.reads)
+            assert reader.stream_peak_bytes(each, rows) > 0
 
 
 def test_zarr_objects(tmp_path: Path) -> None:
@@ -146,6 +187,9 @@ def test_xarray_values_are_as_xarray_gives_them(tmp_path: Path) -> None:
         assert np.array_equal(values_of(reader, "grid"), shown["grid"].transpose("time", "level").values)
         assert np.array_equal(values_of(reader, "time"), shown["time"].values)
         assert np.array_equal(values_of(open_reader((shown["t"], shown["y"])), "X"), shown["t"].values, equal_nan=True)
+    uneven = xr.Dataset({"a": ("row", np.arange(9)), "b": ("row", np.arange(9))})
+    uneven = uneven.assign(a=uneven["a"].chunk({"row": 2}), b=uneven["b"].chunk({"row": 5}))
+    assert np.array_equal(values_of(open_reader(uneven), "b"), np.arange(9))
     with pytest.raises(UsageError, match="begin with the dimensions 'time', 'level'"):
         open_reader(data.assign(z=("level", [1, 2, 3])))
 

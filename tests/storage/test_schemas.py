@@ -7,16 +7,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import streamtrain
 from streamtrain.errors import CorruptError, SchemaError
 from streamtrain.storage import open_reader
 from streamtrain.storage.arrow import as_batches
 from streamtrain.storage.casting import NotHeldError, cast_exactly
 from streamtrain.storage.common_type import CODES, common_type
 from streamtrain.storage.files.columns import CONFLICT, Declared, FileColumns
+from streamtrain.tools.inspect import inspect
 
 TEXT = pa.string()
 
@@ -216,3 +219,17 @@ def test_arrow_files_whose_types_differ(tmp_path: Path) -> None:
     reader = open_reader(tmp_path)
     assert values(reader, "x", "c") == [{"x": 1.0, "c": "7"}, {"x": 0.5, "c": "u"}]
     assert reader.schema.field("c").metadata == {CONFLICT: b"int64 in 0.arrow, but string in 1.arrow"}
+
+
+def test_a_folder_above_all_files_is_a_column_and_that_is_said(tmp_path: Path) -> None:
+    rows = pa.table({"x": np.arange(200.0), "y": np.arange(200) % 2})
+    write(tmp_path, {"lr=0.1/a.parquet": rows, "lr=0.2/a.parquet": rows})
+    said = "column 'lr' is the folder lr=0.1 above the data, so it has one value: give --exclude lr"
+    for one in (tmp_path / "lr=0.1", tmp_path / "lr=0.1" / "a.parquet"):
+        assert [said in text for text in inspect(one, target="y")["warnings"]] == [True]
+        assert [said in text for text in streamtrain.fit(one, target="y").report.as_dict()["warnings"]] == [True]
+        assert streamtrain.fit(one, target="y", exclude=["lr"]).report.as_dict()["warnings"] == []
+    both = streamtrain.fit(tmp_path, target="y")
+    assert both.report.as_dict()["warnings"] == []
+    done = streamtrain.predict(both.model, tmp_path / "lr=0.1", out=tmp_path / "p.csv")
+    assert done["warnings"] == [] and done["rows"] == 200

@@ -299,7 +299,7 @@ def test_the_first_bytes_tell_where_names_do_not(tmp_path: Path) -> None:
     for name in ("a.txt", "b", "c.dat"):
         write_file(tmp_path / name, "x;s\n1;a\n2;b\n")
         with pytest.raises(
-            DataError, match=r"arrow, csv, jsonl, parquet and zarr: .*--input-format csv --delimiter ';'"
+            DataError, match=r"arrow, csv, jsonl, npy, parquet and zarr: .*--input-format csv --delimiter ';'"
         ):
             open_reader(tmp_path / name)
         assert read(tmp_path / name, input_format="csv", delimiter=";").to_pydict() == {"x": [1, 2], "s": ["a", "b"]}
@@ -339,7 +339,7 @@ def test_a_format_that_is_not_read_is_an_error_with_the_way_on(
     with pytest.raises(DataError, match=says) as error:
         open_reader(write_file(tmp_path / name, content))
     if error.type is DataError:
-        assert "as a whole" in str(error.value) or "arrow, csv, jsonl, parquet and zarr" in str(error.value)
+        assert "as a whole" in str(error.value) or "arrow, csv, jsonl, npy, parquet and zarr" in str(error.value)
 
 
 def test_every_command_takes_them_and_says_the_warnings(tmp_path: Path, cli: CommandLine) -> None:

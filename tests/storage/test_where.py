@@ -180,6 +180,7 @@ WRONG = [
     ("2nd = 1", "'2nd' at character 1 is not a number: a column whose name begins so needs quotes, \"2nd\""),
     ("x = __import__('os')", "__import__ at character 5 is a column"),
     ("x; y", "';' at character 2 has no meaning here"),
+    ("obs/b = 1", "'/' at character 4 has no meaning here: a name with such a character needs quotes"),
     ("(" * 100_000, "more than 100 parentheses and 'not' are inside one another"),
     ("not " * 101 + "x", "more than 100 parentheses and 'not' are inside one another"),
     ("x" * 100_001, "has 100,001 characters, and may have 100,000"),

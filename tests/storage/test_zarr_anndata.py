@@ -171,6 +171,8 @@ def test_a_matrix_by_columns_is_refused_with_the_way_on(stores: dict[int, Path],
     with pytest.raises(ColumnError, match=r"adata.X = adata.X.tocsr\(\)"):
         streamtrain.fit(path, target="obs/type", features=["X"])
     assert streamtrain.fit(path, target="obs/type", features=["obsm/pca"]).model.layout.features == ("obsm/pca",)
+    described = {c["name"]: c["why"] for c in inspect(path)["columns"]}
+    assert "adata.X = adata.X.tocsr()" in described["X"]
 
 
 def test_categories_beside_the_columns_as_early_anndata_wrote_them(tmp_path: Path) -> None:

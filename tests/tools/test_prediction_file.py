@@ -162,3 +162,14 @@ def test_what_cannot_be_is_refused(
 def test_a_column_of_the_name_of_a_prediction_is_refused(home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--columns-out prediction"):
         predict(home / "run", {"x": np.ones(3), "prediction": np.ones(3)}, out=tmp_path / "p", columns_out="prediction")
+
+
+def test_fields_of_structs_are_copied(tmp_path: Path) -> None:
+    users = [None if i % 7 == 0 else {"age": i, "at": {"city": "abc"[i % 3]}} for i in range(400)]
+    pq.write_table(pa.table({"u": users, "y": np.arange(400) % 2}), tmp_path / "d.parquet", row_group_size=90)
+    model = fit(tmp_path / "d.parquet", target="y").model
+    predict(model, tmp_path / "d.parquet", out=tmp_path / "p.parquet", columns_out="u.at.city,u,u.age,row")
+    found = pq.read_table(tmp_path / "p.parquet")
+    assert found.column_names[:4] == ["u.at.city", "u", "u.age", "row"] and found["u"].to_pylist() == users
+    assert found["u.age"].to_pylist() == [user and user["age"] for user in users]
+    assert found["u.at.city"].to_pylist() == [user and user["at"]["city"] for user in users]

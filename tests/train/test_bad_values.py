@@ -78,6 +78,37 @@ def test_predictions_of_skipped_rows_are_null(tmp_path: Path) -> None:
     assert all(one == other for i, (one, other) in enumerate(zip(found, whole, strict=True)) if i not in (11, 12))
 
 
+def test_odd_lists_and_infinite_entries_are_skipped_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=ROWS)
+    lists: list[Any] = rng.normal(size=(ROWS, 2)).tolist()
+    maps: list[Any] = [[("a", 1.0), ("b", value)] for value in rng.normal(size=ROWS).tolist()]
+    lists[1_300], lists[2_000], maps[3_000], maps[3_001] = [1.0], [], [("a", np.inf)], [("b", 1e300), ("a", 1.0)]
+    odd = [1_300, 2_000, 3_000, 3_001]
+
+    def made(lists: list[Any], maps: list[Any], **more: Any) -> pa.Table:
+        kinds = {"v": pa.list_(pa.float64()), "m": pa.map_(pa.string(), pa.float64())}
+        return pa.table(
+            {"x": x, "v": pa.array(lists, kinds["v"]), "m": pa.array(maps, kinds["m"]), "y": (x > 0).astype(int)} | more
+        )
+
+    data = write(tmp_path / "data", made(lists, maps))
+    with pytest.raises(BadValueError, match=r"has a list of length 1.*--on-error skip"):
+        fit(data, exclude=["m"], **ASKED)
+    with pytest.raises(BadValueError, match=r"'m' has an entry inf.*--on-error skip"):
+        fit(data, exclude=["v"], **ASKED)
+    skipping = fit(data, on_error="skip", out=tmp_path / "skipping", **ASKED)
+    assert sum(entry["rows"] for entry in skipping.report.skipped) == len(odd)
+    for row in odd:
+        lists[row], maps[row] = None, []
+    weighed = made(lists, maps, w=np.where(np.isin(np.arange(ROWS), odd), 0.0, 1.0))
+    fit(write(tmp_path / "weighed", weighed), weight="w", out=tmp_path / "w", **ASKED)
+    assert weights(tmp_path / "skipping") == weights(tmp_path / "w")
+    predict(skipping.model, data, out=tmp_path / "p.parquet", on_error="skip")
+    predictions = pq.read_table(tmp_path / "p.parquet")["prediction"].to_pylist()
+    assert [row for row, prediction in enumerate(predictions) if prediction is None] == odd
+
+
 def test_nothing_of_a_row_of_weight_0_is_felt(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=ROWS)

@@ -346,7 +346,7 @@ def test_a_column_became_another_kind(world: Path, tmp_path: Path) -> None:
     refused("x0", words, tmp_path / "new", continue_from=world / "parent")
     numbers = rows.set_column(4, "y", pa.array(np.arange(len(rows)) % 2))
     refused(
-        "y.* holds numbers; the old run's classes are text", numbers, tmp_path / "new", continue_from=world / "parent"
+        "'y' is '0', but the classes of the old run are text", numbers, tmp_path / "new", continue_from=world / "parent"
     )
 
 

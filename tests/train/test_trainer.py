@@ -27,7 +27,7 @@ def weights_of(folder: Path) -> str:
 
 
 def test_weights_do_not_depend_on_who_computes_or_how_much_memory_there_is(clicks: Path, tmp_path: Path) -> None:
-    settings: list[dict[str, Any]] = [{"threads": n, "memory": m} for n, m in ((1, None), (2, "700MB"), (8, "2GB"))]
+    settings: list[dict[str, Any]] = [{"threads": n, "memory": m} for n, m in ((1, None), (2, "1500MB"), (8, "4GB"))]
     runs = []
     for i, setting in enumerate(settings):
         streamtrain.fit(str(clicks), target="y", window_rows=20_000, out=tmp_path / str(i), **setting)

@@ -55,6 +55,7 @@ class Bag(Role):
 
     def write(self, column: Column, values: pa.Array, rows: RowWriter, at: Offset) -> None:
         entries, offsets = bag_entries(values, column.seed)
+        rows.find_infinite_entries(column.name, entries[:, 1].view(np.float32), offsets)
         rows.add_texts(
             at.text, entries.view(np.uint8).reshape(-1), ENTRY_BYTES * offsets, np.ones(len(values), np.bool_)
         )

@@ -143,7 +143,7 @@ class FileColumns:
         else:
             fields = list(self._declared.schema)
         names = {each.name for each in fields}
-        fields += [pa.field(key, self.partitions.type_of(key)) for key in self.partitions.keys if key not in names]
+        fields += [self.partitions.field(key) for key in self.partitions.keys if key not in names]
         self.schema = pa.schema(fields)
         self._defaults = {} if self._declared is None else dict(self._declared.defaults)
         self._common, self._numbers = {}, {}
@@ -158,7 +158,7 @@ class FileColumns:
 
     def _field(self, name: str, common: CommonField, is_missing: bool) -> pa.Field:
         if name in self.partitions.keys:
-            return pa.field(name, self.partitions.type_of(name))
+            return self.partitions.field(name)
         if name in self._texts:
             return pa.field(name, CODES)
         made = common.field(name, self._as_text, is_missing=is_missing)

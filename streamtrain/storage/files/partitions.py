@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from streamtrain.errors import SchemaError
 from streamtrain.storage.common_type import CODES
 
-__all__ = ["Partitions", "folders_above"]
+__all__ = ["Partitions", "folders_above", "named_by_folders"]
 
+_FOLDER = b"folder"  # metadata of a column that is a folder above all files: key=value
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # no leading zeros, no 1_000, no digits of other scripts: those are text
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -39,6 +40,7 @@ class Partitions:
         self._codes: dict[str, NDArray[np.int32]] = {}  # by key, of each file
         self._texts: dict[str, list[str | None]] = {}  # the different values as they are written
         self._values: dict[str, pa.Array] = {}  # likewise, typed
+        self._above = {unquote(folder.partition("=")[0]): folder for folder in folders}
         for key, texts in _texts_by_key(files, folders).items():
             distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
             self._codes[key] = np.fromiter((distinct[text] for text in texts), np.int32, len(texts))
@@ -64,6 +66,11 @@ class Partitions:
         """The type of a column."""
         kind = self._values[key].type
         return CODES if pa.types.is_string(kind) else kind
+
+    def field(self, key: str) -> pa.Field:
+        """A column."""
+        metadata = {_FOLDER: self._above[key].encode(errors="replace")} if key in self._above else None
+        return pa.field(key, self.type_of(key), metadata=metadata)
 
     def constant(self, key: str, rows: int, file: int) -> pa.Array:
         """A column with the value of a file in all rows."""
@@ -106,6 +113,16 @@ def _moment(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def named_by_folders(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
+    """What to say of those of these columns that are folders above all data: who learns from one folder may not mean them."""
+    fields = [field for field in schema if field.name in columns]
+    folders = {f.name: f.metadata[_FOLDER].decode() for f in fields if f.metadata and _FOLDER in f.metadata}
+    return [
+        f"column {name!r} is the folder {folder} above the data, so it has one value: give --exclude {name} if it is no feature"
+        for name, folder in folders.items()
+    ]
 
 
 def folders_above(path: str) -> list[str]:

@@ -13,6 +13,7 @@ __all__ = [
     "DELTA",
     "HUDI",
     "ICEBERG",
+    "LOGS",
     "kind_of_table",
     "mark_of_table",
     "marks_table",
@@ -23,6 +24,7 @@ __all__ = [
 
 DELTA, ICEBERG, HUDI = "Delta", "Iceberg", "Hudi"
 _MARKS = {"_delta_log": DELTA, ".hoodie": HUDI, "metadata": ICEBERG}
+LOGS = tuple(_MARKS)  # the folders in which tables keep their logs
 _METADATA = re.compile(r"(?:v[0-9]+|[0-9]+-.*)(?:\.gz)?\.metadata\.json(?:\.gz)?|version-hint\.text")
 _VERSION = re.compile(r"(.+)@([0-9]{1,19})", re.DOTALL)
 

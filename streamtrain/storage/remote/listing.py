@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from streamtrain.errors import DataError, NotFoundError
 from streamtrain.storage.files.listing import data_files
 from streamtrain.storage.files.store import Stat, ahead
-from streamtrain.storage.files.table_roots import mark_of_table
+from streamtrain.storage.files.table_roots import LOGS, mark_of_table
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.failure import GivenUp
 
@@ -46,6 +46,7 @@ def find_files(client: Client, suffixes: tuple[str, ...]) -> tuple[str, dict[str
                     raise
             else:
                 folder, _, name = path.rpartition("/")
+                _require_outside(client, folder)
                 return folder, {name: status}
         else:
             entries = walk(client, path)
@@ -55,6 +56,7 @@ def find_files(client: Client, suffixes: tuple[str, ...]) -> tuple[str, dict[str
             f"{address.shown}: the server does not list the files of this folder: give the URL of one file, or let the server "
             "list them (nginx: autoindex on)"
         )
+    _require_outside(client, root)
     return root, _data(client, root, entries, suffixes)
 
 
@@ -86,14 +88,36 @@ def walk(client: Client, folder: str) -> dict[str, int] | None:
     return files
 
 
-def _require_no_table(client: Client, files: Iterable[str]) -> None:
+def _require_no_table(client: Client, files: Iterable[str], where: str = "holds") -> None:
     """Raise DataError for the files of a table, which may hold rows that are deleted."""
     for path in files:
         if (kind := mark_of_table(path)) is not None:
             raise DataError(
-                f"{client.address.shown}: holds a table in the format {kind} ({path}); tables are read from this machine only, "
-                "and their files alone may hold rows that are deleted: copy the whole table, with its log"
+                f"{client.address.shown}: {where} a table in the format {kind} ({path}); tables are read from this machine "
+                "only, and their files alone may hold rows that are deleted: copy the whole table, with its log"
             )
+
+
+def _require_outside(client: Client, folder: str) -> None:
+    """Raise DataError for a folder in which a table keeps its files: at its root or in its ``data``, under ``key=value``.
+
+    A server that shows the file but not the folders above it tells nothing: then the file is read. So is one of a web server
+    whose URL is signed.
+    """
+    if client.address.is_web and client.address.secret.query:
+        return
+    inner = [part for part in folder.strip("/").split("/") if part]
+    while inner and "=" in inner[-1]:
+        inner.pop()
+    roots = [inner, inner[:-1]] if inner and inner[-1] == "data" else [inner]
+    for root, log in itertools.product(roots, LOGS):
+        try:
+            entries = client.entries("/".join((*root, log)), deep=False)
+        except GivenUp:
+            raise
+        except DataError:  # there is no such folder, or it may not be looked into
+            continue
+        _require_no_table(client, (entry.path for entry in entries or []), "is inside of")
 
 
 def _data(client: Client, root: str, entries: dict[str, int], suffixes: tuple[str, ...]) -> dict[str, Stat]:

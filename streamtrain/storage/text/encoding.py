@@ -48,7 +48,7 @@ def not_in_encoding(data: bytes, encoding: str, error: UnicodeDecodeError) -> st
     kind = format_of_bytes(data)
     if isinstance(kind, Foreign):
         return f"no text: this is {kind.what}: {kind.remedy}"
-    if kind in ("parquet", "arrow"):
+    if kind in ("parquet", "arrow", "npy"):
         return f"no text: this is {kind}: pass --input-format {kind}"
     meant = "utf-16" if data[:2] in _UTF16 or b"\0" in data[:4] else "latin-1"
     return (

@@ -182,7 +182,8 @@ class _Parser:
             word = re.match(r"[\w.+-]*", self._text[at:])
             return self._wrong(f"{word[0] if word else character!r} at character {at + 1} is not a number: "
                                "a column whose name begins so needs quotes, \"2nd\"")  # fmt: skip
-        return self._wrong(f"{printable(character)!r} at character {at + 1} has no meaning here")
+        return self._wrong(f"{printable(character)!r} at character {at + 1} has no meaning here: "
+                           "a name with such a character needs quotes, \"unit price\"")  # fmt: skip
 
     def _wrong(self, what: str) -> UsageError:
         return UsageError(f"--where {shortened(self._text)}: {what}")

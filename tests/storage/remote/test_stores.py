@@ -21,6 +21,7 @@ from proxy import Faults, Proxy
 import streamtrain
 from streamtrain.errors import CorruptError, DataError, NotFoundError, UsageError
 from streamtrain.storage.checked import open_stream
+from streamtrain.storage.files.table_roots import LOGS
 from streamtrain.storage.remote.address import Address
 from streamtrain.storage.remote.client import Client
 from streamtrain.storage.remote.failure import Failure
@@ -121,6 +122,25 @@ def test_a_server_without_ranges(web: int) -> None:
         streamtrain.open_reader(f"http://127.0.0.1:{web}/whole/digits.parquet")
 
 
+def test_what_is_inside_of_a_table_is_refused(
+    root: Path, store: int, web: int, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store}")
+    for name, log in (("delta", "_delta_log/0.json"), ("iceberg/data", "../metadata/v1.metadata.json")):
+        inner = root / "lakes" / name / "k=1"
+        inner.mkdir(parents=True)
+        pq.write_table(pa.table({"x": [1, 2]}), inner / "a.parquet")
+        path = root / "lakes" / name / log
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    servers.upload(store, "lakes", root / "lakes")
+    for server in ("s3://lakes", f"http://127.0.0.1:{web}/lakes"):
+        for folder in ("delta", "iceberg/data"):
+            for inside in ("k=1/a.parquet", "k=1/", "k=1/*.parquet", "*/a.parquet"):
+                with pytest.raises(DataError, match=r"(is inside of|holds) a table in the format (Delta|Iceberg)"):
+                    streamtrain.open_reader(f"{server}/{folder}/{inside}")
+
+
 def test_urls_that_cannot_be() -> None:
     for url in ("s3://", "http:///x.parquet", "s3://key:secret@bucket/x", "http://host/a/../b.parquet", "s3://b/a//b"):
         with pytest.raises(UsageError) as caught:
@@ -165,9 +185,9 @@ def test_only_the_columns_that_are_needed_are_asked_for(wide: Path, web: int) ->
         in_thread(lambda: found.append(reader.read(reader.chunks()[0], ["c3", "c30"])))
         asked = proxy.log[opened:]
     assert found[0].column("c3").equals(pq.read_table(wide, columns=["c3"]).column(0).chunk(0))
-    assert all(request.range for request in proxy.log)
+    assert all(request.range for request in proxy.log if "wide" in request.path)
     assert sum(request.nbytes for request in asked) < 1.1 * 2 * ROWS * 8 < wide.stat().st_size / 10
-    assert opened <= 4
+    assert opened <= 4 + len(LOGS)  # the folder is asked for the logs of tables
 
 
 def test_a_row_group_is_one_request(wide: Path, web: int) -> None:
