@@ -11,6 +11,7 @@ from rich.text import Text
 
 from streamtrain.errors import printable
 from streamtrain.memory.sizes import format_bytes, shares
+from streamtrain.model.stored import shown_value
 from streamtrain.runs.listing import judging_scores
 from streamtrain.runs.report import memory_table
 
@@ -263,5 +264,9 @@ def runs(found: list[dict[str, Any]]) -> None:
     shown = [tuple(row[i] for i in used) for row in rows]
     _table(*(columns[i] for i in used), rows=shown, words=("state", "judged by", "from"))
     for run in found:
+        for change in run["changes"]:
+            was, now = ("nothing" if (v := change[name]) is None else shown_value(v) for name in ("was", "is"))
+            changed = f"{change['setting']} changed from {was} to {now} after {change['rows_seen']:,} rows"
+            _line(f"\n{printable(run['run'])}: {printable(changed)}")
         if run["problem"]:
             _line(f"\n{printable(run['run'])}: {printable(run['problem'])}")

@@ -21,7 +21,7 @@ from streamtrain.model.stored import StoredFields
 from streamtrain.runs.checkpoint import Checkpoints
 from streamtrain.runs.folder import CHECKPOINTS, REPORT, SCORES, read_report
 from streamtrain.runs.lock import LOCK, is_locked
-from streamtrain.runs.stored import lineage_of, scores_of
+from streamtrain.runs.stored import changes_of, lineage_of, scores_of
 
 __all__ = ["judging_scores", "list_runs", "newest_header"]
 
@@ -143,7 +143,7 @@ def _unknown(folder: Path) -> Facts:
     return {
         "run": str(folder), "state": "damaged", "problem": None, "task": None, "targets": None, "loss": None, "epochs": 0,
         "epochs_asked": None, "rows_seen": 0, "metrics": dict.fromkeys(SCORE_KINDS), "best_epoch": None, "seconds": None,
-        "resumes": 0, "lineage": [], "checkpoint": None, "bytes": None, "changed": None,
+        "resumes": 0, "changes": [], "lineage": [], "checkpoint": None, "bytes": None, "changed": None,
     }  # fmt: skip
 
 
@@ -221,6 +221,7 @@ def _of_report(folder: Path) -> Facts:
         "best_epoch": fields.get("best_epoch", int, optional=True),
         "seconds": fields.get("seconds", float),
         "resumes": fields.get("resumes", int, optional=True) or 0,
+        "changes": changes_of(fields),
         "lineage": lineage_of(fields),
     }
 
@@ -244,6 +245,7 @@ def _of_checkpoint(folder: Path) -> Facts:
         "best_epoch": fields.get("history.best_epoch", int, optional=True),
         "seconds": round(fields.get("seconds.loop", float), 4),
         "resumes": fields.get("resumes", int),
+        "changes": changes_of(fields),
         "lineage": lineage_of(fields),
         "checkpoint": {"epoch": fields.get("cursor.epoch", int), "rows_seen": rows_seen},
         "is_done": fields.get("history.is_over", bool) or epochs >= asked,

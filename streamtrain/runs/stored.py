@@ -7,7 +7,7 @@ from typing import Any
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.model.stored import StoredFields, is_kind
 
-__all__ = ["lineage_of", "scores_of"]
+__all__ = ["changes_of", "lineage_of", "scores_of"]
 
 
 def lineage_of(fields: StoredFields) -> list[dict[str, Any]]:
@@ -17,6 +17,15 @@ def lineage_of(fields: StoredFields) -> list[dict[str, Any]]:
         {name: run.get(name, kind, optional=name == "fingerprint") for name, kind in kinds.items()}
         for run in fields.objects("lineage")
     ]
+
+
+def changes_of(fields: StoredFields) -> list[dict[str, Any]]:
+    """Return the changes of settings when a run was resumed, the oldest first."""
+    return [
+        {"setting": change.get("setting", str), "was": change.content.get("was"), "is": change.content.get("is"),
+         "rows_seen": change.get("rows_seen", int)}
+        for change in fields.objects("changes")
+    ]  # fmt: skip
 
 
 def scores_of(fields: StoredFields) -> dict[str, Any]:

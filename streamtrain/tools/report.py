@@ -104,6 +104,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         "columns": _columns(model),
         "lines": max(header.get("history", {}).get("lines", []), _lines(folder), key=len),  # one may be behind
         "versions": told.get("versions") or header.get("environment"),
+        "changes": facts["changes"],
         "changed": None if told.get("finished") else facts["changed"],
     } | ({} if told.get("timeline") else {"timeline": _timeline(folder / CHECKPOINTS)})  # fmt: skip
 
@@ -186,6 +187,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
         try:
             line = parse_json(text)
             found.append({name: line[name] for name in ("epoch", "rows_seen", "seconds", *SCORE_KINDS)})
+            found[-1] |= {name: line[name] for name in ("changed",) if name in line}
         except (ValueError, LookupError, TypeError) as error:
             if number < len(texts):
                 raise RunError(f"{path}: line {number} cannot be read: {shown_error(error)}") from error

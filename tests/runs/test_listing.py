@@ -87,7 +87,8 @@ def test_states_in_order_of_names(made: Path) -> None:
 
 def test_a_finished_run_is_as_its_report_says(made: Path) -> None:
     run, report = by_name(made)["b-first"], json.loads((made / "b-first/report.json").read_text())
-    same = ("task", "targets", "loss", "epochs", "rows_seen", "metrics", "best_epoch", "seconds", "resumes", "lineage")
+    same = ("task", "targets", "loss", "epochs", "rows_seen", "metrics", "best_epoch", "seconds", "resumes", "lineage",
+            "changes")  # fmt: skip
     assert {name: run[name] for name in same} == {name: report[name] for name in same}
     assert (run["epochs"], run["epochs_asked"]) == (2, 2) and run["metrics"]["holdout"]["accuracy"] > 0.9
     assert run["checkpoint"] == {"epoch": 2, "rows_seen": run["rows_seen"]}
@@ -319,6 +320,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "not a number": (_report(lambda told: told | {"seconds": float("nan")}), "cannot be read: NaN is not JSON"),
     "other scores": (_report(lambda told: told | {"metrics": {"holdout": 3}}), "its metrics.holdout is 3"),
     "other lineage": (_report(lambda told: told | {"lineage": ["x"]}), "its lineage.0..run is missing"),
+    "other changes": (_report(lambda told: told | {"changes": [3]}), "its changes.0..setting is missing"),
     "cut": (lambda run: os.truncate(next((run / "checkpoints").iterdir()), 5000), "checkpoint-00000001.*: is cut off"),
     "empty checkpoint": (_put(CHECKPOINT, Path.touch), "checkpoint-00000099.*: is cut off"),
     "no checkpoint": (_put(CHECKPOINT, lambda p: tensors.save(p, {})), "checkpoint-00000099.*: is not a checkpoint"),

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from make import CommandLine
 from typer.testing import CliRunner
 
 import streamtrain
 from streamtrain.cli.commands import app
 from streamtrain.errors import RunError, UsageError
+from streamtrain.runs.listing import list_runs
 from streamtrain.tools.report import report
 
 
@@ -71,6 +73,41 @@ def test_a_run_goes_on_from_another(run: Path, tmp_path: Path) -> None:
     streamtrain.fit(run.parent / "d.parquet", target="y", out=tmp_path / "next", continue_from=run, on_error="skip")
     text = html(tmp_path / "next", tmp_path)
     assert "Models that it continues" in text and str(run) in text
+
+
+def test_changes_are_listed_and_marked(tmp_path: Path, cli: CommandLine) -> None:
+    """Other validation data, and what is done with infinite values, after the first epoch."""
+    x = np.random.default_rng(0).normal(size=300)
+    table = {"x": x, "y": (x > 0).astype(int)}
+
+    def stop(now: Any) -> None:
+        if now.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        streamtrain.fit(table, target="y", out=tmp_path / "run", epochs=3, progress=stop)
+    assert "Settings that were changed" not in html(tmp_path / "run", tmp_path)
+    pq.write_table(pa.table(table), tmp_path / "other.parquet")
+    with pytest.raises(KeyboardInterrupt):
+        streamtrain.fit(
+            table, out=tmp_path / "run", resume=True, infinities="clip", validate=tmp_path / "other.parquet", progress=stop
+        )  # fmt: skip
+    assert "Settings that were changed" in html(tmp_path / "run", tmp_path)
+    streamtrain.fit(table, out=tmp_path / "run", resume=True)
+    (listed,) = list_runs(tmp_path / "run")
+    assert [(change["setting"], change["was"], change["is"], change["rows_seen"]) for change in listed["changes"]] == [
+        ("infinities", "error", "clip", 300), ("validate", None, str(tmp_path / "other.parquet"), 300),
+    ]  # fmt: skip
+    code, out, _ = cli("runs", tmp_path / "run")
+    assert code == 0 and f"{tmp_path / 'run'}: infinities changed from 'error' to 'clip' after 300 rows" in out
+    assert "validate changed from nothing to " in out
+    text = html(tmp_path / "run", tmp_path)
+    assert "Settings that were changed" in text and '<g class="change">' in text
+    assert (
+        "300 rows learned: epoch 2, " in text
+        and "; validate changed" in text
+        and 'error</td><td class="">clip</td>' in text
+    )
 
 
 def stopped(run: Path, tmp_path: Path) -> Path:

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 from streamtrain.tools.pages.axis import Axis
 
-__all__ = ["Band", "Chart", "Curve", "Limit", "Line", "runs"]
+__all__ = ["Band", "Change", "Chart", "Curve", "Limit", "Line", "runs"]
 
 _FRAME = 1000
 _NAMED_SHARE, _NAMED_WHERE_WIDE_SHARE = 0.12, 0.06  # a narrower band has no room for its name
+_NAMED_LEFT_SHARE = 0.7
 _TABLE_ROWS = 100
 
 
@@ -53,6 +54,19 @@ class Band:
         """The CSS class of its name; None where the band is too narrow for a name."""
         share = self.stop - self.start
         return "stage" if share >= _NAMED_SHARE else "stage between" if share >= _NAMED_WHERE_WIDE_SHARE else None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A moment from which on the curves mean something else. at: a share of the width."""
+
+    name: str
+    at: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is so far right that its name stands left of it."""
+        return self.at > _NAMED_LEFT_SHARE
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,7 @@ class Chart:
     title: str = ""
     limits: Sequence[Limit] = ()
     bands: Sequence[Band] = ()
+    changes: Sequence[Change] = ()
     part: ClassVar[str] = "chart"
 
     @property

@@ -53,6 +53,7 @@ def page(report: Mapping[str, Any], title: str = "Memory profile", verdicts: Ite
         *([] if "lines" in report else [scores]),
         Section("What the columns became", _columns(report)),
         Section("The run", _run(report)),
+        Section("Settings that were changed", _changes(report)),
         Section("Models that it continues", _lineage(report)),
         Section("Details", _details(report)),
     ]
@@ -223,6 +224,14 @@ def _run(report: Mapping[str, Any]) -> list[Facts]:
     facts |= report.get("versions") or {}
     shown = [(name.replace("_", " "), _value(value)) for name, value in facts.items() if value is not None]
     return [Facts(shown)] if shown else []
+
+
+def _changes(report: Mapping[str, Any]) -> list[Table]:
+    rows = [
+        [change["setting"], _setting(change["was"]), _setting(change["is"]), f"{change['rows_seen']:,}"]
+        for change in report.get("changes") or []
+    ]
+    return [Table([("setting", _NAME), ("was", ""), ("is", ""), ("after rows", _NUMBER)], rows)] if rows else []
 
 
 def _lineage(report: Mapping[str, Any]) -> list[Table]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamtrain.metrics.scores import SCORE_KINDS
 from streamtrain.tools.pages.axis import log_share, log_ticks, score_scale
-from streamtrain.tools.pages.chart import Band, Chart, Curve, Line
+from streamtrain.tools.pages.chart import Band, Change, Chart, Curve, Line
 from streamtrain.tools.pages.text import format_score, format_seconds
 
 __all__ = ["LINES", "score_charts"]
@@ -26,7 +26,8 @@ LINES = tuple(Line(kind, kind, *_STYLES[kind]) for kind in SCORE_KINDS)  # type:
 def score_charts(lines: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
     """Return a chart for each score that has a value, by name.
 
-    lines: ``epoch``, ``rows_seen``, ``seconds`` and the scores of each kind, in the order of the rows.
+    lines: ``epoch``, ``rows_seen``, ``seconds`` and the scores of each kind, in the order of the rows; and ``changed``, the
+    setting that was changed there.
 
     >>> lines = [{"epoch": 0, "rows_seen": rows, "seconds": 1.0, "progressive": {"loss": loss, "auc": None}}
     ...          for rows, loss in ((1000, 0.6), (10_000, 0.4), (100_000, 0.3))]
@@ -51,6 +52,7 @@ def _chart(name: str, lines: Sequence[Mapping[str, Any]]) -> Chart | None:
         (f"{seen:,}", str(entry["epoch"] + 1), format_seconds(entry["seconds"]))
         for seen, entry in zip(rows, lines, strict=True)
     ]
+    changes = [f"{entry['changed']} changed" if "changed" in entry else "" for entry in lines]
     curves = []
     for line, values in columns.items():
         texts = ["–" if value is None else format_score(value) for value in values]
@@ -60,7 +62,10 @@ def _chart(name: str, lines: Sequence[Mapping[str, Any]]) -> Chart | None:
     return Chart(
         x=x,
         ticks=[(log_share(tick, rows[0], rows[-1]), label) for tick, label in log_ticks(rows[0], rows[-1])],
-        moments=[f"{seen} rows learned: epoch {epoch}, {time}" for seen, epoch, time in cells],
+        moments=[
+            f"{seen} rows learned: epoch {epoch}, {time}" + (f"; {change}" if change else "")
+            for (seen, epoch, time), change in zip(cells, changes, strict=True)
+        ],
         curves=curves,
         axis=lambda _: axis,
         label=f"A moment of the run, by the rows learned: its {name}",
@@ -71,6 +76,7 @@ def _chart(name: str, lines: Sequence[Mapping[str, Any]]) -> Chart | None:
         shown=[line.key for line in columns],
         chosen=len(lines) - 1,
         bands=_epochs(lines, x),
+        changes=[Change(name, at) for name, at in zip(changes, x, strict=True) if name],
     )  # fmt: skip
 
 
