@@ -85,6 +85,8 @@ def miscounts(ended: Ended, theirs: Ended) -> str:
         return ""
     found = json.loads(ended.out)
     rows = found["rows"] + sum(entry["rows"] for entry in found["skipped"])
+    if not json.loads(theirs.out):  # all columns are nested, which pyarrow is not asked for here
+        return ""
     expected = rows_of(theirs)
     return f"{rows} rows, but pyarrow reads {expected}" if rows != expected else ""
 
@@ -148,7 +150,8 @@ def read(path: Path) -> str:
 
 
 def read_with_pyarrow(path: Path) -> str:
-    file = pq.ParquetFile(path, page_checksum_verification=True)
+    # in microseconds, as we read them: nanoseconds do not hold the year 9999
+    file = pq.ParquetFile(path, page_checksum_verification=True, coerce_int96_timestamp_unit="us")
     found = {f.name: Values() for f in file.schema_arrow if not pa.types.is_nested(f.type)}
     for name, values in found.items():
         for batch in file.iter_batches(columns=[name]) if file.num_row_groups else ():

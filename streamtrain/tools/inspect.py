@@ -189,9 +189,8 @@ def _sampled(reader: Reader, table: ChunkTable, requested: Mapping[str, str]) ->
             column = choose_role(field, requested.get(field.name))
         except StreamtrainError:
             continue  # reported with all other columns
-        if column.becomes.unknown(column) == "role" and (
-            field.name in requested or not (is_index(field) or left_out(field))
-        ):
+        is_certain = pa.types.is_map(field.type) or column.becomes.unknown(column) != "role"
+        if not is_certain and (field.name in requested or not (is_index(field) or left_out(field))):
             names.append(field.name)
     if not names or not table.total_rows:
         return {}
