@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamtrain.errors import UsageError, listed
 from streamtrain.storage.arrow import as_batches, pick
@@ -37,7 +38,7 @@ class SeveralTable(ChunkTable):
     a row takes for a moment where columns become another type."""
 
     def __init__(self, tables: Sequence[ChunkTable], numbers: Sequence[Any], cast_row_bytes: float) -> None:
-        self._tables, self._numbers = tables, numbers
+        self._tables, self.numbers = tables, numbers
         self._ends = np.cumsum([len(some) for some in numbers])
         columns = [
             np.concatenate([getattr(t, name)[some] for t, some in zip(tables, numbers, strict=True)])
@@ -53,7 +54,7 @@ class SeveralTable(ChunkTable):
     def _place(self, i: int) -> tuple[int, int]:
         """The source of a chunk, and the number of the chunk in it."""
         source = int(np.searchsorted(self._ends, i, "right"))
-        return source, int(self._numbers[source][i - (int(self._ends[source - 1]) if source else 0)])
+        return source, int(self.numbers[source][i - (int(self._ends[source - 1]) if source else 0)])
 
     def _key(self, i: int) -> str:
         source, number = self._place(i)
@@ -79,7 +80,7 @@ class SeveralReader:
     """
 
     def __init__(self, sources: Sequence[Reader], names: Sequence[str], twice: Sequence[str] = ()) -> None:
-        self.sources, self._twice = list(sources), list(twice)
+        self.sources, self._names, self._twice = list(sources), list(names), list(twice)
         tables = [ChunkTable.of(source.chunks()) for source in sources]
         numbers = _each_file_once(self.sources, tables, self._twice)
         shown = [f"source {i} ({name})" for i, name in enumerate(names, 1)]
@@ -176,7 +177,7 @@ class SeveralReader:
         """The stamps of the files of all sources. A source without stamps has one that is always the same."""
         values, file_of, names = list[np.uint64](), [], list[str]()
         for number, source in enumerate(self.sources):
-            chosen, count = self._table._numbers[number], len(values)
+            chosen, count = self._table.numbers[number], len(values)
             if isinstance(source, Stamped):
                 own = source.stamps()
                 file_of.append(own.file_of[chosen] + count)
@@ -187,6 +188,21 @@ class SeveralReader:
                 values.append(np.uint64(0))
                 names.append(f"source {number + 1}")
         return Stamps(np.array(values, np.uint64), np.concatenate(file_of), names.__getitem__)
+
+    def chunk_files(self) -> tuple[Sequence[str], NDArray[np.int64]]:
+        """The paths of the files of all sources, and the number of the file of each chunk; shape (chunks,). A source without
+        files is one."""
+        paths, file_of = list[str](), []
+        for source, name, chosen in zip(self.sources, self._names, self._table.numbers, strict=True):
+            first = len(paths)
+            if isinstance(source, FileBacked):
+                store, names = source.stored_files
+                paths += [store.shown(each) for each in names]
+                file_of.append(source.chunk_files()[1][chosen] + first)
+            else:
+                paths.append(name)
+                file_of.append(np.full(len(chosen), first, np.int64))
+        return paths, np.concatenate(file_of)
 
     # -- sizes: see what `load.demand` asks of a reader -------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamtrain.errors import ColumnError, CorruptError, UsageError, near_names, printable
 from streamtrain.storage.arrow import bytes_per_row
 from streamtrain.storage.checked import open_stream
-from streamtrain.storage.files.store import FileBacked
+from streamtrain.storage.files.store import KnowsFiles
 from streamtrain.storage.nested import columns_of, plain_type
 from streamtrain.storage.parquet.text_sizes import has_text, plain_bytes
 from streamtrain.storage.reader import ChunkTable, Reader, Streams
@@ -55,7 +55,7 @@ class CopiedColumns:
         if name not in ORIGIN:
             known = [*self._fields, *ORIGIN]
             raise ColumnError(f"--columns-out {name}: the data have no such column: {near_names(name, known)}")
-        if name == "file" and not isinstance(self._reader, FileBacked):
+        if name == "file" and not isinstance(self._reader, KnowsFiles):
             raise UsageError("--columns-out file: the data have no column of this name, and are not read from files")
         return pa.field(name, ORIGIN[name])
 
@@ -129,16 +129,16 @@ class CopiedColumns:
         run = np.searchsorted(self._starts, positions, side="right") - 1
         if name == "row":
             return pa.array(positions - self._starts[run])
-        assert isinstance(self._reader, FileBacked)
-        files = self._reader.stored_files[1]
-        return pa.array([printable(files[i]) for i in self._reader.files_of_chunks[self._first_chunks[run]].tolist()])
+        assert isinstance(self._reader, KnowsFiles)
+        files, file_of = self._reader.chunk_files()
+        return pa.array([printable(files[i]) for i in file_of[self._first_chunks[run]].tolist()])
 
 
 def _first_chunks(reader: Reader, table: ChunkTable) -> NDArray[np.int64]:
     """The number of the first chunk of each file that has one; of data without files the first of all."""
-    if not isinstance(reader, FileBacked) or not len(table):
+    if not isinstance(reader, KnowsFiles) or not len(table):
         return np.zeros(1, np.int64)
-    return np.concatenate([[0], np.flatnonzero(np.diff(reader.files_of_chunks)) + 1]).astype(np.int64)
+    return np.concatenate([[0], np.flatnonzero(np.diff(reader.chunk_files()[1])) + 1]).astype(np.int64)
 
 
 def _runs(numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,7 @@ import pytest
 from make import CommandLine
 
 import streamtrain
-from streamtrain import open_reader
+from streamtrain import fit, open_reader, predict
 from streamtrain.errors import ColumnError, NotFoundError, RunError, UsageError
 from streamtrain.storage.parquet.reader import ParquetReader
 
@@ -153,3 +153,15 @@ def test_file_urls(sources: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             open_reader(url)
+
+
+def test_predictions_say_from_which_file_each_row_is(tmp_path: Path) -> None:
+    table = pa.table({"x": [0.0, 1.0, 2.0], "y": [0, 1, 1]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    (tmp_path / "b.csv").write_text("x,y\n5,1\n6,0\n")
+    data = [tmp_path / "a.parquet", tmp_path / "b.csv"]
+    model = fit(data, target="y").model
+    predict(model, data, out=tmp_path / "p.parquet", columns_out=["file", "row", "x"])
+    found = pq.read_table(tmp_path / "p.parquet").to_pydict()
+    assert [Path(path).name for path in found["file"]] == ["a.parquet"] * 3 + ["b.csv"] * 2
+    assert (found["row"], found["x"]) == ([0, 1, 2, 0, 1], [0, 1, 2, 5, 6])

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +83,14 @@ class FileStore(Protocol):
         """The bytes from ``start`` to ``stop``; fewer if the file ends earlier."""
 
 
+@runtime_checkable
+class KnowsFiles(Protocol):
+    """Optional: a reader that says from which file each chunk is."""
+
+    def chunk_files(self) -> tuple[Sequence[str], NDArray[np.int64]]:
+        """The names of the files, and the number of the file of each chunk; shape (chunks,)."""
+
+
 class FileBacked:
     """What every reader of files offers in addition to the four members of a reader. The subclass sets the attributes.
 
@@ -100,10 +108,9 @@ class FileBacked:
         """The store of the data files, and their names in it."""
         return self._store, self._files
 
-    @property
-    def files_of_chunks(self) -> NDArray[np.int64]:
-        """The number of the file of each chunk; shape (chunks,)."""
-        return np.asarray(self._file_of, np.int64)
+    def chunk_files(self) -> tuple[Sequence[str], NDArray[np.int64]]:
+        """The names of the files, and the number of the file of each chunk; shape (chunks,)."""
+        return self._files, np.asarray(self._file_of, np.int64)
 
     @property
     def file_sizes(self) -> dict[str, int]:

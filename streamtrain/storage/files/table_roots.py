@@ -78,8 +78,8 @@ def require_no_table(target: str, found: Iterable[str] = ()) -> None:
             seen.add(folder)
             if (kind := kind_of_table(folder)) is not None:
                 raise DataError(
-                    f"{printable(target)}: is inside of a table in the format {kind}, {printable(folder)}: its files may hold "
-                    "rows that are deleted: give the folder of the table itself"
+                    f"{printable(target)}: is inside the {kind} table {printable(folder)}, whose files may hold deleted rows: "
+                    "give the folder of the table"
                 )
             folder = os.path.dirname(folder)
 
@@ -90,8 +90,8 @@ def require_no_table_in(target: str, folder: str, inner: Iterable[str]) -> None:
         kind = kind_of_table(folder)
         what = f"{printable(target)}: is" if os.path.samefile(target, folder) else f"{printable(target)}: contains"
         raise DataError(
-            f"{what} a table in the format {kind}, {printable(folder)}: its files may hold rows that are deleted: give the "
-            "folder of the table by itself, and the rest without it"
+            f"{what} the {kind} table {printable(folder)}, whose files may hold deleted rows: give the folder of the table by "
+            "itself, and the rest without it"
         )
 
 

@@ -36,8 +36,8 @@ def _snapshot(kind: str, target: Path, moment: Moment) -> Snapshot:
         import_module(package)
     except ImportError as error:
         raise DataError(
-            f"{target}: is a table in the format {kind}, and the package that reads its log cannot be imported ({error}): pip "
-            f"install 'streamtrain[{kind.lower()}]'"
+            f"{target}: is {'an' if kind == 'Iceberg' else 'a'} {kind} table, and the package that reads its log cannot be "
+            f"imported ({error}): pip install 'streamtrain[{kind.lower()}]'"
         ) from error
     if kind == DELTA:
         from streamtrain.storage.lake.delta import delta_snapshot

@@ -93,7 +93,7 @@ def _require_no_table(client: Client, files: Iterable[str], where: str = "holds"
     for path in files:
         if (kind := mark_of_table(path)) is not None:
             raise DataError(
-                f"{client.address.shown}: {where} a table in the format {kind} ({path}); tables are read from this machine "
+                f"{client.address.shown}: {where} the {kind} table of {path}; tables are read from this machine "
                 "only, and their files alone may hold rows that are deleted: copy the whole table, with its log"
             )
 
@@ -117,7 +117,7 @@ def _require_outside(client: Client, folder: str) -> None:
             raise
         except DataError:  # there is no such folder, or it may not be looked into
             continue
-        _require_no_table(client, (entry.path for entry in entries or []), "is inside of")
+        _require_no_table(client, (entry.path for entry in entries or []), "is inside")
 
 
 def _data(client: Client, root: str, entries: dict[str, int], suffixes: tuple[str, ...]) -> dict[str, Stat]:
