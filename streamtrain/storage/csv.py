@@ -261,6 +261,10 @@ class CsvReader(TextReader):
         )
         mark = other_delimiter(names)
         meant = f"; a name is {names[0][:100]!r}: if it is several, pass --delimiter {mark}" if mark else ""
+        inner = [mark for mark in (";", "\t", "|") if mark.encode() in record and mark != self._between(file)]
+        if inner and not meant:
+            shown = "tab" if inner[0] == "\t" else repr(inner[0])
+            meant = f"; it contains {shown}: if that is between the fields, pass --delimiter {shown}"
         return f"has {counts[0]} field{'s' * (counts[0] > 1)}, but {first}{meant}"
 
     def way_on(self, record: bytes, column: str, file: int) -> str:
