@@ -101,7 +101,11 @@ _TIGHT = [
     if not any((c.layout, c.budget, c.pace) == (layout, SMALLEST, "fast") for c in _COVERING)
 ]
 #: small budgets that must do
-_SMALL = [Case("groups-100k", "logistic", 2, 220 * MB, "fast"), Case("group-2M", "logistic", 2, 300 * MB, "fast")]
+_SMALL = [
+    Case("groups-100k", "logistic", 2, 220 * MB, "fast"),
+    Case("group-2M", "logistic", 2, 300 * MB, "fast"),
+    Case("deleted", "logistic", 2, 400 * MB, "fast"),
+]
 #: what the preparation takes: categories, texts, missing numbers, many classes or targets; learned or predicted, without room
 #: to spare
 _PREPARED = [
@@ -115,7 +119,7 @@ _PREPARED = [
         ("targets", "several", "predict"),
     )
 ]
-_LAYOUTS = [*FACTORS["layout"], "group-2M"]
+_LAYOUTS = [*FACTORS["layout"], "group-2M", "deleted"]
 CASES = [*sorted([*_COVERING, *_TIGHT, *_SMALL], key=lambda case: _LAYOUTS.index(case.layout)), *_PREPARED]
 
 #: the short look that CI takes: rows in Parquet, text, and Zarr, each in the smallest budget that its plan fits

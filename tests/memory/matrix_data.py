@@ -225,6 +225,22 @@ def zarr_chunks(rows: int, columns: int = COLUMNS, inner: int = 0) -> Callable[[
     return make_them
 
 
+def deleted(folder: Path, least_bytes: int) -> None:
+    """A Delta table of six files; every second row of each is deleted by a deletion vector."""
+    sys.path.append(str(Path(__file__).parents[1] / "storage/lake"))
+    import pyarrow as pa
+    from deltalake import write_deltalake
+    from lake_tables import adds, delete_by_vectors, deletion_vector
+
+    rows, files = 200_000, 6
+    table = pa.table(numbers(rows, COLUMNS) | targets(rows))
+    for _ in range(files):
+        write_deltalake(folder, table, mode="append")
+    added = [add for version in range(files) for add in adds(folder, version)]
+    vectors = [deletion_vector(folder, range(0, rows, 2)) for _ in added]
+    delete_by_vectors(folder, files, zip(added, vectors, strict=True))
+
+
 def tiny_chunks(folder: Path, least_bytes: int) -> None:
     zarr(folder, chunks=50_000, rows=100, columns=COLUMNS)
 
@@ -276,6 +292,7 @@ LAYOUTS = {
     "kdd": Layout(few_categories(38, (3, 70, 11)), 41, any_size=True, few=True),
     "missing-40": Layout(missing_of(40, groups=10, rows=100_000)),
     "targets": Layout(few_categories(40, (10, 100, 1_000, 10_000, 100_000)), 45, any_size=True, few=True),
+    "deleted": Layout(deleted, any_size=True, few=True),
     "group-2M": Layout(giant_group, 50, any_size=True, few=True),
     "small-groups": Layout(files_of(groups=10, rows=50_000, compression="none", **PLAIN)),
 }

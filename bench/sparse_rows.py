@@ -5,7 +5,7 @@ Each fit runs in a process of its own; one that takes more than the budget ends 
 also reads the CSR store with annbatch's loader, by a Python in which annbatch is installed (it needs 3.12): that one only
 reads, in batches of the same size, and learns nothing.
 
-    python bench/sparse.py --memory 500MB [--annbatch .../bin/python] [--rows 100000] [--genes 20000]
+    python bench/sparse_rows.py --memory 500MB [--annbatch .../bin/python] [--rows 100000] [--genes 20000]
 """
 
 from __future__ import annotations
