@@ -185,7 +185,9 @@ class _Fit:
         warnings, accepted = require_unchanged(trainer, **how, accepts=self.request.accepts)
         if accepted:
             self._change("data", identity.few(accepted), "accepted as they are now")
-            warnings.append(f"--data-changed accept: {identity.few(accepted)} changed, and are learned as they are now")
+            warnings.append(
+                f"--data-changed accept: the rows of what changed are learned as they are now: {identity.few(accepted)}"
+            )
         self.new_warnings += warnings
         self.warnings += [warning for warning in warnings if warning not in self.warnings]
 
