@@ -24,9 +24,12 @@ from streamtrain.storage.text.fields import (
     has_codes,
     is_code,
     is_number,
-    other_delimiter,
+    may_be_codes,
+    meant_delimiter,
     spelled,
+    told_by_code,
     told_by_header,
+    told_by_names,
     told_by_values,
     values_of,
     without_words,
@@ -80,21 +83,12 @@ class CsvReader(TextReader):
 
     def options(self) -> tuple[object, ...]:
         words = sorted(self._words) if self._text_has_words else None
-        return (
-            self._delimiter,
-            self._decimal if self._decimal != "." else None,
-            None if self._has_header else False,
-            words,
-        )
+        decimal = None if self._decimal == "." else self._decimal
+        return self._delimiter, decimal, None if self._has_header else False, words
 
     def warnings(self, columns: Sequence[str]) -> list[str]:
         told = [text for name, text in self._told.items() if text and (name is None or name in columns)]
-        codes = [
-            f"column {name!r} has integers with leading zeros, such as {code!r}: it is read as text, so that they differ from "
-            f"those without; --as {name}=ignore leaves it out"
-            for name, code in self._codes.items()
-            if name in columns
-        ]
+        codes = [told_by_code(name, code) for name, code in self._codes.items() if name in columns]
         return [*super().warnings(columns), *told, *codes]
 
     def read_little(self) -> None:
@@ -119,12 +113,8 @@ class CsvReader(TextReader):
             raise CorruptError(f"{self.shown(file)}: line {block.line}: {what}") from None
         except (ValueError, csv.Error) as error:
             raise SchemaError(f"{self.shown(file)}: line {block.line}: the header cannot be read: {error}") from None
-        mark = other_delimiter(first)
-        if mark is not None and not self._names:
-            self._told[None] = (
-                f"{self.shown(file)} has a single column, whose name is {first[0][:100]!r}: if it is several, pass --delimiter "
-                f"{mark}"
-            )
+        if not self._names:
+            self._told[None] = told_by_names(self.shown(file), first)
         names = first if self._has_header else [f"f{i}" for i in range(len(first))]
         if not self._has_header and len(names) != len(next(iter(self._names.values()), names)):
             raise SchemaError(
@@ -155,29 +145,45 @@ class CsvReader(TextReader):
 
     def infer(self, data: bytes, file: int) -> pa.Schema:
         given = {f.name: CODES if is_text(f.type) else f.type for f in self._given}
-        first = self._read(data, file, self._names[file], given)
-        if self._learn_spellings(data, file, [f.name for f in first.schema if is_text(f.type)]):
-            first = self._read(data, file, self._names[file], given)
-        schema = pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in first.schema])
-
-        def written(name: str) -> list[int | None]:
-            texts = self._read(data, file, [name], {name: pa.string()}).column(0).to_pylist()
-            numbers = first.column(name).to_pylist()
-            given = [text for text, number in zip(texts, numbers, strict=True) if number is not None]
-            return [int(text) if _INTEGER.fullmatch(text) else None for text in given]
-
-        schema = with_wide_integers(first, schema, given, written)
-        self.look(data, file, schema)
+        schema = self._types(data, file, self._names[file], given)
+        self._look_for_codes(data, file, schema)
         for name in self._codes.keys() & set(schema.names):
             schema = schema.set(schema.get_field_index(name), pa.field(name, CODES))
         if not self._inferred:
             self._tell(data, file, schema)
         return schema
 
-    def look(self, data: bytes, file: int, schema: pa.Schema) -> None:
+    def _types(
+        self, data: bytes, file: int, names: Sequence[str], given: Mapping[str, pa.DataType], invalid: object = None
+    ) -> pa.Schema:
+        first = self._read(data, file, names, given, invalid)
+        if self._learn_spellings(data, file, [f.name for f in first.schema if is_text(f.type)], invalid):
+            first = self._read(data, file, names, given, invalid)
+        schema = pa.schema([pa.field(f.name, CODES if is_text(f.type) else f.type) for f in first.schema])
+
+        def written(name: str) -> list[int | None]:
+            texts = self._read(data, file, [name], {name: pa.string()}, invalid).column(0).to_pylist()
+            pairs = zip(texts, first.column(name).to_pylist(), strict=True)
+            return [int(text) if _INTEGER.fullmatch(text) else None for text, number in pairs if number is not None]
+
+        return with_wide_integers(first, schema, given, written)
+
+    def look(self, data: bytes, file: int, schema: pa.Schema) -> pa.Schema:
+        self._look_for_codes(data, file, schema)
+        blank = [f.name for f in schema if pa.types.is_null(f.type) and f.name not in self._given.names]
+        if blank:
+            try:
+                found = self._types(self.utf8(data), file, blank, {}, lambda row: "skip")
+            except (UnicodeDecodeError, *READ_ERRORS):  # as above
+                return schema
+            for each in found:
+                schema = schema.set(schema.get_field_index(each.name), each)
+        return schema
+
+    def _look_for_codes(self, data: bytes, file: int, schema: pa.Schema) -> None:
         """Note the columns of integers of which one has a leading zero in these records."""
         known = {*self._given.names, *self._codes}
-        names = [f.name for f in schema if _may_be_codes(f.type) and f.name not in known]
+        names = [f.name for f in schema if may_be_codes(f.type) and f.name not in known]
         if not names or not has_codes(data, self._between(file)):
             return
         # as bytes, and without records that are invalid: an error belongs to the read, not to the opening
@@ -192,7 +198,7 @@ class CsvReader(TextReader):
     def _tell(self, data: bytes, file: int, schema: pa.Schema) -> None:
         texts = [f.name for f in schema if f.type == CODES and f.name not in self._given.names]
         columns = dict(self._written(data, file, texts))
-        if None in self._told:
+        if self._told.get(None):
             return  # fields that are several mean nothing
         told = {name: told_by_values(name, values_of(column), self._words, ()) for name, column in columns.items()}
         numbers = [name for name in schema.names if name not in texts]
@@ -230,13 +236,13 @@ class CsvReader(TextReader):
             table = self._read(data, file, some, dict.fromkeys(some, kind), invalid)
             yield from zip(some, table.columns, strict=True)
 
-    def _learn_spellings(self, data: bytes, file: int, columns: Sequence[str]) -> bool:
+    def _learn_spellings(self, data: bytes, file: int, columns: Sequence[str], invalid: object = None) -> bool:
         """Note how the words that mean missing are written in these columns: with several blanks, for example. Returns whether
         there are new ones."""
         known = set(self._nulls)
         new = {
             text
-            for _, column in self._written(data, file, columns)
+            for _, column in self._written(data, file, columns, invalid=invalid)
             for text, _ in values_of(column)
             if text not in known and (text.strip() in self._words or not text.strip())
         }
@@ -259,12 +265,7 @@ class CsvReader(TextReader):
             if self._has_header
             else f"the first has {len(names)}"
         )
-        mark = other_delimiter(names)
-        meant = f"; a name is {names[0][:100]!r}: if it is several, pass --delimiter {mark}" if mark else ""
-        inner = [mark for mark in (";", "\t", "|") if mark.encode() in record and mark != self._between(file)]
-        if inner and not meant:
-            shown = "tab" if inner[0] == "\t" else repr(inner[0])
-            meant = f"; it contains {shown}: if that is between the fields, pass --delimiter {shown}"
+        meant = meant_delimiter(names, record, self._between(file))
         return f"has {counts[0]} field{'s' * (counts[0] > 1)}, but {first}{meant}"
 
     def way_on(self, record: bytes, column: str, file: int) -> str:
@@ -294,7 +295,3 @@ class CsvReader(TextReader):
             return tables[0]
         arrays = [column for table in tables for column in table.columns]
         return pa.table(arrays, list(columns))
-
-
-def _may_be_codes(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind))

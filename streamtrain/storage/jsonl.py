@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute  # encodes text as dictionaries; imported early so that the plan counts its memory
 import pyarrow.json as pj
 
-from streamtrain.storage.common_type import CODES
+from streamtrain.storage.common_type import CODES, common_type
 from streamtrain.storage.files.locate import Target
 from streamtrain.storage.first_bytes import FIRST_BYTES
 from streamtrain.storage.formats import suffixes_of
-from streamtrain.storage.parquet.footer import is_text
+from streamtrain.storage.parquet.footer import READ_ERRORS, is_text
 from streamtrain.storage.text.json_form import AsLines, Form, form_of
 from streamtrain.storage.text.reader import FEW_COLUMNS, TextReader
 from streamtrain.storage.text.records import Block
@@ -87,6 +87,22 @@ class JsonLinesReader(TextReader):
 
         return with_wide_integers(first, schema, self._given.names, written)
 
+    def look(self, data: bytes, file: int, schema: pa.Schema) -> pa.Schema:
+        blank = {f.name for f in schema if _has_null(f.type) and f.name not in self._given.names}
+        if not blank:
+            return schema
+        others = pa.schema([f for f in schema if f.name not in blank])
+        try:
+            found = _read(self.utf8(data), pj.ParseOptions(explicit_schema=_written(others))).schema
+        except (UnicodeDecodeError, *READ_ERRORS):  # which belong to the read
+            return schema
+        for each in found:
+            if each.name in blank:
+                kind = CODES if is_text(each.type) else each.type
+                joined = common_type(schema.field(each.name).type, kind)
+                schema = schema.set(schema.get_field_index(each.name), pa.field(each.name, joined or kind))
+        return schema
+
     def untyped(self, file: int) -> pa.Schema:
         return pa.schema([])
 
@@ -107,16 +123,38 @@ class JsonLinesReader(TextReader):
             row = json.loads(record)
         except (ValueError, RecursionError) as error:
             return f"is not one JSON object: {error}"
-        extra = [key for key in row if key not in schema.names] if len(schema) else []
-        if extra:
-            return (
-                f"has a key {extra[0]!r}, which is missing in the first rows: open the data as {type(self).__module__}."
-                f"{type(self).__name__}(..., schema=pa.schema([({extra[0]!r}, TYPE)])), or correct the line"
-            )
-        return ""
+        extra = next(_extra_keys(row, pa.struct(list(schema))), None) if len(schema) else None
+        if extra is None:
+            return ""
+        column = extra[0]
+        inner = f" in {'.'.join(extra[:-1])}" if len(extra) > 1 else ""
+        return (
+            f"has a key {extra[-1]!r}{inner}, which is missing in the first rows: open the data as {type(self).__module__}."
+            f"{type(self).__name__}(..., schema=pa.schema([({column!r}, TYPE)])), or correct the line"
+        )
 
     def value(self, record: bytes, column: str, file: int) -> str:
         return json.dumps(json.loads(record).get(column))[:100]
+
+
+def _extra_keys(value: Any, kind: pa.DataType) -> Iterator[tuple[str, ...]]:
+    """The paths of the keys of a value that its type does not have."""
+    if isinstance(value, dict) and pa.types.is_struct(kind):
+        known = {f.name: f.type for f in kind}
+        for key, inner in value.items():
+            if key not in known:
+                yield (key,)
+            else:
+                yield from ((key, *path) for path in _extra_keys(inner, known[key]))
+    elif isinstance(value, list) and pa.types.is_list(kind):
+        for inner in value:
+            yield from _extra_keys(inner, kind.value_type)
+
+
+def _has_null(kind: pa.DataType) -> bool:
+    """Whether the values say nothing of a type, or what is in them."""
+    inner = [kind.field(i).type for i in range(kind.num_fields)]
+    return pa.types.is_null(kind) or kind == pa.struct([]) or any(map(_has_null, inner))
 
 
 def _written(schema: pa.Schema) -> pa.Schema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -365,3 +366,42 @@ def test_every_command_takes_them_and_says_the_warnings(tmp_path: Path, cli: Com
         "fit", path, "--target", "f2", "--out", tmp_path / "run", "--resume", *reading[:-2], "--encoding", "latin-1"
     )
     assert again.code == 2 and "--encoding is iso8859-1, the run has utf-16" in again.err
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("value", [3, 2.5, "Rome", "2026-01-05 10:00:00"])
+def test_a_column_without_a_value_in_the_first_records_has_the_type_of_later_ones(
+    tmp_path: Path, small_blocks: None, kind: str, value: Any
+) -> None:
+    path = tmp_path / f"late.{kind}"
+    rows = [{"x": None if i < 90 else value, "none": None, "y": i} for i in range(120)]
+    if kind == "csv":
+        pd.DataFrame(rows, dtype=object).to_csv(path, index=False)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = read(path)
+    blank = "" if (kind, value) == ("csv", "Rome") else "None"
+    assert list(map(str, table.column("x").to_pylist())) == [blank] * 90 + [str(value)] * 30
+    assert table.schema.field("none").type == pa.null()
+
+
+def test_a_leading_zero_in_a_column_without_a_value_in_the_first_records_is_kept(
+    tmp_path: Path, small_blocks: None
+) -> None:
+    path = tmp_path / "late.csv"
+    path.write_text("x,y\n" + ",1\n" * 90 + "12,1\n" * 30 + "007,1\n")
+    assert read(path).column("x")[-1].as_py() == "007"
+
+
+def test_the_types_of_later_records_and_of_other_files_become_one(tmp_path: Path, small_blocks: None) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n" + ",1\n" * 90 + "12,1\n")
+    (tmp_path / "b.csv").write_text("x,y\n" + "2.5,1\n" * 9)
+    column = read(tmp_path).column("x")
+    assert column.type == pa.float64() and column.to_pylist() == [None] * 90 + [12.0] + [2.5] * 9
+
+
+def test_a_late_key_of_a_struct_is_named(tmp_path: Path, small_blocks: None) -> None:
+    path = tmp_path / "late.jsonl"
+    path.write_text('{"u": {"a": 1}, "y": 1}\n' * 90 + '{"u": {"a": 1, "b": 2}, "y": 1}\n')
+    with pytest.raises(DataError, match="line 91: has a key 'b' in u, which is missing in the first rows"):
+        read(path)

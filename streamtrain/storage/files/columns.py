@@ -95,6 +95,10 @@ class FileColumns:
             self._unify(schema, self._files[len(self._variant_of)])
         self._variant_of.append(number)
 
+    def join(self, schema: pa.Schema, file: int) -> None:
+        """Types that the later records of a file show of columns that are null in its schema, which say nothing of a type."""
+        self._unify(schema, self._files[file])
+
     def _number(self, schema: pa.Schema) -> int | None:
         last = self._variant_of[-1] if self._variant_of else -1
         if last >= 0 and self._variants[last].schema.equals(schema, check_metadata=self._declared is not None):

@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 __all__ = [
-    "MISSING", "has_codes", "is_code", "is_number", "other_delimiter", "spelled", "told_by_header", "told_by_values",
-    "values_of", "without_words",
+    "MISSING", "has_codes", "is_code", "is_number", "may_be_codes", "meant_delimiter", "other_delimiter", "spelled",
+    "told_by_code", "told_by_header", "told_by_names", "told_by_values", "values_of", "without_words",
 ]  # fmt: skip
 
 #: words that mean that a value is missing in a column of numbers; blanks do, too
@@ -58,6 +58,11 @@ def is_code(text: bytes) -> bool:
     (True, False, False)
     """
     return _CODE.fullmatch(text.strip()) is not None
+
+
+def may_be_codes(kind: pa.DataType) -> bool:
+    """Whether a column that was inferred to be of this type may have integers with leading zeros."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind))
 
 
 def is_number(text: str) -> bool:
@@ -136,6 +141,38 @@ def other_delimiter(names: Sequence[str]) -> str | None:
     """
     found = [mark for mark in (";", "\t", "|", ",") if len(names) == 1 and mark in names[0]]
     return None if not found else "tab" if found[0] == "\t" else repr(found[0])
+
+
+def told_by_names(shown: str, names: Sequence[str]) -> str | None:
+    """A warning if a single column seems to be several. shown: the file."""
+    mark = other_delimiter(names)
+    if mark is None:
+        return None
+    return f"{shown} has a single column, whose name is {names[0][:100]!r}: if it is several, pass --delimiter {mark}"
+
+
+def meant_delimiter(names: Sequence[str], record: bytes, between: str) -> str:
+    """What to say of a record with another number of fields: the delimiter that it seems to have, or nothing.
+
+    >>> meant_delimiter(["x", "y"], b"1;2", ",")
+    "; it contains ';': if that is between the fields, pass --delimiter ';'"
+    """
+    mark = other_delimiter(names)
+    if mark is not None:
+        return f"; a name is {names[0][:100]!r}: if it is several, pass --delimiter {mark}"
+    found = [mark for mark in (";", "\t", "|") if mark.encode() in record and mark != between]
+    if not found:
+        return ""
+    shown = "tab" if found[0] == "\t" else repr(found[0])
+    return f"; it contains {shown}: if that is between the fields, pass --delimiter {shown}"
+
+
+def told_by_code(name: str, code: str) -> str:
+    """The warning that a column has an integer with a leading zero."""
+    return (
+        f"column {name!r} has integers with leading zeros, such as {code!r}: it is read as text, so that they differ from "
+        f"those without; --as {name}=ignore leaves it out"
+    )
 
 
 def told_by_header(names: Sequence[str], numbers: Collection[str], texts: Mapping[str, Any]) -> str | None:

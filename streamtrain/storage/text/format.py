@@ -43,9 +43,10 @@ class TextFormat:
         """The names and types of the columns. Given types are kept."""
         raise NotImplementedError
 
-    def look(self, data: bytes, file: int, schema: pa.Schema) -> None:
+    def look(self, data: bytes, file: int, schema: pa.Schema) -> pa.Schema:
         """Called with all records, as they are stored, while the files are opened; an error in them belongs to the read.
-        schema: of the file, as it was inferred."""
+        schema: of the file, as it was inferred so far. Returns it with the types of columns that had nothing but nulls."""
+        return schema
 
     def texts(self) -> Collection[str]:
         """The columns that must be text in all files, as their records have shown."""

@@ -71,6 +71,7 @@ class TextReader(TextFormat, FileBacked):
         self._inferred: list[pa.Schema] = []  # of the first file
         self._density = 0.0  # decoded bytes per byte of text
         self._first: tuple[Block, int] | None = None  # the records that tell types and density
+        self._has_late = False  # types of columns that have only nulls in the first records of a file
         table = [(i, *extent) for i in range(len(self._files)) for extent in self._extents(i)]
         columns = np.asarray(table, np.int64).reshape(-1, 6).T.copy()
         self._file_of, self._start, self._stop, self._rows, self._line, self._longest = columns
@@ -78,7 +79,7 @@ class TextReader(TextFormat, FileBacked):
             raise NotFoundError(f"{data_name(target)}: the files have no rows")
         self._columns.finish(self.types.decoded, self.texts())
         self.schema = self._columns.schema
-        if self._first is not None and self.texts():  # the first records were measured with other types
+        if self._first is not None and (self._has_late or self.texts()):  # they were measured with other types
             self._measure(self._columns.file_schema(self._first[1]))
         self._first = None
 
@@ -94,6 +95,7 @@ class TextReader(TextFormat, FileBacked):
 
     def _data_blocks(self, file: int, source: Any) -> Iterator[Block]:
         begun = has_types = False
+        schema = pa.schema([])
         for block in blocks(source, _SCAN_BYTES, self.scanner(file)):
             if not begun and block.rows:
                 begun, block = True, self.without_header(file, block)
@@ -103,9 +105,13 @@ class TextReader(TextFormat, FileBacked):
                     self._columns.add(self._later_types(block.upto(_LATER_BYTES), file))
                 else:
                     self._columns.add(self._first_types(block.upto(BLOCK_BYTES), file))
+                schema = self._columns.file_schema(file)
             if begun:
                 if block.rows:
-                    self.look(block.data, file, self._columns.file_schema(file))
+                    found = self.look(block.data, file, schema)
+                    if not found.equals(schema):
+                        self._columns.join(found, file)
+                        schema, self._has_late = found, True
                 yield block
         if not has_types:
             self._columns.add(self.untyped(file), has_rows=False)
