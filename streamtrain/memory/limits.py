@@ -70,19 +70,22 @@ class DataLimit:
         with self._lock:
             if self._most.pop(holder, None) is None:
                 return
-            resident = resident_now()
-            self._apply(0 if resident is None else resident[0] - resident[1])
+            import resource
+
+            resource.setrlimit(
+                resource.RLIMIT_DATA, self._before
+            )  # first: what follows takes memory, which may be short
             if not self._most:
                 threading.stack_size(self._stack_bytes)
+            elif (resident := resident_now()) is not None:
+                self._apply(resident[0] - resident[1])
 
     def _apply(self, file_bytes: int) -> None:
         import resource  # only on Unix
 
-        soft, hard = self._before
-        if self._most:
-            limits = [size for size in (soft, hard) if size != resource.RLIM_INFINITY]
-            soft = min([max(1, min(self._most.values()) - file_bytes), *limits])
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        limits = [size for size in self._before if size != resource.RLIM_INFINITY]
+        soft = min([max(1, min(self._most.values()) - file_bytes), *limits])
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, self._before[1]))
 
 
 DATA_LIMIT = DataLimit()

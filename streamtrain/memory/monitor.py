@@ -154,9 +154,9 @@ class Monitor:
         _current.reset(self._token)
         self._done.set()
         self._thread.join(_JOIN_SECONDS)
+        DATA_LIMIT.release(self)  # first: memory may be short for what follows
         if self._outer is not None and not self._outer._done.is_set():
             self._outer._hold()
-        DATA_LIMIT.release(self)
         if is_short and error is not None:
             raise self.shortage(error) from error
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from make import WAIT, wait_for
 
-from streamtrain.errors import BudgetExceeded
+from streamtrain.errors import BudgetExceeded, BudgetRefused
+from streamtrain.memory import limits
 from streamtrain.memory.gate import ByteGate
-from streamtrain.memory.monitor import Monitor
+from streamtrain.memory.monitor import Monitor, within
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured and limited on Linux")
 MB = 10**6
@@ -149,6 +150,23 @@ def test_a_memory_error_becomes_one_of_the_budget_once() -> None:
     assert found.value is own
     with pytest.raises(KeyError), Monitor(10**12, TERMS):
         raise KeyError("left alone")
+
+
+def test_the_limit_goes_first_where_there_is_not_even_memory_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, measured = resource.getrlimit(resource.RLIMIT_DATA), limits.resident_now
+
+    def resident() -> Any:
+        if resource.getrlimit(resource.RLIMIT_DATA) != before:
+            raise MemoryError
+        return measured()
+
+    def runs_short() -> None:
+        monkeypatch.setattr(limits, "resident_now", resident)
+        raise MemoryError
+
+    with pytest.raises(BudgetRefused, match="memory ran short while the data was opened"), within("10GB"):
+        runs_short()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_a_process_over_its_budget_is_near_it_and_over_it() -> None:
