@@ -57,7 +57,8 @@ def require_unchanged(
         note_stamps(trainer)
         return [warning], []
     warnings: list[str] = []
-    checks = {what: Recheck(source, what, trainer.job.ledger) for what, source in _sources(trainer).items()}
+    ledger = trainer.job.ledger
+    checks = {what: Recheck(source, what, ledger and ledger.in_use) for what, source in _sources(trainer).items()}
     accepted: list[str] = []
     if accepts and (contents_differ or len(checks[_DATA].unknown)):
         accepted = checks[_DATA].forget()

@@ -14,6 +14,7 @@ import pytest
 from streamtrain import evaluate, fit, predict
 from streamtrain.errors import BadValueError, RunError
 from streamtrain.tools.inspect import inspect
+from streamtrain.train import validation
 
 ROWS = 4_000
 ASKED: dict[str, Any] = {"target": "y", "batch_size": 16, "window_rows": 1_000, "shuffle": False, "memory": "3GB"}
@@ -120,6 +121,58 @@ def test_nothing_of_a_row_of_weight_0_is_felt(tmp_path: Path) -> None:
         result = fit(data, weight="w", holdout=0.2, out=tmp_path / f"{run}", **ASKED)
         found.append((weights(tmp_path / f"{run}"), json.dumps(result.report.metrics), result.report.skipped))
     assert found == found[:1] * 4
+
+
+def test_rows_whose_weight_cannot_be_used_are_counted() -> None:
+    wrong = [np.nan, -1.0, np.inf, None]
+    data = table().append_column("w", pa.array([*wrong, 0.0, *np.ones(ROWS - 5)], pa.float64()))
+    report = fit(data, weight="w", on_error="skip", epochs=2, **ASKED).report
+    (entry,) = report.skipped
+    assert (entry["rows"], report.rows_seen) == (2 * len(wrong), 2 * (ROWS - len(wrong)))
+    assert entry["error"] == "weight 'w' is null, NaN, infinite or negative"
+
+
+def test_validation_rows_of_which_nobody_knows_whether_they_match_are_not_scored(tmp_path: Path) -> None:
+    """The chunk can be read, but for the column of the filter."""
+    matches = (np.arange(ROWS) % 3 == 0).astype(int)
+    asked = {**ASKED, "features": ["x"], "where": "m = 1", "on_error": "skip"}
+    data, path = table().append_column("m", pa.array(matches)), tmp_path / "a.parquet"
+    pq.write_table(data, path, row_group_size=1_000, write_page_checksum=True, use_dictionary=False, compression="none")
+    column = pq.read_metadata(path).row_group(1).column(3)
+    hurt = bytearray(path.read_bytes())
+    hurt[column.data_page_offset + column.total_compressed_size // 2] ^= 255
+    path.write_bytes(hurt)
+    result = fit(data, validate=path, **asked)
+    kept = data.filter((np.arange(ROWS) // 1_000 != 1) & (matches == 1))
+    assert result.report.metrics["validation"] == pytest.approx(evaluate(result.model, kept)["metrics"])
+    assert [(entry["chunk"], entry["rows"]) for entry in result.report.skipped] == [("a.parquet:1", 1_000)]
+
+
+def test_skipped_rows_stay_in_the_report_once_they_are_errors(tmp_path: Path) -> None:
+    """Of the data, and of validation data, of which one score was interrupted."""
+    data = write(tmp_path / "data", table({100: np.inf, 3_900: np.inf}))
+    asked = {**ASKED, "validate": data, "on_error": "skip", "epochs": 2}
+    whole = fit(data, out=tmp_path / "whole", **asked).report.as_dict()["skipped"]
+    assert [entry["rows"] for entry in whole] == [2] * 4
+    stopped_in(data, tmp_path / "r", **asked)
+    assert fit(data, out=tmp_path / "r", resume=True).report.as_dict()["skipped"] == whole
+    stopped_in(data, tmp_path / "q", **asked)
+    report = fit(data, out=tmp_path / "q", resume=True, on_error="raise", infinities="clip").report.as_dict()
+    assert [entry["rows"] for entry in report["skipped"]] == [1] * 2 and report["rows_seen"] == 2 * ROWS - 2
+
+
+def stopped_in(data: Any, out: Path, **asked: Any) -> None:
+    """Stop a run while validation data are scored for the first time."""
+    score = validation.score
+
+    def interrupted(*given: Any) -> Any:
+        score(*given)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(validation, "score", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, out=out, **asked)
 
 
 def test_a_run_that_failed_late_goes_on(tmp_path: Path) -> None:
