@@ -83,6 +83,11 @@ class Ledger:
                 self._lost.add(number)
                 self._why[number] = (str(error),)
 
+    def try_again(self, numbers: Iterable[int]) -> None:
+        """Note that the chunks with these numbers may have become readable. What was skipped of them stays entered."""
+        with self._lock:
+            self._lost -= set(numbers)
+
     def note(self, number: int, why: str) -> None:
         """Note why rows of a chunk are skipped."""
         with self._lock:

@@ -14,7 +14,7 @@ import pytest
 from streamtrain import evaluate, fit, predict
 from streamtrain.errors import BadValueError, RunError
 from streamtrain.tools.inspect import inspect
-from streamtrain.train import validation
+from streamtrain.train import identity, validation
 
 ROWS = 4_000
 ASKED: dict[str, Any] = {"target": "y", "batch_size": 16, "window_rows": 1_000, "shuffle": False, "memory": "3GB"}
@@ -213,6 +213,30 @@ def test_other_values_of_the_same_chunks_are_accepted_if_asked(tmp_path: Path) -
     (change,) = report["changes"]
     assert change["setting"] == "data" and change["was"] == "3.parquet" and change["rows_seen"] <= 2 * ROWS
     assert any("learned as they are now: 3.parquet" in warning for warning in report["warnings"])
+
+
+def test_what_the_fingerprint_does_not_show_is_accepted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large data it is a sample. All chunks were read before, so nothing but the change of the file shows it."""
+    data, run = write(tmp_path / "data", table()), tmp_path / "r"
+    monkeypatch.setattr(identity, "_fingerprint", lambda reader: "the same")
+    fit(data, out=run, **ASKED)
+    pq.write_table(table({3_900: 5.0}).slice(3_000), data / "3.parquet", row_group_size=500)
+    report = fit(data, out=run, resume=True, epochs=2, data_changed="accept").report.as_dict()
+    assert [(change["setting"], change["was"]) for change in report["changes"]] == [("data", "3.parquet")]
+    again = fit(data, out=run, resume=True, epochs=3, data_changed="accept").report.as_dict()
+    assert again["changes"] == report["changes"]  # nothing was written since
+
+
+def test_a_chunk_that_was_mended_is_learned_again(tmp_path: Path) -> None:
+    data, run = write(tmp_path / "data", table()), tmp_path / "r"
+    path = data / "3.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(40) + whole[44:])  # the first page of the first row group
+    first = fit(data, out=run, on_error="skip", max_skipped=1.0, **ASKED).report
+    assert [(entry["chunk"], entry["rows"]) for entry in first.skipped] == [("3.parquet:0", 500)]
+    path.write_bytes(whole)
+    second = fit(data, out=run, resume=True, epochs=2, data_changed="accept").report
+    assert second.skipped == first.skipped and second.rows_seen == 2 * ROWS - 500
 
 
 def test_rows_that_are_others_are_not_accepted(tmp_path: Path) -> None:
