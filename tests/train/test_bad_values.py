@@ -43,7 +43,9 @@ def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(("label", "says"), [(None, "1 null"), ("c", "not one of the 2 known classes")])
+@pytest.mark.parametrize(
+    ("label", "says"), [(None, "has 1 null in"), ("c", "has 1 value that is not one of the 2 known classes")]
+)
 def test_the_target_of_validation_data_is_looked_at_before_training(tmp_path: Path, label: Any, says: str) -> None:
     other = table(labels={7: label})
     with pytest.raises(BadValueError, match=says):
