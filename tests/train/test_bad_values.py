@@ -14,6 +14,7 @@ import pytest
 from streamtrain import evaluate, fit, predict
 from streamtrain.errors import BadValueError, RunError
 from streamtrain.tools.inspect import inspect
+from streamtrain.tools.report import report as page
 from streamtrain.train import identity, validation
 
 ROWS = 4_000
@@ -156,20 +157,24 @@ def test_skipped_rows_stay_in_the_report_once_they_are_errors(tmp_path: Path) ->
     asked = {**ASKED, "validate": data, "on_error": "skip", "epochs": 2}
     whole = fit(data, out=tmp_path / "whole", **asked).report.as_dict()["skipped"]
     assert [entry["rows"] for entry in whole] == [2] * 4
-    stopped_in(data, tmp_path / "r", **asked)
+    stopped_in(1, data, tmp_path / "r", **asked)
     assert fit(data, out=tmp_path / "r", resume=True).report.as_dict()["skipped"] == whole
-    stopped_in(data, tmp_path / "q", **asked)
+    stopped_in(2, data, tmp_path / "q", **asked)
+    page(tmp_path / "q", tmp_path / "page.html")
+    assert "6 rows were skipped" in (tmp_path / "page.html").read_text()
     report = fit(data, out=tmp_path / "q", resume=True, on_error="raise", infinities="clip").report.as_dict()
-    assert [entry["rows"] for entry in report["skipped"]] == [1] * 2 and report["rows_seen"] == 2 * ROWS - 2
+    assert [entry["rows"] for entry in report["skipped"]] == [2, 2, 1, 1] and report["rows_seen"] == 2 * ROWS - 4
 
 
-def stopped_in(data: Any, out: Path, **asked: Any) -> None:
-    """Stop a run while validation data are scored for the first time."""
-    score = validation.score
+def stopped_in(times: int, data: Any, out: Path, **asked: Any) -> None:
+    """Stop a run before so many scores of the validation data count."""
+    score, done = validation.score, list[Any]()
 
     def interrupted(*given: Any) -> Any:
-        score(*given)
-        raise KeyboardInterrupt
+        done.append(score(*given))
+        if len(done) == times:
+            raise KeyboardInterrupt
+        return done[-1]
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(validation, "score", interrupted)
