@@ -114,7 +114,9 @@ def test_a_changed_value_in_rows_that_a_stopped_loader_has_read() -> None:
     for shuffle in (True, False):
         data.changed = False
         first = data.source()
-        plan = first.plan(batch_size=20, window_rows=100, shuffle=shuffle)
+        plan = replace(
+            first.plan(batch_size=20, window_rows=100, shuffle=shuffle), windows_in_flight=1
+        )  # no reads ahead
         with Loader(first, plan, epochs=1) as loader:
             while (state := loader.state_dict())["rows_seen"] < ROWS and not (
                 first.digests and 4 in first.digests.begun
