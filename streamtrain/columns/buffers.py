@@ -32,6 +32,16 @@ class TextStore:
         self._data, self._used = np.empty(max(1, nbytes), np.uint8), 0
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker of a cluster sends: the bytes that are used, and no lock."""
+        state = self.__dict__ | {"_data": self._data[: self._used]}
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def clear(self) -> None:
         """Remove all bytes, before the store is filled with other rows."""
         self._used = 0

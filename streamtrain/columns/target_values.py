@@ -14,6 +14,7 @@ from streamtrain.columns.lists import OddListError, single_values
 from streamtrain.columns.numbers import as_numbers
 from streamtrain.columns.types import is_list
 from streamtrain.errors import BadValueError
+from streamtrain.notebook import count
 from streamtrain.storage.arrow import is_number, value_type
 
 __all__ = [
@@ -79,10 +80,13 @@ def named_values(values: pa.Array) -> tuple[list[Any], NDArray[Any]]:
     return [values.dictionary[i].as_py() for i in used.tolist()], codes
 
 
-def bad_message(name: str, count: int, kinds: Sequence[str], where: str) -> str:
+def bad_message(name: str, rows: int, kinds: Sequence[str], where: str) -> str:
     """The message for values that cannot be used. kinds: what they are, as `Target.unusable` says it."""
-    what = "nulls" if list(kinds) == [NULL] else f"values that are {' or '.join(kinds)}"
-    return f"target {name!r} has {count:,} {what} in {where}: remove these rows, or skip them with --on-error skip"
+    which = " or ".join(kinds)
+    what = count(rows, "null" if which == NULL else "value")
+    if which != NULL:
+        what += f" that {'is' if rows == 1 else 'are'} {which}"
+    return f"target {name!r} has {what} in {where}: remove these rows, or skip them with --on-error skip"
 
 
 def target_type(kind: pa.DataType) -> pa.DataType:

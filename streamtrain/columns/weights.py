@@ -65,6 +65,6 @@ def write_weights(name: str, values: pa.Array, rows: RowWriter, skips: Skips | N
         raise BadValueError(
             f"weight {name!r} has a value that is null, NaN, infinite or negative in {rows.where}: weights must be 0 or more"
         )
-    numbers[bad] = 0
+    numbers[bad] = np.nan  # `Window.finish` makes it 0: a row of weight 0 is no skipped row
     rows.add_weights(numbers)
     return [(bad, f"weight {name!r} is null, NaN, infinite or negative")]

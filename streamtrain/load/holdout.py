@@ -98,7 +98,8 @@ class HoldOutRule:
         no row, or all of them."""
         test, held = opened.test, HoldOut(0.0, opened.passed, opened.table)
         rows, given = opened.table.total_rows, f"--holdout-by {self.by} --holdout {self.share:g}"
-        helps = "give a larger --holdout, or a column with more values"
+        size = "larger" if not held.count else "smaller"
+        helps = f"give a {size} --holdout, or a column with more values"
         if self.after is not None:
             given, helps = f"--holdout-after {'='.join(self.after)}", "give another time"
         if held.count in (0, rows):

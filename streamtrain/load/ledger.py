@@ -28,8 +28,8 @@ class Ledger:
     """The skipped chunks and rows; each chunk has one entry. A row counts each time that it is skipped: once an epoch.
 
     source: a name of the data, for messages. table: of their chunks. most: the largest share of the rows read so far that may
-    be skipped; it is not judged before 10,000 rows. infinite: whether rows with infinite features are skipped. Several threads
-    may use a ledger at once.
+    be skipped; it is not judged before 10,000 rows. infinite: whether rows with infinite features are skipped. is_used: whether
+    rows are skipped now; if not, this only says what was skipped before. Several threads may use a ledger at once.
 
     >>> table = ChunkTable("part#{}".format, [10, 10], [80, 80], [80, 80])
     >>> ledger = Ledger("clicks", table, most=0.05)
@@ -39,8 +39,10 @@ class Ledger:
     (3, False, [('part#1', 3, "target 'y' is null")])
     """
 
-    def __init__(self, source: str, table: ChunkTable, most: float, *, infinite: bool = True) -> None:
-        self._source, self._table, self._most = source, table, most
+    def __init__(
+        self, source: str, table: ChunkTable, most: float, *, infinite: bool = True, is_used: bool = True
+    ) -> None:
+        self._source, self._table, self._most, self.is_used = source, table, most, is_used
         self.skips = Skips(infinite)
         self._lock = threading.Lock()
         self._counts: dict[int, int] = {}
@@ -50,16 +52,25 @@ class Ledger:
 
     @classmethod
     def of(
-        cls, settings: SkipSettings, source: str, table: ChunkTable, infinities: str, unread: Mapping[int, DataError]
-    ) -> Ledger | None:
-        """The ledger for data; None if what cannot be used is an error. infinities: the setting of the model. unread: chunks of
-        which it is already known that they cannot be read."""
-        if settings.on_error != "skip":
+        cls, settings: SkipSettings, source: str, table: ChunkTable, infinities: str, unread: Mapping[int, DataError],
+        state: Mapping[str, Any] | None = None,
+    ) -> Ledger | None:  # fmt: skip
+        """The ledger for data; None if nothing was skipped, and what cannot be used is an error. infinities: the setting of the
+        model. unread: chunks of which it is already known that they cannot be read. state: of the ledger so far."""
+        is_used = settings.on_error == "skip"
+        if not is_used and state is None:
             return None
-        ledger = cls(source, table, settings.max_skipped, infinite=infinities == "error")
+        ledger = cls(source, table, settings.max_skipped, infinite=infinities == "error", is_used=is_used)
+        if state is not None:
+            ledger.load_state_dict(state)
         for number, error in unread.items():
             ledger.skip_chunk(number, error)
         return ledger
+
+    @property
+    def in_use(self) -> Ledger | None:
+        """The ledger itself; None if nothing is skipped now."""
+        return self if self.is_used else None
 
     def is_lost(self, number: int) -> bool:
         """Whether all rows of the chunk with this number are skipped."""
@@ -71,6 +82,11 @@ class Ledger:
             if number not in self._lost:
                 self._lost.add(number)
                 self._why[number] = (str(error),)
+
+    def try_again(self, numbers: Iterable[int]) -> None:
+        """Note that the chunks with these numbers may have become readable. What was skipped of them stays entered."""
+        with self._lock:
+            self._lost -= set(numbers)
 
     def note(self, number: int, why: str) -> None:
         """Note why rows of a chunk are skipped."""
@@ -90,6 +106,10 @@ class Ledger:
             self.read += rows
         if len(numbers):
             self.require_few(self.rows, self.read, self.entries)
+
+    def has_read(self, rows: int) -> None:
+        """At least so many rows were read so far, also by a process that skipped none."""
+        self.read = max(self.read, rows)
 
     def require_few(self, skipped: int, read: int, entries: Any) -> None:
         """Raise CorruptError if so many skipped rows are too many of those read. entries: returns them, for the message."""

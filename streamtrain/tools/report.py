@@ -113,8 +113,9 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
     """The facts in a checkpoint, under the names of a report."""
     if not header:
         return {}
-    seconds, history, ledger = dict(header["seconds"]), header["history"], header["ledger"] or {"entries": {}}
-    skipped = [entry for _, entry in sorted(ledger["entries"].items(), key=lambda item: int(item[0])) if entry["rows"]]
+    seconds, history = dict(header["seconds"]), header["history"]
+    ledgers = [(header.get(name) or {"entries": {}})["entries"] for name in ("ledger", "validation_ledger")]
+    entries = [entries[number] for entries in ledgers for number in sorted(entries, key=int)]
     loop = seconds.pop("loop")
     beside = seconds.get("read", 0.0)
     return {
@@ -124,7 +125,7 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
         "rows_per_second": header["cursor"]["rows_seen"] / loop if loop else 0.0,
         "time": seconds | {"other": loop - sum(seconds.values()) + beside},
         "warnings": header["warnings"],
-        "skipped": [entry | {"error": "; ".join(entry["why"])} for entry in skipped],
+        "skipped": [entry | {"error": "; ".join(entry["why"])} for entry in entries if entry["rows"]],
         "settings": header["settings"],
         "started": header.get("started"),
         "plan": {name: header["resolved"][name] for name in ("batch_size", "window_rows")},

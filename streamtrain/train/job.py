@@ -54,7 +54,7 @@ class PriorModel:
 
 @dataclass(frozen=True)
 class Job:
-    """A source, a new model for it, and the plan. ledger: the record of skipped rows; None if nothing may be skipped."""
+    """A source, a new model for it, and the plan. ledger: the record of skipped rows; None if none were, or may be."""
 
     source: Source
     model: Model
@@ -80,11 +80,10 @@ class Job:
         terms of scoring validation data (`Scorer.terms`).
         """
         source = _open(data, settings, prior)
-        ledger = Ledger.of(settings, data_name(data), source.table, settings.infinities, source.unread)
+        so_far = None if prior is None else prior.ledger
+        ledger = Ledger.of(settings, data_name(data), source.table, settings.infinities, source.unread, so_far)
         job = replace(cls._planned(source, settings, validation), ledger=ledger, is_known=prior is not None)
         if prior is not None and prior.goes_on:
-            if ledger is not None and prior.ledger is not None:
-                ledger.load_state_dict(prior.ledger)
             return replace(job, plan=replace(job.plan, is_fixed=True, read_so_far="Nothing was read."))
         if not job.plan.fits and not asks:
             return job

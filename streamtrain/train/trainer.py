@@ -63,7 +63,7 @@ class Trainer:
         self.monitor, self.interrupts = job.monitor(self._measured, self._watch), Interrupts()
         self.loader = Loader(
             job.source, self.plan, seed=self.settings.seed, holdout=self.settings.holdout, cluster=client,
-            epochs=self.settings.epochs, monitor=self.monitor, ledger=job.ledger,
+            epochs=self.settings.epochs, monitor=self.monitor, ledger=job.ledger and job.ledger.in_use,
         )  # fmt: skip
         self.cursor = self.loader.state_dict()  # after the last whole step
         self.timeline = Timeline()
@@ -140,6 +140,8 @@ class Trainer:
         with self.interrupts.whole():
             line = self.history.end_epoch(self.loader.rows_seen, self.seconds, scores, self.model.state_dict)
             self.cursor = self.loader.state_dict()
+            if self.validation is not None:
+                self.validation.whole()
         self._record(line)
         self._tick()
         if self.schedule.due(time.perf_counter() - self.started, at_end=True):
@@ -211,9 +213,8 @@ class Trainer:
         began = time.perf_counter()
         scores, arrays = self.history.state_dict()
         ledger = None if self.job.ledger is None else self.job.ledger.state_dict()
-        header = {"cursor": self.cursor, "history": scores, "ledger": ledger, "seconds": self._times()}
-        if self.validation is not None and self.validation.ledger is not None:
-            header["validation_ledger"] = self.validation.ledger.state_dict()
+        own = {"ledger": ledger, "validation_ledger": None if self.validation is None else self.validation.skipped}
+        header = {"cursor": self.cursor, "history": scores, "seconds": self._times(), **own}
         arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
         arrays |= {f"timeline.{name}": array for name, array in self.timeline.state_dict().items()}
         arrays |= state_of_digests(self.job.source, self.validation)
@@ -234,8 +235,10 @@ class Trainer:
         load_digests(arrays, self.job.source, None if judges_anew else self.validation)
         if judges_anew:
             self.history.judge_anew(self.before["loop"], self.loader.rows_seen)
-        elif self.validation is not None and self.validation.ledger is not None and header.get("validation_ledger"):
-            self.validation.ledger.load_state_dict(header["validation_ledger"])
+        elif self.validation is not None and header.get("validation_ledger"):
+            self.validation.go_on(self.model, header["validation_ledger"])
+        if self.job.ledger is not None:
+            self.job.ledger.has_read(self.loader.rows_seen + self.history.held)
 
     @property
     def _ledgers(self) -> list[Ledger]:

@@ -28,7 +28,7 @@ __all__ = ["Recheck", "note_stamps", "require_unchanged"]
 
 
 _log = logging.getLogger("streamtrain")
-_DATA = "the data"
+_DATA, _VALIDATION = "the data", "the validation data"
 _KEYS = 16  # more than messages show
 
 
@@ -45,7 +45,8 @@ def require_unchanged(
     """Compare the data of a trainer with its checkpoint, which it has loaded. Return warnings, and the names of the files whose
     change is accepted.
 
-    accepts: whether changed values of the data are accepted; what was read of these files is forgotten.
+    accepts: whether changed values are accepted; what was read of these files is forgotten, whether or not the fingerprint
+    shows a change.
 
     has_digests: whether the checkpoint has digests. contents_differ: whether the fingerprint is another: then this raises an
     error, which says what has changed. verify: read again all that was read before, and compare it.
@@ -57,10 +58,16 @@ def require_unchanged(
         note_stamps(trainer)
         return [warning], []
     warnings: list[str] = []
-    checks = {what: Recheck(source, what, trainer.job.ledger) for what, source in _sources(trainer).items()}
+    ledgers = {
+        _DATA: trainer.job.ledger,
+        _VALIDATION: None if trainer.validation is None else trainer.validation.ledger,
+    }
+    checks = {what: Recheck(source, what, ledgers[what]) for what, source in _sources(trainer).items()}
     accepted: list[str] = []
-    if accepts and (contents_differ or len(checks[_DATA].unknown)):
-        accepted = checks[_DATA].forget()
+    if accepts:
+        is_other = contents_differ or not checks[_DATA].is_stamped  # the fingerprint may be that of a sample
+        for what, check in checks.items():
+            accepted += check.forget() if check.touched or (is_other and what == _DATA) else []
         contents_differ = False
     for what, check in checks.items():
         if verify and has_digests:
@@ -92,47 +99,49 @@ def _without_digests(*, verify: bool) -> str:
 def _sources(trainer: Trainer) -> dict[str, Source]:
     """The data and the validation data, by their names in messages."""
     validation = trainer.validation
-    other = {} if validation is None else {"the validation data": validation.open(trainer.model)}
+    other = {} if validation is None else {_VALIDATION: validation.open(trainer.model)}
     return {_DATA: trainer.job.source, **other}
 
 
 class Recheck:
     """The comparison of a source with the digests and stamps of a checkpoint, which its digests have loaded.
 
-    what: the data, for messages. ledger: the chunks that are skipped.
+    what: the data, for messages. ledger: of the chunks that are skipped, or were.
 
-    touched: the files that were written, replaced or copied since. unknown: the numbers of the chunks of these that nothing can
-    be compared with, because they were not read to their end; shape (chunks,).
+    touched: the files that were written, replaced or copied since. is_stamped: whether that is known. unknown: the numbers of
+    the chunks of these that nothing can be compared with, because they were not read to their end; shape (chunks,).
     """
 
     def __init__(self, source: Source, what: str, ledger: Ledger | None = None) -> None:
         assert source.digests is not None
-        self.source, self._what, self._digests = source, what, source.digests
-        self.touched: list[str] = []
+        self.source, self._what, self._digests, self._ledger = source, what, source.digests, ledger
+        self.touched, self.is_stamped = list[str](), False
         self.unknown = np.zeros(0, np.int64)
         before = source.digests.stamps
         if not isinstance(source.reader, Stamped) or not len(before):
             return
-        stamps = source.reader.stamps()
+        self.is_stamped, stamps = True, source.reader.stamps()
         same = np.zeros(len(stamps.values), np.bool_)
         if len(before) == len(same):
             np.equal(stamps.values, before, out=same)
         self.touched = [stamps.name(file) for file in np.flatnonzero(~same).tolist()]
         unread = ~same[stamps.file_of] & ~source.digests.known & (source.table.rows > 0)
         self.unknown = np.flatnonzero(unread)
-        if ledger is not None:
+        if ledger is not None and ledger.is_used:
             skipped = np.fromiter((ledger.is_lost(int(n)) for n in self.unknown), np.bool_, len(self.unknown))
             self.unknown = self.unknown[~skipped]
 
     def forget(self) -> list[str]:
-        """Forget what was read of the files that were written since; of all data, where nothing shows which these are. Return
-        the names of the files."""
+        """Forget what was read of the files that were written since, and that some of their chunks could not be read; of all
+        data, where nothing shows which these are. Return the names of the files."""
         reader, before, chunks = self.source.reader, self._digests.stamps, np.ones(len(self.source.table), np.bool_)
         if self.touched and isinstance(reader, Stamped):
             stamps = reader.stamps()
             if len(before) == len(stamps.values):
                 chunks = (stamps.values != before)[stamps.file_of]
         self._digests.forget(chunks)
+        if self._ledger is not None:
+            self._ledger.try_again(np.flatnonzero(chunks).tolist())
         self.unknown = np.zeros(0, np.int64)
         return self.touched or [self._what]
 

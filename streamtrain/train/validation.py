@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from streamtrain.batch import Batch
-from streamtrain.errors import BadValueError, data_name
+from streamtrain.errors import BadValueError, DataError, data_name
 from streamtrain.load import Loader, Source
 from streamtrain.load.demand import longest_layout, opened_term
 from streamtrain.load.digests import Digests
@@ -146,8 +146,9 @@ class Scorer:
 
     data: as `fit` takes them. reading: how they are read. terms: the memory of scoring them, for the plan of the fit.
     skipping: what happens to rows that cannot be used. digests: what was read of them; None before they are opened for the
-    model. kept: their rows that match ``--where``, if it is given: they are found once. ledger: of the skipped rows; None
-    before the data are opened, or if such rows are errors. warnings: of the latest score.
+    model. kept: their rows that match ``--where``, if it is given: they are found once. unread: the chunks that could not be
+    read then. ledger: of the skipped rows; None before the data are opened, or if such rows are errors. skipped: its state
+    after the latest whole score. warnings: of the latest score.
     """
 
     data: Any
@@ -157,7 +158,9 @@ class Scorer:
     digests: Digests | None = None
     kept: KeptTable | None = None
     warnings: list[str] = field(default_factory=list)
+    unread: Mapping[int, DataError] = field(default_factory=dict)
     ledger: Ledger | None = None
+    skipped: dict[str, Any] | None = None
 
     @classmethod
     def planned(cls, data: Any, settings: Any, snapshots: Mapping[str, str]) -> Scorer:
@@ -175,7 +178,7 @@ class Scorer:
         terms = (opened_term(source.reader, source.table), *(term for term in plan.terms if term.for_validation))
         pinned = replace(reading, snapshots=snapshots_of(source.reader))
         kept = source.table if isinstance(source.table, KeptTable) else None
-        return cls(data, pinned, terms, settings, kept=kept)
+        return cls(data, pinned, terms, settings, kept=kept, unread=source.unread)
 
     @staticmethod
     def least(source: Source, model: Model | None) -> Plan:
@@ -189,20 +192,31 @@ class Scorer:
         if not is_known:
             source.checked_target(self.ledger)
 
+    def whole(self) -> None:
+        """Keep the counts of skipped rows: the latest score is part of the run. One that is interrupted is repeated."""
+        self.skipped = None if self.ledger is None else self.ledger.state_dict()
+
+    def go_on(self, model: Model, skipped: dict[str, Any]) -> None:
+        """Go on with the skipped rows so far. skipped: from a checkpoint."""
+        self.skipped = skipped
+        self.ledger = self._made(self.open(model), model)
+
+    def _made(self, source: Source, model: Model) -> Ledger | None:
+        name, infinities = data_name(self.data), model.prepared.infinities
+        return Ledger.of(self.skipping, name, source.table, infinities, self.unread, self.skipped)
+
     def open(self, model: Model) -> Source:
         """The data, with the columns of the model."""
         skips = self.skipping.on_error == "skip"
         source = open_for(model, self.data, with_target=True, reading=self.reading, skips=skips, kept=self.kept)
         if self.digests is None:
             self.digests = source.with_digests().digests
-            self.ledger = Ledger.of(
-                self.skipping, data_name(self.data), source.table, model.prepared.infinities, source.unread
-            )
+            self.ledger = self._made(source, model)
         return replace(source, digests=self.digests)
 
     def score(self, model: Model, monitor: Monitor, progress: RowProgress | None = None) -> Metrics:
         """The metrics of the model on these data. monitor: that of the whole fit."""
         source, held = self.open(model), model.preparation.ages.held.copy()
-        metrics = score(source, self.least(source, model), model, monitor, progress, self.ledger)
+        metrics = score(source, self.least(source, model), model, monitor, progress, self.ledger and self.ledger.in_use)
         self.warnings = [f"--validate: {warning}" for warning in model.preparation.ages.warnings(since=held)]
         return metrics

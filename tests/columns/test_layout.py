@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from streamtrain.columns.categories import hash_values, seed_of
 from streamtrain.errors import ColumnError
 from streamtrain.load import Loader, Source
+from streamtrain.load.chunks import load_chunks
 from streamtrain.load.ledger import Ledger
 
 ROWS = 500
@@ -95,6 +98,15 @@ def test_a_cluster_brings_the_same(folder: Any) -> None:
         distributed.Client(cluster) as client,
     ):
         assert rows(client) == rows(None)
+
+
+def test_another_process_sends_texts(folder: Any) -> None:
+    source = opened(folder)
+    sent, *_ = load_chunks(source.reader, source.layout, [source.table[0]], [source.layout.read])
+    into = source.layout.buffers(30)
+    into.scatter_from(pickle.loads(pickle.dumps(sent)), np.arange(29, -1, -1))
+    notes = [texts_of(SimpleNamespace(texts=arrays.texts.rows(0, 30))) for arrays in (into, sent)]
+    assert notes[0] == notes[1][::-1] == table()["note"].to_pylist()[29::-1]
 
 
 def test_lost_rows_leave_the_others_whole(folder: Any, tmp_path: Any) -> None:

@@ -14,6 +14,8 @@ import pytest
 from streamtrain import evaluate, fit, predict
 from streamtrain.errors import BadValueError, RunError
 from streamtrain.tools.inspect import inspect
+from streamtrain.tools.report import report as page
+from streamtrain.train import identity, validation
 
 ROWS = 4_000
 ASKED: dict[str, Any] = {"target": "y", "batch_size": 16, "window_rows": 1_000, "shuffle": False, "memory": "3GB"}
@@ -42,7 +44,9 @@ def weights(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(("label", "says"), [(None, "1 null"), ("c", "not one of the 2 known classes")])
+@pytest.mark.parametrize(
+    ("label", "says"), [(None, "has 1 null in"), ("c", "has 1 value that is not one of the 2 known classes")]
+)
 def test_the_target_of_validation_data_is_looked_at_before_training(tmp_path: Path, label: Any, says: str) -> None:
     other = table(labels={7: label})
     with pytest.raises(BadValueError, match=says):
@@ -122,6 +126,62 @@ def test_nothing_of_a_row_of_weight_0_is_felt(tmp_path: Path) -> None:
     assert found == found[:1] * 4
 
 
+def test_rows_whose_weight_cannot_be_used_are_counted() -> None:
+    wrong = [np.nan, -1.0, np.inf, None]
+    data = table().append_column("w", pa.array([*wrong, 0.0, *np.ones(ROWS - 5)], pa.float64()))
+    report = fit(data, weight="w", on_error="skip", epochs=2, **ASKED).report
+    (entry,) = report.skipped
+    assert (entry["rows"], report.rows_seen) == (2 * len(wrong), 2 * (ROWS - len(wrong)))
+    assert entry["error"] == "weight 'w' is null, NaN, infinite or negative"
+
+
+def test_validation_rows_of_which_nobody_knows_whether_they_match_are_not_scored(tmp_path: Path) -> None:
+    """The chunk can be read, but for the column of the filter."""
+    matches = (np.arange(ROWS) % 3 == 0).astype(int)
+    asked = {**ASKED, "features": ["x"], "where": "m = 1", "on_error": "skip"}
+    data, path = table().append_column("m", pa.array(matches)), tmp_path / "a.parquet"
+    pq.write_table(data, path, row_group_size=1_000, write_page_checksum=True, use_dictionary=False, compression="none")
+    column = pq.read_metadata(path).row_group(1).column(3)
+    hurt = bytearray(path.read_bytes())
+    hurt[column.data_page_offset + column.total_compressed_size // 2] ^= 255
+    path.write_bytes(hurt)
+    result = fit(data, validate=path, **asked)
+    kept = data.filter((np.arange(ROWS) // 1_000 != 1) & (matches == 1))
+    assert result.report.metrics["validation"] == pytest.approx(evaluate(result.model, kept)["metrics"])
+    assert [(entry["chunk"], entry["rows"]) for entry in result.report.skipped] == [("a.parquet:1", 1_000)]
+
+
+def test_skipped_rows_stay_in_the_report_once_they_are_errors(tmp_path: Path) -> None:
+    """Of the data, and of validation data, of which one score was interrupted."""
+    data = write(tmp_path / "data", table({100: np.inf, 3_900: np.inf}))
+    asked = {**ASKED, "validate": data, "on_error": "skip", "epochs": 2}
+    whole = fit(data, out=tmp_path / "whole", **asked).report.as_dict()["skipped"]
+    assert [entry["rows"] for entry in whole] == [2] * 4
+    stopped_in(1, data, tmp_path / "r", **asked)
+    assert fit(data, out=tmp_path / "r", resume=True).report.as_dict()["skipped"] == whole
+    stopped_in(2, data, tmp_path / "q", **asked)
+    page(tmp_path / "q", tmp_path / "page.html")
+    assert "6 rows were skipped" in (tmp_path / "page.html").read_text()
+    report = fit(data, out=tmp_path / "q", resume=True, on_error="raise", infinities="clip").report.as_dict()
+    assert [entry["rows"] for entry in report["skipped"]] == [2, 2, 1, 1] and report["rows_seen"] == 2 * ROWS - 4
+
+
+def stopped_in(times: int, data: Any, out: Path, **asked: Any) -> None:
+    """Stop a run before so many scores of the validation data count."""
+    score, done = validation.score, list[Any]()
+
+    def interrupted(*given: Any) -> Any:
+        done.append(score(*given))
+        if len(done) == times:
+            raise KeyboardInterrupt
+        return done[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(validation, "score", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, out=out, **asked)
+
+
 def test_a_run_that_failed_late_goes_on(tmp_path: Path) -> None:
     """Each change is recorded with the rows seen, and what was learned before stays."""
     data = write(tmp_path / "data", table({3_900: np.inf}))
@@ -160,6 +220,30 @@ def test_other_values_of_the_same_chunks_are_accepted_if_asked(tmp_path: Path) -
     (change,) = report["changes"]
     assert change["setting"] == "data" and change["was"] == "3.parquet" and change["rows_seen"] <= 2 * ROWS
     assert any("learned as they are now: 3.parquet" in warning for warning in report["warnings"])
+
+
+def test_what_the_fingerprint_does_not_show_is_accepted_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large data it is a sample. All chunks were read before, so nothing but the change of the file shows it."""
+    data, run = write(tmp_path / "data", table()), tmp_path / "r"
+    monkeypatch.setattr(identity, "_fingerprint", lambda reader: "the same")
+    fit(data, out=run, **ASKED)
+    pq.write_table(table({3_900: 5.0}).slice(3_000), data / "3.parquet", row_group_size=500)
+    report = fit(data, out=run, resume=True, epochs=2, data_changed="accept").report.as_dict()
+    assert [(change["setting"], change["was"]) for change in report["changes"]] == [("data", "3.parquet")]
+    again = fit(data, out=run, resume=True, epochs=3, data_changed="accept").report.as_dict()
+    assert again["changes"] == report["changes"]  # nothing was written since
+
+
+def test_a_chunk_that_was_mended_is_learned_again(tmp_path: Path) -> None:
+    data, run = write(tmp_path / "data", table()), tmp_path / "r"
+    path = data / "3.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(40) + whole[44:])  # the first page of the first row group
+    first = fit(data, out=run, on_error="skip", max_skipped=1.0, **ASKED).report
+    assert [(entry["chunk"], entry["rows"]) for entry in first.skipped] == [("3.parquet:0", 500)]
+    path.write_bytes(whole)
+    second = fit(data, out=run, resume=True, epochs=2, data_changed="accept").report
+    assert second.skipped == first.skipped and second.rows_seen == 2 * ROWS - 500
 
 
 def test_rows_that_are_others_are_not_accepted(tmp_path: Path) -> None:
