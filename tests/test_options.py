@@ -89,7 +89,7 @@ def test_flags() -> None:
 
 def test_every_setting_says_what_it_is() -> None:
     for kind in (Settings, RunSettings):
-        declared = set(kind.__dataclass_fields__) - {"snapshots", "are_of_others", "asked"}  # of the run
+        declared = set(kind.__dataclass_fields__) - {"snapshots", "are_of_others", "elsewhere", "asked"}  # of the run
         assert set(options_of(kind)) == declared
         for _, about in options_of(kind).values():
             assert about.help.endswith((".", "0.5.")) and about.group in GROUPS

@@ -179,10 +179,12 @@ def _open_each(targets: Sequence[Any], settings: ReadSettings) -> Reader:
             "after the other; arrays of one table are a pair (X, y), as a tuple, or a dict"
         )
     paths = [local_path(str(each)) if isinstance(each, (str, Path)) else each for each in targets]
-    stores, twice = once_each(paths, lambda each: each if isinstance(each, str) and _is_zarr(each) else "")
+    stores, twice = once_each(paths, lambda each: each if _is_zarr(each) else "")
     names, readers = list[str](), list[Reader]()
-    for group, each in groupby(stores, key=lambda path: _group_of(path, settings)):
-        some = list(each)
+    groups = [(key, list(each)) for key, each in groupby(stores, key=lambda path: _group_of(path, settings))]
+    kinds = {"zarr" if key is None else key[0] for key, some in groups if key is not None or _is_zarr(some[0])}
+    settings = settings.for_several(kinds)
+    for group, some in groups:
         if group is None or len(some) == 1:
             readers += [open_data(one, settings) for one in some]
             names += map(data_name, some)
@@ -220,7 +222,10 @@ def _moment(settings: ReadSettings) -> Moment:
     return Moment(settings.table_version, time, settings.snapshots)
 
 
-def _is_zarr(target: str) -> bool:
+def _is_zarr(target: Any) -> bool:
+    if not isinstance(target, (str, Path)):
+        return False
+    target = str(target)
     if glob.has_magic(target) and not os.path.exists(target):
         return False
     path = Path(target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal
@@ -150,6 +150,8 @@ class ReadSettings:
     snapshots: Mapping[str, str] = field(default_factory=dict)
     #: whether they were given for other data too, so that one without an effect on these is no mistake
     are_of_others: bool = False
+    #: settings that have an effect on another of several sources
+    elsewhere: frozenset[str] = frozenset()
     #: the columns that somebody wants
     asked: Asked = field(default_factory=Asked)
 
@@ -163,6 +165,11 @@ class ReadSettings:
     def for_validation(self, snapshots: Mapping[str, str]) -> ReadSettings:
         """How other data are read: a version is of the data that it was given for. snapshots: that a run has read of them."""
         return replace(self, table_version=None, as_of=None, snapshots=snapshots, are_of_others=True)
+
+    def for_several(self, kinds: Set[str]) -> ReadSettings:
+        """How each of several sources is read: a setting must have an effect on one of them. kinds: their formats, as far as
+        they are known."""
+        return replace(self, elsewhere=frozenset(n for n, some in _EFFECTS.items() if not kinds.isdisjoint(some)))
 
     def require_no_version(self, shown: str) -> None:
         """Raise UsageError if a version was given for data that are no table."""
@@ -185,7 +192,9 @@ class ReadSettings:
         if self.input_format is not None and kind not in INPUT_FORMATS:
             raise UsageError(f"--input-format {self.input_format}: has no effect on {kind}: leave it out")
         for name, kinds in _EFFECTS.items():
-            if kind not in kinds and getattr(self, name) != declared[name].default:
+            if kind in kinds or name in self.elsewhere:
+                continue
+            if getattr(self, name) != declared[name].default:
                 raise UsageError(
                     f"{flag(name, options[name][1])}: has an effect on {' and '.join(kinds)} alone, but {shown} is read as "
                     f"{kind}: leave it out" + (f", or say --input-format {kinds[0]}" if kind in INPUT_FORMATS else "")

@@ -165,3 +165,14 @@ def test_predictions_say_from_which_file_each_row_is(tmp_path: Path) -> None:
     found = pq.read_table(tmp_path / "p.parquet").to_pydict()
     assert [Path(path).name for path in found["file"]] == ["a.parquet"] * 3 + ["b.csv"] * 2
     assert (found["row"], found["x"]) == ([0, 1, 2, 0, 1], [0, 1, 2, 5, 6])
+
+
+def test_a_setting_of_text_is_for_the_text_files_among_the_sources(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,5;0\n2,5;1\n")
+    pq.write_table(pa.table({"f0": [3.5], "f1": [1]}), tmp_path / "b.parquet")
+    settings: dict[str, Any] = {"delimiter": ";", "decimal": ",", "header": False}
+    reader = open_reader([tmp_path / "a.csv", tmp_path / "b.parquet"], **settings)
+    values = [v for c in reader.chunks() for v in pa.table(reader.read(c, ["f0"])).column("f0").to_pylist()]
+    assert values == [1.5, 2.5, 3.5]
+    with pytest.raises(UsageError, match="--delimiter: has an effect on csv alone"):
+        open_reader([tmp_path / "b.parquet", pa.table({"f0": [3.5], "f1": [1]})], **settings)
