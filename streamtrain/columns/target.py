@@ -5,6 +5,7 @@ Integers, booleans and strings are classes; floats are regression.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -36,10 +37,12 @@ from streamtrain.columns.types import is_text
 from streamtrain.errors import BadValueError, ColumnError, DataError, UsageError
 from streamtrain.storage.arrow import is_number, value_type, width
 from streamtrain.storage.casting import NotHeldError
+from streamtrain.storage.where.grammar import without
 
 __all__ = ["Target", "resolve_task"]
 
 _TASKS = ("classify", "regress")
+_MISSING_LABELS = ("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "\\N")
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,20 @@ class Target:
     def part(self, name: str) -> Target:
         """The target of one column."""
         return next(part for part in self.several if part.name == name)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to say of classes whose names mean a missing label elsewhere: in a column of text they are text."""
+        told = []
+        for target in self.several:
+            for label, count in zip(target.classes, target.counts, strict=False):
+                if isinstance(label, str) and label.strip() in _MISSING_LABELS:
+                    rows = f"{count:,} row{'s' * (count != 1)}"
+                    told.append(
+                        f"target {target.name!r}: {label!r} is learned as a class, in {rows}: if it means that the label is "
+                        f"missing, leave these rows out: --where {shlex.quote(without(target.name, label))}"
+                    )
+        return told
 
     def as_dict(self) -> dict[str, Any]:
         if self.parts:

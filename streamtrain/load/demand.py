@@ -85,7 +85,9 @@ def demand_of(
 def data_warnings(reader: Reader, layout: Layout, *, is_surveyed: bool) -> list[str]:
     """What to say of the columns that are read. is_surveyed: to learn from them; a model that is used knows its columns."""
     own = reader.warnings(stored_columns(reader.schema, layout.read)) if isinstance(reader, Warns) else []
-    return [*own, *(named_by_folders(reader.schema, layout.read) if is_surveyed else ())]
+    if not is_surveyed:
+        return own
+    return [*own, *named_by_folders(reader.schema, layout.read), *(layout.target.warnings if layout.target else ())]
 
 
 def stream_bytes(reader: Streams, chunk: Chunk, rows: int) -> int:

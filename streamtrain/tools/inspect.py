@@ -153,6 +153,7 @@ def _described(
         "warnings": [
             *(reader.warnings(reader.schema.names) if isinstance(reader, Warns) else ()),
             *named_by_folders(reader.schema, reader.schema.names),
+            *(Target.of(surveyed).warnings if targets else ()),
         ],
     }
 

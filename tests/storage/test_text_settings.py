@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import pickle
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -405,3 +406,19 @@ def test_a_late_key_of_a_struct_is_named(tmp_path: Path, small_blocks: None) -> 
     path.write_text('{"u": {"a": 1}, "y": 1}\n' * 90 + '{"u": {"a": 1, "b": 2}, "y": 1}\n')
     with pytest.raises(DataError, match="line 91: has a key 'b' in u, which is missing in the first rows"):
         read(path)
+
+
+@pytest.mark.parametrize("label", ["", "?", "NA"])
+def test_a_class_that_may_be_a_missing_label_is_said_with_a_way_on(
+    tmp_path: Path, cli: CommandLine, label: str
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("x,the y\n" + f"1,no\n2,yes\n0,{label}\n3,none\n" * 5)
+    [told] = streamtrain.fit(str(path), target="the y").report.as_dict()["warnings"]
+    assert told.startswith(
+        f"target 'the y': {label!r} is learned as a class, in 5 rows: if it means that the label is missing"
+    )
+    [kept] = shlex.split(told.rsplit("--where ", 1)[1])
+    assert told in cli("inspect", path, "--target", "the y", "--json").json["warnings"]
+    found = streamtrain.fit(str(path), target="the y", where=kept).report.as_dict()
+    assert (found["rows"], found["warnings"]) == (15, [])

@@ -24,7 +24,7 @@ from streamtrain.errors import UsageError, printable
 
 __all__ = [
     "AllOf", "AnyOf", "Column", "Compare", "Condition", "In", "IsNull", "Literal", "Not", "columns_of", "parse", "read_where",
-    "shortened",
+    "shortened", "without",
 ]  # fmt: skip
 
 _MOST_CHARACTERS, _MOST_DEPTH, _SHOWN = 100_000, 100, 100
@@ -140,6 +140,17 @@ def shortened(text: str) -> str:
     """An expression for a message: one line of at most 100 characters."""
     text = printable(" ".join(text[: 4 * _SHOWN].split()) if len(text) > _SHOWN else text)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def without(name: str, text: str) -> str:
+    """The expression that keeps the rows in which a column of text is another text.
+
+    >>> without("y", ""), without("unit of it", "it's")
+    ("y != ''", '"unit of it" != \'it\'\'s\'')
+    """
+    is_plain = re.fullmatch(r"[^\W\d][\w.]*", name) and name.lower() not in _KEYWORDS
+    column = name if is_plain else '"' + name.replace('"', '""') + '"'
+    return f"{column} != {Literal('text', text)}"
 
 
 class _Token(NamedTuple):
