@@ -73,6 +73,7 @@ def demand_of(
         copied_row_bytes=_copied_row_bytes(reader, layout),
         terms=(*terms, choice) if choice.bytes else tuple(terms),
         open_bytes=getattr(reader, "open_bytes", 0),
+        package_bytes=getattr(reader, "package_bytes", 0),
         is_remote=is_remote(reader),
         stream_bytes=None if streams is None else cache(lambda i, rows: stream_bytes(streams, table[i], rows)),
         has_text=any(not has_width(column.type) for column in layout.columns),

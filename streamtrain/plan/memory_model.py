@@ -56,6 +56,7 @@ class Demand:
     the row as it is: numbers that may be null, and categories.
     terms: of the parts other than the loader.
     open_bytes: footer and handle of each file that is open, beyond those that are open already.
+    package_bytes: nominal: what a package takes in any process that reads these data.
     stream_bytes: (chunk number, rows a slice) -> memory of one open stream; None where the reader has no streams.
     has_text: whether rows may be far longer than others: then chunks are read in slices rather than whole.
     more_text_bytes: (rows of a window) -> bytes by which its texts may be longer than ``window_row_bytes`` says.
@@ -74,6 +75,7 @@ class Demand:
     copied_row_bytes: float = 0.0
     terms: tuple[Term, ...] = ()
     open_bytes: int = 0
+    package_bytes: int = 0
     stream_bytes: Callable[[int, int], int] | None = None
     scratch_bytes: Callable[[int], int] | None = None
     is_remote: bool = False
@@ -249,7 +251,7 @@ class Windows:
     def __init__(
         self, demand: Demand, batch_rows: int, shuffle: bool, window_rows: int | None, window_bytes: int | None
     ) -> None:
-        self._demand = demand
+        self._demand, self._process_bytes = demand, _NOMINAL_PROCESS_BYTES + demand.package_bytes
         self._batch_rows, self._shuffle = batch_rows, shuffle
         row_bytes = max(demand.decoded_row_bytes, demand.window_row_bytes)
         total = demand.table.total_rows
@@ -264,13 +266,13 @@ class Windows:
         """The predicted peak of a process of nominal size, with the knobs that take the least memory."""
         if rows not in self._least:
             knobs = Knobs(self._batch_rows, rows, self._shuffle, 1, 1, READ_BYTES[-1], self._demand.slices[-1])
-            terms = planned_terms(self._demand, knobs, _NOMINAL_PROCESS_BYTES)[0]
+            terms = planned_terms(self._demand, knobs, self._process_bytes)[0]
             self._least[rows] = sum(term.bytes for term in terms)
         return self._least[rows]
 
     def within(self, budget_bytes: int) -> int:
         """The largest window for a budget, by nominal constants alone; if none fits, the one with the smallest peak."""
-        room = max(0, budget_bytes - _NOMINAL_PROCESS_BYTES - self._demand.learner_bytes)
+        room = max(0, budget_bytes - self._process_bytes - self._demand.learner_bytes)
         for rows in self.rows:
             small = rows * self._demand.window_row_bytes <= _NOMINAL_WINDOW_SHARE * room
             if small and self.least_bytes(rows) <= budget_bytes - _NOMINAL_FREE_SHARE * room:

@@ -72,8 +72,7 @@ class SeveralReader:
     """Reads several sources, in the order given.
 
     The columns are those of all sources, with common types; a column that a source does not have is null there, and a warning
-    says so. A local file that was reached through an earlier source is not read again. The key of a chunk is its key in its
-    source, and the number of the source.
+    says so. A local file of an earlier source is not read again. The key of a chunk is that in its source, and its number.
 
     sources: the reader of each. names: of each, for messages. twice: the names of further sources that are among them.
     Raises SchemaError if a column is there twice.
@@ -109,8 +108,7 @@ class SeveralReader:
             source, inner = self.sources[number], [chunk.inner for chunk in some]
             stored = self._stored(number, columns)
             if not stored:
-                rows = sum(chunk.rows for chunk in inner)
-                batches.append(self._columns.assembled(None, rows, columns, number))
+                batches.append(self._columns.assembled(None, sum(chunk.rows for chunk in inner), columns, number))
             elif len(inner) > 1 and isinstance(source, ReadsTogether):
                 batches += self._assembled(source.read_together(inner, stored), columns, number)
             else:
@@ -155,8 +153,7 @@ class SeveralReader:
         """A hash of the fingerprints of the sources in their order, and of the chunks that are read; None if one has none."""
         digest = hashlib.sha256(b"several")
         for source in self.sources:
-            own = source.fingerprint()
-            if own is None:
+            if (own := source.fingerprint()) is None:
                 return None
             digest.update(f"{own}\0".encode())
         digest.update(self._table.rows.tobytes())
@@ -215,6 +212,11 @@ class SeveralReader:
     def open_bytes(self) -> int:
         """The memory that a file being read takes while its footer is parsed."""
         return max(getattr(source, "open_bytes", 0) for source in self.sources)
+
+    @property
+    def package_bytes(self) -> int:
+        """See `LakeReader`."""
+        return max(getattr(source, "package_bytes", 0) for source in self.sources)
 
     @property
     def footers_bytes(self) -> int:
@@ -286,8 +288,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _with_problems(schema: pa.Schema, own: Sequence[pa.Schema], shown: Sequence[str]) -> pa.Schema:
-    """The schema, in which columns have the problems that they have in a source: what cannot be read there cannot be read at
-    all, and what has no common type there has none here."""
+    """The schema, with the problems that columns have in a source: what cannot be read there cannot be read here."""
     for each, name in zip(own, shown, strict=True):
         for column in each:
             problem = (column.metadata or {}).get(PROBLEM)

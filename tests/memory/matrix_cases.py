@@ -105,6 +105,7 @@ _SMALL = [
     Case("groups-100k", "logistic", 2, 220 * MB, "fast"),
     Case("group-2M", "logistic", 2, 300 * MB, "fast"),
     Case("deleted", "logistic", 2, 400 * MB, "fast"),
+    Case("deleted", "logistic", 2, SMALLEST, "fast"),
 ]
 #: what the preparation takes: categories, texts, missing numbers, many classes or targets; learned or predicted, without room
 #: to spare

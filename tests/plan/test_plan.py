@@ -109,6 +109,12 @@ def test_an_explicit_budget_caps_the_window_at_30_percent_above_100_mb_and_the_l
     assert window * 164 + 164 >= 0.9 * 0.3 * 250 * MB and window * 164 <= 0.3 * 250 * MB
 
 
+def test_a_larger_budget_is_not_refused_because_a_package_takes_room() -> None:
+    made = replace(demand([200_000] * 6), baseline_bytes=185 * MB, package_bytes=80 * MB)
+    fits = [solve(made, budget_bytes=budget * MB, budget_given=True).fits for budget in range(200, 500, 5)]
+    assert fits == sorted(fits) and fits[-1]
+
+
 def test_an_explicit_budget_leaves_room_for_the_streams_that_a_window_needs() -> None:
     made = demand(
         [10**6] * 60, baseline_bytes=110 * MB

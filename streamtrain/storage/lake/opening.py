@@ -15,6 +15,8 @@ from streamtrain.storage.lake.snapshot import Snapshot
 __all__ = ["open_table"]
 
 _PACKAGES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
+#: nominal: what they take, loaded and with a log read
+_PACKAGE_BYTES = {DELTA: 80 * 10**6, ICEBERG: 30 * 10**6}
 
 
 def open_table(kind: str, target: str, moment: Moment) -> LakeReader:
@@ -22,7 +24,7 @@ def open_table(kind: str, target: str, moment: Moment) -> LakeReader:
     package is missing that reads its log."""
     with unlimited():  # a package waits forever for a thread that the limit of the system does not let start
         snapshot = _snapshot(kind, Path(target), moment)
-    return LakeReader(snapshot)
+    return LakeReader(snapshot, _PACKAGE_BYTES[kind])
 
 
 def _snapshot(kind: str, target: Path, moment: Moment) -> Snapshot:
