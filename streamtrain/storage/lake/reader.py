@@ -26,7 +26,8 @@ __all__ = ["LakeReader"]
 class LakeReader(ParquetReader):
     """Reads a snapshot of a table. A chunk is what is left of a row group. Raises DataError of every kind.
 
-    title: the format and version of the table. package_bytes: nominal: of the package that has read its log. snapshots: the id of the table, and that of the snapshot that is read.
+    title: the format and version of the table. package_bytes: nominal: of the package that has read its log. snapshots: the id
+    of the table, and that of the snapshot that is read.
     """
 
     def __init__(self, snapshot: Snapshot, package_bytes: int = 0) -> None:
