@@ -20,6 +20,7 @@ from streamtrain.storage.files.columns import PROBLEM, FileColumns
 from streamtrain.storage.files.partitions import Partitions
 from streamtrain.storage.files.stamps import Stamped, Stamps
 from streamtrain.storage.files.store import FileBacked, LocalFileStore, file_sizes, traffic
+from streamtrain.storage.files.table_roots import split_version
 from streamtrain.storage.reader import Chunk, ChunkTable, Reader, ReadsTogether, Streams, Warns, snapshots_of
 
 __all__ = ["SeveralReader"]
@@ -106,8 +107,7 @@ class SeveralReader:
         batches: list[pa.RecordBatch] = []
         for number, some in groupby(chunks, key=lambda chunk: chunk.source):
             source, inner = self.sources[number], [chunk.inner for chunk in some]
-            stored = self._stored(number, columns)
-            if not stored:
+            if not (stored := self._stored(number, columns)):
                 batches.append(self._columns.assembled(None, sum(chunk.rows for chunk in inner), columns, number))
             elif len(inner) > 1 and isinstance(source, ReadsTogether):
                 batches += self._assembled(source.read_together(inner, stored), columns, number)
@@ -237,8 +237,9 @@ class SeveralReader:
 
     @property
     def snapshots(self) -> dict[str, str]:
-        """Of the tables among the sources: see `snapshots_of`."""
-        return {table: snapshot for source in self.sources for table, snapshot in snapshots_of(source).items()}
+        """Of the tables among the sources: see `snapshots_of`. A version that is named does not decide for another source."""
+        order = sorted(range(len(self.sources)), key=lambda i: split_version(self._names[i])[1] is None)
+        return {table: snapshot for i in order for table, snapshot in snapshots_of(self.sources[i]).items()}
 
     @property
     def traffic(self) -> Any:
@@ -263,8 +264,7 @@ def _own(chunk: Chunk) -> SourceChunk:
 
 def _each_file_once(sources: Sequence[Reader], tables: Sequence[ChunkTable], twice: list[str]) -> list[Any]:
     """The numbers of the chunks of each source whose local files no earlier source has. twice: gets the names of the others."""
-    seen: set[tuple[int, int]] = set()
-    numbers = []
+    seen, numbers = set[tuple[int, int]](), list[Any]()
     for source, table in zip(sources, tables, strict=True):
         kept = np.ones(len(table), np.bool_)
         if isinstance(source, FileBacked) and isinstance(source.stored_files[0], LocalFileStore):

@@ -271,6 +271,12 @@ def test_unknown_features_are_named(history: Path, tmp_path: Path) -> None:
             open_reader(root)
 
 
+def test_a_version_that_is_named_does_not_decide_for_another_source(history: Path) -> None:
+    newest = open_reader(history).snapshots  # type: ignore[attr-defined]
+    for sources in ([str(history), f"{history}@0"], [f"{history}@0", str(history)]):
+        assert open_reader(sources).snapshots == newest  # type: ignore[attr-defined]
+
+
 def test_a_file_that_is_not_in_the_table_is_not_opened(history: Path, tmp_path: Path) -> None:
     root = shutil.copytree(history, tmp_path / "t")
     (root / "k=a/left-over.parquet").write_bytes(b"half written")
