@@ -153,8 +153,12 @@ class Recheck:
             f"--resume: {self._what} have files that were written, replaced or copied since the run was started "
             f"({identity.few(self.touched)}), and {count(len(self.unknown), 'chunk')} in them that the run has not read yet "
             f"({self._keys(self.unknown)}), so nothing shows whether these are the same: restore the files; or, if it is only "
-            "a copy, add --verify full, which reads again what was read before, compares it, and then goes on; or, to learn "
-            "them as they are now, --data-changed accept"
+            "a copy, add --verify full, which reads again what was read before, compares it, and then goes on; or, "
+            + (
+                "to learn them as they are now, --data-changed accept"
+                if self._what == _DATA
+                else "name others with --validate"
+            )
         )
 
     def verify(self, plan: Plan, monitor: Monitor) -> list[str]:

@@ -248,6 +248,19 @@ def test_validation_data(tmp_path: Path) -> None:
             fit(data, validate=other, progress=spoil, **ASKED | {"epochs": 9})
 
 
+def test_what_helps_with_validation_data_that_were_not_read(tmp_path: Path) -> None:
+    """--data-changed accept is for the data that are learned: it is not named where it does not help."""
+    data, other = parquet(tmp_path / "a.parquet"), parquet(tmp_path / "v.parquet")
+    stopped(data, tmp_path / "run", 1, validate=other)
+    change(other, 15)
+    with pytest.raises(RunError, match=r"the validation data have files .*name others with --validate") as raised:
+        again(data, tmp_path / "run")
+    assert "--data-changed" not in str(raised.value)
+    change(data, min(set(range(ROWS // CHUNK)) - read_before(tmp_path / "run")))
+    with pytest.raises(RunError, match=r"the data have files .*--data-changed accept"):
+        again(data, tmp_path / "run")
+
+
 def test_a_checkpoint_of_before(half: tuple[Path, Path]) -> None:
     data, out = half
     rewrite(out, lambda arrays: [arrays.pop(name) for name in list(arrays) if "digests." in name])
