@@ -23,7 +23,7 @@ def wanted(factors: dict[str, tuple[object, ...]]) -> set[object]:
 def test_every_pair_of_levels_is_a_case() -> None:
     met = set().union(*(pairs({name: getattr(case, name) for name in FACTORS}) for case in CASES))
     assert met >= wanted(FACTORS) and len(wanted(FACTORS)) == 11 * 3 + 11 * 3 + 11 * 3 + 11 * 2 + 3 * 9 + 3 * 6
-    assert len(CASES) == 47 and len(set(CASES)) == len(CASES)
+    assert len(CASES) == 48 and len(set(CASES)) == len(CASES)
 
 
 @examples(30)

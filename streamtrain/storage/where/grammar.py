@@ -145,8 +145,8 @@ def shortened(text: str) -> str:
 def without(name: str, text: str) -> str:
     """The expression that keeps the rows in which a column of text is another text.
 
-    >>> without("y", ""), without("unit of it", "it's")
-    ("y != ''", '"unit of it" != \'it\'\'s\'')
+    >>> print(without("y", ""), "and", without("unit of it", "it's"))
+    y != '' and "unit of it" != 'it''s'
     """
     is_plain = re.fullmatch(r"[^\W\d][\w.]*", name) and name.lower() not in _KEYWORDS
     column = name if is_plain else '"' + name.replace('"', '""') + '"'
